@@ -1,0 +1,179 @@
+//! Which addresses belong to the public internet, and which must never be reached on a stranger's word.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use url::Host;
+
+/// True for an address that a download may come from: globally routable unicast, judged also through every
+/// transition format that embeds an IPv4 address (mapped, compatible, 6to4, Teredo, NAT64).
+///
+/// Source: the IANA special-purpose address registries (RFC 6890 and its updates).
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+/// True for a host name that names this machine, its network or a cloud's metadata service by convention,
+/// whatever it resolves to.
+#[must_use]
+pub fn is_local_name(name: &str) -> bool {
+    const SUFFIXES: [&str; 9] =
+        ["localhost", "local", "localdomain", "internal", "intranet", "lan", "home.arpa", "corp", "home"];
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    !name.contains('.') || SUFFIXES.iter().any(|s| name == *s || name.ends_with(&format!(".{s}")))
+}
+
+/// True when a URL's host, as written, may be fetched: a public address, or a name that is not a local one.
+/// A name must be judged again by every address that it resolves to.
+#[must_use]
+pub fn is_public_host(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => !is_local_name(name),
+        Host::Ipv4(v4) => is_public_v4(*v4),
+        Host::Ipv6(v6) => is_public_v6(*v6),
+    }
+}
+
+/// The address that limits and logs count a client by: IPv4-mapped addresses are unmapped.
+#[must_use]
+pub fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// The network that one client can be assumed to hold: the address itself for IPv4, its /64 for IPv6.
+#[must_use]
+pub fn client_network(address: IpAddr) -> IpAddr {
+    match canonical(address) {
+        v4 @ IpAddr::V4(_) => v4,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+fn is_public_v4(v4: Ipv4Addr) -> bool {
+    let [a, b, c, _] = v4.octets();
+    !(a == 0
+        || a >= 224
+        || v4.is_private()
+        || v4.is_loopback()
+        || v4.is_link_local()
+        || v4.is_documentation()
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 192 && b == 88 && c == 99)
+        || (a == 198 && (18..20).contains(&b)))
+}
+
+fn is_public_v6(v6: Ipv6Addr) -> bool {
+    if let Some(v4) = embedded_v4(v6) {
+        return is_public_v4(v4);
+    }
+    let [a, b, ..] = v6.segments();
+    let global_unicast = a & 0xe000 == 0x2000;
+    let special = a == 0x2001 && (b < 0x0200 || b == 0x0db8) || a == 0x3fff && b < 0x1000;
+    global_unicast && !special
+}
+
+/// The IPv4 address that traffic to `v6` can end at.
+fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let head = v6.segments();
+    let [.., g, h] = head;
+    let tail = v4_from(g, h);
+    match head {
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x0064, 0xff9b, ..] => Some(tail),
+        [0x2002, high, low, ..] => Some(v4_from(high, low)),
+        [0x2001, 0, ..] => Some(v4_from(!g, !h)),
+        _ => None,
+    }
+}
+
+fn v4_from(high: u16, low: u16) -> Ipv4Addr {
+    let [a, b] = high.to_be_bytes();
+    let [c, d] = low.to_be_bytes();
+    Ipv4Addr::new(a, b, c, d)
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+
+    fn public(url: &str) -> bool {
+        Url::parse(url).is_ok_and(|u| u.host().is_some_and(|h| is_public_host(&h)))
+    }
+
+    #[test]
+    fn every_spelling_of_a_private_address_is_private() {
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "0x7f.0.0.1",
+            "0x7f000001",
+            "0177.0.0.1",
+            "0",
+            "0.0.0.0",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "192.168.257",
+            "169.254.169.254",
+            "0xa9fea9fe",
+            "100.64.0.1",
+            "198.18.0.1",
+            "192.0.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "127。0。0。1",
+            "①②⑦.0.0.1",
+            "[::1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:a9fe:a9fe]",
+            "[::127.0.0.1]",
+            "[64:ff9b::7f00:1]",
+            "[64:ff9b:1::a00:1]",
+            "[2002:7f00:1::]",
+            "[2001:0:1:2:3:4:80ff:fffe]",
+            "[fc00::1]",
+            "[fe80::1]",
+            "[fec0::1]",
+            "[ff02::1]",
+            "[2001:db8::1]",
+            "[100::1]",
+            "[fd00:ec2::254]",
+            "localhost",
+            "LOCALHOST.",
+            "app.localhost",
+            "router",
+            "nas.local",
+            "metadata.google.internal",
+            "pi.lan",
+        ] {
+            assert!(!public(&format!("http://{host}/x")), "{host}");
+        }
+    }
+
+    #[test]
+    fn public_hosts_are_public() {
+        for host in
+            ["example.com", "1.1.1.1", "8.8.8.8", "[2606:4700::1111]", "[::ffff:1.1.1.1]", "youtu.be", "100.128.0.1"]
+        {
+            assert!(public(&format!("https://{host}/x")), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_client_is_counted_by_its_64_and_a_mapped_one_as_ipv4() {
+        let network = |s: &str| client_network(s.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(network("192.0.2.7"), "192.0.2.7");
+    }
+}

@@ -1,0 +1,83 @@
+//! What is wrong in a file, where, and how to mend it: `file:line:column: what; mend`.
+
+use std::{fmt, ops::Range, path::PathBuf};
+
+use thiserror::Error;
+
+/// One fault in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Where it stands.
+    pub at: Located,
+    /// What is wrong and, after a semicolon, what mends it.
+    pub what: String,
+}
+
+/// The place of a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Located {
+    /// In a file, by line and column from 1; both are 0 when the fault is the file as a whole.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its line.
+        line: usize,
+        /// The column within the line, in characters.
+        column: usize,
+    },
+    /// In an environment variable or a flag.
+    Environment(String),
+}
+
+/// Every fault that one reading found; never empty when returned as an error.
+#[derive(Clone, Debug, Default, Error, PartialEq, Eq)]
+pub struct Diagnostics(pub Vec<Diagnostic>);
+
+impl Diagnostic {
+    /// A fault of the file as a whole.
+    pub fn in_file(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Self { at: Located::File { path: path.into(), line: 0, column: 0 }, what: what.into() }
+    }
+
+    /// A fault at the byte `span` of `source`, the text of the file at `path`.
+    pub fn at(path: impl Into<PathBuf>, source: &str, span: Option<&Range<usize>>, what: impl Into<String>) -> Self {
+        let Some(span) = span else { return Self::in_file(path, what) };
+        let before = source.get(..span.start.min(source.len())).unwrap_or(source);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        Self { at: Located::File { path: path.into(), line, column }, what: what.into() }
+    }
+
+    /// A fault in what the environment sets.
+    pub fn in_environment(name: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { at: Located::Environment(name.into()), what: what.into() }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.at {
+            Located::File { path, line: 0, .. } => write!(f, "{}: {}", path.display(), self.what),
+            Located::File { path, line, column } => write!(f, "{}:{line}:{column}: {}", path.display(), self.what),
+            Located::Environment(name) => write!(f, "{name}: {}", self.what),
+        }
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, diagnostic) in self.0.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            diagnostic.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Diagnostic> for Diagnostics {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self(vec![diagnostic])
+    }
+}

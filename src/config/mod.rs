@@ -1,0 +1,15 @@
+//! Configuration: the wire structs of `config.toml`, the layers over them, and the one validated [`Config`].
+
+mod diagnostic;
+mod load;
+mod resolve;
+mod units;
+mod wire;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Located};
+pub use load::load;
+pub use resolve::{AppConfig, Config, HostPort, JwtConfig, JwtKeyConfig, TlsMode, Upstream, WorkerConfig};
+pub use units::{ByteSize, Duration, Rate, RateParseError};
+pub use wire::{AccessFormat, JwtAlgorithm};
+
+pub(crate) use load::parse;

@@ -1,0 +1,437 @@
+//! From the wire to the one validated [`Config`]: paths made absolute, addresses parsed, contradictions refused.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+use url::{Host, Url};
+
+use super::wire::{self, AccessFormat, JwtAlgorithm, TlsModeName, Wire};
+
+/// The configuration as the program uses it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder of the configuration file; relative paths start here.
+    pub base_dir: PathBuf,
+    /// State and secrets (0700).
+    pub data_dir: PathBuf,
+    /// Where policies that override the built-in ones lie.
+    pub policies_dir: PathBuf,
+    /// TLS listeners.
+    pub listen: Vec<SocketAddr>,
+    /// Plain listeners that redirect to TLS.
+    pub http_listen: Vec<SocketAddr>,
+    /// Health and readiness.
+    pub admin_listen: SocketAddr,
+    /// What the outside calls this gateway.
+    pub public_url: Url,
+    /// Whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// At most so many clients are remembered by each rate limit.
+    pub max_tracked_clients: usize,
+    /// How long running requests may go on after a stop was asked for.
+    pub drain_timeout: Duration,
+    /// Where the certificate comes from.
+    pub tls: TlsMode,
+    /// Token settings.
+    pub jwt: JwtConfig,
+    /// A link's life when none is asked for.
+    pub link_default_expiry: Duration,
+    /// A link's longest life.
+    pub link_max_expiry: Duration,
+    /// A filter in `tracing` syntax.
+    pub log_level: String,
+    /// The access log's file.
+    pub access_log: PathBuf,
+    /// The access log's format.
+    pub access_format: AccessFormat,
+    /// The worker's settings.
+    pub worker: WorkerConfig,
+    /// The applications behind the gateway, in order.
+    pub apps: Vec<AppConfig>,
+}
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// A local authority of our own, in `certs/`, for these names and every address of this machine.
+    LocalCa {
+        /// The folder that holds authority and certificate.
+        dir: PathBuf,
+        /// Names beside those that are found.
+        names: Vec<String>,
+    },
+    /// Two files in PEM, watched for changes.
+    Files {
+        /// The chain.
+        cert: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+}
+
+/// Token settings.
+#[derive(Clone, Debug)]
+pub struct JwtConfig {
+    /// The variable that may hold the secret.
+    pub secret_env: String,
+    /// The `iss` that tokens must have, where set.
+    pub issuer: Option<String>,
+    /// The `aud` that tokens must have, where set.
+    pub audience: Option<String>,
+    /// Tolerance for clocks, at most 60 s (RFC 8725 leaves it open; RFC 7519, section 4.1.4, asks for "a few minutes" at most).
+    pub leeway: Duration,
+    /// Public keys whose tokens are accepted too.
+    pub keys: Vec<JwtKeyConfig>,
+}
+
+/// One public key.
+#[derive(Clone, Debug)]
+pub struct JwtKeyConfig {
+    /// Its one algorithm.
+    pub algorithm: JwtAlgorithm,
+    /// The PEM file.
+    pub file: PathBuf,
+    /// The `kid` that chooses it; without one it is tried for tokens without a `kid`.
+    pub id: Option<String>,
+    /// The `iss` that its tokens must have, where set.
+    pub issuer: Option<String>,
+    /// The `aud` that its tokens must have, where set.
+    pub audience: Option<String>,
+}
+
+/// The worker's settings.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Where it listens.
+    pub listen: Upstream,
+    /// Finished media.
+    pub media_dir: PathBuf,
+    /// The yt-dlp program, a name on the PATH or a path.
+    pub yt_dlp: PathBuf,
+    /// The ffmpeg program, likewise.
+    pub ffmpeg: PathBuf,
+    /// The JavaScript runtime for yt-dlp (deno), likewise.
+    pub js_runtime: PathBuf,
+    /// Hosts that may be private all the same.
+    pub allow_private: Vec<HostPort>,
+    /// How many downloads run at a time.
+    pub concurrent_downloads: usize,
+    /// The largest file that is kept, in bytes.
+    pub max_filesize: u64,
+    /// The longest that one download may run.
+    pub job_timeout: Duration,
+    /// The longest that one look at a page's metadata may take.
+    pub info_timeout: Duration,
+}
+
+/// An application behind the gateway.
+#[derive(Clone, Debug)]
+pub struct AppConfig {
+    /// Its name in logs and links.
+    pub name: String,
+    /// Its policy's name.
+    pub policy: String,
+    /// Where it listens.
+    pub upstream: Upstream,
+    /// The host names that it answers for, lower case; empty for all.
+    pub hosts: Vec<String>,
+    /// The path prefix that it answers for; "/" for all.
+    pub prefix: String,
+    /// Origins that its CORS routes allow beside those of the policy.
+    pub cors_origins: Vec<String>,
+    /// The longest silence of the application within an answer.
+    pub timeout: Duration,
+}
+
+/// An address on this machine's network or a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket's path.
+    Unix(PathBuf),
+}
+
+/// A host, as a URL names it, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// The host.
+    pub host: Host,
+    /// The port.
+    pub port: u16,
+}
+
+/// A value that parsed but cannot be meant.
+pub(crate) struct Fault {
+    /// The way to the key, from the top.
+    pub(crate) key: Vec<Key>,
+    /// What is wrong; what mends it.
+    pub(crate) what: String,
+}
+
+/// One step on the way to a key.
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) index: Option<usize>,
+}
+
+/// Not an address or a Unix socket.
+#[derive(Debug, Error)]
+#[error("{0:?} is not an address; write \"127.0.0.1:8001\", \"[::1]:8001\" or \"unix:/run/app.sock\"")]
+pub struct InvalidUpstream(String);
+
+/// Not a host and a port.
+#[derive(Debug, Error)]
+#[error("{0:?} is not a host and port; write \"127.0.0.1:8080\" or \"nas.lan:80\"")]
+pub struct InvalidHostPort(String);
+
+impl FromStr for Upstream {
+    type Err = InvalidUpstream;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(_) => Err(InvalidUpstream(text.to_owned())),
+            None => text.parse().map(Self::Tcp).map_err(|_| InvalidUpstream(text.to_owned())),
+        }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = InvalidHostPort;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || InvalidHostPort(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
+        Ok(Self { host: Host::parse(host).map_err(|_| error())?, port: port.parse().map_err(|_| error())? })
+    }
+}
+
+impl HostPort {
+    /// True when `url` goes to this host and port.
+    #[must_use]
+    pub fn matches(&self, url: &Url) -> bool {
+        url.host().is_some_and(|h| h.to_owned() == self.host) && url.port_or_known_default() == Some(self.port)
+    }
+}
+
+impl Config {
+    pub(crate) fn resolve(wire: Wire, base: &Path) -> Result<Self, Vec<Fault>> {
+        let mut faults = Faults::default();
+        let listen = faults.addresses("listen", &wire.gateway.listen);
+        let http_listen = faults.addresses("http_listen", &wire.gateway.http_listen);
+        let admin_listen = faults.parsed(gateway_key("admin_listen"), &wire.gateway.admin_listen);
+        let public_url = faults.public_url(&wire, &listen);
+        let tls = faults.tls(&wire.tls, base);
+        let jwt = faults.jwt(wire.jwt, base);
+        let worker = faults.worker(wire.worker, &wire.insecure, base);
+        let apps = faults.apps(wire.app);
+        faults.log_level(&wire.log.level);
+        faults.links(&wire.links);
+        if listen.is_empty() {
+            faults.add(gateway_key("listen"), "no address to listen on; write at least one, like \"[::]:8443\"");
+        }
+        let (Some(admin_listen), Some(public_url), Some(tls), Some(worker), true) =
+            (admin_listen, public_url, tls, worker, faults.0.is_empty())
+        else {
+            return Err(faults.0);
+        };
+        Ok(Self {
+            base_dir: base.to_owned(),
+            data_dir: base.join(wire.data_dir),
+            policies_dir: base.join(wire.policies_dir),
+            listen,
+            http_listen,
+            admin_listen,
+            public_url,
+            trusted_proxies: wire.gateway.trusted_proxies,
+            max_tracked_clients: wire.gateway.max_tracked_clients.max(1),
+            drain_timeout: wire.gateway.drain_timeout.0,
+            tls,
+            jwt,
+            link_default_expiry: wire.links.default_expiry.0,
+            link_max_expiry: wire.links.max_expiry.0,
+            log_level: wire.log.level,
+            access_log: base.join(wire.log.access_log),
+            access_format: wire.log.access_format,
+            worker,
+            apps,
+        })
+    }
+
+    /// `secrets/` in the data folder.
+    #[must_use]
+    pub fn secrets_dir(&self) -> PathBuf {
+        self.data_dir.join("secrets")
+    }
+
+    /// True when `address` belongs to a proxy whose word is taken.
+    #[must_use]
+    pub fn trusts_proxy(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+}
+
+#[derive(Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, key: Vec<Key>, what: impl Into<String>) {
+        self.0.push(Fault { key, what: what.into() });
+    }
+
+    fn parsed<T: FromStr>(&mut self, key: Vec<Key>, text: &str) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        text.parse().map_err(|e: T::Err| self.add(key, format!("{text:?}: {e}"))).ok()
+    }
+
+    fn addresses(&mut self, name: &'static str, texts: &[String]) -> Vec<SocketAddr> {
+        let key = |index| vec![table("gateway"), Key { name, index: Some(index) }];
+        texts.iter().enumerate().filter_map(|(i, text)| self.parsed(key(i), text)).collect()
+    }
+
+    fn public_url(&mut self, wire: &Wire, listen: &[SocketAddr]) -> Option<Url> {
+        let port = listen.first().map_or(443, SocketAddr::port);
+        let name = wire.tls.names.first().map_or("localhost", String::as_str);
+        let text = wire.gateway.public_url.clone().unwrap_or_else(|| format!("https://{name}:{port}"));
+        let url: Url = self.parsed(gateway_key("public_url"), &text)?;
+        if url.scheme() != "https" || url.host().is_none() || url.path() != "/" || url.query().is_some() {
+            self.add(gateway_key("public_url"), "must be https and a host only; write \"https://home.example.com\"");
+        }
+        Some(url)
+    }
+
+    fn tls(&mut self, tls: &wire::Tls, base: &Path) -> Option<TlsMode> {
+        match (tls.mode, &tls.cert, &tls.key) {
+            (TlsModeName::LocalCa, None, None) => {
+                Some(TlsMode::LocalCa { dir: base.join("certs"), names: tls.names.clone() })
+            }
+            (TlsModeName::Files, Some(cert), Some(key)) => {
+                Some(TlsMode::Files { cert: base.join(cert), key: base.join(key) })
+            }
+            (TlsModeName::LocalCa, ..) => {
+                self.add(
+                    vec![table("tls")],
+                    "cert and key go with mode \"files\" only; set that mode or take them out",
+                );
+                None
+            }
+            (TlsModeName::Files, ..) => {
+                self.add(vec![table("tls")], "mode \"files\" needs cert and key; name both files");
+                None
+            }
+        }
+    }
+
+    fn jwt(&mut self, jwt: wire::Jwt, base: &Path) -> JwtConfig {
+        if jwt.leeway.0 > Duration::from_mins(1) {
+            self.add(vec![table("jwt"), table("leeway")], "longer than a minute; write at most \"60s\"");
+        }
+        let key = |k: wire::JwtKey| JwtKeyConfig {
+            algorithm: k.algorithm,
+            file: base.join(k.file),
+            id: k.id,
+            issuer: k.issuer,
+            audience: k.audience,
+        };
+        JwtConfig {
+            secret_env: jwt.secret_env,
+            issuer: jwt.issuer,
+            audience: jwt.audience,
+            leeway: jwt.leeway.0,
+            keys: jwt.key.into_iter().map(key).collect(),
+        }
+    }
+
+    fn worker(&mut self, worker: wire::Worker, insecure: &wire::Insecure, base: &Path) -> Option<WorkerConfig> {
+        let key = |name| vec![table("worker"), table(name)];
+        let listen: Upstream = self.parsed(key("listen"), &worker.listen)?;
+        if let Upstream::Tcp(address) = &listen
+            && !address.ip().is_loopback()
+            && !insecure.worker_on_any_address
+        {
+            self.add(
+                key("listen"),
+                "not a loopback address; use 127.0.0.1 or a unix: socket, so that only the gateway reaches the worker",
+            );
+        }
+        if worker.concurrent_downloads == 0 {
+            self.add(key("concurrent_downloads"), "0 would never download; write at least 1");
+        }
+        let allow_key = |i| vec![table("worker"), Key { name: "allow_private", index: Some(i) }];
+        let allowed = worker.allow_private.iter().enumerate();
+        let allow_private = allowed.filter_map(|(i, text)| self.parsed(allow_key(i), text)).collect();
+        Some(WorkerConfig {
+            listen,
+            media_dir: base.join(worker.media_dir),
+            yt_dlp: program(base, &worker.yt_dlp),
+            ffmpeg: program(base, &worker.ffmpeg),
+            js_runtime: program(base, &worker.js_runtime),
+            allow_private,
+            concurrent_downloads: worker.concurrent_downloads,
+            max_filesize: worker.max_filesize.0,
+            job_timeout: worker.job_timeout.0,
+            info_timeout: worker.info_timeout.0,
+        })
+    }
+
+    fn apps(&mut self, apps: Vec<wire::App>) -> Vec<AppConfig> {
+        let mut names = std::collections::HashSet::new();
+        let mut resolved = Vec::new();
+        for (i, app) in apps.into_iter().enumerate() {
+            let key = |name| vec![Key { name: "app", index: Some(i) }, table(name)];
+            if !names.insert(app.name.clone()) || app.name.is_empty() {
+                self.add(key("name"), format!("{:?} is empty or taken; give each app a name of its own", app.name));
+            }
+            if !app.prefix.starts_with('/') {
+                self.add(key("prefix"), "must start with \"/\"; write \"/\" for every path");
+            }
+            let Some(upstream) = self.parsed(key("upstream"), &app.upstream) else { continue };
+            resolved.push(AppConfig {
+                name: app.name,
+                policy: app.policy,
+                upstream,
+                hosts: app.hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
+                prefix: app.prefix,
+                cors_origins: app.cors_origins,
+                timeout: app.timeout.0,
+            });
+        }
+        resolved
+    }
+
+    fn log_level(&mut self, level: &str) {
+        if let Err(e) = EnvFilter::try_new(level) {
+            self.add(vec![table("log"), table("level")], format!("{e}; write error, warn, info, debug or trace"));
+        }
+    }
+
+    fn links(&mut self, links: &wire::Links) {
+        if links.default_expiry > links.max_expiry {
+            self.add(vec![table("links"), table("default_expiry")], "longer than max_expiry; make it shorter");
+        }
+    }
+}
+
+/// A program by its name is looked up on the PATH; a path with a slash in it starts at the file's folder.
+fn program(base: &Path, text: &str) -> PathBuf {
+    if text.contains('/') { base.join(text) } else { text.into() }
+}
+
+fn table(name: &'static str) -> Key {
+    Key { name, index: None }
+}
+
+fn gateway_key(name: &'static str) -> Vec<Key> {
+    vec![table("gateway"), table(name)]
+}

@@ -1,0 +1,239 @@
+//! `config.toml` as it is written: every table and key, its default, and nothing else.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, Duration};
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Wire {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) policies_dir: PathBuf,
+    pub(crate) gateway: Gateway,
+    pub(crate) tls: Tls,
+    pub(crate) jwt: Jwt,
+    pub(crate) links: Links,
+    pub(crate) log: Log,
+    pub(crate) worker: Worker,
+    pub(crate) app: Vec<App>,
+    pub(crate) insecure: Insecure,
+}
+
+/// `[gateway]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Gateway {
+    pub(crate) listen: Vec<String>,
+    pub(crate) http_listen: Vec<String>,
+    pub(crate) admin_listen: String,
+    pub(crate) public_url: Option<String>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) max_tracked_clients: usize,
+    pub(crate) drain_timeout: Duration,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tls {
+    pub(crate) mode: TlsModeName,
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) names: Vec<String>,
+}
+
+/// Where the certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TlsModeName {
+    LocalCa,
+    Files,
+}
+
+/// `[jwt]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Jwt {
+    pub(crate) secret_env: String,
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
+    pub(crate) leeway: Duration,
+    pub(crate) key: Vec<JwtKey>,
+}
+
+/// `[[jwt.key]]`: a public key whose tokens are accepted too.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JwtKey {
+    pub(crate) algorithm: JwtAlgorithm,
+    pub(crate) file: PathBuf,
+    pub(crate) id: Option<String>,
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
+}
+
+/// The signature algorithms of public keys; one key has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum JwtAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256,
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+    /// Ed25519.
+    EdDSA,
+}
+
+/// `[links]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Links {
+    pub(crate) default_expiry: Duration,
+    pub(crate) max_expiry: Duration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    pub(crate) level: String,
+    pub(crate) access_log: PathBuf,
+    pub(crate) access_format: AccessFormat,
+}
+
+/// How a line of the access log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessFormat {
+    /// One JSON object a line.
+    Json,
+    /// Apache's combined format.
+    Combined,
+}
+
+/// `[worker]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Worker {
+    pub(crate) listen: String,
+    pub(crate) media_dir: PathBuf,
+    pub(crate) yt_dlp: String,
+    pub(crate) ffmpeg: String,
+    pub(crate) js_runtime: String,
+    pub(crate) allow_private: Vec<String>,
+    pub(crate) concurrent_downloads: usize,
+    pub(crate) max_filesize: ByteSize,
+    pub(crate) job_timeout: Duration,
+    pub(crate) info_timeout: Duration,
+}
+
+/// `[[app]]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct App {
+    pub(crate) name: String,
+    pub(crate) policy: String,
+    pub(crate) upstream: String,
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
+    #[serde(default = "root_prefix")]
+    pub(crate) prefix: String,
+    #[serde(default)]
+    pub(crate) cors_origins: Vec<String>,
+    #[serde(default = "upstream_timeout")]
+    pub(crate) timeout: Duration,
+}
+
+/// `[insecure]`: every way to relax a check; all off.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Insecure {
+    pub(crate) worker_on_any_address: bool,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            policies_dir: "policies".into(),
+            gateway: Gateway::default(),
+            tls: Tls::default(),
+            jwt: Jwt::default(),
+            links: Links::default(),
+            log: Log::default(),
+            worker: Worker::default(),
+            app: Vec::new(),
+            insecure: Insecure::default(),
+        }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            listen: vec!["[::]:8443".into()],
+            http_listen: vec!["[::]:8080".into()],
+            admin_listen: "127.0.0.1:9901".into(),
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            max_tracked_clients: 100_000,
+            drain_timeout: seconds(10),
+        }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { mode: TlsModeName::LocalCa, cert: None, key: None, names: Vec::new() }
+    }
+}
+
+impl Default for Jwt {
+    fn default() -> Self {
+        Self { secret_env: "JWT_SECRET_KEY".into(), issuer: None, audience: None, leeway: seconds(30), key: Vec::new() }
+    }
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self { default_expiry: seconds(3_600), max_expiry: seconds(7 * 86_400) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), access_log: "data/access.log".into(), access_format: AccessFormat::Json }
+    }
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8001".into(),
+            media_dir: "data/media".into(),
+            yt_dlp: "yt-dlp".into(),
+            ffmpeg: "ffmpeg".into(),
+            js_runtime: "deno".into(),
+            allow_private: Vec::new(),
+            concurrent_downloads: 2,
+            max_filesize: ByteSize(20 << 30),
+            job_timeout: seconds(6 * 3_600),
+            info_timeout: seconds(60),
+        }
+    }
+}
+
+fn root_prefix() -> String {
+    "/".into()
+}
+
+fn upstream_timeout() -> Duration {
+    seconds(60)
+}
+
+const fn seconds(n: u64) -> Duration {
+    Duration(std::time::Duration::from_secs(n))
+}

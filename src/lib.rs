@@ -1,0 +1,10 @@
+//! Sallyport: a hardened reverse-proxy gateway for self-hosted downloaders, and the download and stream worker behind it.
+//!
+//! The rooms and the way of a request through them are drawn in `docs/architecture.md`.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod config;
+pub mod statement;
+pub mod username;
+pub mod worker;

@@ -1,0 +1,143 @@
+//! The signed statement of who asks: what the gateway tells an upstream that believes only what the gateway signed.
+//!
+//! One header value, `v1.PAYLOAD.MAC`: PAYLOAD is the base64url of a JSON object, MAC the base64url of
+//! HMAC-SHA256 over a domain label and PAYLOAD as sent. It is bound to method and target and lives for
+//! [`LIFETIME`]; a receiver also refuses a request id that it has already seen, so a copied header is worth nothing.
+
+use std::time::Duration;
+
+use data_encoding::BASE64URL_NOPAD;
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretBox};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use thiserror::Error;
+
+use crate::username::UserName;
+
+/// The header that carries a statement from gateway to worker.
+pub const HEADER: &str = "x-sallyport-statement";
+
+/// How far a statement's time may lie from the receiver's clock, either way.
+pub const LIFETIME: Duration = Duration::from_secs(30);
+
+const DOMAIN: &[u8] = b"sallyport statement v1\0";
+
+/// Who asks for what, as the gateway found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// The authenticated user; absent on a route that needs no credential.
+    pub user: Option<UserName>,
+    /// True when the user may act on everybody's objects.
+    pub admin: bool,
+    /// The request id, unique for each request.
+    pub request_id: String,
+    /// The method, as forwarded.
+    pub method: String,
+    /// Path and query, byte for byte as forwarded.
+    pub target: String,
+    /// When it was signed, in seconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// Why a statement is not believed.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum StatementError {
+    /// Not of the form `v1.PAYLOAD.MAC`, or the payload does not parse.
+    #[error("the statement is malformed")]
+    Malformed,
+    /// The MAC does not fit the payload and the key.
+    #[error("the statement's signature is wrong")]
+    Forged,
+    /// Its time is too far from now.
+    #[error("the statement has expired")]
+    Expired,
+    /// It was made for another method or target.
+    #[error("the statement is for another request")]
+    OtherRequest,
+}
+
+/// The key that gateway and worker share (`secrets/worker.key`).
+pub struct StatementKey(SecretBox<[u8]>);
+
+impl StatementKey {
+    /// Takes the secret's bytes.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(SecretBox::new(secret.into()))
+    }
+
+    /// The header value that states `statement`.
+    #[must_use]
+    pub fn sign(&self, statement: &Statement) -> String {
+        let json = serde_json::to_vec(statement).unwrap_or_default();
+        let payload = BASE64URL_NOPAD.encode(&json);
+        let mac = self.mac(payload.as_bytes()).finalize().into_bytes();
+        format!("v1.{payload}.{}", BASE64URL_NOPAD.encode(&mac))
+    }
+
+    /// Reads a header value that must have been signed for this `method` and `target` around `now` (Unix seconds).
+    ///
+    /// # Errors
+    /// Anything else than that, as a [`StatementError`]; nothing of the payload is looked at before its MAC was checked.
+    pub fn verify(&self, value: &str, method: &str, target: &str, now: i64) -> Result<Statement, StatementError> {
+        let (payload, mac) =
+            value.strip_prefix("v1.").and_then(|rest| rest.split_once('.')).ok_or(StatementError::Malformed)?;
+        let mac = BASE64URL_NOPAD.decode(mac.as_bytes()).map_err(|_| StatementError::Malformed)?;
+        self.mac(payload.as_bytes()).verify_slice(&mac).map_err(|_| StatementError::Forged)?;
+        let json = BASE64URL_NOPAD.decode(payload.as_bytes()).map_err(|_| StatementError::Malformed)?;
+        let statement: Statement = serde_json::from_slice(&json).map_err(|_| StatementError::Malformed)?;
+        if now.abs_diff(statement.at) > LIFETIME.as_secs() {
+            return Err(StatementError::Expired);
+        }
+        if statement.method != method || statement.target != target {
+            return Err(StatementError::OtherRequest);
+        }
+        Ok(statement)
+    }
+
+    fn mac(&self, payload: &[u8]) -> Hmac<Sha256> {
+        // HMAC takes a key of any length, so this cannot fail.
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).unwrap_or_else(|_| unreachable!());
+        mac.update(DOMAIN);
+        mac.update(payload);
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement() -> Statement {
+        Statement {
+            user: Some("ana".parse().unwrap()),
+            admin: false,
+            request_id: "r1".into(),
+            method: "GET".into(),
+            target: "/api/downloads?x=1".into(),
+            at: 1_000,
+        }
+    }
+
+    #[test]
+    fn what_was_signed_is_believed_for_its_own_request_only() {
+        let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");
+        let value = key.sign(&statement());
+        assert_eq!(key.verify(&value, "GET", "/api/downloads?x=1", 1_030), Ok(statement()));
+        assert_eq!(key.verify(&value, "POST", "/api/downloads?x=1", 1_000), Err(StatementError::OtherRequest));
+        assert_eq!(key.verify(&value, "GET", "/api/downloads", 1_000), Err(StatementError::OtherRequest));
+        assert_eq!(key.verify(&value, "GET", "/api/downloads?x=1", 1_031), Err(StatementError::Expired));
+    }
+
+    #[test]
+    fn a_forged_or_garbled_statement_is_refused() {
+        let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");
+        let other = StatementKey::new(b"another key of at least 32 bytes").sign(&statement());
+        assert_eq!(key.verify(&other, "GET", "/api/downloads?x=1", 1_000), Err(StatementError::Forged));
+        for value in ["", "v1", "v1.", "v1..", "v2.a.b", "v1.!.!"] {
+            assert!(key.verify(value, "GET", "/", 1_000).is_err(), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The download and stream worker.
