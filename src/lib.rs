@@ -5,6 +5,10 @@
 
 pub mod address;
 pub mod config;
+pub mod identity;
+pub mod limits;
+pub mod policy;
 pub mod statement;
+pub mod store;
 pub mod username;
 pub mod worker;

@@ -49,7 +49,8 @@ fn layered(file: &Wire) -> Result<Wire, Diagnostics> {
     })
 }
 
-fn locate(path: &Path, source: &str, faults: &[Fault]) -> Diagnostics {
+/// Gives each fault the line and column of its key in `source`, the text of the file at `path`.
+pub(crate) fn locate(path: &Path, source: &str, faults: &[Fault]) -> Diagnostics {
     let tree = toml::de::DeTable::parse(source).ok();
     let place = |fault: &Fault| {
         let mut span = None;

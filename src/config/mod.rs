@@ -12,4 +12,5 @@ pub use resolve::{AppConfig, Config, HostPort, JwtConfig, JwtKeyConfig, TlsMode,
 pub use units::{ByteSize, Duration, Rate, RateParseError};
 pub use wire::{AccessFormat, JwtAlgorithm};
 
-pub(crate) use load::parse;
+pub(crate) use load::{locate, parse};
+pub(crate) use resolve::{Fault, Key};

@@ -260,7 +260,7 @@ impl Config {
             link_default_expiry: wire.links.default_expiry.0,
             link_max_expiry: wire.links.max_expiry.0,
             log_level: wire.log.level,
-            access_log: base.join(wire.log.access_log),
+            access_log: base.join(wire.log.access),
             access_format: wire.log.access_format,
             worker,
             apps,

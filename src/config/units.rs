@@ -37,6 +37,15 @@ pub struct SizeParseError(String);
 #[error("{0:?} is not a rate; write a count above zero and a time, like \"5/minute\", \"10/second\" or \"100/10s\"")]
 pub struct RateParseError(String);
 
+impl Rate {
+    /// So many a minute; zero counts as one.
+    #[must_use]
+    pub fn per_minute(count: u32) -> Self {
+        let count = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        Self { count, per: time::Duration::from_mins(1) }
+    }
+}
+
 impl FromStr for Duration {
     type Err = DurationParseError;
 
@@ -93,7 +102,7 @@ impl fmt::Display for Duration {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match UNITS.iter().find(|(unit, _)| self.0 >= *unit && self.0 % unit == 0) {
+        match UNITS.iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}", self.0),
         }

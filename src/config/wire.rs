@@ -100,7 +100,7 @@ pub(crate) struct Links {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Log {
     pub(crate) level: String,
-    pub(crate) access_log: PathBuf,
+    pub(crate) access: PathBuf,
     pub(crate) access_format: AccessFormat,
 }
 
@@ -205,7 +205,7 @@ impl Default for Links {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into(), access_log: "data/access.log".into(), access_format: AccessFormat::Json }
+        Self { level: "info".into(), access: "data/access.log".into(), access_format: AccessFormat::Json }
     }
 }
 

@@ -1,0 +1,147 @@
+//! The one that says who a credential belongs to: a snapshot of keys, users and revocations, and the verifiers.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use super::{
+    Credential, CredentialKind, Identity, Scopes,
+    api_key::PresentedKey,
+    jwt::{Issuer, JwtVerifier, TokenError},
+    link::{LinkError, LinkKeys},
+    offlinetube::OfflineTubeKey,
+};
+use crate::{store::KeyRecord, username::UserName};
+
+/// Everything that verifies credentials; replaced as a whole when state changes.
+pub struct Authority {
+    /// API keys.
+    pub keys: KeyTable,
+    /// Administrators, by name.
+    pub admins: HashSet<UserName>,
+    /// Tokens.
+    pub jwt: Arc<JwtVerifier>,
+    /// Links.
+    pub links: LinkKeys,
+    /// The ids of links that were taken back.
+    pub revoked_links: HashSet<String>,
+    /// Links in OfflineTube's style.
+    pub offlinetube: OfflineTubeKey,
+}
+
+/// API keys by id.
+#[derive(Default)]
+pub struct KeyTable(HashMap<Box<str>, KeyEntry>);
+
+struct KeyEntry {
+    hash: [u8; 32],
+    expires: Option<i64>,
+    identity: Arc<Identity>,
+    last_used: AtomicI64,
+}
+
+/// Why a credential that is present is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It proves nothing.
+    Invalid,
+    /// It was right once; for tokens and keys.
+    Expired,
+    /// A link whose signature is wrong.
+    LinkForged,
+    /// A link that was right once.
+    LinkExpired,
+}
+
+impl KeyTable {
+    /// Builds the table from what is stored; a key whose scopes do not parse gets none.
+    #[must_use]
+    pub fn new(records: Vec<KeyRecord>) -> Self {
+        Self(records.into_iter().map(|r| (r.id.clone().into(), KeyEntry::new(r))).collect())
+    }
+
+    /// Who holds the presented key.
+    pub fn verify(&self, text: &str, now: i64) -> Result<Arc<Identity>, Refusal> {
+        let key = PresentedKey::parse(text).map_err(|_| Refusal::Invalid)?;
+        let entry = self.0.get(key.id).filter(|e| key.matches(&e.hash)).ok_or(Refusal::Invalid)?;
+        if entry.expires.is_some_and(|at| now >= at) {
+            return Err(Refusal::Expired);
+        }
+        entry.last_used.store(now, Ordering::Relaxed);
+        Ok(Arc::clone(&entry.identity))
+    }
+
+    /// The keys that worked since the last call, with the time.
+    pub fn take_used(&self) -> Vec<(String, i64)> {
+        let used = self.0.iter().map(|(id, entry)| (id.to_string(), entry.last_used.swap(0, Ordering::Relaxed)));
+        used.filter(|(_, at)| *at > 0).collect()
+    }
+}
+
+impl KeyEntry {
+    fn new(record: KeyRecord) -> Self {
+        let scopes: Scopes = record.scopes.parse().unwrap_or(Scopes::Only(Box::default()));
+        let admin = record.admin && scopes.contains("admin");
+        let credential_id = Some(record.id.into());
+        let identity = Identity { user: record.user, admin, scopes, kind: CredentialKind::ApiKey, credential_id };
+        Self { hash: record.hash, expires: record.expires, identity: Arc::new(identity), last_used: AtomicI64::new(0) }
+    }
+}
+
+impl Authority {
+    /// Verifies a presented credential for a request to `path` of `app`, whose object (the route's parameter that
+    /// OfflineTube's links name) is `object`.
+    pub fn verify(
+        &self,
+        credential: &Credential<'_>,
+        app: &str,
+        path: &str,
+        object: Option<&str>,
+        now: i64,
+    ) -> Result<Arc<Identity>, Refusal> {
+        match credential {
+            Credential::ApiKey(text) => self.keys.verify(text, now),
+            Credential::Jwt(token) => self.verify_token(token, now),
+            Credential::Link(link) => {
+                let link = self.links.verify(app, path, link, now).map_err(link_refusal)?;
+                if self.revoked_links.contains(&link.id) {
+                    return Err(Refusal::LinkExpired);
+                }
+                Ok(Arc::new(bearer_of(link.user, CredentialKind::Link, Some(link.id.into()))))
+            }
+            Credential::OfflineTubeLink(link) => {
+                let object = object.ok_or(Refusal::LinkForged)?;
+                let user = self.offlinetube.verify(object, link, now).map_err(link_refusal)?;
+                Ok(Arc::new(bearer_of(user, CredentialKind::OfflinetubeLink, None)))
+            }
+        }
+    }
+
+    fn verify_token(&self, token: &str, now: i64) -> Result<Arc<Identity>, Refusal> {
+        let token = self.jwt.verify(token, now).map_err(|e| match e {
+            TokenError::Expired => Refusal::Expired,
+            TokenError::Invalid | TokenError::Early => Refusal::Invalid,
+        })?;
+        // A foreign issuer vouches for names, but nobody becomes an administrator by its word.
+        let may_administrate = token.issuer == Issuer::Own && self.admins.contains(&token.user);
+        let admin = may_administrate && token.scopes.contains("admin");
+        let (kind, credential_id) = (CredentialKind::Jwt, None);
+        Ok(Arc::new(Identity { user: token.user, admin, scopes: token.scopes, kind, credential_id }))
+    }
+}
+
+/// A link opens its one target for its user, and stands for no scope: the route decides that it takes links at all.
+fn bearer_of(user: UserName, kind: CredentialKind, credential_id: Option<Box<str>>) -> Identity {
+    Identity { user, admin: false, scopes: Scopes::All, kind, credential_id }
+}
+
+fn link_refusal(error: LinkError) -> Refusal {
+    match error {
+        LinkError::Forged => Refusal::LinkForged,
+        LinkError::Expired => Refusal::LinkExpired,
+    }
+}

@@ -1,0 +1,201 @@
+//! Which credential a request presents, before anybody judges whether it is right.
+
+use data_encoding::BASE64;
+use http::{HeaderMap, HeaderValue, header};
+use thiserror::Error;
+
+use super::{api_key, link::LinkQuery, offlinetube::OfflineTubeQuery};
+
+/// An explicit credential, as presented.
+#[derive(Debug)]
+pub enum Credential<'a> {
+    /// `X-API-Key`, `Authorization: Bearer sp_…`, or Basic with the key as password.
+    ApiKey(std::borrow::Cow<'a, str>),
+    /// `Authorization: Bearer …`.
+    Jwt(&'a str),
+    /// `sp_…` in the query.
+    Link(LinkQuery<'a>),
+    /// `expires`, `signature`, `user` in the query, where the route takes them.
+    OfflineTubeLink(OfflineTubeQuery<'a>),
+}
+
+/// The kinds of credentials, as policies and logs name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialKind {
+    /// An API key.
+    ApiKey,
+    /// A signed token.
+    Jwt,
+    /// A signed link of Sallyport's.
+    Link,
+    /// A signed link in OfflineTube's style.
+    OfflinetubeLink,
+}
+
+/// A set of kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CredentialKinds(u8);
+
+/// A presentation that cannot be judged.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum PresentationError {
+    /// More than one explicit credential: nobody can say which one is meant.
+    #[error("two credentials")]
+    Two,
+    /// An `Authorization` header of no scheme that is known here, or garbled.
+    #[error("an unreadable credential")]
+    Unreadable,
+    /// Link parameters that are repeated, missing or garbled.
+    #[error("an unreadable link")]
+    UnreadableLink,
+}
+
+impl CredentialKind {
+    /// The name in logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api-key",
+            Self::Jwt => "jwt",
+            Self::Link => "link",
+            Self::OfflinetubeLink => "offlinetube-link",
+        }
+    }
+}
+
+impl CredentialKinds {
+    /// True when `kind` is in the set.
+    #[must_use]
+    pub const fn contains(self, kind: CredentialKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+
+    /// True when nothing is in the set.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromIterator<CredentialKind> for CredentialKinds {
+    fn from_iter<I: IntoIterator<Item = CredentialKind>>(kinds: I) -> Self {
+        Self(kinds.into_iter().fold(0, |set, kind| set | 1 << kind as u8))
+    }
+}
+
+impl Credential<'_> {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> CredentialKind {
+        match self {
+            Self::ApiKey(_) => CredentialKind::ApiKey,
+            Self::Jwt(_) => CredentialKind::Jwt,
+            Self::Link(_) => CredentialKind::Link,
+            Self::OfflineTubeLink(_) => CredentialKind::OfflinetubeLink,
+        }
+    }
+}
+
+/// Finds the one explicit credential of a request, None where there is none.
+///
+/// OfflineTube's link parameters have common names, so they are looked for only where `accepted` has that kind.
+///
+/// # Errors
+/// Two credentials, or one that cannot be read; never a silent fall-through to another.
+pub fn presented<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    accepted: CredentialKinds,
+) -> Result<Option<Credential<'a>>, PresentationError> {
+    let mut found = None;
+    let mut add = |credential| match found.replace(credential) {
+        Some(_) => Err(PresentationError::Two),
+        None => Ok(()),
+    };
+    for value in headers.get_all("x-api-key") {
+        add(Credential::ApiKey(text(value)?.into()))?;
+    }
+    for value in headers.get_all(header::AUTHORIZATION) {
+        add(authorization(text(value)?)?)?;
+    }
+    if let Some(query) = query {
+        if let Some(link) = LinkQuery::find(query).map_err(|_| PresentationError::UnreadableLink)? {
+            add(Credential::Link(link))?;
+        }
+        if accepted.contains(CredentialKind::OfflinetubeLink)
+            && let Some(link) = OfflineTubeQuery::find(query).map_err(|_| PresentationError::UnreadableLink)?
+        {
+            add(Credential::OfflineTubeLink(link))?;
+        }
+    }
+    Ok(found)
+}
+
+fn authorization(value: &str) -> Result<Credential<'_>, PresentationError> {
+    let (scheme, rest) = value.split_once(' ').ok_or(PresentationError::Unreadable)?;
+    let rest = rest.trim_matches(' ');
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(if rest.starts_with(api_key::PREFIX) {
+            Credential::ApiKey(rest.into())
+        } else {
+            Credential::Jwt(rest)
+        });
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(PresentationError::Unreadable);
+    }
+    let pair = BASE64.decode(rest.as_bytes()).ok().and_then(|b| String::from_utf8(b).ok());
+    let pair = pair.ok_or(PresentationError::Unreadable)?;
+    let (_, password) = pair.split_once(':').ok_or(PresentationError::Unreadable)?;
+    Ok(Credential::ApiKey(password.to_owned().into()))
+}
+
+fn text(value: &HeaderValue) -> Result<&str, PresentationError> {
+    value.to_str().map_err(|_| PresentationError::Unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(
+        headers: &[(&'static str, &str)],
+        query: Option<&'static str>,
+    ) -> Result<Option<CredentialKind>, PresentationError> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        presented(&map, query, CredentialKinds::default()).map(|c| c.map(|c| c.kind()))
+    }
+
+    #[test]
+    fn each_way_of_sending_a_credential_is_found() {
+        use CredentialKind::{ApiKey, Jwt};
+        assert_eq!(find(&[], None), Ok(None));
+        assert_eq!(find(&[("x-api-key", "sp_x")], None), Ok(Some(ApiKey)));
+        assert_eq!(find(&[("authorization", "Bearer sp_x")], None), Ok(Some(ApiKey)));
+        assert_eq!(find(&[("authorization", "bearer a.b.c")], None), Ok(Some(Jwt)));
+        assert_eq!(find(&[("authorization", "Basic eDpzcF94")], None), Ok(Some(ApiKey)));
+    }
+
+    #[test]
+    fn two_credentials_are_refused_even_when_they_are_the_same() {
+        assert_eq!(find(&[("x-api-key", "a"), ("x-api-key", "a")], None), Err(PresentationError::Two));
+        assert_eq!(find(&[("x-api-key", "a"), ("authorization", "Bearer b")], None), Err(PresentationError::Two));
+        assert_eq!(
+            find(&[("authorization", "Bearer a"), ("authorization", "Bearer b")], None),
+            Err(PresentationError::Two)
+        );
+        let link = "sp_user=a&sp_exp=1&sp_kid=k&sp_id=i&sp_sig=AAAA";
+        assert_eq!(find(&[("x-api-key", "a")], Some(link)), Err(PresentationError::Two));
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_a_wrong_credential_and_not_none() {
+        for value in ["Digest x", "Bearer", "Basic !", "Basic eA==", "xyz"] {
+            assert_eq!(find(&[("authorization", value)], None), Err(PresentationError::Unreadable), "{value}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Scopes: the names of what a credential may be used for.
+
+use std::{fmt, str::FromStr};
+
+use thiserror::Error;
+
+/// A set of scopes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scopes {
+    /// `*`: whatever the user may do.
+    All,
+    /// These only; may be none.
+    Only(Box<[Box<str>]>),
+}
+
+/// A word that cannot be a scope.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is not a scope; use 1 to 64 of a-z 0-9 : . _ - or a lone *")]
+pub struct InvalidScope(String);
+
+impl Scopes {
+    /// True when `scope` is in the set.
+    #[must_use]
+    pub fn contains(&self, scope: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(scopes) => scopes.iter().any(|s| **s == *scope),
+        }
+    }
+
+    /// True when every one of `wanted` is in the set.
+    #[must_use]
+    pub fn contain_all(&self, wanted: &[Box<str>]) -> bool {
+        wanted.iter().all(|scope| self.contains(scope))
+    }
+}
+
+impl FromStr for Scopes {
+    type Err = InvalidScope;
+
+    /// Reads scopes separated by spaces, as RFC 6749, section 3.3, writes them.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        if words.contains(&"*") {
+            return Ok(Self::All);
+        }
+        words
+            .into_iter()
+            .map(|w| if is_scope(w) { Ok(w.into()) } else { Err(InvalidScope(w.into())) })
+            .collect::<Result<_, _>>()
+            .map(Self::Only)
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Only(scopes) => f.write_str(&scopes.join(" ")),
+        }
+    }
+}
+
+fn is_scope(word: &str) -> bool {
+    word.len() <= 64 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b":._-".contains(&b))
+}

@@ -1,0 +1,314 @@
+//! Body rules: the JSON object that a route takes, judged field by field and written anew.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use thiserror::Error;
+use url::Url;
+
+use crate::{address, config::HostPort};
+
+/// The longest URL, in bytes.
+const MAX_URL_BYTES: usize = 2_048;
+
+/// What a route's body must be.
+#[derive(Debug)]
+pub struct BodyRule {
+    /// The fields that the object may have.
+    pub fields: Vec<Field>,
+    /// What happens to other fields.
+    pub unknown: UnknownFields,
+}
+
+/// One field.
+#[derive(Debug)]
+pub struct Field {
+    /// Its name.
+    pub name: Box<str>,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it may hold.
+    pub kind: FieldKind,
+}
+
+/// What a field may hold.
+#[derive(Debug)]
+pub enum FieldKind {
+    /// A text of so many characters at most.
+    Text {
+        /// The most characters.
+        max_chars: usize,
+    },
+    /// One of these texts.
+    OneOf(Box<[Box<str>]>),
+    /// An http(s) URL of a public host, or of one that is allowed by name.
+    MediaUrl {
+        /// The hosts that need not be public.
+        allow_private: Vec<HostPort>,
+    },
+    /// A whole number from `min` to `max`.
+    Integer {
+        /// The least.
+        min: i64,
+        /// The most.
+        max: i64,
+    },
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// What happens to fields that the rule does not name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownFields {
+    /// The body is refused.
+    #[default]
+    Refuse,
+    /// They are kept as they are.
+    Keep,
+}
+
+/// Why a body is refused. None of the messages repeats what the client sent, names aside.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum BodyFault {
+    /// Not JSON, or with a name twice in one object.
+    #[error("not JSON: {0}")]
+    NotJson(String),
+    /// JSON, but no object.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// A field is missing.
+    #[error("the field {0:?} is missing")]
+    Missing(Box<str>),
+    /// A field that the route does not know.
+    #[error("an unknown field; this route takes {0}")]
+    Unknown(String),
+    /// A value is refused.
+    #[error("the field {0:?} {1}")]
+    Refused(Box<str>, String),
+}
+
+impl BodyFault {
+    /// True when the body could not even be read (400, not 422).
+    #[must_use]
+    pub const fn is_unreadable(&self) -> bool {
+        matches!(self, Self::NotJson(_) | Self::NotAnObject)
+    }
+}
+
+impl BodyRule {
+    /// Judges a whole body; returns what the upstream gets, written anew from what was judged.
+    pub fn judge(&self, body: &[u8]) -> Result<Vec<u8>, BodyFault> {
+        let Value::Object(mut object) = strict_json(body)? else { return Err(BodyFault::NotAnObject) };
+        for field in &self.fields {
+            field.judge(&mut object)?;
+        }
+        if self.unknown == UnknownFields::Refuse && object.keys().any(|k| self.fields.iter().all(|f| *f.name != **k)) {
+            return Err(BodyFault::Unknown(self.field_names()));
+        }
+        serde_json::to_vec(&object).map_err(|e| BodyFault::NotJson(e.to_string()))
+    }
+
+    fn field_names(&self) -> String {
+        self.fields.iter().map(|f| &*f.name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Field {
+    fn judge(&self, object: &mut Map<String, Value>) -> Result<(), BodyFault> {
+        let Some(value) = object.get_mut(&*self.name) else {
+            return if self.required { Err(BodyFault::Missing(self.name.clone())) } else { Ok(()) };
+        };
+        let refused = |why: String| Err(BodyFault::Refused(self.name.clone(), why));
+        match (&self.kind, &*value) {
+            (FieldKind::Text { max_chars }, Value::String(s)) if s.chars().count() <= *max_chars => Ok(()),
+            (FieldKind::Text { max_chars }, _) => refused(format!("must be a text of at most {max_chars} characters")),
+            (FieldKind::OneOf(values), Value::String(s)) if values.iter().any(|v| **v == **s) => Ok(()),
+            (FieldKind::OneOf(values), _) => refused(format!("must be one of {}", values.join(", "))),
+            (FieldKind::MediaUrl { allow_private }, Value::String(s)) => match media_url(s, allow_private) {
+                Ok(url) => {
+                    *value = Value::String(url.into());
+                    Ok(())
+                }
+                Err(why) => refused(why.to_owned()),
+            },
+            (FieldKind::MediaUrl { .. }, _) => refused("must be a URL".to_owned()),
+            (FieldKind::Integer { min, max }, v) if v.as_i64().is_some_and(|n| (*min..=*max).contains(&n)) => Ok(()),
+            (FieldKind::Integer { min, max }, _) => refused(format!("must be a whole number from {min} to {max}")),
+            (FieldKind::Boolean, Value::Bool(_)) => Ok(()),
+            (FieldKind::Boolean, _) => refused("must be true or false".to_owned()),
+        }
+    }
+}
+
+/// A URL that may be fetched on a stranger's word, as far as its text tells; its names are resolved and judged again
+/// by who fetches it.
+fn media_url(text: &str, allow_private: &[HostPort]) -> Result<Url, &'static str> {
+    if text.len() > MAX_URL_BYTES {
+        return Err("is too long for a URL");
+    }
+    if text.starts_with('-') || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("must be an http or https URL");
+    }
+    let url = Url::parse(text).map_err(|_| "must be an http or https URL")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must be an http or https URL");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user name or password");
+    }
+    let public = url.host().is_some_and(|host| address::is_public_host(&host));
+    if public || allow_private.iter().any(|allowed| allowed.matches(&url)) {
+        Ok(url)
+    } else {
+        Err("must name a public host")
+    }
+}
+
+/// Parses JSON that has no name twice in any object (RFC 8259, section 4, leaves open what such an object means).
+fn strict_json(bytes: &[u8]) -> Result<Value, BodyFault> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let fault = |e: serde_json::Error| BodyFault::NotJson(e.to_string());
+    let value = Strict.deserialize(&mut deserializer).map_err(fault)?;
+    deserializer.end().map_err(fault)?;
+    Ok(value)
+}
+
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = seq.next_element_seed(Self)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value_seed(Self)?;
+            if object.insert(name, value).is_some() {
+                return Err(A::Error::custom("a name stands twice in one object"));
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> BodyRule {
+        let allow_private = vec!["127.0.0.1:8999".parse().unwrap()];
+        let one_of = FieldKind::OneOf(["video".into(), "audio".into()].into());
+        BodyRule {
+            fields: vec![
+                Field { name: "url".into(), required: true, kind: FieldKind::MediaUrl { allow_private } },
+                Field { name: "type".into(), required: false, kind: one_of },
+                Field { name: "n".into(), required: false, kind: FieldKind::Integer { min: 1, max: 50 } },
+            ],
+            unknown: UnknownFields::Refuse,
+        }
+    }
+
+    fn judge(body: &str) -> Result<String, BodyFault> {
+        rule().judge(body.as_bytes()).map(|b| String::from_utf8(b).unwrap())
+    }
+
+    #[test]
+    fn a_judged_body_is_written_anew() {
+        let body = judge(" {\"url\" :\"https:\\/\\/Example.com/a b\", \"type\":\"\\u0061udio\"} ");
+        assert!(matches!(body, Err(BodyFault::Refused(..))), "a space in a URL");
+        let body = judge(" {\"url\" :\"https:\\/\\/Example.com/a\", \"type\":\"\\u0061udio\", \"n\": 5} ").unwrap();
+        assert_eq!(body, r#"{"n":5,"type":"audio","url":"https://example.com/a"}"#);
+        assert!(judge(r#"{"url":"http://127.0.0.1:8999/a"}"#).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_the_json_of_the_route_is_unreadable() {
+        for body in [
+            "",
+            "x",
+            "[]",
+            "1",
+            "{",
+            "{}x",
+            "{\"url\":1,\"url\":2}",
+            "{\"a\":{\"b\":1,\"b\":2}}",
+            "\u{feff}{}",
+            "{'url':1}",
+        ] {
+            assert!(judge(body).unwrap_err().is_unreadable(), "{body}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(judge(&deep).unwrap_err().is_unreadable());
+    }
+
+    #[test]
+    fn refused_values_are_named_without_repeating_them() {
+        for body in [
+            "{}",
+            r#"{"url":"-x"}"#,
+            r#"{"url":"--exec=id"}"#,
+            r#"{"url":"file:///etc/passwd"}"#,
+            r#"{"url":"http://127.0.0.1/"}"#,
+            r#"{"url":"http://127.0.0.1:9000/"}"#,
+            r#"{"url":"http://169.254.169.254/latest"}"#,
+            r#"{"url":"http://u:p@example.com/"}"#,
+            r#"{"url":"ytsearch:x"}"#,
+            r#"{"url":["https://example.com/"]}"#,
+            r#"{"url":"https://example.com/","type":"film"}"#,
+            r#"{"url":"https://example.com/","n":0}"#,
+            r#"{"url":"https://example.com/","n":1.5}"#,
+            r#"{"url":"https://example.com/","exec":"id"}"#,
+        ] {
+            assert!(!judge(body).unwrap_err().is_unreadable(), "{body}");
+        }
+        assert!(!judge(r#"{"url":"https://example.com/","s3cret":1}"#).unwrap_err().to_string().contains("s3cret"));
+    }
+}

@@ -1,0 +1,268 @@
+//! From policy files to the site: every contradiction is found here, at start, with its line and column.
+
+use std::{path::PathBuf, sync::Arc};
+
+use http::{HeaderValue, Method};
+
+use super::{
+    body::{BodyRule, Field, FieldKind, UnknownFields},
+    cors::{CorsPolicy, Origin},
+    route::{Handler, Limit, Route, RouteTable},
+    safe_path::Parameters,
+    site::{App, OWN_PREFIX, Site},
+    wire,
+};
+use crate::{
+    config::{self, AppConfig, Config, Diagnostic, Diagnostics, Fault, HostPort, Key},
+    identity::{CredentialKind, Scopes},
+    limits::{RateLimit, Tracker},
+};
+
+/// The routes of one path, with the place of the first one in the file.
+type PathRoutes = (String, usize, Vec<(Method, Arc<Route>)>);
+
+/// A judged body passes through a buffer of this size on its way upstream.
+const MAX_JUDGED_BODY: u64 = 64 * 1024;
+
+/// The policies that the program brings along, by name.
+const BUILTIN: &[(&str, &str)] = &[("worker", include_str!("../../policies/worker.toml"))];
+
+/// The text of a built-in policy.
+#[must_use]
+pub fn builtin(name: &str) -> Option<&'static str> {
+    BUILTIN.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
+
+/// Reads and compiles the policy of every application.
+///
+/// # Errors
+/// Every fault of every policy, and applications without one.
+pub fn compile(config: &Config) -> Result<Site, Diagnostics> {
+    let mut faults = Vec::new();
+    let mut apps = Vec::new();
+    for app in &config.apps {
+        match compile_app(app, config) {
+            Ok(app) => apps.push(Arc::new(app)),
+            Err(Diagnostics(found)) => faults.extend(found),
+        }
+    }
+    if faults.is_empty() { Ok(Site { apps }) } else { Err(Diagnostics(faults)) }
+}
+
+fn compile_app(app: &AppConfig, config: &Config) -> Result<App, Diagnostics> {
+    let (path, source) = source(app, config)?;
+    let policy: wire::Policy = config::parse(&path, &source)?;
+    let mut compiler = Compiler {
+        max_clients: config.max_tracked_clients,
+        allow_private: &config.worker.allow_private,
+        faults: Vec::new(),
+    };
+    let app = compiler.app(app, policy);
+    if compiler.faults.is_empty() { Ok(app) } else { Err(config::locate(&path, &source, &compiler.faults)) }
+}
+
+/// A file in the policies folder overrides the built-in policy of its name.
+fn source(app: &AppConfig, config: &Config) -> Result<(PathBuf, String), Diagnostics> {
+    let path = config.policies_dir.join(format!("{}.toml", app.policy));
+    match std::fs::read_to_string(&path) {
+        Ok(source) => Ok((path, source)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => match builtin(&app.policy) {
+            Some(source) => Ok((path, source.to_owned())),
+            None => Err(Diagnostic::in_file(path, format!("app {:?} needs this policy; write it", app.name)).into()),
+        },
+        Err(e) => Err(Diagnostic::in_file(path, format!("cannot be read: {e}")).into()),
+    }
+}
+
+struct Compiler<'a> {
+    max_clients: usize,
+    allow_private: &'a [HostPort],
+    faults: Vec<Fault>,
+}
+
+impl Compiler<'_> {
+    fn app(&mut self, app: &AppConfig, policy: wire::Policy) -> App {
+        let cors = self.cors(&policy.cors, &app.cors_origins);
+        let (mut routes, mut all_routes) = (RouteTable::default(), Vec::new());
+        let mut by_path: Vec<PathRoutes> = Vec::new();
+        for (i, route) in policy.route.into_iter().enumerate() {
+            let (path, methods) = (route.path.clone(), self.methods(i, &route.methods));
+            let compiled = Arc::new(self.route(i, route, &policy.defaults));
+            all_routes.push(Arc::clone(&compiled));
+            let methods = methods.into_iter().map(|m| (m, Arc::clone(&compiled)));
+            match by_path.iter_mut().find(|(p, ..)| *p == path) {
+                Some((.., known)) => known.extend(methods),
+                None => by_path.push((path, i, methods.collect())),
+            }
+        }
+        let create_link = Arc::new(self.create_link(cors.origins.is_empty()));
+        all_routes.push(Arc::clone(&create_link));
+        by_path.push((format!("{OWN_PREFIX}links"), usize::MAX, vec![(Method::POST, create_link)]));
+        for (path, i, methods) in by_path {
+            if let Err(e) = routes.insert(&path, methods) {
+                self.add(i, "path", format!("{e}; give each path and method one route"));
+            }
+        }
+        App {
+            name: app.name.as_str().into(),
+            timeout: app.timeout,
+            statement: policy.upstream.statement,
+            style: policy.errors,
+            cors,
+            hosts: app.hosts.clone(),
+            prefix: app.prefix.clone(),
+            parameters: if policy.path_parameters { Parameters::Allow } else { Parameters::Refuse },
+            upstream: app.upstream.clone(),
+            routes,
+            all_routes,
+        }
+    }
+
+    fn route(&mut self, i: usize, route: wire::Route, defaults: &wire::Defaults) -> Route {
+        let own = format!("/{}", OWN_PREFIX.trim_matches('/'));
+        if !route.path.starts_with('/') || route.path.starts_with(&own) {
+            self.add(i, "path", format!("must start with \"/\" and must not be under {OWN_PREFIX}"));
+        }
+        let credentials = route.credentials.unwrap_or_else(|| defaults.credentials.clone());
+        if credentials.is_empty() != route.anonymous {
+            self.add(i, "credentials", "a route either takes credentials or is anonymous; set one of the two");
+        }
+        if credentials.contains(&CredentialKind::OfflinetubeLink) != route.link_object.is_some() {
+            self.add(i, "link_object", "goes with the credential \"offlinetube-link\"; set both or neither");
+        }
+        for scope in &route.scopes {
+            if scope.contains(['*', ' ']) || scope.parse::<Scopes>().is_err() {
+                self.add(i, "scopes", format!("{scope:?} is not a scope; use a-z 0-9 : . _ -"));
+            }
+        }
+        let max_body = route.max_body.unwrap_or(defaults.max_body).0;
+        if route.body.is_some() && max_body > MAX_JUDGED_BODY {
+            self.add(i, "max_body", "a body that is judged can be 64KiB at most; make it smaller");
+        }
+        Route {
+            name: route.name.into(),
+            credentials: credentials.into_iter().collect(),
+            anonymous: route.anonymous,
+            scopes: route.scopes.into_iter().map(Into::into).collect(),
+            limits: self.limits(&route.rates.unwrap_or_else(|| defaults.rates.clone())),
+            cors: route.cors.unwrap_or(defaults.cors),
+            max_body,
+            body: route.body.map(|body| self.body(i, body)),
+            link_object: route.link_object.map(Into::into),
+            handler: Handler::Upstream,
+        }
+    }
+
+    /// `POST /.sallyport/links`, which every site has.
+    fn create_link(&self, no_cors: bool) -> Route {
+        let text = |max_chars| FieldKind::Text { max_chars };
+        let field = |name: &str, required, kind| Field { name: name.into(), required, kind };
+        let rate = wire::Limit { rate: config::Rate::per_minute(60), by: super::LimitBy::User, burst: None };
+        let fields =
+            vec![field("path", true, text(8_192)), field("expires", false, text(32)), field("user", false, text(64))];
+        Route {
+            name: "create-link".into(),
+            credentials: [CredentialKind::ApiKey, CredentialKind::Jwt].into_iter().collect(),
+            anonymous: false,
+            scopes: ["links:write".into()].into(),
+            limits: self.limits(&[rate]),
+            cors: !no_cors,
+            max_body: 16 << 10,
+            body: Some(BodyRule { fields, unknown: UnknownFields::Refuse }),
+            link_object: None,
+            handler: Handler::CreateLink,
+        }
+    }
+
+    fn limits(&self, limits: &[wire::Limit]) -> Box<[Limit]> {
+        let limit = |l: &wire::Limit| {
+            let limit = RateLimit { rate: l.rate, burst: l.burst.unwrap_or(l.rate.count) };
+            Limit { by: l.by, tracker: Tracker::new(limit, self.max_clients) }
+        };
+        limits.iter().map(limit).collect()
+    }
+
+    fn methods(&mut self, i: usize, names: &[String]) -> Vec<Method> {
+        const KNOWN: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+        let mut methods = Vec::new();
+        for name in names {
+            match KNOWN.iter().find(|m| m.as_str() == name) {
+                Some(method) => methods.push(method.clone()),
+                None => self.add(i, "methods", format!("{name:?} is not a method for a route; write GET (HEAD comes with it), POST, PUT, PATCH or DELETE")),
+            }
+        }
+        if names.is_empty() {
+            self.add(i, "methods", "no method; write at least one, like \"GET\"");
+        }
+        methods
+    }
+
+    fn body(&mut self, i: usize, body: wire::Body) -> BodyRule {
+        let fields = body.fields.into_iter().map(|(name, field)| self.field(i, name, field)).collect();
+        BodyRule { fields, unknown: body.unknown }
+    }
+
+    fn field(&mut self, i: usize, name: String, field: wire::Field) -> Field {
+        let wire::Field { kind, required, values, min, max } = field;
+        let fits = match kind {
+            wire::FieldType::OneOf => values.as_ref().is_some_and(|v| !v.is_empty()) && min.is_none() && max.is_none(),
+            wire::FieldType::Text => values.is_none() && min.is_none() && max.is_none_or(|m| m > 0),
+            wire::FieldType::Integer => values.is_none(),
+            wire::FieldType::MediaUrl | wire::FieldType::Boolean => values.is_none() && min.is_none() && max.is_none(),
+        };
+        if !fits {
+            self.add(
+                i,
+                "body",
+                format!("field {name:?}: values go with one-of, max with text, min and max with integer"),
+            );
+        }
+        let kind = match kind {
+            wire::FieldType::Text => {
+                FieldKind::Text { max_chars: max.and_then(|m| usize::try_from(m).ok()).unwrap_or(1_024) }
+            }
+            wire::FieldType::OneOf => {
+                FieldKind::OneOf(values.unwrap_or_default().into_iter().map(Into::into).collect())
+            }
+            wire::FieldType::MediaUrl => FieldKind::MediaUrl { allow_private: self.allow_private.to_vec() },
+            wire::FieldType::Integer => {
+                FieldKind::Integer { min: min.unwrap_or(i64::MIN), max: max.unwrap_or(i64::MAX) }
+            }
+            wire::FieldType::Boolean => FieldKind::Boolean,
+        };
+        Field { name: name.into(), required, kind }
+    }
+
+    fn cors(&mut self, cors: &wire::Cors, more: &[String]) -> CorsPolicy {
+        let mut origins = Vec::new();
+        for text in cors.origins.iter().chain(more) {
+            match text.parse::<Origin>() {
+                Ok(origin) => origins.push(origin),
+                Err(e) => self.faults.push(cors_fault("origins", e.to_string())),
+            }
+        }
+        CorsPolicy {
+            origins,
+            credentials: cors.credentials,
+            allow_headers: self.header_list("allow_headers", &cors.allow_headers),
+            expose_headers: self.header_list("expose_headers", &cors.expose_headers),
+            max_age: cors.max_age.0,
+        }
+    }
+
+    fn header_list(&mut self, key: &'static str, names: &[String]) -> HeaderValue {
+        if let Some(bad) = names.iter().find(|n| n.parse::<http::HeaderName>().is_err() || *n == "*") {
+            self.faults.push(cors_fault(key, format!("{bad:?} is not the name of a header")));
+        }
+        HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+
+    fn add(&mut self, route: usize, key: &'static str, what: impl Into<String>) {
+        let path = vec![Key { name: "route", index: Some(route) }, Key { name: key, index: None }];
+        self.faults.push(Fault { key: path, what: what.into() });
+    }
+}
+
+fn cors_fault(key: &'static str, what: String) -> Fault {
+    Fault { key: vec![Key { name: "cors", index: None }, Key { name: key, index: None }], what }
+}

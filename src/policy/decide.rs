@@ -1,0 +1,327 @@
+//! The decision: the one place where a request is judged, step by step, deny by default.
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::{
+    cors::{self, CorsAnswer, PreflightAnswer},
+    denial::{Denial, ErrorStyle, Reason},
+    permit::{Permit, QueryRewrite},
+    route::{LimitBy, Matched, Route},
+    safe_path::SafePath,
+    site::{App, Site},
+    steps::{Step, Steps},
+};
+use crate::{
+    address,
+    identity::{Authority, Credential, CredentialKind, Identity, PresentationError, Refusal, presented},
+    limits::Exceeded,
+};
+
+/// What is known of a request before it is judged.
+#[derive(Debug)]
+pub struct RequestFacts<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path, byte for byte.
+    pub path: &'a str,
+    /// The query, byte for byte.
+    pub query: Option<&'a str>,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The authority that the client named.
+    pub host: &'a str,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Whether the client asks to speak another protocol.
+    pub upgrade: bool,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Decision {
+    /// It goes on.
+    Forward(Permit),
+    /// It goes on once its body was judged.
+    Judge(PendingBody),
+    /// It is a preflight, which is answered at once.
+    Preflight(PreflightAnswer),
+    /// It ends here.
+    Respond(Denial),
+}
+
+/// A request that lacks only the judgement of its body.
+#[derive(Debug)]
+pub struct PendingBody(Permit);
+
+/// What a judgement gathers on its way; a denial takes it along.
+struct Judgement {
+    steps: Steps,
+    cors: CorsAnswer,
+    style: ErrorStyle,
+}
+
+impl Site {
+    /// Judges a request at `now` (Unix seconds).
+    pub fn decide(&self, facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> Decision {
+        let mut judgement = Judgement { steps: Steps::new(), cors: CorsAnswer::None, style: ErrorStyle::Problem };
+        match self.judge(&mut judgement, facts, authority, now) {
+            Ok(decision) => decision,
+            Err(fault) => Decision::Respond(judgement.deny(fault)),
+        }
+    }
+
+    fn judge(
+        &self,
+        judgement: &mut Judgement,
+        facts: &RequestFacts<'_>,
+        authority: &Authority,
+        now: i64,
+    ) -> Result<Decision, Fault> {
+        let app = self.app(facts.host, facts.path).ok_or(Reason::NoRoute)?;
+        judgement.enter(app);
+        let path = SafePath::parse(facts.path, app.parameters).map_err(|_| Reason::BadPath)?;
+        if !facts.query.unwrap_or_default().bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+            return Err(Reason::BadPath.into());
+        }
+        let matched = app.routes.at(path.decoded()).ok_or(Reason::NoRoute)?;
+        if let Some(method) = cors::preflight_method(facts.method, facts.headers) {
+            return judgement.preflight(app, &matched, &method, facts.headers).map(Decision::Preflight);
+        }
+        let route = matched.route(facts.method).ok_or(Reason::NoRoute)?;
+        judgement.steps.push(Step::Route(Arc::clone(&route.name)));
+        judgement.origin(app, route, facts)?;
+        judgement.address_rate(route, facts.client)?;
+        let (identity, query) = judgement.authenticate(app, route, &matched, facts, (authority, now))?;
+        judgement.user_rate(route, identity.as_deref(), facts.client)?;
+        declared_length_fits(facts.headers, route.max_body)?;
+        let permit = Permit {
+            app: Arc::clone(app),
+            route: Arc::clone(route),
+            identity,
+            query,
+            body: None,
+            cors: std::mem::take(&mut judgement.cors),
+            steps: std::mem::take(&mut judgement.steps),
+        };
+        Ok(if route.body.is_some() { Decision::Judge(PendingBody(permit)) } else { Decision::Forward(permit) })
+    }
+}
+
+impl PendingBody {
+    /// The largest body that is worth reading, in bytes.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.0.route.max_body
+    }
+
+    /// Judges the whole body.
+    #[must_use]
+    pub fn judge(self, headers: &HeaderMap, body: &[u8]) -> Decision {
+        let Self(mut permit) = self;
+        let Some(rule) = &permit.route.body else { return Decision::Forward(permit) };
+        if !is_json(headers) {
+            let detail = "send it with Content-Type: application/json".to_owned();
+            return Decision::Respond(denied(permit, Reason::BadBody, Some(detail)));
+        }
+        match rule.judge(body) {
+            Ok(body) => {
+                permit.body = Some(body);
+                permit.steps.push(Step::Body);
+                Decision::Forward(permit)
+            }
+            Err(fault) => {
+                let reason = if fault.is_unreadable() { Reason::BadBody } else { Reason::RefusedValue };
+                Decision::Respond(denied(permit, reason, Some(fault.to_string())))
+            }
+        }
+    }
+
+    /// Ends the request for another reason, such as a body that is too large or too slow.
+    #[must_use]
+    pub fn deny(self, reason: Reason) -> Denial {
+        denied(self.0, reason, None)
+    }
+}
+
+/// Turns a permit back, such as when its upstream fails.
+#[must_use]
+pub(crate) fn denied(permit: Permit, reason: Reason, detail: Option<String>) -> Denial {
+    let Permit { app, cors, mut steps, .. } = permit;
+    let _ = steps.try_push(Step::Denied(reason));
+    Denial { reason, detail, exceeded: None, cors, style: app.style, steps }
+}
+
+impl Judgement {
+    fn enter(&mut self, app: &App) {
+        self.style = app.style;
+        self.steps.push(Step::App(Arc::clone(&app.name)));
+    }
+
+    fn preflight(
+        &mut self,
+        app: &App,
+        matched: &Matched<'_, '_>,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<PreflightAnswer, Fault> {
+        let mut methods = matched.cors_methods().map(Method::as_str).collect::<Vec<_>>();
+        if methods.is_empty() {
+            return Err(Reason::NoRoute.into());
+        }
+        self.cors = app.cors.answer(headers);
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        if !matches!(self.cors, CorsAnswer::Allow { .. }) || !methods.contains(&method.as_str()) {
+            return Err(Reason::ForeignOrigin.into());
+        }
+        Ok(PreflightAnswer {
+            cors: std::mem::take(&mut self.cors),
+            methods: HeaderValue::from_str(&methods.join(", ")).map_err(|_| Reason::Internal)?,
+            headers: app.cors.allow_headers.clone(),
+            max_age: app.cors.max_age.as_secs(),
+        })
+    }
+
+    /// A page of a foreign origin may read nothing, and change nothing either (CSRF; RFC 6455, section 10.2).
+    fn origin(&mut self, app: &App, route: &Route, facts: &RequestFacts<'_>) -> Result<(), Fault> {
+        if route.cors {
+            self.cors = app.cors.answer(facts.headers);
+        }
+        if matches!(self.cors, CorsAnswer::Allow { .. }) {
+            self.steps.push(Step::OriginAllowed);
+            return Ok(());
+        }
+        let harmless = matches!(*facts.method, Method::GET | Method::HEAD) && !facts.upgrade;
+        if !harmless && cors::is_foreign(facts.headers, facts.host) {
+            return Err(Reason::ForeignOrigin.into());
+        }
+        Ok(())
+    }
+
+    fn address_rate(&mut self, route: &Route, client: IpAddr) -> Result<(), Fault> {
+        for limit in route.limits.iter().filter(|l| l.by == LimitBy::Address) {
+            limit.tracker.check(address::client_network(client))?;
+            self.steps.push(Step::AddressRate);
+        }
+        Ok(())
+    }
+
+    fn authenticate(
+        &mut self,
+        app: &App,
+        route: &Route,
+        matched: &Matched<'_, '_>,
+        facts: &RequestFacts<'_>,
+        (authority, now): (&Authority, i64),
+    ) -> Result<(Option<Arc<Identity>>, QueryRewrite), Fault> {
+        let Some(credential) = presented(facts.headers, facts.query, route.credentials)? else {
+            self.steps.push(Step::Anonymous);
+            return if route.anonymous { Ok((None, QueryRewrite::Keep)) } else { Err(Reason::NotAuthenticated.into()) };
+        };
+        let kind = credential.kind();
+        self.steps.push(Step::Presented(kind));
+        let object = route.link_object.as_deref().and_then(|name| matched.parameter(name));
+        let identity = authority.verify(&credential, &app.name, facts.path, object, now)?;
+        self.steps.push(Step::Authenticated);
+        if !route.credentials.contains(kind) {
+            return Err(Reason::CredentialNotAccepted.into());
+        }
+        let query = match credential {
+            Credential::ApiKey(_) | Credential::Jwt(_) => QueryRewrite::Keep,
+            Credential::Link(link) => QueryRewrite::Only(link.rest),
+            Credential::OfflineTubeLink(link) => QueryRewrite::Only(link.rest),
+        };
+        if is_link(kind) {
+            if !matches!(*facts.method, Method::GET | Method::HEAD) {
+                return Err(Reason::CredentialNotAccepted.into());
+            }
+        } else if !identity.scopes.contain_all(&route.scopes) {
+            return Err(Reason::InsufficientScope.into());
+        }
+        self.steps.push(Step::Scopes);
+        Ok((Some(identity), query))
+    }
+
+    fn user_rate(&mut self, route: &Route, identity: Option<&Identity>, client: IpAddr) -> Result<(), Fault> {
+        for limit in &route.limits {
+            let tracker = &limit.tracker;
+            match (limit.by, identity) {
+                (LimitBy::Address, _) => continue,
+                (LimitBy::Key, Some(Identity { kind, credential_id: Some(id), .. })) => {
+                    tracker.check((kind.name(), id))
+                }
+                (LimitBy::User | LimitBy::Key, Some(identity)) => tracker.check(("user", identity.user.as_str())),
+                (LimitBy::User | LimitBy::Key, None) => tracker.check(address::client_network(client)),
+            }?;
+            let _ = self.steps.try_push(Step::UserRate);
+        }
+        Ok(())
+    }
+
+    fn deny(mut self, fault: Fault) -> Denial {
+        let _ = self.steps.try_push(Step::Denied(fault.reason));
+        let Fault { reason, exceeded } = fault;
+        Denial { reason, detail: None, exceeded, cors: self.cors, style: self.style, steps: self.steps }
+    }
+}
+
+/// A reason on its way to a denial.
+#[derive(Clone, Copy)]
+struct Fault {
+    reason: Reason,
+    exceeded: Option<Exceeded>,
+}
+
+impl From<Reason> for Fault {
+    fn from(reason: Reason) -> Self {
+        Self { reason, exceeded: None }
+    }
+}
+
+impl From<Exceeded> for Fault {
+    fn from(exceeded: Exceeded) -> Self {
+        Self { reason: Reason::RateLimited, exceeded: Some(exceeded) }
+    }
+}
+
+impl From<PresentationError> for Fault {
+    fn from(error: PresentationError) -> Self {
+        match error {
+            PresentationError::Two => Reason::TwoCredentials,
+            PresentationError::Unreadable => Reason::BadCredential,
+            PresentationError::UnreadableLink => Reason::BadLink,
+        }
+        .into()
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid => Reason::BadCredential,
+            Refusal::Expired => Reason::ExpiredCredential,
+            Refusal::LinkForged => Reason::BadLink,
+            Refusal::LinkExpired => Reason::ExpiredLink,
+        }
+        .into()
+    }
+}
+
+fn is_link(kind: CredentialKind) -> bool {
+    matches!(kind, CredentialKind::Link | CredentialKind::OfflinetubeLink)
+}
+
+/// Refuses a body by its declared length; what is not declared is counted as it comes.
+fn declared_length_fits(headers: &HeaderMap, max: u64) -> Result<(), Fault> {
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(()) };
+    let length: u64 = length.to_str().ok().and_then(|l| l.parse().ok()).ok_or(Reason::BadBody)?;
+    if length > max { Err(Reason::BodyTooLarge.into()) } else { Ok(()) }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).and_then(|v| v.split(';').next());
+    essence.is_some_and(|e| e.trim().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,124 @@
+//! Why a request is not forwarded: one table from reason to status, public code and words.
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::{cors::CorsAnswer, steps::Steps};
+use crate::limits::Exceeded;
+
+/// A request that ends at the gateway.
+#[derive(Debug)]
+pub struct Denial {
+    /// Why.
+    pub reason: Reason,
+    /// What the client may know beyond the reason's own words, such as the field of a body.
+    pub detail: Option<String>,
+    /// The rate that was exceeded.
+    pub exceeded: Option<Exceeded>,
+    /// The CORS headers of the answer.
+    pub cors: CorsAnswer,
+    /// The form of the answer's body.
+    pub style: ErrorStyle,
+    /// How it came to this.
+    pub steps: Steps,
+}
+
+/// The form of error bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorStyle {
+    /// RFC 9457.
+    #[default]
+    Problem,
+    /// `{"detail":"…"}`, as FastAPI's front ends expect.
+    Fastapi,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $status:literal $code:literal $detail:literal;)*) => {
+        /// Why a request is not forwarded.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason there is, for documents and tests.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The status of the answer.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                let status = match self { $(Self::$name => $status,)* };
+                StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+
+            /// The stable public code.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// What the client is told.
+            #[must_use]
+            pub const fn detail(self) -> &'static str {
+                match self { $(Self::$name => $detail,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The path or query could mean two things.
+    BadPath = 400 "bad_path" "The path cannot be judged without doubt";
+    /// `Host` is missing, repeated or garbled.
+    BadHost = 400 "bad_host" "The Host header cannot be judged";
+    /// More than one explicit credential.
+    TwoCredentials = 400 "two_credentials" "More than one credential was sent; send one";
+    /// The body is not what the route takes.
+    BadBody = 400 "bad_body" "The body is not the JSON that this route takes";
+    /// A value in the body is refused.
+    RefusedValue = 422 "refused_value" "A value in the body is not accepted";
+    /// No credential.
+    NotAuthenticated = 401 "not_authenticated" "Not authenticated";
+    /// A credential that proves nothing.
+    BadCredential = 401 "bad_credential" "The credential is not valid";
+    /// A credential that has expired.
+    ExpiredCredential = 401 "expired_credential" "The credential has expired";
+    /// A kind of credential that the route does not take.
+    CredentialNotAccepted = 403 "credential_not_accepted" "This route does not take this kind of credential";
+    /// A link whose signature is wrong.
+    BadLink = 403 "bad_link" "The link is not valid";
+    /// The credential's scopes do not suffice.
+    InsufficientScope = 403 "insufficient_scope" "The credential is not good for this";
+    /// A foreign origin where it could do harm.
+    ForeignOrigin = 403 "foreign_origin" "Requests from this origin are not allowed";
+    /// Not allowed to this user.
+    Forbidden = 403 "forbidden" "Not allowed";
+    /// No such route.
+    NoRoute = 404 "no_route" "Not found";
+    /// A link that has expired or was taken back.
+    ExpiredLink = 410 "expired_link" "The link has expired";
+    /// Too large a body.
+    BodyTooLarge = 413 "body_too_large" "The body is too large";
+    /// Too slow a body.
+    BodyTooSlow = 408 "body_too_slow" "The body did not arrive in time";
+    /// A rate was exceeded.
+    RateLimited = 429 "rate_limited" "Too many requests";
+    /// The gateway itself failed; whoever cannot decide denies.
+    Internal = 500 "internal" "The gateway failed";
+    /// The application refused the connection, or broke it.
+    UpstreamUnreachable = 502 "upstream_unreachable" "The application cannot be reached";
+    /// The application is too slow.
+    UpstreamTimeout = 504 "upstream_timeout" "The application did not answer in time";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_an_error_status_and_a_code_of_its_own() {
+        let codes: std::collections::HashSet<_> = Reason::ALL.iter().map(|r| r.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        assert!(Reason::ALL.iter().all(|r| r.status().is_client_error() || r.status().is_server_error()));
+    }
+}

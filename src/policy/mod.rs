@@ -1,0 +1,24 @@
+//! Policies: from a file that a person can read to a table of routes, and the one place where a request is judged.
+
+mod body;
+mod compile;
+mod cors;
+mod decide;
+mod denial;
+mod permit;
+mod route;
+mod safe_path;
+mod site;
+mod steps;
+mod wire;
+
+pub use body::{BodyFault, BodyRule};
+pub use compile::{builtin, compile};
+pub use cors::{CorsAnswer, CorsPolicy, Origin, PreflightAnswer};
+pub use decide::{Decision, PendingBody, RequestFacts};
+pub use denial::{Denial, ErrorStyle, Reason};
+pub use permit::{Permit, Target};
+pub use route::{LimitBy, Route, RouteTable};
+pub use safe_path::{SafePath, UnsafePath};
+pub use site::{App, Site};
+pub use steps::{Step, Steps};

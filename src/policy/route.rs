@@ -1,0 +1,127 @@
+//! Routes: what may be asked for, of whom, how often; found by method and path in a time that does not grow with their number.
+
+use std::sync::Arc;
+
+use http::Method;
+use thiserror::Error;
+
+use super::body::BodyRule;
+use crate::{identity::CredentialKinds, limits::Tracker};
+
+/// One route of an application.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name in logs.
+    pub name: Arc<str>,
+    /// The kinds of credentials that it takes.
+    pub credentials: CredentialKinds,
+    /// Whether it may be used without any.
+    pub anonymous: bool,
+    /// The scopes that a credential needs; a link stands for itself.
+    pub scopes: Box<[Box<str>]>,
+    /// Its rates.
+    pub limits: Box<[Limit]>,
+    /// Whether other origins may use it.
+    pub cors: bool,
+    /// The largest body, in bytes.
+    pub max_body: u64,
+    /// What the body must be; None: whatever fits.
+    pub body: Option<BodyRule>,
+    /// The parameter of the path that OfflineTube's links sign.
+    pub link_object: Option<Box<str>>,
+    /// Who answers.
+    pub handler: Handler,
+}
+
+/// Who answers a permitted request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handler {
+    /// The application.
+    Upstream,
+    /// The gateway itself: makes a signed link.
+    CreateLink,
+}
+
+/// One rate of a route, and who has used it lately.
+#[derive(Debug)]
+pub struct Limit {
+    /// What is counted.
+    pub by: LimitBy,
+    /// Who was counted.
+    pub tracker: Tracker,
+}
+
+/// What a rate counts by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitBy {
+    /// The user; the address where there is none.
+    #[default]
+    User,
+    /// The key or link; the user where the credential has no id.
+    Key,
+    /// The client's address, IPv6 by its /64; counted before any credential is looked at.
+    Address,
+}
+
+/// The routes of an application.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    by_path: matchit::Router<Vec<(Method, Arc<Route>)>>,
+}
+
+/// What a path leads to.
+pub struct Matched<'t, 'p> {
+    methods: &'t [(Method, Arc<Route>)],
+    parameters: matchit::Params<'t, 'p>,
+}
+
+/// Two routes that cannot both be.
+#[derive(Debug, Error)]
+pub enum RouteConflict {
+    /// The template does not parse, or overlaps with another one.
+    #[error("{0}")]
+    Template(#[from] matchit::InsertError),
+    /// Method and path are taken.
+    #[error("{0} on this path is another route's already")]
+    Taken(Method),
+}
+
+impl RouteTable {
+    /// Adds the routes of one path template, such as `/api/download/{id}/file`; a parameter is one segment.
+    pub fn insert(&mut self, template: &str, methods: Vec<(Method, Arc<Route>)>) -> Result<(), RouteConflict> {
+        for (i, (method, _)) in methods.iter().enumerate() {
+            if methods.iter().take(i).any(|(m, _)| m == method) {
+                return Err(RouteConflict::Taken(method.clone()));
+            }
+        }
+        Ok(self.by_path.insert(template, methods)?)
+    }
+
+    /// What the decoded path leads to.
+    #[must_use]
+    pub fn at<'t, 'p>(&'t self, path: &'p str) -> Option<Matched<'t, 'p>> {
+        let found = self.by_path.at(path).ok()?;
+        Some(Matched { methods: found.value, parameters: found.params })
+    }
+}
+
+impl Matched<'_, '_> {
+    /// The route for `method`; HEAD is GET without a body.
+    #[must_use]
+    pub fn route(&self, method: &Method) -> Option<&Arc<Route>> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.methods.iter().find(|(m, _)| m == method).map(|(_, route)| route)
+    }
+
+    /// The methods that other origins may use here.
+    pub fn cors_methods(&self) -> impl Iterator<Item = &Method> {
+        self.methods.iter().filter(|(_, route)| route.cors).map(|(method, _)| method)
+    }
+
+    /// The value of a parameter of the template.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name)
+    }
+}

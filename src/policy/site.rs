@@ -1,0 +1,88 @@
+//! The applications behind one gateway, and which of them a request is for.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    cors::CorsPolicy,
+    denial::ErrorStyle,
+    route::{Route, RouteTable},
+    safe_path::Parameters,
+};
+use crate::config::Upstream;
+
+/// The paths that are the gateway's own on every site.
+pub(super) const OWN_PREFIX: &str = "/.sallyport/";
+
+/// Every application, in the order of the configuration.
+#[derive(Debug)]
+pub struct Site {
+    pub(super) apps: Vec<Arc<App>>,
+}
+
+/// One application with its compiled policy.
+#[derive(Debug)]
+pub struct App {
+    /// Its name in logs and links.
+    pub name: Arc<str>,
+    /// The longest silence within an answer.
+    pub timeout: Duration,
+    /// Whether each request carries the gateway's signed statement.
+    pub statement: bool,
+    /// The form of error bodies.
+    pub style: ErrorStyle,
+    /// Cross-origin rules.
+    pub cors: CorsPolicy,
+    pub(super) hosts: Vec<String>,
+    pub(super) prefix: String,
+    pub(super) parameters: Parameters,
+    pub(super) upstream: Upstream,
+    pub(super) routes: RouteTable,
+    pub(super) all_routes: Vec<Arc<Route>>,
+}
+
+impl Site {
+    /// The applications.
+    #[must_use]
+    pub fn apps(&self) -> &[Arc<App>] {
+        &self.apps
+    }
+
+    /// The first application whose host and prefix match.
+    pub(super) fn app(&self, host: &str, path: &str) -> Option<&Arc<App>> {
+        let name = host_name(host);
+        self.apps.iter().find(|app| app.answers_to(name) && app.covers(path))
+    }
+
+    /// Forgets clients that no rate limit needs to remember; to be called every few seconds.
+    pub fn sweep(&self) {
+        for route in self.apps.iter().flat_map(|app| &app.all_routes) {
+            route.limits.iter().for_each(|limit| limit.tracker.sweep());
+        }
+    }
+}
+
+impl App {
+    fn answers_to(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|h| h.eq_ignore_ascii_case(host))
+    }
+
+    fn covers(&self, path: &str) -> bool {
+        let prefix = self.prefix.trim_end_matches('/');
+        let rest = path.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) || path.starts_with(OWN_PREFIX)
+    }
+
+    /// The route that a GET of this decoded path takes, for making links to it.
+    #[must_use]
+    pub fn route_for_get(&self, path: &str) -> Option<Arc<Route>> {
+        self.routes.at(path)?.route(&http::Method::GET).map(Arc::clone)
+    }
+}
+
+/// The host without its port: "h:8443", "[::1]:8443", "h".
+fn host_name(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}

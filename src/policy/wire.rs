@@ -1,0 +1,154 @@
+//! A policy file as it is written; `docs/policies.md` tells each key's meaning.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{body::UnknownFields, denial::ErrorStyle, route::LimitBy};
+use crate::{
+    config::{ByteSize, Duration, Rate},
+    identity::CredentialKind,
+};
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    #[serde(default)]
+    pub(super) defaults: Defaults,
+    #[serde(default)]
+    pub(super) cors: Cors,
+    #[serde(default)]
+    pub(super) upstream: Upstream,
+    #[serde(default)]
+    pub(super) errors: ErrorStyle,
+    #[serde(default)]
+    pub(super) path_parameters: bool,
+    pub(super) route: Vec<Route>,
+}
+
+/// `[defaults]`: for routes that do not say.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Defaults {
+    pub(super) credentials: Vec<CredentialKind>,
+    pub(super) rates: Vec<Limit>,
+    pub(super) max_body: ByteSize,
+    pub(super) cors: bool,
+}
+
+/// `[cors]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Cors {
+    pub(super) origins: Vec<String>,
+    pub(super) credentials: bool,
+    pub(super) allow_headers: Vec<String>,
+    pub(super) expose_headers: Vec<String>,
+    pub(super) max_age: Duration,
+}
+
+/// `[upstream]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Upstream {
+    pub(super) statement: bool,
+}
+
+/// `[[route]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) name: String,
+    pub(super) methods: Vec<String>,
+    pub(super) path: String,
+    pub(super) credentials: Option<Vec<CredentialKind>>,
+    #[serde(default)]
+    pub(super) anonymous: bool,
+    #[serde(default)]
+    pub(super) scopes: Vec<String>,
+    pub(super) rates: Option<Vec<Limit>>,
+    pub(super) cors: Option<bool>,
+    pub(super) max_body: Option<ByteSize>,
+    pub(super) body: Option<Body>,
+    pub(super) link_object: Option<String>,
+}
+
+/// One element of `rates`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limit {
+    #[serde(rename = "limit")]
+    pub(super) rate: Rate,
+    #[serde(default)]
+    pub(super) by: LimitBy,
+    pub(super) burst: Option<std::num::NonZeroU32>,
+}
+
+/// `[route.body]`: the JSON object that the route takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body {
+    #[serde(default)]
+    pub(super) unknown: UnknownFields,
+    pub(super) fields: BTreeMap<String, Field>,
+}
+
+/// One of `[route.body.fields]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Field {
+    #[serde(rename = "type")]
+    pub(super) kind: FieldType,
+    #[serde(default)]
+    pub(super) required: bool,
+    pub(super) values: Option<Vec<String>>,
+    pub(super) min: Option<i64>,
+    pub(super) max: Option<i64>,
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FieldType {
+    Text,
+    OneOf,
+    MediaUrl,
+    Integer,
+    Boolean,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            credentials: vec![CredentialKind::ApiKey, CredentialKind::Jwt],
+            rates: Vec::new(),
+            max_body: ByteSize(64 << 10),
+            cors: false,
+        }
+    }
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        Self {
+            origins: Vec::new(),
+            credentials: false,
+            allow_headers: list(&["Authorization", "Content-Type", "Range", "X-API-Key"]),
+            expose_headers: list(&[
+                "Accept-Ranges",
+                "Content-Disposition",
+                "Content-Length",
+                "Content-Range",
+                "ETag",
+                "Last-Modified",
+                "RateLimit",
+                "RateLimit-Policy",
+                "Retry-After",
+                "X-Request-Id",
+            ]),
+            max_age: Duration(std::time::Duration::from_hours(2)),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The embedded database: opening, schema, and the one connection that everything in this process shares.
+
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+use thiserror::Error;
+
+/// The state database, `state.db` in the data folder.
+///
+/// Write-ahead logging with full synchronisation: what a call has returned from survives a kill and a power cut.
+/// Several processes may have it open at a time.
+pub struct Store {
+    connection: Mutex<Connection>,
+}
+
+/// The database cannot do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// SQLite says no.
+    #[error("the state database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file cannot be made or read.
+    #[error("the state database's file: {0}")]
+    Io(#[from] std::io::Error),
+    /// A newer program has written it.
+    #[error("the state database has schema {0}, this program knows {SCHEMA_VERSION}; run the newer program")]
+    NewerSchema(i64),
+}
+
+const SCHEMA_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE user (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    password_hash TEXT,
+    created INTEGER NOT NULL
+) STRICT;
+CREATE TABLE api_key (
+    id TEXT PRIMARY KEY,
+    hash BLOB NOT NULL,
+    user TEXT NOT NULL REFERENCES user (name) ON DELETE CASCADE,
+    scopes TEXT NOT NULL,
+    note TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    expires INTEGER,
+    last_used INTEGER
+) STRICT;
+CREATE TABLE link (
+    id TEXT PRIMARY KEY,
+    app TEXT NOT NULL,
+    target TEXT NOT NULL,
+    user TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    revoked INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX link_by_expiry ON link (expires);
+";
+
+impl Store {
+    /// Opens the database at `path`, making it (0600) where there is none.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        super::secret_file::create_private(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "cache_size", -256)?;
+        migrate(&mut connection)?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// A number that changes whenever another process has written.
+    pub fn version(&self) -> Result<i64, StoreError> {
+        Ok(self.connection().pragma_query_value(None, "data_version", |row| row.get(0))?)
+    }
+
+    pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
+        // SQLite rolls an unfinished transaction back by itself, so a panic elsewhere leaves nothing half done.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        0 => {
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            transaction.commit()?;
+            Ok(())
+        }
+        SCHEMA_VERSION => Ok(()),
+        newer => Err(StoreError::NewerSchema(newer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_a_newer_program_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let store = Store::open(&path).unwrap();
+        store.connection().pragma_update(None, "user_version", 99).unwrap();
+        drop(store);
+        assert!(matches!(Store::open(&path), Err(StoreError::NewerSchema(99))));
+    }
+
+    #[test]
+    fn another_connections_write_changes_the_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let (here, there) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
+        let before = here.version().unwrap();
+        there.add_user(&"ana".parse().unwrap(), "user", None, 0).unwrap();
+        assert_ne!(here.version().unwrap(), before);
+    }
+}

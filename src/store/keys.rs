@@ -1,0 +1,128 @@
+//! API keys at rest: a hash of the secret and what the key may do.
+
+use rusqlite::{Row, named_params};
+
+use super::{Store, StoreError, users::user_name};
+use crate::username::UserName;
+
+/// A key as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The public id, part of the key's text.
+    pub id: String,
+    /// SHA-256 of the secret part.
+    pub hash: [u8; 32],
+    /// Whose key it is.
+    pub user: UserName,
+    /// True when that user is an administrator.
+    pub admin: bool,
+    /// The scopes, separated by spaces; `*` for all.
+    pub scopes: String,
+    /// What it is for, in the owner's words.
+    pub note: String,
+    /// When it was made, in Unix seconds.
+    pub created: i64,
+    /// When it stops working.
+    pub expires: Option<i64>,
+    /// When it last worked, to the minute.
+    pub last_used: Option<i64>,
+}
+
+/// A key to be stored.
+#[derive(Clone, Debug)]
+pub struct NewKey<'a> {
+    /// The public id.
+    pub id: &'a str,
+    /// SHA-256 of the secret part.
+    pub hash: [u8; 32],
+    /// Whose key it is.
+    pub user: &'a UserName,
+    /// The scopes, separated by spaces.
+    pub scopes: &'a str,
+    /// What it is for.
+    pub note: &'a str,
+    /// Now.
+    pub created: i64,
+    /// When it stops working.
+    pub expires: Option<i64>,
+}
+
+const SELECT: &str =
+    "SELECT k.id, k.hash, k.user, u.role = 'admin', k.scopes, k.note, k.created, k.expires, k.last_used
+    FROM api_key k JOIN user u ON u.name = k.user ORDER BY k.created, k.id";
+
+impl Store {
+    /// Stores a key.
+    pub fn add_key(&self, key: &NewKey<'_>) -> Result<(), StoreError> {
+        self.connection().execute(
+            "INSERT INTO api_key (id, hash, user, scopes, note, created, expires)
+             VALUES (:id, :hash, :user, :scopes, :note, :created, :expires)",
+            named_params! {
+                ":id": key.id, ":hash": key.hash, ":user": key.user.as_str(), ":scopes": key.scopes,
+                ":note": key.note, ":created": key.created, ":expires": key.expires,
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Every key, oldest first.
+    pub fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(SELECT)?;
+        Ok(statement.query_map([], key_from)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets a key; false where there is none of that id.
+    pub fn remove_key(&self, id: &str) -> Result<bool, StoreError> {
+        Ok(self.connection().execute("DELETE FROM api_key WHERE id = ?", [id])? == 1)
+    }
+
+    /// Notes when keys last worked.
+    pub fn touch_keys(&self, used: &[(String, i64)]) -> Result<(), StoreError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        for (id, at) in used {
+            transaction
+                .prepare_cached("UPDATE api_key SET last_used = max(coalesce(last_used, 0), ?2) WHERE id = ?1")?
+                .execute((id, at))?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+fn key_from(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
+    Ok(KeyRecord {
+        id: row.get(0)?,
+        hash: row.get(1)?,
+        user: user_name(row, 2)?,
+        admin: row.get(3)?,
+        scopes: row.get(4)?,
+        note: row.get(5)?,
+        created: row.get(6)?,
+        expires: row.get(7)?,
+        last_used: row.get(8)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_kept_touched_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state.db")).unwrap();
+        let ana: UserName = "ana".parse().unwrap();
+        store.add_user(&ana, "admin", None, 1).unwrap();
+        let key =
+            NewKey { id: "k1", hash: [7; 32], user: &ana, scopes: "*", note: "phone", created: 2, expires: Some(9) };
+        store.add_key(&key).unwrap();
+        store.touch_keys(&[("k1".into(), 5), ("gone".into(), 6)]).unwrap();
+        store.touch_keys(&[("k1".into(), 4)]).unwrap();
+        let kept = store.keys().unwrap();
+        assert_eq!(kept.len(), 1);
+        assert_eq!((kept[0].hash, kept[0].admin, kept[0].last_used), ([7; 32], true, Some(5)));
+        assert!(store.remove_key("k1").unwrap());
+        assert!(!store.remove_key("k1").unwrap());
+    }
+}

@@ -1,0 +1,12 @@
+//! State that outlives a process: users, API keys and links in SQLite, secrets in files of their own.
+
+mod database;
+mod keys;
+mod links;
+pub mod secret_file;
+mod users;
+
+pub use database::{Store, StoreError};
+pub use keys::{KeyRecord, NewKey};
+pub use links::LinkRecord;
+pub use users::UserRecord;

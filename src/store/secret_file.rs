@@ -1,0 +1,155 @@
+//! Secrets in files: 0600 from the first byte, written whole or not at all, and refused when others could have read them.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+/// The fewest bytes of a secret that signs (RFC 7518, section 3.2: at least the size of the hash).
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// Why a secret's file cannot be used; each says what mends it.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// Other users of this machine can read or write it.
+    #[error("{0}: mode {1:04o} lets others at the secret; run: chmod 600 {0}")]
+    Exposed(PathBuf, u32),
+    /// Nothing in it.
+    #[error("{0}: is empty; remove it to have a new secret made, or put the old one back")]
+    Empty(PathBuf),
+    /// Too little in it.
+    #[error("{0}: {1} bytes are too short for a secret; at least {MIN_SECRET_BYTES} are needed")]
+    Short(String, usize),
+    /// It cannot be read or written.
+    #[error("{0}: {1}")]
+    Io(PathBuf, #[source] io::Error),
+}
+
+/// Reads the secret in `path`, without the white space around it; None where there is no file.
+///
+/// # Errors
+/// A secret that others can read, that is empty, not text, or that cannot be read.
+pub fn read(path: &Path) -> Result<Option<SecretString>, SecretError> {
+    let io = |e| SecretError::Io(path.to_owned(), e);
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io(e)),
+    };
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::Exposed(path.to_owned(), mode));
+    }
+    let text = SecretString::from(fs::read_to_string(path).map_err(io)?);
+    match text.expose_secret().trim() {
+        "" => Err(SecretError::Empty(path.to_owned())),
+        trimmed => Ok(Some(SecretString::from(trimmed))),
+    }
+}
+
+/// Reads the secret in `path`, or makes one of 256 random bits (64 hexadecimal digits) and keeps it there.
+pub fn read_or_create(path: &Path) -> Result<SecretString, SecretError> {
+    if let Some(secret) = read(path)? {
+        return long_enough(secret, &path.display().to_string());
+    }
+    let secret = SecretString::from(data_encoding::HEXLOWER.encode(&random::<32>()));
+    write(path, secret.expose_secret().as_bytes())?;
+    Ok(secret)
+}
+
+/// Passes a secret of at least [`MIN_SECRET_BYTES`] on; `source` names where it came from.
+pub fn long_enough(secret: SecretString, source: &str) -> Result<SecretString, SecretError> {
+    match secret.expose_secret().len() {
+        n if n < MIN_SECRET_BYTES => Err(SecretError::Short(source.to_owned(), n)),
+        _ => Ok(secret),
+    }
+}
+
+/// Writes `bytes` to `path` with mode 0600: a reader sees the old file or the whole new one, also after a power cut.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
+    replace(path, bytes, 0o600).map_err(|e| SecretError::Io(path.to_owned(), e))
+}
+
+/// Writes a file that is no secret (0644) in the same way.
+pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
+    replace(path, bytes, 0o644).map_err(|e| SecretError::Io(path.to_owned(), e))
+}
+
+/// Makes a folder for the owner only (0700), and those above it; mends the mode of one that is there.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+/// Makes an empty file for the owner only (0600) where there is none.
+pub fn create_private(path: &Path) -> io::Result<()> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
+}
+
+/// `N` bytes from the operating system's generator.
+///
+/// # Panics
+/// When the operating system has no randomness, since nothing safe can be done without.
+#[must_use]
+#[expect(clippy::expect_used, reason = "no secret may ever be made without randomness")]
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let suffix = data_encoding::HEXLOWER.encode(&random::<6>());
+    let temporary = path.with_file_name(format!(".{name}.{suffix}"));
+    let result = write_new(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    result?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_kept_for_the_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jwt.key");
+        let first = read_or_create(&path).unwrap();
+        assert_eq!(first.expose_secret().len(), 64);
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(read_or_create(&path).unwrap().expose_secret(), first.expose_secret());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn exposed_empty_and_short_secrets_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jwt.key");
+        write(&path, b" \n").unwrap();
+        assert!(matches!(read_or_create(&path), Err(SecretError::Empty(_))));
+        write(&path, b"too short").unwrap();
+        assert!(matches!(read_or_create(&path), Err(SecretError::Short(_, 9))));
+        write(&path, &[b'x'; 40]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(read_or_create(&path), Err(SecretError::Exposed(_, 0o640))));
+    }
+}
