@@ -7,6 +7,8 @@ use std::{ffi::OsString, io, os::unix::process::CommandExt, process::Command};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 
+use super::keeper::keep;
+
 /// What the helper was asked to do.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Confinement {
@@ -18,9 +20,14 @@ struct Confinement {
 
 /// Replaces this process by `PROGRAM` as in `[--parent PID] [--max-file-size BYTES] -- PROGRAM ARGS…`.
 ///
+/// With `--keep` before all that, this process stays, and ends the program's whole group when its standard input ends.
 /// Returns only when that failed, with the reason.
 #[must_use]
-pub fn confine(args: Vec<OsString>) -> io::Error {
+pub fn confine(mut args: Vec<OsString>) -> io::Error {
+    if args.first().is_some_and(|first| first == "--keep") {
+        args.remove(0);
+        return keep(args);
+    }
     match Confinement::parse(args) {
         Some(confinement) => confinement.apply(),
         None => io::Error::new(io::ErrorKind::InvalidInput, "wrong arguments for confine"),

@@ -12,7 +12,7 @@ use super::{
     store::{Store, StoreError},
     task::Task,
     thumbnail,
-    ytdlp::{Complaint, Confined, End, Event, Limits, Readiness, Run, Tools, Unready, download},
+    ytdlp::{Complaint, Confined, End, Event, Limits, Line, Readiness, Run, Tools, Unready, download},
 };
 use crate::config::WorkerConfig;
 
@@ -144,6 +144,11 @@ impl Workshop {
         let mut run = Run::start(child, MAX_LINE, running.stop.clone(), self.config.job_timeout)?;
         let mut said = Said::default();
         while let Some(line) = run.next().await {
+            if let Line::Err(text) = &line
+                && text.starts_with("ERROR:")
+            {
+                tracing::warn!(task = %task.id, text, "yt-dlp");
+            }
             match Event::of(&line) {
                 Some(Event::Described(about)) => self.store.describe(task.id, about).await?,
                 Some(Event::Progress(progress)) => running.advance(progress),

@@ -11,6 +11,7 @@ mod confine;
 mod file_name;
 mod guard;
 mod job;
+mod keeper;
 mod media;
 mod order;
 mod queue;

@@ -27,7 +27,7 @@ use super::{
     api::{self, App},
     guard::{Guard, guard},
     job::{Failure, Workshop},
-    media::MediaFolder,
+    media::{MediaFolder, make_private},
     queue::Queue,
     store::{Store, StoreError},
     ytdlp::Readiness,
@@ -90,7 +90,7 @@ fn workshop(config: &Config) -> Result<Workshop, Reason> {
         let path = path.to_owned();
         move |error| Reason::Folder { path, error }
     };
-    fs::create_dir_all(&config.data_dir).map_err(folder(&config.data_dir))?;
+    make_private(&config.data_dir).map_err(folder(&config.data_dir))?;
     let media = MediaFolder::open(&config.worker.media_dir).map_err(folder(&config.worker.media_dir))?;
     let store = Store::open(&config.data_dir.join("worker.db")).map_err(Reason::Store)?;
     let readiness = Readiness::new(config.worker.clone(), media.jobs());

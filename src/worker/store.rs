@@ -4,6 +4,9 @@
 //! its own, so a cancel or a removal in between wins, whatever the order of events.
 
 use std::{
+    fs::OpenOptions,
+    io,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -44,6 +47,9 @@ pub(crate) enum StoreError {
     /// Another process holds the database.
     #[error("worker.db is in use; another worker runs on the same data folder")]
     InUse,
+    /// The file cannot be made.
+    #[error("worker.db: {0}")]
+    File(io::Error),
     /// A newer program wrote it.
     #[error("worker.db was written by a newer version (schema {0})")]
     Newer(i64),
@@ -87,6 +93,7 @@ impl From<rusqlite::Error> for StoreError {
 impl Store {
     /// Opens or makes the database; everything that was under way is pending again.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        keep_private(path).map_err(StoreError::File)?;
         let connection = Connection::open(path)?;
         // Two workers on one database would run every job twice.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
@@ -261,6 +268,11 @@ impl Store {
             tokio::task::spawn_blocking(move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner)));
         Ok(result.await??)
     }
+}
+
+/// Makes the file for its owner alone before anything is in it; SQLite gives its other files the same mode.
+fn keep_private(path: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
 }
 
 fn migrate(db: &Connection) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -152,8 +153,8 @@ impl Drop for Worker {
 pub(crate) fn processes_of(id: &str) -> Vec<u32> {
     let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
     pids.filter(|pid| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&command).contains(id)
+        let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+        folder.to_string_lossy().contains(id)
     })
     .collect()
 }
@@ -191,6 +192,15 @@ fn spawn(dir: &Path) -> Child {
         .stderr(fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap())
         .spawn()
         .unwrap()
+}
+
+/// A program that says it is a good version, and otherwise does what `script` says.
+pub(crate) fn fake_yt_dlp(dir: &Path, script: &str) -> PathBuf {
+    let path = dir.join("yt-dlp");
+    let version = "case \"$*\" in *--version) echo 2026.07.04; exit;; esac";
+    fs::write(&path, format!("#!/bin/sh\n{version}\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
 }
 
 fn free_address() -> SocketAddr {

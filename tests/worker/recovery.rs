@@ -3,7 +3,7 @@
 use crate::{
     media,
     origin::{Origin, STALL_AFTER},
-    process::{Worker, eventually, processes_of, signal},
+    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of, signal},
 };
 
 const HALF: u64 = STALL_AFTER as u64 / 2;
@@ -30,6 +30,19 @@ fn a_killed_worker_takes_its_child_along_and_resumes_where_it_was() {
     assert_eq!(worker.task(finished["id"].as_str().unwrap()), Some(finished.clone()));
     let stream = format!("/api/stream/{}", finished["filename"].as_str().unwrap());
     assert_eq!(worker.get("ana", &stream).body, source);
+}
+
+#[test]
+fn a_killed_worker_takes_its_childrens_children_along() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let yt_dlp = fake_yt_dlp(dir.path(), "trap '' TERM; sleep 300 & sleep 300");
+    let mut worker = Worker::with(&origin, &Setup { yt_dlp, extra: "" });
+    let id = worker.download("ana", &origin.url("sample.mp4"));
+    // The keeper, the script and its two children.
+    eventually("the children", || (processes_of(&id).len() == 4).then_some(()));
+    worker.kill();
+    eventually("their end", || processes_of(&id).is_empty().then_some(()));
 }
 
 #[test]

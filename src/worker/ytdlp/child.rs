@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    process::{Child, ChildStderr, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
 
@@ -35,15 +35,16 @@ pub(crate) struct Confined<'a> {
 pub(crate) struct Group {
     child: Child,
     id: Pid,
+    /// Closed when we are gone; waiting for the child would close it, too, if it were left in there.
+    _lifeline: Option<ChildStdin>,
 }
 
 impl Confined<'_> {
-    /// The helper that confines itself and then becomes the program.
+    /// The helper that stays and keeps the program, which runs confined.
     fn command(self) -> Command {
         let mut command = Command::new(OURSELVES);
         command
-            .args(["confine", "--parent", &std::process::id().to_string()])
-            .args(["--max-file-size", &self.max_file_size.to_string(), "--"])
+            .args(["confine", "--keep", "--max-file-size", &self.max_file_size.to_string(), "--"])
             .arg(self.program)
             .args(self.args)
             .env_clear()
@@ -53,7 +54,8 @@ impl Confined<'_> {
             .env("XDG_CONFIG_HOME", self.folder.join("none"))
             .env("LANG", "C.UTF-8")
             .current_dir(self.folder)
-            .stdin(Stdio::null())
+            // Held and never written to: its end tells the keeper that this process is gone.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -64,9 +66,10 @@ impl Confined<'_> {
 
 impl Group {
     pub(crate) fn spawn(confined: Confined<'_>) -> io::Result<Self> {
-        let child = confined.command().spawn()?;
+        let mut child = confined.command().spawn()?;
+        let lifeline = child.stdin.take();
         let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { child, id })
+        Ok(Self { child, id, _lifeline: lifeline })
     }
 
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
