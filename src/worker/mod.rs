@@ -1,1 +1,32 @@
-//! The download and stream worker.
+//! The download and stream worker: the OfflineTube v5 API on loopback, for requests that the gateway signed.
+//!
+//! A request passes `guard` (who asks?), a handler in `api`, and ends at the `store` (tasks) or in `media` (files).
+//! Beside that the `queue` takes pending tasks one after the other and runs each as a `job`: one yt-dlp child in a
+//! folder of its own, whose result is moved into place only when it was judged to be whole.
+
+mod api;
+mod body;
+mod caller;
+mod confine;
+mod file_name;
+mod guard;
+mod job;
+mod keeper;
+mod media;
+mod order;
+mod queue;
+mod range;
+mod refusal;
+mod replay;
+mod running;
+mod send;
+mod serve;
+mod sniff;
+mod source;
+mod store;
+mod task;
+mod thumbnail;
+mod ytdlp;
+
+pub use confine::confine;
+pub use serve::{WorkerError, serve};

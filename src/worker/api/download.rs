@@ -1,0 +1,58 @@
+//! `POST /api/download`: starts a download.
+
+use axum::{Json, extract::State};
+use serde::Deserialize;
+use tokio::task::spawn_blocking;
+
+use super::{App, view::TaskView};
+use crate::worker::{
+    body::Body,
+    caller::Caller,
+    job::SPACE_TO_KEEP,
+    order::{Output, Quality},
+    refusal::Refusal,
+    source::{SourceError, SourceUrl},
+    task::Task,
+};
+
+/// The body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    url: String,
+    #[serde(default)]
+    quality: Quality,
+    #[serde(default = "video")]
+    download_type: String,
+    format: Option<String>,
+}
+
+pub(super) async fn start(
+    State(app): State<App>,
+    caller: Caller,
+    Body(order): Body<Order>,
+) -> Result<Json<TaskView>, Refusal> {
+    let workshop = app.queue.workshop();
+    let source = SourceUrl::parse(&order.url, &workshop.config.allow_private)?;
+    let output = Output::parse(&order.download_type, order.format.as_deref())
+        .map_err(|e| Refusal::invalid("invalid_value", e.to_string()))?;
+    workshop.readiness.tools().await?;
+    let media = workshop.media.clone();
+    let free = spawn_blocking(move || media.free_bytes()).await;
+    if free.is_ok_and(|free| free.is_ok_and(|bytes| bytes < SPACE_TO_KEEP)) {
+        return Err(Refusal::disk_full());
+    }
+    let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
+    app.queue.add(task.clone()).await?;
+    Ok(Json(TaskView::new(task, None)))
+}
+
+impl From<SourceError> for Refusal {
+    fn from(error: SourceError) -> Self {
+        Self::invalid("url_refused", error.to_string())
+    }
+}
+
+fn video() -> String {
+    "video".to_owned()
+}

@@ -1,0 +1,82 @@
+//! Finished files and thumbnails. What a client names is looked up; it never becomes part of a path.
+
+use axum::{
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, Method},
+    response::Response,
+};
+
+use super::App;
+use crate::worker::{
+    caller::Caller,
+    file_name::task_of,
+    media::MediaType,
+    refusal::Refusal,
+    send::{Disposition, Sending},
+    task::{Task, TaskId},
+};
+
+type Named = Result<Path<String>, PathRejection>;
+
+/// `GET /api/download/{id}/file`
+pub(super) async fn download(
+    State(app): State<App>,
+    caller: Caller,
+    named: Named,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let id = named.ok().and_then(|Path(id)| id.parse().ok());
+    let found = finished(&app, &caller, id).await?;
+    let (task, media) = found.ok_or_else(Refusal::no_such_download)?;
+    sending(&app, &task, media, Disposition::Attachment).answer(&method, &headers).await
+}
+
+/// `GET /api/stream/{filename}`
+pub(super) async fn stream(
+    State(app): State<App>,
+    caller: Caller,
+    named: Named,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let unknown = || Refusal::not_found("Archivo no encontrado");
+    let Path(name) = named.map_err(|_| unknown())?;
+    let found = finished(&app, &caller, task_of(&name)).await?;
+    let (task, media) = found.filter(|(task, _)| task.file_name() == Some(name)).ok_or_else(unknown)?;
+    sending(&app, &task, media, Disposition::Inline).answer(&method, &headers).await
+}
+
+/// `GET /api/thumbnails/{id}`
+pub(super) async fn thumbnail(
+    State(app): State<App>,
+    caller: Caller,
+    named: Named,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let id = named.ok().and_then(|Path(id)| id.parse().ok());
+    let found = finished(&app, &caller, id).await?;
+    let found = found.filter(|(task, _)| task.has_thumbnail);
+    let (task, _) = found.ok_or_else(|| Refusal::not_found("Miniatura no encontrada"))?;
+    let path = app.queue.workshop().media.thumbnail(task.id);
+    let (content_type, disposition) = ("image/jpeg", Disposition::Inline);
+    Sending { id: task.id, path, content_type, disposition, name: None }.answer(&method, &headers).await
+}
+
+/// The task of this id, if the caller may know of it and its file is there.
+async fn finished(app: &App, caller: &Caller, id: Option<TaskId>) -> Result<Option<(Task, MediaType)>, Refusal> {
+    let Some(id) = id else { return Ok(None) };
+    let task = app.queue.workshop().store.find(id, caller).await?;
+    Ok(task.and_then(|task| task.finished().map(|media| (task, media))))
+}
+
+fn sending(app: &App, task: &Task, media: MediaType, disposition: Disposition) -> Sending {
+    Sending {
+        id: task.id,
+        path: app.queue.workshop().media.file(task.id, media),
+        content_type: media.content_type(),
+        disposition,
+        name: task.file_name(),
+    }
+}

@@ -1,0 +1,70 @@
+//! `POST /api/info`: what a page offers, without the addresses of its media.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+
+use super::{App, look::resolved};
+use crate::worker::{body::Body, caller::Caller, refusal::Refusal, source::SourceUrl, ytdlp::look_at};
+
+const MAX_DESCRIPTION: usize = 2_000;
+const WHAT: &str = "Information";
+
+/// The body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Question {
+    url: String,
+}
+
+/// The answer; read from yt-dlp by the same names.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Info {
+    #[serde(default)]
+    pub(super) id: String,
+    pub(super) title: Option<String>,
+    description: Option<String>,
+    pub(super) thumbnail: Option<String>,
+    pub(super) duration: Option<f64>,
+    pub(super) uploader: Option<String>,
+    pub(super) view_count: Option<u64>,
+    #[serde(default)]
+    formats: Vec<Format>,
+    /// Where the question was about; not what yt-dlp has under this name, which is the media's address.
+    #[serde(skip_deserializing)]
+    pub(super) url: String,
+}
+
+/// One format of a page.
+#[derive(Debug, Deserialize, Serialize)]
+struct Format {
+    #[serde(default, rename = "format_id")]
+    id: String,
+    #[serde(rename = "format_note")]
+    note: Option<String>,
+    ext: Option<String>,
+    resolution: Option<String>,
+    height: Option<f64>,
+    width: Option<f64>,
+    fps: Option<f64>,
+    filesize: Option<f64>,
+    vcodec: Option<String>,
+    acodec: Option<String>,
+}
+
+pub(super) async fn info(
+    State(app): State<App>,
+    _: Caller,
+    Body(question): Body<Question>,
+) -> Result<Json<Info>, Refusal> {
+    let source = SourceUrl::parse(&question.url, &app.queue.workshop().config.allow_private)?;
+    Ok(Json(about(&app, &source).await?))
+}
+
+/// Looks at one page.
+pub(super) async fn about(app: &App, source: &SourceUrl) -> Result<Info, Refusal> {
+    resolved(source, WHAT).await?;
+    let mut info: Info = app.looks.look(app.queue.workshop(), |tools| look_at(tools, source), WHAT).await?;
+    info.description = info.description.map(|text| text.chars().take(MAX_DESCRIPTION).collect());
+    source.as_str().clone_into(&mut info.url);
+    Ok(info)
+}

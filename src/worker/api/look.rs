@@ -1,0 +1,129 @@
+//! Looks at the outside world for a client that waits: one short run of yt-dlp, few at a time.
+
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::http::StatusCode;
+use serde::de::DeserializeOwned;
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::worker::{
+    job::Workshop,
+    refusal::Refusal,
+    source::{ResolveError, SourceUrl},
+    ytdlp::{Complaint, Confined, End, Kind, Line, Run, Tools},
+};
+
+const AT_A_TIME: usize = 2;
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The metadata of one page, at most.
+const MAX_ANSWER: usize = 8 << 20;
+
+/// The right to look, for so many at a time.
+#[derive(Clone)]
+pub(super) struct Looks {
+    slots: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+/// A folder that is gone when its owner is.
+struct Scratch(PathBuf);
+
+impl Looks {
+    /// All of them end when `stop` is cancelled.
+    pub(super) fn new(stop: CancellationToken) -> Self {
+        Self { slots: Arc::new(Semaphore::new(AT_A_TIME)), stop }
+    }
+
+    /// Runs yt-dlp with the arguments that `args` makes, and reads its one line of JSON.
+    pub(super) async fn look<T: DeserializeOwned>(
+        &self,
+        workshop: &Workshop,
+        args: impl FnOnce(&Tools) -> Vec<OsString>,
+        what: &'static str,
+    ) -> Result<T, Refusal> {
+        let tools = workshop.readiness.tools().await?;
+        let slot = timeout(PATIENCE, self.slots.acquire()).await;
+        let Ok(Ok(_slot)) = slot else {
+            return Err(Refusal::unavailable("busy", "Too many of these requests run already"));
+        };
+        let scratch = Scratch::make(workshop.media.jobs()).await?;
+        let args = args(&tools);
+        let (program, folder, path) = (&tools.yt_dlp, &scratch.0, &tools.path);
+        let confined = Confined { program, args, folder, path, max_file_size: 1 << 20 };
+        // When the client goes away this future is dropped, and the child ends.
+        let stop = self.stop.child_token().drop_guard();
+        let run = Run::start(confined, MAX_ANSWER, stop.token().clone(), workshop.config.info_timeout);
+        let run = run.map_err(|error| {
+            tracing::error!(%error, "yt-dlp could not be started");
+            Refusal::internal()
+        })?;
+        answer(run, what).await
+    }
+}
+
+async fn answer<T: DeserializeOwned>(mut run: Run, what: &str) -> Result<T, Refusal> {
+    let (mut answer, mut complaint) = (None, None);
+    while let Some(line) = run.next().await {
+        match line {
+            Line::Out(json) => answer = answer.or(serde_json::from_str(&json).ok()),
+            Line::Err(text) => complaint = complaint.or(Complaint::of(&text)),
+        }
+    }
+    match (run.end().await, answer) {
+        (End::Exited(status), Some(answer)) if status.success() => Ok(answer),
+        (end, _) => Err(refusal(&end, complaint, what)),
+    }
+}
+
+impl Scratch {
+    async fn make(parent: PathBuf) -> Result<Self, Refusal> {
+        let path = parent.join(format!("look-{}", Uuid::new_v4()));
+        let scratch = Self(path.clone());
+        let made = spawn_blocking(move || std::fs::create_dir(path)).await;
+        match made {
+            Ok(Ok(())) => Ok(scratch),
+            _ => Err(Refusal::internal()),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.0);
+        spawn_blocking(move || drop(std::fs::remove_dir_all(path)));
+    }
+}
+
+/// Judges the places that a look would go to.
+pub(super) async fn resolved(source: &SourceUrl, what: &'static str) -> Result<(), Refusal> {
+    match source.resolve().await {
+        Ok(()) => Ok(()),
+        Err(ResolveError::Unresolved) => Err(unreachable(what)),
+        Err(private) => Err(Refusal::invalid("url_refused", private.to_string())),
+    }
+}
+
+fn refusal(end: &End, complaint: Option<Complaint>, what: &str) -> Refusal {
+    match (end, complaint) {
+        (End::TimedOut, _) => Refusal::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "upstream_timeout",
+            format!("{what} is not available: the site took too long"),
+        ),
+        (_, Some(Complaint { kind: Kind::Other, message })) => Refusal::invalid("upstream_refused", message),
+        (_, Some(Complaint { kind: Kind::Unreachable, .. })) => unreachable(what),
+        _ => Refusal::new(
+            StatusCode::BAD_GATEWAY,
+            "upstream_failed",
+            format!("{what} is not available: the site could not be read"),
+        ),
+    }
+}
+
+fn unreachable(what: &str) -> Refusal {
+    let detail = format!("{what} is not available: the site could not be reached");
+    Refusal::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", detail)
+}

@@ -1,0 +1,69 @@
+//! The routes of the OfflineTube v5 API.
+
+mod download;
+mod downloads;
+mod files;
+mod info;
+mod look;
+mod search;
+mod view;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderValue, StatusCode, header},
+    middleware::map_response,
+    response::Response,
+    routing::{delete, get, post},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use self::look::Looks;
+use super::{queue::Queue, refusal::Refusal};
+
+/// A body is a URL and a few words.
+const MAX_BODY: usize = 16 << 10;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) queue: Queue,
+    looks: Looks,
+}
+
+impl App {
+    pub(crate) fn new(queue: Queue, stop: CancellationToken) -> Self {
+        Self { queue, looks: Looks::new(stop) }
+    }
+}
+
+/// Every route but the health check.
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/api/download", post(download::start))
+        .route("/api/downloads", get(downloads::list))
+        .route("/api/download/{id}/file", get(files::download))
+        .route("/api/downloads/{id}", delete(downloads::cancel))
+        .route("/api/downloads/{id}/remove", delete(downloads::remove))
+        .route("/api/info", post(info::info))
+        .route("/api/search", get(search::search))
+        .route("/api/trending", get(search::trending))
+        .route("/api/stream/{filename}", get(files::stream))
+        .route("/api/thumbnails/{id}", get(files::thumbnail))
+        .fallback(async || Refusal::not_found("Not Found"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(map_response(harden))
+        .with_state(app)
+}
+
+/// No answer is guessed at, and none that is not a file is kept.
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

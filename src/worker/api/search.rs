@@ -1,0 +1,125 @@
+//! `GET /api/search` and `GET /api/trending`: lists of what could be downloaded.
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{App, info};
+use crate::worker::{caller::Caller, refusal::Refusal, source::SourceUrl, ytdlp::search as search_arguments};
+
+const MAX_RESULTS: u8 = 50;
+const MAX_TEXT: usize = 200;
+
+/// YouTube's own trending page is gone; this is what OfflineTube has in its place.
+const TRENDING: &str = "música popular";
+
+/// The query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Search {
+    q: String,
+    #[serde(default = "some_results")]
+    max_results: u8,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Results {
+    results: Vec<Found>,
+    query: String,
+}
+
+/// One result; read from yt-dlp by the same names.
+#[derive(Debug, Deserialize, Serialize)]
+struct Found {
+    #[serde(default)]
+    id: String,
+    title: Option<String>,
+    #[serde(default)]
+    thumbnail: Option<String>,
+    #[serde(default, skip_serializing)]
+    thumbnails: Vec<Thumbnail>,
+    duration: Option<f64>,
+    uploader: Option<String>,
+    view_count: Option<u64>,
+    url: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Thumbnail {
+    url: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listing {
+    #[serde(default)]
+    entries: Vec<Found>,
+}
+
+/// `GET /api/search?q=…&max_results=…`; `q` may be the URL of one page.
+pub(super) async fn search(
+    State(app): State<App>,
+    _: Caller,
+    query: Result<Query<Search>, QueryRejection>,
+) -> Result<Json<Results>, Refusal> {
+    let Query(query) =
+        query.map_err(|_| Refusal::invalid("invalid_value", "q and max_results (1 to 50) are expected"))?;
+    let text = query.q.trim();
+    if text.is_empty() || text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
+        return Err(Refusal::invalid("invalid_value", "q must have 1 to 200 characters"));
+    }
+    if !(1..=MAX_RESULTS).contains(&query.max_results) {
+        return Err(Refusal::invalid("invalid_value", "max_results must be 1 to 50"));
+    }
+    if text.contains("://") {
+        return one_page(&app, text).await;
+    }
+    found(&app, text, query.max_results, "Search").await
+}
+
+/// `GET /api/trending`
+pub(super) async fn trending(State(app): State<App>, _: Caller) -> Result<Json<Results>, Refusal> {
+    found(&app, TRENDING, some_results(), "Trending").await
+}
+
+async fn found(app: &App, text: &str, count: u8, what: &'static str) -> Result<Json<Results>, Refusal> {
+    let args = |tools: &_| search_arguments(tools, text, count);
+    let listing: Listing = app.looks.look(app.queue.workshop(), args, what).await?;
+    let results = listing.entries.into_iter().map(Found::with_thumbnail).collect();
+    Ok(Json(Results { results, query: text.to_owned() }))
+}
+
+async fn one_page(app: &App, text: &str) -> Result<Json<Results>, Refusal> {
+    let source = SourceUrl::parse(text, &app.queue.workshop().config.allow_private)?;
+    let page = info::about(app, &source).await?;
+    Ok(Json(Results { results: vec![page.into()], query: text.to_owned() }))
+}
+
+impl Found {
+    fn with_thumbnail(mut self) -> Self {
+        let largest = self.thumbnails.pop().and_then(|thumbnail| thumbnail.url);
+        self.thumbnail = self.thumbnail.or(largest);
+        self
+    }
+}
+
+impl From<info::Info> for Found {
+    fn from(page: info::Info) -> Self {
+        Self {
+            id: page.id,
+            title: page.title,
+            thumbnail: page.thumbnail,
+            thumbnails: Vec::new(),
+            duration: page.duration,
+            uploader: page.uploader,
+            view_count: page.view_count,
+            url: Some(page.url),
+        }
+    }
+}
+
+fn some_results() -> u8 {
+    20
+}

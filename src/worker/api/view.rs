@@ -1,0 +1,99 @@
+//! A task as clients see it: every key of the OfflineTube v5 task object, always.
+
+use serde::Serialize;
+
+use crate::worker::{
+    task::{Status, Task},
+    ytdlp::Progress,
+};
+
+/// The task object.
+#[derive(Debug, Serialize)]
+pub(crate) struct TaskView {
+    id: String,
+    url: String,
+    title: String,
+    thumbnail: String,
+    status: &'static str,
+    progress: f64,
+    speed: String,
+    eta: String,
+    filesize: u64,
+    downloaded_bytes: u64,
+    format_note: String,
+    is_playlist: bool,
+    playlist_index: u32,
+    playlist_total: u32,
+    filename: String,
+    quality: String,
+    download_type: &'static str,
+    error_message: String,
+    created_at: String,
+    completed_at: Option<String>,
+}
+
+impl TaskView {
+    /// `progress` is what is known of a task that runs.
+    pub(crate) fn new(task: Task, progress: Option<Progress>) -> Self {
+        let completed = task.status == Status::Completed;
+        let live = progress.filter(|_| task.status == Status::Downloading).unwrap_or_default();
+        let processing = progress.filter(|_| task.status == Status::Processing);
+        let percent = if completed || processing.is_some() { 100.0 } else { live.percent };
+        let thumbnail = if task.has_thumbnail { format!("/api/thumbnails/{}", task.id) } else { String::new() };
+        Self {
+            id: task.id.to_string(),
+            thumbnail,
+            status: task.status.name(),
+            progress: (percent * 10.0).round() / 10.0,
+            speed: live.speed.map(speed).unwrap_or_default(),
+            eta: live.eta.map(|seconds| format!("{seconds:.0}s")).unwrap_or_default(),
+            filesize: if completed { task.filesize } else { live.total.unwrap_or(task.filesize) },
+            downloaded_bytes: if completed { task.filesize } else { progress.map_or(0, |p| p.downloaded) },
+            format_note: task.format_note.clone(),
+            is_playlist: false,
+            playlist_index: 0,
+            playlist_total: 1,
+            filename: task.file_name().unwrap_or_default(),
+            quality: task.quality.to_string(),
+            download_type: task.output.kind(),
+            error_message: task.error_message,
+            created_at: task.created_at.to_string(),
+            completed_at: task.completed_at.map(|at| at.to_string()),
+            url: task.url,
+            title: task.title,
+        }
+    }
+}
+
+/// "5.2 MB/s"
+fn speed(bytes: f64) -> String {
+    let units = [("GB", 1e9), ("MB", 1e6), ("KB", 1e3)];
+    match units.into_iter().find(|(_, size)| bytes >= *size) {
+        Some((name, size)) => format!("{:.1} {name}/s", bytes / size),
+        None => format!("{bytes:.0} B/s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::order::{Output, Quality};
+
+    #[test]
+    fn every_key_of_the_api_is_always_there() {
+        let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Video(None));
+        let json = serde_json::to_value(TaskView::new(task, None)).unwrap();
+        for key in "id url title thumbnail status progress speed eta filesize downloaded_bytes format_note is_playlist \
+            playlist_index playlist_total filename quality download_type error_message created_at completed_at"
+            .split_whitespace()
+        {
+            assert!(json.get(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn speeds_read_as_people_write_them() {
+        assert_eq!(speed(5_200_000.0), "5.2 MB/s");
+        assert_eq!(speed(999.0), "999 B/s");
+    }
+}

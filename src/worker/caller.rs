@@ -1,0 +1,28 @@
+//! Who asks: the user of a signed statement, and what of other users' he may see.
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+
+use super::refusal::Refusal;
+use crate::username::UserName;
+
+/// The user behind a request; made by the guard only.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) user: UserName,
+    pub(crate) admin: bool,
+}
+
+impl Caller {
+    /// True when this caller may know of what `owner` has.
+    pub(crate) fn may_see(&self, owner: &UserName) -> bool {
+        self.admin || self.user == *owner
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Refusal::internal)
+    }
+}

@@ -1,0 +1,72 @@
+//! The name that clients know a finished file by: `{title}__{id}.{ext}`. It names a task, never a path.
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::task::TaskId;
+
+const MAX_TITLE: usize = 120;
+
+/// Builds the name from what a site says and what is known.
+pub(crate) fn public_name(title: &str, id: TaskId, extension: &str) -> String {
+    format!("{}__{id}.{extension}", safe_title(title))
+}
+
+/// Finds the task that a public name is about; whether it is its exact name is the caller's to compare.
+pub(crate) fn task_of(name: &str) -> Option<TaskId> {
+    let (_, rest) = name.rsplit_once("__")?;
+    let (id, _) = rest.split_once('.')?;
+    id.parse().ok()
+}
+
+/// A title without anything that a file system, a header or a reader's eye could take for something else.
+fn safe_title(title: &str) -> String {
+    let cleaned: String =
+        title.nfc().map(|c| if is_structural(c) { '_' } else { c }).filter(|c| !is_hidden(*c)).collect();
+    let trimmed = cleaned.trim().trim_start_matches('.').trim();
+    let cut: String = trimmed.chars().take(MAX_TITLE).collect();
+    let cut = cut.trim_end();
+    if cut.is_empty() { "download".to_owned() } else { cut.to_owned() }
+}
+
+/// Separators and what some file system or shell reads as syntax.
+fn is_structural(c: char) -> bool {
+    matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
+}
+
+/// Control characters and the invisible ones that reorder or join the text around them.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+    fn name(title: &str) -> String {
+        public_name(title, ID.parse().unwrap(), "mp4")
+    }
+
+    #[test]
+    fn a_title_cannot_leave_its_place() {
+        assert_eq!(name("../../etc/passwd"), format!("_.._etc_passwd__{ID}.mp4"));
+        assert_eq!(name("..\u{0}.hidden"), format!("hidden__{ID}.mp4"));
+        assert_eq!(name("a\r\nSet-Cookie: x"), format!("aSet-Cookie_ x__{ID}.mp4"));
+        assert_eq!(name("gpj\u{202e}4pm"), format!("gpj4pm__{ID}.mp4"));
+        assert_eq!(name(" . "), format!("download__{ID}.mp4"));
+        assert_eq!(name("e\u{301}"), format!("é__{ID}.mp4"));
+        assert_eq!(name(&"ñ".repeat(500)).chars().count(), 120 + 2 + 36 + 4);
+    }
+
+    #[test]
+    fn the_task_is_found_in_a_name_whatever_its_title_holds() {
+        for title in ["plain", "with__underscores", "dots.in.it", "x__550e8400-e29b-41d4-a716-446655440001.mp4"] {
+            assert_eq!(task_of(&name(title)), ID.parse().ok(), "{title}");
+        }
+        for stranger in ["", "x", "x__", "x__.mp4", "x__y.mp4", ID] {
+            assert_eq!(task_of(stranger), None, "{stranger}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Lets in only what the gateway signed, for this very request, once, with a user in it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use thiserror::Error;
+
+use super::{
+    caller::Caller,
+    replay::{ReplayError, ReplayMemory},
+};
+use crate::statement::{HEADER, Statement, StatementError, StatementKey};
+
+/// The key and the memory of what was seen.
+pub(crate) struct Guard {
+    key: StatementKey,
+    seen: Mutex<ReplayMemory>,
+    /// What was signed before this process could remember anything is not believed.
+    started: i64,
+}
+
+/// Why a request is not let in.
+#[derive(Debug, Error)]
+enum NotLetIn {
+    #[error("the request carries no statement, or more than one")]
+    NotOne,
+    #[error("the statement is not believed: {0}")]
+    Statement(#[from] StatementError),
+    #[error("the statement was made before the worker started")]
+    BeforeStart,
+    #[error("the statement is not believed: {0}")]
+    Replay(#[from] ReplayError),
+    #[error("the statement names no user")]
+    Nobody,
+}
+
+/// An RFC 9457 body.
+#[derive(Serialize)]
+struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'static str,
+    code: &'static str,
+}
+
+impl Guard {
+    pub(crate) fn new(key: StatementKey) -> Self {
+        Self { key, seen: Mutex::default(), started: now() }
+    }
+
+    fn judge(&self, request: &Request, now: i64) -> Result<Caller, NotLetIn> {
+        let mut values = request.headers().get_all(HEADER).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(NotLetIn::NotOne) };
+        let value = value.to_str().map_err(|_| StatementError::Malformed)?;
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let statement = self.key.verify(value, request.method().as_str(), target, now)?;
+        if statement.at < self.started {
+            return Err(NotLetIn::BeforeStart);
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.remember(&statement.request_id, now)?;
+        caller(statement)
+    }
+}
+
+impl NotLetIn {
+    fn problem(&self) -> Problem {
+        let (status, title, detail, code) = match self {
+            Self::Nobody => (StatusCode::FORBIDDEN, "Forbidden", "A user is needed here", "no_user"),
+            _ => (
+                StatusCode::UNAUTHORIZED,
+                "Unauthorized",
+                "Only requests that the gateway signed are served",
+                "unsigned",
+            ),
+        };
+        Problem { r#type: "about:blank", title, status: status.as_u16(), detail, code }
+    }
+}
+
+impl IntoResponse for NotLetIn {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::UNAUTHORIZED);
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let kind = HeaderValue::from_static("application/problem+json");
+        (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+    }
+}
+
+/// The layer around every route but the health check.
+pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    match guard.judge(&request, now()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(reason) => {
+            tracing::warn!(%reason, method = %request.method(), path = request.uri().path(), "not let in");
+            reason.into_response()
+        }
+    }
+}
+
+fn caller(statement: Statement) -> Result<Caller, NotLetIn> {
+    let user = statement.user.ok_or(NotLetIn::Nobody)?;
+    Ok(Caller { user, admin: statement.admin })
+}
+
+/// Seconds since the Unix epoch.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    const NOW: i64 = 10_000;
+
+    fn request(guard: &Guard, id: &str, user: Option<&str>, at: i64) -> Request {
+        let statement = Statement {
+            user: user.map(|u| u.parse().unwrap()),
+            admin: false,
+            request_id: id.into(),
+            method: "GET".into(),
+            target: "/a?b=1".into(),
+            at,
+        };
+        Request::builder().uri("/a?b=1").header(HEADER, guard.key.sign(&statement)).body(Body::empty()).unwrap()
+    }
+
+    fn guard() -> Guard {
+        Guard { key: StatementKey::new(b"k"), seen: Mutex::default(), started: NOW - 10 }
+    }
+
+    #[test]
+    fn a_statement_lets_in_once() {
+        let guard = guard();
+        assert_eq!(guard.judge(&request(&guard, "1", Some("ana"), NOW), NOW).unwrap().user.as_str(), "ana");
+        assert!(matches!(guard.judge(&request(&guard, "1", Some("ana"), NOW), NOW), Err(NotLetIn::Replay(_))));
+        assert!(guard.judge(&request(&guard, "2", Some("ana"), NOW), NOW).is_ok());
+    }
+
+    #[test]
+    fn what_could_have_been_seen_by_an_earlier_process_is_not_believed() {
+        let guard = guard();
+        let early = request(&guard, "1", Some("ana"), NOW - 11);
+        assert!(matches!(guard.judge(&early, NOW), Err(NotLetIn::BeforeStart)));
+    }
+
+    #[test]
+    fn nobody_and_two_statements_are_refused() {
+        let guard = guard();
+        assert!(matches!(guard.judge(&request(&guard, "1", None, NOW), NOW), Err(NotLetIn::Nobody)));
+        let mut twice = request(&guard, "2", Some("ana"), NOW);
+        let value = twice.headers().get(HEADER).unwrap().clone();
+        twice.headers_mut().append(HEADER, value);
+        assert!(matches!(guard.judge(&twice, NOW), Err(NotLetIn::NotOne)));
+    }
+}

@@ -1,0 +1,198 @@
+//! One download from its claim to the file in its place, or to the reason why there is none.
+
+use std::{ffi::OsString, io, path::PathBuf};
+
+use thiserror::Error;
+use tokio::task::{JoinError, spawn_blocking};
+
+use super::{
+    media::{AcceptError, Finished, JobFolder, MediaFolder},
+    running::Running,
+    source::{ResolveError, SourceError, SourceUrl},
+    store::{Store, StoreError},
+    task::Task,
+    thumbnail,
+    ytdlp::{Complaint, Confined, End, Event, Limits, Line, Readiness, Run, Tools, Unready, download},
+};
+use crate::config::WorkerConfig;
+
+/// Less free space than this is a full disk: databases and logs live there too.
+pub(crate) const SPACE_TO_KEEP: u64 = 256 << 20;
+
+/// Longer lines are none that we asked for.
+const MAX_LINE: usize = 64 << 10;
+
+/// What every job works with.
+pub(crate) struct Workshop {
+    pub(crate) config: WorkerConfig,
+    pub(crate) store: Store,
+    pub(crate) media: MediaFolder,
+    pub(crate) readiness: Readiness,
+}
+
+/// Why there is no file.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    /// Somebody cancelled it, or the worker stops.
+    #[error("stopped")]
+    Stopped,
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    Unready(#[from] Unready),
+    #[error("{}", .0.message)]
+    Complaint(Complaint),
+    #[error("the source is larger than the limit, longer than four hours, or live")]
+    NotTaken,
+    #[error("the downloader was stopped before it was done")]
+    Killed,
+    #[error("the download took too long")]
+    TimedOut,
+    #[error("the disk is full")]
+    DiskFull,
+    #[error(transparent)]
+    Refused(AcceptError),
+    #[error("files of the job: {0}")]
+    Io(io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a thread was lost: {0}")]
+    Lost(#[from] JoinError),
+}
+
+/// What a child said by the time it ended.
+#[derive(Default)]
+struct Said {
+    reported: Option<PathBuf>,
+    complaint: Option<Complaint>,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            Self::DiskFull
+        } else {
+            Self::Io(error)
+        }
+    }
+}
+
+impl From<AcceptError> for Failure {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Io(error) => error.into(),
+            refused => Self::Refused(refused),
+        }
+    }
+}
+
+impl Failure {
+    /// What the task's owner is told.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Io(_) | Self::Store(_) | Self::Lost(_) => "the download failed on this server".to_owned(),
+            told => told.to_string(),
+        }
+    }
+}
+
+impl Workshop {
+    /// Downloads what `task` asks for. An interrupted run is taken up where it was.
+    pub(crate) async fn run(&self, task: &Task, running: &Running) -> Result<Finished, Failure> {
+        let (media, id) = (self.media.clone(), task.id);
+        if let Some(finished) = spawn_blocking(move || media.finished(id)).await?? {
+            return Ok(finished);
+        }
+        let job = self.media.job(task.id);
+        let tools = self.readiness.tools().await?;
+        if self.accepted(&job).await?.is_none() {
+            self.fetch(task, &job, &tools, running).await?;
+        }
+        self.finish(task, &job, &tools, running).await
+    }
+
+    async fn accepted(&self, job: &JobFolder) -> Result<Option<Finished>, Failure> {
+        let job = job.clone();
+        let accepted = spawn_blocking(move || {
+            job.create()?;
+            job.accepted()
+        });
+        Ok(accepted.await??)
+    }
+
+    /// Runs yt-dlp and takes what it reports.
+    async fn fetch(&self, task: &Task, job: &JobFolder, tools: &Tools, running: &Running) -> Result<(), Failure> {
+        let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
+        source.resolve().await?;
+        let media = self.media.clone();
+        if spawn_blocking(move || media.free_bytes()).await?? < SPACE_TO_KEEP {
+            return Err(Failure::DiskFull);
+        }
+        let limits = Limits { max_filesize: self.config.max_filesize };
+        let args = download(tools, &source, task.quality, task.output, job, limits);
+        let reported = self.listen(task, confined(tools, job, args, limits), running).await?;
+        self.store.processing(task.id).await?;
+        let job = job.clone();
+        spawn_blocking(move || job.accept(&reported)).await??;
+        Ok(())
+    }
+
+    /// Follows the child to its end; the path that it reported is the only sign of success.
+    async fn listen(&self, task: &Task, child: Confined<'_>, running: &Running) -> Result<PathBuf, Failure> {
+        let mut run = Run::start(child, MAX_LINE, running.stop.clone(), self.config.job_timeout)?;
+        let mut said = Said::default();
+        while let Some(line) = run.next().await {
+            if let Line::Err(text) = &line
+                && text.starts_with("ERROR:")
+            {
+                tracing::warn!(task = %task.id, text, "yt-dlp");
+            }
+            match Event::of(&line) {
+                Some(Event::Described(about)) => self.store.describe(task.id, about).await?,
+                Some(Event::Progress(progress)) => running.advance(progress),
+                Some(Event::Processing) => self.store.processing(task.id).await?,
+                Some(Event::Reported(path)) => said.reported = Some(path),
+                Some(Event::Complained(complaint)) => said.complaint = said.complaint.or(Some(complaint)),
+                None => tracing::debug!(task = %task.id, ?line, "yt-dlp"),
+            }
+        }
+        said.judge(&run.end().await)
+    }
+
+    /// Adds a thumbnail and moves everything into place.
+    async fn finish(
+        &self,
+        task: &Task,
+        job: &JobFolder,
+        tools: &Tools,
+        running: &Running,
+    ) -> Result<Finished, Failure> {
+        let accepted = self.accepted(job).await?.ok_or(Failure::Killed)?;
+        thumbnail::make(tools, job, &job.file(accepted.media), &running.stop).await;
+        let (media, id) = (self.media.clone(), task.id);
+        let published = spawn_blocking(move || {
+            media.publish(id)?;
+            media.finished(id)
+        });
+        published.await??.ok_or(Failure::Killed)
+    }
+}
+
+impl Said {
+    fn judge(self, end: &End) -> Result<PathBuf, Failure> {
+        match (end, self.reported, self.complaint) {
+            (End::Stopped, ..) => Err(Failure::Stopped),
+            (End::TimedOut, ..) => Err(Failure::TimedOut),
+            (End::Exited(_), Some(path), _) => Ok(path),
+            (_, _, Some(complaint)) => Err(Failure::Complaint(complaint)),
+            (End::Exited(status), None, None) if status.success() => Err(Failure::NotTaken),
+            _ => Err(Failure::Killed),
+        }
+    }
+}
+
+fn confined<'a>(tools: &'a Tools, job: &'a JobFolder, args: Vec<OsString>, limits: Limits) -> Confined<'a> {
+    Confined { program: &tools.yt_dlp, args, folder: job.path(), path: &tools.path, max_file_size: limits.max_filesize }
+}

@@ -1,0 +1,334 @@
+//! The media folder: `{id}/media.{ext}` for what is finished, `.jobs/{id}/` for what is not.
+//!
+//! Every path here is made of a task's id and constants. What a job made is judged in its own folder and then moved
+//! into place by one rename, so a finished folder is whole or not there, whenever the machine stops.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Read},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use thiserror::Error;
+
+use super::{
+    sniff::{HEAD, looks_like_media},
+    task::TaskId,
+};
+
+/// A container that is kept and served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MediaType {
+    extension: &'static str,
+    content_type: &'static str,
+}
+
+/// An extension that is not served.
+#[derive(Debug, Error)]
+#[error("not a media extension")]
+pub(crate) struct UnknownMediaType;
+
+/// A finished folder's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    pub(crate) media: MediaType,
+    pub(crate) bytes: u64,
+    pub(crate) has_thumbnail: bool,
+}
+
+/// The folder of everything that is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct MediaFolder(PathBuf);
+
+/// The folder that one job and its child work in.
+#[derive(Clone, Debug)]
+pub(crate) struct JobFolder(PathBuf);
+
+/// Why a job's result is not kept.
+#[derive(Debug, Error)]
+pub(crate) enum AcceptError {
+    #[error("the reported file is not a file of the job")]
+    Outside,
+    #[error("the reported file is empty")]
+    Empty,
+    #[error("the source sent a kind of file that is not kept")]
+    UnknownType,
+    #[error("the source sent a text or a playlist in place of media")]
+    NotMedia,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+const TYPES: [MediaType; 18] = [
+    MediaType { extension: "mp4", content_type: "video/mp4" },
+    MediaType { extension: "mkv", content_type: "video/x-matroska" },
+    MediaType { extension: "webm", content_type: "video/webm" },
+    MediaType { extension: "m4a", content_type: "audio/mp4" },
+    MediaType { extension: "mp3", content_type: "audio/mpeg" },
+    MediaType { extension: "opus", content_type: "audio/ogg" },
+    MediaType { extension: "ogg", content_type: "audio/ogg" },
+    MediaType { extension: "oga", content_type: "audio/ogg" },
+    MediaType { extension: "aac", content_type: "audio/aac" },
+    MediaType { extension: "flac", content_type: "audio/flac" },
+    MediaType { extension: "wav", content_type: "audio/wav" },
+    MediaType { extension: "mka", content_type: "audio/x-matroska" },
+    MediaType { extension: "m4v", content_type: "video/mp4" },
+    MediaType { extension: "mov", content_type: "video/quicktime" },
+    MediaType { extension: "3gp", content_type: "video/3gpp" },
+    MediaType { extension: "flv", content_type: "video/x-flv" },
+    MediaType { extension: "ts", content_type: "video/mp2t" },
+    MediaType { extension: "avi", content_type: "video/x-msvideo" },
+];
+
+const MEDIA_STEM: &str = "media";
+const THUMBNAIL: &str = "thumbnail.jpg";
+const JOBS: &str = ".jobs";
+
+impl MediaType {
+    pub(crate) fn extension(self) -> &'static str {
+        self.extension
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        self.content_type
+    }
+
+    fn of(path: &Path) -> Option<Self> {
+        path.extension()?.to_str()?.parse().ok()
+    }
+
+    fn file_name(self) -> String {
+        format!("{MEDIA_STEM}.{}", self.extension)
+    }
+}
+
+impl FromStr for MediaType {
+    type Err = UnknownMediaType;
+
+    fn from_str(extension: &str) -> Result<Self, UnknownMediaType> {
+        TYPES.into_iter().find(|media| media.extension == extension).ok_or(UnknownMediaType)
+    }
+}
+
+impl MediaFolder {
+    /// Makes the folder where it is missing; only its owner may look into it.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        make_private(&path.join(JOBS))?;
+        fs::canonicalize(path).map(Self)
+    }
+
+    /// Where children may run that belong to no task.
+    pub(crate) fn jobs(&self) -> PathBuf {
+        self.0.join(JOBS)
+    }
+
+    pub(crate) fn job(&self, id: TaskId) -> JobFolder {
+        JobFolder(self.jobs().join(id.to_string()))
+    }
+
+    pub(crate) fn file(&self, id: TaskId, media: MediaType) -> PathBuf {
+        self.folder(id).join(media.file_name())
+    }
+
+    pub(crate) fn thumbnail(&self, id: TaskId) -> PathBuf {
+        self.folder(id).join(THUMBNAIL)
+    }
+
+    /// What is finished under this id, if anything is.
+    pub(crate) fn finished(&self, id: TaskId) -> io::Result<Option<Finished>> {
+        content(&self.folder(id))
+    }
+
+    /// Moves what a job has ready into place, lastingly.
+    pub(crate) fn publish(&self, id: TaskId) -> io::Result<()> {
+        let ready = self.job(id).ready();
+        sync(&ready)?;
+        fs::rename(&ready, self.folder(id))?;
+        sync(&self.0)?;
+        self.job(id).discard()
+    }
+
+    /// Removes everything of this id.
+    pub(crate) fn remove(&self, id: TaskId) -> io::Result<()> {
+        self.job(id).discard()?;
+        remove_folder(&self.folder(id))
+    }
+
+    /// Removes the folders of everything that runs but these jobs.
+    pub(crate) fn discard_jobs_except(&self, kept: &[TaskId]) -> io::Result<()> {
+        for entry in fs::read_dir(self.jobs())? {
+            let entry = entry?;
+            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if !id.is_some_and(|id| kept.contains(&id)) {
+                remove_folder(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How much more the folder's file system takes.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.0)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn folder(&self, id: TaskId) -> PathBuf {
+        self.0.join(id.to_string())
+    }
+}
+
+impl JobFolder {
+    /// Makes the folder; what an interrupted run left in it stays.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        make_private(&self.out())?;
+        make_private(&self.temporary())?;
+        make_private(&self.ready())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where yt-dlp puts what is whole.
+    pub(crate) fn out(&self) -> PathBuf {
+        self.0.join("out")
+    }
+
+    /// Where yt-dlp puts what is not.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.0.join("tmp")
+    }
+
+    /// The thumbnail's place beside the accepted file.
+    pub(crate) fn thumbnail(&self) -> PathBuf {
+        self.ready().join(THUMBNAIL)
+    }
+
+    /// The path of an accepted file.
+    pub(crate) fn file(&self, media: MediaType) -> PathBuf {
+        self.ready().join(media.file_name())
+    }
+
+    /// What was accepted, in this run or in one that was interrupted after it.
+    pub(crate) fn accepted(&self) -> io::Result<Option<Finished>> {
+        content(&self.ready())
+    }
+
+    /// Judges the file that yt-dlp reported and takes it if it is one.
+    pub(crate) fn accept(&self, reported: &Path) -> Result<MediaType, AcceptError> {
+        let path = fs::canonicalize(reported).map_err(|_| AcceptError::Outside)?;
+        let direct_child = path.parent() == Some(fs::canonicalize(self.out())?.as_path());
+        let media = MediaType::of(&path).ok_or(AcceptError::UnknownType)?;
+        let about = fs::symlink_metadata(reported)?;
+        if !direct_child || !about.is_file() {
+            return Err(AcceptError::Outside);
+        }
+        if about.len() == 0 {
+            return Err(AcceptError::Empty);
+        }
+        if !looks_like_media(&head(&path)?) {
+            return Err(AcceptError::NotMedia);
+        }
+        sync(&path)?;
+        fs::rename(&path, self.file(media))?;
+        Ok(media)
+    }
+
+    /// Removes the folder and everything in it.
+    pub(crate) fn discard(&self) -> io::Result<()> {
+        remove_folder(&self.0)
+    }
+
+    /// The folder that becomes the finished one.
+    fn ready(&self) -> PathBuf {
+        self.0.join("ready")
+    }
+}
+
+fn content(folder: &Path) -> io::Result<Option<Finished>> {
+    for media in TYPES {
+        match fs::symlink_metadata(folder.join(media.file_name())) {
+            Ok(about) if about.is_file() => {
+                let has_thumbnail = folder.join(THUMBNAIL).is_file();
+                return Ok(Some(Finished { media, bytes: about.len(), has_thumbnail }));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(HEAD);
+    File::open(path)?.take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Makes a folder, and those above it, where they are missing; only their owner may look into them.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIDEO: &[u8] = b"\0\0\0\x20ftypisom\0\0\x02\0";
+
+    fn job() -> (tempfile::TempDir, MediaFolder, TaskId, JobFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = MediaFolder::open(&dir.path().join("media")).unwrap();
+        let id = TaskId::random();
+        let job = folder.job(id);
+        job.create().unwrap();
+        (dir, folder, id, job)
+    }
+
+    #[test]
+    fn a_file_is_accepted_and_published_under_its_id() {
+        let (_dir, folder, id, job) = job();
+        fs::write(job.out().join("media.mp4"), VIDEO).unwrap();
+        let media = job.accept(&job.out().join("media.mp4")).unwrap();
+        assert_eq!(folder.finished(id).unwrap(), None, "not before it is published");
+        folder.publish(id).unwrap();
+        assert_eq!(fs::read(folder.file(id, media)).unwrap(), VIDEO);
+        assert!(!job.path().exists());
+        folder.remove(id).unwrap();
+        assert_eq!(folder.finished(id).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_not_a_media_file_of_the_job_is_refused() {
+        let (dir, _, _, job) = job();
+        let outside = dir.path().join("other.mp4");
+        fs::write(&outside, VIDEO).unwrap();
+        let out = job.out();
+        std::os::unix::fs::symlink(&outside, out.join("link.mp4")).unwrap();
+        fs::create_dir(out.join("folder.mp4")).unwrap();
+        fs::write(out.join("empty.mp4"), "").unwrap();
+        fs::write(out.join("list.mp4"), "#EXTM3U\nfile:///x.mp4\n").unwrap();
+        fs::write(out.join("run.desktop"), VIDEO).unwrap();
+        for reported in [outside, "/etc/passwd".into(), out.join("../../x.mp4"), out.join("missing.mp4")] {
+            assert!(job.accept(&reported).is_err(), "{}", reported.display());
+        }
+        for reported in ["link.mp4", "folder.mp4", "empty.mp4", "list.mp4", "run.desktop"] {
+            assert!(job.accept(&out.join(reported)).is_err(), "{reported}");
+        }
+        assert_eq!(job.accepted().unwrap(), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! The queue: takes pending tasks in order, runs so many at a time, and stops each when it is told to.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, Notify, Semaphore},
+    task::{JoinSet, spawn_blocking},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    job::{Failure, Workshop},
+    media::Finished,
+    refusal::Refusal,
+    running::{Registry, Running},
+    store::{Cancelled, StoreError},
+    task::{Status, Task, TaskId},
+    ytdlp::Progress,
+};
+
+/// After a failure of our own, how long until the next try.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The queue; a handle to share.
+#[derive(Clone)]
+pub(crate) struct Queue(Arc<Inner>);
+
+struct Inner {
+    workshop: Workshop,
+    running: Registry,
+    /// Held while a task changes hands, so that none can be claimed and cancelled at once.
+    handover: Mutex<()>,
+    wake: Notify,
+    stop: CancellationToken,
+}
+
+impl Queue {
+    pub(crate) fn new(workshop: Workshop, stop: CancellationToken) -> Self {
+        let (running, handover, wake) = (Registry::default(), Mutex::default(), Notify::new());
+        Self(Arc::new(Inner { workshop, running, handover, wake, stop }))
+    }
+
+    pub(crate) fn workshop(&self) -> &Workshop {
+        &self.0.workshop
+    }
+
+    /// How far a task is, while it runs.
+    pub(crate) fn progress(&self, id: TaskId) -> Option<Progress> {
+        self.0.running.find(id).map(|running| running.progress())
+    }
+
+    /// Adds a task.
+    pub(crate) async fn add(&self, task: Task) -> Result<(), StoreError> {
+        self.0.workshop.store.add(task).await?;
+        self.0.wake.notify_one();
+        Ok(())
+    }
+
+    /// Cancels a task and stops what runs for it.
+    pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, Refusal> {
+        let _handover = self.0.handover.lock().await;
+        let outcome = self.0.workshop.store.cancel(id).await?;
+        match self.0.running.find(id) {
+            Some(running) if outcome == Cancelled::Yes => running.stop.cancel(),
+            None if outcome == Cancelled::Yes => self.discard(id).await,
+            _ => {}
+        }
+        Ok(outcome)
+    }
+
+    /// Removes a task with everything that it left, also when nobody waits for it any more.
+    pub(crate) async fn remove(&self, id: TaskId) -> Result<(), Refusal> {
+        let queue = self.clone();
+        let removal = tokio::spawn(async move { queue.remove_all(id).await });
+        let removed = removal.await.map_err(|_| Refusal::internal())?;
+        removed.map_err(|failure| {
+            tracing::error!(task = %id, error = %failure, "a task could not be removed");
+            Refusal::internal()
+        })
+    }
+
+    /// Ends what an earlier process left undone: removals, and folders of jobs that will not run again.
+    pub(crate) async fn tidy(&self) -> Result<(), Failure> {
+        for id in self.0.workshop.store.in_state(Status::Removing).await? {
+            self.remove_all(id).await?;
+        }
+        let pending = self.0.workshop.store.in_state(Status::Pending).await?;
+        let media = self.0.workshop.media.clone();
+        Ok(spawn_blocking(move || media.discard_jobs_except(&pending)).await??)
+    }
+
+    /// Works until it is told to stop; then everything that runs is stopped, and waits again.
+    pub(crate) async fn work(&self) {
+        let slots = Arc::new(Semaphore::new(self.0.workshop.config.concurrent_downloads));
+        let mut jobs = JoinSet::new();
+        while let Some(slot) = self.unless_stopped(Arc::clone(&slots).acquire_owned()).await.and_then(Result::ok) {
+            if let Some((task, running)) = self.next().await {
+                let queue = self.clone();
+                jobs.spawn(async move {
+                    queue.run(&task, &running).await;
+                    drop(slot);
+                });
+            }
+            while jobs.try_join_next().is_some() {}
+        }
+        while jobs.join_next().await.is_some() {}
+    }
+
+    /// The next task, or none after a wait that was in vain.
+    async fn next(&self) -> Option<(Task, Arc<Running>)> {
+        if self.0.workshop.readiness.tools().await.is_err() {
+            self.unless_stopped(sleep(PAUSE)).await;
+            return None;
+        }
+        match self.claim().await {
+            Ok(Some(claimed)) => return Some(claimed),
+            Ok(None) => {
+                self.unless_stopped(self.0.wake.notified()).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "no task can be claimed");
+                self.unless_stopped(sleep(PAUSE)).await;
+            }
+        }
+        None
+    }
+
+    async fn claim(&self) -> Result<Option<(Task, Arc<Running>)>, StoreError> {
+        let _handover = self.0.handover.lock().await;
+        let task = self.0.workshop.store.claim().await?;
+        Ok(task.map(|task| {
+            let running = self.0.running.enter(task.id, self.0.stop.child_token());
+            (task, running)
+        }))
+    }
+
+    async fn run(&self, task: &Task, running: &Running) {
+        tracing::info!(task = %task.id, user = %task.owner, "download begins");
+        let outcome = self.0.workshop.run(task, running).await;
+        if let Err(error) = self.conclude(task.id, outcome).await {
+            tracing::error!(task = %task.id, %error, "the end of a download could not be stored");
+        }
+        self.0.running.leave(task.id);
+    }
+
+    async fn conclude(&self, id: TaskId, outcome: Result<Finished, Failure>) -> Result<(), StoreError> {
+        let store = &self.0.workshop.store;
+        match outcome {
+            Ok(finished) => {
+                tracing::info!(task = %id, bytes = finished.bytes, "download completed");
+                if !store.complete(id, finished).await? {
+                    self.discard_all(id).await;
+                }
+                Ok(())
+            }
+            Err(Failure::Stopped) if self.0.stop.is_cancelled() => store.release(id).await,
+            Err(failure) => {
+                tracing::warn!(task = %id, %failure, "download ended without a file");
+                store.fail(id, failure.message()).await?;
+                self.discard(id).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn remove_all(&self, id: TaskId) -> Result<(), Failure> {
+        let running = {
+            let _handover = self.0.handover.lock().await;
+            self.0.workshop.store.begin_removal(id).await?;
+            self.0.running.find(id)
+        };
+        if let Some(running) = running {
+            running.stop.cancel();
+            running.ended().await;
+        }
+        let media = self.0.workshop.media.clone();
+        spawn_blocking(move || media.remove(id)).await??;
+        Ok(self.0.workshop.store.forget(id).await?)
+    }
+
+    /// Best effort: what stays is found again at the next start.
+    async fn discard(&self, id: TaskId) {
+        let job = self.0.workshop.media.job(id);
+        if let Ok(Err(error)) = spawn_blocking(move || job.discard()).await {
+            tracing::warn!(task = %id, %error, "a job's folder could not be removed");
+        }
+    }
+
+    /// A file that nobody wants any more.
+    async fn discard_all(&self, id: TaskId) {
+        let media = self.0.workshop.media.clone();
+        if let Ok(Err(error)) = spawn_blocking(move || media.remove(id)).await {
+            tracing::warn!(task = %id, %error, "the file of a cancelled task could not be removed");
+        }
+    }
+
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.0.stop.run_until_cancelled(work).await
+    }
+}

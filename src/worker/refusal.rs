@@ -1,0 +1,89 @@
+//! What a client is told when a request cannot be answered: `{"detail": …, "code": …}` and a fitting status.
+//!
+//! The texts are the API's; what went wrong inside is logged where it happened and never sent.
+
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::store::StoreError;
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    body: RefusalBody,
+    retry_after: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct RefusalBody {
+    detail: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, body: RefusalBody { detail: detail.into(), code: Some(code) }, retry_after: false }
+    }
+
+    /// A 404 in the words of the API, the same for what does not exist and what belongs to somebody else.
+    pub(crate) fn not_found(detail: &'static str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            body: RefusalBody { detail: detail.into(), code: None },
+            retry_after: false,
+        }
+    }
+
+    pub(crate) fn no_such_download() -> Self {
+        Self::not_found("Descarga no encontrada")
+    }
+
+    pub(crate) fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    pub(crate) fn invalid(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+
+    pub(crate) fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { retry_after: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    }
+
+    pub(crate) fn disk_full() -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full")
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal Server Error")
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the task database failed");
+        match error {
+            StoreError::Full => Self::disk_full(),
+            StoreError::QueueFull => Self::unavailable("queue_full", "Too many downloads are waiting already"),
+            _ => Self::internal(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        if self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}

@@ -1,0 +1,90 @@
+//! Remembers the request ids of the last minute, so that a copied statement is worth nothing.
+
+use std::collections::HashSet;
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::statement::LIFETIME;
+
+/// The longest that a statement can stay believable after it was first seen: signed a lifetime ahead of this clock,
+/// believed until a lifetime behind it.
+const WINDOW: i64 = 2 * LIFETIME.as_secs().cast_signed();
+
+/// At most so many ids within one window.
+const CAPACITY: usize = 500_000;
+
+/// The ids of this window and of the one before, as short digests: bounded whatever an id's length is.
+#[derive(Default)]
+pub(crate) struct ReplayMemory {
+    current: HashSet<[u8; 16]>,
+    previous: HashSet<[u8; 16]>,
+    turned_at: i64,
+}
+
+/// Why an id is not taken.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum ReplayError {
+    #[error("the request id was seen before")]
+    Seen,
+    #[error("too many requests to remember them all")]
+    Full,
+}
+
+impl ReplayMemory {
+    /// Takes `id` as seen at `now` (Unix seconds).
+    pub(crate) fn remember(&mut self, id: &str, now: i64) -> Result<(), ReplayError> {
+        self.turn(now);
+        let digest = digest(id);
+        if self.previous.contains(&digest) || self.current.contains(&digest) {
+            return Err(ReplayError::Seen);
+        }
+        if self.current.len() >= CAPACITY {
+            return Err(ReplayError::Full);
+        }
+        self.current.insert(digest);
+        Ok(())
+    }
+
+    fn turn(&mut self, now: i64) {
+        let age = now - self.turned_at;
+        if age <= WINDOW {
+            return;
+        }
+        let last = std::mem::take(&mut self.current);
+        self.previous = if age <= 2 * WINDOW { last } else { HashSet::new() };
+        self.turned_at = now;
+    }
+}
+
+fn digest(id: &str) -> [u8; 16] {
+    let full: [u8; 32] = Sha256::digest(id.as_bytes()).into();
+    let (half, _) = full.split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+    *half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_refused_for_as_long_as_its_statement_could_be_believed() {
+        for seen_at in [0, 1, 30, 59, 60, 61, 100, 121, 1_000] {
+            let mut memory = ReplayMemory::default();
+            memory.remember("other", 61).unwrap();
+            memory.remember("a", 61 + seen_at).unwrap();
+            for later in 0..=WINDOW {
+                assert_eq!(memory.remember("a", 61 + seen_at + later), Err(ReplayError::Seen), "{seen_at} {later}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_is_forgotten_in_the_end() {
+        let mut memory = ReplayMemory::default();
+        memory.remember("a", 1_000).unwrap();
+        memory.remember("b", 1_100).unwrap();
+        memory.remember("c", 1_200).unwrap();
+        assert!(memory.current.len() + memory.previous.len() < 3);
+    }
+}

@@ -1,0 +1,259 @@
+//! Sends a file: conditional requests and ranges (RFC 9110, sections 13 and 14), in large pieces, as fast as it is read.
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{Stream, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::task::spawn_blocking;
+
+use super::{
+    range::{Part, Slice},
+    refusal::Refusal,
+    task::TaskId,
+};
+
+/// So much is read at a time.
+const CHUNK: u64 = 256 << 10;
+
+/// What may stand in `filename*` (RFC 8187, section 3.2.1).
+const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
+/// What a browser does with the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    /// Plays or shows it.
+    Inline,
+    /// Saves it.
+    Attachment,
+}
+
+/// A file to be sent, and what is said of it.
+pub(crate) struct Sending {
+    pub(crate) id: TaskId,
+    pub(crate) path: PathBuf,
+    pub(crate) content_type: &'static str,
+    pub(crate) disposition: Disposition,
+    /// The name to save it by.
+    pub(crate) name: Option<String>,
+}
+
+/// What a client may already have.
+struct Validators {
+    etag: String,
+    modified: SystemTime,
+}
+
+/// The part of a file that is still to be read.
+struct Rest {
+    file: Arc<File>,
+    at: u64,
+    left: u64,
+}
+
+impl Sending {
+    /// Answers a GET or HEAD with the given headers; 404 when the file is gone.
+    pub(crate) async fn answer(self, method: &Method, headers: &HeaderMap) -> Result<Response, Refusal> {
+        let path = self.path.clone();
+        let opened = spawn_blocking(move || open(path)).await.map_err(|_| Refusal::internal())?;
+        let (file, about) = opened.map_err(|error| {
+            tracing::error!(task = %self.id, %error, "a finished file cannot be read");
+            Refusal::not_found("Archivo no encontrado")
+        })?;
+        let validators = Validators::of(self.id, &about);
+        let mut response = match validators.judge(headers, SystemTime::now()) {
+            Some(status) => status.into_response(),
+            None => respond(file, about.len(), validators.part(method, headers, about.len())),
+        };
+        validators.describe(response.headers_mut());
+        if response.status() != StatusCode::NOT_MODIFIED {
+            self.describe(response.headers_mut());
+        }
+        Ok(response)
+    }
+
+    fn describe(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        if let Ok(value) = HeaderValue::try_from(self.content_disposition()) {
+            headers.insert(header::CONTENT_DISPOSITION, value);
+        }
+    }
+
+    /// RFC 6266, with a plain name for clients that know no other.
+    fn content_disposition(&self) -> String {
+        let kind = match self.disposition {
+            Disposition::Inline => "inline",
+            Disposition::Attachment => "attachment",
+        };
+        let Some(name) = &self.name else { return kind.to_owned() };
+        let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+        format!("{kind}; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(name, ATTR_CHAR))
+    }
+}
+
+impl Validators {
+    fn of(id: TaskId, about: &Metadata) -> Self {
+        let etag = format!("\"{id}-{:x}-{:x}-{:x}\"", about.len(), about.mtime(), about.mtime_nsec());
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(about.mtime().max(0).cast_unsigned());
+        Self { etag, modified }
+    }
+
+    /// RFC 9110, section 13.2.2: the status that a precondition ends the request with, if one does.
+    fn judge(&self, headers: &HeaderMap, now: SystemTime) -> Option<StatusCode> {
+        if let Some(known) = listed(headers, &header::IF_MATCH) {
+            if !known.iter().any(|tag| tag == "*" || *tag == self.etag) {
+                return Some(StatusCode::PRECONDITION_FAILED);
+            }
+        } else if date(headers, &header::IF_UNMODIFIED_SINCE).is_some_and(|since| self.modified > since) {
+            return Some(StatusCode::PRECONDITION_FAILED);
+        }
+        let unchanged = match listed(headers, &header::IF_NONE_MATCH) {
+            Some(known) => known.iter().any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag),
+            None => date(headers, &header::IF_MODIFIED_SINCE).is_some_and(|at| self.modified <= at && at <= now),
+        };
+        unchanged.then_some(StatusCode::NOT_MODIFIED)
+    }
+
+    /// Which part is sent; only GET knows ranges, and only for the version that the client has.
+    fn part(&self, method: &Method, headers: &HeaderMap, length: u64) -> Part {
+        if method != Method::GET || !self.is_current(headers) {
+            return Part::Whole;
+        }
+        let mut ranges = headers.get_all(header::RANGE).iter();
+        match (ranges.next(), ranges.next()) {
+            (Some(range), None) => Part::of(range.to_str().ok(), length),
+            _ => Part::Whole,
+        }
+    }
+
+    /// Section 13.1.5: a strong tag, or exactly our date where that is too old to be ambiguous.
+    fn is_current(&self, headers: &HeaderMap) -> bool {
+        let Some(value) = headers.get(header::IF_RANGE) else { return true };
+        let Ok(value) = value.to_str() else { return false };
+        let settled = self.modified.elapsed().is_ok_and(|age| age >= Duration::from_secs(2));
+        value == self.etag || (settled && value == httpdate::fmt_http_date(self.modified))
+    }
+
+    fn describe(&self, headers: &mut HeaderMap) {
+        let values = [
+            (header::ETAG, self.etag.clone()),
+            (header::LAST_MODIFIED, httpdate::fmt_http_date(self.modified)),
+            (header::CACHE_CONTROL, "private".to_owned()),
+        ];
+        for (name, value) in values {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+fn respond(file: File, length: u64, part: Part) -> Response {
+    let whole = Slice { first: 0, last: length.saturating_sub(1) };
+    match part {
+        Part::Whole if length == 0 => StatusCode::OK.into_response(),
+        Part::Whole => (StatusCode::OK, [content_length(whole)], body(file, whole)).into_response(),
+        Part::Slice(slice) => {
+            let range = format!("bytes {}-{}/{length}", slice.first, slice.last);
+            let headers = [content_length(slice), (header::CONTENT_RANGE, range)];
+            (StatusCode::PARTIAL_CONTENT, headers, body(file, slice)).into_response()
+        }
+        Part::Unsatisfiable => {
+            (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{length}"))]).into_response()
+        }
+    }
+}
+
+fn content_length(slice: Slice) -> (HeaderName, String) {
+    (header::CONTENT_LENGTH, slice.len().to_string())
+}
+
+fn body(file: File, slice: Slice) -> Body {
+    Body::from_stream(pieces(Rest { file: Arc::new(file), at: slice.first, left: slice.len() }))
+}
+
+/// Reads on only when the piece before was taken, so a slow client costs no memory and one that is gone no reading.
+fn pieces(rest: Rest) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold(rest, |mut rest| async move {
+        if rest.left == 0 {
+            return Ok(None);
+        }
+        let (file, at, wanted) = (Arc::clone(&rest.file), rest.at, rest.left.min(CHUNK));
+        let piece = spawn_blocking(move || read_at(&file, at, wanted)).await??;
+        rest.at += piece.len() as u64;
+        rest.left = rest.left.saturating_sub(piece.len() as u64);
+        Ok(Some((piece, rest)))
+    })
+}
+
+/// Reads into fresh memory that nobody has to clear first, and hands that very memory on.
+fn read_at(file: &File, at: u64, wanted: u64) -> io::Result<Bytes> {
+    let mut piece = Vec::with_capacity(usize::try_from(wanted).map_err(io::Error::other)?);
+    let read = rustix::io::pread(file, rustix::buffer::spare_capacity(&mut piece), at)?;
+    if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(piece.into()) }
+}
+
+fn open(path: PathBuf) -> io::Result<(File, Metadata)> {
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    if about.is_file() { Ok((file, about)) } else { Err(io::Error::other("not a regular file")) }
+}
+
+/// The members of a list header, over all its lines; none where the header is missing.
+fn listed(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
+    let lines: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    let members = lines.iter().flat_map(|line| line.split(',')).map(|tag| tag.trim().to_owned());
+    if headers.contains_key(name) { Some(members.collect()) } else { None }
+}
+
+fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
+}
+
+fn is_plain(c: char) -> bool {
+    matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc6266_a_name_is_given_plainly_and_in_full() {
+        let sending = Sending {
+            id: "550e8400-e29b-41d4-a716-446655440000".parse().unwrap(),
+            path: PathBuf::new(),
+            content_type: "video/mp4",
+            disposition: Disposition::Attachment,
+            name: Some("añb\"c\r\n 100%.mp4".into()),
+        };
+        assert_eq!(
+            sending.content_disposition(),
+            "attachment; filename=\"a_b_c__ 100_.mp4\"; filename*=UTF-8''a%C3%B1b%22c%0D%0A%20100%25.mp4"
+        );
+    }
+}

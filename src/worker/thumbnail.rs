@@ -1,0 +1,54 @@
+//! Makes a thumbnail from a finished file: one frame, or the cover of a sound file. Best effort; none is no error.
+
+use std::{ffi::OsString, path::Path, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    media::JobFolder,
+    ytdlp::{Confined, DEMUXERS, Run, Tools},
+};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_SIZE: u64 = 4 << 20;
+
+/// A second into the film, since many begin in black; for one that is shorter, its first picture.
+const MOMENTS: [&str; 2] = ["1", "0"];
+
+/// Puts a thumbnail of the accepted `file` beside it.
+pub(crate) async fn make(tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
+    let Some(ffmpeg) = &tools.ffmpeg else { return };
+    for moment in MOMENTS {
+        let args = arguments(file, moment, &job.thumbnail());
+        let confined =
+            Confined { program: ffmpeg, args, folder: job.path(), path: &tools.path, max_file_size: MAX_SIZE };
+        let Ok(mut run) = Run::start(confined, 4_096, stop.clone(), TIMEOUT) else { return };
+        while run.next().await.is_some() {}
+        run.end().await;
+        if is_picture(&job.thumbnail()) {
+            return;
+        }
+    }
+}
+
+fn arguments(file: &Path, moment: &str, picture: &Path) -> Vec<OsString> {
+    let mut args: Vec<OsString> = ["-nostdin", "-v", "quiet", "-y", "-threads", "1", "-format_whitelist", DEMUXERS]
+        .into_iter()
+        .chain(["-protocol_whitelist", "file,pipe", "-ss", moment, "-i"])
+        .map(OsString::from)
+        .collect();
+    args.push(file.into());
+    let scaled = ["-map", "0:v:0", "-frames:v", "1", "-vf", "scale='min(640,iw)':-2", "-f", "mjpeg"];
+    args.extend(scaled.map(OsString::from));
+    args.push(picture.into());
+    args
+}
+
+/// True for a picture; a file that is none is taken away.
+fn is_picture(path: &Path) -> bool {
+    let whole = std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\xff\xd8\xff"));
+    if !whole {
+        drop(std::fs::remove_file(path));
+    }
+    whole
+}

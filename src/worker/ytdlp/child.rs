@@ -1,0 +1,113 @@
+//! A child process that keeps to itself: nothing inherited, a process group of its own, dead when the worker is.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+
+/// How long a child may take to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// This very program, also after its file was replaced by an upgrade.
+const OURSELVES: &str = "/proc/self/exe";
+
+/// What to run, and where.
+pub(crate) struct Confined<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) args: Vec<OsString>,
+    /// Working folder, home and place of temporary files.
+    pub(crate) folder: &'a Path,
+    pub(crate) path: &'a OsStr,
+    /// In bytes, for each file that it writes.
+    pub(crate) max_file_size: u64,
+}
+
+/// A running child and everything that it started.
+pub(crate) struct Group {
+    child: Child,
+    id: Pid,
+    /// Closed when we are gone; waiting for the child would close it, too, if it were left in there.
+    _lifeline: Option<ChildStdin>,
+}
+
+impl Confined<'_> {
+    /// The helper that stays and keeps the program, which runs confined.
+    fn command(self) -> Command {
+        let mut command = Command::new(OURSELVES);
+        command
+            .args(["confine", "--keep", "--max-file-size", &self.max_file_size.to_string(), "--"])
+            .arg(self.program)
+            .args(self.args)
+            .env_clear()
+            .env("PATH", self.path)
+            .env("HOME", self.folder)
+            .env("TMPDIR", self.folder)
+            .env("XDG_CONFIG_HOME", self.folder.join("none"))
+            .env("LANG", "C.UTF-8")
+            .current_dir(self.folder)
+            // Held and never written to: its end tells the keeper that this process is gone.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+    }
+}
+
+impl Group {
+    pub(crate) fn spawn(confined: Confined<'_>) -> io::Result<Self> {
+        let mut child = confined.command().spawn()?;
+        let lifeline = child.stdin.take();
+        let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { child, id, _lifeline: lifeline })
+    }
+
+    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    pub(crate) fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// Waits until the child ends by itself; what it left running is killed.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        self.signal(Signal::KILL);
+        status
+    }
+
+    /// Asks the group to end, and ends it.
+    pub(crate) async fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        if timeout(GRACE, self.child.wait()).await.is_err() {
+            self.signal(Signal::KILL);
+            // A killed process ends; the result says nothing more.
+            drop(self.child.wait().await);
+        }
+        self.signal(Signal::KILL);
+    }
+
+    /// A group that is gone already needs no signal. Its id stays taken for as long as one member lives.
+    fn signal(&self, signal: Signal) {
+        kill_process_group(self.id, signal).ok();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.child.id().is_some() {
+            self.signal(Signal::KILL);
+        }
+    }
+}

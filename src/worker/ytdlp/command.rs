@@ -1,0 +1,205 @@
+//! The argument lists. Nothing of a client's gets into one but a URL or a search text that was judged, after `--`.
+
+use std::{ffi::OsString, path::Path};
+
+use super::tools::Tools;
+use crate::worker::{
+    media::JobFolder,
+    order::{Output, Quality, VideoFormat},
+    source::SourceUrl,
+};
+
+/// What one download may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_filesize: u64,
+}
+
+/// No configuration, plugins, caches, cookies or remote code; nothing is executed, updated or guessed.
+const HYGIENE: [&str; 16] = [
+    "--ignore-config",
+    "--no-plugin-dirs",
+    "--no-cache-dir",
+    "--no-cookies",
+    "--no-cookies-from-browser",
+    "--no-remote-components",
+    "--no-exec",
+    "--no-update",
+    "--color",
+    "never",
+    "--default-search",
+    "error",
+    "--socket-timeout",
+    "15",
+    "--downloader",
+    "native",
+];
+
+/// Post-processors that hand a downloaded file to ffmpeg.
+const POST_PROCESSORS: [&str; 9] = [
+    "Merger",
+    "VideoRemuxer",
+    "ExtractAudio",
+    "FixupM3u8",
+    "FixupM4a",
+    "FixupStretched",
+    "FixupTimestamp",
+    "FixupDuration",
+    "FixupDuplicateMoov",
+];
+
+/// Containers that ffmpeg may read. Playlists are not among them: one that was sent in place of a video would make
+/// ffmpeg copy any local file that it names, another user's included, into the result.
+pub(crate) const DEMUXERS: &str = "mov,matroska,mpegts,mpeg,aac,mp3,ogg,flac,wav,flv,avi,h264,hevc,ac3,eac3,opus";
+
+/// Live streams have no end.
+const ENDS_IN_TIME: &str = "!is_live & duration<?14400";
+
+const DESCRIPTION: &str = "before_dl:B %(.{title,height,abr,filesize,filesize_approx})j";
+const RESULT: &str = "after_move:A {\"filepath\":%(filepath)j}";
+
+/// Arguments that download one thing into a job's folder.
+pub(crate) fn download(
+    tools: &Tools,
+    source: &SourceUrl,
+    quality: Quality,
+    output: Output,
+    job: &JobFolder,
+    limits: Limits,
+) -> Vec<OsString> {
+    let mut args = Args::hygienic(tools);
+    args.add(["--no-playlist", "--playlist-items", "1"]);
+    args.add(["--retries", "3", "--fragment-retries", "3", "--abort-on-unavailable-fragments"]);
+    args.add(["--no-mtime", "--restrict-filenames", "--trim-filenames", "120", "-o", "media.%(ext)s"]);
+    args.folder("home", &job.out());
+    args.folder("temp", &job.temporary());
+    args.add(["--max-filesize", &limits.max_filesize.to_string(), "--match-filters", ENDS_IN_TIME]);
+    args.add(["-q", "--progress", "--newline", "--progress-delta", "0.5", "--no-simulate"]);
+    args.add(["--progress-template", "download:P %(progress)j"]);
+    args.add(["--progress-template", "postprocess:Q %(progress)j"]);
+    args.add(["--print", DESCRIPTION, "--print", RESULT]);
+    args.add(selection(quality, output).iter().map(String::as_str));
+    args.guard_ffmpeg();
+    args.end(source.as_str())
+}
+
+/// Arguments that look at a page's metadata.
+pub(crate) fn look_at(tools: &Tools, source: &SourceUrl) -> Vec<OsString> {
+    let mut args = Args::hygienic(tools);
+    args.add(["--no-playlist", "--playlist-items", "1", "--retries", "1", "-q", "-J"]);
+    args.end(source.as_str())
+}
+
+/// Arguments that search, without a look at each result.
+pub(crate) fn search(tools: &Tools, text: &str, count: u8) -> Vec<OsString> {
+    let mut args = Args::hygienic(tools);
+    args.add(["--retries", "1", "--extractor-retries", "1", "--flat-playlist", "-q", "-J"]);
+    args.end(&format!("ytsearch{count}:{text}"))
+}
+
+/// Which formats, and which container for them. A file that needs no merge and no other container stays as it is.
+fn selection(quality: Quality, output: Output) -> Vec<String> {
+    let limit = match quality {
+        Quality::Best => String::new(),
+        Quality::Height(lines) => format!("[height<={lines}]"),
+    };
+    let any = format!("bv*{limit}+ba/b{limit}/bv*{limit}/b/bv*");
+    let list: Vec<&str> = match output {
+        Output::Video(None) => vec!["-f", &any, "-S", "res,ext:mp4:m4a", "--merge-output-format", "mp4"],
+        Output::Video(Some(VideoFormat::Mp4)) => {
+            vec!["-f", &any, "-S", "res,ext:mp4:m4a", "--merge-output-format", "mp4", "--remux-video", "mp4"]
+        }
+        Output::Video(Some(VideoFormat::Mkv)) => {
+            vec!["-f", &any, "--merge-output-format", "mkv", "--remux-video", "mkv"]
+        }
+        Output::Video(Some(VideoFormat::Webm)) => {
+            let webm = format!("bv*[ext=webm]{limit}+ba[ext=webm]/b[ext=webm]{limit}/bv*[ext=webm]{limit}");
+            return ["-f", &webm, "--merge-output-format", "webm"].map(str::to_owned).to_vec();
+        }
+        Output::Audio(format) => {
+            let format = format.map_or("best", |f| f.extension());
+            vec!["-f", "ba/b", "-x", "--audio-format", format]
+        }
+    };
+    list.into_iter().map(str::to_owned).collect()
+}
+
+struct Args(Vec<OsString>);
+
+impl Args {
+    fn hygienic(tools: &Tools) -> Self {
+        let mut args = Self(Vec::new());
+        args.add(HYGIENE);
+        match &tools.js_runtime {
+            Some(runtime) => {
+                args.add(["--no-js-runtimes", "--js-runtimes"]);
+                args.0.push(runtime.clone());
+            }
+            None => args.add(["--no-js-runtimes"]),
+        }
+        if let Some(ffmpeg) = &tools.ffmpeg {
+            args.add(["--ffmpeg-location"]);
+            args.0.push(ffmpeg.clone().into());
+        }
+        args
+    }
+
+    fn add<'a>(&mut self, args: impl IntoIterator<Item = &'a str>) {
+        self.0.extend(args.into_iter().map(OsString::from));
+    }
+
+    fn folder(&mut self, kind: &str, path: &Path) {
+        let mut value = OsString::from(format!("{kind}:"));
+        value.push(path);
+        self.0.extend(["-P".into(), value]);
+    }
+
+    /// ffmpeg reads the job's own containers, and nothing from the network.
+    fn guard_ffmpeg(&mut self) {
+        for name in POST_PROCESSORS {
+            let rule = format!("{name}+ffmpeg_i:-format_whitelist {DEMUXERS} -protocol_whitelist file,pipe");
+            self.add(["--postprocessor-args", &rule]);
+        }
+        self.add(["--downloader-args", "ffmpeg_i:-protocol_whitelist file,pipe"]);
+    }
+
+    fn end(mut self, what: &str) -> Vec<OsString> {
+        self.add(["--", what]);
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::{media::MediaFolder, order::AudioFormat, task::TaskId};
+
+    fn args(quality: Quality, output: Output) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let job = MediaFolder::open(dir.path()).unwrap().job(TaskId::random());
+        let tools = Tools {
+            yt_dlp: "yt-dlp".into(),
+            ffmpeg: Some("/usr/bin/ffmpeg".into()),
+            js_runtime: None,
+            path: "".into(),
+        };
+        let source = SourceUrl::parse("https://example.com/-x", &[]).unwrap();
+        let args = download(&tools, &source, quality, output, &job, Limits { max_filesize: 7 });
+        args.into_iter().map(|a| a.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_url_comes_last_and_after_the_dashes() {
+        let args = args(Quality::Best, Output::Video(None));
+        assert_eq!(args[args.len() - 2..], ["--", "https://example.com/-x"]);
+    }
+
+    #[test]
+    fn nothing_rewrites_a_file_unless_a_container_was_asked_for() {
+        let rewriting = ["--remux-video", "--recode-video", "--embed-metadata", "--embed-thumbnail", "-x"];
+        let plain = args(Quality::Height(720), Output::Video(None));
+        assert!(!plain.iter().any(|a| rewriting.contains(&a.as_str())));
+        let audio = args(Quality::Best, Output::Audio(Some(AudioFormat::Mp3)));
+        assert!(audio.windows(2).any(|w| w == ["--audio-format", "mp3"]));
+    }
+}

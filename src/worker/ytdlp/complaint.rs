@@ -1,0 +1,100 @@
+//! Why yt-dlp failed, in one short line that tells a client nothing of this machine.
+
+/// The first error of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    pub(crate) kind: Kind,
+    pub(crate) message: String,
+}
+
+/// What sort of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// No space is left here.
+    DiskFull,
+    /// The file outgrew the limit.
+    TooLarge,
+    /// The site was not reached.
+    Unreachable,
+    /// The site or the page is at fault.
+    Other,
+}
+
+const MAX_MESSAGE: usize = 300;
+
+/// What follows is advice to people at a terminal.
+const ADVICE: [&str; 4] = ["; please report this issue", "; Confirm you are", ". Confirm you are", " (caused by "];
+
+const SIGNS: [(&str, Kind); 13] = [
+    ("No space left on device", Kind::DiskFull),
+    ("Disk quota exceeded", Kind::DiskFull),
+    ("File too large", Kind::TooLarge),
+    ("larger than max-filesize", Kind::TooLarge),
+    ("Failed to resolve", Kind::Unreachable),
+    ("Name or service not known", Kind::Unreachable),
+    ("name resolution", Kind::Unreachable),
+    ("No address associated", Kind::Unreachable),
+    ("Connection refused", Kind::Unreachable),
+    ("Network is unreachable", Kind::Unreachable),
+    ("No route to host", Kind::Unreachable),
+    ("timed out", Kind::Unreachable),
+    ("Tunnel connection failed", Kind::Unreachable),
+];
+
+impl Complaint {
+    /// Reads a line of stderr; none when it is not an error.
+    pub(crate) fn of(line: &str) -> Option<Self> {
+        let text = line.strip_prefix("ERROR:")?.trim();
+        let kind = SIGNS.into_iter().find(|(sign, _)| text.contains(sign)).map_or(Kind::Other, |(_, kind)| kind);
+        let message = match kind {
+            Kind::DiskFull => "The disk is full".to_owned(),
+            Kind::TooLarge => "The file is larger than the limit".to_owned(),
+            Kind::Unreachable => "The site could not be reached".to_owned(),
+            Kind::Other => clean(text),
+        };
+        Some(Self { kind, message })
+    }
+}
+
+/// The text without advice, paths and addresses.
+fn clean(text: &str) -> String {
+    let end = ADVICE.iter().filter_map(|advice| text.find(advice)).min();
+    let text = end.and_then(|end| text.get(..end)).unwrap_or(text);
+    let words = text.split_whitespace().map(|word| if names_a_place(word) { "…" } else { word });
+    let joined = words.collect::<Vec<_>>().join(" ");
+    let cut: String = joined.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
+    if cut.is_empty() { "The download failed".to_owned() } else { cut }
+}
+
+fn names_a_place(word: &str) -> bool {
+    word.contains(['/', '\\'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(line: &str) -> String {
+        Complaint::of(line).unwrap().message
+    }
+
+    #[test]
+    fn paths_and_addresses_do_not_get_out() {
+        let line = "ERROR: Postprocessing: file:/srv/media/.jobs/1/tmp/media.mp4: Invalid argument";
+        assert_eq!(message(line), "Postprocessing: … Invalid argument");
+        assert_eq!(message("ERROR: unable to open '/etc/x y' http://10.0.0.1/a"), "unable to open … y' …");
+        assert_eq!(message("ERROR: [yt] x: Gone (caused by <HTTPError 410: Gone>)"), "[yt] x: Gone");
+        assert_eq!(message(&format!("ERROR: {}", "é".repeat(900))).chars().count(), 300);
+        assert_eq!(message("ERROR:"), "The download failed");
+    }
+
+    #[test]
+    fn a_full_disk_a_large_file_and_a_dead_site_are_recognised() {
+        let kind = |line| Complaint::of(line).unwrap().kind;
+        assert_eq!(kind("ERROR: unable to write data: [Errno 28] No space left on device"), Kind::DiskFull);
+        assert_eq!(kind("ERROR: unable to write data: [Errno 27] File too large"), Kind::TooLarge);
+        assert_eq!(kind("ERROR: [x] Unable to download: Failed to resolve 'a.b'"), Kind::Unreachable);
+        assert_eq!(kind("ERROR: Unsupported URL"), Kind::Other);
+        assert_eq!(Complaint::of("WARNING: x"), None);
+    }
+}

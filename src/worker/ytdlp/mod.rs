@@ -1,0 +1,15 @@
+//! yt-dlp as a child process: which program, with which arguments, in which confinement, and what it says.
+
+mod child;
+mod command;
+mod complaint;
+mod event;
+mod run;
+mod tools;
+
+pub(crate) use child::Confined;
+pub(crate) use command::{DEMUXERS, Limits, download, look_at, search};
+pub(crate) use complaint::{Complaint, Kind};
+pub(crate) use event::{Event, Progress};
+pub(crate) use run::{End, Line, Run};
+pub(crate) use tools::{Readiness, Tools, Unready};

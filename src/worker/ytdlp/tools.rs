@@ -1,0 +1,198 @@
+//! The programs that the worker runs: where they are, and whether yt-dlp is new enough to be let near the internet.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+use tokio::{io::AsyncReadExt, sync::Mutex, time::timeout};
+
+use super::child::{Confined, Group};
+use crate::{config::WorkerConfig, worker::refusal::Refusal};
+
+/// The oldest version without a known hole (CVE-2026-55404).
+const OLDEST: Version = Version(2026, 7, 4);
+
+const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+const KEEP_GOOD: Duration = Duration::from_mins(5);
+const KEEP_BAD: Duration = Duration::from_secs(3);
+
+/// JavaScript runtimes that yt-dlp knows, by the names that its option takes.
+const RUNTIMES: [&str; 4] = ["deno", "node", "bun", "quickjs"];
+
+/// Programs that were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tools {
+    pub(crate) yt_dlp: PathBuf,
+    pub(crate) ffmpeg: Option<PathBuf>,
+    /// `NAME:PATH`, as yt-dlp takes it.
+    pub(crate) js_runtime: Option<OsString>,
+    /// The PATH for children: the programs' own folders and the system's.
+    pub(crate) path: OsString,
+}
+
+/// Why nothing can be downloaded now.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) enum Unready {
+    #[error("yt-dlp was not found on this server")]
+    Missing,
+    #[error("yt-dlp {0} is too old on this server; {OLDEST} or newer is needed")]
+    TooOld(Version),
+    #[error("yt-dlp does not run on this server")]
+    Broken,
+}
+
+/// A version of yt-dlp: year, month, day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(u16, u8, u8);
+
+/// A text that is no version.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("not a version of yt-dlp")]
+pub(crate) struct InvalidVersion;
+
+/// Remembers for a while whether the programs are fit, so that an upgrade mends a running worker.
+pub(crate) struct Readiness {
+    config: WorkerConfig,
+    folder: PathBuf,
+    last: Mutex<Option<(Instant, Result<Tools, Unready>)>>,
+}
+
+impl Readiness {
+    pub(crate) fn new(config: WorkerConfig, folder: PathBuf) -> Self {
+        Self { config, folder, last: Mutex::new(None) }
+    }
+
+    /// The programs, if yt-dlp may be used.
+    pub(crate) async fn tools(&self) -> Result<Tools, Unready> {
+        let mut last = self.last.lock().await;
+        if let Some((at, result)) = last.as_ref()
+            && at.elapsed() < if result.is_ok() { KEEP_GOOD } else { KEEP_BAD }
+        {
+            return result.clone();
+        }
+        let result = self.probe().await;
+        if let Err(error) = &result {
+            tracing::error!(%error, program = %self.config.yt_dlp.display(), "nothing can be downloaded");
+        }
+        *last = Some((Instant::now(), result.clone()));
+        result
+    }
+
+    async fn probe(&self) -> Result<Tools, Unready> {
+        let tools = Tools::locate(&self.config).ok_or(Unready::Missing)?;
+        let output = version_output(&tools, &self.folder).await.ok_or(Unready::Broken)?;
+        let version: Version = output.trim().parse().map_err(|_| Unready::Broken)?;
+        if version < OLDEST {
+            return Err(Unready::TooOld(version));
+        }
+        tracing::info!(%version, "yt-dlp is ready");
+        Ok(tools)
+    }
+}
+
+impl From<Unready> for Refusal {
+    fn from(unready: Unready) -> Self {
+        let code = match unready {
+            Unready::Missing => "yt_dlp_missing",
+            Unready::TooOld(_) => "yt_dlp_too_old",
+            Unready::Broken => "yt_dlp_broken",
+        };
+        Self::unavailable(code, unready.to_string())
+    }
+}
+
+impl Tools {
+    fn locate(config: &WorkerConfig) -> Option<Self> {
+        let yt_dlp = locate(&config.yt_dlp)?;
+        let ffmpeg = locate(&config.ffmpeg);
+        let js = locate(&config.js_runtime);
+        let path = children_path([Some(&yt_dlp), ffmpeg.as_ref(), js.as_ref()]);
+        Some(Self { yt_dlp, ffmpeg, js_runtime: js.as_deref().and_then(runtime_option), path })
+    }
+}
+
+impl FromStr for Version {
+    type Err = InvalidVersion;
+
+    /// Reads `2026.07.04`, also with the parts that nightly and master builds add.
+    fn from_str(text: &str) -> Result<Self, InvalidVersion> {
+        let mut parts = text.split(['.', '@', '-', '+']);
+        let version = (|| {
+            let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+            Some(Self(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?))
+        })();
+        version.filter(|v| v.0 >= 2000).ok_or(InvalidVersion)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}.{:02}.{:02}", self.0, self.1, self.2)
+    }
+}
+
+async fn version_output(tools: &Tools, folder: &Path) -> Option<String> {
+    let args = ["--ignore-config", "--no-plugin-dirs", "--version"].map(OsString::from).to_vec();
+    let confined = Confined { program: &tools.yt_dlp, args, folder, path: &tools.path, max_file_size: 1 << 20 };
+    let mut group = Group::spawn(confined).ok()?;
+    let stdout = group.take_stdout()?;
+    let mut output = String::new();
+    let read = timeout(PROBE_TIMEOUT, async move {
+        stdout.take(256).read_to_string(&mut output).await.ok()?;
+        Some(output)
+    });
+    let output = read.await.ok().flatten();
+    group.stop().await;
+    output
+}
+
+/// A name is looked for on our own PATH, a path is taken as it is.
+fn locate(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_owned());
+    }
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|p| p.is_absolute() && p.is_file())
+}
+
+fn children_path<const N: usize>(programs: [Option<&PathBuf>; N]) -> OsString {
+    let mut folders: Vec<&Path> = Vec::new();
+    let own = programs.into_iter().flatten().filter_map(|program| program.parent());
+    for folder in own.chain([Path::new("/usr/bin"), Path::new("/bin")]) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    env::join_paths(folders).unwrap_or_else(|_| "/usr/bin:/bin".into())
+}
+
+fn runtime_option(program: &Path) -> Option<OsString> {
+    let stem = program.file_stem().and_then(OsStr::to_str)?;
+    let name = RUNTIMES.into_iter().find(|name| stem.starts_with(name))?;
+    let mut option = OsString::from(format!("{name}:"));
+    option.push(program);
+    Some(option)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_date() {
+        let version = |text: &str| text.parse::<Version>();
+        assert_eq!(version("2026.07.04"), Ok(OLDEST));
+        assert!(version("2026.10.26.123456").unwrap() > OLDEST);
+        assert!(version("2026.06.09").unwrap() < OLDEST);
+        assert!(version("2025.12.31").unwrap() < OLDEST);
+        for text in ["", "yt-dlp", "1.2", "2026.x.1", "1.2.3", "2026.07"] {
+            assert_eq!(version(text), Err(InvalidVersion), "{text}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A plain HTTP/1.1 client, and the gateway's part: signed statements.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use sallyport::statement::{HEADER, Statement, StatementKey};
+use serde_json::Value;
+
+pub(crate) const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A request to be sent.
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) headers: Vec<(&'a str, String)>,
+    pub(crate) body: Option<&'a str>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(method: &'a str, target: &'a str) -> Self {
+        Self { method, target, headers: Vec::new(), body: None }
+    }
+
+    pub(crate) fn header(mut self, name: &'a str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn json(mut self, body: &'a str) -> Self {
+        self.body = Some(body);
+        self.header("content-type", "application/json")
+    }
+
+    /// Adds what the gateway adds.
+    pub(crate) fn signed(self, user: &str) -> Self {
+        let value = sign(&statement(Some(user), self.method, self.target));
+        self.header(HEADER, value)
+    }
+
+    pub(crate) fn send(&self, to: SocketAddr) -> Answer {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(self.to_string().as_bytes()).unwrap();
+        let mut raw = Vec::new();
+        stream.read_to_end(&mut raw).unwrap();
+        parse(&raw)
+    }
+}
+
+impl std::fmt::Display for Request<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n", self.method, self.target)?;
+        for (name, value) in &self.headers {
+            write!(f, "{name}: {value}\r\n")?;
+        }
+        let body = self.body.unwrap_or("");
+        if self.body.is_some() {
+            write!(f, "content-length: {}\r\n", body.len())?;
+        }
+        write!(f, "\r\n{body}")
+    }
+}
+
+/// A fresh statement; the user `admin` is one.
+pub(crate) fn statement(user: Option<&str>, method: &str, target: &str) -> Statement {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    Statement {
+        user: user.map(|name| name.parse().unwrap()),
+        admin: user == Some("admin"),
+        request_id: format!("r{}", COUNT.fetch_add(1, Ordering::Relaxed)),
+        method: method.to_owned(),
+        target: target.to_owned(),
+        at: now(),
+    }
+}
+
+pub(crate) fn sign(statement: &Statement) -> String {
+    StatementKey::new(KEY).sign(statement)
+}
+
+pub(crate) fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
+}
+
+fn parse(raw: &[u8]) -> Answer {
+    let end = raw.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no head: {raw:?}"));
+    let head = std::str::from_utf8(&raw[..end]).unwrap();
+    let mut lines = head.split("\r\n");
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    Answer { status, headers, body: raw[end + 4..].to_vec() }
+}

@@ -1,0 +1,171 @@
+//! Finished files over the wire: ranges (RFC 9110, section 14), conditions (section 13), names.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::{
+    client::{Answer, Request},
+    media,
+    origin::Origin,
+    process::Worker,
+};
+
+struct Finished {
+    worker: Worker,
+    source: Vec<u8>,
+    stream: String,
+    file: String,
+}
+
+fn finished() -> Finished {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let task = worker.completed("ana", &origin.url("sample.mp4"));
+    let stream = format!("/api/stream/{}", task["filename"].as_str().unwrap());
+    let file = format!("/api/download/{}/file", task["id"].as_str().unwrap());
+    Finished { worker, source: media::read("sample.mp4"), stream, file }
+}
+
+impl Finished {
+    fn ask(&self, method: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::new(method, &self.stream);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        request.signed("ana").send(self.worker.address)
+    }
+
+    fn range(&self, range: &str) -> Answer {
+        self.ask("GET", &[("range", range)])
+    }
+}
+
+#[test]
+fn rfc9110_14_ranges_in_every_form() {
+    let finished = finished();
+    let (source, length) = (&finished.source, finished.source.len());
+    let whole = finished.ask("GET", &[]);
+    assert_eq!((whole.status, whole.header("accept-ranges")), (200, Some("bytes")));
+    assert_eq!(whole.header("content-length"), Some(length.to_string().as_str()));
+    assert_eq!(&whole.body, source);
+
+    let last = length - 1;
+    for (range, from, to) in [
+        ("bytes=0-0".to_owned(), 0, 0),
+        ("bytes=10-99".to_owned(), 10, 99),
+        ("bytes=1000-".to_owned(), 1000, last),
+        ("bytes=-1".to_owned(), last, last),
+        ("bytes=-1000".to_owned(), length - 1000, last),
+        (format!("bytes=-{}", length + 5), 0, last),
+        (format!("bytes=5-{}", length + 5), 5, last),
+        (format!("bytes={last}-"), last, last),
+        ("bytes=0-99999999999999999999999999".to_owned(), 0, last),
+    ] {
+        let answer = finished.range(&range);
+        assert_eq!(answer.status, 206, "{range}");
+        assert_eq!(answer.header("content-range"), Some(format!("bytes {from}-{to}/{length}").as_str()), "{range}");
+        assert_eq!(answer.header("content-length"), Some((to - from + 1).to_string().as_str()), "{range}");
+        assert!(answer.body == source[from..=to], "{range}");
+    }
+    for range in [format!("bytes={length}-"), "bytes=-0".to_owned(), "bytes=99999999999999999999999-".to_owned()] {
+        let answer = finished.range(&range);
+        assert_eq!((answer.status, answer.body.len()), (416, 0), "{range}");
+        assert_eq!(answer.header("content-range"), Some(format!("bytes */{length}").as_str()), "{range}");
+    }
+    for range in ["bytes=0-1,5-6", "bytes=5-1", "bytes=x", "items=0-1", "bytes", ""] {
+        let answer = finished.range(range);
+        assert_eq!((answer.status, answer.body.len()), (200, length), "{range}");
+    }
+}
+
+#[test]
+fn rfc9110_13_conditions_and_head() {
+    let finished = finished();
+    let length = finished.source.len();
+    let head = finished.ask("HEAD", &[("range", "bytes=0-9")]);
+    assert_eq!((head.status, head.body.len()), (200, 0), "only GET knows ranges");
+    assert_eq!(head.header("content-length"), Some(length.to_string().as_str()));
+    let (etag, modified) = (head.header("etag").unwrap(), head.header("last-modified").unwrap());
+    assert!(etag.starts_with('"'), "a strong tag");
+    // A date is a strong validator only when it is older than the clock's step.
+    sleep(Duration::from_secs(2));
+
+    let weak = format!("W/{etag}");
+    let range = ("range", "bytes=0-9");
+    for (name, value, status) in [
+        ("if-range", etag, 206),
+        ("if-range", modified, 206),
+        ("if-range", weak.as_str(), 200),
+        ("if-range", "\"other\"", 200),
+        ("if-range", "Thu, 01 Jan 1970 00:00:00 GMT", 200),
+        ("if-match", etag, 206),
+        ("if-match", "\"other\"", 412),
+        ("if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT", 412),
+        ("if-none-match", etag, 304),
+        ("if-none-match", weak.as_str(), 304),
+        ("if-none-match", "\"x\", *", 304),
+        ("if-none-match", "\"other\"", 206),
+        ("if-modified-since", modified, 304),
+    ] {
+        let answer = finished.ask("GET", &[range, (name, value)]);
+        assert_eq!(answer.status, status, "{name}: {value}");
+        assert_eq!(answer.header("etag"), Some(etag));
+    }
+}
+
+#[test]
+fn names_are_looked_up_and_never_paths() {
+    let finished = finished();
+    let worker = &finished.worker;
+    let stream = worker.get("ana", &finished.stream);
+    let name = finished.stream.rsplit('/').next().unwrap();
+    assert_eq!(
+        stream.header("content-disposition").unwrap(),
+        format!("inline; filename=\"{name}\"; filename*=UTF-8''{name}")
+    );
+    assert_eq!(stream.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(stream.header("cache-control"), Some("private"));
+    let file = worker.get("ana", &finished.file);
+    assert!(file.header("content-disposition").unwrap().starts_with("attachment; "));
+    assert_eq!(worker.get("ana", &finished.stream.replace("sample", "%73ample")).status, 200, "percent-encoded");
+
+    let id = &name["sample__".len()..name.len() - ".mp4".len()];
+    for stranger in [
+        format!("other__{id}.mp4"),
+        format!("sample__{id}.mkv"),
+        format!("sample__{}.mp4", id.to_uppercase()),
+        "..%2f..%2fworker.db".to_owned(),
+        format!("..%2f{id}%2fmedia.mp4"),
+        "%2e%2e".to_owned(),
+        "%00".to_owned(),
+        "%ff".to_owned(),
+        "media.mp4".to_owned(),
+    ] {
+        assert_eq!(worker.get("ana", &format!("/api/stream/{stranger}")).status, 404, "{stranger}");
+    }
+}
+
+#[test]
+fn nobody_learns_of_anothers_download() {
+    let finished = finished();
+    let worker = &finished.worker;
+    let id = finished.file.split('/').nth(3).unwrap();
+    let unknown = "00000000-0000-4000-8000-000000000000";
+    for (method, target) in [
+        ("GET", format!("/api/download/{id}/file")),
+        ("GET", format!("/api/thumbnails/{id}")),
+        ("DELETE", format!("/api/downloads/{id}")),
+        ("DELETE", format!("/api/downloads/{id}/remove")),
+        ("GET", finished.stream.clone()),
+    ] {
+        let others = Request::new(method, &target).signed("bob").send(worker.address);
+        let nobodys = Request::new(method, &target.replace(id, unknown)).signed("bob").send(worker.address);
+        assert_eq!((others.status, nobodys.status), (404, 404), "{target}");
+        assert_eq!(others.body, nobodys.body, "{target}");
+    }
+    assert_eq!(worker.get("bob", "/api/downloads").body, b"[]");
+    assert_eq!(worker.get("ana", "/api/downloads").json().as_array().unwrap().len(), 1);
+    assert_eq!(worker.get("admin", &finished.file).status, 200);
+    let unknown = worker.delete("ana", "/api/downloads/x");
+    assert_eq!((unknown.status, unknown.body), (404, br#"{"detail":"Descarga no encontrada"}"#.to_vec()));
+}

@@ -1,0 +1,70 @@
+//! Only what the gateway signed gets in.
+
+use sallyport::statement::{HEADER, StatementKey};
+
+use crate::{
+    client::{Answer, Request, now, sign, statement},
+    origin::Origin,
+    process::Worker,
+};
+
+const LIST: &str = "/api/downloads";
+
+fn with(worker: &Worker, values: &[String]) -> Answer {
+    let mut request = Request::new("GET", LIST);
+    for value in values {
+        request = request.header(HEADER, value);
+    }
+    request.send(worker.address)
+}
+
+#[test]
+fn only_a_fresh_statement_for_this_very_request_lets_in() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let good = || statement(Some("ana"), "GET", LIST);
+    let value = sign(&good());
+    assert_eq!(with(&worker, std::slice::from_ref(&value)).status, 200);
+
+    let mut old = good();
+    old.at = now() - 31;
+    let mut ahead = good();
+    ahead.at = now() + 60;
+    let other_path = statement(Some("ana"), "GET", "/api/downloads?x=1");
+    let other_method = statement(Some("ana"), "DELETE", LIST);
+    let unsigned: Vec<Vec<String>> = vec![
+        vec![],
+        vec![value.clone()],
+        vec![sign(&good()), sign(&good())],
+        vec![StatementKey::new(b"another key of at least 32 bytes").sign(&good())],
+        vec![sign(&old)],
+        vec![sign(&ahead)],
+        vec![sign(&other_path)],
+        vec![sign(&other_method)],
+        vec!["v1.e30.e30".to_owned()],
+        vec![String::new()],
+    ];
+    for (i, values) in unsigned.iter().enumerate() {
+        let answer = with(&worker, values);
+        assert_eq!(answer.status, 401, "{i}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{i}");
+        assert_eq!((&answer.json()["code"], &answer.json()["status"]), (&"unsigned".into(), &401.into()), "{i}");
+    }
+    let nobody = with(&worker, &[sign(&statement(None, "GET", LIST))]);
+    assert_eq!((nobody.status, &nobody.json()["code"]), (403, &"no_user".into()));
+}
+
+#[test]
+fn nothing_but_health_answers_without_a_statement() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let health = Request::new("GET", "/healthz").send(worker.address);
+    assert_eq!((health.status, health.body), (200, b"ok".to_vec()));
+    for target in ["/", "/api/downloads", "/api/search?q=x", "/docs", "/healthz/", "/api/stream/x", "/openapi.json"] {
+        for method in ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT"] {
+            assert_eq!(Request::new(method, target).send(worker.address).status, 401, "{method} {target}");
+        }
+    }
+    assert_eq!(worker.get("ana", "/docs").status, 404);
+    assert_eq!(worker.post("ana", "/api/downloads", "{}").status, 405);
+}

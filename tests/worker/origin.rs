@@ -1,0 +1,123 @@
+//! A small media server on loopback: files with ranges, and ways to be slow or hostile.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use crate::media;
+
+/// Where a stalling answer stops.
+pub(crate) const STALL_AFTER: usize = 128 * 1024;
+
+/// The server and what it was asked for.
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Origin {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let log = Arc::clone(&requests);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let log = Arc::clone(&log);
+                thread::spawn(move || drop(answer(stream, &log)));
+            }
+        });
+        Self { address, requests }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// Every request so far: the path, and the range where one was asked for.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut first = String::new();
+    reader.read_line(&mut first)?;
+    let path = first.split_whitespace().nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
+    let range = read_range(&mut reader)?;
+    log.lock().unwrap().push(range.map_or(path.clone(), |at| format!("{path} from {at}")));
+    let (manner, name) = path.split_once('/').unwrap_or(("", &path));
+    let Some(body) = content(name) else {
+        return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    let from = range.unwrap_or(0).min(body.len());
+    write!(stream, "{}", head(name, range.is_some(), from, body.len()))?;
+    let rest = &body[from..];
+    match manner {
+        "slow" if from == 0 => slowly(&mut stream, rest),
+        "stall" if from == 0 => stall(&mut stream, rest),
+        _ => stream.write_all(rest),
+    }
+}
+
+fn content(name: &str) -> Option<Vec<u8>> {
+    match name {
+        "list.mp4" => Some(b"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nfile:///etc/hostname\n".to_vec()),
+        _ => fs::read(media::folder().join(name)).ok(),
+    }
+}
+
+fn read_range(reader: &mut impl BufRead) -> std::io::Result<Option<usize>> {
+    let mut range = None;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let line = line.trim().to_ascii_lowercase();
+        if line.is_empty() {
+            return Ok(range);
+        }
+        if let Some(value) = line.strip_prefix("range: bytes=") {
+            range = value.split('-').next().and_then(|n| n.parse().ok());
+        }
+    }
+}
+
+fn head(name: &str, ranged: bool, from: usize, total: usize) -> String {
+    let kind = match name.rsplit('.').next() {
+        Some("m3u8") => "application/vnd.apple.mpegurl",
+        Some("mpd") => "application/dash+xml",
+        Some("html") => "text/html",
+        _ => "video/mp4",
+    };
+    let status = if ranged {
+        format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}", total - 1)
+    } else {
+        "200 OK".to_owned()
+    };
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\nConnection: close\r\n\r\n",
+        total - from
+    )
+}
+
+/// About 200 KiB a second.
+fn slowly(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    for piece in bytes.chunks(20 * 1024) {
+        stream.write_all(piece)?;
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// Sends a part and then nothing, for longer than any test lasts.
+fn stall(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(&bytes[..STALL_AFTER.min(bytes.len())])?;
+    thread::sleep(Duration::from_mins(1));
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! The built worker as a process of its own: started, killed, started again on the same folder.
+
+use std::{
+    env, fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    client::{Answer, KEY, Request},
+    origin::Origin,
+};
+
+/// A worker and its folder.
+pub(crate) struct Worker {
+    pub(crate) dir: TempDir,
+    pub(crate) address: SocketAddr,
+    child: Child,
+}
+
+/// What a configuration has beyond the defaults of these tests.
+pub(crate) struct Setup {
+    pub(crate) yt_dlp: PathBuf,
+    pub(crate) extra: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { yt_dlp: yt_dlp(), extra: "" }
+    }
+}
+
+impl Worker {
+    pub(crate) fn start(origin: &Origin) -> Self {
+        Self::with(origin, &Setup::default())
+    }
+
+    pub(crate) fn with(origin: &Origin, setup: &Setup) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let address = free_address();
+        fs::create_dir_all(dir.path().join("data/secrets")).unwrap();
+        fs::write(dir.path().join("data/secrets/worker.key"), KEY).unwrap();
+        let config = format!(
+            "[worker]\nlisten = \"{address}\"\nyt_dlp = \"{}\"\nallow_private = [\"{}\"]\n{}\n",
+            setup.yt_dlp.display(),
+            origin.address,
+            setup.extra
+        );
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        let child = spawn(dir.path());
+        let worker = Self { dir, address, child };
+        worker.wait_until_ready();
+        worker
+    }
+
+    /// SIGKILL, as the kernel or a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; true when it ended well.
+    pub(crate) fn terminate(&mut self) -> bool {
+        signal("-TERM", self.child.id());
+        self.child.wait().unwrap().success()
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(self.dir.path());
+        self.wait_until_ready();
+    }
+
+    pub(crate) fn get(&self, user: &str, target: &str) -> Answer {
+        Request::new("GET", target).signed(user).send(self.address)
+    }
+
+    pub(crate) fn delete(&self, user: &str, target: &str) -> Answer {
+        Request::new("DELETE", target).signed(user).send(self.address)
+    }
+
+    pub(crate) fn post(&self, user: &str, target: &str, body: &str) -> Answer {
+        Request::new("POST", target).json(body).signed(user).send(self.address)
+    }
+
+    /// Starts a download; its id.
+    pub(crate) fn download(&self, user: &str, url: &str) -> String {
+        let answer = self.post(user, "/api/download", &format!("{{\"url\":\"{url}\"}}"));
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// One task out of the list, as the admin sees it.
+    pub(crate) fn task(&self, id: &str) -> Option<Value> {
+        let list = self.get("admin", "/api/downloads").json();
+        list.as_array().unwrap().iter().find(|task| task["id"] == id).cloned()
+    }
+
+    pub(crate) fn wait_for(&self, id: &str, what: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("task {id}"), || self.task(id).filter(&what))
+    }
+
+    pub(crate) fn wait_for_status(&self, id: &str, status: &str) -> Value {
+        self.wait_for(id, |task| {
+            assert!(task["status"] != "error" || status == "error", "{task}");
+            task["status"] == status
+        })
+    }
+
+    /// Downloads to the end; the task.
+    pub(crate) fn completed(&self, user: &str, url: &str) -> Value {
+        let id = self.download(user, url);
+        self.wait_for_status(&id, "completed")
+    }
+
+    pub(crate) fn job(&self, id: &str) -> PathBuf {
+        self.dir.path().join("data/media/.jobs").join(id)
+    }
+
+    pub(crate) fn media(&self, id: &str) -> PathBuf {
+        self.dir.path().join("data/media").join(id)
+    }
+
+    /// Waits until so many bytes of a download are on disk.
+    pub(crate) fn wait_for_partial(&self, id: &str, bytes: u64) {
+        let folder = self.job(id).join("tmp");
+        eventually("a partial file", || {
+            let size = |entry: fs::DirEntry| entry.metadata().map_or(0, |m| m.len());
+            let total: u64 = fs::read_dir(&folder).ok()?.flatten().map(size).sum();
+            (total >= bytes).then_some(())
+        });
+    }
+
+    fn wait_until_ready(&self) {
+        eventually("the worker", || TcpStream::connect(self.address).ok());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The ids of processes that work for a task.
+pub(crate) fn processes_of(id: &str) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+        folder.to_string_lossy().contains(id)
+    })
+    .collect()
+}
+
+pub(crate) fn signal(signal: &str, pid: u32) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+}
+
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// yt-dlp from the environment, from the project's tools, or from the PATH.
+fn yt_dlp() -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let candidates = [tools.join("venv/bin/yt-dlp"), tools.join("bin/yt-dlp")];
+    let installed = candidates.into_iter().find(|path| path.exists());
+    env::var_os("TEST_YT_DLP").map(PathBuf::from).or(installed).unwrap_or_else(|| "yt-dlp".into())
+}
+
+fn spawn(dir: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_sallyport"))
+        .args(["worker", "--config"])
+        .arg(dir.join("config.toml"))
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap())
+        .stdin(Stdio::null())
+        .stderr(fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+/// A program that says it is a good version, and otherwise does what `script` says.
+pub(crate) fn fake_yt_dlp(dir: &Path, script: &str) -> PathBuf {
+    let path = dir.join("yt-dlp");
+    let version = "case \"$*\" in *--version) echo 2026.07.04; exit;; esac";
+    fs::write(&path, format!("#!/bin/sh\n{version}\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}

@@ -1,0 +1,38 @@
+//! A downloader that is missing or too old is said so, and nothing is lost meanwhile.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use crate::{
+    origin::Origin,
+    process::{Setup, Worker},
+};
+
+fn refused(yt_dlp: PathBuf) -> (serde_json::Value, String) {
+    let origin = Origin::start();
+    let worker = Worker::with(&origin, &Setup { yt_dlp, extra: "" });
+    let answer = worker.post("ana", "/api/download", &format!("{{\"url\":\"{}\"}}", origin.url("sample.mp4")));
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(worker.get("ana", "/api/search?q=x").status, 503);
+    assert_eq!(worker.get("ana", "/api/downloads").body, b"[]");
+    (answer.json(), fs::read_to_string(worker.dir.path().join("log")).unwrap())
+}
+
+#[test]
+fn a_missing_downloader_is_said_so() {
+    let (answer, log) = refused("/nowhere/yt-dlp".into());
+    assert_eq!(answer["code"], "yt_dlp_missing");
+    assert!(!answer["detail"].as_str().unwrap().contains("/nowhere"), "no paths to clients");
+    assert!(log.contains("/nowhere/yt-dlp"), "but in the log: {log}");
+}
+
+#[test]
+fn a_downloader_with_known_holes_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("yt-dlp");
+    fs::write(&script, "#!/bin/sh\necho 2026.06.09\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let (answer, log) = refused(script);
+    assert_eq!(answer["code"], "yt_dlp_too_old");
+    assert!(log.contains("2026.06.09 is too old"), "{log}");
+}
