@@ -4,11 +4,16 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod cli;
 pub mod config;
+pub mod edge;
+pub mod gateway;
 pub mod identity;
 pub mod limits;
+pub mod observe;
 pub mod policy;
 pub mod statement;
+pub mod stop;
 pub mod store;
 pub mod username;
 pub mod worker;

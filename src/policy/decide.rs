@@ -60,12 +60,14 @@ struct Judgement {
     steps: Steps,
     cors: CorsAnswer,
     style: ErrorStyle,
+    identity: Option<Arc<Identity>>,
 }
 
 impl Site {
     /// Judges a request at `now` (Unix seconds).
     pub fn decide(&self, facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> Decision {
-        let mut judgement = Judgement { steps: Steps::new(), cors: CorsAnswer::None, style: ErrorStyle::Problem };
+        let mut judgement =
+            Judgement { steps: Steps::new(), cors: CorsAnswer::None, style: ErrorStyle::Problem, identity: None };
         match self.judge(&mut judgement, facts, authority, now) {
             Ok(decision) => decision,
             Err(fault) => Decision::Respond(judgement.deny(fault)),
@@ -145,12 +147,18 @@ impl PendingBody {
     }
 }
 
-/// Turns a permit back, such as when its upstream fails.
-#[must_use]
-pub(crate) fn denied(permit: Permit, reason: Reason, detail: Option<String>) -> Denial {
-    let Permit { app, cors, mut steps, .. } = permit;
+impl Permit {
+    /// Turns the permit back, such as when its upstream fails.
+    #[must_use]
+    pub fn revoke(self, reason: Reason) -> Denial {
+        denied(self, reason, None)
+    }
+}
+
+fn denied(permit: Permit, reason: Reason, detail: Option<String>) -> Denial {
+    let Permit { app, cors, identity, mut steps, .. } = permit;
     let _ = steps.try_push(Step::Denied(reason));
-    Denial { reason, detail, exceeded: None, cors, style: app.style, steps }
+    Denial { reason, detail, exceeded: None, cors, style: app.style, identity, steps }
 }
 
 impl Judgement {
@@ -226,6 +234,7 @@ impl Judgement {
         let object = route.link_object.as_deref().and_then(|name| matched.parameter(name));
         let identity = authority.verify(&credential, &app.name, facts.path, object, now)?;
         self.steps.push(Step::Authenticated);
+        self.identity = Some(Arc::clone(&identity));
         if !route.credentials.contains(kind) {
             return Err(Reason::CredentialNotAccepted.into());
         }
@@ -264,7 +273,8 @@ impl Judgement {
     fn deny(mut self, fault: Fault) -> Denial {
         let _ = self.steps.try_push(Step::Denied(fault.reason));
         let Fault { reason, exceeded } = fault;
-        Denial { reason, detail: None, exceeded, cors: self.cors, style: self.style, steps: self.steps }
+        let Self { cors, style, identity, steps } = self;
+        Denial { reason, detail: None, exceeded, cors, style, identity, steps }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Why a request is not forwarded: one table from reason to status, public code and words.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde::Deserialize;
 
 use super::{cors::CorsAnswer, steps::Steps};
-use crate::limits::Exceeded;
+use crate::{identity::Identity, limits::Exceeded};
 
 /// A request that ends at the gateway.
 #[derive(Debug)]
@@ -19,8 +21,19 @@ pub struct Denial {
     pub cors: CorsAnswer,
     /// The form of the answer's body.
     pub style: ErrorStyle,
+    /// Who asks, as far as that was found.
+    pub identity: Option<Arc<Identity>>,
     /// How it came to this.
     pub steps: Steps,
+}
+
+impl Denial {
+    /// A denial of which nothing else is known.
+    #[must_use]
+    pub fn bare(reason: Reason) -> Self {
+        let (cors, style) = (CorsAnswer::None, ErrorStyle::Problem);
+        Self { reason, detail: None, exceeded: None, cors, style, identity: None, steps: Steps::new() }
+    }
 }
 
 /// The form of error bodies.

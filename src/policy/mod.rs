@@ -19,6 +19,6 @@ pub use decide::{Decision, PendingBody, RequestFacts};
 pub use denial::{Denial, ErrorStyle, Reason};
 pub use permit::{Permit, Target};
 pub use route::{LimitBy, Route, RouteTable};
-pub use safe_path::{SafePath, UnsafePath};
+pub use safe_path::{Parameters, SafePath, UnsafePath};
 pub use site::{App, Site};
 pub use steps::{Step, Steps};

@@ -6,7 +6,7 @@ use super::{
     cors::CorsPolicy,
     denial::ErrorStyle,
     route::{Route, RouteTable},
-    safe_path::Parameters,
+    safe_path::{Parameters, SafePath},
 };
 use crate::config::Upstream;
 
@@ -45,6 +45,18 @@ impl Site {
     #[must_use]
     pub fn apps(&self) -> &[Arc<App>] {
         &self.apps
+    }
+
+    /// The object that a link in OfflineTube's style to `path` signs; None where no route takes such links.
+    #[must_use]
+    pub fn link_object(&self, app: Option<&str>, path: &str) -> Option<String> {
+        let mut named = self.apps.iter().filter(|a| app.is_none_or(|name| *a.name == *name));
+        named.find_map(|app| {
+            let path = SafePath::parse(path, app.parameters).ok()?;
+            let matched = app.routes.at(path.decoded())?;
+            let name = matched.route(&http::Method::GET)?.link_object.as_deref()?;
+            matched.parameter(name).map(str::to_owned)
+        })
     }
 
     /// The first application whose host and prefix match.

@@ -4,9 +4,11 @@ mod database;
 mod keys;
 mod links;
 pub mod secret_file;
+mod secrets;
 mod users;
 
 pub use database::{Store, StoreError};
 pub use keys::{KeyRecord, NewKey};
 pub use links::LinkRecord;
+pub use secrets::{Secrets, SecretsError};
 pub use users::UserRecord;

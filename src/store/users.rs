@@ -37,6 +37,20 @@ impl Store {
         Ok(statement.query_row([name.as_str()], user_from).optional()?)
     }
 
+    /// Every user, by name.
+    pub fn users(&self) -> Result<Vec<UserRecord>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare("SELECT name, role FROM user ORDER BY name")?;
+        Ok(statement.query_map([], user_from)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Every administrator.
+    pub fn admins(&self) -> Result<Vec<UserRecord>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached("SELECT name, role FROM user WHERE role = 'admin'")?;
+        Ok(statement.query_map([], user_from)?.collect::<Result<_, _>>()?)
+    }
+
     /// The user whose role is `admin` that was added first.
     pub fn first_admin(&self) -> Result<Option<UserRecord>, StoreError> {
         let connection = self.connection();

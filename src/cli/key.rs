@@ -1,0 +1,170 @@
+//! `sallyport key`: API keys, live.
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    ConfigFile,
+    output::{Output, moment, table},
+    state::{State, now},
+};
+use crate::{
+    config::Duration,
+    identity::{Scopes, api_key::FreshKey},
+    store::{KeyRecord, NewKey, secret_file::random},
+    username::UserName,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Key {
+    /// Makes a key and prints it once.
+    Create(Create),
+    /// Lists keys, without their secrets.
+    List(List),
+    /// Ends a key, at once.
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    output: Output,
+    /// Whose key; the first administrator's unless given.
+    #[arg(long)]
+    user: Option<UserName>,
+    /// What it may be used for, such as downloads:read; everything the user may do unless given.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// How long it works, such as 30d; for ever unless given.
+    #[arg(long, value_name = "DURATION")]
+    expires: Option<Duration>,
+    /// What it is for.
+    #[arg(long, default_value = "")]
+    note: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    output: Output,
+    /// The key's id.
+    id: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    keys: Vec<ListedKey>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedKey {
+    id: String,
+    user: String,
+    scopes: String,
+    note: String,
+    created: String,
+    expires: Option<String>,
+    last_used: Option<String>,
+}
+
+impl Key {
+    pub(super) fn run(self) -> Result<()> {
+        match self {
+            Self::Create(create) => create.run(),
+            Self::List(list) => list.run(),
+            Self::Revoke(revoke) => revoke.run(),
+        }
+    }
+}
+
+impl Create {
+    fn run(self) -> Result<()> {
+        let state = State::open(&self.file.config)?;
+        let user = state.user(self.user.as_ref())?.name;
+        let scopes: Scopes = if self.scopes.is_empty() { Scopes::All } else { self.scopes.join(" ").parse()? };
+        let expires = self.expires.map(|life| now().saturating_add_unsigned(life.0.as_secs()));
+        let key = create(&state, &user, &scopes, &self.note, expires)?;
+        state.announce()?;
+        self.output.print(&json!({ "id": key.id, "key": key.reveal() }), |_| {
+            format!("{}\n\nThis is key {} of {user}. It is shown this once only.", key.reveal(), key.id)
+        })
+    }
+}
+
+/// Makes and stores a key.
+pub(super) fn create(
+    state: &State,
+    user: &UserName,
+    scopes: &Scopes,
+    note: &str,
+    expires: Option<i64>,
+) -> Result<FreshKey> {
+    let key = FreshKey::new(random(), random());
+    let scopes = scopes.to_string();
+    state.store.add_key(&NewKey {
+        id: &key.id,
+        hash: key.hash,
+        user,
+        scopes: &scopes,
+        note,
+        created: now(),
+        expires,
+    })?;
+    Ok(key)
+}
+
+impl List {
+    fn run(self) -> Result<()> {
+        let state = State::open(&self.file.config)?;
+        let keys = state.store.keys()?.into_iter().map(ListedKey::from).collect();
+        self.output.print(&Listed { keys }, |listed| {
+            let row = |k: &ListedKey| {
+                let [expires, used] = [&k.expires, &k.last_used].map(|t| t.clone().unwrap_or_else(|| "never".into()));
+                [k.id.clone(), k.user.clone(), k.scopes.clone(), expires, used, k.note.clone()]
+            };
+            table(
+                ["ID", "USER", "SCOPES", "EXPIRES", "LAST USED", "NOTE"],
+                &listed.keys.iter().map(row).collect::<Vec<_>>(),
+            )
+        })
+    }
+}
+
+impl Revoke {
+    fn run(self) -> Result<()> {
+        let state = State::open(&self.file.config)?;
+        if !state.store.remove_key(&self.id)? {
+            bail!("there is no key {}", self.id);
+        }
+        state.announce()?;
+        self.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Key {} has ended.", self.id))
+    }
+}
+
+impl From<KeyRecord> for ListedKey {
+    fn from(key: KeyRecord) -> Self {
+        Self {
+            id: key.id,
+            user: key.user.to_string(),
+            scopes: key.scopes,
+            note: key.note,
+            created: moment(key.created),
+            expires: key.expires.map(moment),
+            last_used: key.last_used.map(moment),
+        }
+    }
+}

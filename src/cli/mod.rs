@@ -1,0 +1,96 @@
+//! The command line: one file for each subcommand.
+
+mod check;
+mod init;
+mod key;
+mod link;
+mod output;
+mod role;
+mod state;
+mod token;
+mod up;
+mod user;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::worker;
+
+/// Becomes another program that dies with its parent; its arguments are not for people, and may start with dashes.
+const CONFINE: &str = "confine";
+
+/// A hardened gateway for self-hosted downloaders, and the download and stream worker behind it.
+#[derive(Debug, Parser)]
+#[command(name = "sallyport", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// First run: writes a configuration, secrets and a certificate; makes an administrator and a first API key.
+    Init(init::Init),
+    /// Runs gateway and worker together; all of it ends with this process.
+    Up(ConfigFile),
+    /// Runs the gateway in the foreground.
+    Gateway(ConfigFile),
+    /// Runs the worker in the foreground.
+    Worker(ConfigFile),
+    /// Reads everything as a start would, and says what is wrong, where, and how to mend it.
+    Check(check::Check),
+    /// API keys.
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Users.
+    #[command(subcommand)]
+    User(user::User),
+    /// Signed links.
+    #[command(subcommand)]
+    Link(link::Link),
+    /// Tokens.
+    #[command(subcommand)]
+    Token(token::Token),
+}
+
+/// Which configuration.
+#[derive(Clone, Debug, Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "config.toml")]
+    config: PathBuf,
+}
+
+/// Runs the command line; 0 done, 1 refused or failed, 2 wrong usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == CONFINE) {
+        eprintln!("sallyport: {}", worker::confine(args.collect()));
+        return ExitCode::FAILURE;
+    }
+    // Clap itself ends the process with 2 on wrong usage.
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sallyport: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Init(init) => init.run(),
+        Command::Up(file) => up::run(&file.config),
+        Command::Gateway(file) => role::gateway(&file.config),
+        Command::Worker(file) => role::worker(&file.config),
+        Command::Check(check) => check.run(),
+        Command::Key(key) => key.run(),
+        Command::User(user) => user.run(),
+        Command::Link(link) => link.run(),
+        Command::Token(token) => token.run(),
+    }
+}

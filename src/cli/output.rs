@@ -1,0 +1,47 @@
+//! What commands print: words for people, or one JSON object.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+/// Whether a program reads the output.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Output {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Output {
+    /// Prints `document`, or what `words` makes of it.
+    pub(super) fn print<T: Serialize>(self, document: &T, words: impl FnOnce(&T) -> String) -> Result<()> {
+        let text = if self.json { serde_json::to_string(document)? } else { words(document) };
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{}", text.trim_end())?;
+        Ok(stdout.flush()?)
+    }
+}
+
+/// Lines of columns, as wide as their widest cell.
+pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let widths: Vec<usize> = (0..N)
+        .map(|i| {
+            let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count());
+            cells.chain(head.get(i).map(|h| h.len())).max().unwrap_or(0)
+        })
+        .collect();
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(head.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+/// A moment for people: in UTC, to the second.
+pub(super) fn moment(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |t| t.to_string())
+}

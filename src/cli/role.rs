@@ -1,0 +1,33 @@
+//! `sallyport gateway` and `sallyport worker`: one role in the foreground.
+
+use std::{future::Future, path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+use secrecy::ExposeSecret;
+use tokio::runtime::Builder;
+
+use crate::{config, gateway, observe, statement::StatementKey, stop::signalled, store::Secrets, worker};
+
+/// Runs the gateway until a signal.
+pub(super) fn gateway(config: &Path) -> Result<()> {
+    let config = config::load(config)?;
+    observe::tracing::start(&config.log_level);
+    block_on(async { Ok(gateway::run(config, signalled(), notify_ready).await?) })
+}
+
+/// Runs the worker until a signal.
+pub(super) fn worker(config: &Path) -> Result<()> {
+    let config = config::load(config)?;
+    observe::tracing::start(&config.log_level);
+    let key = StatementKey::new(Secrets::open(&config)?.worker()?.expose_secret().as_bytes());
+    block_on(async { Ok(worker::serve(Arc::new(config), key, signalled()).await?) })
+}
+
+fn block_on(role: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = Builder::new_multi_thread().enable_all().build().context("the runtime cannot start")?;
+    runtime.block_on(role)
+}
+
+fn notify_ready() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}

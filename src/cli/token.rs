@@ -1,0 +1,73 @@
+//! `sallyport token`: tokens under the instance's own secret.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use data_encoding::HEXLOWER;
+use serde_json::{Map, Value, json};
+
+use super::{
+    ConfigFile,
+    output::Output,
+    state::{State, now},
+};
+use crate::{
+    config::Duration,
+    identity::{Scopes, jwt},
+    store::secret_file::random,
+    username::UserName,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Makes a token (HS256).
+    Issue(Issue),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Issue {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    output: Output,
+    /// For whom; the first administrator unless given.
+    #[arg(long)]
+    user: Option<UserName>,
+    /// What it may be used for; everything the user may do unless given.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// How long it works.
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    expires: Duration,
+}
+
+impl Token {
+    pub(super) fn run(self) -> Result<()> {
+        let Self::Issue(issue) = self;
+        issue.run()
+    }
+}
+
+impl Issue {
+    fn run(self) -> Result<()> {
+        let state = State::open(&self.file.config)?;
+        let user = state.user(self.user.as_ref())?.name;
+        let scopes: Scopes = if self.scopes.is_empty() { Scopes::All } else { self.scopes.join(" ").parse()? };
+        let token = jwt::issue(&state.secrets.jwt()?, &self.claims(&state, &user, &scopes))?;
+        self.output.print(&json!({ "token": token }), |_| token.clone())
+    }
+
+    fn claims(&self, state: &State, user: &UserName, scopes: &Scopes) -> Map<String, Value> {
+        let now = now();
+        let expires = now.saturating_add_unsigned(self.expires.0.as_secs());
+        let mut claims = Map::new();
+        claims.insert("sub".into(), user.as_str().into());
+        claims.insert("scope".into(), scopes.to_string().into());
+        claims.insert("iat".into(), now.into());
+        claims.insert("exp".into(), expires.into());
+        claims.insert("jti".into(), HEXLOWER.encode(&random::<8>()).into());
+        let jwt = &state.config.jwt;
+        claims.extend(jwt.issuer.iter().map(|issuer| ("iss".into(), issuer.as_str().into())));
+        claims.extend(jwt.audience.iter().map(|audience| ("aud".into(), audience.as_str().into())));
+        claims
+    }
+}

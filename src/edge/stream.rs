@@ -1,0 +1,203 @@
+//! The stream of one client, TLS or plain, as pingora wants its streams: with what is known of its socket.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    os::fd::AsRawFd,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    l4::socket::SocketAddr as PingoraAddr, raw_connect::ProxyDigest, tls::SslDigest,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+/// One client's stream.
+pub struct Downstream {
+    io: Transport,
+    fd: i32,
+    /// Bytes that were read ahead and come first.
+    ahead: Bytes,
+    socket: Arc<SocketDigest>,
+    tls: Option<Arc<SslDigest>>,
+}
+
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Downstream {
+    /// A plain stream from `peer`.
+    #[must_use]
+    pub fn plain(io: TcpStream, peer: SocketAddr) -> Self {
+        let fd = io.as_raw_fd();
+        Self { io: Transport::Plain(io), fd, ahead: Bytes::new(), socket: socket_digest(fd, peer), tls: None }
+    }
+
+    /// A TLS stream from `peer`, after its handshake.
+    #[must_use]
+    pub fn tls(io: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
+        let fd = io.get_ref().0.as_raw_fd();
+        let version = match io.get_ref().1.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLS",
+        };
+        let tls = Some(Arc::new(SslDigest::new("", version, None, None, Vec::new())));
+        Self { io: Transport::Tls(Box::new(io)), fd, ahead: Bytes::new(), socket: socket_digest(fd, peer), tls }
+    }
+
+    /// Puts bytes that were read from this stream back in front of it.
+    pub fn unread(&mut self, bytes: Bytes) {
+        debug_assert!(self.ahead.is_empty(), "what is put back was read first");
+        self.ahead = bytes;
+    }
+
+    /// True when the client chose HTTP/2 in the handshake.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        matches!(self.selected_alpn_proto(), Some(ALPN::H2))
+    }
+}
+
+fn socket_digest(fd: i32, peer: SocketAddr) -> Arc<SocketDigest> {
+    let digest = SocketDigest::from_raw_fd(fd);
+    let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
+    Arc::new(digest)
+}
+
+impl AsyncRead for Downstream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let n = self.ahead.len().min(buf.remaining());
+            buf.put_slice(self.ahead.get(..n).unwrap_or_default());
+            self.ahead.advance(n);
+            if self.ahead.is_empty() {
+                self.ahead = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.io {
+            Transport::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Transport::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Downstream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Transport::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Transport::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Transport::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Transport::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Transport::Plain(io) => Pin::new(io).poll_flush(cx),
+            Transport::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Transport::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            // A peer that is gone already is no fault.
+            Transport::Tls(io) => {
+                let _ = ready!(Pin::new(io).poll_shutdown(cx));
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Downstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Downstream").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Downstream {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Downstream {
+    fn id(&self) -> i32 {
+        self.fd
+    }
+}
+
+impl Ssl for Downstream {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.tls.clone()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        let Transport::Tls(io) = &self.io else { return None };
+        match io.get_ref().1.alpn_protocol()? {
+            b"h2" => Some(ALPN::H2),
+            _ => Some(ALPN::H1),
+        }
+    }
+}
+
+impl Peek for Downstream {}
+
+impl GetTimingDigest for Downstream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl GetProxyDigest for Downstream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Downstream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.socket))
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.socket = Arc::new(digest);
+    }
+}

@@ -1,0 +1,100 @@
+//! The control socket: by it a command that has changed state tells the running gateway, and waits until it knows.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader as AsyncBufReader},
+    net::{UnixListener, UnixStream as AsyncUnixStream},
+    sync::watch,
+};
+use tracing::warn;
+
+use super::live::Live;
+use crate::stop::stopped;
+
+const REFRESH: &str = "refresh";
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a gateway was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It runs, and the change is in force.
+    InForce,
+    /// None runs.
+    NotRunning,
+}
+
+/// Where the socket is.
+#[must_use]
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// Tells the gateway of this data folder that state has changed.
+///
+/// # Errors
+/// A gateway runs but does not take the change over; it will within seconds, by looking itself.
+pub fn tell(data_dir: &Path) -> io::Result<Told> {
+    let mut stream = match UnixStream::connect(socket_path(data_dir)) {
+        Ok(stream) => stream,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(Told::NotRunning);
+        }
+        Err(e) => return Err(e),
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("{REFRESH}\n").as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    match answer.trim() {
+        "ok" => Ok(Told::InForce),
+        _ => Err(io::Error::other("the gateway could not read the change; see its log")),
+    }
+}
+
+/// Listens on the socket until `stop` turns true. Only the owner of the data folder can reach it.
+pub(super) async fn serve(live: Arc<Live>, mut stop: watch::Receiver<bool>) {
+    let path = socket_path(&live.config.data_dir);
+    let listener = match bind(&path) {
+        Ok(listener) => listener,
+        Err(error) => {
+            warn!(%error, path = %path.display(), "no control socket; changes by commands are seen within a second or two");
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                if let Ok((stream, _)) = accepted {
+                    tokio::spawn(tokio::time::timeout(PATIENCE, answer(stream, Arc::clone(&live))));
+                }
+            }
+            () = stopped(&mut stop) => break,
+        }
+    }
+    let _ = std::fs::remove_file(&path);
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn answer(stream: AsyncUnixStream, live: Arc<Live>) -> io::Result<()> {
+    let mut stream = AsyncBufReader::new(stream);
+    let mut line = String::new();
+    stream.read_line(&mut line).await?;
+    let done = line.trim() == REFRESH && live.refresh().await;
+    stream.write_all(if done { b"ok\n" } else { b"failed\n" }).await
+}

@@ -1,0 +1,212 @@
+//! What the running gateway knows: the compiled site, and the state that commands change under it.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::links::{LinkRefusal, LinkRequest, MadeLink};
+use crate::{
+    config::{Config, Diagnostics},
+    identity::{
+        Authority, KeyTable,
+        jwt::{Expected, InvalidPublicKey, JwtVerifier},
+        link::{LinkKeys, MalformedLinkKeys},
+        offlinetube::OfflineTubeKey,
+    },
+    observe::access_log::AccessLog,
+    policy::{self, Site},
+    statement::StatementKey,
+    stop::stopped,
+    store::{Secrets, SecretsError, Store, StoreError, secret_file::SecretError},
+};
+
+/// How often state is looked at for changes by other processes that did not say so.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// How often it is written when keys were last used.
+const TOUCH_EVERY: Duration = Duration::from_mins(1);
+/// How often rate limits forget who they need not remember.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// Everything that a request is judged and answered with.
+pub struct Live {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The applications and their policies.
+    pub site: Site,
+    /// The verifiers, as of the last change of state.
+    pub authority: ArcSwap<Authority>,
+    /// Signs statements for the worker.
+    pub statement_key: StatementKey,
+    /// The access log.
+    pub access_log: AccessLog,
+    store: Store,
+    secrets: Secrets,
+    jwt: Arc<JwtVerifier>,
+    seen_version: AtomicI64,
+}
+
+/// Why the gateway cannot start.
+#[derive(Debug, Error)]
+pub enum LiveError {
+    /// A policy is wrong.
+    #[error("{0}")]
+    Policy(#[from] Diagnostics),
+    /// A secret is wrong.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// The database is wrong.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys of links are wrong.
+    #[error("secrets/link.keys: {0}")]
+    LinkKeys(#[from] MalformedLinkKeys),
+    /// A public key is wrong.
+    #[error("{0}: {1}")]
+    PublicKey(std::path::PathBuf, #[source] InvalidPublicKey),
+    /// A file cannot be read or written.
+    #[error("{0}: {1}")]
+    Io(std::path::PathBuf, #[source] std::io::Error),
+}
+
+impl From<SecretError> for LiveError {
+    fn from(error: SecretError) -> Self {
+        Self::Secrets(error.into())
+    }
+}
+
+impl Live {
+    /// Reads everything that the configuration names; makes the secrets that are missing.
+    pub fn open(config: Arc<Config>) -> Result<Self, LiveError> {
+        let site = policy::compile(&config)?;
+        let secrets = Secrets::open(&config)?;
+        let store = Store::open(&config.data_dir.join("state.db"))?;
+        let jwt = Arc::new(jwt_verifier(&config, &secrets)?);
+        let authority = authority(&store, &secrets, &jwt)?;
+        let access_log = AccessLog::open(&config.access_log, config.access_format)
+            .map_err(|e| LiveError::Io(config.access_log.clone(), e))?;
+        Ok(Self {
+            statement_key: StatementKey::new(secrets.worker()?.expose_secret().as_bytes()),
+            seen_version: AtomicI64::new(store.version()?),
+            authority: ArcSwap::from_pointee(authority),
+            config,
+            site,
+            access_log,
+            store,
+            secrets,
+            jwt,
+        })
+    }
+
+    /// Takes in what commands have changed; on failure the old state stays in force.
+    pub async fn refresh(self: &Arc<Self>) -> bool {
+        let live = Arc::clone(self);
+        let refreshed = tokio::task::spawn_blocking(move || live.refresh_now()).await;
+        match refreshed {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                error!(%error, "the state cannot be read; the old one stays in force");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Makes a signed link and keeps it on the list.
+    pub async fn make_link(self: &Arc<Self>, request: LinkRequest) -> Result<MadeLink, LinkRefusal> {
+        let live = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || {
+            request.make(&live.config, &live.site, &live.authority.load().links, &live.store, now())
+        });
+        made.await.unwrap_or(Err(LinkRefusal::Internal))
+    }
+
+    /// Keeps house until `stop` turns true: changes by others, last uses, and what limits may forget.
+    pub async fn keep_house(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut poll = tokio::time::interval(POLL_EVERY);
+        let mut touch = tokio::time::interval(TOUCH_EVERY);
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            tokio::select! {
+                _ = poll.tick() => self.poll().await,
+                _ = touch.tick() => self.touch().await,
+                _ = sweep.tick() => self.site.sweep(),
+                () = stopped(&mut stop) => break,
+            }
+        }
+        self.touch().await;
+    }
+
+    async fn poll(self: &Arc<Self>) {
+        let live = Arc::clone(self);
+        let version = tokio::task::spawn_blocking(move || live.store.version()).await;
+        if let Ok(Ok(version)) = version
+            && version != self.seen_version.load(Ordering::Relaxed)
+        {
+            self.refresh().await;
+        }
+    }
+
+    async fn touch(self: &Arc<Self>) {
+        let used = self.authority.load().keys.take_used();
+        if used.is_empty() {
+            return;
+        }
+        let live = Arc::clone(self);
+        let touched = tokio::task::spawn_blocking(move || live.store.touch_keys(&used)).await;
+        if let Ok(Err(error)) = touched {
+            warn!(%error, "the keys' last use cannot be noted");
+        }
+    }
+
+    fn refresh_now(&self) -> Result<(), LiveError> {
+        let version = self.store.version()?;
+        let new = authority(&self.store, &self.secrets, &self.jwt)?;
+        let old = self.authority.swap(Arc::new(new));
+        self.seen_version.store(version, Ordering::Relaxed);
+        self.store.touch_keys(&old.keys.take_used())?;
+        info!("keys, users and links were read anew");
+        Ok(())
+    }
+}
+
+/// Seconds since the Unix epoch.
+pub(super) fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
+fn authority(store: &Store, secrets: &Secrets, jwt: &Arc<JwtVerifier>) -> Result<Authority, LiveError> {
+    let admins = store.admins()?.into_iter().map(|user| user.name).collect::<HashSet<_>>();
+    Ok(Authority {
+        keys: KeyTable::new(store.keys()?),
+        admins,
+        jwt: Arc::clone(jwt),
+        links: LinkKeys::parse(secrets.link_keys()?.expose_secret())?,
+        revoked_links: store.revoked_links(now())?.into_iter().collect(),
+        offlinetube: OfflineTubeKey(secrets.offlinetube()?),
+    })
+}
+
+fn jwt_verifier(config: &Config, secrets: &Secrets) -> Result<JwtVerifier, LiveError> {
+    let jwt = &config.jwt;
+    let expected = Expected { issuer: jwt.issuer.clone(), audience: jwt.audience.clone() };
+    let mut verifier = JwtVerifier::new(&secrets.jwt()?, &expected, jwt.leeway);
+    for key in &jwt.keys {
+        let pem = std::fs::read(&key.file).map_err(|e| LiveError::Io(key.file.clone(), e))?;
+        let expected = Expected { issuer: key.issuer.clone(), audience: key.audience.clone() };
+        let added = verifier.add_public_key(key.algorithm, &pem, key.id.clone(), &expected);
+        added.map_err(|e| LiveError::PublicKey(key.file.clone(), e))?;
+    }
+    Ok(verifier)
+}

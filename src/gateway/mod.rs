@@ -1,0 +1,20 @@
+//! The gateway: the only room that knows pingora's proxy. It turns a session into plain facts, asks for a decision,
+//! and forwards or answers.
+
+mod admin;
+mod body;
+mod client_address;
+mod connection;
+mod context;
+pub mod control;
+mod headers;
+mod links;
+mod live;
+mod proxy;
+mod redirect;
+mod respond;
+mod run;
+
+pub use links::{LinkRefusal, LinkRequest, MadeLink};
+pub use live::{Live, LiveError};
+pub use run::{GatewayError, run};

@@ -1,0 +1,276 @@
+//! The adapter to pingora: each of its filters does one thing of ours.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora::{
+    Error, ErrorSource, ErrorType, Result,
+    http::{RequestHeader, ResponseHeader},
+    protocols::l4::socket::SocketAddr as PingoraAddr,
+    proxy::{FailToProxy, ProxyHttp, Session},
+    upstreams::peer::{HttpPeer, PeerOptions},
+};
+use serde::Deserialize;
+use tracing::{debug, warn};
+
+use super::{
+    body,
+    client_address::client_address,
+    context::{Context, Outcome, host},
+    headers,
+    links::LinkRequest,
+    live::{Live, now},
+    respond,
+};
+use crate::{
+    config::Upstream,
+    policy::{CorsAnswer, Decision, Denial, Permit, Reason, RequestFacts, Target},
+};
+
+/// An application that does not take a connection within this time is down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Shorter than the five seconds after which uvicorn, and many others, close an idle connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The proxy.
+pub(super) struct Gateway {
+    pub(super) live: Arc<Live>,
+}
+
+/// The body of `POST /.sallyport/links`, as its rule has let it through.
+#[derive(Deserialize)]
+struct CreateLink {
+    path: String,
+    expires: Option<String>,
+    user: Option<String>,
+}
+
+impl Gateway {
+    /// Judges the request, its body included where the route has a rule for it.
+    async fn decide(&self, session: &mut Session, context: &mut Context) -> Result<Decision> {
+        let decision = self.judge_head(session, context);
+        let Decision::Judge(pending) = decision else { return Ok(decision) };
+        match body::read_whole(session, pending.max_bytes()).await? {
+            Ok(body) => {
+                context.bytes_in = body.len() as u64;
+                Ok(pending.judge(&session.req_header().headers, &body))
+            }
+            Err(reason) => Ok(Decision::Respond(pending.deny(reason))),
+        }
+    }
+
+    fn judge_head(&self, session: &Session, context: &mut Context) -> Decision {
+        let request = session.req_header();
+        let peer = peer_address(session);
+        context.client = client_address(peer, &request.headers, |ip| self.live.config.trusts_proxy(ip));
+        let facts = RequestFacts {
+            method: &request.method,
+            path: request.uri.path(),
+            query: request.uri.query(),
+            headers: &request.headers,
+            host: host(request),
+            client: context.client,
+            upgrade: request.headers.contains_key(header::UPGRADE),
+        };
+        self.live.site.decide(&facts, &self.live.authority.load(), now())
+    }
+
+    async fn deny(&self, session: &mut Session, context: &mut Context, denial: Denial) -> Result<()> {
+        debug!(request_id = %context.id, steps = ?denial.steps, "denied");
+        let answered = respond::deny(session, context, &denial).await;
+        context.outcome = Outcome::Denied(denial.reason, denial.identity, denial.steps);
+        answered
+    }
+
+    /// Answers what is the gateway's own; false where the request is for an application.
+    async fn answer_own(&self, session: &mut Session, context: &mut Context, permit: &Permit) -> Result<bool> {
+        let Target::CreateLink = permit.target() else { return Ok(false) };
+        let made = match Self::link_request(session, permit) {
+            Some(request) => self.live.make_link(request).await,
+            None => Err(super::LinkRefusal::BadLife),
+        };
+        match made {
+            Ok(link) => respond::json(session, context, (StatusCode::CREATED, permit.cors()), &link).await?,
+            Err(refusal) => {
+                let document = serde_json::json!({
+                    "type": "about:blank", "title": refusal.status().canonical_reason(), "status": refusal.status().as_u16(),
+                    "detail": refusal.to_string(), "instance": context.id.as_str(), "code": "link_refused",
+                });
+                respond::json(session, context, (refusal.status(), permit.cors()), &document).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn link_request(session: &Session, permit: &Permit) -> Option<LinkRequest> {
+        let maker = permit.identity()?;
+        let body: CreateLink = serde_json::from_slice(permit.body()?).ok()?;
+        let user = match body.user {
+            Some(user) => user.parse().ok()?,
+            None => maker.user.clone(),
+        };
+        let life = match body.expires {
+            Some(text) => Some(text.parse().ok()?),
+            None => None,
+        };
+        Some(LinkRequest {
+            app: Some(permit.app().name.to_string()),
+            target: body.path,
+            life,
+            user,
+            maker: Some(Arc::clone(maker)),
+            base: format!("https://{}", host(session.req_header())),
+        })
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new()
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        match self.decide(session, context).await? {
+            Decision::Forward(permit) => {
+                debug!(request_id = %context.id, steps = ?permit.steps(), "permitted");
+                let answered = self.answer_own(session, context, &permit).await?;
+                context.outcome = Outcome::Permitted(permit);
+                Ok(answered)
+            }
+            Decision::Preflight(answer) => {
+                context.outcome = Outcome::Preflight;
+                respond::preflight(session, context, &answer).await?;
+                Ok(true)
+            }
+            Decision::Respond(denial) => {
+                self.deny(session, context, denial).await?;
+                Ok(true)
+            }
+            Decision::Judge(_) => Error::e_explain(ErrorType::InternalError, "a body was judged and is still pending"),
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        let permit = context.permit().ok_or_else(no_permit)?;
+        let Target::Upstream(upstream) = permit.target() else { return Err(no_permit()) };
+        let mut peer = match upstream {
+            Upstream::Tcp(address) => HttpPeer::new(*address, false, String::new()),
+            Upstream::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
+        };
+        peer.options = peer_options(permit.app().timeout);
+        Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        let permit = context.permit().ok_or_else(no_permit)?;
+        headers::to_upstream(request, permit, context)?;
+        if permit.app().statement {
+            let statement = headers::statement(request, permit, context, now());
+            headers::set_statement(request, self.live.statement_key.sign(&statement))?;
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        let Some(permit) = context.permit() else { return Err(no_permit()) };
+        if let Some(judged) = permit.body() {
+            *body = end.then(|| Bytes::copy_from_slice(judged));
+            return Ok(());
+        }
+        let max = permit.route().max_body;
+        context.bytes_in += body.as_ref().map_or(0, Bytes::len) as u64;
+        if context.bytes_in > max {
+            return Error::e_explain(ErrorType::HTTPStatus(413), "the body is larger than its route takes");
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        context.note_upstream_answer();
+        let cors = context.permit().map_or(&CorsAnswer::None, Permit::cors);
+        headers::from_upstream(response, cors, context, host(session.req_header()))
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let reason = failure(error);
+        let code = reason.map_or(0, |r| r.status().as_u16());
+        if let Some(reason) = reason {
+            warn!(request_id = %context.id, %error, code = reason.code(), "a request failed");
+            if session.response_written().is_none() {
+                let denial = denial_for(reason, context);
+                let _ = self.deny(session, context, denial).await;
+            }
+        }
+        FailToProxy { error_code: code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
+        context.log(session, &self.live.access_log);
+    }
+}
+
+fn denial_for(reason: Reason, context: &mut Context) -> Denial {
+    match context.take_permit() {
+        Some(permit) => permit.revoke(reason),
+        None => Denial::bare(reason),
+    }
+}
+
+/// What went wrong between client and application; None where it was the client that went.
+fn failure(error: &Error) -> Option<Reason> {
+    use ErrorType::{
+        ConnectTimedout, ConnectionClosed, HTTPStatus, ReadError, ReadTimedout, WriteError, WriteTimedout,
+    };
+    match (error.esource(), error.etype()) {
+        (_, HTTPStatus(413)) => Some(Reason::BodyTooLarge),
+        (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Reason::UpstreamTimeout),
+        (ErrorSource::Upstream, _) | (_, ConnectTimedout) => Some(Reason::UpstreamUnreachable),
+        (ErrorSource::Downstream, ReadError | WriteError | ConnectionClosed | WriteTimedout) => None,
+        (ErrorSource::Downstream, ReadTimedout) => Some(Reason::BodyTooSlow),
+        (ErrorSource::Downstream, _) => Some(Reason::BadBody),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Reason::Internal),
+    }
+}
+
+fn peer_options(timeout: Duration) -> PeerOptions {
+    let mut options = PeerOptions::new();
+    options.connection_timeout = Some(CONNECT_TIMEOUT);
+    options.total_connection_timeout = Some(CONNECT_TIMEOUT);
+    options.read_timeout = Some(timeout);
+    options.write_timeout = Some(timeout);
+    options.idle_timeout = Some(IDLE_TIMEOUT);
+    options
+}
+
+fn peer_address(session: &Session) -> IpAddr {
+    match session.client_addr() {
+        Some(PingoraAddr::Inet(address)) => address.ip().to_canonical(),
+        _ => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+#[expect(clippy::unnecessary_box_returns, reason = "pingora's results hold boxed errors")]
+fn no_permit() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "no permit")
+}

@@ -1,0 +1,141 @@
+//! The one place where a denial becomes a response.
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use pingora::{Result, http::ResponseHeader, proxy::Session};
+use serde_json::json;
+
+use super::{
+    context::{Context, host},
+    headers::{secure, set_cors},
+};
+use crate::{
+    limits::Exceeded,
+    policy::{CorsAnswer, Denial, ErrorStyle, PreflightAnswer, Reason},
+};
+
+/// Answers with a denial, and closes the connection where a body may still come that nobody wants.
+pub(super) async fn deny(session: &mut Session, context: &Context, denial: &Denial) -> Result<()> {
+    let status = denial.reason.status();
+    let body = error_body(denial, context);
+    let content_type = match denial.style {
+        ErrorStyle::Problem => "application/problem+json",
+        ErrorStyle::Fastapi => "application/json",
+    };
+    let mut response = start(session, context, status)?;
+    response.insert_header(header::CONTENT_TYPE, content_type)?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    if let Some(challenge) = challenge(denial.reason) {
+        response.insert_header(header::WWW_AUTHENTICATE, challenge)?;
+    }
+    if let Some(exceeded) = &denial.exceeded {
+        set_rate_headers(&mut response, exceeded)?;
+    }
+    set_cors(&mut response, &denial.cors)?;
+    finish(session, response, body).await
+}
+
+/// Answers a preflight that is allowed.
+pub(super) async fn preflight(session: &mut Session, context: &Context, answer: &PreflightAnswer) -> Result<()> {
+    let mut response = start(session, context, StatusCode::NO_CONTENT)?;
+    let cors = match &answer.cors {
+        // What scripts may read is for the answer itself, not for its preflight.
+        CorsAnswer::Allow { origin, credentials, .. } => {
+            response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
+            if *credentials {
+                response.insert_header(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true")?;
+            }
+            &CorsAnswer::Vary
+        }
+        other => other,
+    };
+    response.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, answer.methods.clone())?;
+    response.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, answer.headers.clone())?;
+    response.insert_header(header::ACCESS_CONTROL_MAX_AGE, answer.max_age)?;
+    set_cors(&mut response, cors)?;
+    session.write_response_header(Box::new(response), true).await
+}
+
+/// Answers with a JSON document of the gateway's own.
+pub(super) async fn json(
+    session: &mut Session,
+    context: &Context,
+    (status, cors): (StatusCode, &CorsAnswer),
+    document: &impl serde::Serialize,
+) -> Result<()> {
+    let mut response = start(session, context, status)?;
+    response.insert_header(header::CONTENT_TYPE, "application/json")?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    set_cors(&mut response, cors)?;
+    finish(session, response, serde_json::to_vec(document).unwrap_or_default()).await
+}
+
+fn start(session: &mut Session, context: &Context, status: StatusCode) -> Result<ResponseHeader> {
+    let mut response = ResponseHeader::build(status, Some(12))?;
+    response.insert_header("x-request-id", context.id.as_str())?;
+    secure(&mut response, host(session.req_header()))?;
+    Ok(response)
+}
+
+async fn finish(session: &mut Session, mut response: ResponseHeader, body: Vec<u8>) -> Result<()> {
+    response.insert_header(header::CONTENT_LENGTH, body.len())?;
+    if !session.as_mut().is_body_done() {
+        session.set_keepalive(None);
+    }
+    if session.req_header().method == Method::HEAD {
+        return session.write_response_header(Box::new(response), true).await;
+    }
+    session.write_response_header(Box::new(response), false).await?;
+    session.write_response_body(Some(Bytes::from(body)), true).await
+}
+
+/// RFC 9457, or what the application's front end expects.
+fn error_body(denial: &Denial, context: &Context) -> Vec<u8> {
+    let reason = denial.reason;
+    let detail = match &denial.detail {
+        Some(detail) => format!("{}: {detail}", reason.detail()),
+        None => reason.detail().to_owned(),
+    };
+    let document = match denial.style {
+        ErrorStyle::Fastapi => json!({ "detail": detail }),
+        ErrorStyle::Problem => json!({
+            "type": problem_type(reason),
+            "title": reason.status().canonical_reason(),
+            "status": reason.status().as_u16(),
+            "detail": detail,
+            "instance": context.id.as_str(),
+            "code": reason.code(),
+        }),
+    };
+    serde_json::to_vec(&document).unwrap_or_default()
+}
+
+/// The types that draft-ietf-httpapi-ratelimit-headers registers; about:blank says no more than the status does.
+const fn problem_type(reason: Reason) -> &'static str {
+    match reason {
+        Reason::RateLimited => "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        _ => "about:blank",
+    }
+}
+
+/// RFC 6750, section 3: no error code where no credential was sent.
+const fn challenge(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::NotAuthenticated => Some("Bearer realm=\"sallyport\""),
+        Reason::BadCredential | Reason::ExpiredCredential => {
+            Some("Bearer realm=\"sallyport\", error=\"invalid_token\"")
+        }
+        Reason::InsufficientScope => Some("Bearer realm=\"sallyport\", error=\"insufficient_scope\""),
+        _ => None,
+    }
+}
+
+/// RFC 9110, section 10.2.3, and draft-ietf-httpapi-ratelimit-headers.
+fn set_rate_headers(response: &mut ResponseHeader, exceeded: &Exceeded) -> Result<()> {
+    let wait = exceeded.retry_after.as_secs_f64().ceil().max(1.0);
+    let rate = exceeded.limit.rate;
+    let window = rate.per.as_secs().max(1);
+    response.insert_header(header::RETRY_AFTER, format!("{wait}"))?;
+    response.insert_header("ratelimit", format!("\"default\";r=0;t={wait}"))?;
+    response.insert_header("ratelimit-policy", format!("\"default\";q={};w={window}", rate.count))
+}

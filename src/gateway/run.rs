@@ -1,0 +1,186 @@
+//! Starts the gateway, serves, and stops it without cutting off what is on its way.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use pingora::{
+    apps::{HttpServerApp, HttpServerOptions},
+    proxy::{HttpProxy, http_proxy},
+    server::configuration::ServerConf,
+};
+use thiserror::Error;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::{
+    admin,
+    connection::{self, Proxy},
+    control,
+    live::{Live, LiveError},
+    proxy::Gateway,
+    redirect::Redirect,
+};
+use crate::{
+    config::{Config, TlsMode},
+    edge::{
+        Downstream,
+        certificates::{CertificateError, CertificateFiles},
+        listener::{self, ListenError},
+        local_ca::{LocalCa, LocalCaError},
+        tls,
+    },
+};
+
+/// A handshake takes no longer, or it is given up.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// So often an application is tried at most; pingora tries again only what is safe to repeat.
+const UPSTREAM_TRIES: usize = 2;
+
+/// Why the gateway cannot run.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// State, secrets or policies.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The local authority.
+    #[error(transparent)]
+    LocalCa(#[from] LocalCaError),
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// TLS settings.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// An address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The operating system.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Runs the gateway until `stop` is done, then until what is on its way has ended or the drain limit has passed.
+/// `ready` is called once every port is open.
+pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), GatewayError> {
+    tls::install_crypto();
+    let config = Arc::new(config);
+    let live = Arc::new(Live::open(Arc::clone(&config))?);
+    let certificates = Arc::new(certificates(&config.tls)?);
+    let server_config = tls::server_config(Arc::clone(&certificates) as _)?;
+    let (stopping, stopped) = watch::channel(false);
+    let front = Front {
+        proxy: Arc::new(Proxy { proxy: Arc::new(proxy(Arc::clone(&live))), live: Arc::clone(&live) }),
+        acceptor: TlsAcceptor::from(Arc::new(server_config)),
+        clients: TaskTracker::new(),
+        stopped: stopped.clone(),
+    };
+    let accepting = front.listen(&config)?;
+    let keeping = [
+        tokio::spawn(certificates.watch(stopped.clone())),
+        tokio::spawn(control::serve(Arc::clone(&live), stopped.clone())),
+        tokio::spawn(Arc::clone(&live).keep_house(stopped)),
+    ];
+    info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
+    ready();
+    stop.await;
+    info!("stopping; running requests have {:?} to end", config.drain_timeout);
+    let _ = stopping.send(true);
+    front.drain(config.drain_timeout).await;
+    for task in accepting.into_iter().chain(keeping) {
+        let _ = task.await;
+    }
+    Ok(())
+}
+
+/// What every accept loop shares.
+struct Front {
+    proxy: Arc<Proxy>,
+    acceptor: TlsAcceptor,
+    clients: TaskTracker,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Front {
+    fn listen(&self, config: &Config) -> Result<Vec<tokio::task::JoinHandle<()>>, ListenError> {
+        let bind =
+            |addresses: &[SocketAddr]| addresses.iter().map(|a| listener::bind(*a)).collect::<Result<Vec<_>, _>>();
+        let (encrypted, plain, admin) =
+            (bind(&config.listen)?, bind(&config.http_listen)?, bind(&[config.admin_listen])?);
+        let port = config.public_url.port_or_known_default().unwrap_or(443);
+        let redirect = Arc::new(Redirect { port });
+        let mut loops = Vec::new();
+        loops.extend(encrypted.into_iter().map(|l| self.accept_tls(l)));
+        loops.extend(plain.into_iter().map(|l| self.accept_plain(l, &redirect)));
+        loops.extend(admin.into_iter().map(|l| self.accept_admin(l)));
+        Ok(loops)
+    }
+
+    fn accept_tls(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
+        let (acceptor, proxy, stop, clients) =
+            (self.acceptor.clone(), Arc::clone(&self.proxy), self.stopped.clone(), self.clients.clone());
+        let serve = move |stream: TcpStream, peer: SocketAddr| {
+            let (proxy, stop) = (Arc::clone(&proxy), stop.clone());
+            // The handshake's state is large, and is given back before the first request.
+            let handshake = Box::pin(timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)));
+            clients.track_future(async move {
+                if let Ok(Ok(stream)) = handshake.await {
+                    connection::serve(Downstream::tls(stream, peer), peer.ip(), proxy, stop).await;
+                }
+            })
+        };
+        tokio::spawn(listener::accept(listener, self.stopped.clone(), serve))
+    }
+
+    fn accept_plain(&self, listener: TcpListener, redirect: &Arc<Redirect>) -> tokio::task::JoinHandle<()> {
+        let (redirect, stop) = (Arc::clone(redirect), self.stopped.clone());
+        let serve = move |stream, peer| Arc::clone(&redirect).serve(Downstream::plain(stream, peer), stop.clone());
+        tokio::spawn(listener::accept(listener, self.stopped.clone(), serve))
+    }
+
+    fn accept_admin(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
+        let stop = self.stopped.clone();
+        let serve = move |stream, peer| admin::serve(Downstream::plain(stream, peer), stop.clone());
+        tokio::spawn(listener::accept(listener, self.stopped.clone(), serve))
+    }
+
+    async fn drain(&self, limit: Duration) {
+        self.proxy.proxy.http_cleanup().await;
+        self.clients.close();
+        if timeout(limit, self.clients.wait()).await.is_err() {
+            warn!(connections = self.clients.len(), "the drain limit has passed; what still runs is cut off");
+        }
+    }
+}
+
+fn proxy(live: Arc<Live>) -> HttpProxy<Gateway> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let conf =
+        ServerConf { threads, max_retries: UPSTREAM_TRIES, upstream_keepalive_pool_size: 256, ..ServerConf::default() };
+    let mut proxy = http_proxy(&Arc::new(conf), Gateway { live });
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(connection::HTTP2_IDLE_TIMEOUT);
+    proxy.server_options = Some(options);
+    proxy
+}
+
+fn certificates(mode: &TlsMode) -> Result<CertificateFiles, GatewayError> {
+    match mode {
+        TlsMode::Files { cert, key } => Ok(CertificateFiles::load(cert, key)?),
+        TlsMode::LocalCa { dir, names } => {
+            let ca = LocalCa::new(dir);
+            ca.ensure(names, SystemTime::now())?;
+            Ok(CertificateFiles::load(&ca.cert(), &ca.key())?)
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The access log: one line a request, written in batches, never in the way of a request.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    mem,
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::AccessFormat;
+
+/// Lines wait so long at most before they are in the file.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
+/// So many bytes wait at most when the disk does not take them; lines beyond are dropped and counted.
+const MAX_PENDING: usize = 8 << 20;
+
+/// One request, as logged. It has the path and not the query, where signatures stand.
+#[derive(Debug, Serialize)]
+pub struct Entry<'a> {
+    /// When the request came.
+    pub ts: Timestamp,
+    /// Its id.
+    pub request_id: &'a str,
+    /// The client's address.
+    pub client_ip: IpAddr,
+    /// The method.
+    pub method: &'a str,
+    /// The authority that the client named.
+    pub host: &'a str,
+    /// The path, as sent.
+    pub path: &'a str,
+    /// The route's name.
+    pub route: Option<&'a str>,
+    /// The application's name.
+    pub app: Option<&'a str>,
+    /// The user.
+    pub user: Option<&'a str>,
+    /// The kind of credential.
+    pub credential: Option<&'a str>,
+    /// `forward`, `deny`, `own` or `preflight`.
+    pub decision: &'a str,
+    /// The public reason of a denial.
+    pub code: Option<&'a str>,
+    /// The status of the answer; 499 when the client was gone before there was one.
+    pub status: u16,
+    /// Bytes of body from the client.
+    pub bytes_in: u64,
+    /// Bytes of body to the client.
+    pub bytes_out: u64,
+    /// From the head of the request to the end of the answer.
+    pub duration_ms: f64,
+    /// Until the application's head of an answer; None when it was not asked.
+    pub upstream_ms: Option<f64>,
+    /// The TLS version.
+    pub tls: Option<&'a str>,
+    /// The HTTP version.
+    pub http: &'a str,
+    /// The client's own word.
+    pub user_agent: Option<&'a str>,
+}
+
+/// Where entries go.
+pub struct AccessLog {
+    format: AccessFormat,
+    shared: Arc<Shared>,
+    writer: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Pending {
+    lines: Vec<u8>,
+    dropped: u64,
+    closed: bool,
+}
+
+impl AccessLog {
+    /// Appends to the file at `path`, which is made for the owner only.
+    pub fn open(path: &Path, format: AccessFormat) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let writer = thread::Builder::new()
+            .name("access-log".into())
+            .stack_size(128 << 10)
+            .spawn(move || write_batches(&theirs, file))?;
+        Ok(Self { format, shared, writer: Some(writer) })
+    }
+
+    /// Takes one entry; it is in the file soon.
+    pub fn write(&self, entry: &Entry<'_>) {
+        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.lines.len() > MAX_PENDING {
+            pending.dropped += 1;
+            return;
+        }
+        match self.format {
+            AccessFormat::Json => {
+                let _ = serde_json::to_writer(&mut pending.lines, entry);
+            }
+            AccessFormat::Combined => write_combined(&mut pending.lines, entry),
+        }
+        pending.lines.push(b'\n');
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.wake.notify_all();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Requests only append to memory; this thread looks every so often, so that no request pays for a wake-up.
+fn write_batches(shared: &Shared, mut file: File) {
+    let mut batch = Vec::new();
+    loop {
+        let pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut pending, _) =
+            shared.wake.wait_timeout_while(pending, FLUSH_EVERY, |p| !p.closed).unwrap_or_else(PoisonError::into_inner);
+        let (closed, dropped) = (pending.closed, mem::take(&mut pending.dropped));
+        mem::swap(&mut batch, &mut pending.lines);
+        drop(pending);
+        if let Err(error) = file.write_all(&batch) {
+            ::tracing::error!(%error, "the access log cannot be written");
+        }
+        if dropped > 0 {
+            ::tracing::error!(dropped, "lines of the access log were dropped");
+        }
+        batch.clear();
+        batch.shrink_to(64 << 10);
+        if closed {
+            return;
+        }
+    }
+}
+
+/// Apache's combined format; a quote, backslash or control character is escaped as Apache does.
+fn write_combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
+    let escape = |text: &str| text.escape_default().to_string();
+    let user = entry.user.unwrap_or("-");
+    let time = entry.ts.strftime("%d/%b/%Y:%H:%M:%S +0000");
+    let (method, path, agent) = (escape(entry.method), escape(entry.path), escape(entry.user_agent.unwrap_or("-")));
+    let (ip, http, status, bytes) = (entry.client_ip, entry.http, entry.status, entry.bytes_out);
+    let _ = write!(out, "{ip} - {user} [{time}] \"{method} {path} {http}\" {status} {bytes} \"-\" \"{agent}\"");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry<'static> {
+        Entry {
+            ts: Timestamp::UNIX_EPOCH,
+            request_id: "r1",
+            client_ip: "192.0.2.1".parse().unwrap(),
+            method: "GET",
+            host: "h",
+            path: "/a\"b",
+            route: None,
+            app: Some("downloads"),
+            user: Some("ana"),
+            credential: Some("api-key"),
+            decision: "forward",
+            code: None,
+            status: 200,
+            bytes_in: 0,
+            bytes_out: 5,
+            duration_ms: 1.5,
+            upstream_ms: None,
+            tls: Some("TLSv1.3"),
+            http: "HTTP/2",
+            user_agent: Some("x\n\"y"),
+        }
+    }
+
+    fn written(format: AccessFormat) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let log = AccessLog::open(&path, format).unwrap();
+        log.write(&entry());
+        drop(log);
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn nothing_a_client_sends_can_break_out_of_its_line() {
+        let json = written(AccessFormat::Json);
+        assert_eq!(json.lines().count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&value["path"], &value["user_agent"]), (&"/a\"b".into(), &"x\n\"y".into()));
+        let combined = written(AccessFormat::Combined);
+        assert_eq!(
+            combined,
+            "192.0.2.1 - ana [01/Jan/1970:00:00:00 +0000] \"GET /a\\\"b HTTP/2\" 200 5 \"-\" \"x\\n\\\"y\"\n"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! The secrets of an instance, each from where the configuration says, made where there is none.
+
+use std::{env, path::PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use super::secret_file::{self, SecretError, long_enough, random};
+use crate::config::Config;
+
+/// How many link keys are kept: the one that signs, and the one before it.
+const LINK_KEYS: usize = 2;
+
+/// Where the secrets of an instance are.
+pub struct Secrets {
+    dir: PathBuf,
+    jwt_env: String,
+}
+
+/// Why an instance has no usable secrets.
+#[derive(Debug, Error)]
+pub enum SecretsError {
+    /// One of them cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The folder cannot be made.
+    #[error("{0}: {1}")]
+    Dir(PathBuf, #[source] std::io::Error),
+}
+
+impl Secrets {
+    /// The secrets of this configuration; makes their folder (0700).
+    pub fn open(config: &Config) -> Result<Self, SecretsError> {
+        let dir = config.secrets_dir();
+        let made =
+            secret_file::create_private_dir(&config.data_dir).and_then(|()| secret_file::create_private_dir(&dir));
+        made.map_err(|e| SecretsError::Dir(dir.clone(), e))?;
+        Ok(Self { dir, jwt_env: config.jwt.secret_env.clone() })
+    }
+
+    /// The token secret: its file; else the variable that the configuration names; else a new one, which is kept.
+    pub fn jwt(&self) -> Result<SecretString, SecretError> {
+        let path = self.dir.join("jwt.key");
+        if let Some(secret) = secret_file::read(&path)? {
+            return long_enough(secret, &path.display().to_string());
+        }
+        match env::var(&self.jwt_env) {
+            Ok(text) => long_enough(SecretString::from(text.trim()), &format!("the variable {}", self.jwt_env)),
+            Err(env::VarError::NotUnicode(_)) => Err(SecretError::Short(format!("the variable {}", self.jwt_env), 0)),
+            Err(env::VarError::NotPresent) => secret_file::read_or_create(&path),
+        }
+    }
+
+    /// The keys that sign links, as `identity::link::LinkKeys` reads them.
+    pub fn link_keys(&self) -> Result<SecretString, SecretError> {
+        match secret_file::read(&self.dir.join("link.keys"))? {
+            Some(keys) => Ok(keys),
+            None => self.rotate_link_keys(),
+        }
+    }
+
+    /// Lets a new key sign links; links under the key before it live on, older ones end.
+    pub fn rotate_link_keys(&self) -> Result<SecretString, SecretError> {
+        let path = self.dir.join("link.keys");
+        let old = secret_file::read(&path)?.unwrap_or_default();
+        let (id, secret) = (hex(&random::<4>()), hex(&random::<32>()));
+        let kept = old.expose_secret().lines().take(LINK_KEYS - 1).map(str::to_owned);
+        let lines: Vec<String> = std::iter::once(format!("{id} {secret}")).chain(kept).collect();
+        let text = lines.join("\n");
+        secret_file::write(&path, text.as_bytes())?;
+        Ok(SecretString::from(text))
+    }
+
+    /// The secret of links in OfflineTube's style.
+    pub fn offlinetube(&self) -> Result<SecretString, SecretError> {
+        secret_file::read_or_create(&self.dir.join("offlinetube.key"))
+    }
+
+    /// The secret between gateway and worker.
+    pub fn worker(&self) -> Result<SecretString, SecretError> {
+        secret_file::read_or_create(&self.dir.join("worker.key"))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
