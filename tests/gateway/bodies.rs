@@ -27,12 +27,17 @@ fn a_chunked_body_is_judged_whole_and_arrives_with_its_length() {
          Transfer-Encoding: chunked\r\n\r\n",
         i.key()
     );
-    let body = "8\r\n{\"url\":\"\r\n16\r\nhttps://example.com/a\"}\r\n0\r\n\r\n";
+    let body = "8\r\n{\"url\":\"\r\n17\r\nhttps://example.com/a\"}\r\n0\r\n\r\n";
     assert_eq!(i.send_bytes(format!("{head}{body}").as_bytes()).status, 200);
     let seen = canary.only();
     assert_eq!((seen.body.as_str(), seen.header("transfer-encoding").len()), (r#"{"url":"https://example.com/a"}"#, 0));
     let evil = body.replace("https://example.com/a\"}", "http://127.0.0.1:80/a\"}");
     assert_eq!(i.send_bytes(format!("{head}{evil}").as_bytes()).status, 422);
+    for malformed in
+        ["8\r\n{\"url\":\"\r\n16\r\nhttps://example.com/a\"}\r\n0\r\n\r\n", "zz\r\n{}\r\n0\r\n\r\n", "-1\r\n\r\n"]
+    {
+        assert_eq!(i.send_bytes(format!("{head}{malformed}").as_bytes()).status, 400, "{malformed}");
+    }
     assert_eq!(canary.seen().len(), 1);
 }
 

@@ -8,9 +8,9 @@ use crate::{
     instance::{Instance, run},
 };
 
-fn faults(i: &Instance) -> String {
+fn faults(i: &Instance, change: &str) -> String {
     let output = i.output(&["check"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(1), "{change} is not found");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     report["faults"].as_array().unwrap().iter().map(|f| f.as_str().unwrap().to_owned()).collect::<Vec<_>>().join("\n")
 }
@@ -48,7 +48,7 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
         ("leeway = \"30s\"", "leeway = \"61s\"", "at most \"60s\""),
         ("admin_listen = \"127.0.0.1:", "admin_listen = \"nowhere:", "address"),
         ("upstream = \"127.0.0.1:8001\"", "upstream = \"example.com\"", "unix:/run/app.sock"),
-        ("level = \"info\"", "level = \"in fo=,\"", "debug"),
+        ("level = \"info\"", "level = \"verbose\"", "debug"),
         ("default_expiry = \"1h\"", "default_expiry = \"30d\"", "make it shorter"),
         ("concurrent_downloads = 2", "concurrent_downloads = 0", "at least 1"),
         ("allow_private = []", "allow_private = [\"nas\"]", "host and port"),
@@ -60,7 +60,7 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
     ] {
         let i = Instance::made(&[]);
         i.replace(from, to);
-        let found = faults(&i);
+        let found = faults(&i, to);
         assert!(found.contains(words), "{to}: {found}");
         // What concerns a policy is told at the policy.
         if !to.starts_with("cors") && !to.starts_with("policy") {
@@ -94,7 +94,7 @@ fn a_policys_faults_are_found_at_their_place() {
         ("scopes = [\"downloads:write\"]", "scope = [\"x\"]", "unknown field"),
         ("type = \"media-url\"", "type = \"text\", values = [\"x\"]", "values go with one-of"),
         ("max_body = \"16KiB\"", "max_body = \"1MiB\"", "64KiB"),
-        ("link_object = \"id\"", "", "link_object"),
+        ("link_object = \"id\"", "", "offlinetube-link"),
         ("credentials = [\"api-key\", \"jwt\"]", "credentials = []", "either takes credentials or is anonymous"),
         ("origins = []", "origins = [\"*\"]", "not an origin"),
     ] {
@@ -103,7 +103,7 @@ fn a_policys_faults_are_found_at_their_place() {
         if to.starts_with("path = \"/api/download\"") {
             i.replace_in("policies/worker.toml", "methods = [\"GET\"]", "methods = [\"POST\"]");
         }
-        let found = faults(&i);
+        let found = faults(&i, to);
         assert!(found.contains(words) && found.contains("worker.toml:"), "{to}: {found}");
     }
 }

@@ -140,13 +140,16 @@ fn a_role_that_is_killed_under_up_is_started_again() {
     let origin = Origin::start();
     let i = up(&origin);
     let finished = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
-    for pid in descendants(i.pid()) {
+    let old = descendants(i.pid());
+    for pid in &old {
         Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
     }
     eventually("both roles", || {
-        let open = TcpStream::connect(i.tls).is_ok();
-        (open && i.get("/api/downloads").status == 200).then_some(())
+        let new = descendants(i.pid());
+        let both = new.len() == 2 && new.iter().all(|pid| !old.contains(pid));
+        (both && TcpStream::connect(i.tls).is_ok()).then_some(())
     });
+    eventually("the worker", || (i.get("/api/downloads").status == 200).then_some(()));
     assert_eq!(task(&i, finished["id"].as_str().unwrap()), finished);
 }
 
