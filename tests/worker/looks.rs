@@ -1,6 +1,6 @@
 //! Information, search and trending.
 
-use std::thread;
+use std::{fs, thread};
 
 use serde_json::json;
 
@@ -54,4 +54,32 @@ fn few_looks_run_at_a_time_and_none_for_long() {
             assert_eq!((answer.status, &answer.json()["code"]), (504, &json!("upstream_timeout")));
         }
     });
+}
+
+#[test]
+fn a_search_is_one_argument_and_its_results_have_the_api_shape() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let listing = json!({"entries": [
+        {"id": "a", "title": "A", "duration": 12.0, "view_count": 3, "uploader": "u", "url": "https://e.com/a",
+         "thumbnails": [{"url": "https://e.com/small"}, {"url": "https://e.com/large"}], "formats": [{"url": "x"}]},
+        null,
+        {"id": null, "title": null, "url": null},
+    ]});
+    let seen = dir.path().join("seen");
+    let script = format!("printf '%s\\n' \"$@\" > {0}; env >> {0}; echo '{listing}'", seen.display());
+    let worker = Worker::with(&origin, &Setup { yt_dlp: fake_yt_dlp(dir.path(), &script), extra: "" });
+
+    let answer = worker.get("ana", "/api/search?q=--exec%3Did%20%22x%22&max_results=2").json();
+    let none = json!({"id": null, "title": null, "thumbnail": null, "duration": null, "uploader": null,
+        "view_count": null, "url": null});
+    let first = json!({"id": "a", "title": "A", "thumbnail": "https://e.com/large", "duration": 12.0, "uploader": "u",
+        "view_count": 3, "url": "https://e.com/a"});
+    assert_eq!(answer, json!({"results": [first, none], "query": "--exec=id \"x\""}));
+
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("--\nytsearch2:--exec=id \"x\"\n"), "{seen}");
+    assert!(seen.contains("--ignore-config\n--no-plugin-dirs\n"), "{seen}");
+    assert!(!seen.contains("OF_THE_WORKER_ALONE"), "nothing of our environment: {seen}");
+    assert_eq!(worker.get("ana", "/api/trending").json()["query"], "música popular");
 }

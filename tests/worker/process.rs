@@ -210,6 +210,7 @@ fn spawn(dir: &Path) -> Child {
         .arg(dir.join("config.toml"))
         .env_clear()
         .env("PATH", env::var_os("PATH").unwrap())
+        .env("OF_THE_WORKER_ALONE", "secret")
         .stdin(Stdio::null())
         .stderr(fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap())
         .spawn()
