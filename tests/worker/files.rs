@@ -161,7 +161,10 @@ fn a_title_from_a_page_is_safe_as_a_name() {
     assert_eq!((stream.status, &stream.body), (200, &media::read("sample.mp4")));
     let disposition = stream.header("content-disposition").unwrap();
     assert!(disposition.contains("filename=\"__and__ _x_ _ 1 _41_ (1)__"), "{disposition}");
-    assert!(disposition.contains("filename*=UTF-8''_%C3%91and%C3%BA_%20_x_%20_%201%20%2541_%20%281%29__"), "{disposition}");
+    assert!(
+        disposition.contains("filename*=UTF-8''_%C3%91and%C3%BA_%20_x_%20_%201%20%2541_%20%281%29__"),
+        "{disposition}"
+    );
 }
 
 #[test]

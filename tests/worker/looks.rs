@@ -20,6 +20,11 @@ fn a_pages_information_has_no_media_addresses() {
     assert_eq!(info["formats"].as_array().unwrap().len(), 2);
     assert!(info["formats"][0].get("url").is_none());
 
+    let page = "<html><head><title>Page</title></head><body><video src=sample.mp4></video></body></html>";
+    origin.serve("page.html", page);
+    let embedded = worker.post("ana", "/api/info", &json!({"url": origin.url("page.html")}).to_string()).json();
+    assert_eq!((&embedded["title"], embedded["formats"].as_array().unwrap().len()), (&json!("Page (1)"), 1));
+
     let found = worker.get("ana", &format!("/api/search?q={url}")).json();
     assert_eq!((&found["results"][0]["title"], &found["query"]), (&json!("dash"), &json!(url)));
     let missing = worker.post("ana", "/api/info", &json!({"url": origin.url("missing.mp4")}).to_string());
