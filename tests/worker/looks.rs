@@ -1,10 +1,11 @@
 //! Information, search and trending.
 
-use std::{fs, thread};
+use std::{fs, io::Write, net::TcpStream, thread};
 
 use serde_json::json;
 
 use crate::{
+    client::Request,
     origin::Origin,
     process::{Setup, Worker, eventually, fake_yt_dlp, processes_of},
 };
@@ -87,4 +88,19 @@ fn a_search_is_one_argument_and_its_results_have_the_api_shape() {
     assert!(seen.contains("--ignore-config\n--no-plugin-dirs\n"), "{seen}");
     assert!(!seen.contains("OF_THE_WORKER_ALONE"), "nothing of our environment: {seen}");
     assert_eq!(worker.get("ana", "/api/trending").json()["query"], "música popular");
+}
+
+#[test]
+fn a_look_ends_when_nobody_waits_for_it_any_more() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup { yt_dlp: fake_yt_dlp(dir.path(), "sleep 300"), extra: "" };
+    let worker = Worker::with(&origin, &setup);
+    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    let mut client = TcpStream::connect(worker.address).unwrap();
+    let request = Request::new("GET", "/api/search?q=x").signed("ana");
+    client.write_all(request.to_string().as_bytes()).unwrap();
+    eventually("the child", || (!processes_of(&looks).is_empty()).then_some(()));
+    drop(client);
+    eventually("its end", || processes_of(&looks).is_empty().then_some(()));
 }
