@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     l4::socket::SocketAddr as PingoraAddr, raw_connect::ProxyDigest, tls::SslDigest,
@@ -22,12 +22,20 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
+/// So many bytes wait for a flush at most: what fits one TLS record.
+const MAX_WAITING: usize = 16 * 1024;
+
 /// One client's stream.
+///
+/// Small writes wait until they are flushed, so that a head and its body become one TLS record and one system call;
+/// pingora flushes where an answer ends or must not wait, as it does on streams of its own.
 pub struct Downstream {
     io: Transport,
     fd: i32,
     /// Bytes that were read ahead and come first.
     ahead: Bytes,
+    /// Bytes that were written and wait for a flush.
+    waiting: BytesMut,
     socket: Arc<SocketDigest>,
     tls: Option<Arc<SslDigest>>,
 }
@@ -42,7 +50,14 @@ impl Downstream {
     #[must_use]
     pub fn plain(io: TcpStream, peer: SocketAddr) -> Self {
         let fd = io.as_raw_fd();
-        Self { io: Transport::Plain(io), fd, ahead: Bytes::new(), socket: socket_digest(fd, peer), tls: None }
+        Self {
+            io: Transport::Plain(io),
+            fd,
+            ahead: Bytes::new(),
+            waiting: BytesMut::new(),
+            socket: socket_digest(fd, peer),
+            tls: None,
+        }
     }
 
     /// A TLS stream from `peer`, after its handshake.
@@ -55,7 +70,14 @@ impl Downstream {
             _ => "TLS",
         };
         let tls = Some(Arc::new(SslDigest::new("", version, None, None, Vec::new())));
-        Self { io: Transport::Tls(Box::new(io)), fd, ahead: Bytes::new(), socket: socket_digest(fd, peer), tls }
+        Self {
+            io: Transport::Tls(Box::new(io)),
+            fd,
+            ahead: Bytes::new(),
+            waiting: BytesMut::new(),
+            socket: socket_digest(fd, peer),
+            tls,
+        }
     }
 
     /// Puts bytes that were read from this stream back in front of it.
@@ -77,30 +99,44 @@ fn socket_digest(fd: i32, peer: SocketAddr) -> Arc<SocketDigest> {
     Arc::new(digest)
 }
 
+impl Downstream {
+    /// Hands on what waits.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.waiting.is_empty() {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, &self.waiting))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.waiting.advance(n),
+            }
+        }
+        // A connection that idles between requests should hold no buffer.
+        self.waiting = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncRead for Downstream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.ahead.is_empty() {
-            let n = self.ahead.len().min(buf.remaining());
-            buf.put_slice(self.ahead.get(..n).unwrap_or_default());
-            self.ahead.advance(n);
-            if self.ahead.is_empty() {
-                self.ahead = Bytes::new();
-            }
-            return Poll::Ready(Ok(()));
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
         }
-        match &mut self.io {
-            Transport::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Transport::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(self.ahead.get(..n).unwrap_or_default());
+        self.ahead.advance(n);
+        if self.ahead.is_empty() {
+            self.ahead = Bytes::new();
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Downstream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Transport::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Transport::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        if self.waiting.len() + buf.len() <= MAX_WAITING {
+            self.waiting.extend_from_slice(buf);
+            return Poll::Ready(Ok(buf.len()));
         }
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -108,10 +144,15 @@ impl AsyncWrite for Downstream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Transport::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Transport::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        let length: usize = bufs.iter().map(|b| b.len()).sum();
+        if self.waiting.len() + length <= MAX_WAITING {
+            for b in bufs {
+                self.waiting.extend_from_slice(b);
+            }
+            return Poll::Ready(Ok(length));
         }
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -119,20 +160,56 @@ impl AsyncWrite for Downstream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Transport::Plain(io) => Pin::new(io).poll_flush(cx),
-            Transport::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Transport::Plain(io) => Pin::new(io).poll_shutdown(cx),
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
             // A peer that is gone already is no fault.
-            Transport::Tls(io) => {
-                let _ = ready!(Pin::new(io).poll_shutdown(cx));
-                Poll::Ready(Ok(()))
-            }
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx).map(|_| Ok(())),
         }
     }
 }

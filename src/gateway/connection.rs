@@ -203,7 +203,7 @@ fn refusal(fault: LineFault, id: RequestId) -> (u16, String) {
         LineFault::Length => (414, "URI Too Long"),
     };
     let body = json!({
-        "type": "about:blank", "title": title, "status": status, "detail": "The request line cannot be judged",
+        "type": "about:blank", "title": title, "status": status, "detail": Reason::BadPath.detail(),
         "instance": id.as_str(), "code": Reason::BadPath.code(),
     })
     .to_string();

@@ -1,6 +1,5 @@
 //! Makes signed links, for `POST /.sallyport/links` and for `sallyport link create`.
 
-use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
@@ -11,7 +10,7 @@ use crate::{
         CredentialKind, Identity,
         link::{LinkClaims, LinkKeys},
     },
-    policy::{App, Parameters, SafePath, Site, Target},
+    policy::{App, Parameters, Reason, SafePath, Site, Target},
     store::{LinkRecord, Store, secret_file::random},
     username::UserName,
 };
@@ -65,13 +64,13 @@ pub enum LinkRefusal {
 }
 
 impl LinkRefusal {
-    /// The status of the answer.
+    /// The reason that the client is given.
     #[must_use]
-    pub const fn status(self) -> StatusCode {
+    pub const fn reason(self) -> Reason {
         match self {
-            Self::BadPath | Self::NoRoute | Self::BadLife => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadPath | Self::NoRoute | Self::BadLife => Reason::LinkRefused,
+            Self::Forbidden => Reason::Forbidden,
+            Self::Internal => Reason::Internal,
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     client_address::client_address,
     context::{Context, Outcome, host},
     headers,
-    links::LinkRequest,
+    links::{LinkRefusal, LinkRequest},
     live::{Live, now},
     respond,
 };
@@ -84,24 +84,24 @@ impl Gateway {
         answered
     }
 
-    /// Answers what is the gateway's own; false where the request is for an application.
-    async fn answer_own(&self, session: &mut Session, context: &mut Context, permit: &Permit) -> Result<bool> {
-        let Target::CreateLink = permit.target() else { return Ok(false) };
-        let made = match Self::link_request(session, permit) {
+    /// Makes the link that a permitted request asks for.
+    async fn create_link(&self, session: &mut Session, context: &mut Context, permit: Permit) -> Result<()> {
+        let made = match Self::link_request(session, &permit) {
             Some(request) => self.live.make_link(request).await,
-            None => Err(super::LinkRefusal::BadLife),
+            None => Err(LinkRefusal::BadLife),
         };
         match made {
-            Ok(link) => respond::json(session, context, (StatusCode::CREATED, permit.cors()), &link).await?,
+            Ok(link) => {
+                let answered = respond::json(session, context, (StatusCode::CREATED, permit.cors()), &link).await;
+                context.outcome = Outcome::Permitted(permit);
+                answered
+            }
             Err(refusal) => {
-                let document = serde_json::json!({
-                    "type": "about:blank", "title": refusal.status().canonical_reason(), "status": refusal.status().as_u16(),
-                    "detail": refusal.to_string(), "instance": context.id.as_str(), "code": "link_refused",
-                });
-                respond::json(session, context, (refusal.status(), permit.cors()), &document).await?;
+                let mut denial = permit.revoke(refusal.reason());
+                denial.detail = Some(refusal.to_string());
+                self.deny(session, context, denial).await
             }
         }
-        Ok(true)
     }
 
     fn link_request(session: &Session, permit: &Permit) -> Option<LinkRequest> {
@@ -138,9 +138,12 @@ impl ProxyHttp for Gateway {
         match self.decide(session, context).await? {
             Decision::Forward(permit) => {
                 debug!(request_id = %context.id, steps = ?permit.steps(), "permitted");
-                let answered = self.answer_own(session, context, &permit).await?;
+                if let Target::CreateLink = permit.target() {
+                    self.create_link(session, context, permit).await?;
+                    return Ok(true);
+                }
                 context.outcome = Outcome::Permitted(permit);
-                Ok(answered)
+                Ok(false)
             }
             Decision::Preflight(answer) => {
                 context.outcome = Outcome::Preflight;

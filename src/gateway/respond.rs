@@ -1,8 +1,11 @@
 //! The one place where a denial becomes a response.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora::{Result, http::ResponseHeader, proxy::Session};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
@@ -13,6 +16,25 @@ use crate::{
     limits::Exceeded,
     policy::{CorsAnswer, Denial, ErrorStyle, PreflightAnswer, Reason},
 };
+
+/// An error's body by RFC 9457.
+#[derive(Serialize)]
+pub(super) struct Problem<'a> {
+    r#type: &'a str,
+    title: Option<&'a str>,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'a str,
+}
+
+impl<'a> Problem<'a> {
+    pub(super) fn new(reason: Reason, detail: &'a str, instance: &'a str) -> Self {
+        let status = reason.status();
+        let (r#type, code) = (problem_type(reason), reason.code());
+        Self { r#type, title: status.canonical_reason(), status: status.as_u16(), detail, instance, code }
+    }
+}
 
 /// Answers with a denial, and closes the connection where a body may still come that nobody wants.
 pub(super) async fn deny(session: &mut Session, context: &Context, denial: &Denial) -> Result<()> {
@@ -61,7 +83,7 @@ pub(super) async fn json(
     session: &mut Session,
     context: &Context,
     (status, cors): (StatusCode, &CorsAnswer),
-    document: &impl serde::Serialize,
+    document: &impl Serialize,
 ) -> Result<()> {
     let mut response = start(session, context, status)?;
     response.insert_header(header::CONTENT_TYPE, "application/json")?;
@@ -92,22 +114,15 @@ async fn finish(session: &mut Session, mut response: ResponseHeader, body: Vec<u
 /// RFC 9457, or what the application's front end expects.
 fn error_body(denial: &Denial, context: &Context) -> Vec<u8> {
     let reason = denial.reason;
-    let detail = match &denial.detail {
-        Some(detail) => format!("{}: {detail}", reason.detail()),
-        None => reason.detail().to_owned(),
+    let detail: Cow<'_, str> = match &denial.detail {
+        Some(detail) => format!("{}: {detail}", reason.detail()).into(),
+        None => reason.detail().into(),
     };
-    let document = match denial.style {
-        ErrorStyle::Fastapi => json!({ "detail": detail }),
-        ErrorStyle::Problem => json!({
-            "type": problem_type(reason),
-            "title": reason.status().canonical_reason(),
-            "status": reason.status().as_u16(),
-            "detail": detail,
-            "instance": context.id.as_str(),
-            "code": reason.code(),
-        }),
+    let body = match denial.style {
+        ErrorStyle::Fastapi => serde_json::to_vec(&json!({ "detail": detail })),
+        ErrorStyle::Problem => serde_json::to_vec(&Problem::new(reason, &detail, context.id.as_str())),
     };
-    serde_json::to_vec(&document).unwrap_or_default()
+    body.unwrap_or_default()
 }
 
 /// The types that draft-ietf-httpapi-ratelimit-headers registers; about:blank says no more than the status does.

@@ -106,6 +106,8 @@ reasons! {
     ForeignOrigin = 403 "foreign_origin" "Requests from this origin are not allowed";
     /// Not allowed to this user.
     Forbidden = 403 "forbidden" "Not allowed";
+    /// A link that cannot be made.
+    LinkRefused = 422 "link_refused" "The link cannot be made";
     /// No such route.
     NoRoute = 404 "no_route" "Not found";
     /// A link that has expired or was taken back.

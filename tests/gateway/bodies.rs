@@ -2,6 +2,32 @@
 
 use crate::{canary::Canary, client::Request, instance::Instance};
 
+const REFUSED_URLS: &[&str] = &[
+    "-x",
+    "--exec=id",
+    "file:///etc/passwd",
+    "ftp://example.com/",
+    "ytsearch:x",
+    "http://127.0.0.1/",
+    "http://127.1/",
+    "http://2130706433/",
+    "http://0x7f.1/",
+    "http://0177.0.0.1/",
+    "http://localhost/",
+    "http://[::1]/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://169.254.169.254/latest/meta-data",
+    "http://metadata.google.internal/",
+    "http://10.0.0.1/",
+    "http://192.168.1.1/",
+    "http://[fd00::1]/",
+    "http://[64:ff9b::7f00:1]/",
+    "http://user:pass@example.com/",
+    "http://router/",
+    "http://①②⑦.0.0.1/",
+    " https://example.com/",
+];
+
 fn post(i: &Instance, body: &str) -> (u16, String) {
     let answer = i.send(&Request::new("POST", "/api/info").key(i.key()).json(body));
     (answer.status, if answer.status >= 400 { answer.code() } else { String::new() })
@@ -54,31 +80,7 @@ fn bad_bodies_are_refused_and_none_arrives() {
     {
         assert_eq!(post(&i, body), (400, "bad_body".into()), "{body}");
     }
-    for url in [
-        "-x",
-        "--exec=id",
-        "file:///etc/passwd",
-        "ftp://example.com/",
-        "ytsearch:x",
-        "http://127.0.0.1/",
-        "http://127.1/",
-        "http://2130706433/",
-        "http://0x7f.1/",
-        "http://0177.0.0.1/",
-        "http://localhost/",
-        "http://[::1]/",
-        "http://[::ffff:127.0.0.1]/",
-        "http://169.254.169.254/latest/meta-data",
-        "http://metadata.google.internal/",
-        "http://10.0.0.1/",
-        "http://192.168.1.1/",
-        "http://[fd00::1]/",
-        "http://[64:ff9b::7f00:1]/",
-        "http://user:pass@example.com/",
-        "http://router/",
-        "http://①②⑦.0.0.1/",
-        " https://example.com/",
-    ] {
+    for url in REFUSED_URLS {
         assert_eq!(post(&i, &serde_json::json!({ "url": url }).to_string()), (422, "refused_value".into()), "{url}");
     }
     for body in ["{}", r#"{"url":1}"#, r#"{"url":"https://example.com/","exec":"id"}"#] {

@@ -128,7 +128,7 @@ fn the_environment_overrides_the_file() {
 fn the_combined_format_is_one_line_a_request() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
-        i.replace("access_format = \"json\"", "access_format = \"combined\"")
+        i.replace("access_format = \"json\"", "access_format = \"combined\"");
     });
     i.send(&Request::new("GET", "/api/stream/a%22b?secret=1").key(i.key()).header("User-Agent", "x\"y"));
     let log = crate::instance::eventually("the line", || {

@@ -18,7 +18,7 @@ const FOREIGN: [&str; 6] = [
 
 fn instance(canary: &Canary) -> Instance {
     Instance::with(&canary.address.to_string(), |i| {
-        i.replace("cors_origins = []", &format!("cors_origins = [\"{APP}\"]"))
+        i.replace("cors_origins = []", &format!("cors_origins = [\"{APP}\"]"));
     })
 }
 

@@ -14,8 +14,8 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-fn refused(instance: &Instance, request: Request, status: u16, code: &str) {
-    let answer = instance.send(&request);
+fn refused(instance: &Instance, request: &Request, status: u16, code: &str) {
+    let answer = instance.send(request);
     assert_eq!((answer.status, answer.code().as_str()), (status, code), "{request:?}");
     assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{request:?}");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
@@ -27,18 +27,18 @@ fn nobody_gets_in_without_a_right_credential() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let get = || Request::new("GET", PATH);
-    refused(&i, get(), 401, "not_authenticated");
-    refused(&i, get().key("sp_wrong"), 401, "bad_credential");
-    refused(&i, get().key(""), 401, "bad_credential");
+    refused(&i, &get(), 401, "not_authenticated");
+    refused(&i, &get().key("sp_wrong"), 401, "bad_credential");
+    refused(&i, &get().key(""), 401, "bad_credential");
     let other = Instance::made(&[]);
-    refused(&i, get().key(other.key()), 401, "bad_credential");
-    refused(&i, get().key(&format!("{}x", i.key())), 401, "bad_credential");
-    refused(&i, get().header("Authorization", "Digest x"), 401, "bad_credential");
-    refused(&i, get().header("Authorization", "Basic eDp5"), 401, "bad_credential");
-    refused(&i, get().key(i.key()).key(i.key()), 400, "two_credentials");
-    refused(&i, get().key(i.key()).bearer("a.b.c"), 400, "two_credentials");
-    refused(&i, Request::new("GET", "/api/nothing").key(i.key()), 404, "no_route");
-    refused(&i, Request::new("PUT", PATH).key(i.key()), 404, "no_route");
+    refused(&i, &get().key(other.key()), 401, "bad_credential");
+    refused(&i, &get().key(&format!("{}x", i.key())), 401, "bad_credential");
+    refused(&i, &get().header("Authorization", "Digest x"), 401, "bad_credential");
+    refused(&i, &get().header("Authorization", "Basic eDp5"), 401, "bad_credential");
+    refused(&i, &get().key(i.key()).key(i.key()), 400, "two_credentials");
+    refused(&i, &get().key(i.key()).bearer("a.b.c"), 400, "two_credentials");
+    refused(&i, &Request::new("GET", "/api/nothing").key(i.key()), 404, "no_route");
+    refused(&i, &Request::new("PUT", PATH).key(i.key()), 404, "no_route");
     assert!(canary.seen().is_empty(), "{:?}", canary.seen());
 }
 
@@ -94,7 +94,7 @@ fn a_key_opens_what_its_scopes_name_until_it_expires() {
     assert_eq!((other.status, other.code().as_str()), (403, "insufficient_scope"));
     let short = i.new_key(&["--expires", "1s"]);
     std::thread::sleep(std::time::Duration::from_millis(2_100));
-    refused(&i, Request::new("GET", PATH).key(&short), 401, "expired_credential");
+    refused(&i, &Request::new("GET", PATH).key(&short), 401, "expired_credential");
     assert_eq!(canary.seen().len(), 1);
 }
 
@@ -114,19 +114,19 @@ fn an_issued_token_is_taken_and_a_tampered_expired_or_foreign_one_is_not() {
     let arrived = canary.seen().len();
 
     let none = format!("{}.{}.", B64.encode(br#"{"alg":"none"}"#), B64.encode(good.to_string().as_bytes()));
-    refused(&i, get(&none), 401, "bad_credential");
+    refused(&i, &get(&none), 401, "bad_credential");
     refused(
         &i,
         get(&sign(Algorithm::HS256, b"another secret, long enough by far", good.clone())),
         401,
         "bad_credential",
     );
-    refused(&i, get(&sign(Algorithm::HS512, &secret, good)), 401, "bad_credential");
+    refused(&i, &get(&sign(Algorithm::HS512, &secret, good)), 401, "bad_credential");
     let expired = json!({"sub": "admin", "scope": "*", "exp": now() - 120});
-    refused(&i, get(&sign(Algorithm::HS256, &secret, expired)), 401, "expired_credential");
+    refused(&i, &get(&sign(Algorithm::HS256, &secret, expired)), 401, "expired_credential");
     let endless = json!({"sub": "admin", "scope": "*"});
-    refused(&i, get(&sign(Algorithm::HS256, &secret, endless)), 401, "bad_credential");
-    refused(&i, get(&format!("{token}x")), 401, "bad_credential");
+    refused(&i, &get(&sign(Algorithm::HS256, &secret, endless)), 401, "bad_credential");
+    refused(&i, &get(&format!("{token}x")), 401, "bad_credential");
     let unscoped = json!({"sub": "admin", "exp": now() + 60});
     refused_scope(&i, &get(&sign(Algorithm::HS256, &secret, unscoped)));
     assert_eq!(canary.seen().len(), arrived);
@@ -155,8 +155,8 @@ fn tokens_under_a_public_key_are_taken_but_make_nobody_an_administrator() {
     };
     let get = |token: &str| Request::new("GET", PATH).bearer(token);
     assert_eq!(i.send(&get(&sign("https://id.example", "k1"))).status, 200);
-    refused(&i, get(&sign("https://evil.example", "k1")), 401, "bad_credential");
-    refused(&i, get(&sign("https://id.example", "k2")), 401, "bad_credential");
+    refused(&i, &get(&sign("https://evil.example", "k1")), 401, "bad_credential");
+    refused(&i, &get(&sign("https://id.example", "k2")), 401, "bad_credential");
     let statement = canary.only();
     let payload = statement.header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
     let payload: serde_json::Value = serde_json::from_slice(&B64.decode(payload.as_bytes()).unwrap()).unwrap();
@@ -179,15 +179,15 @@ fn an_imported_key_works_like_one_that_was_made_here() {
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), key.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     };
-    refused(&i, Request::new("GET", PATH).key(key), 401, "bad_credential");
+    refused(&i, &Request::new("GET", PATH).key(key), 401, "bad_credential");
     let made: serde_json::Value = serde_json::from_slice(&import(key).stdout).unwrap();
     assert_eq!(i.send(&Request::new("GET", PATH).key(key)).status, 200);
     assert_eq!(i.send(&Request::new("DELETE", "/api/downloads/x").key(key)).status, 403);
-    refused(&i, Request::new("GET", PATH).key(&key[1..]), 401, "bad_credential");
+    refused(&i, &Request::new("GET", PATH).key(&key[1..]), 401, "bad_credential");
     assert!(!import(key).status.success(), "the same key twice");
     assert!(!import("too short").status.success());
     i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
-    refused(&i, Request::new("GET", PATH).key(key), 401, "bad_credential");
+    refused(&i, &Request::new("GET", PATH).key(key), 401, "bad_credential");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_header_that_the_policy_leaves_to_the_app_is_no_credential_and_arrives() {
     assert_eq!(i.send(&get("/api/search?q=x")).status, 200);
     assert_eq!(canary.only().header("authorization"), ["cGxhaW4="]);
     assert!(canary.only().header("x-api-key").is_empty());
-    refused(&i, Request::new("GET", "/api/search?q=x").bearer(i.key()), 401, "not_authenticated");
+    refused(&i, &Request::new("GET", "/api/search?q=x").bearer(i.key()), 401, "not_authenticated");
     let both = Request::new("GET", "/api/trending").key(i.key()).bearer("a.b.c");
     assert_eq!(i.send(&both).status, 400, "elsewhere it is a second credential");
 }

@@ -3,15 +3,14 @@
 use std::{
     env, fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use crate::programs::{eventually, yt_dlp};
 use crate::{
     canary::Canary,
     client::{self, Answer, Request},
@@ -178,28 +177,9 @@ pub(crate) fn program() -> Command {
     command
 }
 
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < Duration::from_secs(40), "waited in vain for {what}");
-        sleep(Duration::from_millis(50));
-    }
-}
-
 /// Addresses on loopback where nobody listens.
 pub(crate) fn free_addresses<const N: usize>() -> [SocketAddr; N] {
     // All are held until the last is found, so that they differ.
     let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap())
-}
-
-/// yt-dlp from the environment, from the project's tools, or from the PATH.
-pub(crate) fn yt_dlp() -> PathBuf {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
-    let candidates = [tools.join("venv/bin/yt-dlp"), tools.join("bin/yt-dlp")];
-    let installed = candidates.into_iter().find(|path| path.exists());
-    env::var_os("TEST_YT_DLP").map(PathBuf::from).or(installed).unwrap_or_else(|| "yt-dlp".into())
 }

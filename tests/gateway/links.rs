@@ -35,7 +35,7 @@ fn a_link_opens_its_file_with_ranges_and_heads_and_nothing_of_it_arrives() {
     assert_eq!(i.send(&Request::new("HEAD", &target)).status, 200);
     assert_eq!(i.send(&Request::new("GET", &target).header("Range", "bytes=2-3")).status, 200);
     let seen = canary.seen();
-    assert_eq!(seen.iter().map(|s| s.target()).collect::<Vec<_>>(), [FILE; 3]);
+    assert_eq!(seen.iter().map(super::canary::Seen::target).collect::<Vec<_>>(), [FILE; 3]);
     assert_eq!(seen[2].header("range"), ["bytes=2-3"]);
     assert_eq!(seen[0].header("remote-user"), ["admin"]);
     assert!(seen.iter().all(|s| !s.head.contains("sp_")));

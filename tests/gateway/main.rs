@@ -12,10 +12,13 @@ mod canary;
 mod client;
 mod instance;
 
-#[path = "../worker/media.rs"]
+#[path = "../support/media.rs"]
 mod media;
-#[path = "../worker/origin.rs"]
+#[path = "../support/origin.rs"]
+#[expect(dead_code, reason = "the worker's tests look at more of it")]
 mod origin;
+#[path = "../support/tools.rs"]
+mod programs;
 
 mod bodies;
 mod configuration;

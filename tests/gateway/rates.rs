@@ -59,7 +59,7 @@ fn a_spoofed_forwarded_for_is_ignored_and_a_trusted_proxys_is_not() {
             "policies/worker.toml",
             "credentials = [\"api-key\", \"jwt\"]\nrates = [{ limit = \"600/minute\", by = \"user\" }]",
             policy,
-        )
+        );
     };
     let get = |i: &Instance, client: &str| {
         i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("X-Forwarded-For", client)).status

@@ -8,9 +8,14 @@
     reason = "a test fails by panicking"
 )]
 
-mod client;
+#[path = "../support/media.rs"]
 mod media;
+#[path = "../support/origin.rs"]
 mod origin;
+#[path = "../support/tools.rs"]
+mod programs;
+
+mod client;
 mod process;
 
 mod bodies;

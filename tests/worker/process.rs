@@ -6,13 +6,12 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use crate::programs::{eventually, yt_dlp};
 use crate::{
     client::{Answer, KEY, Request},
     origin::Origin,
@@ -185,25 +184,6 @@ pub(crate) fn processes_of(id: &str) -> Vec<u32> {
 
 pub(crate) fn signal(signal: &str, pid: u32) {
     assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
-}
-
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
-        sleep(Duration::from_millis(50));
-    }
-}
-
-/// yt-dlp from the environment, from the project's tools, or from the PATH.
-fn yt_dlp() -> PathBuf {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
-    let candidates = [tools.join("venv/bin/yt-dlp"), tools.join("bin/yt-dlp")];
-    let installed = candidates.into_iter().find(|path| path.exists());
-    env::var_os("TEST_YT_DLP").map(PathBuf::from).or(installed).unwrap_or_else(|| "yt-dlp".into())
 }
 
 fn spawn(dir: &Path) -> Child {

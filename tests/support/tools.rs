@@ -1,0 +1,28 @@
+//! The programs that tests run beside our own, and waiting for what happens elsewhere.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// yt-dlp from the environment, from the project's tools, or from the PATH.
+pub(crate) fn yt_dlp() -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let candidates = [tools.join("bin/yt-dlp"), tools.join("venv/bin/yt-dlp")];
+    let installed = candidates.into_iter().find(|path| path.exists());
+    env::var_os("TEST_YT_DLP").map(PathBuf::from).or(installed).unwrap_or_else(|| "yt-dlp".into())
+}
+
+/// Looks until there is something, for 40 seconds at most.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(40), "waited in vain for {what}");
+        sleep(Duration::from_millis(50));
+    }
+}
