@@ -117,7 +117,7 @@ fn an_issued_token_is_taken_and_a_tampered_expired_or_foreign_one_is_not() {
     refused(&i, &get(&none), 401, "bad_credential");
     refused(
         &i,
-        get(&sign(Algorithm::HS256, b"another secret, long enough by far", good.clone())),
+        &get(&sign(Algorithm::HS256, b"another secret, long enough by far", good.clone())),
         401,
         "bad_credential",
     );
