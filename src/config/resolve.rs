@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::{Host, Url};
 
 use super::wire::{self, AccessFormat, JwtAlgorithm, TlsModeName, Wire};
@@ -411,8 +411,11 @@ impl Faults {
     }
 
     fn log_level(&mut self, level: &str) {
-        if let Err(e) = EnvFilter::try_new(level) {
-            self.add(vec![table("log"), table("level")], format!("{e}; write error, warn, info, debug or trace"));
+        // A lone unknown word would pass as the name of a module that never logs.
+        let lone = !level.contains(['=', ',']);
+        if (lone && level.parse::<LevelFilter>().is_err()) || EnvFilter::try_new(level).is_err() {
+            let what = format!("{level:?} is not a level; write error, warn, info, debug or trace");
+            self.add(vec![table("log"), table("level")], what);
         }
     }
 

@@ -30,25 +30,15 @@ impl Redirect {
         }
         let mut session = ServerSession::new_http1(Box::new(stream));
         session.set_keepalive(None);
-        if !matches!(session.read_request().await, Ok(true)) {
-            return;
-        }
-        if let Some(response) = self.response(session.req_header()) {
+        let response = match session.read_request().await {
+            Ok(true) => response(self.location(session.req_header())),
+            Ok(false) => return,
+            Err(_) => response(None),
+        };
+        if let Some(response) = response {
             let _ = session.write_response_header(Box::new(response)).await;
         }
         let _ = session.finish().await;
-    }
-
-    fn response(&self, request: &RequestHeader) -> Option<ResponseHeader> {
-        let location = self.location(request);
-        let status = if location.is_some() { StatusCode::PERMANENT_REDIRECT } else { StatusCode::BAD_REQUEST };
-        let mut response = ResponseHeader::build(status, Some(4)).ok()?;
-        if let Some(location) = location {
-            response.insert_header(header::LOCATION, location).ok()?;
-        }
-        response.insert_header("x-request-id", RequestId::next().as_str()).ok()?;
-        response.insert_header(header::CONTENT_LENGTH, 0).ok()?;
-        Some(response)
     }
 
     /// None where the host could smuggle something into the target.
@@ -69,6 +59,17 @@ impl Redirect {
             port => Some(format!("https://{name}:{port}{target}")),
         }
     }
+}
+
+fn response(location: Option<String>) -> Option<ResponseHeader> {
+    let status = if location.is_some() { StatusCode::PERMANENT_REDIRECT } else { StatusCode::BAD_REQUEST };
+    let mut response = ResponseHeader::build(status, Some(4)).ok()?;
+    if let Some(location) = location {
+        response.insert_header(header::LOCATION, location).ok()?;
+    }
+    response.insert_header("x-request-id", RequestId::next().as_str()).ok()?;
+    response.insert_header(header::CONTENT_LENGTH, 0).ok()?;
+    Some(response)
 }
 
 #[cfg(test)]

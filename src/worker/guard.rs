@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -18,14 +18,21 @@ use super::{
     caller::Caller,
     replay::{ReplayError, ReplayMemory},
 };
-use crate::statement::{HEADER, Statement, StatementError, StatementKey};
+use crate::statement::{HEADER, LIFETIME, Statement, StatementError, StatementKey};
 
 /// The key and the memory of what was seen.
 pub(crate) struct Guard {
     key: StatementKey,
     seen: Mutex<ReplayMemory>,
-    /// What was signed before this process could remember anything is not believed.
-    started: i64,
+    start: Moment,
+}
+
+/// A point in time, by the clock that statements are made by and by one that nobody sets.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// Seconds since the Unix epoch.
+    unix: i64,
+    steady: Instant,
 }
 
 /// Why a request is not let in.
@@ -55,21 +62,30 @@ struct Problem {
 
 impl Guard {
     pub(crate) fn new(key: StatementKey) -> Self {
-        Self { key, seen: Mutex::default(), started: now() }
+        Self { key, seen: Mutex::default(), start: Moment::now() }
     }
 
-    fn judge(&self, request: &Request, now: i64) -> Result<Caller, NotLetIn> {
+    fn judge(&self, request: &Request, now: Moment) -> Result<Caller, NotLetIn> {
         let mut values = request.headers().get_all(HEADER).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(NotLetIn::NotOne) };
         let value = value.to_str().map_err(|_| StatementError::Malformed)?;
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        let statement = self.key.verify(value, request.method().as_str(), target, now)?;
-        if statement.at < self.started {
+        let statement = self.key.verify(value, request.method().as_str(), target, now.unix)?;
+        let age = now.steady.duration_since(self.start.steady);
+        // An earlier process may have seen it, as long as it is believable at all.
+        if age <= 2 * LIFETIME && statement.at < self.start.unix {
             return Err(NotLetIn::BeforeStart);
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.remember(&statement.request_id, now)?;
+        seen.remember(&statement.request_id, age.as_secs().cast_signed())?;
         caller(statement)
+    }
+}
+
+impl Moment {
+    fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self { unix: since.map_or(0, |since| since.as_secs().cast_signed()), steady: Instant::now() }
     }
 }
 
@@ -100,7 +116,7 @@ impl IntoResponse for NotLetIn {
 
 /// The layer around every route but the health check.
 pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
-    match guard.judge(&request, now()) {
+    match guard.judge(&request, Moment::now()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -117,18 +133,20 @@ fn caller(statement: Statement) -> Result<Caller, NotLetIn> {
     Ok(Caller { user, admin: statement.admin })
 }
 
-/// Seconds since the Unix epoch.
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::body::Body;
 
     use super::*;
 
-    const NOW: i64 = 10_000;
+    const START: i64 = 10_000;
+
+    fn after(guard: &Guard, seconds: u64) -> Moment {
+        let passed = Duration::from_secs(seconds);
+        Moment { unix: START + seconds.cast_signed(), steady: guard.start.steady + passed }
+    }
 
     fn request(guard: &Guard, id: &str, user: Option<&str>, at: i64) -> Request {
         let statement = Statement {
@@ -143,31 +161,45 @@ mod tests {
     }
 
     fn guard() -> Guard {
-        Guard { key: StatementKey::new(b"k"), seen: Mutex::default(), started: NOW - 10 }
+        Guard {
+            key: StatementKey::new(b"k"),
+            seen: Mutex::default(),
+            start: Moment { unix: START, steady: Instant::now() },
+        }
     }
 
     #[test]
     fn a_statement_lets_in_once() {
         let guard = guard();
-        assert_eq!(guard.judge(&request(&guard, "1", Some("ana"), NOW), NOW).unwrap().user.as_str(), "ana");
-        assert!(matches!(guard.judge(&request(&guard, "1", Some("ana"), NOW), NOW), Err(NotLetIn::Replay(_))));
-        assert!(guard.judge(&request(&guard, "2", Some("ana"), NOW), NOW).is_ok());
+        let (now, later) = (after(&guard, 1), after(&guard, 31));
+        let ask = |id, at: Moment| guard.judge(&request(&guard, id, Some("ana"), START + 1), at);
+        assert_eq!(ask("1", now).unwrap().user.as_str(), "ana");
+        assert!(matches!(ask("1", later), Err(NotLetIn::Replay(_))));
+        assert!(ask("2", later).is_ok());
     }
 
     #[test]
     fn what_could_have_been_seen_by_an_earlier_process_is_not_believed() {
         let guard = guard();
-        let early = request(&guard, "1", Some("ana"), NOW - 11);
-        assert!(matches!(guard.judge(&early, NOW), Err(NotLetIn::BeforeStart)));
+        let early = request(&guard, "1", Some("ana"), START - 1);
+        assert!(matches!(guard.judge(&early, after(&guard, 1)), Err(NotLetIn::BeforeStart)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_shuts_nobody_out_for_long() {
+        let guard = guard();
+        let set_back = Moment { unix: START - 3_600, ..after(&guard, 61) };
+        assert!(guard.judge(&request(&guard, "1", Some("ana"), START - 3_600), set_back).is_ok());
     }
 
     #[test]
     fn nobody_and_two_statements_are_refused() {
         let guard = guard();
-        assert!(matches!(guard.judge(&request(&guard, "1", None, NOW), NOW), Err(NotLetIn::Nobody)));
-        let mut twice = request(&guard, "2", Some("ana"), NOW);
+        let now = after(&guard, 1);
+        assert!(matches!(guard.judge(&request(&guard, "1", None, START), now), Err(NotLetIn::Nobody)));
+        let mut twice = request(&guard, "2", Some("ana"), START);
         let value = twice.headers().get(HEADER).unwrap().clone();
         twice.headers_mut().append(HEADER, value);
-        assert!(matches!(guard.judge(&twice, NOW), Err(NotLetIn::NotOne)));
+        assert!(matches!(guard.judge(&twice, now), Err(NotLetIn::NotOne)));
     }
 }

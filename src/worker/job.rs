@@ -125,7 +125,7 @@ impl Workshop {
     /// Runs yt-dlp and takes what it reports.
     async fn fetch(&self, task: &Task, job: &JobFolder, tools: &Tools, running: &Running) -> Result<(), Failure> {
         let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
-        source.resolve().await?;
+        running.stop.run_until_cancelled(source.resolve()).await.ok_or(Failure::Stopped)??;
         let media = self.media.clone();
         if spawn_blocking(move || media.free_bytes()).await?? < SPACE_TO_KEEP {
             return Err(Failure::DiskFull);
@@ -141,7 +141,7 @@ impl Workshop {
 
     /// Follows the child to its end; the path that it reported is the only sign of success.
     async fn listen(&self, task: &Task, child: Confined<'_>, running: &Running) -> Result<PathBuf, Failure> {
-        let mut run = Run::start(child, MAX_LINE, running.stop.clone(), self.config.job_timeout)?;
+        let mut run = Run::start(child, MAX_LINE, &running.stop, self.config.job_timeout)?;
         let mut said = Said::default();
         while let Some(line) = run.next().await {
             if let Line::Err(text) = &line

@@ -81,13 +81,20 @@ impl Queue {
     }
 
     /// Ends what an earlier process left undone: removals, and folders of jobs that will not run again.
-    pub(crate) async fn tidy(&self) -> Result<(), Failure> {
+    ///
+    /// A folder that cannot be removed keeps nobody from his other files.
+    pub(crate) async fn tidy(&self) -> Result<(), StoreError> {
         for id in self.0.workshop.store.in_state(Status::Removing).await? {
-            self.remove_all(id).await?;
+            if let Err(failure) = self.remove_all(id).await {
+                tracing::error!(task = %id, error = %failure, "a task could not be removed");
+            }
         }
         let pending = self.0.workshop.store.in_state(Status::Pending).await?;
         let media = self.0.workshop.media.clone();
-        Ok(spawn_blocking(move || media.discard_jobs_except(&pending)).await??)
+        if let Err(error) = spawn_blocking(move || media.discard_jobs_except(&pending)).await? {
+            tracing::error!(%error, "the folders of earlier jobs could not be removed");
+        }
+        Ok(())
     }
 
     /// Works until it is told to stop; then everything that runs is stopped, and waits again.
@@ -136,12 +143,12 @@ impl Queue {
     }
 
     async fn run(&self, task: &Task, running: &Running) {
+        let _leaving = self.0.running.leave_later(task.id);
         tracing::info!(task = %task.id, user = %task.owner, "download begins");
         let outcome = self.0.workshop.run(task, running).await;
         if let Err(error) = self.conclude(task.id, outcome).await {
             tracing::error!(task = %task.id, %error, "the end of a download could not be stored");
         }
-        self.0.running.leave(task.id);
     }
 
     async fn conclude(&self, id: TaskId, outcome: Result<Finished, Failure>) -> Result<(), StoreError> {

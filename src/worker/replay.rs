@@ -32,7 +32,7 @@ pub(crate) enum ReplayError {
 }
 
 impl ReplayMemory {
-    /// Takes `id` as seen at `now` (Unix seconds).
+    /// Takes `id` as seen at `now`, in seconds of a clock that nobody sets.
     pub(crate) fn remember(&mut self, id: &str, now: i64) -> Result<(), ReplayError> {
         self.turn(now);
         let digest = digest(id);

@@ -22,6 +22,20 @@ pub(crate) struct Running {
 #[derive(Default)]
 pub(crate) struct Registry(Mutex<HashMap<TaskId, Arc<Running>>>);
 
+/// A job that is about to end.
+pub(crate) struct Leaving<'a> {
+    registry: &'a Registry,
+    id: TaskId,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if let Some(running) = locked(&self.registry.0).remove(&self.id) {
+            running.done.cancel();
+        }
+    }
+}
+
 impl Running {
     pub(crate) fn progress(&self) -> Progress {
         *locked(&self.progress)
@@ -48,11 +62,9 @@ impl Registry {
         running
     }
 
-    /// Takes a job out that has ended.
-    pub(crate) fn leave(&self, id: TaskId) {
-        if let Some(running) = locked(&self.0).remove(&id) {
-            running.done.cancel();
-        }
+    /// Takes the job out when what is returned is dropped, so also when its task was lost.
+    pub(crate) fn leave_later(&self, id: TaskId) -> Leaving<'_> {
+        Leaving { registry: self, id }
     }
 
     pub(crate) fn find(&self, id: TaskId) -> Option<Arc<Running>> {

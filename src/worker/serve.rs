@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::{self, App},
     guard::{Guard, guard},
-    job::{Failure, Workshop},
+    job::Workshop,
     media::{MediaFolder, make_private},
     queue::Queue,
     store::{Store, StoreError},
@@ -48,8 +48,6 @@ enum Reason {
     Folder { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Store(StoreError),
-    #[error("what an earlier run left could not be tidied: {0}")]
-    Tidy(Failure),
     #[error("cannot listen on {at}: {error}")]
     Listen { at: String, error: io::Error },
 }
@@ -71,7 +69,7 @@ pub async fn serve(
 ) -> Result<(), WorkerError> {
     let stop = CancellationToken::new();
     let queue = Queue::new(workshop(&config)?, stop.clone());
-    queue.tidy().await.map_err(Reason::Tidy)?;
+    queue.tidy().await.map_err(Reason::Store)?;
     // Said in the log here; the routes that need yt-dlp say it again.
     drop(queue.workshop().readiness.tools().await);
     let routes = routes(App::new(queue.clone(), stop.clone()), Guard::new(key));

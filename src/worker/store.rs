@@ -342,3 +342,72 @@ where
 fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::order::Quality;
+
+    async fn with_tasks<const N: usize>() -> (tempfile::TempDir, Store, [TaskId; N]) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("worker.db")).unwrap();
+        let mut ids = [TaskId::random(); N];
+        for id in &mut ids {
+            let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
+            *id = task.id;
+            store.add(task).await.unwrap();
+        }
+        (dir, store, ids)
+    }
+
+    async fn status(store: &Store, id: TaskId) -> Status {
+        store.get(id).await.unwrap().unwrap().status
+    }
+
+    #[tokio::test]
+    async fn tasks_are_claimed_in_order_and_once() {
+        let (_dir, store, [first, second]) = with_tasks().await;
+        assert_eq!(store.claim().await.unwrap().unwrap().id, first);
+        assert_eq!(store.claim().await.unwrap().unwrap().id, second);
+        assert!(store.claim().await.unwrap().is_none());
+        store.release(first).await.unwrap();
+        assert_eq!(store.claim().await.unwrap().unwrap().id, first, "an interrupted one keeps its place");
+    }
+
+    #[tokio::test]
+    async fn a_cancel_wins_over_whatever_the_job_says_later() {
+        let (_dir, store, [id]) = with_tasks().await;
+        store.claim().await.unwrap();
+        assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes);
+        let finished = Finished { media: "mp4".parse().unwrap(), bytes: 1, has_thumbnail: false };
+        assert!(!store.complete(id, finished).await.unwrap());
+        store.processing(id).await.unwrap();
+        store.fail(id, "late".into()).await.unwrap();
+        store.release(id).await.unwrap();
+        assert_eq!(status(&store, id).await, Status::Cancelled);
+        assert!(store.claim().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_is_pending_after_a_restart() {
+        let (dir, store, [first, second, done]) = with_tasks().await;
+        for _ in 0..3 {
+            store.claim().await.unwrap();
+        }
+        store.processing(second).await.unwrap();
+        store.fail(done, "gone".into()).await.unwrap();
+        drop(store);
+        let store = Store::open(&dir.path().join("worker.db")).unwrap();
+        assert_eq!(status(&store, first).await, Status::Pending);
+        assert_eq!(status(&store, second).await, Status::Pending);
+        assert_eq!(status(&store, done).await, Status::Error);
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_version_is_left_alone() {
+        let (dir, store, []) = with_tasks().await;
+        store.run(|db| db.pragma_update(None, "user_version", 2)).await.unwrap();
+        drop(store);
+        assert!(matches!(Store::open(&dir.path().join("worker.db")), Err(StoreError::Newer(2))));
+    }
+}

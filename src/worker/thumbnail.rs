@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,10 +23,11 @@ pub(crate) async fn make(tools: &Tools, job: &JobFolder, file: &Path, stop: &Can
         let args = arguments(file, moment, &job.thumbnail());
         let confined =
             Confined { program: ffmpeg, args, folder: job.path(), path: &tools.path, max_file_size: MAX_SIZE };
-        let Ok(mut run) = Run::start(confined, 4_096, stop.clone(), TIMEOUT) else { return };
+        let Ok(mut run) = Run::start(confined, 4_096, stop, TIMEOUT) else { return };
         while run.next().await.is_some() {}
         run.end().await;
-        if is_picture(&job.thumbnail()) {
+        let picture = job.thumbnail();
+        if spawn_blocking(move || is_picture(&picture)).await.unwrap_or(false) {
             return;
         }
     }

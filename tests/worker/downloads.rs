@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::{
     media,
     origin::{Origin, STALL_AFTER},
-    process::{Worker, eventually, processes_of},
+    process::{Setup, Worker, eventually, processes_of},
 };
 
 #[test]
@@ -125,33 +125,63 @@ fn remove_takes_task_and_files_also_from_a_running_download() {
     assert_eq!(worker.get("ana", task["thumbnail"].as_str().unwrap()).status, 404);
 }
 
+/// What yt-dlp and ffmpeg do by themselves is to copy the film that such a playlist names.
 #[test]
-fn a_playlist_that_calls_itself_a_video_is_never_kept() {
+fn a_playlist_in_place_of_a_video_cannot_reach_another_users_file() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
-    for order in [
+    let victim = worker.completed("bob", &origin.url("sample.mp4"));
+    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    assert!(film.exists());
+    let list = |what: &str| format!("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{what}\n#EXT-X-ENDLIST\n");
+    origin.serve("list.mp4", &list(&format!("file://{}", film.display())));
+    origin.serve("segment.ts", &list(&format!("file://{}", film.display())));
+    origin.serve("stream.m3u8", &list("segment.ts"));
+    origin.serve(
+        "master.m3u8",
+        "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"x\",DEFAULT=YES,URI=\"stream.m3u8\"\n\
+         #EXT-X-STREAM-INF:BANDWIDTH=100000,RESOLUTION=320x180,CODECS=\"avc1.64000d,mp4a.40.2\",AUDIO=\"a\"\n\
+         stream.m3u8\n",
+    );
+    let orders = [
         json!({"url": origin.url("list.mp4")}),
         json!({"url": origin.url("list.mp4"), "format": "mkv"}),
         json!({"url": origin.url("list.mp4"), "download_type": "audio", "format": "mp3"}),
-    ] {
+        json!({"url": origin.url("stream.m3u8")}),
+        json!({"url": origin.url("master.m3u8")}),
+    ];
+    let ids = orders.map(|order| {
         let task = worker.post("ana", "/api/download", &order.to_string()).json();
-        let id = task["id"].as_str().unwrap();
-        let task = worker.wait_for_status(id, "error");
+        task["id"].as_str().unwrap().to_owned()
+    });
+    for id in ids {
+        let task = worker.wait_for_status(&id, "error");
         let message = task["error_message"].as_str().unwrap();
         assert!(!message.is_empty() && !message.contains('/'), "{message}");
         assert_eq!(worker.get("ana", &format!("/api/download/{id}/file")).status, 404);
-        eventually("an empty job folder", || (!worker.job(id).exists() && !worker.media(id).exists()).then_some(()));
+        eventually("an empty job folder", || (!worker.job(&id).exists() && !worker.media(&id).exists()).then_some(()));
     }
 }
 
 #[test]
 fn a_file_beyond_the_limit_and_a_missing_one_are_errors() {
     let origin = Origin::start();
-    let setup = crate::process::Setup { extra: "max_filesize = \"100KiB\"", ..Default::default() };
+    let setup = Setup { extra: "max_filesize = \"100KiB\"", ..Default::default() };
     let worker = Worker::with(&origin, &setup);
     for name in ["sample.mp4", "hls.m3u8", "missing.mp4"] {
         let id = worker.download("ana", &origin.url(name));
         let task = worker.wait_for_status(&id, "error");
         assert!(!task["error_message"].as_str().unwrap().is_empty(), "{task}");
     }
+}
+
+#[test]
+fn a_download_that_takes_too_long_is_ended() {
+    let origin = Origin::start();
+    let setup = Setup { extra: "job_timeout = \"2s\"", ..Default::default() };
+    let worker = Worker::with(&origin, &setup);
+    let id = worker.download("ana", &origin.url("stall/sample.mp4"));
+    let task = worker.wait_for_status(&id, "error");
+    assert_eq!(task["error_message"], "the download took too long");
+    assert!(processes_of(&id).is_empty());
 }

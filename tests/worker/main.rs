@@ -19,4 +19,5 @@ mod files;
 mod guard;
 mod looks;
 mod recovery;
+mod sockets;
 mod tools;

@@ -1,6 +1,7 @@
 //! A small media server on loopback: files with ranges, and ways to be slow or hostile.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -17,22 +18,30 @@ pub(crate) const STALL_AFTER: usize = 128 * 1024;
 /// The server and what it was asked for.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
-    requests: Arc<Mutex<Vec<String>>>,
+    shared: Arc<Shared>,
+}
+
+/// What the threads of all connections see.
+#[derive(Default)]
+struct Shared {
+    requests: Mutex<Vec<String>>,
+    /// Files beside those of the media folder.
+    own: Mutex<HashMap<String, String>>,
 }
 
 impl Origin {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-        let log = Arc::clone(&requests);
+        let shared: Arc<Shared> = Arc::default();
+        let seen = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let log = Arc::clone(&log);
-                thread::spawn(move || drop(answer(stream, &log)));
+                let seen = Arc::clone(&seen);
+                thread::spawn(move || drop(answer(stream, &seen)));
             }
         });
-        Self { address, requests }
+        Self { address, shared }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -41,19 +50,24 @@ impl Origin {
 
     /// Every request so far: the path, and the range where one was asked for.
     pub(crate) fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// Serves `text` under `name`, too.
+    pub(crate) fn serve(&self, name: &str, text: &str) {
+        self.shared.own.lock().unwrap().insert(name.to_owned(), text.to_owned());
     }
 }
 
-fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
     reader.read_line(&mut first)?;
     let path = first.split_whitespace().nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
     let range = read_range(&mut reader)?;
-    log.lock().unwrap().push(range.map_or(path.clone(), |at| format!("{path} from {at}")));
+    shared.requests.lock().unwrap().push(range.map_or(path.clone(), |at| format!("{path} from {at}")));
     let (manner, name) = path.split_once('/').unwrap_or(("", &path));
-    let Some(body) = content(name) else {
+    let Some(body) = content(shared, name) else {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
     let from = range.unwrap_or(0).min(body.len());
@@ -66,11 +80,9 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>) -> std::io::Result<()
     }
 }
 
-fn content(name: &str) -> Option<Vec<u8>> {
-    match name {
-        "list.mp4" => Some(b"#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nfile:///etc/hostname\n".to_vec()),
-        _ => fs::read(media::folder().join(name)).ok(),
-    }
+fn content(shared: &Shared, name: &str) -> Option<Vec<u8>> {
+    let own = shared.own.lock().unwrap().get(name).map(|text| text.clone().into_bytes());
+    own.or_else(|| fs::read(media::folder().join(name)).ok())
 }
 
 fn read_range(reader: &mut impl BufRead) -> std::io::Result<Option<usize>> {

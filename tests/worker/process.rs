@@ -72,9 +72,31 @@ impl Worker {
         self.child.wait().unwrap().success()
     }
 
+    /// Changes the configuration for the next start.
+    pub(crate) fn reconfigure(&self, from: &str, to: &str) {
+        let path = self.dir.path().join("config.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(path, text.replace(from, to)).unwrap();
+    }
+
     pub(crate) fn start_again(&mut self) {
         self.child = spawn(self.dir.path());
         self.wait_until_ready();
+    }
+
+    /// Starts without waiting; for a worker that listens elsewhere.
+    pub(crate) fn start_blindly(&mut self) {
+        self.child = spawn(self.dir.path());
+    }
+
+    /// A second worker on the same folder: whether it ended well, by itself.
+    pub(crate) fn second(&self) -> bool {
+        spawn(self.dir.path()).wait().unwrap().success()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
     pub(crate) fn get(&self, user: &str, target: &str) -> Answer {

@@ -15,7 +15,7 @@ fn refused(yt_dlp: PathBuf) -> (serde_json::Value, String) {
     assert!(answer.header("retry-after").is_some());
     assert_eq!(worker.get("ana", "/api/search?q=x").status, 503);
     assert_eq!(worker.get("ana", "/api/downloads").body, b"[]");
-    (answer.json(), fs::read_to_string(worker.dir.path().join("log")).unwrap())
+    (answer.json(), worker.log())
 }
 
 #[test]
@@ -35,4 +35,20 @@ fn a_downloader_with_known_holes_is_refused() {
     let (answer, log) = refused(script);
     assert_eq!(answer["code"], "yt_dlp_too_old");
     assert!(log.contains("2026.06.09 is too old"), "{log}");
+}
+
+#[test]
+fn what_waits_goes_on_waiting_while_the_downloader_is_missing() {
+    let origin = Origin::start();
+    let mut worker = Worker::start(&origin);
+    let id = worker.download("ana", &origin.url("stall/sample.mp4"));
+    worker.wait_for_partial(&id, 1);
+    worker.kill();
+    worker.reconfigure("/yt-dlp\"", "/yt-dlp-gone\"");
+    worker.start_again();
+    assert_eq!(worker.task(&id).unwrap()["status"], "pending");
+    worker.kill();
+    worker.reconfigure("/yt-dlp-gone\"", "/yt-dlp\"");
+    worker.start_again();
+    worker.wait_for_status(&id, "completed");
 }

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 use super::{App, look::resolved};
 use crate::worker::{body::Body, caller::Caller, refusal::Refusal, source::SourceUrl, ytdlp::look_at};
@@ -19,14 +20,13 @@ pub(super) struct Question {
 /// The answer; read from yt-dlp by the same names.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Info {
-    #[serde(default)]
-    pub(super) id: String,
+    pub(super) id: Option<String>,
     pub(super) title: Option<String>,
     description: Option<String>,
     pub(super) thumbnail: Option<String>,
-    pub(super) duration: Option<f64>,
+    pub(super) duration: Option<Number>,
     pub(super) uploader: Option<String>,
-    pub(super) view_count: Option<u64>,
+    pub(super) view_count: Option<Number>,
     #[serde(default)]
     formats: Vec<Format>,
     /// Where the question was about; not what yt-dlp has under this name, which is the media's address.
@@ -37,16 +37,16 @@ pub(super) struct Info {
 /// One format of a page.
 #[derive(Debug, Deserialize, Serialize)]
 struct Format {
-    #[serde(default, rename = "format_id")]
-    id: String,
+    #[serde(rename = "format_id")]
+    id: Option<String>,
     #[serde(rename = "format_note")]
     note: Option<String>,
     ext: Option<String>,
     resolution: Option<String>,
-    height: Option<f64>,
-    width: Option<f64>,
-    fps: Option<f64>,
-    filesize: Option<f64>,
+    height: Option<Number>,
+    width: Option<Number>,
+    fps: Option<Number>,
+    filesize: Option<Number>,
     vcodec: Option<String>,
     acodec: Option<String>,
 }

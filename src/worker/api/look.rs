@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The metadata of one page, at most.
 const MAX_ANSWER: usize = 8 << 20;
 
+/// A look keeps nothing, but a JavaScript runtime may have a cache.
+const MAX_FILE: u64 = 64 << 20;
+
 /// The right to look, for so many at a time.
 #[derive(Clone)]
 pub(super) struct Looks {
@@ -52,10 +55,9 @@ impl Looks {
         let scratch = Scratch::make(workshop.media.jobs()).await?;
         let args = args(&tools);
         let (program, folder, path) = (&tools.yt_dlp, &scratch.0, &tools.path);
-        let confined = Confined { program, args, folder, path, max_file_size: 1 << 20 };
-        // When the client goes away this future is dropped, and the child ends.
-        let stop = self.stop.child_token().drop_guard();
-        let run = Run::start(confined, MAX_ANSWER, stop.token().clone(), workshop.config.info_timeout);
+        let confined = Confined { program, args, folder, path, max_file_size: MAX_FILE };
+        // When the client goes away this future is dropped, and the run with it.
+        let run = Run::start(confined, MAX_ANSWER, &self.stop, workshop.config.info_timeout);
         let run = run.map_err(|error| {
             tracing::error!(%error, "yt-dlp could not be started");
             Refusal::internal()

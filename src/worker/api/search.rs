@@ -5,6 +5,7 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 use super::{App, info};
 use crate::worker::{caller::Caller, refusal::Refusal, source::SourceUrl, ytdlp::search as search_arguments};
@@ -34,16 +35,15 @@ pub(super) struct Results {
 /// One result; read from yt-dlp by the same names.
 #[derive(Debug, Deserialize, Serialize)]
 struct Found {
-    #[serde(default)]
-    id: String,
+    id: Option<String>,
     title: Option<String>,
     #[serde(default)]
     thumbnail: Option<String>,
     #[serde(default, skip_serializing)]
     thumbnails: Vec<Thumbnail>,
-    duration: Option<f64>,
+    duration: Option<Number>,
     uploader: Option<String>,
-    view_count: Option<u64>,
+    view_count: Option<Number>,
     url: Option<String>,
 }
 
@@ -55,7 +55,7 @@ struct Thumbnail {
 #[derive(Debug, Deserialize)]
 struct Listing {
     #[serde(default)]
-    entries: Vec<Found>,
+    entries: Vec<Option<Found>>,
 }
 
 /// `GET /api/search?q=…&max_results=…`; `q` may be the URL of one page.
@@ -87,7 +87,7 @@ pub(super) async fn trending(State(app): State<App>, _: Caller) -> Result<Json<R
 async fn found(app: &App, text: &str, count: u8, what: &'static str) -> Result<Json<Results>, Refusal> {
     let args = |tools: &_| search_arguments(tools, text, count);
     let listing: Listing = app.looks.look(app.queue.workshop(), args, what).await?;
-    let results = listing.entries.into_iter().map(Found::with_thumbnail).collect();
+    let results = listing.entries.into_iter().flatten().map(Found::with_thumbnail).collect();
     Ok(Json(Results { results, query: text.to_owned() }))
 }
 

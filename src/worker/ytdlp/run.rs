@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::{
     codec::{FramedRead, LinesCodec},
-    sync::CancellationToken,
+    sync::{CancellationToken, DropGuard},
 };
 
 use super::child::{Confined, Group};
@@ -36,10 +36,11 @@ pub(crate) enum End {
     Lost,
 }
 
-/// A run under way.
+/// A run under way; dropped, it stops.
 pub(crate) struct Run {
     lines: Receiver<Line>,
     end: JoinHandle<End>,
+    stop: DropGuard,
 }
 
 impl Run {
@@ -47,9 +48,10 @@ impl Run {
     pub(crate) fn start(
         confined: Confined<'_>,
         max_line: usize,
-        stop: CancellationToken,
+        stop: &CancellationToken,
         time: Duration,
     ) -> io::Result<Self> {
+        let stop = stop.child_token();
         let mut group = Group::spawn(confined)?;
         let (sender, lines) = channel(64);
         if let Some(stdout) = group.take_stdout() {
@@ -58,7 +60,8 @@ impl Run {
         if let Some(stderr) = group.take_stderr() {
             tokio::spawn(forward(stderr, max_line, Line::Err, sender));
         }
-        Ok(Self { lines, end: tokio::spawn(supervise(group, stop, time)) })
+        let end = tokio::spawn(supervise(group, stop.clone(), time));
+        Ok(Self { lines, end, stop: stop.drop_guard() })
     }
 
     /// The next line; none when the child and everything that it started are gone.
@@ -68,8 +71,9 @@ impl Run {
 
     /// How it ended.
     pub(crate) async fn end(self) -> End {
-        drop(self.lines);
-        self.end.await.unwrap_or(End::Lost)
+        let Self { lines, end, stop: _still_running } = self;
+        drop(lines);
+        end.await.unwrap_or(End::Lost)
     }
 }
 

@@ -1,0 +1,124 @@
+//! Bodies: judged before anything goes upstream, and written anew from what was judged.
+
+use crate::{canary::Canary, client::Request, instance::Instance};
+
+fn post(i: &Instance, body: &str) -> (u16, String) {
+    let answer = i.send(&Request::new("POST", "/api/info").key(i.key()).json(body));
+    (answer.status, if answer.status >= 400 { answer.code() } else { String::new() })
+}
+
+#[test]
+fn a_judged_body_arrives_as_it_was_judged() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    assert_eq!(post(&i, " { \"url\" : \"https:\\/\\/Example.com/a?b=1\" } ").0, 200);
+    let seen = canary.only();
+    assert_eq!(seen.body, r#"{"url":"https://example.com/a?b=1"}"#);
+    assert_eq!(seen.header("content-length"), [seen.body.len().to_string()]);
+    assert!(seen.header("transfer-encoding").is_empty());
+}
+
+#[test]
+fn a_chunked_body_is_judged_whole_and_arrives_with_its_length() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let head = format!(
+        "POST /api/info HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n",
+        i.key()
+    );
+    let body = "8\r\n{\"url\":\"\r\n17\r\nhttps://example.com/a\"}\r\n0\r\n\r\n";
+    assert_eq!(i.send_bytes(format!("{head}{body}").as_bytes()).status, 200);
+    let seen = canary.only();
+    assert_eq!((seen.body.as_str(), seen.header("transfer-encoding").len()), (r#"{"url":"https://example.com/a"}"#, 0));
+    let evil = body.replace("https://example.com/a\"}", "http://127.0.0.1:80/a\"}");
+    assert_eq!(i.send_bytes(format!("{head}{evil}").as_bytes()).status, 422);
+    for malformed in
+        ["8\r\n{\"url\":\"\r\n16\r\nhttps://example.com/a\"}\r\n0\r\n\r\n", "zz\r\n{}\r\n0\r\n\r\n", "-1\r\n\r\n"]
+    {
+        assert_eq!(i.send_bytes(format!("{head}{malformed}").as_bytes()).status, 400, "{malformed}");
+    }
+    assert_eq!(canary.seen().len(), 1);
+}
+
+#[test]
+fn bad_bodies_are_refused_and_none_arrives() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    i.replace_in("policies/worker.toml", "rates = [{ limit = \"20/minute\", by = \"user\" }]", "rates = []");
+    let mut i = i;
+    i.kill();
+    i.start_role("gateway");
+    for body in
+        ["", "x", "[]", "{", "{}{}", r#"{"url":"https://example.com/","url":"http://127.0.0.1/"}"#, "\u{feff}{}"]
+    {
+        assert_eq!(post(&i, body), (400, "bad_body".into()), "{body}");
+    }
+    for url in [
+        "-x",
+        "--exec=id",
+        "file:///etc/passwd",
+        "ftp://example.com/",
+        "ytsearch:x",
+        "http://127.0.0.1/",
+        "http://127.1/",
+        "http://2130706433/",
+        "http://0x7f.1/",
+        "http://0177.0.0.1/",
+        "http://localhost/",
+        "http://[::1]/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://metadata.google.internal/",
+        "http://10.0.0.1/",
+        "http://192.168.1.1/",
+        "http://[fd00::1]/",
+        "http://[64:ff9b::7f00:1]/",
+        "http://user:pass@example.com/",
+        "http://router/",
+        "http://①②⑦.0.0.1/",
+        " https://example.com/",
+    ] {
+        assert_eq!(post(&i, &serde_json::json!({ "url": url }).to_string()), (422, "refused_value".into()), "{url}");
+    }
+    for body in ["{}", r#"{"url":1}"#, r#"{"url":"https://example.com/","exec":"id"}"#] {
+        assert_eq!(post(&i, body), (422, "refused_value".into()), "{body}");
+    }
+    let text = Request::new("POST", "/api/info")
+        .key(i.key())
+        .header("Content-Type", "text/plain")
+        .body(r#"{"url":"https://example.com/"}"#);
+    assert_eq!(i.send(&text).status, 400, "what a foreign form could send is not JSON");
+    assert!(canary.seen().is_empty(), "{:?}", canary.seen());
+}
+
+#[test]
+fn unknown_qualities_and_formats_are_refused_by_name() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    for (field, value) in [("quality", "4k"), ("download_type", "film"), ("format", "exe")] {
+        let body = format!(r#"{{"url":"https://example.com/","{field}":"{value}"}}"#);
+        let answer = i.post("/api/download", &body);
+        assert_eq!(answer.status, 422);
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(field) && !detail.contains(value), "{detail}");
+    }
+    assert!(canary.seen().is_empty());
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_however_it_comes() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let large = format!(r#"{{"url":"https://example.com/{}"}}"#, "a".repeat(17_000));
+    let declared = i.post("/api/info", &large);
+    assert_eq!((declared.status, declared.code().as_str()), (413, "body_too_large"));
+    let head = format!(
+        "POST /api/info HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        i.key()
+    );
+    let chunked = format!("{head}{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    assert_eq!(i.send_bytes(chunked.as_bytes()).status, 413);
+    assert_eq!(i.send(&Request::new("GET", "/api/downloads").key(i.key()).body("x")).status, 413, "a GET takes none");
+    assert!(canary.seen().is_empty());
+}

@@ -1,0 +1,131 @@
+//! An upstream that records every byte it gets, and answers as it is told.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixListener,
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+/// What it answers unless told otherwise: with headers that no client should see.
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Type: text/plain\r\nServer: canary/1\r\nX-Powered-By: wings\r\n\
+    Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n\r\ncanary";
+
+/// The upstream.
+pub(crate) struct Canary {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// One request that arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Canary {
+    pub(crate) fn start() -> Self {
+        Self::with(Duration::ZERO)
+    }
+
+    /// Answers only after so long.
+    pub(crate) fn with(delay: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let theirs = Arc::clone(&seen);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let seen = Arc::clone(&theirs);
+                thread::spawn(move || serve(stream.try_clone().unwrap(), stream, &seen, delay));
+            }
+        });
+        Self { address, seen }
+    }
+
+    /// The same on a Unix socket.
+    pub(crate) fn on_socket(path: &Path) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let theirs = Arc::clone(&seen);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let seen = Arc::clone(&theirs);
+                thread::spawn(move || serve(stream.try_clone().unwrap(), stream, &seen, Duration::ZERO));
+            }
+        });
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 1)), seen }
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The only request that arrived.
+    pub(crate) fn only(&self) -> Seen {
+        let seen = self.seen();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        seen[0].clone()
+    }
+}
+
+impl Seen {
+    /// The target of the request line.
+    pub(crate) fn target(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap()
+    }
+
+    /// The values of a header.
+    pub(crate) fn header(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()).collect()
+    }
+}
+
+fn serve(reader: impl Read, mut writer: impl Write, seen: &Mutex<Vec<Seen>>, delay: Duration) {
+    let mut reader = BufReader::new(reader);
+    while let Some(request) = read_request(&mut reader) {
+        let head_only = request.head.starts_with("HEAD ");
+        seen.lock().unwrap().push(request);
+        thread::sleep(delay);
+        let answer = if head_only { ANSWER.split_inclusive("\r\n\r\n").next().unwrap() } else { ANSWER };
+        if writer.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_request(reader: &mut impl BufRead) -> Option<Seen> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let seen = Seen { head, body: String::new() };
+    let length = seen.header("content-length").first().map_or(0, |l| l.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Seen { body: String::from_utf8_lossy(&body).into_owned(), ..seen })
+}
+
+/// An address where nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// An address that takes connections and never says a word.
+pub(crate) fn silent() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let held: Vec<TcpStream> = listener.incoming().flatten().collect();
+        drop(held);
+    });
+    address
+}

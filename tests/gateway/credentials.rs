@@ -1,0 +1,164 @@
+//! Who is let in: every kind of credential, and every way of having none.
+
+use std::fs;
+
+use data_encoding::BASE64URL_NOPAD as B64;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
+
+use crate::{canary::Canary, client::Request, instance::Instance};
+
+const PATH: &str = "/api/downloads";
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+fn refused(instance: &Instance, request: Request, status: u16, code: &str) {
+    let answer = instance.send(&request);
+    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{request:?}");
+    assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{request:?}");
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert_eq!(answer.json()["instance"], answer.header("x-request-id").unwrap());
+}
+
+#[test]
+fn nobody_gets_in_without_a_right_credential() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let get = || Request::new("GET", PATH);
+    refused(&i, get(), 401, "not_authenticated");
+    refused(&i, get().key("sp_wrong"), 401, "bad_credential");
+    refused(&i, get().key(""), 401, "bad_credential");
+    let other = Instance::made(&[]);
+    refused(&i, get().key(other.key()), 401, "bad_credential");
+    refused(&i, get().key(&format!("{}x", i.key())), 401, "bad_credential");
+    refused(&i, get().header("Authorization", "Digest x"), 401, "bad_credential");
+    refused(&i, get().header("Authorization", "Basic eDp5"), 401, "bad_credential");
+    refused(&i, get().key(i.key()).key(i.key()), 400, "two_credentials");
+    refused(&i, get().key(i.key()).bearer("a.b.c"), 400, "two_credentials");
+    refused(&i, Request::new("GET", "/api/nothing").key(i.key()), 404, "no_route");
+    refused(&i, Request::new("PUT", PATH).key(i.key()), 404, "no_route");
+    assert!(canary.seen().is_empty(), "{:?}", canary.seen());
+}
+
+#[test]
+fn nothing_is_let_in_by_its_shape() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let shapes = [
+        Request::new("HEAD", PATH),
+        Request::new("OPTIONS", PATH),
+        Request::new("GET", &format!("https://localhost{PATH}")),
+        Request::new("GET", PATH).header("Upgrade", "websocket").header("Connection", "Upgrade"),
+        Request::new("POST", "/api/download").json("{}"),
+        Request::new("GET", &format!("{PATH}?sp_key=x")),
+        Request::new("GET", PATH).header("Cookie", "__Host-sallyport=x"),
+        Request::new("GET", PATH).header("Remote-User", "admin"),
+        Request::new("GET", PATH).header("X-Sallyport-Statement", "v1.a.b"),
+    ];
+    for request in shapes {
+        let status = i.send(&request).status;
+        assert!((400..500).contains(&status), "{status}: {request:?}");
+    }
+    let old = format!("GET {PATH} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    assert_eq!(i.send_bytes(old.as_bytes()).status, 401);
+    assert!(canary.seen().is_empty(), "{:?}", canary.seen());
+}
+
+#[test]
+fn a_key_is_taken_in_each_of_its_three_places() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let basic = data_encoding::BASE64.encode(format!("anybody:{}", i.key()).as_bytes());
+    for request in [
+        Request::new("GET", PATH).key(i.key()),
+        Request::new("GET", PATH).bearer(i.key()),
+        Request::new("GET", PATH).header("Authorization", &format!("Basic {basic}")),
+    ] {
+        assert_eq!(i.send(&request).status, 200);
+    }
+    for seen in canary.seen() {
+        assert!(!seen.head.contains(i.key()) && !seen.head.contains(&basic), "the credential ends at the gateway");
+        assert_eq!(seen.header("remote-user"), ["admin"]);
+    }
+}
+
+#[test]
+fn a_key_opens_what_its_scopes_name_until_it_expires() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let reader = i.new_key(&["--scope", "downloads:read", "--note", "tv"]);
+    assert_eq!(i.send(&Request::new("GET", PATH).key(&reader)).status, 200);
+    let other = i.send(&Request::new("DELETE", "/api/downloads/x").key(&reader));
+    assert_eq!((other.status, other.code().as_str()), (403, "insufficient_scope"));
+    let short = i.new_key(&["--expires", "1s"]);
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    refused(&i, Request::new("GET", PATH).key(&short), 401, "expired_credential");
+    assert_eq!(canary.seen().len(), 1);
+}
+
+#[test]
+fn an_issued_token_is_taken_and_a_tampered_expired_or_foreign_one_is_not() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let get = |token: &str| Request::new("GET", PATH).bearer(token);
+    let token = i.new_token(&["--scope", "downloads:read"]);
+    assert_eq!(i.send(&get(&token)).status, 200);
+    let secret = fs::read(i.path("data/secrets/jwt.key")).unwrap();
+    let sign = |alg, key: &[u8], claims: serde_json::Value| {
+        jsonwebtoken::encode(&Header::new(alg), &claims, &EncodingKey::from_secret(key)).unwrap()
+    };
+    let good = json!({"sub": "admin", "scope": "*", "exp": now() + 60});
+    assert_eq!(i.send(&get(&sign(Algorithm::HS256, &secret, good.clone()))).status, 200);
+    let arrived = canary.seen().len();
+
+    let none = format!("{}.{}.", B64.encode(br#"{"alg":"none"}"#), B64.encode(good.to_string().as_bytes()));
+    refused(&i, get(&none), 401, "bad_credential");
+    refused(
+        &i,
+        get(&sign(Algorithm::HS256, b"another secret, long enough by far", good.clone())),
+        401,
+        "bad_credential",
+    );
+    refused(&i, get(&sign(Algorithm::HS512, &secret, good)), 401, "bad_credential");
+    let expired = json!({"sub": "admin", "scope": "*", "exp": now() - 120});
+    refused(&i, get(&sign(Algorithm::HS256, &secret, expired)), 401, "expired_credential");
+    let endless = json!({"sub": "admin", "scope": "*"});
+    refused(&i, get(&sign(Algorithm::HS256, &secret, endless)), 401, "bad_credential");
+    refused(&i, get(&format!("{token}x")), 401, "bad_credential");
+    let unscoped = json!({"sub": "admin", "exp": now() + 60});
+    refused_scope(&i, &get(&sign(Algorithm::HS256, &secret, unscoped)));
+    assert_eq!(canary.seen().len(), arrived);
+}
+
+fn refused_scope(instance: &Instance, request: &Request) {
+    let answer = instance.send(request);
+    assert_eq!((answer.status, answer.code().as_str()), (403, "insufficient_scope"));
+    assert!(answer.header("www-authenticate").unwrap().contains("insufficient_scope"));
+}
+
+#[test]
+fn tokens_under_a_public_key_are_taken_but_make_nobody_an_administrator() {
+    let canary = Canary::start();
+    let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        fs::write(i.path("idp.pem"), ed.public_key_pem()).unwrap();
+        let key = "\n[[jwt.key]]\nalgorithm = \"EdDSA\"\nfile = \"idp.pem\"\nid = \"k1\"\nissuer = \"https://id.example\"\n\n[links]";
+        i.replace("\n[links]", key);
+    });
+    let sign = |issuer: &str, kid: &str| {
+        let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::EdDSA) };
+        let claims = json!({"sub": "admin", "scope": "*", "exp": now() + 60, "iss": issuer});
+        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_pem(ed.serialize_pem().as_bytes()).unwrap())
+            .unwrap()
+    };
+    let get = |token: &str| Request::new("GET", PATH).bearer(token);
+    assert_eq!(i.send(&get(&sign("https://id.example", "k1"))).status, 200);
+    refused(&i, get(&sign("https://evil.example", "k1")), 401, "bad_credential");
+    refused(&i, get(&sign("https://id.example", "k2")), 401, "bad_credential");
+    let statement = canary.only();
+    let payload = statement.header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
+    let payload: serde_json::Value = serde_json::from_slice(&B64.decode(payload.as_bytes()).unwrap()).unwrap();
+    assert_eq!((&payload["user"], &payload["admin"]), (&"admin".into(), &false.into()));
+}

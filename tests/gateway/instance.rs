@@ -1,0 +1,205 @@
+//! An instance of its own for each test: made by `init`, started, killed, asked.
+
+use std::{
+    env, fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    canary::Canary,
+    client::{self, Answer, Request},
+};
+
+/// An instance and its folder.
+pub(crate) struct Instance {
+    pub(crate) dir: TempDir,
+    pub(crate) tls: SocketAddr,
+    pub(crate) plain: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// What `init` printed.
+    pub(crate) made: Value,
+    child: Option<Child>,
+}
+
+impl Instance {
+    /// A gateway with the worker's policy in front of the canary.
+    pub(crate) fn start(canary: &Canary) -> Self {
+        Self::with(&canary.address.to_string(), |_| ())
+    }
+
+    /// The same in front of `upstream`, after `change` was at the folder.
+    pub(crate) fn with(upstream: &str, change: impl FnOnce(&Self)) -> Self {
+        let mut instance = Self::made(&["--app", "worker", "--upstream", upstream]);
+        change(&instance);
+        instance.start_role("gateway");
+        instance
+    }
+
+    /// What `init` makes, with ports of its own and not started.
+    pub(crate) fn made(init: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let output = run(&[&["init", "--json", "--dir", dir.path().to_str().unwrap()], init].concat());
+        assert!(output.status.success(), "{output:?}");
+        let made = serde_json::from_slice(&output.stdout).unwrap();
+        let [tls, plain, admin] = free_addresses();
+        let instance = Self { dir, tls, plain, admin, made, child: None };
+        instance.replace("listen = [\"[::]:8443\"]", &format!("listen = [\"{tls}\"]"));
+        instance.replace("http_listen = [\"[::]:8080\"]", &format!("http_listen = [\"{plain}\"]"));
+        instance.replace("127.0.0.1:9901", &admin.to_string());
+        instance
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Changes `config.toml`.
+    pub(crate) fn replace(&self, from: &str, to: &str) {
+        self.replace_in("config.toml", from, to);
+    }
+
+    pub(crate) fn replace_in(&self, file: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(file)).unwrap();
+        assert!(text.contains(from), "{from:?} is not in {file}");
+        fs::write(self.path(file), text.replacen(from, to, 1)).unwrap();
+    }
+
+    pub(crate) fn start_role(&mut self, role: &str) {
+        self.child = Some(self.spawn(role, &[]));
+        eventually("the gateway", || TcpStream::connect(self.tls).ok());
+    }
+
+    /// Starts without waiting.
+    pub(crate) fn spawn(&self, role: &str, env: &[(&str, &str)]) -> Child {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("stderr")).unwrap();
+        let mut command = program();
+        command.arg(role).arg("--config").arg(self.path("config.toml")).envs(env.iter().copied());
+        command.stdin(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    /// SIGKILL, as the kernel or a power cut would.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Runs a command on this instance; what it printed as JSON.
+    pub(crate) fn command(&self, args: &[&str]) -> Value {
+        let output = self.output(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub(crate) fn output(&self, args: &[&str]) -> Output {
+        let config = self.path("config.toml");
+        run(&[args, &["--json", "--config", config.to_str().unwrap()]].concat())
+    }
+
+    /// The administrator's key, with every scope.
+    pub(crate) fn key(&self) -> &str {
+        self.made["api_key"].as_str().unwrap()
+    }
+
+    pub(crate) fn new_key(&self, args: &[&str]) -> String {
+        self.command(&[&["key", "create"], args].concat())["key"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn new_token(&self, args: &[&str]) -> String {
+        self.command(&[&["token", "issue"], args].concat())["token"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.path("certs/ca.pem")
+    }
+
+    pub(crate) fn send(&self, request: &Request) -> Answer {
+        self.send_bytes(&request.bytes())
+    }
+
+    pub(crate) fn send_bytes(&self, bytes: &[u8]) -> Answer {
+        client::send(self.tls, &self.authority(), bytes)
+    }
+
+    /// A GET with the administrator's key.
+    pub(crate) fn get(&self, target: &str) -> Answer {
+        self.send(&Request::new("GET", target).key(self.key()))
+    }
+
+    /// A POST with the administrator's key.
+    pub(crate) fn post(&self, target: &str, body: &str) -> Answer {
+        self.send(&Request::new("POST", target).key(self.key()).json(body))
+    }
+
+    /// The access log, once it has a line for the request.
+    pub(crate) fn log_line(&self, answer: &Answer) -> Value {
+        let id = answer.header("x-request-id").unwrap();
+        eventually("a line in the access log", || {
+            let log = fs::read_to_string(self.path("data/access.log")).ok()?;
+            let line = log.lines().find(|line| line.contains(id))?;
+            serde_json::from_str(line).ok()
+        })
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        fs::read_to_string(self.path("stderr")).unwrap()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(args: &[&str]) -> Output {
+    program().args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The built program, with nothing of this environment but what it needs to find others.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sallyport"));
+    command.env_clear().env("PATH", env::var_os("PATH").unwrap());
+    command
+}
+
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(40), "waited in vain for {what}");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// Addresses on loopback where nobody listens.
+pub(crate) fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    // All are held until the last is found, so that they differ.
+    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap())
+}
+
+/// yt-dlp from the environment, from the project's tools, or from the PATH.
+pub(crate) fn yt_dlp() -> PathBuf {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let candidates = [tools.join("venv/bin/yt-dlp"), tools.join("bin/yt-dlp")];
+    let installed = candidates.into_iter().find(|path| path.exists());
+    env::var_os("TEST_YT_DLP").map(PathBuf::from).or(installed).unwrap_or_else(|| "yt-dlp".into())
+}

@@ -1,0 +1,124 @@
+//! TLS: versions, protocols, certificates that change, and the way from the plain port.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    process::Command,
+};
+
+use crate::{
+    canary::Canary,
+    client::{Request, connect, send_plain},
+    instance::{Instance, eventually},
+};
+
+#[test]
+fn tls_1_2_and_1_3_are_spoken_with_http_1_1_and_2() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    for (version, expected) in [(&rustls::version::TLS12, "TLSv1.2"), (&rustls::version::TLS13, "TLSv1.3")] {
+        let mut stream = connect(i.tls, &i.authority(), &[version]).unwrap();
+        stream.write_all(&Request::new("GET", "/api/downloads").key(i.key()).bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        eventually("the version in the log", || {
+            fs::read_to_string(i.path("data/access.log")).ok()?.contains(expected).then_some(())
+        });
+    }
+    let http2 = curl(
+        &i,
+        &["-H", &format!("X-API-Key: {}", i.key()), "-w", "%{http_version}", "-o", "/dev/null"],
+        "/api/downloads",
+    );
+    assert_eq!(http2, "2");
+}
+
+#[test]
+fn the_local_authority_serves_every_name_and_address_of_this_machine() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    for host in ["localhost", "127.0.0.1"] {
+        let url = format!("https://{host}:{}/", i.tls.port());
+        let output = Command::new("curl")
+            .args(["-sS", "-o", "/dev/null", "--cacert"])
+            .arg(i.authority())
+            .arg(&url)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{url}: {output:?}");
+    }
+    let other = Instance::made(&[]);
+    assert!(
+        connect(i.tls, &other.authority(), rustls::ALL_VERSIONS).is_err(),
+        "another instance's authority vouches for nothing here"
+    );
+}
+
+#[test]
+fn a_certificate_that_changes_is_served_and_a_broken_one_keeps_the_old() {
+    let canary = Canary::start();
+    let other = Instance::made(&[]);
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        fs::create_dir(i.path("own")).unwrap();
+        copy(i, i, "own");
+        i.replace("mode = \"local-ca\"", "mode = \"files\"\ncert = \"own/server.pem\"\nkey = \"own/server.key\"");
+    });
+    let trusted_by = |who: &Instance| connect(i.tls, &who.authority(), rustls::ALL_VERSIONS).is_ok();
+    assert!(trusted_by(&i) && !trusted_by(&other));
+    copy(&other, &i, "own");
+    eventually("the new certificate", || trusted_by(&other).then_some(()));
+    fs::write(i.path("own/server.pem"), "-----BEGIN CERTIFICATE-----\nbroken").unwrap();
+    eventually("a word about it", || i.stderr().contains("the old one is served on").then_some(()));
+    assert!(trusted_by(&other));
+    fs::copy(i.path("certs/server.pem"), i.path("own/server.pem")).unwrap();
+    eventually("a word about key and certificate", || {
+        (i.stderr().matches("the old one is served on").count() >= 2).then_some(())
+    });
+    assert!(trusted_by(&other), "a certificate without its key is broken, too");
+    copy(&i, &i, "own");
+    eventually("the first certificate again", || trusted_by(&i).then_some(()));
+}
+
+fn copy(from: &Instance, to: &Instance, folder: &str) {
+    for name in ["server.pem", "server.key"] {
+        fs::copy(from.path("certs").join(name), to.path(folder).join(name)).unwrap();
+    }
+}
+
+#[test]
+fn the_plain_port_sends_everybody_to_tls() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let get = |host: &str, target: &str| {
+        send_plain(i.plain, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
+    };
+    let answer = get("home.example:8080", "/a%20b?c=d");
+    assert_eq!(answer.status, 308);
+    // The instance was made for port 8443, which `init` has also taken for the port seen from outside.
+    let port = i.tls.port();
+    assert_eq!(answer.header("location"), Some(&*format!("https://home.example:{port}/a%20b?c=d")));
+    let post = b"POST /api/download HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(send_plain(i.plain, post).status, 308);
+    for host in ["", "evil.example/@", "a b"] {
+        assert_eq!(get(host, "/").status, 400, "{host:?}");
+    }
+    assert!(canary.seen().is_empty());
+}
+
+#[test]
+fn the_admin_listener_says_whether_the_gateway_lives() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let get = |path: &str| send_plain(i.admin, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).status;
+    assert_eq!((get("/healthz"), get("/readyz"), get("/")), (200, 200, 404));
+}
+
+fn curl(i: &Instance, args: &[&str], path: &str) -> String {
+    let resolve = format!("localhost:{}:127.0.0.1", i.tls.port());
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--cacert"]).arg(i.authority()).args(["--resolve", &resolve]).args(args);
+    let output = command.arg(format!("https://localhost:{}{path}", i.tls.port())).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}

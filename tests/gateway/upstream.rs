@@ -1,0 +1,94 @@
+//! The application: down, slow, on a Unix socket.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    canary::{Canary, nobody, silent},
+    client::Request,
+    instance::Instance,
+};
+
+#[test]
+fn an_application_that_is_down_is_said_so_within_three_seconds() {
+    let i = Instance::with(&nobody().to_string(), |_| ());
+    let start = Instant::now();
+    let answer = i.get("/api/downloads");
+    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"));
+    assert!(start.elapsed() < Duration::from_secs(3));
+    assert_eq!(answer.header("vary"), Some("Origin"), "also on an answer of this kind");
+    let line = i.log_line(&answer);
+    assert_eq!(
+        (&line["status"], &line["code"], &line["user"]),
+        (&502.into(), &"upstream_unreachable".into(), &"admin".into())
+    );
+}
+
+#[test]
+fn an_application_that_is_too_slow_is_given_up() {
+    let i = Instance::with(&silent().to_string(), |i| i.replace("timeout = \"60s\"   #", "timeout = \"1s\" #"));
+    let answer = i.get("/api/downloads");
+    assert_eq!((answer.status, answer.code().as_str()), (504, "upstream_timeout"));
+    let canary = Canary::with(Duration::from_millis(1_200));
+    let i = Instance::start(&canary);
+    assert_eq!(i.get("/api/downloads").status, 200, "slow, and within its time");
+}
+
+#[test]
+fn a_unix_socket_is_an_upstream_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("app.sock");
+    let canary = Canary::on_socket(&socket);
+    let i = Instance::with(&format!("unix:{}", socket.display()), |_| ());
+    assert_eq!(i.get("/api/downloads").body, b"canary");
+    assert_eq!(canary.only().header("remote-user"), ["admin"]);
+}
+
+#[test]
+fn a_request_goes_to_the_first_app_whose_host_and_prefix_match() {
+    let (one, two) = (Canary::start(), Canary::start());
+    let i = Instance::with(&one.address.to_string(), |i| {
+        let second = format!(
+            "hosts = [\"one.example\"]\nprefix = \"/\"\n\n[[app]]\nname = \"two\"\npolicy = \"worker\"\nupstream = \"{}\"\nprefix = \"/api/stream\"\n#",
+            two.address
+        );
+        i.replace("hosts = []        #", &second);
+        i.replace("\nprefix = \"/\"\ncors", "\ncors");
+    });
+    let get = |host: &str, path: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-API-Key: {}\r\n\r\n", i.key());
+        i.send_bytes(request.as_bytes()).status
+    };
+    assert_eq!(get("one.example", "/api/downloads"), 200);
+    assert_eq!(get("ONE.example:8443", "/api/downloads"), 200);
+    assert_eq!(get("other.example", "/api/stream/x"), 200);
+    assert_eq!(get("other.example", "/api/downloads"), 404);
+    assert_eq!(get("other.example", "/api/streams/x"), 404);
+    assert_eq!((one.seen().len(), two.seen().len()), (2, 1));
+}
+
+#[test]
+fn many_requests_share_a_connection_and_each_is_judged() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let mut bytes = Vec::new();
+    let keep = |request: Request| String::from_utf8(request.bytes()).unwrap().replace("Connection: close\r\n", "");
+    let mut stream = crate::client::connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    for request in [
+        Request::new("GET", "/api/downloads").key(i.key()),
+        Request::new("GET", "/api/downloads"),
+        Request::new("GET", "/x").key(i.key()),
+    ] {
+        std::io::Write::write_all(&mut stream, keep(request).as_bytes()).unwrap();
+        let mut buffer = [0; 4096];
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"canary") && !answer.ends_with(b"}") {
+            let n = std::io::Read::read(&mut stream, &mut buffer).unwrap();
+            assert!(n > 0, "the connection was closed");
+            answer.extend_from_slice(&buffer[..n]);
+        }
+        bytes.push(String::from_utf8_lossy(&answer)[9..12].to_owned());
+    }
+    assert_eq!(bytes, ["200", "401", "404"]);
+    assert_eq!(canary.seen().len(), 1);
+}

@@ -1,0 +1,186 @@
+//! The whole: `init`, `up`, a real download by real yt-dlp through real TLS, and the file played through a signed link.
+
+use std::{fs, net::TcpStream, process::Command};
+
+use serde_json::{Value, json};
+
+use crate::{
+    client::Request,
+    instance::{Instance, eventually, free_addresses, yt_dlp},
+    media,
+    origin::Origin,
+};
+
+/// Gateway and worker under `up`, allowed to download from the origin.
+fn up(origin: &Origin) -> Instance {
+    let mut i = Instance::made(&[]);
+    let [worker] = free_addresses::<1>();
+    i.replace("listen = \"127.0.0.1:8001\"", &format!("listen = \"{worker}\""));
+    i.replace("upstream = \"127.0.0.1:8001\"", &format!("upstream = \"{worker}\""));
+    i.replace("yt_dlp = \"yt-dlp\"", &format!("yt_dlp = \"{}\"", yt_dlp().display()));
+    i.replace("allow_private = []", &format!("allow_private = [\"{}\"]", origin.address));
+    i.start_role("up");
+    i
+}
+
+fn start_download(i: &Instance, url: &str) -> String {
+    let answer = i.post("/api/download", &json!({ "url": url }).to_string());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+fn task(i: &Instance, id: &str) -> Value {
+    let answer = i.get("/api/downloads");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json().as_array().unwrap().iter().find(|task| task["id"] == id).unwrap().clone()
+}
+
+fn completed(i: &Instance, id: &str) -> Value {
+    eventually("the download", || {
+        let task = task(i, id);
+        assert_ne!(task["status"], "error", "{task}");
+        (task["status"] == "completed").then_some(task)
+    })
+}
+
+fn stream_path(task: &Value) -> String {
+    format!("/api/stream/{}", task["filename"].as_str().unwrap())
+}
+
+#[test]
+fn an_mp4_an_hls_and_a_dash_source_are_downloaded_and_played() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    for source in ["sample.mp4", "hls.m3u8", "dash.mpd"] {
+        let id = start_download(&i, &origin.url(source));
+        let task = completed(&i, &id);
+        let streamed = i.get(&stream_path(&task));
+        assert_eq!(streamed.status, 200);
+        assert_eq!(streamed.body.len() as u64, task["filesize"].as_u64().unwrap());
+        assert_eq!(media::probe(&streamed.body), ("h264,aac".to_owned(), 6), "{source}");
+        assert_eq!(i.get(&format!("/api/download/{id}/file")).body, streamed.body);
+        if source == "sample.mp4" {
+            assert!(streamed.body == media::read(source), "byte for byte what the source has");
+        }
+
+        let made = i.post("/.sallyport/links", &json!({ "path": stream_path(&task) }).to_string());
+        assert_eq!(made.status, 201, "{made:?}");
+        let url = made.json()["url"].as_str().unwrap().to_owned();
+        let link = url.split_once("localhost").unwrap().1;
+        let (from, to) = (streamed.body.len() / 2, streamed.body.len() / 2 + 9_999);
+        let part = i.send(&Request::new("GET", link).header("Range", &format!("bytes={from}-{to}")));
+        assert_eq!(part.status, 206);
+        assert!(part.body == streamed.body[from..=to], "a range in the middle is exact");
+        assert_eq!(part.header("content-range"), Some(&*format!("bytes {from}-{to}/{}", streamed.body.len())));
+    }
+}
+
+#[test]
+fn users_see_only_what_is_theirs() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    i.command(&["user", "add", "ana"]);
+    let ana = i.new_key(&["--user", "ana"]);
+    let task = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
+    let get = |path: &str| i.send(&Request::new("GET", path).key(&ana));
+    assert_eq!(get("/api/downloads").body, b"[]");
+    assert_eq!(get(&stream_path(&task)).status, 404);
+    assert_eq!(get(&format!("/api/download/{}/file", task["id"].as_str().unwrap())).status, 404);
+    let link = i.send(
+        &Request::new("POST", "/.sallyport/links").key(&ana).json(&json!({ "path": stream_path(&task) }).to_string()),
+    );
+    let url = link.json()["url"].as_str().unwrap().to_owned();
+    assert_eq!(
+        i.send(&Request::new("GET", url.split_once("localhost").unwrap().1)).status,
+        404,
+        "her link opens what she may open"
+    );
+}
+
+#[test]
+fn the_worker_answers_nobody_but_the_gateway() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let config = fs::read_to_string(i.path("config.toml")).unwrap();
+    let worker = config.split_once("[worker]").unwrap().1.split('"').nth(1).unwrap().parse().unwrap();
+    let get = |extra: &str| {
+        let request = format!("GET /api/downloads HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{extra}\r\n");
+        crate::client::send_plain(worker, request.as_bytes()).status
+    };
+    assert_eq!(get(""), 401);
+    assert_eq!(get("Remote-User: admin\r\n"), 401);
+    assert_eq!(get("X-Sallyport-Statement: v1.e30.AAAA\r\n"), 401);
+    assert_eq!(get(&format!("X-API-Key: {}\r\n", i.key())), 401);
+}
+
+#[test]
+fn a_kill_at_any_time_loses_nothing_and_leaves_nothing_running() {
+    let origin = Origin::start();
+    let mut i = up(&origin);
+    let finished = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
+    let link = i.post("/.sallyport/links", &json!({ "path": stream_path(&finished) }).to_string()).json();
+    let link = link["url"].as_str().unwrap().split_once("localhost").unwrap().1.to_owned();
+    let running = start_download(&i, &origin.url("slow/sample.mp4"));
+    eventually("some progress", || (task(&i, &running)["downloaded_bytes"].as_u64() > Some(50_000)).then_some(()));
+    let children = descendants(i.pid());
+    assert!(children.len() >= 3, "gateway, worker and yt-dlp: {children:?}");
+    i.kill();
+    eventually("the end of all that it started", || children.iter().all(|pid| !alive(*pid)).then_some(()));
+    assert!(TcpStream::connect(i.tls).is_err());
+
+    i.start_role("up");
+    assert_eq!(task(&i, finished["id"].as_str().unwrap()), finished, "the finished task is as it was");
+    assert!(i.send(&Request::new("GET", &link)).body == media::read("sample.mp4"), "and so are its link and its file");
+    let task = completed(&i, &running);
+    assert!(i.get(&stream_path(&task)).body == media::read("sample.mp4"), "the running one was taken up again");
+}
+
+#[test]
+fn a_role_that_is_killed_under_up_is_started_again() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let finished = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
+    let old = descendants(i.pid());
+    for pid in &old {
+        Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    }
+    eventually("both roles", || {
+        let new = descendants(i.pid());
+        let both = new.len() == 2 && new.iter().all(|pid| !old.contains(pid));
+        (both && TcpStream::connect(i.tls).is_ok()).then_some(())
+    });
+    eventually("the worker", || (i.get("/api/downloads").status == 200).then_some(()));
+    assert_eq!(task(&i, finished["id"].as_str().unwrap()), finished);
+}
+
+#[test]
+fn one_signal_ends_all_of_it() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let children = descendants(i.pid());
+    Command::new("kill").args(["-TERM", &i.pid().to_string()]).status().unwrap();
+    eventually("the end", || {
+        (!children.iter().any(|pid| alive(*pid)) && TcpStream::connect(i.tls).is_err()).then_some(())
+    });
+}
+
+fn descendants(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let mut all: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for task in tasks {
+        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        all.extend(text.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+    }
+    all.sort_unstable();
+    all.dedup();
+    let below: Vec<u32> = all.iter().flat_map(|pid| descendants(*pid)).collect();
+    all.extend(below);
+    all
+}
+
+/// A zombie has ended; only nobody has asked how.
+fn alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with(['Z', 'X']))
+}

@@ -1,0 +1,54 @@
+//! Where the worker listens, and that there is one.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
+};
+
+use crate::{
+    origin::Origin,
+    process::{Worker, eventually},
+};
+
+#[test]
+fn a_stale_unix_socket_is_replaced_and_open_to_owner_and_group_only() {
+    let origin = Origin::start();
+    let mut worker = Worker::start(&origin);
+    worker.kill();
+    let path = worker.dir.path().join("worker.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(UnixStream::connect(&path).is_err(), "nobody answers there");
+    worker.reconfigure(&format!("\"{}\"\nyt", worker.address), &format!("\"unix:{}\"\nyt", path.display()));
+    worker.start_blindly();
+
+    let mut stream = eventually("the socket", || UnixStream::connect(&path).ok());
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok"), "{answer}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+}
+
+#[test]
+fn a_second_worker_on_the_same_data_is_refused() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    assert!(!worker.second());
+    assert!(worker.log().contains("another worker runs on the same data folder"), "{}", worker.log());
+    assert_eq!(worker.get("ana", "/api/downloads").status, 200, "the first goes on");
+}
+
+#[test]
+fn nobody_else_may_look_into_media_or_database() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let mode = |path: &str| fs::metadata(worker.dir.path().join(path)).unwrap().permissions().mode() & 0o077;
+    assert_eq!(
+        [mode("data/media"), mode("data/media/.jobs"), mode("data/worker.db"), mode("data/worker.db-wal")],
+        [0; 4]
+    );
+}
