@@ -9,6 +9,7 @@ pub mod config;
 pub mod edge;
 pub mod gateway;
 pub mod identity;
+pub mod json;
 pub mod limits;
 pub mod observe;
 pub mod policy;

@@ -94,7 +94,8 @@ impl Init {
         }
         let state = State::open(&path)?;
         let (admin, password) = make_admin(&state)?;
-        let key = key::create(&state, &admin, &Scopes::All, "made by init", None)?;
+        let grant = key::Grant { user: &admin, scopes: &Scopes::All, note: "made by init", expires: None };
+        let key = grant.create(&state)?;
         Ok(Made {
             url: config.public_url.as_str().trim_end_matches('/').to_owned(),
             admin_user: admin.to_string(),

@@ -1,6 +1,8 @@
 //! `sallyport key`: API keys, live.
 
-use anyhow::{Result, bail};
+use std::io::BufRead;
+
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
@@ -12,8 +14,11 @@ use super::{
 };
 use crate::{
     config::Duration,
-    identity::{Scopes, api_key::FreshKey},
-    store::{KeyRecord, NewKey, secret_file::random},
+    identity::{
+        Scopes,
+        api_key::{FreshKey, ImportedKey},
+    },
+    store::{KeyOrigin, KeyRecord, NewKey, secret_file::random},
     username::UserName,
 };
 
@@ -45,6 +50,9 @@ pub(super) struct Create {
     /// What it is for.
     #[arg(long, default_value = "")]
     note: String,
+    /// Take a key that clients have already from the first line of standard input, instead of making one.
+    #[arg(long)]
+    import_stdin: bool,
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +71,14 @@ pub(super) struct Revoke {
     output: Output,
     /// The key's id.
     id: String,
+}
+
+/// What a key is good for.
+pub(super) struct Grant<'a> {
+    pub(super) user: &'a UserName,
+    pub(super) scopes: &'a Scopes,
+    pub(super) note: &'a str,
+    pub(super) expires: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,7 +113,13 @@ impl Create {
         let user = state.user(self.user.as_ref())?.name;
         let scopes: Scopes = if self.scopes.is_empty() { Scopes::All } else { self.scopes.join(" ").parse()? };
         let expires = self.expires.map(|life| now().saturating_add_unsigned(life.0.as_secs()));
-        let key = create(&state, &user, &scopes, &self.note, expires)?;
+        let grant = Grant { user: &user, scopes: &scopes, note: &self.note, expires };
+        if self.import_stdin {
+            let id = grant.import(&state, &read_line()?)?;
+            state.announce()?;
+            return self.output.print(&json!({ "id": id }), |_| format!("The key is known now as key {id} of {user}."));
+        }
+        let key = grant.create(&state)?;
         state.announce()?;
         self.output.print(&json!({ "id": key.id, "key": key.reveal() }), |_| {
             format!("{}\n\nThis is key {} of {user}. It is shown this once only.", key.reveal(), key.id)
@@ -105,26 +127,33 @@ impl Create {
     }
 }
 
-/// Makes and stores a key.
-pub(super) fn create(
-    state: &State,
-    user: &UserName,
-    scopes: &Scopes,
-    note: &str,
-    expires: Option<i64>,
-) -> Result<FreshKey> {
-    let key = FreshKey::new(random(), random());
-    let scopes = scopes.to_string();
-    state.store.add_key(&NewKey {
-        id: &key.id,
-        hash: key.hash,
-        user,
-        scopes: &scopes,
-        note,
-        created: now(),
-        expires,
-    })?;
-    Ok(key)
+impl Grant<'_> {
+    /// Makes a key and stores what verifies it.
+    pub(super) fn create(&self, state: &State) -> Result<FreshKey> {
+        let key = FreshKey::new(random(), random());
+        self.store(state, &key.id, key.hash, KeyOrigin::Made)?;
+        Ok(key)
+    }
+
+    /// Stores what verifies a key that clients have already; its id.
+    fn import(&self, state: &State, text: &str) -> Result<String> {
+        let (key, id) = (ImportedKey::parse(text)?, FreshKey::new(random(), random()).id);
+        self.store(state, &id, key.hash, KeyOrigin::Imported).context("is this key known already?")?;
+        Ok(id)
+    }
+
+    fn store(&self, state: &State, id: &str, hash: [u8; 32], origin: KeyOrigin) -> Result<()> {
+        let Self { user, note, expires, .. } = *self;
+        let scopes = self.scopes.to_string();
+        let key = NewKey { id, hash, origin, user, scopes: &scopes, note, created: now(), expires };
+        Ok(state.store.add_key(&key)?)
+    }
+}
+
+fn read_line() -> Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("no key on standard input")?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 impl List {

@@ -23,7 +23,7 @@ const SESSION_COOKIE: &[u8] = b"__Host-sallyport=";
 /// Turns the client's head into what the application gets.
 pub(super) fn to_upstream(request: &mut RequestHeader, permit: &Permit, context: &Context) -> Result<()> {
     let host = host(request).to_owned();
-    strip_managed(request);
+    strip_managed(request, &permit.route().app_headers);
     strip_session_cookie(request)?;
     if let Some(target) = target(request, permit) {
         request.set_raw_path(target.as_bytes())?;
@@ -108,8 +108,9 @@ pub(super) fn set_cors(response: &mut ResponseHeader, cors: &CorsAnswer) -> Resu
     Ok(())
 }
 
-fn strip_managed(request: &mut RequestHeader) {
-    let managed: Vec<HeaderName> = request.headers.keys().filter(|name| is_managed(name.as_str())).cloned().collect();
+fn strip_managed(request: &mut RequestHeader, app_headers: &[HeaderName]) {
+    let managed = |name: &&HeaderName| is_managed(name.as_str()) && !app_headers.contains(name);
+    let managed: Vec<HeaderName> = request.headers.keys().filter(managed).cloned().collect();
     for name in managed {
         request.remove_header(&name);
     }

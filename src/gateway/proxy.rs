@@ -52,7 +52,7 @@ impl Gateway {
     async fn decide(&self, session: &mut Session, context: &mut Context) -> Result<Decision> {
         let decision = self.judge_head(session, context);
         let Decision::Judge(pending) = decision else { return Ok(decision) };
-        match body::read_whole(session, pending.max_bytes()).await.map_err(|e| e.into_down())? {
+        match body::read_whole(session, pending.max_bytes()).await.map_err(Error::into_down)? {
             Ok(body) => {
                 context.bytes_in = body.len() as u64;
                 Ok(pending.judge(&session.req_header().headers, &body))

@@ -17,6 +17,9 @@ const ID_CHARS: usize = 16;
 const SECRET_CHARS: usize = 52;
 const CHECK_CHARS: usize = 7;
 const DOMAIN: &[u8] = b"sallyport api key v1\0";
+const IMPORTED_DOMAIN: &[u8] = b"sallyport imported api key v1\0";
+/// An imported key is hashed without salt or stretching, which only a long random text can bear.
+const IMPORTED_CHARS: std::ops::RangeInclusive<usize> = 32..=256;
 
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut specification = Specification::new();
@@ -42,6 +45,18 @@ pub struct PresentedKey<'a> {
     pub id: &'a str,
     hash: [u8; 32],
 }
+
+/// A key that clients have already and keep, such as an application's own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ImportedKey {
+    /// What is stored.
+    pub hash: [u8; 32],
+}
+
+/// A text that cannot be imported as a key.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a key to import has 32 to 256 visible ASCII characters")]
+pub struct UnfitKey;
 
 /// A text that cannot be an API key.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -77,6 +92,15 @@ impl<'a> PresentedKey<'a> {
     #[must_use]
     pub fn matches(&self, stored: &[u8; 32]) -> bool {
         self.hash.ct_eq(stored).into()
+    }
+}
+
+impl ImportedKey {
+    /// Takes the text of a key that was made elsewhere.
+    pub fn parse(text: &str) -> Result<Self, UnfitKey> {
+        let fits = IMPORTED_CHARS.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        let hash = || Sha256::new().chain_update(IMPORTED_DOMAIN).chain_update(text).finalize().into();
+        if fits { Ok(Self { hash: hash() }) } else { Err(UnfitKey) }
     }
 }
 
@@ -118,6 +142,15 @@ mod tests {
             let mut bytes = text.as_bytes().to_vec();
             bytes[i] = if bytes[i] == b'q' { b'r' } else { b'q' };
             assert_eq!(PresentedKey::parse(std::str::from_utf8(&bytes).unwrap()), Err(MalformedKey), "{i}");
+        }
+    }
+
+    #[test]
+    fn only_a_long_text_without_spaces_can_be_imported() {
+        assert!(ImportedKey::parse(&"k".repeat(32)).is_ok());
+        for text in ["k".repeat(31), "k".repeat(257), format!("{} {}", "k".repeat(20), "k".repeat(20)), "é".repeat(32)]
+        {
+            assert_eq!(ImportedKey::parse(&text), Err(UnfitKey), "{text}");
         }
     }
 

@@ -10,12 +10,15 @@ use std::{
 
 use super::{
     Credential, CredentialKind, Identity, Scopes,
-    api_key::PresentedKey,
+    api_key::{ImportedKey, PresentedKey},
     jwt::{Issuer, JwtVerifier, TokenError},
     link::{LinkError, LinkKeys},
     offlinetube::OfflineTubeKey,
 };
-use crate::{store::KeyRecord, username::UserName};
+use crate::{
+    store::{KeyOrigin, KeyRecord},
+    username::UserName,
+};
 
 /// Everything that verifies credentials; replaced as a whole when state changes.
 pub struct Authority {
@@ -33,9 +36,12 @@ pub struct Authority {
     pub offlinetube: OfflineTubeKey,
 }
 
-/// API keys by id.
+/// API keys: those that were made here by their id, imported ones, which have none in their text, by their hash.
 #[derive(Default)]
-pub struct KeyTable(HashMap<Box<str>, KeyEntry>);
+pub struct KeyTable {
+    made: HashMap<Box<str>, KeyEntry>,
+    imported: HashMap<[u8; 32], KeyEntry>,
+}
 
 struct KeyEntry {
     hash: [u8; 32],
@@ -61,13 +67,19 @@ impl KeyTable {
     /// Builds the table from what is stored; a key whose scopes do not parse gets none.
     #[must_use]
     pub fn new(records: Vec<KeyRecord>) -> Self {
-        Self(records.into_iter().map(|r| (r.id.clone().into(), KeyEntry::new(r))).collect())
+        let mut table = Self::default();
+        for record in records {
+            match record.origin {
+                KeyOrigin::Made => table.made.insert(record.id.clone().into(), KeyEntry::new(record)),
+                KeyOrigin::Imported => table.imported.insert(record.hash, KeyEntry::new(record)),
+            };
+        }
+        table
     }
 
     /// Who holds the presented key.
     pub fn verify(&self, text: &str, now: i64) -> Result<Arc<Identity>, Refusal> {
-        let key = PresentedKey::parse(text).map_err(|_| Refusal::Invalid)?;
-        let entry = self.0.get(key.id).filter(|e| key.matches(&e.hash)).ok_or(Refusal::Invalid)?;
+        let entry = self.entry(text).ok_or(Refusal::Invalid)?;
         if entry.expires.is_some_and(|at| now >= at) {
             return Err(Refusal::Expired);
         }
@@ -75,10 +87,22 @@ impl KeyTable {
         Ok(Arc::clone(&entry.identity))
     }
 
+    fn entry(&self, text: &str) -> Option<&KeyEntry> {
+        if let Ok(key) = PresentedKey::parse(text) {
+            return self.made.get(key.id).filter(|e| key.matches(&e.hash));
+        }
+        if self.imported.is_empty() {
+            return None;
+        }
+        // Finding a hash tells nothing of a text that has it, so this look-up need not take constant time.
+        self.imported.get(&ImportedKey::parse(text).ok()?.hash)
+    }
+
     /// The keys that worked since the last call, with the time.
     pub fn take_used(&self) -> Vec<(String, i64)> {
-        let used = self.0.iter().map(|(id, entry)| (id.to_string(), entry.last_used.swap(0, Ordering::Relaxed)));
-        used.filter(|(_, at)| *at > 0).collect()
+        let entries = self.made.values().chain(self.imported.values());
+        let used = entries.map(|e| (e.identity.credential_id.as_deref(), e.last_used.swap(0, Ordering::Relaxed)));
+        used.filter_map(|(id, at)| Some((id?.to_owned(), at))).filter(|(_, at)| *at > 0).collect()
     }
 }
 

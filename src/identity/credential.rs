@@ -1,10 +1,12 @@
 //! Which credential a request presents, before anybody judges whether it is right.
 
 use data_encoding::BASE64;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use thiserror::Error;
 
 use super::{api_key, link::LinkQuery, offlinetube::OfflineTubeQuery};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// An explicit credential, as presented.
 #[derive(Debug)]
@@ -99,7 +101,8 @@ impl Credential<'_> {
 
 /// Finds the one explicit credential of a request, None where there is none.
 ///
-/// OfflineTube's link parameters have common names, so they are looked for only where `accepted` has that kind.
+/// OfflineTube's link parameters have common names, so they are looked for only where `accepted` has that kind;
+/// `app_headers` are left to the application.
 ///
 /// # Errors
 /// Two credentials, or one that cannot be read; never a silent fall-through to another.
@@ -107,16 +110,17 @@ pub fn presented<'a>(
     headers: &'a HeaderMap,
     query: Option<&'a str>,
     accepted: CredentialKinds,
+    app_headers: &[HeaderName],
 ) -> Result<Option<Credential<'a>>, PresentationError> {
     let mut found = None;
     let mut add = |credential| match found.replace(credential) {
         Some(_) => Err(PresentationError::Two),
         None => Ok(()),
     };
-    for value in headers.get_all("x-api-key") {
+    for value in values(headers, &X_API_KEY, app_headers) {
         add(Credential::ApiKey(text(value)?.into()))?;
     }
-    for value in headers.get_all(header::AUTHORIZATION) {
+    for value in values(headers, &header::AUTHORIZATION, app_headers) {
         add(authorization(text(value)?)?)?;
     }
     if let Some(query) = query {
@@ -130,6 +134,15 @@ pub fn presented<'a>(
         }
     }
     Ok(found)
+}
+
+fn values<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    app_headers: &[HeaderName],
+) -> impl Iterator<Item = &'a HeaderValue> {
+    let ours = !app_headers.contains(name);
+    headers.get_all(name).into_iter().filter(move |_| ours)
 }
 
 fn authorization(value: &str) -> Result<Credential<'_>, PresentationError> {
@@ -167,7 +180,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        presented(&map, query, CredentialKinds::default()).map(|c| c.map(|c| c.kind()))
+        presented(&map, query, CredentialKinds::default(), &[]).map(|c| c.map(|c| c.kind()))
     }
 
     #[test]

@@ -1,16 +1,11 @@
 //! Body rules: the JSON object that a route takes, judged field by field and written anew.
 
-use std::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use url::Url;
 
-use crate::{address, config::HostPort};
+use crate::{address, config::HostPort, json};
 
 /// The longest URL, in bytes.
 const MAX_URL_BYTES: usize = 2_048;
@@ -103,7 +98,10 @@ impl BodyFault {
 impl BodyRule {
     /// Judges a whole body; returns what the upstream gets, written anew from what was judged.
     pub fn judge(&self, body: &[u8]) -> Result<Vec<u8>, BodyFault> {
-        let Value::Object(mut object) = strict_json(body)? else { return Err(BodyFault::NotAnObject) };
+        let Value::Object(mut object) = json::parse_strictly(body).map_err(|e| BodyFault::NotJson(e.to_string()))?
+        else {
+            return Err(BodyFault::NotAnObject);
+        };
         for field in &self.fields {
             field.judge(&mut object)?;
         }
@@ -166,76 +164,6 @@ fn media_url(text: &str, allow_private: &[HostPort]) -> Result<Url, &'static str
         Ok(url)
     } else {
         Err("must name a public host")
-    }
-}
-
-/// Parses JSON that has no name twice in any object (RFC 8259, section 4, leaves open what such an object means).
-fn strict_json(bytes: &[u8]) -> Result<Value, BodyFault> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let fault = |e: serde_json::Error| BodyFault::NotJson(e.to_string());
-    let value = Strict.deserialize(&mut deserializer).map_err(fault)?;
-    deserializer.end().map_err(fault)?;
-    Ok(value)
-}
-
-struct Strict;
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = seq.next_element_seed(Self)? {
-            values.push(value);
-        }
-        Ok(Value::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Self)?;
-            if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name stands twice in one object"));
-            }
-        }
-        Ok(Value::Object(object))
     }
 }
 

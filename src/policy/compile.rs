@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     body::{BodyRule, Field, FieldKind, UnknownFields},
@@ -149,6 +149,7 @@ impl Compiler<'_> {
             max_body,
             body: route.body.map(|body| self.body(i, body)),
             link_object: route.link_object.map(Into::into),
+            app_headers: route.app_headers.into_iter().map(header_name).collect(),
             handler: Handler::Upstream,
         }
     }
@@ -170,6 +171,7 @@ impl Compiler<'_> {
             max_body: 16 << 10,
             body: Some(BodyRule { fields, unknown: UnknownFields::Refuse }),
             link_object: None,
+            app_headers: Box::default(),
             handler: Handler::CreateLink,
         }
     }
@@ -260,6 +262,13 @@ impl Compiler<'_> {
     fn add(&mut self, route: usize, key: &'static str, what: impl Into<String>) {
         let path = vec![Key { name: "route", index: Some(route) }, Key { name: key, index: None }];
         self.faults.push(Fault { key: path, what: what.into() });
+    }
+}
+
+fn header_name(header: wire::AppHeader) -> HeaderName {
+    match header {
+        wire::AppHeader::Authorization => http::header::AUTHORIZATION,
+        wire::AppHeader::XApiKey => HeaderName::from_static("x-api-key"),
     }
 }
 

@@ -225,7 +225,7 @@ impl Judgement {
         facts: &RequestFacts<'_>,
         (authority, now): (&Authority, i64),
     ) -> Result<(Option<Arc<Identity>>, QueryRewrite), Fault> {
-        let Some(credential) = presented(facts.headers, facts.query, route.credentials)? else {
+        let Some(credential) = presented(facts.headers, facts.query, route.credentials, &route.app_headers)? else {
             self.steps.push(Step::Anonymous);
             return if route.anonymous { Ok((None, QueryRewrite::Keep)) } else { Err(Reason::NotAuthenticated.into()) };
         };

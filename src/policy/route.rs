@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderName, Method};
 use thiserror::Error;
 
 use super::body::BodyRule;
@@ -29,6 +29,8 @@ pub struct Route {
     pub body: Option<BodyRule>,
     /// The parameter of the path that OfflineTube's links sign.
     pub link_object: Option<Box<str>>,
+    /// Headers that would hold a credential elsewhere, and are the application's own here.
+    pub app_headers: Box<[HeaderName]>,
     /// Who answers.
     pub handler: Handler,
 }

@@ -72,6 +72,16 @@ pub(super) struct Route {
     pub(super) max_body: Option<ByteSize>,
     pub(super) body: Option<Body>,
     pub(super) link_object: Option<String>,
+    #[serde(default)]
+    pub(super) app_headers: Vec<AppHeader>,
+}
+
+/// A header that a route leaves to its application.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum AppHeader {
+    Authorization,
+    XApiKey,
 }
 
 /// One element of `rates`.

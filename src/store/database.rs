@@ -42,7 +42,8 @@ CREATE TABLE user (
 ) STRICT;
 CREATE TABLE api_key (
     id TEXT PRIMARY KEY,
-    hash BLOB NOT NULL,
+    hash BLOB NOT NULL UNIQUE,
+    imported INTEGER NOT NULL,
     user TEXT NOT NULL REFERENCES user (name) ON DELETE CASCADE,
     scopes TEXT NOT NULL,
     note TEXT NOT NULL,

@@ -5,13 +5,24 @@ use rusqlite::{Row, named_params};
 use super::{Store, StoreError, users::user_name};
 use crate::username::UserName;
 
+/// Where a key's text comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// It was made here: 256 random bits under its id.
+    Made,
+    /// Clients had it already.
+    Imported,
+}
+
 /// A key as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// The public id, part of the key's text.
     pub id: String,
-    /// SHA-256 of the secret part.
+    /// SHA-256 of the secret part, or of an imported key's text.
     pub hash: [u8; 32],
+    /// Where its text comes from.
+    pub origin: KeyOrigin,
     /// Whose key it is.
     pub user: UserName,
     /// True when that user is an administrator.
@@ -33,8 +44,10 @@ pub struct KeyRecord {
 pub struct NewKey<'a> {
     /// The public id.
     pub id: &'a str,
-    /// SHA-256 of the secret part.
+    /// SHA-256 of the secret part, or of an imported key's text.
     pub hash: [u8; 32],
+    /// Where its text comes from.
+    pub origin: KeyOrigin,
     /// Whose key it is.
     pub user: &'a UserName,
     /// The scopes, separated by spaces.
@@ -48,17 +61,17 @@ pub struct NewKey<'a> {
 }
 
 const SELECT: &str =
-    "SELECT k.id, k.hash, k.user, u.role = 'admin', k.scopes, k.note, k.created, k.expires, k.last_used
+    "SELECT k.id, k.hash, k.user, u.role = 'admin', k.scopes, k.note, k.created, k.expires, k.last_used, k.imported
     FROM api_key k JOIN user u ON u.name = k.user ORDER BY k.created, k.id";
 
 impl Store {
     /// Stores a key.
     pub fn add_key(&self, key: &NewKey<'_>) -> Result<(), StoreError> {
         self.connection().execute(
-            "INSERT INTO api_key (id, hash, user, scopes, note, created, expires)
-             VALUES (:id, :hash, :user, :scopes, :note, :created, :expires)",
+            "INSERT INTO api_key (id, hash, imported, user, scopes, note, created, expires)
+             VALUES (:id, :hash, :imported, :user, :scopes, :note, :created, :expires)",
             named_params! {
-                ":id": key.id, ":hash": key.hash, ":user": key.user.as_str(), ":scopes": key.scopes,
+                ":id": key.id, ":hash": key.hash, ":imported": key.origin == KeyOrigin::Imported, ":user": key.user.as_str(), ":scopes": key.scopes,
                 ":note": key.note, ":created": key.created, ":expires": key.expires,
             },
         )?;
@@ -101,6 +114,7 @@ fn key_from(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
         created: row.get(6)?,
         expires: row.get(7)?,
         last_used: row.get(8)?,
+        origin: if row.get(9)? { KeyOrigin::Imported } else { KeyOrigin::Made },
     })
 }
 
@@ -114,8 +128,16 @@ mod tests {
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let ana: UserName = "ana".parse().unwrap();
         store.add_user(&ana, "admin", None, 1).unwrap();
-        let key =
-            NewKey { id: "k1", hash: [7; 32], user: &ana, scopes: "*", note: "phone", created: 2, expires: Some(9) };
+        let key = NewKey {
+            id: "k1",
+            hash: [7; 32],
+            origin: KeyOrigin::Made,
+            user: &ana,
+            scopes: "*",
+            note: "phone",
+            created: 2,
+            expires: Some(9),
+        };
         store.add_key(&key).unwrap();
         store.touch_keys(&[("k1".into(), 5), ("gone".into(), 6)]).unwrap();
         store.touch_keys(&[("k1".into(), 4)]).unwrap();

@@ -8,7 +8,7 @@ mod secrets;
 mod users;
 
 pub use database::{Store, StoreError};
-pub use keys::{KeyRecord, NewKey};
+pub use keys::{KeyOrigin, KeyRecord, NewKey};
 pub use links::LinkRecord;
 pub use secrets::{Secrets, SecretsError};
 pub use users::UserRecord;

@@ -1,19 +1,14 @@
 //! Reads a request body that must be one JSON object, each key at most once, and exactly what a route names.
 
-use std::fmt;
-
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
     http::{StatusCode, header},
 };
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, Error, MapAccess, Visitor},
-};
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
 
 use super::refusal::Refusal;
+use crate::json;
 
 /// A body that parsed into `T`.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -38,8 +33,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 /// Parses `bytes`: 400 when they are not one object with distinct keys, 422 when a key or a value is not the route's.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
-    let Distinct(map) = serde_json::from_slice(bytes).map_err(|e| Refusal::malformed(short(&e)))?;
-    serde_json::from_value(Value::Object(map)).map_err(|e| Refusal::invalid("invalid_value", short(&e)))
+    let value = json::parse_strictly(bytes).map_err(|e| Refusal::malformed(short(&e)))?;
+    if !value.is_object() {
+        return Err(Refusal::malformed("not an object".to_owned()));
+    }
+    serde_json::from_value(value).map_err(|e| Refusal::invalid("invalid_value", short(&e)))
 }
 
 fn says_json(request: &Request) -> bool {
@@ -52,38 +50,10 @@ fn short(error: &serde_json::Error) -> String {
     error.to_string().chars().take(300).collect()
 }
 
-/// An object without duplicate keys. Values that are objects themselves fit no route, so theirs are not looked at.
-struct Distinct(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Distinct {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(DistinctVisitor)
-    }
-}
-
-struct DistinctVisitor;
-
-impl<'de> Visitor<'de> for DistinctVisitor {
-    type Value = Distinct;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Distinct, A::Error> {
-        let mut map = Map::new();
-        while let Some((key, value)) = access.next_entry::<String, Value>()? {
-            if map.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key stands there twice"));
-            }
-        }
-        Ok(Distinct(map))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
+    use serde::Deserialize;
 
     use super::*;
 
@@ -101,11 +71,21 @@ mod tests {
     #[test]
     fn only_one_object_with_distinct_known_keys_passes() {
         assert_eq!(status(r#" {"url": "x"} "#), 200);
-        for bad in ["", "{", "[]", r#"["x"]"#, "null", r#"{"url":"x"} x"#, r#"{"url":"x","url":"y"}"#, "\u{feff}{}"] {
+        for bad in [
+            "",
+            "{",
+            "[]",
+            r#"["x"]"#,
+            "null",
+            r#"{"url":"x"} x"#,
+            r#"{"url":"x","url":"y"}"#,
+            r#"{"url":{"a":1,"a":2}}"#,
+            "\u{feff}{}",
+        ] {
             assert_eq!(status(bad), 400, "{bad}");
         }
         assert_eq!(status(r#"{"url":"x","\u0075rl":"y"}"#), 400, "an escaped spelling is the same key");
-        for refused in ["{}", r#"{"url":1}"#, r#"{"url":null}"#, r#"{"url":"x","z":1}"#, r#"{"url":{"a":1,"a":2}}"#] {
+        for refused in ["{}", r#"{"url":1}"#, r#"{"url":null}"#, r#"{"url":"x","z":1}"#] {
             assert_eq!(status(refused), 422, "{refused}");
         }
     }

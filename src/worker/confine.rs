@@ -1,11 +1,14 @@
-//! Becomes another program that dies with its parent and cannot write files beyond a size.
+//! Becomes another program that dies with its parent, gains no privileges and writes no file beyond a size.
 //!
 //! Run as a helper process between the worker and each child, because what has to be set between fork and exec
 //! cannot be set there without unsafe code.
 
 use std::{ffi::OsString, io, os::unix::process::CommandExt, process::Command};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::{
+    process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit},
+    thread::set_no_new_privs,
+};
 
 use super::keeper::keep;
 
@@ -69,6 +72,7 @@ impl Confinement {
             let bytes = Some(hard.map_or(bytes, |hard| bytes.min(hard)));
             setrlimit(Resource::Fsize, Rlimit { current: bytes, maximum: bytes })?;
         }
+        set_no_new_privs(true)?;
         setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
         Ok(())
     }

@@ -93,6 +93,9 @@ impl NotLetIn {
     fn problem(&self) -> Problem {
         let (status, title, detail, code) = match self {
             Self::Nobody => (StatusCode::FORBIDDEN, "Forbidden", "A user is needed here", "no_user"),
+            Self::Replay(ReplayError::Full) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", "Too many requests in a minute", "busy")
+            }
             _ => (
                 StatusCode::UNAUTHORIZED,
                 "Unauthorized",

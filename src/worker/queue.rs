@@ -162,6 +162,8 @@ impl Queue {
                 Ok(())
             }
             Err(Failure::Stopped) if self.0.stop.is_cancelled() => store.release(id).await,
+            // Whoever mends that finds the task where it was.
+            Err(Failure::Unready(_)) => store.release(id).await,
             Err(failure) => {
                 tracing::warn!(task = %id, %failure, "download ended without a file");
                 store.fail(id, failure.message()).await?;

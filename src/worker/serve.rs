@@ -60,6 +60,9 @@ impl From<Reason> for WorkerError {
 
 /// Runs the worker until `shutdown` is done. Its socket opens once everything else is ready.
 ///
+/// Children are started through this very program, so its `main` must hand what follows an argument `confine` to
+/// [`confine`](super::confine()).
+///
 /// # Errors
 /// When the folders, the database or the socket cannot be had.
 pub async fn serve(

@@ -162,3 +162,49 @@ fn tokens_under_a_public_key_are_taken_but_make_nobody_an_administrator() {
     let payload: serde_json::Value = serde_json::from_slice(&B64.decode(payload.as_bytes()).unwrap()).unwrap();
     assert_eq!((&payload["user"], &payload["admin"]), (&"admin".into(), &false.into()));
 }
+
+#[test]
+fn an_imported_key_works_like_one_that_was_made_here() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let key = "the-key-that-every-phone-here-has-already-2024";
+    let config = i.path("config.toml");
+    let import = |key: &str| {
+        let mut command = crate::instance::program();
+        command
+            .args(["key", "create", "--json", "--import-stdin", "--scope", "downloads:read", "--config"])
+            .arg(&config);
+        let mut child =
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), key.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    refused(&i, Request::new("GET", PATH).key(key), 401, "bad_credential");
+    let made: serde_json::Value = serde_json::from_slice(&import(key).stdout).unwrap();
+    assert_eq!(i.send(&Request::new("GET", PATH).key(key)).status, 200);
+    assert_eq!(i.send(&Request::new("DELETE", "/api/downloads/x").key(key)).status, 403);
+    refused(&i, Request::new("GET", PATH).key(&key[1..]), 401, "bad_credential");
+    assert!(!import(key).status.success(), "the same key twice");
+    assert!(!import("too short").status.success());
+    i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
+    refused(&i, Request::new("GET", PATH).key(key), 401, "bad_credential");
+}
+
+#[test]
+fn a_header_that_the_policy_leaves_to_the_app_is_no_credential_and_arrives() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace_in(
+            "policies/worker.toml",
+            "path = \"/api/search\"",
+            "path = \"/api/search\"\napp_headers = [\"authorization\"]",
+        );
+    });
+    let get = |path: &str| Request::new("GET", path).key(i.key()).header("Authorization", "cGxhaW4=");
+    assert_eq!(i.send(&get("/api/search?q=x")).status, 200);
+    assert_eq!(canary.only().header("authorization"), ["cGxhaW4="]);
+    assert!(canary.only().header("x-api-key").is_empty());
+    refused(&i, Request::new("GET", "/api/search?q=x").bearer(i.key()), 401, "not_authenticated");
+    let both = Request::new("GET", "/api/trending").key(i.key()).bearer("a.b.c");
+    assert_eq!(i.send(&both).status, 400, "elsewhere it is a second credential");
+}

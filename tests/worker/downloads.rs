@@ -82,6 +82,9 @@ fn no_more_than_configured_run_at_a_time() {
     worker.wait_for_status(&ids[0], "downloading");
     worker.wait_for_status(&ids[1], "downloading");
     assert_eq!(worker.task(&ids[2]).unwrap()["status"], "pending");
+    let last = worker.download("ana", &origin.url("sample.mp4"));
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{last}")).status, 200, "before its turn");
+    assert_eq!(worker.task(&last).unwrap()["status"], "cancelled");
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{}", ids[0])).status, 200);
     worker.wait_for_status(&ids[2], "downloading");
 }

@@ -1,10 +1,11 @@
 //! Information, search and trending.
 
-use std::thread;
+use std::{fs, io::Write, net::TcpStream, thread};
 
 use serde_json::json;
 
 use crate::{
+    client::Request,
     origin::Origin,
     process::{Setup, Worker, eventually, fake_yt_dlp, processes_of},
 };
@@ -19,6 +20,11 @@ fn a_pages_information_has_no_media_addresses() {
     assert_eq!((answer.status, &info["title"], &info["url"]), (200, &json!("dash"), &json!(url)));
     assert_eq!(info["formats"].as_array().unwrap().len(), 2);
     assert!(info["formats"][0].get("url").is_none());
+
+    let page = "<html><head><title>Page</title></head><body><video src=sample.mp4></video></body></html>";
+    origin.serve("page.html", page);
+    let embedded = worker.post("ana", "/api/info", &json!({"url": origin.url("page.html")}).to_string()).json();
+    assert_eq!((&embedded["title"], embedded["formats"].as_array().unwrap().len()), (&json!("Page (1)"), 1));
 
     let found = worker.get("ana", &format!("/api/search?q={url}")).json();
     assert_eq!((&found["results"][0]["title"], &found["query"]), (&json!("dash"), &json!(url)));
@@ -54,4 +60,47 @@ fn few_looks_run_at_a_time_and_none_for_long() {
             assert_eq!((answer.status, &answer.json()["code"]), (504, &json!("upstream_timeout")));
         }
     });
+}
+
+#[test]
+fn a_search_is_one_argument_and_its_results_have_the_api_shape() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let listing = json!({"entries": [
+        {"id": "a", "title": "A", "duration": 12.0, "view_count": 3, "uploader": "u", "url": "https://e.com/a",
+         "thumbnails": [{"url": "https://e.com/small"}, {"url": "https://e.com/large"}], "formats": [{"url": "x"}]},
+        null,
+        {"id": null, "title": null, "url": null},
+    ]});
+    let seen = dir.path().join("seen");
+    let script = format!("printf '%s\\n' \"$@\" > {0}; env >> {0}; echo '{listing}'", seen.display());
+    let worker = Worker::with(&origin, &Setup { yt_dlp: fake_yt_dlp(dir.path(), &script), extra: "" });
+
+    let answer = worker.get("ana", "/api/search?q=--exec%3Did%20%22x%22&max_results=2").json();
+    let none = json!({"id": null, "title": null, "thumbnail": null, "duration": null, "uploader": null,
+        "view_count": null, "url": null});
+    let first = json!({"id": "a", "title": "A", "thumbnail": "https://e.com/large", "duration": 12.0, "uploader": "u",
+        "view_count": 3, "url": "https://e.com/a"});
+    assert_eq!(answer, json!({"results": [first, none], "query": "--exec=id \"x\""}));
+
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("--\nytsearch2:--exec=id \"x\"\n"), "{seen}");
+    assert!(seen.contains("--ignore-config\n--no-plugin-dirs\n"), "{seen}");
+    assert!(!seen.contains("OF_THE_WORKER_ALONE"), "nothing of our environment: {seen}");
+    assert_eq!(worker.get("ana", "/api/trending").json()["query"], "música popular");
+}
+
+#[test]
+fn a_look_ends_when_nobody_waits_for_it_any_more() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup { yt_dlp: fake_yt_dlp(dir.path(), "sleep 300"), extra: "" };
+    let worker = Worker::with(&origin, &setup);
+    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    let mut client = TcpStream::connect(worker.address).unwrap();
+    let request = Request::new("GET", "/api/search?q=x").signed("ana");
+    client.write_all(request.to_string().as_bytes()).unwrap();
+    eventually("the child", || (!processes_of(&looks).is_empty()).then_some(()));
+    drop(client);
+    eventually("its end", || processes_of(&looks).is_empty().then_some(()));
 }

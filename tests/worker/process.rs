@@ -46,7 +46,9 @@ impl Worker {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
         fs::create_dir_all(dir.path().join("data/secrets")).unwrap();
-        fs::write(dir.path().join("data/secrets/worker.key"), KEY).unwrap();
+        let key = dir.path().join("data/secrets/worker.key");
+        fs::write(&key, KEY).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         let config = format!(
             "[worker]\nlisten = \"{address}\"\nyt_dlp = \"{}\"\nallow_private = [\"{}\"]\n{}\n",
             setup.yt_dlp.display(),
@@ -210,6 +212,7 @@ fn spawn(dir: &Path) -> Child {
         .arg(dir.join("config.toml"))
         .env_clear()
         .env("PATH", env::var_os("PATH").unwrap())
+        .env("OF_THE_WORKER_ALONE", "secret")
         .stdin(Stdio::null())
         .stderr(fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap())
         .spawn()

@@ -29,6 +29,9 @@ pub(super) struct Info {
     pub(super) view_count: Option<Number>,
     #[serde(default)]
     formats: Vec<Format>,
+    /// What a page holds that is a list by yt-dlp's account, as one with an embedded video is.
+    #[serde(default, skip_serializing)]
+    entries: Vec<Option<Info>>,
     /// Where the question was about; not what yt-dlp has under this name, which is the media's address.
     #[serde(skip_deserializing)]
     pub(super) url: String,
@@ -51,6 +54,14 @@ struct Format {
     acodec: Option<String>,
 }
 
+impl Info {
+    /// The first entry, as a download would take it; itself where it has none.
+    fn of_first(mut self) -> Self {
+        let first = std::mem::take(&mut self.entries).into_iter().flatten().next();
+        first.unwrap_or(self)
+    }
+}
+
 pub(super) async fn info(
     State(app): State<App>,
     _: Caller,
@@ -63,7 +74,8 @@ pub(super) async fn info(
 /// Looks at one page.
 pub(super) async fn about(app: &App, source: &SourceUrl) -> Result<Info, Refusal> {
     resolved(source, WHAT).await?;
-    let mut info: Info = app.looks.look(app.queue.workshop(), |tools| look_at(tools, source), WHAT).await?;
+    let page: Info = app.looks.look(app.queue.workshop(), |tools| look_at(tools, source), WHAT).await?;
+    let mut info = page.of_first();
     info.description = info.description.map(|text| text.chars().take(MAX_DESCRIPTION).collect());
     source.as_str().clone_into(&mut info.url);
     Ok(info)

@@ -23,7 +23,8 @@ pub(crate) enum Kind {
 const MAX_MESSAGE: usize = 300;
 
 /// What follows is advice to people at a terminal.
-const ADVICE: [&str; 4] = ["; please report this issue", "; Confirm you are", ". Confirm you are", " (caused by "];
+const ADVICE: [&str; 5] =
+    ["; please report this issue", "; Confirm you are", ". Confirm you are", ". Use --", " (caused by "];
 
 const SIGNS: [(&str, Kind); 13] = [
     ("No space left on device", Kind::DiskFull),
@@ -47,9 +48,9 @@ impl Complaint {
         let text = line.strip_prefix("ERROR:")?.trim();
         let kind = SIGNS.into_iter().find(|(sign, _)| text.contains(sign)).map_or(Kind::Other, |(_, kind)| kind);
         let message = match kind {
-            Kind::DiskFull => "The disk is full".to_owned(),
-            Kind::TooLarge => "The file is larger than the limit".to_owned(),
-            Kind::Unreachable => "The site could not be reached".to_owned(),
+            Kind::DiskFull => "the disk is full".to_owned(),
+            Kind::TooLarge => "the file is larger than the limit".to_owned(),
+            Kind::Unreachable => "the site could not be reached".to_owned(),
             Kind::Other => clean(text),
         };
         Some(Self { kind, message })
@@ -63,7 +64,7 @@ fn clean(text: &str) -> String {
     let words = text.split_whitespace().map(|word| if names_a_place(word) { "…" } else { word });
     let joined = words.collect::<Vec<_>>().join(" ");
     let cut: String = joined.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
-    if cut.is_empty() { "The download failed".to_owned() } else { cut }
+    if cut.is_empty() { "the download failed".to_owned() } else { cut }
 }
 
 fn names_a_place(word: &str) -> bool {
@@ -84,8 +85,9 @@ mod tests {
         assert_eq!(message(line), "Postprocessing: … Invalid argument");
         assert_eq!(message("ERROR: unable to open '/etc/x y' http://10.0.0.1/a"), "unable to open … y' …");
         assert_eq!(message("ERROR: [yt] x: Gone (caused by <HTTPError 410: Gone>)"), "[yt] x: Gone");
+        assert_eq!(message("ERROR: [x] y: No such format. Use --list-formats for a list"), "[x] y: No such format");
         assert_eq!(message(&format!("ERROR: {}", "é".repeat(900))).chars().count(), 300);
-        assert_eq!(message("ERROR:"), "The download failed");
+        assert_eq!(message("ERROR:"), "the download failed");
     }
 
     #[test]

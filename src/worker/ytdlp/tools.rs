@@ -92,6 +92,13 @@ impl Readiness {
             return Err(Unready::TooOld(version));
         }
         tracing::info!(%version, "yt-dlp is ready");
+        if tools.ffmpeg.is_none() {
+            tracing::warn!(program = %self.config.ffmpeg.display(), "ffmpeg was not found; what needs merging will fail");
+        }
+        if tools.js_runtime.is_none() {
+            let program = self.config.js_runtime.display();
+            tracing::warn!(%program, "no JavaScript runtime was found; some sites will fail");
+        }
         Ok(tools)
     }
 }
