@@ -1,6 +1,6 @@
 //! `sallyport gateway` and `sallyport worker`: one role in the foreground.
 
-use std::{future::Future, path::Path, sync::Arc};
+use std::{future::Future, path::Path, sync::Arc, thread::available_parallelism};
 
 use anyhow::{Context, Result};
 use secrecy::ExposeSecret;
@@ -24,8 +24,10 @@ pub(super) fn worker(config: &Path) -> Result<()> {
 }
 
 fn block_on(role: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = Builder::new_multi_thread().enable_all().build().context("the runtime cannot start")?;
-    runtime.block_on(role)
+    // On a single processor, work that could be stolen only costs more.
+    let alone = available_parallelism().is_ok_and(|n| n.get() == 1);
+    let mut builder = if alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build().context("the runtime cannot start")?.block_on(role)
 }
 
 fn notify_ready() {

@@ -18,6 +18,13 @@ const MANAGED_PREFIXES: [&str; 5] = ["x-forwarded-", "remote-", "x-auth-", "x-ac
 const MANAGED_NAMES: [&str; 7] =
     ["forwarded", "x-real-ip", "x-request-id", "proxy", "authorization", "x-api-key", "x-original-url"];
 
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REMOTE_USER: HeaderName = HeaderName::from_static("remote-user");
+const POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
+
 const SESSION_COOKIE: &[u8] = b"__Host-sallyport=";
 
 /// Turns the client's head into what the application gets.
@@ -34,12 +41,12 @@ pub(super) fn to_upstream(request: &mut RequestHeader, permit: &Permit, context:
         request.insert_header(header::CONTENT_LENGTH, body.len())?;
         request.insert_header(header::CONTENT_TYPE, "application/json")?;
     }
-    request.insert_header("x-forwarded-for", context.client.to_string())?;
-    request.insert_header("x-forwarded-proto", "https")?;
-    request.insert_header("x-forwarded-host", host)?;
-    request.insert_header("x-request-id", context.id.as_str())?;
+    request.insert_header(FORWARDED_FOR, context.client.to_string())?;
+    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static("https"))?;
+    request.insert_header(FORWARDED_HOST, host)?;
+    request.insert_header(REQUEST_ID, context.id.as_str())?;
     if let Some(identity) = permit.identity() {
-        request.insert_header("remote-user", identity.user.as_str())?;
+        request.insert_header(REMOTE_USER, identity.user.as_str())?;
     }
     Ok(())
 }
@@ -71,7 +78,7 @@ pub(super) fn from_upstream(
 ) -> Result<()> {
     strip_own(response);
     secure(response, host)?;
-    response.insert_header("x-request-id", context.id.as_str())?;
+    response.insert_header(REQUEST_ID, context.id.as_str())?;
     set_cors(response, cors)
 }
 
@@ -155,7 +162,7 @@ fn target(request: &RequestHeader, permit: &Permit) -> Option<String> {
 }
 
 fn strip_own(response: &mut ResponseHeader) {
-    for name in [header::SERVER, HeaderName::from_static("x-powered-by")] {
+    for name in [header::SERVER, POWERED_BY] {
         response.remove_header(&name);
     }
     let foreign = |name: &HeaderName| {

@@ -8,6 +8,7 @@ use http::{StatusCode, header};
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
     http::{RequestHeader, ResponseHeader},
+    modules::http::HttpModules,
     protocols::l4::socket::SocketAddr as PingoraAddr,
     proxy::{FailToProxy, ProxyHttp, Session},
     upstreams::peer::{HttpPeer, PeerOptions},
@@ -133,6 +134,9 @@ impl ProxyHttp for Gateway {
     fn new_ctx(&self) -> Context {
         Context::new()
     }
+
+    /// None: pingora's own would be compression, which media does not want and secrets in answers do not bear (BREACH).
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         match self.decide(session, context).await? {

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora::{Result, http::ResponseHeader, proxy::Session};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
     context::{Context, host},
-    headers::{secure, set_cors},
+    headers::{REQUEST_ID, secure, set_cors},
 };
 use crate::{
     limits::Exceeded,
@@ -45,10 +45,10 @@ pub(super) async fn deny(session: &mut Session, context: &Context, denial: &Deni
         ErrorStyle::Fastapi => "application/json",
     };
     let mut response = start(session, context, status)?;
-    response.insert_header(header::CONTENT_TYPE, content_type)?;
-    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    response.insert_header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))?;
+    response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
     if let Some(challenge) = challenge(denial.reason) {
-        response.insert_header(header::WWW_AUTHENTICATE, challenge)?;
+        response.insert_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))?;
     }
     if let Some(exceeded) = &denial.exceeded {
         set_rate_headers(&mut response, exceeded)?;
@@ -93,8 +93,8 @@ pub(super) async fn json(
 }
 
 fn start(session: &mut Session, context: &Context, status: StatusCode) -> Result<ResponseHeader> {
-    let mut response = ResponseHeader::build(status, Some(12))?;
-    response.insert_header("x-request-id", context.id.as_str())?;
+    let mut response = ResponseHeader::build_no_case(status, Some(16))?;
+    response.insert_header(REQUEST_ID, context.id.as_str())?;
     secure(&mut response, host(session.req_header()))?;
     Ok(response)
 }
