@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Duration,
-    gateway::LinkRequest,
+    gateway::{LinkRefusal, LinkRequest},
     identity::{link::LinkKeys, offlinetube::OfflineTubeKey},
     policy,
     store::LinkRecord,
@@ -140,6 +140,9 @@ impl Create {
         let object =
             site.link_object(self.app.as_deref(), &self.path).context("no route takes such links at this path")?;
         let life = self.expires.map_or(state.config.link_default_expiry, |life| life.0);
+        if life.is_zero() || life > state.config.link_max_expiry {
+            return Err(LinkRefusal::BadLife.into());
+        }
         let expires = now().saturating_add_unsigned(life.as_secs());
         let query = OfflineTubeKey(state.secrets.offlinetube()?).sign(&object, user, expires);
         let url = format!("{}{}?{query}", state.config.public_url.as_str().trim_end_matches('/'), self.path);

@@ -20,7 +20,7 @@ pub(super) fn worker(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log_level);
     let key = StatementKey::new(Secrets::open(&config)?.worker()?.expose_secret().as_bytes());
-    block_on(async { Ok(worker::serve(Arc::new(config), key, signalled()).await?) })
+    block_on(async { Ok(worker::serve(Arc::new(config), key, signalled(), notify_ready).await?) })
 }
 
 fn block_on(role: impl Future<Output = Result<()>>) -> Result<()> {

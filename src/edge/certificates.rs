@@ -27,16 +27,16 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 pub enum CertificateError {
     /// A file cannot be read.
     #[error("{0}: {1}")]
-    Io(PathBuf, #[source] io::Error),
+    Io(PathBuf, io::Error),
     /// A file is not what it should be, in PEM form.
     #[error("{0}: {1}")]
-    Pem(PathBuf, #[source] pem::Error),
+    Pem(PathBuf, pem::Error),
     /// No certificate in the file.
     #[error("{0}: holds no certificate")]
     Empty(PathBuf),
     /// The key cannot be used, or is not the certificate's.
     #[error("{0}: {1}")]
-    Key(PathBuf, #[source] rustls::Error),
+    Key(PathBuf, rustls::Error),
 }
 
 /// A chain and its key, in two files.

@@ -15,7 +15,7 @@ const BACKLOG: u32 = 4_096;
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
 #[error("cannot listen on {0}: {1}")]
-pub struct ListenError(SocketAddr, #[source] io::Error);
+pub struct ListenError(SocketAddr, io::Error);
 
 /// Listens on `address`; `[::]` takes IPv4 as well.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {

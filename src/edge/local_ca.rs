@@ -36,10 +36,10 @@ pub enum LocalCaError {
     File(#[from] SecretError),
     /// The folder or a file cannot be made.
     #[error("{0}: {1}")]
-    Io(PathBuf, #[source] io::Error),
+    Io(PathBuf, io::Error),
     /// Key or certificate cannot be made or parsed.
     #[error("{0}: {1}")]
-    Certificate(PathBuf, #[source] rcgen::Error),
+    Certificate(PathBuf, rcgen::Error),
 }
 
 impl LocalCa {

@@ -74,10 +74,10 @@ pub enum LiveError {
     LinkKeys(#[from] MalformedLinkKeys),
     /// A public key is wrong.
     #[error("{0}: {1}")]
-    PublicKey(std::path::PathBuf, #[source] InvalidPublicKey),
+    PublicKey(std::path::PathBuf, InvalidPublicKey),
     /// A file cannot be read or written.
     #[error("{0}: {1}")]
-    Io(std::path::PathBuf, #[source] std::io::Error),
+    Io(std::path::PathBuf, std::io::Error),
 }
 
 impl From<SecretError> for LiveError {

@@ -75,7 +75,7 @@ pub enum TokenError {
 /// A key file that does not fit its algorithm.
 #[derive(Debug, Error)]
 #[error("not a public key for {0:?} in PEM form: {1}")]
-pub struct InvalidPublicKey(JwtAlgorithm, #[source] jsonwebtoken::errors::Error);
+pub struct InvalidPublicKey(JwtAlgorithm, jsonwebtoken::errors::Error);
 
 /// Everything that verifies tokens.
 pub struct JwtVerifier {

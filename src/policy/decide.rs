@@ -81,6 +81,7 @@ impl Site {
         authority: &Authority,
         now: i64,
     ) -> Result<Decision, Fault> {
+        judge_host(facts)?;
         let app = self.app(facts.host, facts.path).ok_or(Reason::NoRoute)?;
         judgement.enter(app);
         let path = SafePath::parse(facts.path, app.parameters).map_err(|_| Reason::BadPath)?;
@@ -235,7 +236,8 @@ impl Judgement {
         let identity = authority.verify(&credential, &app.name, facts.path, object, now)?;
         self.steps.push(Step::Authenticated);
         self.identity = Some(Arc::clone(&identity));
-        if !route.credentials.contains(kind) {
+        // Who is known may use what anybody may.
+        if !route.credentials.contains(kind) && !route.anonymous {
             return Err(Reason::CredentialNotAccepted.into());
         }
         let query = match credential {
@@ -318,6 +320,13 @@ impl From<Refusal> for Fault {
         }
         .into()
     }
+}
+
+/// One authority of characters that no reader takes for anything else (RFC 9112, section 3.2).
+fn judge_host(facts: &RequestFacts<'_>) -> Result<(), Fault> {
+    let plain = facts.host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+    let repeated = facts.headers.get_all(header::HOST).iter().nth(1).is_some();
+    if facts.host.is_empty() || !plain || repeated { Err(Reason::BadHost.into()) } else { Ok(()) }
 }
 
 fn is_link(kind: CredentialKind) -> bool {

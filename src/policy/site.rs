@@ -65,6 +65,12 @@ impl Site {
         self.apps.iter().find(|app| app.answers_to(name) && app.covers(path))
     }
 
+    /// True when an application is Sallyport's own worker: it believes only statements, and is where the worker listens.
+    #[must_use]
+    pub fn needs_worker(&self, listen: &Upstream) -> bool {
+        self.apps.iter().any(|app| app.statement && app.upstream == *listen)
+    }
+
     /// Forgets clients that no rate limit needs to remember; to be called every few seconds.
     pub fn sweep(&self) {
         for route in self.apps.iter().flat_map(|app| &app.all_routes) {

@@ -27,7 +27,7 @@ pub enum SecretError {
     Short(String, usize),
     /// It cannot be read or written.
     #[error("{0}: {1}")]
-    Io(PathBuf, #[source] io::Error),
+    Io(PathBuf, io::Error),
 }
 
 /// Reads the secret in `path`, without the white space around it; None where there is no file.

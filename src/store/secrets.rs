@@ -25,7 +25,7 @@ pub enum SecretsError {
     Secret(#[from] SecretError),
     /// The folder cannot be made.
     #[error("{0}: {1}")]
-    Dir(PathBuf, #[source] std::io::Error),
+    Dir(PathBuf, std::io::Error),
 }
 
 impl Secrets {

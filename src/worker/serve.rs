@@ -58,7 +58,7 @@ impl From<Reason> for WorkerError {
     }
 }
 
-/// Runs the worker until `shutdown` is done. Its socket opens once everything else is ready.
+/// Runs the worker until `shutdown` is done. Its socket opens once everything else is ready, and then `ready` is called.
 ///
 /// Children are started through this very program, so its `main` must hand what follows an argument `confine` to
 /// [`confine`](super::confine()).
@@ -69,6 +69,7 @@ pub async fn serve(
     config: Arc<Config>,
     key: StatementKey,
     shutdown: impl Future<Output = ()> + Send,
+    ready: impl FnOnce(),
 ) -> Result<(), WorkerError> {
     let stop = CancellationToken::new();
     let queue = Queue::new(workshop(&config)?, stop.clone());
@@ -78,6 +79,7 @@ pub async fn serve(
     let routes = routes(App::new(queue.clone(), stop.clone()), Guard::new(key));
     let serving = listen(&config.worker.listen, routes, stop.clone()).await?;
     let working = tokio::spawn(async move { queue.work().await });
+    ready();
     shutdown.await;
     stop.cancel();
     // The jobs first: what they were at is stored, whoever still reads a file.

@@ -77,3 +77,15 @@ fn the_access_log_tells_who_asked_for_what_and_why_it_was_denied() {
     let line = i.log_line(&i.get("/api/stream/é"));
     assert_eq!((&line["code"], &line["status"]), (&"bad_path".into(), &400.into()));
 }
+
+#[test]
+fn a_host_that_is_missing_repeated_or_strange_is_refused() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    for hosts in ["", "Host: a\r\nHost: b\r\n", "Host: a/b\r\n", "Host: a@b\r\n", "Host:\r\n", "Host: a, b\r\n"] {
+        let request =
+            format!("GET /api/downloads HTTP/1.1\r\n{hosts}Connection: close\r\nX-API-Key: {}\r\n\r\n", i.key());
+        assert_eq!(i.send_bytes(request.as_bytes()).status, 400, "{hosts:?}");
+    }
+    assert!(canary.seen().is_empty());
+}

@@ -152,6 +152,8 @@ fn offlinetubes_own_links_are_taken_where_the_policy_says_so() {
     }
     let elsewhere = format!("/api/downloads?{}", target.split_once('?').unwrap().1);
     refused(&i, &elsewhere, 401, "not_authenticated");
+    let endless = ["link", "create", "/api/download/v1/file", "--style", "offlinetube", "--expires", "365d"];
+    assert!(!i.output(&endless).status.success());
     let short = link(&i, &["/api/download/v1/file", "--style", "offlinetube", "--expires", "1s"]);
     sleep(Duration::from_millis(2_100));
     refused(&i, &short, 410, "expired_link");

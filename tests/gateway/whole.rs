@@ -184,3 +184,14 @@ fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with(['Z', 'X']))
 }
+
+#[test]
+fn an_app_of_somebody_elses_at_the_workers_address_gets_no_worker_beside_it() {
+    let canary = crate::canary::Canary::start();
+    let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
+    i.replace("listen = \"127.0.0.1:8001\"", &format!("listen = \"{}\"", canary.address));
+    i.replace_in("policies/worker.toml", "statement = true", "statement = false");
+    i.start_role("up");
+    assert_eq!(i.get("/api/downloads").body, b"canary");
+    assert_eq!(descendants(i.pid()).len(), 1, "the gateway only");
+}
