@@ -165,8 +165,12 @@ impl Front {
 
 fn proxy(live: Arc<Live>) -> HttpProxy<Gateway> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let conf =
-        ServerConf { threads, max_retries: UPSTREAM_TRIES, upstream_keepalive_pool_size: 256, ..ServerConf::default() };
+    let conf = ServerConf {
+        threads,
+        max_retries: UPSTREAM_TRIES,
+        upstream_keepalive_pool_size: 1_024,
+        ..ServerConf::default()
+    };
     let mut proxy = http_proxy(&Arc::new(conf), Gateway { live });
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(connection::HTTP2_IDLE_TIMEOUT);

@@ -1,0 +1,97 @@
+//! The documents are true: what they list is what the program has.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path};
+
+use sallyport::policy::Reason;
+
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// Every `key = value` of a TOML file, as `table.key`, those in comments too.
+fn keys(text: &str) -> Vec<String> {
+    let mut table = String::new();
+    let mut keys = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_start_matches('[').split(']').next().unwrap().to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        {
+            keys.push(format!("{table}.{key}"));
+        }
+    }
+    keys
+}
+
+#[test]
+fn every_reason_of_a_denial_is_explained_with_its_status() {
+    let policies = read("docs/policies.md");
+    for reason in Reason::ALL {
+        let row = format!("| {} | `{}` |", reason.status().as_u16(), reason.code());
+        assert!(policies.contains(&row), "docs/policies.md lacks {row}");
+    }
+}
+
+#[test]
+fn every_configuration_key_is_in_the_reference_and_explained() {
+    let (reference, document) = (read("config.toml"), read("docs/configuration.md"));
+    let known = keys(&reference);
+    assert!(known.len() > 40, "{known:?}");
+    for key in &known {
+        let name = key.rsplit('.').next().unwrap();
+        assert!(document.contains(&format!("`{name}`")), "docs/configuration.md lacks {key}");
+    }
+    // The wire structs say what is parsed; a field that no document names would be a key that nobody can know.
+    let wire = read("src/config/wire.rs");
+    let fields = wire.lines().filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "));
+    for (field, _) in fields.filter(|(field, _)| field.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
+        let tables = ["gateway", "tls", "jwt", "links", "log", "worker", "app", "insecure", "key"];
+        let named = known.iter().any(|key| key.rsplit('.').next() == Some(field)) || tables.contains(&field);
+        assert!(named, "config.toml does not name {field}");
+    }
+}
+
+#[test]
+fn every_direct_dependency_has_its_reason() {
+    let (manifest, document) = (read("Cargo.toml"), read("docs/dependencies.md"));
+    let from = manifest.split_once("[dependencies]\n").unwrap().1;
+    let list = from.split_once("\n[profile").unwrap().0;
+    let names = list.lines().filter_map(|line| line.split_once(" = ").map(|(name, _)| name));
+    for name in names {
+        assert!(document.contains(&format!("`{name}`")), "docs/dependencies.md lacks {name}");
+    }
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().flatten().map(|e| e.path());
+    let top = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|name| root.join(name));
+    for file in docs.chain(top) {
+        let text = fs::read_to_string(&file).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap();
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            assert!(file.parent().unwrap().join(path).exists(), "{}: {target}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_reference_says_the_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let (full, empty) = (dir.path().join("config.toml"), dir.path().join("empty.toml"));
+    fs::write(&full, read("config.toml")).unwrap();
+    fs::write(&empty, "").unwrap();
+    let load = |path| {
+        let mut config = sallyport::config::load(path).unwrap();
+        config.apps.clear();
+        format!("{config:#?}")
+    };
+    assert_eq!(load(&full), load(&empty));
+}
