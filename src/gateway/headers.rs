@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, header};
 use pingora::{
-    Result,
+    ErrorType, OrErr, Result,
     http::{RequestHeader, ResponseHeader},
 };
 
@@ -78,8 +78,15 @@ pub(super) fn from_upstream(
 ) -> Result<()> {
     strip_own(response);
     secure(response, host)?;
-    response.insert_header(REQUEST_ID, context.id.as_str())?;
+    response.insert_header(REQUEST_ID, request_id(context)?)?;
     set_cors(response, cors)
+}
+
+/// The request's id as a header value that HTTP/2 does not put in its table: no other answer will have the same.
+pub(super) fn request_id(context: &Context) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(context.id.as_str()).or_err(ErrorType::InternalError, "a request id")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The security headers that every answer has.

@@ -169,7 +169,7 @@ impl ProxyHttp for Gateway {
             Upstream::Tcp(address) => HttpPeer::new(*address, false, String::new()),
             Upstream::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
         };
-        peer.options = peer_options(permit.app().timeout);
+        set_timeouts(&mut peer.options, permit.app().timeout);
         Ok(Box::new(peer))
     }
 
@@ -260,14 +260,12 @@ fn failure(error: &Error) -> Option<Reason> {
     }
 }
 
-fn peer_options(timeout: Duration) -> PeerOptions {
-    let mut options = PeerOptions::new();
+fn set_timeouts(options: &mut PeerOptions, timeout: Duration) {
     options.connection_timeout = Some(CONNECT_TIMEOUT);
     options.total_connection_timeout = Some(CONNECT_TIMEOUT);
     options.read_timeout = Some(timeout);
     options.write_timeout = Some(timeout);
     options.idle_timeout = Some(IDLE_TIMEOUT);
-    options
 }
 
 fn peer_address(session: &Session) -> IpAddr {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     context::{Context, host},
-    headers::{REQUEST_ID, secure, set_cors},
+    headers::{REQUEST_ID, request_id, secure, set_cors},
 };
 use crate::{
     limits::Exceeded,
@@ -94,7 +94,7 @@ pub(super) async fn json(
 
 fn start(session: &mut Session, context: &Context, status: StatusCode) -> Result<ResponseHeader> {
     let mut response = ResponseHeader::build_no_case(status, Some(16))?;
-    response.insert_header(REQUEST_ID, context.id.as_str())?;
+    response.insert_header(REQUEST_ID, request_id(context)?)?;
     secure(&mut response, host(session.req_header()))?;
     Ok(response)
 }
