@@ -16,7 +16,7 @@ fn keys(text: &str) -> Vec<String> {
     for line in text.lines() {
         let line = line.trim_start_matches("# ");
         if let Some(name) = line.strip_prefix('[') {
-            name.trim_start_matches("[").split("]").next().unwrap().clone_into(&mut table);
+            name.trim_start_matches('[').split(']').next().unwrap().clone_into(&mut table);
         } else if let Some((key, _)) = line.split_once(" = ")
             && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         {

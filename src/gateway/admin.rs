@@ -3,12 +3,12 @@
 use http::{StatusCode, header};
 use pingora::{http::ResponseHeader, protocols::http::ServerSession, server::ShutdownWatch};
 
-use super::connection::{Wake, park};
+use super::connection::{Vigil, Wake, park};
 use crate::edge::Downstream;
 
 /// Answers one request and closes.
 pub(super) async fn serve(mut stream: Downstream, stop: ShutdownWatch) {
-    if park(&mut stream, &stop).await != Wake::Request {
+    if park(&mut stream, &mut Vigil::new(&stop)).await != Wake::Request {
         return;
     }
     let mut session = ServerSession::new_http1(Box::new(stream));

@@ -16,7 +16,7 @@ use pingora::{
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf},
-    time::timeout,
+    time::{Instant, Sleep, sleep, timeout},
 };
 
 use super::{live::Live, proxy::Gateway};
@@ -66,15 +66,55 @@ pub(super) enum LineFault {
     Length,
 }
 
+/// What ends the wait for a request: the end of patience, or of the gateway.
+///
+/// It is made once for a connection. To register timer and signal anew for each request would cost more than all else
+/// that parking does.
+pub(super) struct Vigil {
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    idle: Pin<Box<Sleep>>,
+    since: Instant,
+}
+
+impl Vigil {
+    pub(super) fn new(stop: &ShutdownWatch) -> Self {
+        let mut stop = stop.clone();
+        let stopped = Box::pin(async move { stopped(&mut stop).await });
+        Self { stopped, idle: Box::pin(sleep(IDLE_TIMEOUT)), since: Instant::now() }
+    }
+
+    async fn over(&mut self) {
+        let Self { stopped, idle, since } = self;
+        tokio::select! {
+            biased;
+            () = stopped => {}
+            () = idled(idle.as_mut(), *since) => {}
+        }
+    }
+}
+
+/// Ends when nothing has come since; the timer may still stand where an earlier wait has set it.
+async fn idled(mut timer: Pin<&mut Sleep>, since: Instant) {
+    loop {
+        timer.as_mut().await;
+        let due = since + IDLE_TIMEOUT;
+        if Instant::now() >= due {
+            return;
+        }
+        timer.as_mut().reset(due);
+    }
+}
+
 /// Serves one client until either side ends.
 pub(super) async fn serve(stream: Downstream, peer: IpAddr, front: Arc<Proxy>, stop: ShutdownWatch) {
     if stream.is_http2() {
         let _ = front.proxy.process_new(Box::new(stream), &stop).await;
         return;
     }
+    let mut vigil = Vigil::new(&stop);
     let mut next = Some(Box::new(stream));
     while let Some(mut stream) = next.take() {
-        match park(&mut stream, &stop).await {
+        match park(&mut stream, &mut vigil).await {
             Wake::Closed => return,
             Wake::Refused(fault) => return refuse(stream, peer, fault, &front.live.access_log).await,
             Wake::Request => next = one_request(stream, &front.proxy, &stop).await,
@@ -94,12 +134,12 @@ async fn one_request(
 }
 
 /// Waits for the next request line, and leaves it unread.
-pub(super) async fn park(stream: &mut Downstream, stop: &ShutdownWatch) -> Wake {
-    let mut stop = stop.clone();
+pub(super) async fn park(stream: &mut Downstream, vigil: &mut Vigil) -> Wake {
+    vigil.since = Instant::now();
     let first = tokio::select! {
         biased;
-        first = timeout(IDLE_TIMEOUT, read_some(stream)) => first.ok().flatten(),
-        () = stopped(&mut stop) => None,
+        first = read_some(stream) => first,
+        () = vigil.over() => None,
     };
     let Some(first) = first else { return Wake::Closed };
     if let Some(end) = memchr(&first) {

@@ -10,7 +10,7 @@ use pingora::{
 };
 
 use super::{
-    connection::{Wake, park},
+    connection::{Vigil, Wake, park},
     context::host,
 };
 use crate::{edge::Downstream, observe::RequestId};
@@ -25,7 +25,7 @@ pub(super) struct Redirect {
 impl Redirect {
     /// Answers one request and closes.
     pub(super) async fn serve(self: Arc<Self>, mut stream: Downstream, stop: ShutdownWatch) {
-        if park(&mut stream, &stop).await != Wake::Request {
+        if park(&mut stream, &mut Vigil::new(&stop)).await != Wake::Request {
             return;
         }
         let mut session = ServerSession::new_http1(Box::new(stream));
