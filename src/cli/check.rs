@@ -1,15 +1,20 @@
 //! `sallyport check`: what a start would find wrong.
 
-use anyhow::{Result, bail};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::{ConfigFile, output::Output};
 use crate::{
     config::{self, Config, TlsMode},
     edge::{certificates::CertificateFiles, tls},
+    gateway,
+    identity::link::LinkKeys,
     policy,
-    store::secret_file,
+    store::{Secrets, secret_file},
 };
 
 /// Reads everything as a start would.
@@ -45,21 +50,42 @@ impl Check {
 }
 
 fn faults(config: &Config) -> Vec<String> {
+    tls::install_crypto();
     let mut faults = Vec::new();
     if let Err(found) = policy::compile(config) {
         faults.extend(lines(&found));
     }
-    for name in ["jwt.key", "link.keys", "offlinetube.key", "worker.key"] {
-        faults.extend(secret_file::read(&config.secrets_dir().join(name)).err().map(|e| e.to_string()));
-    }
+    faults.extend(secret_faults(config));
     if let TlsMode::Files { cert, key } = &config.tls {
-        tls::install_crypto();
         faults.extend(CertificateFiles::load(cert, key).err().map(|e| e.to_string()));
     }
-    for key in &config.jwt.keys {
-        faults.extend(std::fs::metadata(&key.file).err().map(|e| format!("{}: {e}", key.file.display())));
-    }
     faults
+}
+
+/// Makes nothing: what is missing is made at a start.
+fn secret_faults(config: &Config) -> Vec<String> {
+    let dir = config.secrets_dir();
+    let whole = ["offlinetube.key", "worker.key"].map(|name| whole_secret(&dir.join(name)));
+    let links = secret_file::read(&dir.join("link.keys")).map_err(anyhow::Error::from).and_then(|keys| {
+        let parsed = keys.map(|keys| LinkKeys::parse(keys.expose_secret())).transpose();
+        parsed.context("link.keys").map(drop)
+    });
+    let faults = whole.into_iter().chain([links, token_keys(config)]).filter_map(Result::err);
+    faults.map(|fault| format!("{fault:#}")).collect()
+}
+
+fn whole_secret(path: &Path) -> Result<()> {
+    if let Some(secret) = secret_file::read(path)? {
+        secret_file::long_enough(secret, &path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The public keys are read with any secret.
+fn token_keys(config: &Config) -> Result<()> {
+    let secret = Secrets::look(config).jwt_at_hand()?.unwrap_or_default();
+    gateway::jwt_verifier(config, &secret)?;
+    Ok(())
 }
 
 fn lines(found: &config::Diagnostics) -> Vec<String> {

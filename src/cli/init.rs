@@ -85,14 +85,21 @@ impl Init {
         }
         self.write_policies(&dir)?;
         secret_file::write(&path, self.config_text()?.as_bytes())?;
-        let config = config::load(&path)?;
+        Self::fill(&path).inspect_err(|_| {
+            // What could not be finished can be begun again.
+            let _ = std::fs::remove_file(&path);
+        })
+    }
+
+    fn fill(path: &Path) -> Result<Made> {
+        let config = config::load(path)?;
         policy::compile(&config)?;
         make_secrets(&Secrets::open(&config)?)?;
         tls::install_crypto();
         if let TlsMode::LocalCa { dir, names } = &config.tls {
             LocalCa::new(dir).ensure(names, SystemTime::now())?;
         }
-        let state = State::open(&path)?;
+        let state = State::open(path)?;
         let (admin, password) = make_admin(&state)?;
         let grant = key::Grant { user: &admin, scopes: &Scopes::All, note: "made by init", expires: None };
         let key = grant.create(&state)?;
@@ -101,7 +108,7 @@ impl Init {
             admin_user: admin.to_string(),
             admin_password: password,
             api_key: key.reveal().to_owned(),
-            config: path,
+            config: path.to_owned(),
         })
     }
 

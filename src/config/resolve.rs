@@ -292,7 +292,7 @@ impl Faults {
     where
         T::Err: std::fmt::Display,
     {
-        text.parse().map_err(|e: T::Err| self.add(key, format!("{text:?}: {e}"))).ok()
+        text.parse().map_err(|e: T::Err| self.add(key, e.to_string())).ok()
     }
 
     fn addresses(&mut self, name: &'static str, texts: &[String]) -> Vec<SocketAddr> {

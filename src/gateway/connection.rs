@@ -142,7 +142,7 @@ pub(super) async fn park(stream: &mut Downstream, vigil: &mut Vigil) -> Wake {
         () = vigil.over() => None,
     };
     let Some(first) = first else { return Wake::Closed };
-    if let Some(end) = memchr(&first) {
+    if let Some(end) = line_end(&first) {
         return judge(stream, first, end);
     }
     match timeout(LINE_TIMEOUT, rest_of_line(stream, first)).await {
@@ -159,7 +159,7 @@ async fn rest_of_line(stream: &mut Downstream, first: Vec<u8>) -> Wake {
         }
         let Some(more) = read_some(stream).await else { return Wake::Closed };
         bytes.extend_from_slice(&more);
-        if let Some(end) = memchr(&bytes) {
+        if let Some(end) = line_end(&bytes) {
             return judge(stream, bytes, end);
         }
     }
@@ -203,7 +203,7 @@ async fn read_some(stream: &mut Downstream) -> Option<Vec<u8>> {
     .await
 }
 
-fn memchr(bytes: &[u8]) -> Option<usize> {
+fn line_end(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|b| *b == b'\n')
 }
 
@@ -229,8 +229,8 @@ async fn refuse(mut stream: Box<Downstream>, client: IpAddr, fault: LineFault, l
         status,
         bytes_in: 0,
         bytes_out: 0,
-        duration_ms: 0.0,
-        upstream_ms: None,
+        duration: Duration::ZERO,
+        upstream: None,
         tls: None,
         http: "HTTP/1.1",
         user_agent: None,

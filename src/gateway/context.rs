@@ -15,7 +15,7 @@ use crate::{
         RequestId,
         access_log::{AccessLog, Entry},
     },
-    policy::{Permit, Reason, Step, Steps},
+    policy::{Permit, Reason, Step, Steps, Target},
 };
 
 /// One request.
@@ -81,9 +81,10 @@ impl Context {
         let request = session.req_header();
         let (app, route) = self.place();
         let identity = self.identity();
+        let duration = self.started.elapsed();
         let tls = session.digest().and_then(|d| d.ssl_digest.as_ref());
         log.write(&Entry {
-            ts: Timestamp::now() - self.started.elapsed(),
+            ts: Timestamp::now() - duration,
             request_id: self.id.as_str(),
             client_ip: self.client,
             method: request.method.as_str(),
@@ -98,8 +99,8 @@ impl Context {
             status: session.response_written().map_or(499, |r| r.status.as_u16()),
             bytes_in: self.bytes_in,
             bytes_out: session.body_bytes_sent() as u64,
-            duration_ms: millis(self.started.elapsed()),
-            upstream_ms: self.upstream.map(millis),
+            duration,
+            upstream: self.upstream,
             tls: tls.map(|t| t.version.as_ref()),
             http: if session.is_http2() { "HTTP/2" } else { version(request) },
             user_agent: request.headers.get("user-agent").and_then(|v| v.to_str().ok()).map(shortened),
@@ -136,7 +137,7 @@ impl Context {
 
     fn decision(&self) -> &'static str {
         match &self.outcome {
-            Outcome::Permitted(permit) if super::links::is_link_request(&permit.target()) => "own",
+            Outcome::Permitted(permit) if matches!(permit.target(), Target::CreateLink) => "own",
             Outcome::Permitted(_) => "forward",
             Outcome::Preflight => "preflight",
             Outcome::Denied(..) | Outcome::Undecided => "deny",
@@ -164,10 +165,6 @@ fn version(request: &RequestHeader) -> &'static str {
         http::Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
     }
-}
-
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn shortened(text: &str) -> &str {

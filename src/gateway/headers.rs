@@ -77,7 +77,8 @@ pub(super) fn from_upstream(
     host: &str,
 ) -> Result<()> {
     strip_own(response);
-    secure(response, host)?;
+    secure(response)?;
+    set_transport_security(response, host)?;
     response.insert_header(REQUEST_ID, request_id(context)?)?;
     set_cors(response, cors)
 }
@@ -90,16 +91,18 @@ pub(super) fn request_id(context: &Context) -> Result<HeaderValue> {
 }
 
 /// The security headers that every answer has.
-///
-/// HSTS is for names: browsers ignore it for addresses, and on `localhost` it would lock out every other program there.
-pub(super) fn secure(response: &mut ResponseHeader, host: &str) -> Result<()> {
+pub(super) fn secure(response: &mut ResponseHeader) -> Result<()> {
     response.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
     response.insert_header(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"))?;
-    response.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))?;
-    if !host.starts_with("localhost") {
-        response.insert_header(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"))?;
+    response.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))
+}
+
+/// HSTS is for names: browsers ignore it for addresses, and on `localhost` it would lock out every other program there.
+pub(super) fn set_transport_security(response: &mut ResponseHeader, host: &str) -> Result<()> {
+    if host.starts_with("localhost") {
+        return Ok(());
     }
-    Ok(())
+    response.insert_header(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"))
 }
 
 /// The CORS headers of an answer; a cache must know that the origin mattered, whatever the answer was.

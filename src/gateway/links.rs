@@ -10,7 +10,7 @@ use crate::{
         CredentialKind, Identity,
         link::{LinkClaims, LinkKeys},
     },
-    policy::{App, Parameters, Reason, SafePath, Site, Target},
+    policy::{App, Parameters, Reason, SafePath, Site},
     store::{LinkRecord, Store, secret_file::random},
     username::UserName,
 };
@@ -55,6 +55,9 @@ pub enum LinkRefusal {
     /// The life is not one.
     #[error("expires must be a duration like \"1h\", and not longer than links may live here")]
     BadLife,
+    /// The user is not one.
+    #[error("user must be the name of a user")]
+    BadUser,
     /// The maker may not go there, or not in that name.
     #[error("not allowed")]
     Forbidden,
@@ -68,7 +71,7 @@ impl LinkRefusal {
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
-            Self::BadPath | Self::NoRoute | Self::BadLife => Reason::LinkRefused,
+            Self::BadPath | Self::NoRoute | Self::BadLife | Self::BadUser => Reason::LinkRefused,
             Self::Forbidden => Reason::Forbidden,
             Self::Internal => Reason::Internal,
         }
@@ -126,9 +129,4 @@ impl LinkRequest {
             _ => Ok(app),
         }
     }
-}
-
-/// Where a permitted request for a link goes; kept here so that the match below stays whole.
-pub(super) const fn is_link_request(target: &Target<'_>) -> bool {
-    matches!(target, Target::CreateLink)
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -55,6 +55,7 @@ pub struct Live {
     secrets: Secrets,
     jwt: Arc<JwtVerifier>,
     seen_version: AtomicI64,
+    seen_link_keys: Mutex<SecretString>,
 }
 
 /// Why the gateway cannot start.
@@ -92,13 +93,16 @@ impl Live {
         let site = policy::compile(&config)?;
         let secrets = Secrets::open(&config)?;
         let store = Store::open(&config.data_dir.join("state.db"))?;
-        let jwt = Arc::new(jwt_verifier(&config, &secrets)?);
+        let jwt = Arc::new(jwt_verifier(&config, &secrets.jwt()?)?);
+        // Before the state itself, so that no change falls between the two.
+        let seen_version = AtomicI64::new(store.version()?);
         let authority = authority(&store, &secrets, &jwt)?;
         let access_log = AccessLog::open(&config.access_log, config.access_format)
             .map_err(|e| LiveError::Io(config.access_log.clone(), e))?;
         Ok(Self {
             statement_key: StatementKey::new(secrets.worker()?.expose_secret().as_bytes()),
-            seen_version: AtomicI64::new(store.version()?),
+            seen_version,
+            seen_link_keys: Mutex::new(secrets.link_keys()?),
             authority: ArcSwap::from_pointee(authority),
             config,
             site,
@@ -150,12 +154,16 @@ impl Live {
 
     async fn poll(self: &Arc<Self>) {
         let live = Arc::clone(self);
-        let version = tokio::task::spawn_blocking(move || live.store.version()).await;
-        if let Ok(Ok(version)) = version
-            && version != self.seen_version.load(Ordering::Relaxed)
-        {
+        if let Ok(true) = tokio::task::spawn_blocking(move || live.has_changed()).await {
             self.refresh().await;
         }
+    }
+
+    /// True when another process has changed the database or the keys of links; what cannot be read has not changed.
+    fn has_changed(&self) -> bool {
+        let seen = self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let other_keys = self.secrets.link_keys().is_ok_and(|keys| keys.expose_secret() != seen.expose_secret());
+        other_keys || self.store.version().is_ok_and(|v| v != self.seen_version.load(Ordering::Relaxed))
     }
 
     async fn touch(self: &Arc<Self>) {
@@ -171,10 +179,11 @@ impl Live {
     }
 
     fn refresh_now(&self) -> Result<(), LiveError> {
-        let version = self.store.version()?;
+        let (version, link_keys) = (self.store.version()?, self.secrets.link_keys()?);
         let new = authority(&self.store, &self.secrets, &self.jwt)?;
         let old = self.authority.swap(Arc::new(new));
         self.seen_version.store(version, Ordering::Relaxed);
+        *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;
         self.store.touch_keys(&old.keys.take_used())?;
         info!("keys, users and links were read anew");
         Ok(())
@@ -198,10 +207,11 @@ fn authority(store: &Store, secrets: &Secrets, jwt: &Arc<JwtVerifier>) -> Result
     })
 }
 
-fn jwt_verifier(config: &Config, secrets: &Secrets) -> Result<JwtVerifier, LiveError> {
+/// The verifier of tokens under `secret` and under every public key that the configuration names.
+pub(crate) fn jwt_verifier(config: &Config, secret: &SecretString) -> Result<JwtVerifier, LiveError> {
     let jwt = &config.jwt;
     let expected = Expected { issuer: jwt.issuer.clone(), audience: jwt.audience.clone() };
-    let mut verifier = JwtVerifier::new(&secrets.jwt()?, &expected, jwt.leeway);
+    let mut verifier = JwtVerifier::new(secret, &expected, jwt.leeway);
     for key in &jwt.keys {
         let pem = std::fs::read(&key.file).map_err(|e| LiveError::Io(key.file.clone(), e))?;
         let expected = Expected { issuer: key.issuer.clone(), audience: key.audience.clone() };

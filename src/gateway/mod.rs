@@ -16,5 +16,6 @@ mod respond;
 mod run;
 
 pub use links::{LinkRefusal, LinkRequest, MadeLink};
+pub(crate) use live::jwt_verifier;
 pub use live::{Live, LiveError};
 pub use run::{GatewayError, run};

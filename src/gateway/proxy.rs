@@ -88,8 +88,8 @@ impl Gateway {
     /// Makes the link that a permitted request asks for.
     async fn create_link(&self, session: &mut Session, context: &mut Context, permit: Permit) -> Result<()> {
         let made = match Self::link_request(session, &permit) {
-            Some(request) => self.live.make_link(request).await,
-            None => Err(LinkRefusal::BadLife),
+            Ok(request) => self.live.make_link(request).await,
+            Err(refusal) => Err(refusal),
         };
         match made {
             Ok(link) => {
@@ -105,22 +105,17 @@ impl Gateway {
         }
     }
 
-    fn link_request(session: &Session, permit: &Permit) -> Option<LinkRequest> {
-        let maker = permit.identity()?;
-        let body: CreateLink = serde_json::from_slice(permit.body()?).ok()?;
-        let user = match body.user {
-            Some(user) => user.parse().ok()?,
-            None => maker.user.clone(),
-        };
-        let life = match body.expires {
-            Some(text) => Some(text.parse().ok()?),
-            None => None,
-        };
-        Some(LinkRequest {
+    fn link_request(session: &Session, permit: &Permit) -> Result<LinkRequest, LinkRefusal> {
+        let maker = permit.identity().ok_or(LinkRefusal::Forbidden)?;
+        let body = permit.body().ok_or(LinkRefusal::Internal)?;
+        let body: CreateLink = serde_json::from_slice(body).map_err(|_| LinkRefusal::Internal)?;
+        let user = body.user.map(|user| user.parse()).transpose().map_err(|_| LinkRefusal::BadUser)?;
+        let life = body.expires.map(|text| text.parse()).transpose().map_err(|_| LinkRefusal::BadLife)?;
+        Ok(LinkRequest {
             app: Some(permit.app().name.to_string()),
             target: body.path,
             life,
-            user,
+            user: user.unwrap_or_else(|| maker.user.clone()),
             maker: Some(Arc::clone(maker)),
             base: format!("https://{}", host(session.req_header())),
         })

@@ -1,6 +1,6 @@
 //! The one place where a denial becomes a response.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -10,12 +10,20 @@ use serde_json::json;
 
 use super::{
     context::{Context, host},
-    headers::{REQUEST_ID, request_id, secure, set_cors},
+    headers::{REQUEST_ID, request_id, secure, set_cors, set_transport_security},
 };
 use crate::{
     limits::Exceeded,
     policy::{CorsAnswer, Denial, ErrorStyle, PreflightAnswer, Reason},
 };
+
+/// What every answer of the gateway's own has. Names are not kept in title case, which pingora would store a second time.
+static OWN_ANSWER: LazyLock<ResponseHeader> = LazyLock::new(|| {
+    let mut answer =
+        ResponseHeader::build_no_case(StatusCode::INTERNAL_SERVER_ERROR, Some(16)).unwrap_or_else(|_| unreachable!());
+    let _ = secure(&mut answer);
+    answer
+});
 
 /// An error's body by RFC 9457.
 #[derive(Serialize)]
@@ -93,9 +101,10 @@ pub(super) async fn json(
 }
 
 fn start(session: &mut Session, context: &Context, status: StatusCode) -> Result<ResponseHeader> {
-    let mut response = ResponseHeader::build_no_case(status, Some(16))?;
+    let mut response = OWN_ANSWER.clone();
+    response.set_status(status)?;
     response.insert_header(REQUEST_ID, request_id(context)?)?;
-    secure(&mut response, host(session.req_header()))?;
+    set_transport_security(&mut response, host(session.req_header()))?;
     Ok(response)
 }
 

@@ -88,8 +88,10 @@ impl KeyTable {
     }
 
     fn entry(&self, text: &str) -> Option<&KeyEntry> {
-        if let Ok(key) = PresentedKey::parse(text) {
-            return self.made.get(key.id).filter(|e| key.matches(&e.hash));
+        let key = PresentedKey::parse(text).ok();
+        let made = key.and_then(|key| self.made.get(key.id).filter(|e| key.matches(&e.hash)));
+        if made.is_some() {
+            return made;
         }
         if self.imported.is_empty() {
             return None;

@@ -149,7 +149,7 @@ fn media_url(text: &str, allow_private: &[HostPort]) -> Result<Url, &'static str
     if text.len() > MAX_URL_BYTES {
         return Err("is too long for a URL");
     }
-    if text.starts_with('-') || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    if text.starts_with('-') || text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return Err("must be an http or https URL");
     }
     let url = Url::parse(text).map_err(|_| "must be an http or https URL")?;
@@ -229,6 +229,7 @@ mod tests {
             r#"{"url":"http://169.254.169.254/latest"}"#,
             r#"{"url":"http://u:p@example.com/"}"#,
             r#"{"url":"ytsearch:x"}"#,
+            r#"{"url":"https:\\\\example.com\\a"}"#,
             r#"{"url":["https://example.com/"]}"#,
             r#"{"url":"https://example.com/","type":"film"}"#,
             r#"{"url":"https://example.com/","n":0}"#,

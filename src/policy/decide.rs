@@ -158,7 +158,7 @@ impl Permit {
 
 fn denied(permit: Permit, reason: Reason, detail: Option<String>) -> Denial {
     let Permit { app, cors, identity, mut steps, .. } = permit;
-    let _ = steps.try_push(Step::Denied(reason));
+    steps.push(Step::Denied(reason));
     Denial { reason, detail, exceeded: None, cors, style: app.style, identity, steps }
 }
 
@@ -213,8 +213,8 @@ impl Judgement {
     fn address_rate(&mut self, route: &Route, client: IpAddr) -> Result<(), Fault> {
         for limit in route.limits.iter().filter(|l| l.by == LimitBy::Address) {
             limit.tracker.check(address::client_network(client))?;
-            self.steps.push(Step::AddressRate);
         }
+        self.steps.push(Step::AddressRate);
         Ok(())
     }
 
@@ -267,13 +267,13 @@ impl Judgement {
                 (LimitBy::User | LimitBy::Key, Some(identity)) => tracker.check(("user", identity.user.as_str())),
                 (LimitBy::User | LimitBy::Key, None) => tracker.check(address::client_network(client)),
             }?;
-            let _ = self.steps.try_push(Step::UserRate);
         }
+        self.steps.push(Step::UserRate);
         Ok(())
     }
 
     fn deny(mut self, fault: Fault) -> Denial {
-        let _ = self.steps.try_push(Step::Denied(fault.reason));
+        self.steps.push(Step::Denied(fault.reason));
         let Fault { reason, exceeded } = fault;
         let Self { cors, style, identity, steps } = self;
         Denial { reason, detail: None, exceeded, cors, style, identity, steps }

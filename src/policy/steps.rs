@@ -34,5 +34,5 @@ pub enum Step {
     Denied(Reason),
 }
 
-/// All steps of one decision, in order.
+/// All steps of one decision, in order. Each kind comes once at most, so that they always fit, whatever a policy says.
 pub type Steps = ArrayVec<Step, 12>;

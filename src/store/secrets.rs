@@ -35,19 +35,34 @@ impl Secrets {
         let made =
             secret_file::create_private_dir(&config.data_dir).and_then(|()| secret_file::create_private_dir(&dir));
         made.map_err(|e| SecretsError::Dir(dir.clone(), e))?;
-        Ok(Self { dir, jwt_env: config.jwt.secret_env.clone() })
+        Ok(Self::look(config))
+    }
+
+    /// The same without making anything.
+    #[must_use]
+    pub fn look(config: &Config) -> Self {
+        Self { dir: config.secrets_dir(), jwt_env: config.jwt.secret_env.clone() }
     }
 
     /// The token secret: its file; else the variable that the configuration names; else a new one, which is kept.
     pub fn jwt(&self) -> Result<SecretString, SecretError> {
+        match self.jwt_at_hand()? {
+            Some(secret) => Ok(secret),
+            None => secret_file::read_or_create(&self.dir.join("jwt.key")),
+        }
+    }
+
+    /// The token secret where there is one already.
+    pub fn jwt_at_hand(&self) -> Result<Option<SecretString>, SecretError> {
         let path = self.dir.join("jwt.key");
         if let Some(secret) = secret_file::read(&path)? {
-            return long_enough(secret, &path.display().to_string());
+            return long_enough(secret, &path.display().to_string()).map(Some);
         }
+        let source = format!("the variable {}", self.jwt_env);
         match env::var(&self.jwt_env) {
-            Ok(text) => long_enough(SecretString::from(text.trim()), &format!("the variable {}", self.jwt_env)),
-            Err(env::VarError::NotUnicode(_)) => Err(SecretError::Short(format!("the variable {}", self.jwt_env), 0)),
-            Err(env::VarError::NotPresent) => secret_file::read_or_create(&path),
+            Ok(text) => long_enough(SecretString::from(text.trim()), &source).map(Some),
+            Err(env::VarError::NotUnicode(_)) => Err(SecretError::Short(source, 0)),
+            Err(env::VarError::NotPresent) => Ok(None),
         }
     }
 

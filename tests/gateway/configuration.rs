@@ -15,8 +15,15 @@ fn faults(i: &Instance, change: &str) -> String {
     report["faults"].as_array().unwrap().iter().map(|f| f.as_str().unwrap().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-fn line_of(i: &Instance, file: &str, text: &str) -> usize {
-    fs::read_to_string(i.path(file)).unwrap().lines().position(|line| line.contains(text)).unwrap() + 1
+/// Where `text` stands: its line, and the column of its value; of a list, of its first element; of an unknown key, its own.
+fn place_of(i: &Instance, text: &str) -> (usize, usize) {
+    let config = fs::read_to_string(i.path("config.toml")).unwrap();
+    let line = config.lines().position(|line| line.contains(text)).unwrap();
+    let before = if text.starts_with("trusted_proxy ") { "" } else { text.split_once(" = ").unwrap().0 };
+    let value = text.split_once(" = ").unwrap().1;
+    let column =
+        if before.is_empty() { 1 } else { before.len() + " = ".len() + usize::from(value.starts_with('[')) + 1 };
+    (line + 1, column)
 }
 
 #[test]
@@ -62,22 +69,10 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
         i.replace(from, to);
         let found = faults(&i, to);
         assert!(found.contains(words), "{to}: {found}");
-        // What concerns a policy is told at the policy.
-        if !to.starts_with("cors") && !to.starts_with("policy") {
-            let line = line_of(&i, "config.toml", to.split(" = ").next().unwrap());
-            let place = if to.starts_with("mode") {
-                format!("config.toml:{}:", line - 1)
-            } else {
-                format!("config.toml:{line}:")
-            };
-            let lines: Vec<_> = fs::read_to_string(i.path("config.toml"))
-                .unwrap()
-                .lines()
-                .enumerate()
-                .filter(|(_, l)| l.contains(to))
-                .map(|(n, _)| format!("config.toml:{}:", n + 1))
-                .collect();
-            assert!(found.contains(&place) || lines.iter().any(|l| found.contains(l)), "{to} at {place}: {found}");
+        // What concerns a policy is told at the policy, and what two keys make together at their table.
+        if !["cors_origins", "policy", "mode"].iter().any(|key| to.starts_with(key)) {
+            let (line, column) = place_of(&i, to);
+            assert!(found.contains(&format!("config.toml:{line}:{column}: ")), "{to} at {line}:{column}: {found}");
         }
         let started = i.spawn("gateway", &[]).wait().unwrap();
         assert_eq!(started.code(), Some(1), "{to}: a start finds it as well");
@@ -150,4 +145,43 @@ fn init_for_an_application_that_is_there_already_names_it_and_its_domain() {
     let path = dir.path().to_str().unwrap();
     let output = run(&["init", "--dir", path, "--app", "nothing", "--upstream", "127.0.0.1:9"]);
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_app_gets_the_errors_and_the_path_parameters_that_its_policy_asks_for() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace_in(
+            "policies/worker.toml",
+            "[upstream]",
+            "errors = \"fastapi\"\npath_parameters = true\n\n[upstream]",
+        );
+    });
+    let denied = i.send(&Request::new("GET", "/api/downloads"));
+    assert_eq!((denied.status, denied.body.as_slice()), (401, br#"{"detail":"Not authenticated"}"#.as_slice()));
+    assert_eq!(denied.header("content-type"), Some("application/json"));
+    assert_eq!(i.get("/api/stream/a;v=1").status, 200);
+    assert_eq!(i.get("/api/stream/..;v=1").status, 400);
+}
+
+#[test]
+fn a_start_and_a_check_refuse_the_same_secrets() {
+    for (file, text) in [("link.keys", "not a key"), ("worker.key", "short"), ("jwt.key", "short")] {
+        let i = Instance::made(&[]);
+        fs::write(i.path("data/secrets").join(file), text).unwrap();
+        assert!(!faults(&i, file).is_empty());
+        assert_eq!(i.spawn("gateway", &[]).wait().unwrap().code(), Some(1), "{file}");
+    }
+}
+
+#[test]
+fn an_init_that_failed_can_be_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policies/mine.toml");
+    fs::create_dir(dir.path().join("policies")).unwrap();
+    let init = || run(&["init", "--dir", dir.path().to_str().unwrap(), "--app", "mine", "--upstream", "127.0.0.1:9"]);
+    fs::write(&policy, "routes = 1").unwrap();
+    assert_eq!(init().status.code(), Some(1));
+    fs::write(&policy, "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/\"\n").unwrap();
+    assert_eq!(init().status.code(), Some(0));
 }

@@ -186,6 +186,13 @@ fn an_imported_key_works_like_one_that_was_made_here() {
     refused(&i, &Request::new("GET", PATH).key(&key[1..]), 401, "bad_credential");
     assert!(!import(key).status.success(), "the same key twice");
     assert!(!import("too short").status.success());
+    let other = Instance::made(&[]);
+    assert!(import(other.key()).status.success());
+    assert_eq!(
+        i.send(&Request::new("GET", PATH).key(other.key())).status,
+        200,
+        "a key of another instance keeps working"
+    );
     i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
     refused(&i, &Request::new("GET", PATH).key(key), 401, "bad_credential");
 }

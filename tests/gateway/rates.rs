@@ -78,3 +78,30 @@ fn a_spoofed_forwarded_for_is_ignored_and_a_trusted_proxys_is_not() {
     let flood: Vec<u16> = (0..4).map(|n| get(&i, &format!("2001:db8::{n}"))).collect();
     assert_eq!(flood, [200, 200, 429, 429], "one /64 is one client");
 }
+
+const DEFAULTS: &str = "rates = [{ limit = \"600/minute\", by = \"user\" }]";
+
+fn with_rates(canary: &Canary, rates: &str) -> Instance {
+    Instance::with(&canary.address.to_string(), |i| {
+        i.replace_in("policies/worker.toml", DEFAULTS, &format!("rates = [{rates}]"));
+    })
+}
+
+#[test]
+fn a_route_may_have_any_number_of_rates() {
+    let canary = Canary::start();
+    let one =
+        "{ limit = \"9/minute\", by = \"address\" }, { limit = \"9/minute\" }, { limit = \"9/minute\", by = \"key\" },";
+    let i = with_rates(&canary, &one.repeat(20));
+    assert!((0..9).all(|_| i.get("/api/downloads").status == 200));
+    assert_eq!(i.get("/api/downloads").status, 429);
+}
+
+#[test]
+fn a_rate_by_key_counts_each_key_and_a_burst_is_what_may_come_at_once() {
+    let canary = Canary::start();
+    let i = with_rates(&canary, "{ limit = \"60/hour\", by = \"key\", burst = 2 }");
+    let other = i.new_key(&[]);
+    let statuses = |key: &str| [(); 3].map(|()| i.send(&Request::new("GET", "/api/downloads").key(key)).status);
+    assert_eq!((statuses(i.key()), statuses(&other)), ([200, 200, 429], [200, 200, 429]));
+}
