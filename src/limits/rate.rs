@@ -3,7 +3,7 @@
 use std::{
     hash::{BuildHasher, Hash, RandomState},
     num::NonZeroU32,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -19,6 +19,9 @@ use crate::config::Rate;
 /// Once a limit tracks as many clients as it may, newcomers share this many places.
 const SHARED_PLACES: u64 = 1024;
 
+/// Clients are counted once in so many checks.
+const COUNT_EVERY: usize = 512;
+
 /// What one rate limit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
@@ -30,8 +33,7 @@ pub struct RateLimit {
 
 /// The clients that one rate limit has seen lately.
 ///
-/// Memory is bounded: at most `max_clients` (checked at every [`Tracker::sweep`], so give or take what comes between
-/// two) and the shared places, some 50 bytes each. Who has his whole burst again is forgotten.
+/// Memory is bounded: at most `max_clients`, what comes between two counts, and the shared places, some 50 bytes each. Who has his whole burst again is forgotten.
 pub struct Tracker<C: Clock = MonotonicClock> {
     limit: RateLimit,
     limiter: RateLimiter<u64, DashMapStateStore<u64>, C, NoOpMiddleware<C::Instant>>,
@@ -39,6 +41,7 @@ pub struct Tracker<C: Clock = MonotonicClock> {
     clock: C,
     max_clients: usize,
     full: AtomicBool,
+    checks: AtomicUsize,
 }
 
 /// A limit that was exceeded.
@@ -83,11 +86,15 @@ impl<C: Clock + Clone> Tracker<C> {
     pub fn with_clock(limit: RateLimit, max_clients: usize, clock: C) -> Self {
         let store = DashMapStateStore::default();
         let limiter = RateLimiter::new(limit.quota(), store, clock.clone());
-        Self { limit, limiter, hasher: RandomState::new(), clock, max_clients, full: AtomicBool::new(false) }
+        let (full, checks) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Self { limit, limiter, hasher: RandomState::new(), clock, max_clients, full, checks }
     }
 
     /// Counts one request of `client`.
     pub fn check(&self, client: impl Hash) -> Result<(), Exceeded> {
+        if self.checks.fetch_add(1, Ordering::Relaxed) % COUNT_EVERY == 0 {
+            self.count();
+        }
         let mut place = self.hasher.hash_one(client);
         if self.full.load(Ordering::Relaxed) {
             place %= SHARED_PLACES;
@@ -102,6 +109,10 @@ impl<C: Clock + Clone> Tracker<C> {
     pub fn sweep(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
+        self.count();
+    }
+
+    fn count(&self) {
         self.full.store(self.limiter.len() >= self.max_clients, Ordering::Relaxed);
     }
 
@@ -156,10 +167,7 @@ mod tests {
         let (tracker, _clock) = tracker("1/hour", 1_000);
         for i in 0..100_000 {
             let _ = tracker.check(i);
-            if i % 500 == 0 {
-                tracker.sweep();
-            }
         }
-        assert!(tracker.len() <= 1_000 + 500 + usize::try_from(SHARED_PLACES).unwrap(), "{}", tracker.len());
+        assert!(tracker.len() <= 1_000 + COUNT_EVERY + usize::try_from(SHARED_PLACES).unwrap(), "{}", tracker.len());
     }
 }
