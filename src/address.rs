@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use url::Host;
 
 /// True for an address that a download may come from: globally routable unicast, judged also through every
-/// transition format that embeds an IPv4 address (mapped, compatible, 6to4, Teredo, NAT64).
+/// transition format that embeds an IPv4 address (mapped, 6to4, Teredo, NAT64); IPv4-compatible and local NAT64
+/// addresses are not public.
 ///
 /// Source: the IANA special-purpose address registries (RFC 6890 and its updates).
 #[must_use]
@@ -85,7 +86,7 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let [.., g, h] = head;
     let tail = v4_from(g, h);
     match head {
-        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x0064, 0xff9b, ..] => Some(tail),
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x0064, 0xff9b, 0, 0, 0, 0, ..] => Some(tail),
         [0x2002, high, low, ..] => Some(v4_from(high, low)),
         [0x2001, 0, ..] => Some(v4_from(!g, !h)),
         _ => None,
@@ -135,6 +136,8 @@ mod tests {
         "[::ffff:127.0.0.1]",
         "[::ffff:a9fe:a9fe]",
         "[::127.0.0.1]",
+        "[::8.8.8.8]",
+        "[64:ff9b:1:a00:0:100:808:808]",
         "[64:ff9b::7f00:1]",
         "[64:ff9b:1::a00:1]",
         "[2002:7f00:1::]",

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Duration,
-    gateway::{LinkRefusal, LinkRequest},
+    gateway::{LinkPlace, LinkRefusal, LinkRequest},
     identity::{link::LinkKeys, offlinetube::OfflineTubeKey},
     policy,
     store::LinkRecord,
@@ -46,7 +46,7 @@ pub(super) struct Create {
     /// In whose name it acts; the first administrator's unless given.
     #[arg(long)]
     user: Option<UserName>,
-    /// The application; the first that takes links at this path unless given.
+    /// The application; the one that serves this path at the public URL unless given.
     #[arg(long)]
     app: Option<String>,
     /// The form of the link.
@@ -130,7 +130,9 @@ impl Create {
         let site = policy::compile(&state.config)?;
         let keys = LinkKeys::parse(state.secrets.link_keys()?.expose_secret())?;
         let base = state.config.public_url.as_str().trim_end_matches('/').to_owned();
-        let request = LinkRequest { app: self.app, target: self.path, life: self.expires, user, maker: None, base };
+        let host = state.config.public_url.authority().to_owned();
+        let place = self.app.map_or(LinkPlace::Host(host), LinkPlace::App);
+        let request = LinkRequest { place, target: self.path, life: self.expires, user, maker: None, base };
         let link = request.make(&state.config, &site, &keys, &state.store, now())?;
         self.output.print(&link, |link| link.url.clone())
     }
@@ -144,7 +146,8 @@ impl Create {
             return Err(LinkRefusal::BadLife.into());
         }
         let expires = now().saturating_add_unsigned(life.as_secs());
-        let query = OfflineTubeKey(state.secrets.offlinetube()?).sign(&object, user, expires);
+        let query = OfflineTubeKey::new(state.secrets.offlinetube()?, state.config.link_max_expiry)
+            .sign(&object, user, expires);
         let url = format!("{}{}?{query}", state.config.public_url.as_str().trim_end_matches('/'), self.path);
         let document = json!({ "id": object, "url": url, "expires": moment(expires) });
         self.output.print(&document, |_| url.clone())

@@ -25,6 +25,8 @@ pub(super) struct Context {
     pub(super) outcome: Outcome,
     /// Bytes of body that came from the client.
     pub(super) bytes_in: u64,
+    /// Whether the judged body is on its way upstream.
+    pub(super) body_sent: bool,
     /// Until the upstream's head of an answer.
     pub(super) upstream: Option<Duration>,
     started: Instant,
@@ -49,6 +51,7 @@ impl Context {
             client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             outcome: Outcome::Undecided,
             bytes_in: 0,
+            body_sent: false,
             upstream: None,
             started: Instant::now(),
         }

@@ -12,11 +12,28 @@ use crate::{
     statement::{self, Statement},
 };
 
-/// Prefixes of names that only the gateway may set, with `_` and `.` read as `-`, as CGI-like applications do.
+/// Prefixes of names that only the gateway may set, with every sign read as `-`, since CGI makes `_` of all of them.
 const MANAGED_PREFIXES: [&str; 5] = ["x-forwarded-", "remote-", "x-auth-", "x-accel-", "x-sallyport-"];
-/// Whole names of the same kind, and the credentials that end here.
-const MANAGED_NAMES: [&str; 7] =
-    ["forwarded", "x-real-ip", "x-request-id", "proxy", "authorization", "x-api-key", "x-original-url"];
+/// Whole names of the same kind; names by which some applications take another path, method or client than was judged;
+/// and the credentials that end here.
+const MANAGED_NAMES: [&str; 16] = [
+    "forwarded",
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "x-cluster-client-ip",
+    "x-request-id",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "proxy",
+    "proxy-authorization",
+    "authorization",
+    "x-api-key",
+];
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -38,6 +55,7 @@ pub(super) fn to_upstream(request: &mut RequestHeader, permit: &Permit, context:
     if let Some(body) = permit.body() {
         request.remove_header(&header::TRANSFER_ENCODING);
         request.remove_header(&header::EXPECT);
+        request.remove_header(&header::CONTENT_ENCODING);
         request.insert_header(header::CONTENT_LENGTH, body.len())?;
         request.insert_header(header::CONTENT_TYPE, "application/json")?;
     }
@@ -135,10 +153,11 @@ fn strip_managed(request: &mut RequestHeader, app_headers: &[HeaderName]) {
 
 fn is_managed(name: &str) -> bool {
     // `HeaderName` is lower case by construction.
-    if !name.contains(['_', '.']) {
+    let sign = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+    if !name.contains(sign) {
         return matches_managed(name);
     }
-    matches_managed(&name.replace(['_', '.'], "-"))
+    matches_managed(&name.replace(sign, "-"))
 }
 
 fn matches_managed(name: &str) -> bool {
@@ -205,6 +224,9 @@ mod tests {
             "x-sallyport-statement",
             "x-request-id",
             "authorization",
+            "remote!user",
+            "x-rewrite-url",
+            "x_http_method_override",
         ] {
             assert!(is_managed(name), "{name}");
         }

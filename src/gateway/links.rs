@@ -18,8 +18,8 @@ use crate::{
 /// A link that somebody wants.
 #[derive(Clone, Debug)]
 pub struct LinkRequest {
-    /// The application's name; None for the first that has a route for it.
-    pub app: Option<String>,
+    /// Which application.
+    pub place: LinkPlace,
     /// Path, and query where there is one.
     pub target: String,
     /// Its life; None for the configured one.
@@ -30,6 +30,15 @@ pub struct LinkRequest {
     pub maker: Option<std::sync::Arc<Identity>>,
     /// Scheme and authority for the URL.
     pub base: String,
+}
+
+/// Which application a link leads to.
+#[derive(Clone, Debug)]
+pub enum LinkPlace {
+    /// The one of this name.
+    App(String),
+    /// The one that a request to this host goes to.
+    Host(String),
 }
 
 /// A link that was made.
@@ -119,10 +128,13 @@ impl LinkRequest {
         if query.split('&').any(own) || !query.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
             return Err(LinkRefusal::BadPath);
         }
-        let named = site.apps().iter().filter(|a| self.app.as_ref().is_none_or(|name| *a.name == **name));
-        let mut routed = named.filter_map(|app| Some((app, app.route_for_get(path.decoded())?)));
-        let takes_links = routed.find(|(_, route)| route.credentials.contains(CredentialKind::Link));
-        let (app, route) = takes_links.ok_or(LinkRefusal::NoRoute)?;
+        let app = match &self.place {
+            LinkPlace::App(name) => site.apps().iter().find(|app| *app.name == **name),
+            LinkPlace::Host(host) => site.app(host, path.decoded()),
+        };
+        let app = app.ok_or(LinkRefusal::NoRoute)?;
+        let route = app.route_for_get(path.decoded()).filter(|r| r.credentials.contains(CredentialKind::Link));
+        let route = route.ok_or(LinkRefusal::NoRoute)?;
         match &self.maker {
             Some(maker) if !maker.scopes.contain_all(&route.scopes) => Err(LinkRefusal::Forbidden),
             Some(maker) if maker.user != self.user && !maker.admin => Err(LinkRefusal::Forbidden),

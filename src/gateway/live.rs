@@ -56,6 +56,8 @@ pub struct Live {
     jwt: Arc<JwtVerifier>,
     seen_version: AtomicI64,
     seen_link_keys: Mutex<SecretString>,
+    /// Held while state is read and put in force, so that what was read first never replaces what was read later.
+    refreshing: Mutex<()>,
 }
 
 /// Why the gateway cannot start.
@@ -96,13 +98,14 @@ impl Live {
         let jwt = Arc::new(jwt_verifier(&config, &secrets.jwt()?)?);
         // Before the state itself, so that no change falls between the two.
         let seen_version = AtomicI64::new(store.version()?);
-        let authority = authority(&store, &secrets, &jwt)?;
+        let authority = authority(&store, &secrets, &jwt, config.link_max_expiry)?;
         let access_log = AccessLog::open(&config.access_log, config.access_format)
             .map_err(|e| LiveError::Io(config.access_log.clone(), e))?;
         Ok(Self {
             statement_key: StatementKey::new(secrets.worker()?.expose_secret().as_bytes()),
             seen_version,
             seen_link_keys: Mutex::new(secrets.link_keys()?),
+            refreshing: Mutex::new(()),
             authority: ArcSwap::from_pointee(authority),
             config,
             site,
@@ -179,8 +182,9 @@ impl Live {
     }
 
     fn refresh_now(&self) -> Result<(), LiveError> {
+        let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let (version, link_keys) = (self.store.version()?, self.secrets.link_keys()?);
-        let new = authority(&self.store, &self.secrets, &self.jwt)?;
+        let new = authority(&self.store, &self.secrets, &self.jwt, self.config.link_max_expiry)?;
         let old = self.authority.swap(Arc::new(new));
         self.seen_version.store(version, Ordering::Relaxed);
         *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;
@@ -195,7 +199,12 @@ pub(super) fn now() -> i64 {
     Timestamp::now().as_second()
 }
 
-fn authority(store: &Store, secrets: &Secrets, jwt: &Arc<JwtVerifier>) -> Result<Authority, LiveError> {
+fn authority(
+    store: &Store,
+    secrets: &Secrets,
+    jwt: &Arc<JwtVerifier>,
+    max_life: Duration,
+) -> Result<Authority, LiveError> {
     let admins = store.admins()?.into_iter().map(|user| user.name).collect::<HashSet<_>>();
     Ok(Authority {
         keys: KeyTable::new(store.keys()?),
@@ -203,7 +212,7 @@ fn authority(store: &Store, secrets: &Secrets, jwt: &Arc<JwtVerifier>) -> Result
         jwt: Arc::clone(jwt),
         links: LinkKeys::parse(secrets.link_keys()?.expose_secret())?,
         revoked_links: store.revoked_links(now())?.into_iter().collect(),
-        offlinetube: OfflineTubeKey(secrets.offlinetube()?),
+        offlinetube: OfflineTubeKey::new(secrets.offlinetube()?, max_life),
     })
 }
 

@@ -15,7 +15,7 @@ mod redirect;
 mod respond;
 mod run;
 
-pub use links::{LinkRefusal, LinkRequest, MadeLink};
+pub use links::{LinkPlace, LinkRefusal, LinkRequest, MadeLink};
 pub(crate) use live::jwt_verifier;
 pub use live::{Live, LiveError};
 pub use run::{GatewayError, run};

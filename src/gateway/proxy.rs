@@ -21,7 +21,7 @@ use super::{
     client_address::client_address,
     context::{Context, Outcome, host},
     headers,
-    links::{LinkRefusal, LinkRequest},
+    links::{LinkPlace, LinkRefusal, LinkRequest},
     live::{Live, now},
     respond,
 };
@@ -112,7 +112,7 @@ impl Gateway {
         let user = body.user.map(|user| user.parse()).transpose().map_err(|_| LinkRefusal::BadUser)?;
         let life = body.expires.map(|text| text.parse()).transpose().map_err(|_| LinkRefusal::BadLife)?;
         Ok(LinkRequest {
-            app: Some(permit.app().name.to_string()),
+            place: LinkPlace::Host(host(session.req_header()).to_owned()),
             target: body.path,
             life,
             user: user.unwrap_or_else(|| maker.user.clone()),
@@ -174,6 +174,8 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
+        // Another try begins with the head again.
+        context.body_sent = false;
         let permit = context.permit().ok_or_else(no_permit)?;
         headers::to_upstream(request, permit, context)?;
         if permit.app().statement {
@@ -187,12 +189,14 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        end: bool,
+        _end: bool,
         context: &mut Context,
     ) -> Result<()> {
         let Some(permit) = context.permit() else { return Err(no_permit()) };
         if let Some(judged) = permit.body() {
-            *body = end.then(|| Bytes::copy_from_slice(judged));
+            // At once, and not at the end: with trailers still unread, the first call is not the last.
+            *body = (!context.body_sent).then(|| Bytes::copy_from_slice(judged));
+            context.body_sent = true;
             return Ok(());
         }
         let max = permit.route().max_body;

@@ -1,6 +1,8 @@
 //! Signed links as OfflineTube's own recommendation has them: `expires`, `signature` and `user` in the query,
 //! the signature HMAC-SHA256 in hexadecimal over `id:user:expires`.
 
+use std::time::Duration;
+
 use data_encoding::HEXLOWER;
 use hmac::Mac;
 use secrecy::{ExposeSecret, SecretString};
@@ -19,7 +21,10 @@ pub struct OfflineTubeQuery<'a> {
 }
 
 /// The secret that is shared with whoever makes such links (`secrets/offlinetube.key`).
-pub struct OfflineTubeKey(pub SecretString);
+pub struct OfflineTubeKey {
+    secret: SecretString,
+    max_life: Duration,
+}
 
 impl<'a> OfflineTubeQuery<'a> {
     /// Finds the parameters in `query`; None where there is no `signature`.
@@ -47,6 +52,12 @@ impl<'a> OfflineTubeQuery<'a> {
 }
 
 impl OfflineTubeKey {
+    /// Links under `secret` that end within `max_life` from now.
+    #[must_use]
+    pub const fn new(secret: SecretString, max_life: Duration) -> Self {
+        Self { secret, max_life }
+    }
+
     /// The query parameters that open the object `id` for `user` until `expires`.
     #[must_use]
     pub fn sign(&self, id: &str, user: &UserName, expires: i64) -> String {
@@ -65,11 +76,15 @@ impl OfflineTubeKey {
             return Err(LinkError::Forged);
         }
         self.mac(id, user.as_str(), expires).verify_slice(&signature).map_err(|_| LinkError::Forged)?;
-        if now > expires { Err(LinkError::Expired) } else { Ok(user) }
+        match u64::try_from(expires - now) {
+            Err(_) => Err(LinkError::Expired),
+            Ok(left) if left > self.max_life.as_secs() => Err(LinkError::Forged),
+            Ok(_) => Ok(user),
+        }
     }
 
     fn mac(&self, id: &str, user: &str, expires: i64) -> hmac::Hmac<sha2::Sha256> {
-        let mut mac = keyed(self.0.expose_secret().as_bytes());
+        let mut mac = keyed(self.secret.expose_secret().as_bytes());
         mac.update(format!("{id}:{user}:{expires}").as_bytes());
         mac
     }
@@ -83,12 +98,13 @@ mod tests {
     fn the_recommended_recipe_is_accepted_and_nothing_else() {
         // python3 -c 'import hmac; print(hmac.new(b"k"*32, b"v1:ana:1000", "sha256").hexdigest())'
         const SIGNATURE: &str = "fa6b0001db6f7e872050e6bde07a4af6964176059bb4c7556e5340d23d7d7252";
-        let key = OfflineTubeKey("k".repeat(32).into());
+        let key = OfflineTubeKey::new("k".repeat(32).into(), Duration::from_mins(10));
         let query = key.sign("v1", &"ana".parse().unwrap(), 1_000);
         assert_eq!(query, format!("expires=1000&signature={SIGNATURE}&user=ana"));
         let verify = |id: &str, q: &str, now| key.verify(id, &OfflineTubeQuery::find(q).unwrap().unwrap(), now).is_ok();
         assert!(verify("v1", &query, 1_000));
         assert!(!verify("v1", &query, 1_001));
+        assert!(verify("v1", &query, 400) && !verify("v1", &query, 399), "no longer than links may live");
         assert!(!verify("v2", &query, 1_000));
         assert!(!verify("v1", &query.replace("ana", "eve"), 1_000));
         assert!(!verify("v1", &query.replace("=1000", "=2000"), 1_000));

@@ -92,7 +92,7 @@ impl<C: Clock + Clone> Tracker<C> {
 
     /// Counts one request of `client`.
     pub fn check(&self, client: impl Hash) -> Result<(), Exceeded> {
-        if self.checks.fetch_add(1, Ordering::Relaxed) % COUNT_EVERY == 0 {
+        if self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(COUNT_EVERY) {
             self.count();
         }
         let mut place = self.hasher.hash_one(client);

@@ -1,37 +1,27 @@
-//! Request ids: unique across restarts, cheap to make, and telling nothing about how many requests there were.
+//! Request ids: random, so that they are unique across restarts and tell nothing about how many requests there were.
 
-use std::{
-    fmt,
-    sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{cell::RefCell, fmt};
 
 use crate::store::secret_file::random;
 
-/// Odd, so that multiplying by it permutes the 64-bit numbers (the golden ratio's, as in Fibonacci hashing).
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+const BYTES: usize = 12;
+/// So many ids are made of one call to the operating system.
+const BATCH: usize = 64;
 
-static START: LazyLock<(u32, u64)> = LazyLock::new(|| (u32::from_ne_bytes(random()), u64::from_ne_bytes(random())));
-static COUNT: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    static POOL: RefCell<Vec<[u8; BYTES]>> = const { RefCell::new(Vec::new()) };
+}
 
-/// 24 hexadecimal digits: a random number of this process, and a number that no other request of it has.
+/// 24 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId([u8; 24]);
+pub struct RequestId([u8; 2 * BYTES]);
 
 impl RequestId {
-    /// The next id.
+    /// A new id.
     #[must_use]
     pub fn next() -> Self {
-        let (process, start) = *START;
-        let number = start.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed)).wrapping_mul(STEP);
-        let mut binary = [0; 12];
-        let (head, tail) = binary.split_at_mut(4);
-        head.copy_from_slice(&process.to_be_bytes());
-        tail.copy_from_slice(&number.to_be_bytes());
-        let mut text = [0; 24];
-        data_encoding::HEXLOWER.encode_mut(&binary, &mut text);
+        let mut text = [0; 2 * BYTES];
+        data_encoding::HEXLOWER.encode_mut(&next_bytes(), &mut text);
         Self(text)
     }
 
@@ -40,6 +30,16 @@ impl RequestId {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+}
+
+fn next_bytes() -> [u8; BYTES] {
+    POOL.with_borrow_mut(|pool| {
+        if pool.is_empty() {
+            let fresh = random::<{ BYTES * BATCH }>();
+            pool.extend(fresh.as_chunks::<BYTES>().0);
+        }
+        pool.pop().unwrap_or_default()
+    })
 }
 
 impl fmt::Display for RequestId {

@@ -1,6 +1,9 @@
 //! The decision: the one place where a request is judged, step by step, deny by default.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
@@ -9,7 +12,7 @@ use super::{
     denial::{Denial, ErrorStyle, Reason},
     permit::{Permit, QueryRewrite},
     route::{LimitBy, Matched, Route},
-    safe_path::SafePath,
+    safe_path::{Parameters, SafePath},
     site::{App, Site},
     steps::{Step, Steps},
 };
@@ -82,9 +85,13 @@ impl Site {
         now: i64,
     ) -> Result<Decision, Fault> {
         judge_host(facts)?;
-        let app = self.app(facts.host, facts.path).ok_or(Reason::NoRoute)?;
+        // The path is read once, so that the application is chosen by what its routes are matched with.
+        let path = SafePath::parse(facts.path, Parameters::Allow).map_err(|_| Reason::BadPath)?;
+        let app = self.app(facts.host, path.decoded()).ok_or(Reason::NoRoute)?;
         judgement.enter(app);
-        let path = SafePath::parse(facts.path, app.parameters).map_err(|_| Reason::BadPath)?;
+        if app.parameters == Parameters::Refuse && path.has_parameters() {
+            return Err(Reason::BadPath.into());
+        }
         if !facts.query.unwrap_or_default().bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
             return Err(Reason::BadPath.into());
         }
@@ -324,9 +331,28 @@ impl From<Refusal> for Fault {
 
 /// One authority of characters that no reader takes for anything else (RFC 9112, section 3.2).
 fn judge_host(facts: &RequestFacts<'_>) -> Result<(), Fault> {
-    let plain = facts.host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
     let repeated = facts.headers.get_all(header::HOST).iter().nth(1).is_some();
-    if facts.host.is_empty() || !plain || repeated { Err(Reason::BadHost.into()) } else { Ok(()) }
+    if repeated || !is_authority(facts.host) { Err(Reason::BadHost.into()) } else { Ok(()) }
+}
+
+/// A name without a final dot, which would be another spelling of the same, or an address; maybe with a port.
+fn is_authority(text: &str) -> bool {
+    let (host, rest) = if let Some(inner) = text.strip_prefix('[') {
+        inner.split_once(']').map_or((false, ""), |(address, rest)| (address.parse::<Ipv6Addr>().is_ok(), rest))
+    } else {
+        let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+        (is_host_name(name), rest)
+    };
+    host && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+}
+
+fn is_port(text: &str) -> bool {
+    (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_host_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    !name.is_empty() && !name.ends_with('.') && name.bytes().all(plain)
 }
 
 fn is_link(kind: CredentialKind) -> bool {

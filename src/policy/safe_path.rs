@@ -80,6 +80,12 @@ impl<'a> SafePath<'a> {
         self.raw
     }
 
+    /// True when a segment has `;` parameters as sent.
+    #[must_use]
+    pub fn has_parameters(&self) -> bool {
+        self.raw.contains(';')
+    }
+
     /// What it says; no segment of it holds a separator.
     #[must_use]
     pub fn decoded(&self) -> &str {

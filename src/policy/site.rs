@@ -59,8 +59,9 @@ impl Site {
         })
     }
 
-    /// The first application whose host and prefix match.
-    pub(super) fn app(&self, host: &str, path: &str) -> Option<&Arc<App>> {
+    /// The first application whose host and prefix match the decoded path.
+    #[must_use]
+    pub fn app(&self, host: &str, path: &str) -> Option<&Arc<App>> {
         let name = host_name(host);
         self.apps.iter().find(|app| app.answers_to(name) && app.covers(path))
     }
@@ -84,10 +85,12 @@ impl App {
         self.hosts.is_empty() || self.hosts.iter().any(|h| h.eq_ignore_ascii_case(host))
     }
 
+    /// By whole segments of the decoded path, each up to its parameters, which some applications do not see.
     fn covers(&self, path: &str) -> bool {
+        let name = |segment| str::split(segment, ';').next().unwrap_or(segment);
+        let mut segments = path.split('/').map(name);
         let prefix = self.prefix.trim_end_matches('/');
-        let rest = path.strip_prefix(prefix);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) || path.starts_with(OWN_PREFIX)
+        prefix.split('/').all(|wanted| segments.next() == Some(wanted)) || path.starts_with(OWN_PREFIX)
     }
 
     /// The route that a GET of this decoded path takes, for making links to it.

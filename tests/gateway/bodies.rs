@@ -124,3 +124,23 @@ fn a_body_that_is_too_large_is_refused_however_it_comes() {
     assert_eq!(i.send(&Request::new("GET", "/api/downloads").key(i.key()).body("x")).status, 413, "a GET takes none");
     assert!(canary.seen().is_empty());
 }
+
+#[test]
+fn a_judged_body_arrives_whole_also_when_trailers_follow_it_over_http2() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let status = runtime.block_on(async {
+        let stream = crate::client::connect_http2(i.tls, &i.authority()).await;
+        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post("https://localhost/api/info").header("x-api-key", i.key());
+        let request = request.header("content-type", "application/json").body(()).unwrap();
+        let (response, mut body) = client.send_request(request, false).unwrap();
+        body.send_data(r#"{"url":"https://example.com/a"}"#.into(), false).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        body.send_trailers([("x-trailer".parse().unwrap(), "1".parse().unwrap())].into_iter().collect()).unwrap();
+        response.await.unwrap().status().as_u16()
+    });
+    assert_eq!((status, canary.only().body.as_str()), (200, r#"{"url":"https://example.com/a"}"#));
+}

@@ -23,6 +23,12 @@ fn what_a_client_says_of_itself_in_the_gateways_name_never_arrives() {
         "X-Sallyport-Statement",
         "X-Request-Id",
         "Proxy",
+        "X-Original-URL",
+        "X-Rewrite-Url",
+        "X-HTTP-Method-Override",
+        "X-Client-IP",
+        "X-Forwarded",
+        "Remote!User",
     ] {
         request = request.header(name, "forged");
     }
@@ -82,7 +88,22 @@ fn the_access_log_tells_who_asked_for_what_and_why_it_was_denied() {
 fn a_host_that_is_missing_repeated_or_strange_is_refused() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
-    for hosts in ["", "Host: a\r\nHost: b\r\n", "Host: a/b\r\n", "Host: a@b\r\n", "Host:\r\n", "Host: a, b\r\n"] {
+    for hosts in [
+        "",
+        "Host: a\r\nHost: b\r\n",
+        "Host: a/b\r\n",
+        "Host: a@b\r\n",
+        "Host:\r\n",
+        "Host: a, b\r\n",
+        "Host: a.\r\n",
+        "Host: a.:80\r\n",
+        "Host: a:80:80\r\n",
+        "Host: a:\r\n",
+        "Host: a:123456\r\n",
+        "Host: [::1\r\n",
+        "Host: [x]\r\n",
+        "Host: ::1\r\n",
+    ] {
         let request =
             format!("GET /api/downloads HTTP/1.1\r\n{hosts}Connection: close\r\nX-API-Key: {}\r\n\r\n", i.key());
         assert_eq!(i.send_bytes(request.as_bytes()).status, 400, "{hosts:?}");

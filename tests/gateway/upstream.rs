@@ -92,3 +92,67 @@ fn many_requests_share_a_connection_and_each_is_judged() {
     assert_eq!(bytes, ["200", "401", "404"]);
     assert_eq!(canary.seen().len(), 1);
 }
+
+/// A strict app under a prefix or host, and a lax one for the rest, in front of the same upstream.
+fn strict_and_lax(canary: &Canary, strict: &str) -> Instance {
+    Instance::with(&canary.address.to_string(), |i| {
+        let lax =
+            "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
+        std::fs::write(i.path("policies/lax.toml"), format!("path_parameters = true\n{lax}")).unwrap();
+        let second =
+            format!("[[app]]\nname = \"lax\"\npolicy = \"lax\"\nupstream = \"{}\"\n\n[insecure]", canary.address);
+        i.replace("[insecure]", &second);
+        i.replace(if strict.starts_with("prefix") { "prefix = \"/\"" } else { "hosts = []" }, strict);
+    })
+}
+
+#[test]
+fn no_spelling_of_a_prefix_goes_round_the_app_that_has_it() {
+    let canary = Canary::start();
+    let i = strict_and_lax(&canary, "prefix = \"/api\"");
+    let get = |path: &str| i.send(&Request::new("GET", path)).status;
+    for path in [
+        "/api/downloads",
+        "/%61pi/downloads",
+        "/ap%69/downloads",
+        "/api;v=1/downloads",
+        "/api%3Bv=1/downloads",
+        "/api/x",
+        "/api",
+    ] {
+        assert!((400..500).contains(&get(path)), "{path}");
+    }
+    assert!(canary.seen().is_empty(), "{:?}", canary.seen());
+    assert_eq!((get("/other"), get("/apix"), get("/x;v=1")), (200, 200, 200));
+}
+
+#[test]
+fn no_spelling_of_a_host_goes_round_the_app_that_has_it() {
+    let canary = Canary::start();
+    let i = strict_and_lax(&canary, "hosts = [\"a.example\"]");
+    let get = |host: &str| {
+        i.send_bytes(format!("GET /api/downloads HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+            .status
+    };
+    for host in
+        ["a.example", "A.EXAMPLE", "a.example:443", "a.example.", "a.example.:443", "a.example:443:1", "a.example:"]
+    {
+        assert!((400..500).contains(&get(host)), "{host}");
+    }
+    assert!(canary.seen().is_empty(), "{:?}", canary.seen());
+    assert_eq!(get("b.example"), 200);
+}
+
+#[test]
+fn a_link_is_made_for_the_app_that_serves_its_path() {
+    let canary = Canary::start();
+    let i = strict_and_lax(&canary, "prefix = \"/elsewhere\"");
+    i.replace("[[app]]\nname = \"lax\"\npolicy = \"lax\"", "[[app]]\nname = \"lax\"\npolicy = \"worker\"");
+    let mut i = i;
+    i.kill();
+    i.start_role("gateway");
+    let made = i.post("/.sallyport/links", "{\"path\":\"/api/stream/x\"}");
+    assert_eq!(made.status, 201, "{made:?}");
+    let url = made.json()["url"].as_str().unwrap().to_owned();
+    assert_eq!(i.send(&Request::new("GET", url.split_once("localhost").unwrap().1)).status, 200);
+}

@@ -76,6 +76,26 @@ fn a_killed_downloader_is_an_error_and_its_part_is_never_served() {
 }
 
 #[test]
+fn a_file_that_was_whole_but_not_yet_mended_at_a_kill_is_mended_after_it() {
+    let origin = Origin::start();
+    let mut worker = Worker::start(&origin);
+    let id = worker.download("ana", &origin.url("slow/hls.m3u8"));
+    worker.kill();
+    // What yt-dlp has at the moment between the last segment and its own mending: a transport stream under another name.
+    let names = std::fs::read_dir(media::folder()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
+    let mut segments: Vec<String> = names.filter(|n| n.ends_with(".ts")).collect();
+    segments.sort();
+    let tmp = worker.job(&id).join("tmp");
+    std::fs::create_dir_all(&tmp).unwrap();
+    std::fs::write(tmp.join("media.mp4"), segments.iter().flat_map(|n| media::read(n)).collect::<Vec<u8>>()).unwrap();
+    worker.start_again();
+    worker.wait_for_status(&id, "completed");
+    let file = worker.get("ana", &format!("/api/download/{id}/file"));
+    assert_eq!(media::probe(&file.body), ("h264,aac".to_owned(), 6));
+    assert_eq!(&file.body[4..8], b"ftyp", "an mp4, and not a transport stream");
+}
+
+#[test]
 fn a_worker_that_is_killed_again_and_again_loses_nothing() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);

@@ -70,6 +70,8 @@ pub(crate) fn download(
     let mut args = Args::hygienic(tools);
     args.add(["--no-playlist", "--playlist-items", "1"]);
     args.add(["--retries", "3", "--fragment-retries", "3", "--abort-on-unavailable-fragments"]);
+    // A file that was whole at a kill is "already there" for the next run, which must mend it all the same.
+    args.add(["--fixup", "force"]);
     args.add(["--no-mtime", "--restrict-filenames", "--trim-filenames", "120", "-o", "media.%(ext)s"]);
     args.folder("home", &job.out());
     args.folder("temp", &job.temporary());
