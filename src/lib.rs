@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod identity;
 pub mod json;
 pub mod limits;
+mod mac;
 pub mod observe;
 pub mod policy;
 pub mod statement;

@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretBox};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
 
-use crate::username::UserName;
+use crate::{mac::hmac_sha256, username::UserName};
 
 /// The header that carries a statement from gateway to worker.
 pub const HEADER: &str = "x-sallyport-statement";
@@ -98,8 +98,7 @@ impl StatementKey {
     }
 
     fn mac(&self, payload: &[u8]) -> Hmac<Sha256> {
-        // HMAC takes a key of any length, so this cannot fail.
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).unwrap_or_else(|_| unreachable!());
+        let mut mac = hmac_sha256(self.0.expose_secret());
         mac.update(DOMAIN);
         mac.update(payload);
         mac

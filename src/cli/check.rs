@@ -7,7 +7,7 @@ use clap::Args;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use super::{ConfigFile, output::Output};
+use super::output::Common;
 use crate::{
     config::{self, Config, TlsMode},
     edge::{certificates::CertificateFiles, tls},
@@ -21,9 +21,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
 }
 
 /// What was found.
@@ -35,12 +33,14 @@ struct Report {
 
 impl Check {
     pub(super) fn run(&self) -> Result<()> {
-        let faults = match config::load(&self.file.config) {
+        let faults = match config::load(&self.common.config) {
             Ok(config) => faults(&config),
             Err(found) => lines(&found),
         };
         let report = Report { ok: faults.is_empty(), faults };
-        self.output.print(&report, |report| if report.ok { "ok".to_owned() } else { report.faults.join("\n") })?;
+        self.common
+            .output
+            .print(&report, |report| if report.ok { "ok".to_owned() } else { report.faults.join("\n") })?;
         match report.faults.len() {
             0 => Ok(()),
             1 => bail!("1 fault"),

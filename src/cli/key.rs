@@ -8,8 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    ConfigFile,
-    output::{Output, moment, table},
+    output::{Common, moment, table},
     state::{State, now},
 };
 use crate::{
@@ -35,9 +34,7 @@ pub(super) enum Key {
 #[derive(Debug, Args)]
 pub(super) struct Create {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
     /// Whose key; the first administrator's unless given.
     #[arg(long)]
     user: Option<UserName>,
@@ -58,17 +55,13 @@ pub(super) struct Create {
 #[derive(Debug, Args)]
 pub(super) struct List {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
     /// The key's id.
     id: String,
 }
@@ -109,7 +102,7 @@ impl Key {
 
 impl Create {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         let user = state.user(self.user.as_ref())?.name;
         let scopes: Scopes = if self.scopes.is_empty() { Scopes::All } else { self.scopes.join(" ").parse()? };
         let expires = self.expires.map(|life| now().saturating_add_unsigned(life.0.as_secs()));
@@ -117,11 +110,14 @@ impl Create {
         if self.import_stdin {
             let id = grant.import(&state, &read_line()?)?;
             state.announce()?;
-            return self.output.print(&json!({ "id": id }), |_| format!("The key is known now as key {id} of {user}."));
+            return self
+                .common
+                .output
+                .print(&json!({ "id": id }), |_| format!("The key is known now as key {id} of {user}."));
         }
         let key = grant.create(&state)?;
         state.announce()?;
-        self.output.print(&json!({ "id": key.id, "key": key.reveal() }), |_| {
+        self.common.output.print(&json!({ "id": key.id, "key": key.reveal() }), |_| {
             format!("{}\n\nThis is key {} of {user}. It is shown this once only.", key.reveal(), key.id)
         })
     }
@@ -158,9 +154,9 @@ fn read_line() -> Result<String> {
 
 impl List {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         let keys = state.store.keys()?.into_iter().map(ListedKey::from).collect();
-        self.output.print(&Listed { keys }, |listed| {
+        self.common.output.print(&Listed { keys }, |listed| {
             let row = |k: &ListedKey| {
                 let [expires, used] = [&k.expires, &k.last_used].map(|t| t.clone().unwrap_or_else(|| "never".into()));
                 [k.id.clone(), k.user.clone(), k.scopes.clone(), expires, used, k.note.clone()]
@@ -175,12 +171,12 @@ impl List {
 
 impl Revoke {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         if !state.store.remove_key(&self.id)? {
             bail!("there is no key {}", self.id);
         }
         state.announce()?;
-        self.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Key {} has ended.", self.id))
+        self.common.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Key {} has ended.", self.id))
     }
 }
 

@@ -7,8 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    ConfigFile,
-    output::{Output, moment, table},
+    output::{Common, moment, table},
     state::{State, now},
 };
 use crate::{
@@ -35,9 +34,7 @@ pub(super) enum Link {
 #[derive(Debug, Args)]
 pub(super) struct Create {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
     /// The path on the site, such as /api/stream/NAME; percent-encoded, maybe with a query.
     path: String,
     /// How long it opens; [links] default_expiry unless given.
@@ -57,17 +54,13 @@ pub(super) struct Create {
 #[derive(Debug, Args)]
 pub(super) struct List {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
     /// The link's id.
     id: String,
 }
@@ -75,9 +68,7 @@ pub(super) struct Revoke {
 #[derive(Debug, Args)]
 pub(super) struct Rotate {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
 }
 
 /// The form of a link.
@@ -118,7 +109,7 @@ impl Link {
 
 impl Create {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         let user = state.user(self.user.as_ref())?.name;
         match self.style {
             Style::Sallyport => self.sallyport(&state, user),
@@ -134,7 +125,7 @@ impl Create {
         let place = self.app.map_or(LinkPlace::Host(host), LinkPlace::App);
         let request = LinkRequest { place, target: self.path, life: self.expires, user, maker: None, base };
         let link = request.make(&state.config, &site, &keys, &state.store, now())?;
-        self.output.print(&link, |link| link.url.clone())
+        self.common.output.print(&link, |link| link.url.clone())
     }
 
     fn offlinetube(self, state: &State, user: &UserName) -> Result<()> {
@@ -150,15 +141,15 @@ impl Create {
             .sign(&object, user, expires);
         let url = format!("{}{}?{query}", state.config.public_url.as_str().trim_end_matches('/'), self.path);
         let document = json!({ "id": object, "url": url, "expires": moment(expires) });
-        self.output.print(&document, |_| url.clone())
+        self.common.output.print(&document, |_| url.clone())
     }
 }
 
 impl List {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         let links = state.store.links()?.into_iter().map(ListedLink::from).collect();
-        self.output.print(&Listed { links }, |listed| {
+        self.common.output.print(&Listed { links }, |listed| {
             let row = |l: &ListedLink| {
                 let state = if l.revoked { "taken back".to_owned() } else { l.expires.clone() };
                 [l.id.clone(), l.user.clone(), state, l.target.clone()]
@@ -170,21 +161,23 @@ impl List {
 
 impl Revoke {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         if !state.store.revoke_link(&self.id)? {
             bail!("there is no link {}", self.id);
         }
         state.announce()?;
-        self.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Link {} was taken back.", self.id))
+        self.common
+            .output
+            .print(&json!({ "id": self.id, "revoked": true }), |_| format!("Link {} was taken back.", self.id))
     }
 }
 
 impl Rotate {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         state.secrets.rotate_link_keys()?;
         state.announce()?;
-        self.output.print(&json!({ "rotated": true }), |_| "A new key signs links from now on.".to_owned())
+        self.common.output.print(&json!({ "rotated": true }), |_| "A new key signs links from now on.".to_owned())
     }
 }
 

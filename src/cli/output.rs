@@ -1,6 +1,9 @@
 //! What commands print: words for people, or one JSON object.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 use clap::Args;
@@ -22,6 +25,16 @@ impl Output {
         writeln!(stdout, "{}", text.trim_end())?;
         Ok(stdout.flush()?)
     }
+}
+
+/// What every command on an instance takes.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Common {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "config.toml")]
+    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) output: Output,
 }
 
 /// Lines of columns, as wide as their widest cell.

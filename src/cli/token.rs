@@ -6,8 +6,7 @@ use data_encoding::HEXLOWER;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ConfigFile,
-    output::Output,
+    output::Common,
     state::{State, now},
 };
 use crate::{
@@ -26,9 +25,7 @@ pub(super) enum Token {
 #[derive(Debug, Args)]
 pub(super) struct Issue {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
     /// For whom; the first administrator unless given.
     #[arg(long)]
     user: Option<UserName>,
@@ -49,11 +46,11 @@ impl Token {
 
 impl Issue {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         let user = state.user(self.user.as_ref())?.name;
         let scopes: Scopes = if self.scopes.is_empty() { Scopes::All } else { self.scopes.join(" ").parse()? };
         let token = jwt::issue(&state.secrets.jwt()?, &self.claims(&state, &user, &scopes))?;
-        self.output.print(&json!({ "token": token }), |_| token.clone())
+        self.common.output.print(&json!({ "token": token }), |_| token.clone())
     }
 
     fn claims(&self, state: &State, user: &UserName, scopes: &Scopes) -> Map<String, Value> {

@@ -8,8 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{
-    ConfigFile,
-    output::{Output, table},
+    output::{Common, table},
     state::{State, now},
 };
 use crate::username::UserName;
@@ -28,9 +27,7 @@ pub(super) enum User {
 #[derive(Debug, Args)]
 pub(super) struct Add {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
     /// The name.
     name: UserName,
     /// What the user may do.
@@ -44,9 +41,7 @@ pub(super) struct Add {
 #[derive(Debug, Args)]
 pub(super) struct List {
     #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    output: Output,
+    common: Common,
 }
 
 /// What a user may do.
@@ -78,23 +73,23 @@ impl User {
 
 impl Add {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         let hash = if self.password_stdin { Some(hash_password(&read_password()?)?) } else { None };
         if !state.store.add_user(&self.name, self.role.name(), hash.as_deref(), now())? {
             bail!("there is a user {} already", self.name);
         }
         state.announce()?;
         let document = json!({ "name": self.name, "role": self.role.name() });
-        self.output.print(&document, |_| format!("Added {} as {}.", self.name, self.role.name()))
+        self.common.output.print(&document, |_| format!("Added {} as {}.", self.name, self.role.name()))
     }
 }
 
 impl List {
     fn run(self) -> Result<()> {
-        let state = State::open(&self.file.config)?;
+        let state = State::open(&self.common.config)?;
         let users = state.store.users()?;
         let listed: Vec<_> = users.iter().map(|u| json!({ "name": u.name, "role": u.role })).collect();
-        self.output.print(&json!({ "users": listed }), |_| {
+        self.common.output.print(&json!({ "users": listed }), |_| {
             table(["NAME", "ROLE"], &users.iter().map(|u| [u.name.to_string(), u.role.clone()]).collect::<Vec<_>>())
         })
     }

@@ -9,7 +9,8 @@ use figment::{
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics},
-    resolve::{Config, Fault},
+    resolve::Fault,
+    types::Config,
     wire::Wire,
 };
 

@@ -3,12 +3,13 @@
 mod diagnostic;
 mod load;
 mod resolve;
+mod types;
 mod units;
 mod wire;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Located};
 pub use load::load;
-pub use resolve::{AppConfig, Config, HostPort, JwtConfig, JwtKeyConfig, TlsMode, Upstream, WorkerConfig};
+pub use types::{AppConfig, Config, HostPort, JwtConfig, JwtKeyConfig, TlsMode, Upstream, WorkerConfig};
 pub use units::{ByteSize, Duration, Rate, RateParseError};
 pub use wire::{AccessFormat, JwtAlgorithm};
 

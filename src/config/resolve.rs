@@ -1,172 +1,19 @@
 //! From the wire to the one validated [`Config`]: paths made absolute, addresses parsed, contradictions refused.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
-use ipnet::IpNet;
-use thiserror::Error;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
-use url::{Host, Url};
+use url::Url;
 
-use super::wire::{self, AccessFormat, JwtAlgorithm, TlsModeName, Wire};
-
-/// The configuration as the program uses it.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The folder of the configuration file; relative paths start here.
-    pub base_dir: PathBuf,
-    /// State and secrets (0700).
-    pub data_dir: PathBuf,
-    /// Where policies that override the built-in ones lie.
-    pub policies_dir: PathBuf,
-    /// TLS listeners.
-    pub listen: Vec<SocketAddr>,
-    /// Plain listeners that redirect to TLS.
-    pub http_listen: Vec<SocketAddr>,
-    /// Health and readiness.
-    pub admin_listen: SocketAddr,
-    /// What the outside calls this gateway.
-    pub public_url: Url,
-    /// Whose forwarding headers are believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// At most so many clients are remembered by each rate limit.
-    pub max_tracked_clients: usize,
-    /// How long running requests may go on after a stop was asked for.
-    pub drain_timeout: Duration,
-    /// Where the certificate comes from.
-    pub tls: TlsMode,
-    /// Token settings.
-    pub jwt: JwtConfig,
-    /// A link's life when none is asked for.
-    pub link_default_expiry: Duration,
-    /// A link's longest life.
-    pub link_max_expiry: Duration,
-    /// A filter in `tracing` syntax.
-    pub log_level: String,
-    /// The access log's file.
-    pub access_log: PathBuf,
-    /// The access log's format.
-    pub access_format: AccessFormat,
-    /// The worker's settings.
-    pub worker: WorkerConfig,
-    /// The applications behind the gateway, in order.
-    pub apps: Vec<AppConfig>,
-}
-
-/// Where the certificate comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// A local authority of our own, in `certs/`, for these names and every address of this machine.
-    LocalCa {
-        /// The folder that holds authority and certificate.
-        dir: PathBuf,
-        /// Names beside those that are found.
-        names: Vec<String>,
-    },
-    /// Two files in PEM, watched for changes.
-    Files {
-        /// The chain.
-        cert: PathBuf,
-        /// The private key.
-        key: PathBuf,
-    },
-}
-
-/// Token settings.
-#[derive(Clone, Debug)]
-pub struct JwtConfig {
-    /// The variable that may hold the secret.
-    pub secret_env: String,
-    /// The `iss` that tokens must have, where set.
-    pub issuer: Option<String>,
-    /// The `aud` that tokens must have, where set.
-    pub audience: Option<String>,
-    /// Tolerance for clocks, at most 60 s (RFC 8725 leaves it open; RFC 7519, section 4.1.4, asks for "a few minutes" at most).
-    pub leeway: Duration,
-    /// Public keys whose tokens are accepted too.
-    pub keys: Vec<JwtKeyConfig>,
-}
-
-/// One public key.
-#[derive(Clone, Debug)]
-pub struct JwtKeyConfig {
-    /// Its one algorithm.
-    pub algorithm: JwtAlgorithm,
-    /// The PEM file.
-    pub file: PathBuf,
-    /// The `kid` that chooses it; without one it is tried for tokens without a `kid`.
-    pub id: Option<String>,
-    /// The `iss` that its tokens must have, where set.
-    pub issuer: Option<String>,
-    /// The `aud` that its tokens must have, where set.
-    pub audience: Option<String>,
-}
-
-/// The worker's settings.
-#[derive(Clone, Debug)]
-pub struct WorkerConfig {
-    /// Where it listens.
-    pub listen: Upstream,
-    /// Finished media.
-    pub media_dir: PathBuf,
-    /// The yt-dlp program, a name on the PATH or a path.
-    pub yt_dlp: PathBuf,
-    /// The ffmpeg program, likewise.
-    pub ffmpeg: PathBuf,
-    /// The JavaScript runtime for yt-dlp (deno), likewise.
-    pub js_runtime: PathBuf,
-    /// Hosts that may be private all the same.
-    pub allow_private: Vec<HostPort>,
-    /// How many downloads run at a time.
-    pub concurrent_downloads: usize,
-    /// The largest file that is kept, in bytes.
-    pub max_filesize: u64,
-    /// The longest that one download may run.
-    pub job_timeout: Duration,
-    /// The longest that one look at a page's metadata may take.
-    pub info_timeout: Duration,
-}
-
-/// An application behind the gateway.
-#[derive(Clone, Debug)]
-pub struct AppConfig {
-    /// Its name in logs and links.
-    pub name: String,
-    /// Its policy's name.
-    pub policy: String,
-    /// Where it listens.
-    pub upstream: Upstream,
-    /// The host names that it answers for, lower case; empty for all.
-    pub hosts: Vec<String>,
-    /// The path prefix that it answers for; "/" for all.
-    pub prefix: String,
-    /// Origins that its CORS routes allow beside those of the policy.
-    pub cors_origins: Vec<String>,
-    /// The longest silence of the application within an answer.
-    pub timeout: Duration,
-}
-
-/// An address on this machine's network or a Unix socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upstream {
-    /// TCP.
-    Tcp(SocketAddr),
-    /// A Unix socket's path.
-    Unix(PathBuf),
-}
-
-/// A host, as a URL names it, and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    /// The host.
-    pub host: Host,
-    /// The port.
-    pub port: u16,
-}
+use super::{
+    types::{AppConfig, Config, JwtConfig, JwtKeyConfig, TlsMode, Upstream, WorkerConfig},
+    wire::{self, TlsModeName, Wire},
+};
 
 /// A value that parsed but cannot be meant.
 pub(crate) struct Fault {
@@ -181,46 +28,6 @@ pub(crate) struct Fault {
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) index: Option<usize>,
-}
-
-/// Not an address or a Unix socket.
-#[derive(Debug, Error)]
-#[error("{0:?} is not an address; write \"127.0.0.1:8001\", \"[::1]:8001\" or \"unix:/run/app.sock\"")]
-pub struct InvalidUpstream(String);
-
-/// Not a host and a port.
-#[derive(Debug, Error)]
-#[error("{0:?} is not a host and port; write \"127.0.0.1:8080\" or \"nas.lan:80\"")]
-pub struct InvalidHostPort(String);
-
-impl FromStr for Upstream {
-    type Err = InvalidUpstream;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("unix:") {
-            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(_) => Err(InvalidUpstream(text.to_owned())),
-            None => text.parse().map(Self::Tcp).map_err(|_| InvalidUpstream(text.to_owned())),
-        }
-    }
-}
-
-impl FromStr for HostPort {
-    type Err = InvalidHostPort;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || InvalidHostPort(text.to_owned());
-        let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
-        Ok(Self { host: Host::parse(host).map_err(|_| error())?, port: port.parse().map_err(|_| error())? })
-    }
-}
-
-impl HostPort {
-    /// True when `url` goes to this host and port.
-    #[must_use]
-    pub fn matches(&self, url: &Url) -> bool {
-        url.host().is_some_and(|h| h.to_owned() == self.host) && url.port_or_known_default() == Some(self.port)
-    }
 }
 
 impl Config {
@@ -265,18 +72,6 @@ impl Config {
             worker,
             apps,
         })
-    }
-
-    /// `secrets/` in the data folder.
-    #[must_use]
-    pub fn secrets_dir(&self) -> PathBuf {
-        self.data_dir.join("secrets")
-    }
-
-    /// True when `address` belongs to a proxy whose word is taken.
-    #[must_use]
-    pub fn trusts_proxy(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|net| net.contains(&address))
     }
 }
 

@@ -5,12 +5,12 @@
 //! and link id. GET and HEAD are one thing to it; no other method is.
 
 use data_encoding::BASE64URL_NOPAD;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 use thiserror::Error;
 
-use crate::username::UserName;
+use crate::{mac::hmac_sha256, username::UserName};
 
 const DOMAIN: &[u8] = b"sallyport link v1\0";
 
@@ -156,7 +156,7 @@ impl LinkKeys {
 
 impl LinkKey {
     fn mac(&self, claims: &LinkClaims<'_>) -> Hmac<Sha256> {
-        let mut mac = keyed(self.secret.expose_secret());
+        let mut mac = hmac_sha256(self.secret.expose_secret());
         mac.update(DOMAIN);
         let expires = claims.expires.to_string();
         for field in [claims.app, claims.target, claims.user, &expires, &self.id, claims.id] {
@@ -165,12 +165,6 @@ impl LinkKey {
         }
         mac
     }
-}
-
-/// HMAC-SHA256 under `secret`.
-pub(super) fn keyed(secret: &[u8]) -> Hmac<Sha256> {
-    // HMAC takes a key of any length, so this cannot fail.
-    Hmac::<Sha256>::new_from_slice(secret).unwrap_or_else(|_| unreachable!())
 }
 
 /// A decimal number in its one spelling: no sign, no leading zero.

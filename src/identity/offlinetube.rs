@@ -7,8 +7,8 @@ use data_encoding::HEXLOWER;
 use hmac::Mac;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::link::{LinkError, MalformedLink, canonical_number, keyed};
-use crate::username::UserName;
+use super::link::{LinkError, MalformedLink, canonical_number};
+use crate::{mac::hmac_sha256, username::UserName};
 
 /// The parameters as presented, and the rest of the query.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl OfflineTubeKey {
     }
 
     fn mac(&self, id: &str, user: &str, expires: i64) -> hmac::Hmac<sha2::Sha256> {
-        let mut mac = keyed(self.secret.expose_secret().as_bytes());
+        let mut mac = hmac_sha256(self.secret.expose_secret().as_bytes());
         mac.update(format!("{id}:{user}:{expires}").as_bytes());
         mac
     }
