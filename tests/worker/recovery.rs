@@ -83,7 +83,7 @@ fn a_file_that_was_whole_but_not_yet_mended_at_a_kill_is_mended_after_it() {
     worker.kill();
     // What yt-dlp has at the moment between the last segment and its own mending: a transport stream under another name.
     let names = std::fs::read_dir(media::folder()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
-    let mut segments: Vec<String> = names.filter(|n| n.ends_with(".ts")).collect();
+    let mut segments: Vec<String> = names.filter(|n| n.contains(".ts")).collect();
     segments.sort();
     let tmp = worker.job(&id).join("tmp");
     std::fs::create_dir_all(&tmp).unwrap();
