@@ -14,6 +14,8 @@ pub mod limits;
 mod mac;
 pub mod observe;
 pub mod policy;
+pub mod random;
+pub mod secret_file;
 pub mod statement;
 pub mod stop;
 pub mod store;

@@ -13,8 +13,8 @@ use crate::{
     edge::{certificates::CertificateFiles, tls},
     gateway,
     identity::link::LinkKeys,
-    policy,
-    store::{Secrets, secret_file},
+    policy, secret_file,
+    store::Secrets,
 };
 
 /// Reads everything as a start would.

@@ -20,10 +20,9 @@ use crate::{
     edge::{local_ca::LocalCa, tls},
     identity::Scopes,
     policy,
-    store::{
-        Secrets,
-        secret_file::{self, random},
-    },
+    random::random,
+    secret_file,
+    store::Secrets,
     username::UserName,
 };
 

@@ -17,7 +17,8 @@ use crate::{
         Scopes,
         api_key::{FreshKey, ImportedKey},
     },
-    store::{KeyOrigin, KeyRecord, NewKey, secret_file::random},
+    random::random,
+    store::{KeyOrigin, KeyRecord, NewKey},
     username::UserName,
 };
 

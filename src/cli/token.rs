@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::Duration,
     identity::{Scopes, jwt},
-    store::secret_file::random,
+    random::random,
     username::UserName,
 };
 

@@ -21,8 +21,8 @@ use crate::{
     config::{self, Config},
     observe,
     policy::{self, Site},
+    secret_file,
     stop::signalled,
-    store::secret_file,
 };
 
 /// A role is ready within this time or the start has failed.

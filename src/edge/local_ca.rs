@@ -14,7 +14,10 @@ use rcgen::{
 use thiserror::Error;
 use tracing::info;
 
-use crate::store::secret_file::{self, SecretError};
+use crate::{
+    random::random,
+    secret_file::{self, SecretError},
+};
 
 const DAY: Duration = Duration::from_hours(24);
 const AUTHORITY_LIFE: Duration = DAY.saturating_mul(3_650);
@@ -134,7 +137,7 @@ impl LocalCa {
 
 fn authority_params(now: SystemTime) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
-    let id = data_encoding::HEXLOWER.encode(&secret_file::random::<3>());
+    let id = data_encoding::HEXLOWER.encode(&random::<3>());
     params.distinguished_name.push(DnType::CommonName, format!("Sallyport local authority {id}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -11,7 +11,8 @@ use crate::{
         link::{LinkClaims, LinkKeys},
     },
     policy::{App, Parameters, Reason, SafePath, Site},
-    store::{LinkRecord, Store, secret_file::random},
+    random::random,
+    store::{LinkRecord, Store},
     username::UserName,
 };
 

@@ -27,9 +27,10 @@ use crate::{
     },
     observe::access_log::AccessLog,
     policy::{self, Site},
+    secret_file::SecretError,
     statement::StatementKey,
     stop::stopped,
-    store::{Secrets, SecretsError, Store, StoreError, secret_file::SecretError},
+    store::{Secrets, SecretsError, Store, StoreError},
 };
 
 /// How often state is looked at for changes by other processes that did not say so.

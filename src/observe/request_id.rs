@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, fmt};
 
-use crate::store::secret_file::random;
+use crate::random::random;
 
 const BYTES: usize = 12;
 /// So many ids are made of one call to the operating system.

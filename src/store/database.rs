@@ -66,7 +66,7 @@ CREATE INDEX link_by_expiry ON link (expires);
 impl Store {
     /// Opens the database at `path`, making it (0600) where there is none.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        super::secret_file::create_private(path)?;
+        crate::secret_file::create_private(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_secs(5))?;

@@ -3,7 +3,6 @@
 mod database;
 mod keys;
 mod links;
-pub mod secret_file;
 mod secrets;
 mod users;
 

@@ -5,8 +5,11 @@ use std::{env, path::PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::secret_file::{self, SecretError, long_enough, random};
-use crate::config::Config;
+use crate::{
+    config::Config,
+    random::random,
+    secret_file::{self, SecretError, long_enough},
+};
 
 /// How many link keys are kept: the one that signs, and the one before it.
 const LINK_KEYS: usize = 2;

@@ -10,6 +10,8 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
+use crate::random::random;
+
 /// The fewest bytes of a secret that signs (RFC 7518, section 3.2: at least the size of the hash).
 pub const MIN_SECRET_BYTES: usize = 32;
 
@@ -89,18 +91,6 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
 /// Makes an empty file for the owner only (0600) where there is none.
 pub fn create_private(path: &Path) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
-}
-
-/// `N` bytes from the operating system's generator.
-///
-/// # Panics
-/// When the operating system has no randomness, since nothing safe can be done without.
-#[must_use]
-#[expect(clippy::expect_used, reason = "no secret may ever be made without randomness")]
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    bytes
 }
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
