@@ -124,3 +124,18 @@ fn public_keys_verify_their_own_algorithm_only() {
     let confused = sign(Algorithm::HS256, None, EncodingKey::from_secret(ec.public_key_pem().as_bytes()));
     assert!(v.verify(&confused, NOW).is_err());
 }
+
+#[test]
+fn an_rs256_key_verifies_rs256_and_nothing_else() {
+    let rsa = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let mut v = verifier(&Expected::default());
+    v.add_public_key(JwtAlgorithm::RS256, rsa.public_key_pem().as_bytes(), None, &Expected::default()).unwrap();
+    let sign = |alg| {
+        let key = EncodingKey::from_rsa_pem(rsa.serialize_pem().as_bytes()).unwrap();
+        jsonwebtoken::encode(&Header::new(alg), &json!({"sub": "ana", "exp": NOW + 9}), &key).unwrap()
+    };
+    assert_eq!(v.verify(&sign(Algorithm::RS256), NOW).unwrap().issuer, Issuer::Foreign);
+    for other in [Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
+        assert!(v.verify(&sign(other), NOW).is_err(), "{other:?}");
+    }
+}

@@ -153,6 +153,8 @@ fn offlinetubes_own_links_are_taken_where_the_policy_says_so() {
     ] {
         refused(&i, &tampered, 403, "bad_link");
     }
+    let thumbnail = format!("/api/thumbnails/v1?{}", target.split_once('?').unwrap().1);
+    refused(&i, &thumbnail, 401, "not_authenticated");
     let elsewhere = format!("/api/downloads?{}", target.split_once('?').unwrap().1);
     refused(&i, &elsewhere, 401, "not_authenticated");
     let endless = ["link", "create", "/api/download/v1/file", "--style", "offlinetube", "--expires", "365d"];
