@@ -1,0 +1,123 @@
+//! The body of an HTTP/1 message: where it ends, and its data without the framing.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::chunked::{ChunkFault, Chunks};
+
+/// How a body ends (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// After so many bytes; 0 where there is no body.
+    Length(u64),
+    /// After the last chunk.
+    Chunked,
+    /// With the connection; only answers may end so.
+    UntilClose,
+}
+
+/// Takes the data out of a body while its bytes come in.
+#[derive(Debug)]
+pub struct BodyDecoder(State);
+
+#[derive(Debug)]
+enum State {
+    Length(u64),
+    Chunked(Box<Chunks>),
+    UntilClose,
+    Done,
+}
+
+/// What is wrong with a body.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum BodyFault {
+    /// The connection ended before the body.
+    #[error("the body is cut short")]
+    Truncated,
+    /// Its chunks are malformed.
+    #[error(transparent)]
+    Chunk(#[from] ChunkFault),
+}
+
+impl BodyDecoder {
+    /// The decoder for a body that ends so.
+    #[must_use]
+    pub fn new(framing: Framing) -> Self {
+        Self(match framing {
+            Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Chunked(Box::default()),
+            Framing::UntilClose => State::UntilClose,
+        })
+    }
+
+    /// The next data in `input`, which loses what was read; None where more input is needed, or the body has ended.
+    pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, BodyFault> {
+        let data = match &mut self.0 {
+            State::Done => return Ok(None),
+            State::Length(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= n as u64;
+                let data = input.split_to(n);
+                if *left == 0 {
+                    self.0 = State::Done;
+                }
+                data
+            }
+            State::Chunked(chunks) => {
+                let data = chunks.decode(input)?;
+                if chunks.is_done() {
+                    self.0 = State::Done;
+                }
+                data
+            }
+            State::UntilClose => std::mem::take(input),
+        };
+        Ok(Some(data).filter(|data| !data.is_empty()))
+    }
+
+    /// Says that the connection has ended.
+    pub fn end(&mut self) -> Result<(), BodyFault> {
+        match self.0 {
+            State::Done => Ok(()),
+            State::UntilClose => {
+                self.0 = State::Done;
+                Ok(())
+            }
+            State::Length(_) | State::Chunked(_) => Err(BodyFault::Truncated),
+        }
+    }
+
+    /// True once the body has ended.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.0, State::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_body_is_left_alone() {
+        let mut input = Bytes::from_static(b"bodyGET / HTTP/1.1");
+        let mut decoder = BodyDecoder::new(Framing::Length(4));
+        assert_eq!(decoder.decode(&mut input).unwrap().unwrap(), "body");
+        assert!(decoder.is_done());
+        assert_eq!(decoder.decode(&mut input), Ok(None));
+        assert_eq!(input, "GET / HTTP/1.1");
+    }
+
+    #[test]
+    fn a_body_that_is_cut_short_says_so() {
+        for framing in [Framing::Length(4), Framing::Chunked] {
+            let mut decoder = BodyDecoder::new(framing);
+            decoder.decode(&mut Bytes::from_static(b"2")).unwrap();
+            assert_eq!(decoder.end(), Err(BodyFault::Truncated));
+        }
+        let mut decoder = BodyDecoder::new(Framing::UntilClose);
+        assert_eq!(decoder.decode(&mut Bytes::from_static(b"all")).unwrap().unwrap(), "all");
+        assert_eq!((decoder.end(), decoder.is_done()), (Ok(()), true));
+    }
+}

@@ -1,0 +1,111 @@
+//! Where a head ends, and everything that can be wrong with one.
+
+use thiserror::Error;
+
+/// The longest head of a message, in bytes.
+pub const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// The longest target of a request, in bytes.
+pub const MAX_TARGET_BYTES: usize = 8 * 1024;
+/// The most fields in a head.
+pub(super) const MAX_FIELDS: usize = 100;
+/// A target, a method and a version.
+const MAX_LINE_BYTES: usize = MAX_TARGET_BYTES + 64;
+
+/// Why a head is refused (sections are RFC 9112's).
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum HeadFault {
+    /// Section 2.2.
+    #[error("a line does not end with CRLF")]
+    LineEnd,
+    /// Section 3 and section 4.
+    #[error("the first line is not what it must be")]
+    FirstLine,
+    /// Section 3.2.
+    #[error("the target is not one that a proxy takes")]
+    Target,
+    /// The first line is longer than [`MAX_TARGET_BYTES`] allows.
+    #[error("the target is too long")]
+    TargetTooLong,
+    /// The head is longer than [`MAX_HEAD_BYTES`] or has too many fields.
+    #[error("the head is too large")]
+    TooLarge,
+    /// Section 5.
+    #[error("a field is not of the form \"name: value\"")]
+    Field,
+    /// Section 3.2.
+    #[error("Host is missing, repeated or not that of the target")]
+    Host,
+    /// Section 6.2.
+    #[error("Content-Length is not one plain number")]
+    ContentLength,
+    /// Section 6.1.
+    #[error("Transfer-Encoding is not \"chunked\" alone")]
+    TransferEncoding,
+    /// Section 6.3.
+    #[error("both Content-Length and Transfer-Encoding are there")]
+    TwoLengths,
+    /// RFC 9110, section 7.6.1.
+    #[error("Connection is not a list of names")]
+    Connection,
+}
+
+/// Finds the end of a head while its bytes come in, so that no byte is looked at twice.
+#[derive(Debug, Default)]
+pub struct HeadScan {
+    line: usize,
+    seen: usize,
+}
+
+impl HeadScan {
+    /// The length of the head once it is whole; `bytes` is all that has come so far.
+    pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadFault> {
+        while let Some(feed) = bytes.get(self.seen..).and_then(|rest| memchr::memchr(b'\n', rest)) {
+            let feed = self.seen + feed;
+            let line = bytes.get(self.line..feed).unwrap_or_default();
+            let Some(line) = line.strip_suffix(b"\r") else { return Err(HeadFault::LineEnd) };
+            if self.line == 0 && line.len() > MAX_LINE_BYTES {
+                return Err(HeadFault::TargetTooLong);
+            }
+            (self.line, self.seen) = (feed + 1, feed + 1);
+            if line.is_empty() {
+                return if feed < MAX_HEAD_BYTES { Ok(Some(feed + 1)) } else { Err(HeadFault::TooLarge) };
+            }
+        }
+        self.seen = bytes.len();
+        match (self.line, bytes.len()) {
+            (0, length) if length > MAX_LINE_BYTES => Err(HeadFault::TargetTooLong),
+            (_, length) if length >= MAX_HEAD_BYTES => Err(HeadFault::TooLarge),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_found_however_the_bytes_come() {
+        let head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nbody";
+        assert_eq!(HeadScan::default().end(head), Ok(Some(27)));
+        let mut scan = HeadScan::default();
+        let ends: Vec<_> = (1..=head.len()).map(|n| scan.end(&head[..n])).take_while(|e| *e == Ok(None)).collect();
+        assert_eq!(ends.len(), 26);
+    }
+
+    #[test]
+    fn a_line_ends_with_both_bytes() {
+        for head in ["GET / HTTP/1.1\n\n", "GET / HTTP/1.1\r\nHost: h\n\r\n", "\n", "GET / HTTP/1.1\r\n\n"] {
+            assert_eq!(HeadScan::default().end(head.as_bytes()), Err(HeadFault::LineEnd), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_before_it_is_whole() {
+        let target = format!("GET /{}", "a".repeat(9_000));
+        assert_eq!(HeadScan::default().end(target.as_bytes()), Err(HeadFault::TargetTooLong));
+        let head = format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(33_000));
+        assert_eq!(HeadScan::default().end(head.as_bytes()), Err(HeadFault::TooLarge));
+        assert_eq!(HeadScan::default().end(format!("{head}\r\n\r\n").as_bytes()), Err(HeadFault::TooLarge));
+    }
+}

@@ -1,0 +1,21 @@
+//! HTTP messages as plain facts, and HTTP/1.1 read strictly: what two readers could take in two ways is refused.
+//!
+//! Pure: bytes in, facts or bytes out. The rules are those of RFC 9110 and RFC 9112; where these let a recipient repair
+//! what it gets, this one refuses instead. Both sides of the gateway use it: clients' requests and applications' answers.
+
+mod body;
+mod chunked;
+mod date;
+mod encode;
+mod fields;
+mod head;
+mod request;
+mod response;
+
+pub use body::{BodyDecoder, BodyFault, Framing};
+pub use date::http_date;
+pub use encode::{BodyEncoder, Encoded, Overlong, Persistence, write_field, write_response};
+pub use fields::{Connection, connection, is_hop_by_hop};
+pub use head::{HeadFault, HeadScan, MAX_HEAD_BYTES, MAX_TARGET_BYTES};
+pub use request::{Http1Request, RequestHead, Version};
+pub use response::{Http1Response, ResponseHead};
