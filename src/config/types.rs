@@ -150,7 +150,7 @@ pub struct AppConfig {
 }
 
 /// An address on this machine's network or a Unix socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Upstream {
     /// TCP.
     Tcp(SocketAddr),

@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
-use pingora_core::protocols::{
+use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     l4::socket::SocketAddr as PingoraAddr, raw_connect::ProxyDigest, tls::SslDigest,
 };
@@ -37,7 +37,7 @@ pub struct Downstream {
     /// Bytes that were written and wait for a flush.
     waiting: BytesMut,
     socket: Arc<SocketDigest>,
-    tls: Option<Arc<SslDigest>>,
+    tls_version: Option<&'static str>,
 }
 
 enum Transport {
@@ -56,7 +56,7 @@ impl Downstream {
             ahead: Bytes::new(),
             waiting: BytesMut::new(),
             socket: socket_digest(fd, peer),
-            tls: None,
+            tls_version: None,
         }
     }
 
@@ -69,14 +69,13 @@ impl Downstream {
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLS",
         };
-        let tls = Some(Arc::new(SslDigest::new("", version, None, None, Vec::new())));
         Self {
             io: Transport::Tls(Box::new(io)),
             fd,
             ahead: Bytes::new(),
             waiting: BytesMut::new(),
             socket: socket_digest(fd, peer),
-            tls,
+            tls_version: Some(version),
         }
     }
 
@@ -84,6 +83,12 @@ impl Downstream {
     pub fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.ahead.is_empty(), "what is put back was read first");
         self.ahead = bytes;
+    }
+
+    /// The version of TLS; None on a plain stream.
+    #[must_use]
+    pub fn tls_version(&self) -> Option<&'static str> {
+        self.tls_version
     }
 
     /// True when the client chose HTTP/2 in the handshake.
@@ -235,7 +240,7 @@ impl UniqueID for Downstream {
 
 impl Ssl for Downstream {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.tls.clone()
+        self.tls_version.map(|version| Arc::new(SslDigest::new("", version, None, None, Vec::new())))
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {

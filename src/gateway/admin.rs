@@ -1,32 +1,32 @@
 //! The admin listener, on loopback: whether the gateway lives, and whether it takes new work.
 
-use http::{StatusCode, header};
-use pingora::{http::ResponseHeader, protocols::http::ServerSession, server::ShutdownWatch};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pingora::server::ShutdownWatch;
 
-use super::connection::{Vigil, Wake, park};
-use crate::edge::Downstream;
+use super::{
+    connection::{Next, Vigil, end, next},
+    http1::{Then, answer_once},
+};
+use crate::{edge::Downstream, message::ResponseHead};
 
 /// Answers one request and closes.
 pub(super) async fn serve(mut stream: Downstream, stop: ShutdownWatch) {
-    if park(&mut stream, &mut Vigil::new(&stop)).await != Wake::Request {
-        return;
-    }
-    let mut session = ServerSession::new_http1(Box::new(stream));
-    session.set_keepalive(None);
-    if !matches!(session.read_request().await, Ok(true)) {
-        return;
-    }
-    let draining = *stop.borrow();
-    let (status, body) = match session.req_header().uri.path() {
+    let (status, body) = match next(&mut stream, &mut Vigil::new(&stop)).await {
+        Next::Request(request, _) => page(request.head.path(), *stop.borrow()),
+        Next::Refused(_) => (StatusCode::BAD_REQUEST, "bad request\n"),
+        Next::Closed => return,
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    answer_once(&mut stream, &ResponseHead { status, headers }, body.as_bytes()).await;
+    end(&mut stream, Then::Close).await;
+}
+
+fn page(path: &str, draining: bool) -> (StatusCode, &'static str) {
+    match path {
         "/healthz" => (StatusCode::OK, "ok\n"),
         "/readyz" if draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" => (StatusCode::OK, "ready\n"),
         _ => (StatusCode::NOT_FOUND, "not found\n"),
-    };
-    let Ok(mut response) = ResponseHeader::build(status, Some(2)) else { return };
-    let _ = response.insert_header(header::CONTENT_LENGTH, body.len());
-    let _ = response.insert_header(header::CONTENT_TYPE, "text/plain");
-    let _ = session.write_response_header(Box::new(response)).await;
-    let _ = session.write_response_body(body.into(), true).await;
-    let _ = session.finish().await;
+    }
 }

@@ -1,15 +1,16 @@
 //! Header fields on their way: what never reaches the application, what the gateway states, what an answer gets.
 
-use http::{HeaderName, HeaderValue, header};
-use pingora::{
-    ErrorType, OrErr, Result,
-    http::{RequestHeader, ResponseHeader},
-};
+use std::borrow::Cow;
 
-use super::context::{Context, host};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+use super::exchange::{Exchange, Outcome};
 use crate::{
+    message::{Connection, Framing, RequestHead, ResponseHead, connection, is_hop_by_hop, write_field},
+    observe::RequestId,
     policy::{CorsAnswer, Permit},
-    statement::{self, Statement},
+    statement::{self, Statement, StatementKey},
 };
 
 /// Prefixes of names that only the gateway may set, with every sign read as `-`, since CGI makes `_` of all of them.
@@ -40,114 +41,157 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REMOTE_USER: HeaderName = HeaderName::from_static("remote-user");
+const STATEMENT: HeaderName = HeaderName::from_static(statement::HEADER);
 const POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
 const SESSION_COOKIE: &[u8] = b"__Host-sallyport=";
 
-/// Turns the client's head into what the application gets.
-pub(super) fn to_upstream(request: &mut RequestHeader, permit: &Permit, context: &Context) -> Result<()> {
-    let host = host(request).to_owned();
-    strip_managed(request, &permit.route().app_headers);
-    strip_session_cookie(request)?;
-    if let Some(target) = target(request, permit) {
-        request.set_raw_path(target.as_bytes())?;
+/// What an application is told of a request beside its fields.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Onward {
+    /// How the client's body ends.
+    pub(super) framing: Framing,
+    /// Whether the client wants to speak WebSocket.
+    pub(super) websocket: bool,
+}
+
+/// Writes what the application gets: the head, and a judged body where there is one. None without a permit.
+///
+/// Nothing is removed from the client's head afterwards: what is not written here does not go on.
+pub(super) fn to_upstream(exchange: &Exchange, onward: Onward, key: &StatementKey, now: i64) -> Option<Bytes> {
+    let Exchange { outcome: Outcome::Permitted(permit), head, .. } = exchange else { return None };
+    let target = permit.rewritten_target(head.path()).map_or(Cow::Borrowed(head.target()), Cow::Owned);
+    let mut out = Vec::with_capacity(1024);
+    for part in [head.method.as_str(), " ", &target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
     }
-    if let Some(body) = permit.body() {
-        request.remove_header(&header::TRANSFER_ENCODING);
-        request.remove_header(&header::EXPECT);
-        request.remove_header(&header::CONTENT_ENCODING);
-        request.insert_header(header::CONTENT_LENGTH, body.len())?;
-        request.insert_header(header::CONTENT_TYPE, "application/json")?;
+    write_field(&mut out, &header::HOST, head.host.as_bytes());
+    write_client_fields(&mut out, head, permit);
+    write_own_fields(&mut out, exchange, permit);
+    if permit.app().statement {
+        let statement = key.sign(&statement(exchange, permit, &target, now));
+        write_field(&mut out, &STATEMENT, statement.as_bytes());
     }
-    request.insert_header(FORWARDED_FOR, context.client.to_string())?;
-    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static("https"))?;
-    request.insert_header(FORWARDED_HOST, host)?;
-    request.insert_header(REQUEST_ID, context.id.as_str())?;
+    write_framing(&mut out, head, permit, onward);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(permit.body().unwrap_or_default());
+    Some(out.into())
+}
+
+fn write_client_fields(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit) {
+    let named = connection(&head.headers).unwrap_or_default().named;
+    for (name, value) in &head.headers {
+        let kept = permit.route().app_headers.contains(name) || !is_managed(name.as_str());
+        if kept && !is_rewritten(name, permit) && !is_hop_by_hop(name.as_str()) && !named.contains(name) {
+            write_field(out, name, value.as_bytes());
+        }
+    }
+    if let Some(cookies) = cookies(&head.headers) {
+        write_field(out, &header::COOKIE, &cookies);
+    }
+}
+
+/// Fields that are written anew.
+fn is_rewritten(name: &HeaderName, permit: &Permit) -> bool {
+    let judged = permit.body().is_some();
+    matches!(*name, header::HOST | header::CONTENT_LENGTH | header::EXPECT | header::COOKIE)
+        || (judged && matches!(*name, header::CONTENT_TYPE | header::CONTENT_ENCODING))
+}
+
+fn write_own_fields(out: &mut Vec<u8>, exchange: &Exchange, permit: &Permit) {
+    write_field(out, &FORWARDED_FOR, exchange.client.to_string().as_bytes());
+    write_field(out, &FORWARDED_PROTO, b"https");
+    write_field(out, &FORWARDED_HOST, exchange.head.host.as_bytes());
+    write_field(out, &REQUEST_ID, exchange.id.as_str().as_bytes());
     if let Some(identity) = permit.identity() {
-        request.insert_header(REMOTE_USER, identity.user.as_str())?;
+        write_field(out, &REMOTE_USER, identity.user.as_str().as_bytes());
     }
-    Ok(())
+}
+
+fn write_framing(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit, onward: Onward) {
+    let length = |out: &mut Vec<u8>, n: u64| write_field(out, &header::CONTENT_LENGTH, n.to_string().as_bytes());
+    if onward.websocket {
+        write_field(out, &header::CONNECTION, b"upgrade");
+        write_field(out, &header::UPGRADE, b"websocket");
+    }
+    match (permit.body(), onward.framing) {
+        (Some(body), _) => {
+            write_field(out, &header::CONTENT_TYPE, b"application/json");
+            length(out, body.len() as u64);
+        }
+        // A method that is known for bodies says that it has none (RFC 9110, section 8.6).
+        (None, Framing::Length(0)) if !matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {}
+        (None, Framing::Length(n)) => length(out, n),
+        (None, Framing::Chunked | Framing::UntilClose) => write_field(out, &header::TRANSFER_ENCODING, b"chunked"),
+    }
 }
 
 /// What the gateway says of this request to an application that believes only that.
-pub(super) fn statement(request: &RequestHeader, permit: &Permit, context: &Context, now: i64) -> Statement {
+fn statement(exchange: &Exchange, permit: &Permit, target: &str, now: i64) -> Statement {
     let identity = permit.identity();
     Statement {
         user: identity.map(|i| i.user.clone()),
         admin: identity.is_some_and(|i| i.admin),
-        request_id: context.id.as_str().to_owned(),
-        method: request.method.as_str().to_owned(),
-        target: String::from_utf8_lossy(request.raw_path()).into_owned(),
+        request_id: exchange.id.as_str().to_owned(),
+        method: exchange.head.method.as_str().to_owned(),
+        target: target.to_owned(),
         at: now,
     }
 }
 
-/// Puts a signed statement on the request.
-pub(super) fn set_statement(request: &mut RequestHeader, value: String) -> Result<()> {
-    request.insert_header(statement::HEADER, value)
-}
-
 /// Turns the application's head into what the client gets.
 pub(super) fn from_upstream(
-    response: &mut ResponseHeader,
+    response: &mut ResponseHead,
+    connection: &Connection,
     cors: &CorsAnswer,
-    context: &Context,
+    id: RequestId,
     host: &str,
-) -> Result<()> {
-    strip_own(response);
-    secure(response)?;
-    set_transport_security(response, host)?;
-    response.insert_header(REQUEST_ID, request_id(context)?)?;
-    set_cors(response, cors)
+) {
+    let headers = &mut response.headers;
+    strip_own(headers, connection);
+    secure(headers);
+    set_transport_security(headers, host);
+    headers.insert(REQUEST_ID, request_id(id));
+    set_cors(headers, cors);
 }
 
 /// The request's id as a header value that HTTP/2 does not put in its table: no other answer will have the same.
-pub(super) fn request_id(context: &Context) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(context.id.as_str()).or_err(ErrorType::InternalError, "a request id")?;
+pub(super) fn request_id(id: RequestId) -> HeaderValue {
+    let mut value = HeaderValue::from_str(id.as_str()).unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);
-    Ok(value)
+    value
 }
 
 /// The security headers that every answer has.
-pub(super) fn secure(response: &mut ResponseHeader) -> Result<()> {
-    response.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
-    response.insert_header(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"))?;
-    response.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))
+pub(super) fn secure(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
 
 /// HSTS is for names: browsers ignore it for addresses, and on `localhost` it would lock out every other program there.
-pub(super) fn set_transport_security(response: &mut ResponseHeader, host: &str) -> Result<()> {
-    if host.starts_with("localhost") {
-        return Ok(());
+pub(super) fn set_transport_security(headers: &mut HeaderMap, host: &str) {
+    if !host.starts_with("localhost") {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
-    response.insert_header(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"))
 }
 
 /// The CORS headers of an answer; a cache must know that the origin mattered, whatever the answer was.
-pub(super) fn set_cors(response: &mut ResponseHeader, cors: &CorsAnswer) -> Result<()> {
+pub(super) fn set_cors(headers: &mut HeaderMap, cors: &CorsAnswer) {
     if *cors == CorsAnswer::None {
-        return Ok(());
+        return;
     }
     let varies =
         |v: &HeaderValue| v.to_str().is_ok_and(|v| v.split(',').any(|n| n.trim().eq_ignore_ascii_case("origin")));
-    if !response.headers.get_all(header::VARY).iter().any(varies) {
-        response.append_header(header::VARY, HeaderValue::from_static("Origin"))?;
+    if !headers.get_all(header::VARY).iter().any(varies) {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
     if let CorsAnswer::Allow { origin, credentials, expose } = cors {
-        response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
-        response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone())?;
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
         if *credentials {
-            response.insert_header(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"))?;
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
-    }
-    Ok(())
-}
-
-fn strip_managed(request: &mut RequestHeader, app_headers: &[HeaderName]) {
-    let managed = |name: &&HeaderName| is_managed(name.as_str()) && !app_headers.contains(name);
-    let managed: Vec<HeaderName> = request.headers.keys().filter(managed).cloned().collect();
-    for name in managed {
-        request.remove_header(&name);
     }
 }
 
@@ -164,43 +208,28 @@ fn matches_managed(name: &str) -> bool {
     MANAGED_NAMES.contains(&name) || MANAGED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn strip_session_cookie(request: &mut RequestHeader) -> Result<()> {
-    let holds = |v: &HeaderValue| v.as_bytes().windows(SESSION_COOKIE.len()).any(|w| w == SESSION_COOKIE);
-    if !request.headers.get_all(header::COOKIE).iter().any(holds) {
-        return Ok(());
-    }
-    let cookies: Vec<u8> = {
-        let all = request.headers.get_all(header::COOKIE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b';'));
-        let kept = all.map(<[u8]>::trim_ascii).filter(|c| !c.starts_with(SESSION_COOKIE) && !c.is_empty());
-        kept.collect::<Vec<_>>().join(&b"; "[..])
-    };
-    request.remove_header(&header::COOKIE);
-    match HeaderValue::from_bytes(&cookies) {
-        Ok(value) if !cookies.is_empty() => request.insert_header(header::COOKIE, value),
-        _ => Ok(()),
-    }
+/// All cookies but the gateway's own, as one field, which HTTP/2 may have split (RFC 9113, section 8.2.3).
+fn cookies(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let all = headers.get_all(header::COOKIE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b';'));
+    let kept = all.map(<[u8]>::trim_ascii).filter(|c| !c.starts_with(SESSION_COOKIE) && !c.is_empty());
+    let cookies = kept.collect::<Vec<_>>().join(&b"; "[..]);
+    (!cookies.is_empty()).then_some(cookies)
 }
 
-/// Path and query in origin form where they are not what came: a credential was taken out, or an authority stood before.
-fn target(request: &RequestHeader, permit: &Permit) -> Option<String> {
-    let rewritten = permit.rewritten_target(request.uri.path());
-    if rewritten.is_none() && request.raw_path().first() != Some(&b'/') {
-        return request.uri.path_and_query().map(|pq| pq.as_str().to_owned());
-    }
-    rewritten
-}
-
-fn strip_own(response: &mut ResponseHeader) {
-    for name in [header::SERVER, POWERED_BY] {
-        response.remove_header(&name);
-    }
+fn strip_own(headers: &mut HeaderMap, connection: &Connection) {
     let foreign = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("access-control-") || name.starts_with("x-accel-") || name == "x-sallyport-statement"
+        let text = name.as_str();
+        *name == header::SERVER
+            || *name == POWERED_BY
+            || *name == STATEMENT
+            || text.starts_with("access-control-")
+            || text.starts_with("x-accel-")
+            || is_hop_by_hop(text)
+            || connection.named.contains(name)
     };
-    let names: Vec<HeaderName> = response.headers.keys().filter(|n| foreign(n)).cloned().collect();
+    let names: Vec<HeaderName> = headers.keys().filter(|n| foreign(n)).cloned().collect();
     for name in names {
-        response.remove_header(&name);
+        headers.remove(&name);
     }
 }
 
@@ -237,11 +266,12 @@ mod tests {
 
     #[test]
     fn the_gateways_cookie_is_taken_out_of_the_others() {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        request.append_header("cookie", "a=1; __Host-sallyport=secret; b=2").unwrap();
-        request.append_header("cookie", "__Host-sallyport=secret").unwrap();
-        strip_session_cookie(&mut request).unwrap();
-        let left: Vec<_> = request.headers.get_all("cookie").iter().collect();
-        assert_eq!(left, ["a=1; b=2"]);
+        let mut headers = HeaderMap::new();
+        headers.append("cookie", HeaderValue::from_static("a=1; __Host-sallyport=secret; b=2"));
+        headers.append("cookie", HeaderValue::from_static("__Host-sallyport=secret"));
+        assert_eq!(cookies(&headers).unwrap(), b"a=1; b=2");
+        headers.remove("cookie");
+        headers.append("cookie", HeaderValue::from_static("__Host-sallyport=secret"));
+        assert_eq!(cookies(&headers), None);
     }
 }

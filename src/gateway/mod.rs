@@ -1,16 +1,20 @@
-//! The gateway: the only room that knows pingora's proxy. It turns a session into plain facts, asks for a decision,
-//! and forwards or answers.
+//! The gateway: it reads a request, asks for a decision, and forwards or answers. HTTP/2 comes from pingora's sessions,
+//! HTTP/1 from a reader of our own that takes nothing but the letter of the grammar.
 
 mod admin;
-mod body;
+mod client;
 mod client_address;
 mod connection;
-mod context;
 pub mod control;
+mod exchange;
+mod forward;
+mod handle;
 mod headers;
+mod http1;
+mod http2;
 mod links;
 mod live;
-mod proxy;
+mod pace;
 mod redirect;
 mod respond;
 mod run;

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use http::{StatusCode, header};
-use pingora::{
-    http::{RequestHeader, ResponseHeader},
-    protocols::http::ServerSession,
-    server::ShutdownWatch,
-};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pingora::server::ShutdownWatch;
 
 use super::{
-    connection::{Vigil, Wake, park},
-    context::host,
+    connection::{Next, Vigil, end, next},
+    headers::{REQUEST_ID, request_id},
+    http1::{Then, answer_once},
 };
-use crate::{edge::Downstream, observe::RequestId};
+use crate::{
+    edge::Downstream,
+    message::{RequestHead, ResponseHead},
+    observe::RequestId,
+};
 
 /// Where plain requests are sent to.
 #[derive(Clone, Debug)]
@@ -25,61 +26,54 @@ pub(super) struct Redirect {
 impl Redirect {
     /// Answers one request and closes.
     pub(super) async fn serve(self: Arc<Self>, mut stream: Downstream, stop: ShutdownWatch) {
-        if park(&mut stream, &mut Vigil::new(&stop)).await != Wake::Request {
-            return;
-        }
-        let mut session = ServerSession::new_http1(Box::new(stream));
-        session.set_keepalive(None);
-        let response = match session.read_request().await {
-            Ok(true) => response(self.location(session.req_header())),
-            Ok(false) => return,
-            Err(_) => response(None),
+        let location = match next(&mut stream, &mut Vigil::new(&stop)).await {
+            Next::Request(request, _) => self.location(&request.head),
+            Next::Refused(_) => None,
+            Next::Closed => return,
         };
-        if let Some(response) = response {
-            let _ = session.write_response_header(Box::new(response)).await;
-        }
-        let _ = session.finish().await;
+        answer_once(&mut stream, &redirect(location), b"").await;
+        end(&mut stream, Then::Linger).await;
     }
 
     /// None where the host could smuggle something into the target.
-    fn location(&self, request: &RequestHeader) -> Option<String> {
-        let host = host(request);
-        let name = match host.rsplit_once(':') {
+    fn location(&self, head: &RequestHead) -> Option<HeaderValue> {
+        let name = match head.host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-            _ => host,
+            _ => &head.host,
         };
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.[]:".contains(&b);
         if name.is_empty() || !name.bytes().all(plain) {
             return None;
         }
-        let target = request.uri.path_and_query().map_or("/", |pq| pq.as_str());
-        let target = if target.starts_with('/') { target } else { "/" };
-        match self.port {
-            443 => Some(format!("https://{name}{target}")),
-            port => Some(format!("https://{name}:{port}{target}")),
-        }
+        let target = if head.target().starts_with('/') { head.target() } else { "/" };
+        let location = match self.port {
+            443 => format!("https://{name}{target}"),
+            port => format!("https://{name}:{port}{target}"),
+        };
+        HeaderValue::try_from(location).ok()
     }
 }
 
-fn response(location: Option<String>) -> Option<ResponseHeader> {
+fn redirect(location: Option<HeaderValue>) -> ResponseHead {
     let status = if location.is_some() { StatusCode::PERMANENT_REDIRECT } else { StatusCode::BAD_REQUEST };
-    let mut response = ResponseHeader::build(status, Some(4)).ok()?;
+    let mut headers = HeaderMap::new();
     if let Some(location) = location {
-        response.insert_header(header::LOCATION, location).ok()?;
+        headers.insert(header::LOCATION, location);
     }
-    response.insert_header("x-request-id", RequestId::next().as_str()).ok()?;
-    response.insert_header(header::CONTENT_LENGTH, 0).ok()?;
-    Some(response)
+    headers.insert(REQUEST_ID, request_id(RequestId::next()));
+    ResponseHead { status, headers }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::Method;
 
-    fn location(host: &str, path: &str, port: u16) -> Option<String> {
-        let mut request = RequestHeader::build("GET", path.as_bytes(), None).unwrap();
-        request.insert_header("host", host).unwrap();
-        Redirect { port }.location(&request)
+    use super::*;
+    use crate::message::Version;
+
+    fn location(host: &str, path: &str, port: u16) -> Option<HeaderValue> {
+        let head = RequestHead::new(Method::GET, path.into(), host.into(), HeaderMap::new(), Version::Http11);
+        Redirect { port }.location(&head)
     }
 
     #[test]

@@ -2,27 +2,29 @@
 
 use std::{borrow::Cow, sync::LazyLock};
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
-use pingora::{Result, http::ResponseHeader, proxy::Session};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    context::{Context, host},
+    client::Answer,
+    exchange::Exchange,
     headers::{REQUEST_ID, request_id, secure, set_cors, set_transport_security},
 };
 use crate::{
     limits::Exceeded,
+    message::ResponseHead,
     policy::{CorsAnswer, Denial, ErrorStyle, PreflightAnswer, Reason},
 };
 
-/// What every answer of the gateway's own has. Names are not kept in title case, which pingora would store a second time.
-static OWN_ANSWER: LazyLock<ResponseHeader> = LazyLock::new(|| {
-    let mut answer =
-        ResponseHeader::build_no_case(StatusCode::INTERNAL_SERVER_ERROR, Some(16)).unwrap_or_else(|_| unreachable!());
-    let _ = secure(&mut answer);
-    answer
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// What every answer of the gateway's own has.
+static OWN_ANSWER: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut headers = HeaderMap::with_capacity(16);
+    secure(&mut headers);
+    headers
 });
 
 /// An error's body by RFC 9457.
@@ -44,84 +46,65 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// Answers with a denial, and closes the connection where a body may still come that nobody wants.
-pub(super) async fn deny(session: &mut Session, context: &Context, denial: &Denial) -> Result<()> {
-    let status = denial.reason.status();
-    let body = error_body(denial, context);
+/// The answer to a request that is denied.
+pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
     let content_type = match denial.style {
         ErrorStyle::Problem => "application/problem+json",
         ErrorStyle::Fastapi => "application/json",
     };
-    let mut response = start(session, context, status)?;
-    response.insert_header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))?;
-    response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+    let mut head = start(exchange, denial.reason.status());
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(challenge) = challenge(denial.reason) {
-        response.insert_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))?;
+        head.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if let Some(exceeded) = &denial.exceeded {
-        set_rate_headers(&mut response, exceeded)?;
+        set_rate_headers(&mut head.headers, exceeded);
     }
-    set_cors(&mut response, &denial.cors)?;
-    finish(session, response, body).await
+    set_cors(&mut head.headers, &denial.cors);
+    Answer { head, body: error_body(denial, exchange) }
 }
 
-/// Answers a preflight that is allowed.
-pub(super) async fn preflight(session: &mut Session, context: &Context, answer: &PreflightAnswer) -> Result<()> {
-    let mut response = start(session, context, StatusCode::NO_CONTENT)?;
+/// The answer to a preflight that is allowed.
+pub(super) fn preflight(exchange: &Exchange, answer: &PreflightAnswer) -> Answer {
+    let mut head = start(exchange, StatusCode::NO_CONTENT);
+    let headers = &mut head.headers;
     let cors = match &answer.cors {
         // What scripts may read is for the answer itself, not for its preflight.
         CorsAnswer::Allow { origin, credentials, .. } => {
-            response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             if *credentials {
-                response.insert_header(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true")?;
+                headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
             &CorsAnswer::Vary
         }
         other => other,
     };
-    response.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, answer.methods.clone())?;
-    response.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, answer.headers.clone())?;
-    response.insert_header(header::ACCESS_CONTROL_MAX_AGE, answer.max_age)?;
-    set_cors(&mut response, cors)?;
-    session.write_response_header(Box::new(response), true).await
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, answer.methods.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, answer.headers.clone());
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, answer.max_age.into());
+    set_cors(headers, cors);
+    Answer { head, body: Vec::new() }
 }
 
-/// Answers with a JSON document of the gateway's own.
-pub(super) async fn json(
-    session: &mut Session,
-    context: &Context,
-    (status, cors): (StatusCode, &CorsAnswer),
-    document: &impl Serialize,
-) -> Result<()> {
-    let mut response = start(session, context, status)?;
-    response.insert_header(header::CONTENT_TYPE, "application/json")?;
-    response.insert_header(header::CACHE_CONTROL, "no-store")?;
-    set_cors(&mut response, cors)?;
-    finish(session, response, serde_json::to_vec(document).unwrap_or_default()).await
+/// An answer with a JSON document of the gateway's own.
+pub(super) fn json(exchange: &Exchange, status: StatusCode, cors: &CorsAnswer, document: &impl Serialize) -> Answer {
+    let mut head = start(exchange, status);
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    set_cors(&mut head.headers, cors);
+    Answer { head, body: serde_json::to_vec(document).unwrap_or_default() }
 }
 
-fn start(session: &mut Session, context: &Context, status: StatusCode) -> Result<ResponseHeader> {
-    let mut response = OWN_ANSWER.clone();
-    response.set_status(status)?;
-    response.insert_header(REQUEST_ID, request_id(context)?)?;
-    set_transport_security(&mut response, host(session.req_header()))?;
-    Ok(response)
-}
-
-async fn finish(session: &mut Session, mut response: ResponseHeader, body: Vec<u8>) -> Result<()> {
-    response.insert_header(header::CONTENT_LENGTH, body.len())?;
-    if !session.as_mut().is_body_done() {
-        session.set_keepalive(None);
-    }
-    if session.req_header().method == Method::HEAD {
-        return session.write_response_header(Box::new(response), true).await;
-    }
-    session.write_response_header(Box::new(response), false).await?;
-    session.write_response_body(Some(Bytes::from(body)), true).await
+fn start(exchange: &Exchange, status: StatusCode) -> ResponseHead {
+    let mut headers = OWN_ANSWER.clone();
+    headers.insert(REQUEST_ID, request_id(exchange.id));
+    set_transport_security(&mut headers, &exchange.head.host);
+    ResponseHead { status, headers }
 }
 
 /// RFC 9457, or what the application's front end expects.
-fn error_body(denial: &Denial, context: &Context) -> Vec<u8> {
+fn error_body(denial: &Denial, exchange: &Exchange) -> Vec<u8> {
     let reason = denial.reason;
     let detail: Cow<'_, str> = match &denial.detail {
         Some(detail) => format!("{}: {detail}", reason.detail()).into(),
@@ -129,7 +112,7 @@ fn error_body(denial: &Denial, context: &Context) -> Vec<u8> {
     };
     let body = match denial.style {
         ErrorStyle::Fastapi => serde_json::to_vec(&json!({ "detail": detail })),
-        ErrorStyle::Problem => serde_json::to_vec(&Problem::new(reason, &detail, context.id.as_str())),
+        ErrorStyle::Problem => serde_json::to_vec(&Problem::new(reason, &detail, exchange.id.as_str())),
     };
     body.unwrap_or_default()
 }
@@ -155,11 +138,17 @@ const fn challenge(reason: Reason) -> Option<&'static str> {
 }
 
 /// RFC 9110, section 10.2.3, and draft-ietf-httpapi-ratelimit-headers.
-fn set_rate_headers(response: &mut ResponseHeader, exceeded: &Exceeded) -> Result<()> {
+fn set_rate_headers(headers: &mut HeaderMap, exceeded: &Exceeded) {
     let wait = exceeded.retry_after.as_secs_f64().ceil().max(1.0);
     let rate = exceeded.limit.rate;
     let window = rate.per.as_secs().max(1);
-    response.insert_header(header::RETRY_AFTER, format!("{wait}"))?;
-    response.insert_header("ratelimit", format!("\"default\";r=0;t={wait}"))?;
-    response.insert_header("ratelimit-policy", format!("\"default\";q={};w={window}", rate.count))
+    for (name, value) in [
+        (header::RETRY_AFTER, format!("{wait}")),
+        (RATE_LIMIT, format!("\"default\";r=0;t={wait}")),
+        (RATE_LIMIT_POLICY, format!("\"default\";q={};w={window}", rate.count)),
+    ] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
 }

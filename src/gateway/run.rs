@@ -3,16 +3,11 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use pingora::{
-    apps::{HttpServerApp, HttpServerOptions},
-    proxy::{HttpProxy, http_proxy},
-    server::configuration::ServerConf,
-};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -24,11 +19,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::{
-    admin,
-    connection::{self, Proxy},
-    control,
+    admin, connection, control,
+    exchange::Peer,
+    handle::Gateway,
+    http2,
     live::{Live, LiveError},
-    proxy::Gateway,
     redirect::Redirect,
 };
 use crate::{
@@ -40,12 +35,15 @@ use crate::{
         local_ca::{LocalCa, LocalCaError},
         tls,
     },
+    stop::stopped,
+    upstream::Pool,
 };
 
 /// A handshake takes no longer, or it is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// So often an application is tried at most; pingora tries again only what is safe to repeat.
-const UPSTREAM_TRIES: usize = 2;
+
+/// So often it is looked for connections to applications that nobody needs.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the gateway cannot run.
 #[derive(Debug, Error)]
@@ -79,8 +77,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
     let certificates = Arc::new(certificates(&config.tls)?);
     let server_config = tls::server_config(Arc::clone(&certificates) as _)?;
     let (stopping, stopped) = watch::channel(false);
+    let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default() });
     let front = Front {
-        proxy: Arc::new(Proxy { proxy: Arc::new(proxy(Arc::clone(&live))), live: Arc::clone(&live) }),
+        gateway: Arc::clone(&gateway),
         acceptor: TlsAcceptor::from(Arc::new(server_config)),
         clients: TaskTracker::new(),
         stopped: stopped.clone(),
@@ -89,7 +88,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
     let keeping = [
         tokio::spawn(certificates.watch(stopped.clone())),
         tokio::spawn(control::serve(Arc::clone(&live), stopped.clone())),
-        tokio::spawn(Arc::clone(&live).keep_house(stopped)),
+        tokio::spawn(Arc::clone(&live).keep_house(stopped.clone())),
+        tokio::spawn(sweep(gateway, stopped)),
     ];
     info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
     ready();
@@ -105,7 +105,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
 
 /// What every accept loop shares.
 struct Front {
-    proxy: Arc<Proxy>,
+    gateway: Arc<Gateway>,
     acceptor: TlsAcceptor,
     clients: TaskTracker,
     stopped: watch::Receiver<bool>,
@@ -127,15 +127,15 @@ impl Front {
     }
 
     fn accept_tls(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
-        let (acceptor, proxy, stop, clients) =
-            (self.acceptor.clone(), Arc::clone(&self.proxy), self.stopped.clone(), self.clients.clone());
+        let (acceptor, gateway, stop, clients) =
+            (self.acceptor.clone(), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
         let serve = move |stream: TcpStream, peer: SocketAddr| {
-            let (proxy, stop) = (Arc::clone(&proxy), stop.clone());
+            let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
             // The handshake's state is large, and is given back before the first request.
             let handshake = Box::pin(timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)));
             clients.track_future(async move {
                 if let Ok(Ok(stream)) = handshake.await {
-                    connection::serve(Downstream::tls(stream, peer), peer.ip(), proxy, stop).await;
+                    serve(Downstream::tls(stream, peer), peer.ip(), gateway, stop).await;
                 }
             })
         };
@@ -155,7 +155,6 @@ impl Front {
     }
 
     async fn drain(&self, limit: Duration) {
-        self.proxy.proxy.http_cleanup().await;
         self.clients.close();
         if timeout(limit, self.clients.wait()).await.is_err() {
             warn!(connections = self.clients.len(), "the drain limit has passed; what still runs is cut off");
@@ -163,19 +162,20 @@ impl Front {
     }
 }
 
-fn proxy(live: Arc<Live>) -> HttpProxy<Gateway> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let conf = ServerConf {
-        threads,
-        max_retries: UPSTREAM_TRIES,
-        upstream_keepalive_pool_size: 1_024,
-        ..ServerConf::default()
-    };
-    let mut proxy = http_proxy(&Arc::new(conf), Gateway { live });
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(connection::HTTP2_IDLE_TIMEOUT);
-    proxy.server_options = Some(options);
-    proxy
+/// Closes connections to applications that have waited too long.
+async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+    while timeout(SWEEP_EVERY, stopped(&mut stop)).await.is_err() {
+        gateway.pool.sweep();
+    }
+}
+
+async fn serve(stream: Downstream, ip: IpAddr, gateway: Arc<Gateway>, stop: watch::Receiver<bool>) {
+    let peer = Peer { ip, tls: stream.tls_version() };
+    if stream.is_http2() {
+        http2::serve(stream, peer, gateway, stop).await;
+    } else {
+        connection::serve(stream, peer, gateway, stop).await;
+    }
 }
 
 fn certificates(mode: &TlsMode) -> Result<CertificateFiles, GatewayError> {

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 /// Pingora logs a line for every client that hangs up, and raw headers where it cannot parse them, so it is
 /// not heard at all; what matters of it is told by the gateway.
 pub fn start(filter: &str) {
-    let filter = EnvFilter::try_new(format!("pingora=off,pingora_core=off,pingora_proxy=off,{filter}"));
+    let filter = EnvFilter::try_new(format!("pingora=off,pingora_core=off,{filter}"));
     let stderr = std::io::stderr();
     let builder = tracing_subscriber::fmt().with_ansi(stderr.is_terminal()).with_writer(std::io::stderr);
     let _ = builder.with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("info"))).try_init();

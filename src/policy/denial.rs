@@ -82,6 +82,8 @@ macro_rules! reasons {
 reasons! {
     /// The path or query could mean two things.
     BadPath = 400 "bad_path" "The path cannot be judged without doubt";
+    /// The head or the framing of the body could mean two things.
+    BadFraming = 400 "bad_framing" "The request's framing cannot be judged without doubt";
     /// `Host` is missing, repeated or garbled.
     BadHost = 400 "bad_host" "The Host header cannot be judged";
     /// More than one explicit credential.
@@ -116,6 +118,12 @@ reasons! {
     BodyTooLarge = 413 "body_too_large" "The body is too large";
     /// Too slow a body.
     BodyTooSlow = 408 "body_too_slow" "The body did not arrive in time";
+    /// Too long a target.
+    TargetTooLong = 414 "target_too_long" "The URL is too long";
+    /// Too large a head, or too many fields in it.
+    HeadTooLarge = 431 "head_too_large" "The request's head is too large";
+    /// Too slow a head.
+    HeadTooSlow = 408 "head_too_slow" "The request's head did not arrive in time";
     /// A rate was exceeded.
     RateLimited = 429 "rate_limited" "Too many requests";
     /// The gateway itself failed; whoever cannot decide denies.

@@ -78,7 +78,7 @@ fn a_foreign_page_changes_nothing_even_with_a_credential() {
         assert_eq!((answer.status, answer.code().as_str()), (403, "foreign_origin"), "{origin}");
     }
     let upgrade = Request::new("GET", "/api/downloads").key(i.key()).header("Origin", "https://evil.example");
-    assert_eq!(i.send(&upgrade.header("Upgrade", "websocket")).status, 403);
+    assert_eq!(i.send(&upgrade.header("Connection", "Upgrade").header("Upgrade", "websocket")).status, 403);
     assert!(canary.seen().is_empty());
     assert_eq!(delete(APP).status, 200);
     assert_eq!(delete("https://localhost").status, 200, "the site's own pages may");

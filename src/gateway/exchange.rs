@@ -1,0 +1,166 @@
+//! What is kept of one request while it is on its way, and its line in the access log at the end, however it ends.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{StatusCode, header};
+use jiff::Timestamp;
+
+use super::live::Live;
+use crate::{
+    identity::Identity,
+    message::RequestHead,
+    observe::{RequestId, access_log::Entry},
+    policy::{Permit, Reason, Step, Steps, Target},
+};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// The address of its socket.
+    pub(super) ip: IpAddr,
+    /// The version of TLS that it speaks.
+    pub(super) tls: Option<&'static str>,
+}
+
+/// One request.
+pub(super) struct Exchange {
+    pub(super) id: RequestId,
+    pub(super) client: IpAddr,
+    pub(super) head: RequestHead,
+    pub(super) outcome: Outcome,
+    pub(super) traffic: Traffic,
+    peer: Peer,
+    live: Arc<Live>,
+}
+
+/// What has moved.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    started: Instant,
+    /// The status of the answer once it has begun.
+    pub(super) status: Option<StatusCode>,
+    /// Bytes of body that came from the client.
+    pub(super) bytes_in: u64,
+    /// Bytes of body that went to the client.
+    pub(super) bytes_out: u64,
+    /// Until the application's head of an answer.
+    upstream: Option<Duration>,
+}
+
+/// What became of a request.
+pub(super) enum Outcome {
+    /// Nothing yet.
+    Undecided,
+    /// It went on.
+    Permitted(Permit),
+    /// It was denied.
+    Denied(Reason, Option<Arc<Identity>>, Steps),
+    /// It was a preflight.
+    Preflight,
+}
+
+impl Traffic {
+    pub(super) fn note_upstream_answer(&mut self) {
+        self.upstream.get_or_insert_with(|| self.started.elapsed());
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(live: &Arc<Live>, head: RequestHead, peer: Peer) -> Self {
+        let traffic = Traffic { started: Instant::now(), status: None, bytes_in: 0, bytes_out: 0, upstream: None };
+        let (outcome, live) = (Outcome::Undecided, Arc::clone(live));
+        Self { id: RequestId::next(), client: peer.ip, head, outcome, traffic, peer, live }
+    }
+
+    /// Takes the permit back, such as when its upstream fails.
+    pub(super) fn take_permit(&mut self) -> Option<Permit> {
+        match std::mem::replace(&mut self.outcome, Outcome::Undecided) {
+            Outcome::Permitted(permit) => Some(permit),
+            other => {
+                self.outcome = other;
+                None
+            }
+        }
+    }
+
+    fn steps(&self) -> Option<&Steps> {
+        match &self.outcome {
+            Outcome::Permitted(permit) => Some(permit.steps()),
+            Outcome::Denied(_, _, steps) => Some(steps),
+            Outcome::Undecided | Outcome::Preflight => None,
+        }
+    }
+
+    fn place(&self) -> (Option<&str>, Option<&str>) {
+        let (mut app, mut route) = (None, None);
+        for step in self.steps().into_iter().flatten() {
+            match step {
+                Step::App(name) => app = Some(&**name),
+                Step::Route(name) => route = Some(&**name),
+                _ => {}
+            }
+        }
+        (app, route)
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        match &self.outcome {
+            Outcome::Permitted(permit) => permit.identity().map(|i| &**i),
+            Outcome::Denied(_, identity, _) => identity.as_deref(),
+            Outcome::Undecided | Outcome::Preflight => None,
+        }
+    }
+
+    fn decision(&self) -> &'static str {
+        match &self.outcome {
+            Outcome::Permitted(permit) if matches!(permit.target(), Target::CreateLink) => "own",
+            Outcome::Permitted(_) => "forward",
+            Outcome::Preflight => "preflight",
+            Outcome::Denied(..) | Outcome::Undecided => "deny",
+        }
+    }
+
+    fn code(&self) -> Option<&'static str> {
+        match &self.outcome {
+            Outcome::Denied(reason, ..) => Some(reason.code()),
+            Outcome::Undecided => Some(Reason::Internal.code()),
+            Outcome::Permitted(_) | Outcome::Preflight => None,
+        }
+    }
+}
+
+/// The log has a line for a request whose task was cut off as well.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let (app, route) = self.place();
+        let identity = self.identity();
+        let duration = self.traffic.started.elapsed();
+        let agent = self.head.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        self.live.access_log.write(&Entry {
+            ts: Timestamp::now() - duration,
+            request_id: self.id.as_str(),
+            client_ip: self.client,
+            method: self.head.method.as_str(),
+            host: &self.head.host,
+            path: self.head.path(),
+            route,
+            app,
+            user: identity.map(|i| i.user.as_str()),
+            credential: identity.map(|i| i.kind.name()),
+            decision: self.decision(),
+            code: self.code(),
+            status: self.traffic.status.map_or(499, |s| s.as_u16()),
+            bytes_in: self.traffic.bytes_in,
+            bytes_out: self.traffic.bytes_out,
+            duration,
+            upstream: self.traffic.upstream,
+            tls: self.peer.tls,
+            http: self.head.version.name(),
+            user_agent: agent.map(|text| text.get(..256).unwrap_or(text)),
+        });
+    }
+}

@@ -1,0 +1,172 @@
+//! One request from its head to its answer, whichever version of HTTP it came in.
+
+use std::{future::poll_fn, net::IpAddr, sync::Arc};
+
+use http::StatusCode;
+use serde::Deserialize;
+use tracing::debug;
+
+use super::{
+    client::{Answer, Client, ClientFault},
+    client_address::client_address,
+    exchange::{Exchange, Outcome, Peer},
+    forward::forward,
+    links::{LinkPlace, LinkRefusal, LinkRequest},
+    live::{Live, now},
+    respond,
+};
+use crate::{
+    message::RequestHead,
+    policy::{Decision, Denial, PendingBody, Permit, Reason, RequestFacts, Target},
+    upstream::Pool,
+};
+
+/// What every request needs.
+pub(super) struct Gateway {
+    pub(super) live: Arc<Live>,
+    pub(super) pool: Pool,
+}
+
+/// The body of `POST /.sallyport/links`, as its rule has let it through.
+#[derive(Deserialize)]
+struct CreateLink {
+    path: String,
+    expires: Option<String>,
+    user: Option<String>,
+}
+
+/// Judges one request and sees to its answer.
+pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: RequestHead, peer: Peer) {
+    let mut exchange = Exchange::new(&gateway.live, head, peer);
+    let answered = match decide(&gateway.live, client, &mut exchange).await {
+        Ok(Decision::Forward(permit)) => permitted(gateway, client, &mut exchange, permit).await,
+        Ok(Decision::Preflight(answer)) => {
+            let answer = respond::preflight(&exchange, &answer);
+            exchange.outcome = Outcome::Preflight;
+            reply(client, &mut exchange, answer).await
+        }
+        Ok(Decision::Respond(denial)) => deny(client, &mut exchange, denial).await,
+        // What is pending was judged where it was decided.
+        Ok(Decision::Judge(pending)) => deny(client, &mut exchange, pending.deny(Reason::Internal)).await,
+        Err(gone) => Err(gone),
+    };
+    if answered.is_err() {
+        client.abort();
+    }
+}
+
+/// Answers with a denial.
+pub(super) async fn deny(client: &mut Client<'_>, exchange: &mut Exchange, denial: Denial) -> Result<(), ClientFault> {
+    debug!(request_id = %exchange.id, steps = ?denial.steps, "denied");
+    let answer = respond::denial(exchange, &denial);
+    exchange.outcome = Outcome::Denied(denial.reason, denial.identity, denial.steps);
+    reply(client, exchange, answer).await
+}
+
+async fn reply(client: &mut Client<'_>, exchange: &mut Exchange, answer: Answer) -> Result<(), ClientFault> {
+    exchange.traffic.status = Some(answer.head.status);
+    exchange.traffic.bytes_out = answer.body.len() as u64;
+    client.answer(answer).await
+}
+
+/// Judges the request, its body included where the route has a rule for it.
+async fn decide(live: &Live, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<Decision, ClientFault> {
+    match judge_head(live, exchange, client.asks_for_websocket()) {
+        Decision::Judge(pending) => judge_body(client, exchange, pending).await,
+        decision => Ok(decision),
+    }
+}
+
+fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
+    let head = &exchange.head;
+    exchange.client = client_address(exchange.client, &head.headers, |ip: IpAddr| live.config.trusts_proxy(ip));
+    let facts = RequestFacts {
+        method: &head.method,
+        path: head.path(),
+        query: head.query(),
+        headers: &head.headers,
+        host: &head.host,
+        client: exchange.client,
+        upgrade,
+    };
+    live.site.decide(&facts, &live.authority.load(), now())
+}
+
+async fn judge_body(
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    pending: PendingBody,
+) -> Result<Decision, ClientFault> {
+    let mut body = Vec::new();
+    loop {
+        match poll_fn(|cx| client.poll_body(cx)).await {
+            Ok(Some(data)) if body.len() as u64 + data.len() as u64 > pending.max_bytes() => {
+                return Ok(Decision::Respond(pending.deny(Reason::BodyTooLarge)));
+            }
+            Ok(Some(data)) => body.extend_from_slice(&data),
+            Ok(None) => break,
+            Err(ClientFault::Gone) => return Err(ClientFault::Gone),
+            Err(ClientFault::TooSlow) => return Ok(Decision::Respond(pending.deny(Reason::BodyTooSlow))),
+            Err(ClientFault::Malformed(_)) => return Ok(Decision::Respond(pending.deny(Reason::BadFraming))),
+        }
+        exchange.traffic.bytes_in = body.len() as u64;
+    }
+    Ok(pending.judge(&exchange.head.headers, &body))
+}
+
+async fn permitted(
+    gateway: &Gateway,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    permit: Permit,
+) -> Result<(), ClientFault> {
+    debug!(request_id = %exchange.id, steps = ?permit.steps(), "permitted");
+    match permit.target() {
+        Target::CreateLink => create_link(&gateway.live, client, exchange, permit).await,
+        Target::Upstream(_) => {
+            exchange.outcome = Outcome::Permitted(permit);
+            forward(gateway, client, exchange).await
+        }
+    }
+}
+
+/// Makes the link that a permitted request asks for.
+async fn create_link(
+    live: &Arc<Live>,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    permit: Permit,
+) -> Result<(), ClientFault> {
+    let made = match link_request(&exchange.head, &permit) {
+        Ok(request) => live.make_link(request).await,
+        Err(refusal) => Err(refusal),
+    };
+    match made {
+        Ok(link) => {
+            let answer = respond::json(exchange, StatusCode::CREATED, permit.cors(), &link);
+            exchange.outcome = Outcome::Permitted(permit);
+            reply(client, exchange, answer).await
+        }
+        Err(refusal) => {
+            let mut denial = permit.revoke(refusal.reason());
+            denial.detail = Some(refusal.to_string());
+            deny(client, exchange, denial).await
+        }
+    }
+}
+
+fn link_request(head: &RequestHead, permit: &Permit) -> Result<LinkRequest, LinkRefusal> {
+    let maker = permit.identity().ok_or(LinkRefusal::Forbidden)?;
+    let body = permit.body().ok_or(LinkRefusal::Internal)?;
+    let body: CreateLink = serde_json::from_slice(body).map_err(|_| LinkRefusal::Internal)?;
+    let user = body.user.map(|user| user.parse()).transpose().map_err(|_| LinkRefusal::BadUser)?;
+    let life = body.expires.map(|text| text.parse()).transpose().map_err(|_| LinkRefusal::BadLife)?;
+    Ok(LinkRequest {
+        place: LinkPlace::Host(head.host.clone()),
+        target: body.path,
+        life,
+        user: user.unwrap_or_else(|| maker.user.clone()),
+        maker: Some(Arc::clone(maker)),
+        base: format!("https://{}", head.host),
+    })
+}

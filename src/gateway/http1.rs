@@ -1,0 +1,295 @@
+//! One request of an HTTP/1 connection: its body comes in by its framing, its answer goes out by its own.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{Method, header};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use super::client::{Answer, ClientFault};
+use crate::{
+    edge::Downstream,
+    message::{
+        BodyDecoder, BodyEncoder, Framing, Http1Request, Persistence, ResponseHead, Version, http_date, write_response,
+    },
+};
+
+/// What is read at once of a body.
+const READ_BYTES: usize = 16 * 1024;
+/// What is left of a body that nobody wants is read on, up to so much and for so long, that the connection may go on.
+const MAX_DRAIN_BYTES: u64 = 64 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A client of HTTP/1 and its one request.
+pub(super) struct Http1<'s> {
+    stream: &'s mut Downstream,
+    version: Version,
+    is_head: bool,
+    framing: Framing,
+    body: BodyDecoder,
+    /// What came with the head and was not looked at yet.
+    ahead: Bytes,
+    input: BytesMut,
+    interim: Interim,
+    keeps_alive: bool,
+    asks_for_websocket: bool,
+    answer: Sent,
+}
+
+/// How much of the answer has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Nothing,
+    Head(BodyEncoder),
+    Whole,
+    /// It was broken off, or is shorter than its head has said.
+    Part,
+}
+
+/// Whether the client waits to be told to send its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interim {
+    None,
+    Awaited,
+    Written,
+}
+
+/// What becomes of a connection once its request is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It takes another request.
+    Next,
+    /// It ends, and the client may still be sending.
+    Linger,
+    /// It ends.
+    Close,
+}
+
+impl<'s> Http1<'s> {
+    /// A request whose head was read from `stream`, with the bytes that came after it.
+    pub(super) fn new(stream: &'s mut Downstream, request: &Http1Request, ahead: Bytes, keeps_alive: bool) -> Self {
+        Self {
+            stream,
+            version: request.head.version,
+            is_head: request.head.method == Method::HEAD,
+            framing: request.framing,
+            body: BodyDecoder::new(request.framing),
+            ahead,
+            input: BytesMut::new(),
+            interim: if request.expects_continue() { Interim::Awaited } else { Interim::None },
+            keeps_alive: keeps_alive && request.keeps_alive(),
+            asks_for_websocket: request.asks_for_websocket(),
+            answer: Sent::Nothing,
+        }
+    }
+
+    pub(super) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    pub(super) fn asks_for_websocket(&self) -> bool {
+        self.asks_for_websocket
+    }
+
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientFault>> {
+        loop {
+            match self.body.decode(&mut self.ahead) {
+                Ok(Some(data)) => return Poll::Ready(Ok(Some(data))),
+                Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
+                Ok(None) => {}
+                Err(fault) => {
+                    self.keeps_alive = false;
+                    return Poll::Ready(Err(fault.into()));
+                }
+            }
+            ready!(self.poll_continue(cx))?;
+            self.input.reserve(READ_BYTES);
+            if ready!(poll_read_buf(Pin::new(&mut *self.stream), cx, &mut self.input))? == 0 {
+                self.keeps_alive = false;
+                return Poll::Ready(Err(ClientFault::Gone));
+            }
+            self.ahead = self.input.split().freeze();
+        }
+    }
+
+    /// Tells a client that waits for it to send its body.
+    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.interim == Interim::Awaited && self.answer == Sent::Nothing {
+            ready!(self.poll_put(cx, &mut &CONTINUE[..]))?;
+            self.interim = Interim::Written;
+        }
+        if self.interim == Interim::Written {
+            ready!(Pin::new(&mut *self.stream).poll_flush(cx))?;
+            self.interim = Interim::None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What comes meanwhile is the next request, and waits; then it cannot be seen any more whether the client goes.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ahead.is_empty() || !self.body.is_done() {
+            return Poll::Pending;
+        }
+        self.input.reserve(1);
+        match ready!(poll_read_buf(Pin::new(&mut *self.stream), cx, &mut self.input)) {
+            Ok(0) | Err(_) => Poll::Ready(()),
+            Ok(_) => {
+                self.ahead = self.input.split().freeze();
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+        Pin::new(&mut *self.stream).poll_flush(cx).map_err(Into::into)
+    }
+
+    pub(super) async fn start(&mut self, head: &ResponseHead, framing: Framing) -> Result<(), ClientFault> {
+        let framing = self.answer_framing(framing);
+        let mut out = Vec::with_capacity(1024);
+        self.write_head(&mut out, head, framing);
+        self.answer = Sent::Head(framing.into());
+        self.put(&out[..]).await
+    }
+
+    /// Passes on that the application has switched protocols.
+    pub(super) async fn switch(&mut self, head: &ResponseHead) -> Result<&mut Downstream, ClientFault> {
+        let mut out = Vec::with_capacity(512);
+        write_response(&mut out, head, None, None, Persistence::Upgrade);
+        (self.answer, self.keeps_alive) = (Sent::Whole, false);
+        self.put(&out[..]).await?;
+        self.stream.flush().await?;
+        self.stream.unread(std::mem::take(&mut self.ahead));
+        Ok(self.stream)
+    }
+
+    pub(super) async fn send(&mut self, data: Bytes) -> Result<(), ClientFault> {
+        if self.is_head || data.is_empty() {
+            return Ok(());
+        }
+        let Sent::Head(encoder) = &mut self.answer else { return Err(ClientFault::Gone) };
+        let encoded = encoder.encode(data).map_err(|_| ClientFault::Gone)?;
+        self.put(encoded).await
+    }
+
+    pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {
+        let Sent::Head(encoder) = self.answer else { return Err(ClientFault::Gone) };
+        let end = if self.is_head { Some(&b""[..]) } else { encoder.end() };
+        self.answer = if end.is_some() { Sent::Whole } else { Sent::Part };
+        self.put(end.unwrap_or_default()).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    /// Head and body at once, as one TLS record.
+    pub(super) async fn answer(&mut self, answer: Answer) -> Result<(), ClientFault> {
+        let framing = Framing::Length(answer.body.len() as u64);
+        self.keeps_alive &= self.can_drain();
+        let mut out = Vec::with_capacity(1024);
+        self.write_head(&mut out, &answer.head, framing);
+        if !self.is_head {
+            out.extend_from_slice(&answer.body);
+        }
+        self.answer = Sent::Whole;
+        self.put(&out[..]).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    pub(super) fn abort(&mut self) {
+        (self.answer, self.keeps_alive) = (Sent::Part, false);
+    }
+
+    /// Leaves the connection as the next request, or the close, wants it.
+    pub(super) async fn leave(mut self) -> Then {
+        if self.answer != Sent::Whole {
+            return Then::Close;
+        }
+        if !self.body.is_done() {
+            let drained = self.keeps_alive && matches!(timeout(DRAIN_TIMEOUT, self.drain()).await, Ok(Ok(())));
+            if !drained {
+                return Then::Linger;
+            }
+        }
+        if !self.keeps_alive {
+            return Then::Close;
+        }
+        self.stream.unread(self.ahead);
+        Then::Next
+    }
+
+    /// Whether what is left of the body is worth reading for the sake of the connection.
+    fn can_drain(&self) -> bool {
+        let small = match self.framing {
+            Framing::Length(length) => length <= MAX_DRAIN_BYTES,
+            Framing::Chunked => true,
+            Framing::UntilClose => false,
+        };
+        self.body.is_done() || (small && self.interim != Interim::Awaited)
+    }
+
+    async fn drain(&mut self) -> Result<(), ClientFault> {
+        let mut left = MAX_DRAIN_BYTES;
+        while let Some(data) = poll_fn(|cx| self.poll_body(cx)).await? {
+            left = left.checked_sub(data.len() as u64).ok_or(ClientFault::TooSlow)?;
+        }
+        Ok(())
+    }
+
+    /// HTTP/1.0 knows no chunks.
+    fn answer_framing(&mut self, framing: Framing) -> Framing {
+        match (framing, self.version) {
+            (Framing::Length(_), _) => framing,
+            (_, Version::Http10) => {
+                self.keeps_alive = false;
+                Framing::UntilClose
+            }
+            (Framing::Chunked | Framing::UntilClose, _) => Framing::Chunked,
+        }
+    }
+
+    fn write_head(&mut self, out: &mut Vec<u8>, head: &ResponseHead, framing: Framing) {
+        let bodiless = self.is_head || head.status.is_informational() || matches!(head.status.as_u16(), 204 | 304);
+        self.keeps_alive &= self.can_drain();
+        let persistence = match (self.keeps_alive, self.version) {
+            (false, _) => Persistence::Close,
+            (true, Version::Http10) => Persistence::KeepAliveSaid,
+            (true, _) => Persistence::KeepAlive,
+        };
+        // RFC 9110, section 6.6.1: an answer without a Date gets one.
+        let date = (!head.headers.contains_key(header::DATE)).then(|| http_date(SystemTime::now()));
+        write_response(out, head, date, (!bodiless).then_some(framing), persistence);
+    }
+
+    async fn put(&mut self, mut bytes: impl Buf) -> Result<(), ClientFault> {
+        Ok(poll_fn(|cx| self.poll_put(cx, &mut bytes)).await?)
+    }
+
+    fn poll_put(&mut self, cx: &mut Context<'_>, bytes: &mut impl Buf) -> Poll<io::Result<()>> {
+        while bytes.has_remaining() {
+            if ready!(poll_write_buf(Pin::new(&mut *self.stream), cx, bytes))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Sends an answer after which the connection ends.
+pub(super) async fn answer_once(stream: &mut Downstream, head: &ResponseHead, body: &[u8]) {
+    let mut out = Vec::with_capacity(1024);
+    let framing = Some(Framing::Length(body.len() as u64));
+    write_response(&mut out, head, Some(http_date(SystemTime::now())), framing, Persistence::Close);
+    out.extend_from_slice(body);
+    let _ = stream.write_all(&out).await;
+    let _ = stream.flush().await;
+}

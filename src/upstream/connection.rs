@@ -1,0 +1,217 @@
+//! One connection to an application: requests go out as bytes, answers come in as facts.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{Method, StatusCode};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use crate::message::{BodyDecoder, BodyFault, HeadFault, HeadScan, Http1Response};
+
+/// What is read at once of a head, with the small body that often comes along.
+const HEAD_READ_BYTES: usize = 8 * 1024;
+/// What is read at once of a body.
+const BODY_READ_BYTES: usize = 64 * 1024;
+/// So many informational answers may come before the answer itself.
+const MAX_INFORMATIONAL: u8 = 8;
+
+/// A connection to an application.
+#[derive(Debug)]
+pub struct Connection {
+    io: Io,
+    input: BytesMut,
+    /// What came with a head and is not of it.
+    ahead: Bytes,
+    scan: HeadScan,
+    informational: u8,
+}
+
+#[derive(Debug)]
+pub(super) enum Io {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What is wrong with an application's answer.
+#[derive(Debug, Error)]
+pub enum AnswerFault {
+    /// It closed the connection without a word, as an idle connection is closed.
+    #[error("the application closed the connection without an answer")]
+    Silent,
+    /// The head breaks the grammar.
+    #[error("the application's answer cannot be read: {0}")]
+    Head(#[from] HeadFault),
+    /// The body breaks its framing.
+    #[error("the application's answer: {0}")]
+    Body(#[from] BodyFault),
+    /// The socket.
+    #[error("the connection to the application: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Connection {
+    pub(super) fn new(io: Io) -> Self {
+        let (input, ahead) = (BytesMut::new(), Bytes::new());
+        Self { io, input, ahead, scan: HeadScan::default(), informational: 0 }
+    }
+
+    /// Writes some of `bytes`, which loses what was written.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut impl Buf) -> Poll<io::Result<()>> {
+        while bytes.has_remaining() {
+            if ready!(poll_write_buf(Pin::new(&mut self.io), cx, bytes))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The head of the answer to a request with this method. Informational answers are skipped, but for the one that
+    /// switches protocols.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<Http1Response, AnswerFault>> {
+        loop {
+            if let Some(end) = self.scan.end(&self.input)? {
+                let answer = Http1Response::parse(&self.input.split_to(end).freeze(), method)?;
+                self.scan = HeadScan::default();
+                let status = answer.head.status;
+                if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                    self.ahead = std::mem::take(&mut self.input).freeze();
+                    return Poll::Ready(Ok(answer));
+                }
+                self.informational += 1;
+                if self.informational > MAX_INFORMATIONAL {
+                    return Poll::Ready(Err(HeadFault::TooLarge.into()));
+                }
+                continue;
+            }
+            self.input.reserve(HEAD_READ_BYTES);
+            match ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)) {
+                Ok(0) if self.input.is_empty() => return Poll::Ready(Err(AnswerFault::Silent)),
+                Ok(0) => return Poll::Ready(Err(BodyFault::Truncated.into())),
+                Ok(_) => {}
+                // What is written to a connection that was closed meanwhile comes back as this.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset && self.input.is_empty() => {
+                    return Poll::Ready(Err(AnswerFault::Silent));
+                }
+                Err(e) => return Poll::Ready(Err(e.into())),
+            }
+        }
+    }
+
+    /// The next data of the answer's body; None at its end.
+    pub fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        decoder: &mut BodyDecoder,
+    ) -> Poll<Result<Option<Bytes>, AnswerFault>> {
+        loop {
+            if let Some(data) = decoder.decode(&mut self.ahead)? {
+                return Poll::Ready(Ok(Some(data)));
+            }
+            if decoder.is_done() {
+                return Poll::Ready(Ok(None));
+            }
+            self.input.reserve(BODY_READ_BYTES);
+            if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))? == 0 {
+                decoder.end()?;
+            }
+            self.ahead = self.input.split().freeze();
+        }
+    }
+
+    /// True while the other side has neither closed the connection nor said anything unasked.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let read = match &self.io {
+            Io::Tcp(io) => io.try_read(&mut byte),
+            Io::Unix(io) => io.try_read(&mut byte),
+        };
+        self.ahead.is_empty() && read.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Makes ready for the next request; an idle connection holds no buffer.
+    pub(super) fn rest(&mut self) {
+        self.input = BytesMut::new();
+        self.informational = 0;
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Unix(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Unix(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_flush(cx),
+            Self::Unix(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Unix(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
