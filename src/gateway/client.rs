@@ -134,6 +134,15 @@ impl<'s> Client<'s> {
         }
     }
 
+    /// Makes this request the last of a connection on which nobody can say where the next one begins.
+    pub(super) fn close_after(&mut self) {
+        match &mut self.speaks {
+            Speaks::Http1(http1) => http1.close_after(),
+            // A stream begins and ends by itself.
+            Speaks::Http2(_) => {}
+        }
+    }
+
     /// Breaks off an answer so that nobody takes what came of it for the whole.
     pub(super) fn abort(&mut self) {
         match &mut self.speaks {

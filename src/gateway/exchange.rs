@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     pub(super) head: RequestHead,
     pub(super) outcome: Outcome,
     pub(super) traffic: Traffic,
+    /// When its head had come.
+    pub(super) at: Timestamp,
     peer: Peer,
     live: Arc<Live>,
 }
@@ -72,8 +74,8 @@ impl Traffic {
 impl Exchange {
     pub(super) fn new(live: &Arc<Live>, head: RequestHead, peer: Peer) -> Self {
         let traffic = Traffic { started: Instant::now(), status: None, bytes_in: 0, bytes_out: 0, upstream: None };
-        let (outcome, live) = (Outcome::Undecided, Arc::clone(live));
-        Self { id: RequestId::next(), client: peer.ip, head, outcome, traffic, peer, live }
+        let (outcome, at, live) = (Outcome::Undecided, Timestamp::now(), Arc::clone(live));
+        Self { id: RequestId::next(), client: peer.ip, head, outcome, traffic, at, peer, live }
     }
 
     /// Takes the permit back, such as when its upstream fails.
@@ -141,7 +143,7 @@ impl Drop for Exchange {
         let duration = self.traffic.started.elapsed();
         let agent = self.head.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
         self.live.access_log.write(&Entry {
-            ts: Timestamp::now() - duration,
+            ts: self.at,
             request_id: self.id.as_str(),
             client_ip: self.client,
             method: self.head.method.as_str(),

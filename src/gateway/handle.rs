@@ -12,7 +12,7 @@ use super::{
     exchange::{Exchange, Outcome, Peer},
     forward::forward,
     links::{LinkPlace, LinkRefusal, LinkRequest},
-    live::{Live, now},
+    live::Live,
     respond,
 };
 use crate::{
@@ -58,6 +58,9 @@ pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: Req
 /// Answers with a denial.
 pub(super) async fn deny(client: &mut Client<'_>, exchange: &mut Exchange, denial: Denial) -> Result<(), ClientFault> {
     debug!(request_id = %exchange.id, steps = ?denial.steps, "denied");
+    if matches!(denial.reason, Reason::BadHost | Reason::BadFraming) {
+        client.close_after();
+    }
     let answer = respond::denial(exchange, &denial);
     exchange.outcome = Outcome::Denied(denial.reason, denial.identity, denial.steps);
     reply(client, exchange, answer).await
@@ -89,7 +92,7 @@ fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
         client: exchange.client,
         upgrade,
     };
-    live.site.decide(&facts, &live.authority.load(), now())
+    live.site.decide(&facts, &live.authority.load(), exchange.at.as_second())
 }
 
 async fn judge_body(

@@ -205,6 +205,10 @@ impl<'s> Http1<'s> {
         Ok(self.stream.flush().await?)
     }
 
+    pub(super) fn close_after(&mut self) {
+        self.keeps_alive = false;
+    }
+
     pub(super) fn abort(&mut self) {
         (self.answer, self.keeps_alive) = (Sent::Part, false);
     }

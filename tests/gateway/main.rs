@@ -24,6 +24,7 @@ mod bodies;
 mod configuration;
 mod cors;
 mod credentials;
+mod framing;
 mod headers;
 mod links;
 mod paths;

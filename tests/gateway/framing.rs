@@ -1,0 +1,326 @@
+//! Framing: what could be read in two ways is refused, the connection ends, and nothing of it goes on.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    canary::Canary,
+    client::{Request, connect},
+    instance::Instance,
+};
+
+/// A policy whose route takes any method and streams bodies.
+const UPLOADS: &str = "[defaults]\nmax_body = \"1MiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"POST\", \"PUT\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
+
+/// What must never be taken for a request.
+const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+const BAD_FIELDS: &[(&str, &str)] = &[
+    ("Content-Length: 4\r\nTransfer-Encoding: chunked", "bad_framing"),
+    ("Content-Length: 4\r\nContent-Length: 4", "bad_framing"),
+    ("Content-Length: 4, 4", "bad_framing"),
+    ("Content-Length: +4", "bad_framing"),
+    ("Content-Length: 04", "bad_framing"),
+    ("Content-Length: 4 4", "bad_framing"),
+    ("Content-Length:", "bad_framing"),
+    ("Transfer-Encoding: gzip, chunked", "bad_framing"),
+    ("Transfer-Encoding: chunked, chunked", "bad_framing"),
+    ("Transfer-Encoding: chunked,", "bad_framing"),
+    ("Transfer-Encoding: identity", "bad_framing"),
+    ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "bad_framing"),
+    ("Transfer-Encoding : chunked", "bad_framing"),
+    ("Transfer-Encoding:\x0bchunked", "bad_framing"),
+    ("X: 1\r\n folded: 2", "bad_framing"),
+    ("X: 1\nY: 2", "bad_framing"),
+    ("X: a\rb", "bad_framing"),
+    ("X: a\0b", "bad_framing"),
+    ("X", "bad_framing"),
+    ("Connection: a b", "bad_framing"),
+    ("Host: localhost", "bad_host"),
+];
+
+const BAD_LINES: &[&str] = &[
+    "CONNECT localhost:443 HTTP/1.1\r\nHost: localhost",
+    "GET * HTTP/1.1\r\nHost: localhost",
+    "GET /#f HTTP/1.1\r\nHost: localhost",
+    "GET /a\tb HTTP/1.1\r\nHost: localhost",
+    "GET http://other/ HTTP/1.1\r\nHost: localhost",
+    "GET / HTTP/1.1",
+    "GET / HTTP/1.1\r\nHost: a, b",
+    "GET / HTTP/1.1\r\nHost: localhost/x",
+    "PRI * HTTP/2.0",
+    "POST /a HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked",
+];
+
+fn uploads(upstream: &str) -> Instance {
+    Instance::with(upstream, |i| {
+        std::fs::write(i.path("policies/uploads.toml"), UPLOADS).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"uploads\"");
+    })
+}
+
+/// Everything that comes back until the connection ends.
+fn exchange(i: &Instance, bytes: &[u8]) -> String {
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// An upstream that keeps every byte it gets, per connection, and answers each read with `answer`.
+fn recorder(answer: &'static [u8]) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let all: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let theirs = Arc::clone(&all);
+    thread::spawn(move || {
+        for (n, mut stream) in listener.incoming().flatten().enumerate() {
+            theirs.lock().unwrap().push(Vec::new());
+            let all = Arc::clone(&theirs);
+            thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                    all.lock().unwrap()[n].extend_from_slice(&buffer[..read]);
+                    let _ = stream.write_all(answer);
+                }
+            });
+        }
+    });
+    (address, all)
+}
+
+#[test]
+fn a_head_that_could_mean_two_things_is_refused_and_the_connection_ends() {
+    let canary = Canary::start();
+    let i = uploads(&canary.address.to_string());
+    for (fields, code) in BAD_FIELDS {
+        let head = format!("POST /a HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n");
+        let answers = exchange(&i, format!("{head}{SMUGGLED}").as_bytes());
+        assert!(answers.starts_with("HTTP/1.1 400 "), "{fields:?}: {answers}");
+        assert!(answers.contains(&format!("\"code\":\"{code}\"")), "{fields:?}: {answers}");
+        assert!(
+            answers.contains("connection: close\r\n") && answers.contains("x-request-id: "),
+            "{fields:?}: {answers}"
+        );
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{fields:?}: {answers}");
+    }
+    assert!(canary.seen().is_empty());
+}
+
+#[test]
+fn a_request_line_that_could_mean_two_things_is_refused_and_the_connection_ends() {
+    let canary = Canary::start();
+    let i = uploads(&canary.address.to_string());
+    for line in BAD_LINES {
+        let answers = exchange(&i, format!("{line}\r\n\r\n{SMUGGLED}").as_bytes());
+        assert!(answers.starts_with("HTTP/1.1 400 "), "{line:?}: {answers}");
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{line:?}: {answers}");
+    }
+    assert!(canary.seen().is_empty());
+}
+
+#[test]
+fn heads_have_their_limits() {
+    let canary = Canary::start();
+    let i = uploads(&canary.address.to_string());
+    let head = |line: String, fields: &str| {
+        format!("GET {line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n")
+    };
+    for (bytes, status, code) in [
+        (head(format!("/{}", "a".repeat(9_000)), ""), 414, "target_too_long"),
+        (head("/a".into(), &format!("X: {}\r\n", "a".repeat(33_000))), 431, "head_too_large"),
+        (head("/a".into(), &"X: 1\r\n".repeat(99)), 431, "head_too_large"),
+    ] {
+        let answer = i.send_bytes(bytes.as_bytes());
+        assert_eq!((answer.status, answer.code().as_str()), (status, code));
+        assert_eq!(i.log_line(&answer)["code"], code);
+    }
+    assert!(canary.seen().is_empty());
+    let within =
+        head(format!("/{}", "a".repeat(8_000)), &format!("X: {}\r\n{}", "a".repeat(20_000), "Y: 1\r\n".repeat(90)));
+    assert_eq!(i.send_bytes(within.as_bytes()).status, 200);
+}
+
+#[test]
+fn a_head_that_trickles_is_given_up() {
+    let canary = Canary::start();
+    let i = uploads(&canary.address.to_string());
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let (start, mut answer) = (std::time::Instant::now(), [0; 1024]);
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: localhost\r\n").unwrap();
+    let n = loop {
+        match stream.read(&mut answer) {
+            Ok(n) => break n,
+            Err(_) => stream.write_all(b"X: 1\r\n").unwrap(),
+        }
+        assert!(start.elapsed() < Duration::from_secs(15), "the trickle goes on");
+    };
+    let answer = String::from_utf8_lossy(&answer[..n]);
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("head_too_slow"), "{answer}");
+    assert!(start.elapsed() >= Duration::from_secs(9), "an honest client had less than its time");
+}
+
+#[test]
+fn a_malformed_chunk_ends_the_request_before_the_application_has_it_whole() {
+    for chunk in [
+        "x\r\nWiki\r\n",
+        "4 \r\nWiki\r\n",
+        "4\nWiki\r\n",
+        "4\r\nWikipedia\r\n",
+        "4;\r\nWiki\r\n",
+        "-4\r\nWiki\r\n",
+        "0\r\nX : 1\r\n\r\n",
+    ] {
+        let (address, all) = recorder(b"");
+        let i = uploads(&address.to_string());
+        let head = "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+        let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let answers = exchange(&i, format!("{head}{chunk}{smuggled}").as_bytes());
+        assert!(answers.starts_with("HTTP/1.1 400 ") && answers.contains("bad_framing"), "{chunk:?}: {answers}");
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{chunk:?}: {answers}");
+        for seen in all.lock().unwrap().iter() {
+            let seen = String::from_utf8_lossy(seen);
+            assert!(!seen.contains("0\r\n\r\n") && !seen.contains("smuggled"), "{chunk:?}: {seen}");
+        }
+    }
+}
+
+#[test]
+fn a_chunked_body_arrives_in_chunks_of_the_gateways_own() {
+    let (address, all) = recorder(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let i = uploads(&address.to_string());
+    let body = "4;name=\"v\"\r\nWiki\r\n05\r\npedia\r\n0\r\nTrailer: 1\r\n\r\n";
+    let head = "POST /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: Chunked\r\n\r\n";
+    let answer = i.send_bytes(format!("{head}{body}").as_bytes());
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
+    thread::sleep(Duration::from_millis(200));
+    let seen = String::from_utf8(all.lock().unwrap().concat()).unwrap();
+    assert!(seen.contains("transfer-encoding: chunked\r\n"), "{seen}");
+    assert!(seen.ends_with("4\r\nWiki\r\n5\r\npedia\r\n0\r\n\r\n"), "{seen}");
+}
+
+#[test]
+fn the_next_request_is_never_made_of_an_unread_body() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let inner = "GET /api/downloads HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let last = String::from_utf8(Request::new("GET", "/api/downloads").key(i.key()).bytes()).unwrap();
+    for (target, status) in [("/api/download", 401), ("/nowhere", 404)] {
+        let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
+        let sized = format!("{head}Content-Length: {}\r\n\r\n{inner}", inner.len());
+        let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
+        for first in [sized, chunked] {
+            let answers = exchange(&i, format!("{first}{last}").as_bytes());
+            let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|a| a[..3].to_owned()).collect();
+            assert_eq!(statuses, [status.to_string(), "200".to_owned()], "{answers}");
+        }
+        // Too much to be read for the sake of the connection: it ends.
+        let large = format!("{head}Content-Length: 900000\r\n\r\n{}{last}", "a".repeat(900_000));
+        let answers = exchange(&i, large.as_bytes());
+        assert!(
+            answers.starts_with(&format!("HTTP/1.1 {status} ")) && answers.contains("connection: close"),
+            "{answers}"
+        );
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+    }
+    assert!(canary.seen().iter().all(|seen| seen.header("remote-user") == ["admin"]), "{:?}", canary.seen());
+}
+
+#[test]
+fn a_client_that_waits_for_a_word_gets_it_only_where_its_body_is_wanted() {
+    let canary = Canary::start();
+    let i = uploads(&canary.address.to_string());
+    let ask = |target: &str| {
+        let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        let head = format!(
+            "PUT {target} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = [0; 1024];
+        let n = stream.read(&mut answer).unwrap();
+        (stream, String::from_utf8_lossy(&answer[..n]).into_owned())
+    };
+    let (mut stream, word) = ask("/a");
+    assert_eq!(word, "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"Wiki").unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let seen = canary.only();
+    assert_eq!((seen.body.as_str(), seen.header("expect").len()), ("Wiki", 0));
+    let (_, denial) = ask("/a/../b");
+    assert!(denial.starts_with("HTTP/1.1 400 ") && denial.contains("connection: close"), "{denial}");
+}
+
+#[test]
+fn an_upgrade_to_anything_but_websocket_is_an_ordinary_request() {
+    let canary = Canary::start();
+    let i = uploads(&canary.address.to_string());
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for fields in [
+        "Connection: upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
+        "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 4",
+        "Connection: upgrade\r\nUpgrade: foo",
+        "Upgrade: websocket",
+    ] {
+        let body = if fields.contains("Content-Length") { "Wiki" } else { "" };
+        let head = format!("GET /a HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n{body}");
+        let answers = exchange(&i, format!("{head}{smuggled}").as_bytes());
+        assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{fields:?}: {answers}");
+        let seen = canary.seen();
+        let (first, second) = (&seen[seen.len() - 2], &seen[seen.len() - 1]);
+        assert!(first.header("upgrade").is_empty() && first.header("connection").is_empty(), "{fields:?}: {first:?}");
+        assert_eq!((first.body.as_str(), second.target()), (body, "/smuggled"), "{fields:?}: judged by itself");
+    }
+    // One that the application does not take up, likewise.
+    let head = "GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let answers = exchange(&i, format!("{head}{smuggled}").as_bytes());
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+    assert_eq!(canary.seen().last().unwrap().header("x-forwarded-proto"), ["https"]);
+}
+
+#[test]
+fn an_answer_that_could_mean_two_things_is_not_passed_on() {
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 200 OK\r\nX : 1\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"garbage\r\n\r\n",
+    ] {
+        let (address, _) = recorder(answer);
+        let i = uploads(&address.to_string());
+        let got = i.send(&Request::new("GET", "/a"));
+        assert_eq!((got.status, got.code().as_str()), (502, "upstream_unreachable"), "{}", answer.escape_ascii());
+    }
+}
+
+#[test]
+fn an_answer_that_is_cut_short_is_never_taken_for_whole() {
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\nonly this"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\nx\r\n",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let i = uploads(&listener.local_addr().unwrap().to_string());
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer);
+            }
+        });
+        let request = "GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let got = exchange(&i, request.as_bytes());
+        let whole = got.contains("content-length: 9\r\n") || got.ends_with("0\r\n\r\n");
+        assert!(got.contains("only this") && !whole, "{got}");
+    }
+}
