@@ -39,7 +39,8 @@ struct CreateLink {
 pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: RequestHead, peer: Peer) {
     let mut exchange = Exchange::new(&gateway.live, head, peer);
     let answered = match decide(&gateway.live, client, &mut exchange).await {
-        Ok(Decision::Forward(permit)) => permitted(gateway, client, &mut exchange, permit).await,
+        // On the heap, so that a denial does not pay for the state that only forwarding needs.
+        Ok(Decision::Forward(permit)) => Box::pin(permitted(gateway, client, &mut exchange, permit)).await,
         Ok(Decision::Preflight(answer)) => {
             let answer = respond::preflight(&exchange, &answer);
             exchange.outcome = Outcome::Preflight;
