@@ -11,7 +11,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{
-    types::{AppConfig, Config, JwtConfig, JwtKeyConfig, TlsMode, Upstream, WorkerConfig},
+    types::{AppConfig, Config, JwtConfig, JwtKeyConfig, Limits, TlsMode, Upstream, WorkerConfig},
     wire::{self, TlsModeName, Wire},
 };
 
@@ -39,6 +39,7 @@ impl Config {
         let public_url = faults.public_url(&wire, &listen);
         let tls = faults.tls(&wire.tls, base);
         let jwt = faults.jwt(wire.jwt, base);
+        let limits = faults.limits(&wire.gateway);
         let worker = faults.worker(wire.worker, &wire.insecure, base);
         let apps = faults.apps(wire.app);
         faults.log_level(&wire.log.level);
@@ -60,7 +61,7 @@ impl Config {
             admin_listen,
             public_url,
             trusted_proxies: wire.gateway.trusted_proxies,
-            max_tracked_clients: wire.gateway.max_tracked_clients.max(1),
+            limits,
             drain_timeout: wire.gateway.drain_timeout.0,
             tls,
             jwt,
@@ -93,6 +94,24 @@ impl Faults {
     fn addresses(&mut self, name: &'static str, texts: &[String]) -> Vec<SocketAddr> {
         let key = |index| vec![table("gateway"), Key { name, index: Some(index) }];
         texts.iter().enumerate().filter_map(|(i, text)| self.parsed(key(i), text)).collect()
+    }
+
+    fn limits(&mut self, gateway: &wire::Gateway) -> Limits {
+        for (name, count) in [
+            ("max_tracked_clients", gateway.max_tracked_clients),
+            ("max_connections", gateway.max_connections),
+            ("max_connections_per_client", gateway.max_connections_per_client),
+        ] {
+            if count == 0 {
+                self.add(gateway_key(name), "0 would let nobody in; write at least 1");
+            }
+        }
+        Limits {
+            max_tracked_clients: gateway.max_tracked_clients,
+            max_connections: gateway.max_connections,
+            max_connections_per_client: gateway.max_connections_per_client,
+            min_body_rate: gateway.min_body_rate.0,
+        }
     }
 
     fn public_url(&mut self, wire: &Wire, listen: &[SocketAddr]) -> Option<Url> {

@@ -32,8 +32,8 @@ pub struct Config {
     pub public_url: Url,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// At most so many clients are remembered by each rate limit.
-    pub max_tracked_clients: usize,
+    /// How much clients may take up.
+    pub limits: Limits,
     /// How long running requests may go on after a stop was asked for.
     pub drain_timeout: Duration,
     /// Where the certificate comes from.
@@ -54,6 +54,19 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// The applications behind the gateway, in order.
     pub apps: Vec<AppConfig>,
+}
+
+/// How much clients may take up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// At most so many clients are remembered by each rate limit.
+    pub max_tracked_clients: usize,
+    /// At most so many connections are open at a time.
+    pub max_connections: usize,
+    /// At most so many of them belong to one IPv4 address or IPv6 /64.
+    pub max_connections_per_client: usize,
+    /// The average that a request's body keeps after its first seconds, in bytes for each second; 0 for none.
+    pub min_body_rate: u64,
 }
 
 /// Where the certificate comes from.

@@ -33,6 +33,9 @@ pub(crate) struct Gateway {
     pub(crate) public_url: Option<String>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) max_tracked_clients: usize,
+    pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_client: usize,
+    pub(crate) min_body_rate: ByteSize,
     pub(crate) drain_timeout: Duration,
 }
 
@@ -180,6 +183,9 @@ impl Default for Gateway {
             public_url: None,
             trusted_proxies: Vec::new(),
             max_tracked_clients: 100_000,
+            max_connections: 10_000,
+            max_connections_per_client: 256,
+            min_body_rate: ByteSize(1 << 10),
             drain_timeout: seconds(10),
         }
     }

@@ -1,8 +1,15 @@
 //! Listening sockets and the accept loop.
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+    sync::Arc,
+    time::Duration,
+};
 
-use crate::stop::stopped;
+use rustix::net::sockopt;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -10,7 +17,16 @@ use tokio::{
 };
 use tracing::warn;
 
+use super::slots::{Activity, Share, Slots};
+use crate::stop::stopped;
+
 const BACKLOG: u32 = 4_096;
+
+/// What a client has been sent and does not acknowledge within this time ends the connection, and so does a window that it
+/// keeps shut as long. The system sees each byte that is taken; a timer of ours would see only whole buffers.
+const STALL_TIMEOUT: Duration = Duration::from_mins(1);
+/// A client that went away without a word is found out after about so long.
+const KEEPALIVE: Duration = Duration::from_mins(2);
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
@@ -28,13 +44,15 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     bound().map_err(|e| ListenError(address, e))
 }
 
-/// Accepts until `stop` turns true, and starts `serve` for each client.
+/// Accepts until `stop` turns true, and starts `serve` for each client that gets a slot.
 ///
-/// A failing accept, such as for want of descriptors, waits a moment and goes on.
+/// A failing accept, such as for want of descriptors, costs an idle connection its place, waits a moment and goes on.
 pub async fn accept<F>(
     listener: TcpListener,
     mut stop: watch::Receiver<bool>,
-    serve: impl Fn(TcpStream, SocketAddr) -> F,
+    slots: Arc<Slots>,
+    share: impl Fn(IpAddr) -> Share,
+    serve: impl Fn(TcpStream, SocketAddr, Arc<Activity>) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -45,15 +63,38 @@ pub async fn accept<F>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
-                tokio::spawn(serve(stream, canonical(peer)));
+                let peer = canonical(peer);
+                let Some(slot) = slots.admit(peer.ip(), share(peer.ip())) else { continue };
+                prepare(&stream);
+                let (id, served) = (slot.id(), serve(stream, peer, slot.activity()));
+                let task = tokio::spawn(async move {
+                    served.await;
+                    drop(slot);
+                });
+                slots.bind(id, task.abort_handle());
             }
             Err(error) => {
-                warn!(%error, "cannot accept a connection");
+                let evicted = is_shortage(&error) && slots.evict();
+                warn!(%error, evicted, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
+}
+
+/// True where a connection less would help.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// None of it is worth losing a client for.
+fn prepare(stream: &TcpStream) {
+    let socket = stream.as_fd();
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_tcp_user_timeout(socket, u32::try_from(STALL_TIMEOUT.as_millis()).unwrap_or(u32::MAX));
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, KEEPALIVE);
 }
 
 fn canonical(peer: SocketAddr) -> SocketAddr {

@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod listener;
 pub mod local_ca;
+pub mod slots;
 mod stream;
 pub mod tls;
 

@@ -51,8 +51,9 @@ impl From<io::Error> for ClientFault {
 }
 
 impl<'s> Client<'s> {
-    pub(super) fn new(speaks: Speaks<'s>) -> Self {
-        Self { speaks, pace: Pace::default() }
+    /// A client whose body keeps an average of `min_body_rate` bytes for each second.
+    pub(super) fn new(speaks: Speaks<'s>, min_body_rate: u64) -> Self {
+        Self { speaks, pace: Pace::new(min_body_rate) }
     }
 
     /// How the request's body ends.

@@ -21,7 +21,7 @@ use super::{
     respond,
 };
 use crate::{
-    edge::Downstream,
+    edge::{Downstream, slots::Activity},
     message::{HeadFault, HeadScan, Http1Request, RequestHead, Version},
     policy::{Denial, Reason, Steps},
     stop::stopped,
@@ -123,7 +123,13 @@ async fn idled(mut timer: Pin<&mut Sleep>, since: Instant) {
 }
 
 /// Serves one client until either side ends.
-pub(super) async fn serve(mut stream: Downstream, peer: Peer, gateway: Arc<Gateway>, stop: ShutdownWatch) {
+pub(super) async fn serve(
+    mut stream: Downstream,
+    peer: Peer,
+    gateway: Arc<Gateway>,
+    activity: Arc<Activity>,
+    stop: ShutdownWatch,
+) {
     let mut vigil = Vigil::new(&stop);
     let then = loop {
         let (request, ahead) = match next(&mut stream, &mut vigil).await {
@@ -131,6 +137,7 @@ pub(super) async fn serve(mut stream: Downstream, peer: Peer, gateway: Arc<Gatew
             Next::Closed => break Then::Close,
             Next::Refused(refusal) => break refuse(&mut stream, peer, refusal, &gateway).await,
         };
+        let _busy = activity.begin();
         // On the heap, since what serves a request is much larger than what waits for one.
         let served = Box::pin(one_request(&mut stream, request, ahead, peer, &gateway, !*stop.borrow()));
         match served.await {
@@ -150,7 +157,7 @@ async fn one_request(
     keeps_alive: bool,
 ) -> Then {
     let http1 = Http1::new(stream, &request, ahead, keeps_alive);
-    let mut client = Client::new(Speaks::Http1(http1));
+    let mut client = Client::new(Speaks::Http1(http1), gateway.live.config.limits.min_body_rate);
     handle(gateway, &mut client, request.head, peer).await;
     match client.speaks {
         Speaks::Http1(http1) => http1.leave().await,

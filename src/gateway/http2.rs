@@ -26,7 +26,7 @@ use super::{
     handle::{Gateway, handle},
 };
 use crate::{
-    edge::Downstream,
+    edge::{Downstream, slots::Activity},
     message::{Framing, RequestHead, ResponseHead, Version},
     stop::stopped,
 };
@@ -50,9 +50,15 @@ pub(super) struct Http2 {
 /// Serves a client until either side ends.
 ///
 /// Accepting is also what moves every byte of the connection, and so goes on until there is nothing left to move.
-pub(super) async fn serve(stream: Downstream, peer: Peer, gateway: Arc<Gateway>, mut stop: ShutdownWatch) {
+pub(super) async fn serve(
+    stream: Downstream,
+    peer: Peer,
+    gateway: Arc<Gateway>,
+    activity: Arc<Activity>,
+    mut stop: ShutdownWatch,
+) {
     let Ok(Ok(mut connection)) = timeout(HANDSHAKE_TIMEOUT, handshake(Box::new(stream), None)).await else { return };
-    let streams = Streams { tasks: TaskTracker::new(), peer, gateway };
+    let streams = Streams { tasks: TaskTracker::new(), peer, gateway, activity };
     let (digest, mut malformed, mut idle, mut closing) = (Arc::new(Digest::default()), 0, 0, false);
     let mut tick = tokio::time::interval(IDLE_TICK);
     let mut stopping = pin!(stopped(&mut stop));
@@ -86,14 +92,17 @@ struct Streams {
     tasks: TaskTracker,
     peer: Peer,
     gateway: Arc<Gateway>,
+    activity: Arc<Activity>,
 }
 
 impl Streams {
     fn start(&self, session: HttpSession) {
-        let (gateway, peer) = (Arc::clone(&self.gateway), self.peer);
+        let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer);
         self.tasks.spawn(async move {
+            let _busy = activity.begin();
             let head = request_head(session.req_header());
-            let mut client = Client::new(Speaks::Http2(Box::new(Http2::new(session))));
+            let http2 = Speaks::Http2(Box::new(Http2::new(session)));
+            let mut client = Client::new(http2, gateway.live.config.limits.min_body_rate);
             handle(&gateway, &mut client, head, peer).await;
         });
     }

@@ -11,12 +11,11 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// A body may be as slow as it likes for so long.
 const GRACE: Duration = Duration::from_secs(15);
-/// After that it keeps this average.
-const BYTES_PER_SECOND: u64 = 1024;
-
 /// Holds a client to a least average speed. Only time that was spent waiting for the client counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    /// Bytes for each second, after the first seconds; 0 for none.
+    least: u64,
     received: u64,
     waited: Duration,
     wait: Option<Wait>,
@@ -29,6 +28,10 @@ struct Wait {
 }
 
 impl Pace {
+    pub(super) fn new(least: u64) -> Self {
+        Self { least, received: 0, waited: Duration::ZERO, wait: None }
+    }
+
     /// Takes note of data that came.
     pub(super) fn received(&mut self, bytes: usize) {
         if let Some(wait) = self.wait.take() {
@@ -39,7 +42,8 @@ impl Pace {
 
     /// Ready once the client has been waited for too long.
     pub(super) fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let left = self.allowance().saturating_sub(self.waited);
+        let Some(allowance) = self.allowance() else { return Poll::Pending };
+        let left = allowance.saturating_sub(self.waited);
         let wait = self.wait.get_or_insert_with(|| {
             let since = Instant::now();
             Wait { since, until: Box::pin(sleep_until(since + left)) }
@@ -47,8 +51,8 @@ impl Pace {
         wait.until.as_mut().poll(cx)
     }
 
-    fn allowance(&self) -> Duration {
-        GRACE + Duration::from_millis(self.received.saturating_mul(1_000) / BYTES_PER_SECOND)
+    fn allowance(&self) -> Option<Duration> {
+        Some(GRACE + Duration::from_millis(self.received.saturating_mul(1_000).checked_div(self.least)?))
     }
 }
 
@@ -91,7 +95,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trickle_is_borne_for_a_while_and_a_steady_stream_for_ever() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut pace, start) = (Pace::new(1_024), Instant::now());
         let trickle = async {
             loop {
                 let slow = poll_fn(|cx| pace.poll_too_slow(cx));
@@ -103,7 +107,7 @@ mod tests {
         };
         trickle.await;
         assert_eq!(start.elapsed().as_secs(), 15);
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(1_024);
         for _ in 0..3_600 {
             let slow = poll_fn(|cx| pace.poll_too_slow(cx));
             assert!(tokio::time::timeout(Duration::from_secs(1), slow).await.is_err());

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -33,6 +34,7 @@ use crate::{
         certificates::{CertificateError, CertificateFiles},
         listener::{self, ListenError},
         local_ca::{LocalCa, LocalCaError},
+        slots::{Activity, Share, Slots},
         tls,
     },
     stop::stopped,
@@ -42,6 +44,8 @@ use crate::{
 /// A handshake takes no longer, or it is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many connections the admin listener has at most.
+const ADMIN_CONNECTIONS: usize = 64;
 /// So often it is looked for connections to applications that nobody needs.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,6 +76,7 @@ pub enum GatewayError {
 /// `ready` is called once every port is open.
 pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), GatewayError> {
     tls::install_crypto();
+    raise_descriptor_limit(config.limits.max_connections);
     let config = Arc::new(config);
     let live = Arc::new(Live::open(Arc::clone(&config))?);
     let certificates = Arc::new(certificates(&config.tls)?);
@@ -82,6 +87,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
         gateway: Arc::clone(&gateway),
         acceptor: TlsAcceptor::from(Arc::new(server_config)),
         clients: TaskTracker::new(),
+        slots: Arc::new(Slots::new(config.limits.max_connections, config.limits.max_connections_per_client)),
+        config: Arc::clone(&config),
         stopped: stopped.clone(),
     };
     let accepting = front.listen(&config)?;
@@ -108,6 +115,8 @@ struct Front {
     gateway: Arc<Gateway>,
     acceptor: TlsAcceptor,
     clients: TaskTracker,
+    slots: Arc<Slots>,
+    config: Arc<Config>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -129,29 +138,41 @@ impl Front {
     fn accept_tls(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
         let (acceptor, gateway, stop, clients) =
             (self.acceptor.clone(), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
-        let serve = move |stream: TcpStream, peer: SocketAddr| {
+        let serve = move |stream: TcpStream, peer: SocketAddr, activity: Arc<Activity>| {
             let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
             // The handshake's state is large, and is given back before the first request.
             let handshake = Box::pin(timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)));
             clients.track_future(async move {
                 if let Ok(Ok(stream)) = handshake.await {
-                    serve(Downstream::tls(stream, peer), peer.ip(), gateway, stop).await;
+                    serve(Downstream::tls(stream, peer), peer.ip(), gateway, activity, stop).await;
                 }
             })
         };
-        tokio::spawn(listener::accept(listener, self.stopped.clone(), serve))
+        self.accept(listener, serve)
     }
 
     fn accept_plain(&self, listener: TcpListener, redirect: &Arc<Redirect>) -> tokio::task::JoinHandle<()> {
         let (redirect, stop) = (Arc::clone(redirect), self.stopped.clone());
-        let serve = move |stream, peer| Arc::clone(&redirect).serve(Downstream::plain(stream, peer), stop.clone());
-        tokio::spawn(listener::accept(listener, self.stopped.clone(), serve))
+        let serve = move |stream, peer, _| Arc::clone(&redirect).serve(Downstream::plain(stream, peer), stop.clone());
+        self.accept(listener, serve)
+    }
+
+    fn accept<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        listener: TcpListener,
+        serve: impl Fn(TcpStream, SocketAddr, Arc<Activity>) -> F + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        let config = Arc::clone(&self.config);
+        let share = move |ip| if config.trusts_proxy(ip) { Share::Many } else { Share::One };
+        tokio::spawn(listener::accept(listener, self.stopped.clone(), Arc::clone(&self.slots), share, serve))
     }
 
     fn accept_admin(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
         let stop = self.stopped.clone();
-        let serve = move |stream, peer| admin::serve(Downstream::plain(stream, peer), stop.clone());
-        tokio::spawn(listener::accept(listener, self.stopped.clone(), serve))
+        let serve = move |stream, peer, _| admin::serve(Downstream::plain(stream, peer), stop.clone());
+        // Slots of its own, so that it answers when clients have taken all others.
+        let slots = Arc::new(Slots::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS));
+        tokio::spawn(listener::accept(listener, self.stopped.clone(), slots, |_| Share::Many, serve))
     }
 
     async fn drain(&self, limit: Duration) {
@@ -162,6 +183,17 @@ impl Front {
     }
 }
 
+/// Each connection needs a descriptor, and each request another one for its application.
+fn raise_descriptor_limit(connections: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+    let needed = 2 * connections as u64 + 256;
+    if let Some(maximum) = limit.maximum.filter(|maximum| *maximum < needed) {
+        warn!(maximum, needed, "the system allows fewer open files than max_connections may need; raise `ulimit -n`");
+    }
+}
+
 /// Closes connections to applications that have waited too long.
 async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     while timeout(SWEEP_EVERY, stopped(&mut stop)).await.is_err() {
@@ -169,12 +201,18 @@ async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn serve(stream: Downstream, ip: IpAddr, gateway: Arc<Gateway>, stop: watch::Receiver<bool>) {
+async fn serve(
+    stream: Downstream,
+    ip: IpAddr,
+    gateway: Arc<Gateway>,
+    activity: Arc<Activity>,
+    stop: watch::Receiver<bool>,
+) {
     let peer = Peer { ip, tls: stream.tls_version() };
     if stream.is_http2() {
-        http2::serve(stream, peer, gateway, stop).await;
+        http2::serve(stream, peer, gateway, activity, stop).await;
     } else {
-        connection::serve(stream, peer, gateway, stop).await;
+        connection::serve(stream, peer, gateway, activity, stop).await;
     }
 }
 

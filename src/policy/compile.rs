@@ -53,7 +53,7 @@ fn compile_app(app: &AppConfig, config: &Config) -> Result<App, Diagnostics> {
     let (path, source) = source(app, config)?;
     let policy: wire::Policy = config::parse(&path, &source)?;
     let mut compiler = Compiler {
-        max_clients: config.max_tracked_clients,
+        max_clients: config.limits.max_tracked_clients,
         allow_private: &config.worker.allow_private,
         faults: Vec::new(),
     };

@@ -25,6 +25,7 @@ mod configuration;
 mod cors;
 mod credentials;
 mod framing;
+mod greedy;
 mod headers;
 mod links;
 mod paths;

@@ -1,0 +1,250 @@
+//! How many connections there may be, in all and for each client, as slots that are given back whatever happens.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::task::AbortHandle;
+
+use crate::address::client_network;
+
+/// The slots of all listeners together.
+#[derive(Debug)]
+pub struct Slots {
+    max: usize,
+    max_per_client: usize,
+    taken: Mutex<Taken>,
+}
+
+/// One connection's place. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Slot {
+    slots: Arc<Slots>,
+    id: u64,
+    activity: Arc<Activity>,
+}
+
+/// Whether a connection has a request on its way. One without is the first to go when room is needed.
+#[derive(Debug, Default)]
+pub struct Activity(AtomicUsize);
+
+/// A request on its way.
+#[derive(Debug)]
+pub struct Busy<'a>(&'a Activity);
+
+/// Which limit holds for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// The one for each client.
+    One,
+    /// Only the one for all together: this peer speaks for many clients.
+    Many,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    /// By age, the oldest first.
+    all: BTreeMap<u64, Holder>,
+    /// By client: an IPv4 address or an IPv6 /64. The oldest first.
+    clients: HashMap<IpAddr, Vec<u64>>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    client: IpAddr,
+    activity: Arc<Activity>,
+    task: Option<AbortHandle>,
+}
+
+impl Slots {
+    /// So many in all, and so many of them for one client.
+    #[must_use]
+    pub fn new(max: usize, max_per_client: usize) -> Self {
+        Self { max, max_per_client, taken: Mutex::default() }
+    }
+
+    /// A slot for a newcomer. Where there is none left, the oldest connection without a request goes: of the same client
+    /// when that client has too many, else of all. None when every one has a request on its way.
+    pub fn admit(self: &Arc<Self>, peer: IpAddr, share: Share) -> Option<Slot> {
+        let (client, activity) = (client_network(peer), Arc::new(Activity::default()));
+        let mut taken = self.lock();
+        let own = taken.clients.get(&client).map_or(0, Vec::len);
+        let full = (share == Share::One && own >= self.max_per_client && !taken.evict_of(client))
+            || (taken.all.len() >= self.max && !taken.evict_any());
+        if full {
+            return None;
+        }
+        let id = taken.insert(client, &activity);
+        Some(Slot { slots: Arc::clone(self), id, activity })
+    }
+
+    /// Says which task serves a slot, so that the slot can be taken back.
+    pub fn bind(&self, id: u64, task: AbortHandle) {
+        match self.lock().all.get_mut(&id) {
+            Some(holder) => holder.task = Some(task),
+            // It was taken back, or has ended, meanwhile.
+            None => task.abort(),
+        }
+    }
+
+    /// Makes room where the system has none left for another connection.
+    pub fn evict(&self) -> bool {
+        self.lock().evict_any()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().all.len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// What [`Slots::bind`] knows it by.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where its requests are counted.
+    #[must_use]
+    pub fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.lock().remove(self.id);
+    }
+}
+
+impl Activity {
+    /// Counts a request until what is returned is dropped.
+    #[must_use]
+    pub fn begin(&self) -> Busy<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Busy(self)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Taken {
+    fn insert(&mut self, client: IpAddr, activity: &Arc<Activity>) -> u64 {
+        self.next += 1;
+        self.all.insert(self.next, Holder { client, activity: Arc::clone(activity), task: None });
+        self.clients.entry(client).or_default().push(self.next);
+        self.next
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Holder> {
+        let holder = self.all.remove(&id)?;
+        if let Some(own) = self.clients.get_mut(&holder.client) {
+            own.retain(|other| *other != id);
+            if own.is_empty() {
+                self.clients.remove(&holder.client);
+            }
+        }
+        Some(holder)
+    }
+
+    fn evict_of(&mut self, client: IpAddr) -> bool {
+        let own = self.clients.get(&client).map_or(&[][..], Vec::as_slice);
+        let idle = own.iter().copied().find(|id| self.all.get(id).is_some_and(|h| h.activity.is_idle()));
+        self.cut(idle)
+    }
+
+    fn evict_any(&mut self) -> bool {
+        let idle = self.all.iter().find(|(_, holder)| holder.activity.is_idle()).map(|(id, _)| *id);
+        self.cut(idle)
+    }
+
+    fn cut(&mut self, id: Option<u64>) -> bool {
+        let Some(holder) = id.and_then(|id| self.remove(id)) else { return false };
+        if let Some(task) = holder.task {
+            task.abort();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_slot_is_given_back_whatever_happens() {
+        let slots = Arc::new(Slots::new(10, 2));
+        let one = slots.admit(ip("192.0.2.1"), Share::One).unwrap();
+        let two = slots.admit(ip("192.0.2.1"), Share::One).unwrap();
+        assert_eq!(slots.len(), 2);
+        drop((one, two));
+        assert!(slots.is_empty() && slots.lock().clients.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_client_at_its_limit_loses_its_oldest_connection_without_a_request() {
+        let slots = Arc::new(Slots::new(10, 2));
+        let serve = |slot: Slot| {
+            let id = slot.id();
+            let task = tokio::spawn(async move {
+                let _slot = slot;
+                std::future::pending::<()>().await;
+            });
+            slots.bind(id, task.abort_handle());
+            task
+        };
+        let busy = slots.admit(ip("2001:db8::1"), Share::One).unwrap();
+        let activity = busy.activity();
+        let request = activity.begin();
+        let (busy, idle) = (serve(busy), serve(slots.admit(ip("2001:db8::2"), Share::One).unwrap()));
+        let newcomer = slots.admit(ip("2001:db8::3"), Share::One).unwrap();
+        assert!(idle.await.unwrap_err().is_cancelled());
+        assert!(!busy.is_finished());
+        let newer = newcomer.activity();
+        let another = newer.begin();
+        assert!(slots.admit(ip("2001:db8::4"), Share::One).is_none(), "both have a request");
+        assert!(slots.admit(ip("2001:db8:0:1::4"), Share::One).is_some(), "another network");
+        assert!(slots.admit(ip("2001:db8::4"), Share::Many).is_some());
+        drop((another, request));
+        assert!(slots.admit(ip("2001:db8::4"), Share::One).is_some());
+    }
+
+    #[test]
+    fn when_all_slots_are_taken_the_oldest_idle_one_of_all_goes() {
+        let slots = Arc::new(Slots::new(2, 2));
+        let kept = slots.admit(ip("192.0.2.1"), Share::One).unwrap();
+        let activity = kept.activity();
+        let _request = activity.begin();
+        let _gone = slots.admit(ip("192.0.2.2"), Share::One).unwrap();
+        let third = slots.admit(ip("192.0.2.3"), Share::One).unwrap();
+        assert_eq!(slots.lock().all.keys().copied().collect::<Vec<_>>(), [kept.id(), third.id()]);
+    }
+}

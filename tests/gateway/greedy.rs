@@ -1,0 +1,155 @@
+//! Slow and greedy clients: they lose their own time and places, and nobody else's.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    canary::Canary,
+    client::{Request, connect},
+    instance::Instance,
+};
+
+/// A policy whose one route streams bodies and answers of any length.
+const OPEN: &str = "[defaults]\nmax_body = \"1MiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"POST\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
+
+fn open(upstream: SocketAddr, setting: &str) -> Instance {
+    Instance::with(&upstream.to_string(), |i| {
+        std::fs::write(i.path("policies/open.toml"), OPEN).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"open\"");
+        i.replace("[tls]", &format!("{setting}\n\n[tls]"));
+        for key in setting.lines().filter_map(|line| line.split_once(" = ").map(|(key, _)| key)) {
+            let config = std::fs::read_to_string(i.path("config.toml")).unwrap();
+            let line = config.lines().find(|line| line.starts_with(key) && line.contains('#')).unwrap().to_owned();
+            i.replace(&format!("{line}\n"), "");
+        }
+    })
+}
+
+/// True once the other side has ended the connection.
+fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
+    stream.set_read_timeout(Some(within)).unwrap();
+    matches!(stream.read(&mut [0; 16]), Ok(0))
+        || stream.read(&mut [0; 16]).is_err_and(|e| e.kind() != std::io::ErrorKind::WouldBlock)
+}
+
+#[test]
+fn a_client_at_its_limit_loses_its_oldest_idle_connection_and_not_its_next_one() {
+    let canary = Canary::start();
+    let i = open(canary.address, "max_connections_per_client = 4");
+    // Incomplete: not even a handshake.
+    let mut held: Vec<_> = (0..4).map(|_| TcpStream::connect(i.tls).unwrap()).collect();
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(i.send(&Request::new("GET", "/a")).status, 200, "the next one is served");
+    assert!(is_closed(&mut held[0], Duration::from_secs(2)), "the oldest has gone");
+    assert!(!is_closed(&mut held[3], Duration::from_millis(300)), "the newest stays");
+}
+
+#[test]
+fn a_connection_with_a_request_on_its_way_keeps_its_place() {
+    let canary = Canary::with(Duration::from_secs(2));
+    let i = open(canary.address, "max_connections = 2\nmax_connections_per_client = 2");
+    let ask = || {
+        let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        stream.write_all(&Request::new("GET", "/a").bytes()).unwrap();
+        stream
+    };
+    let running = [ask(), ask()];
+    thread::sleep(Duration::from_millis(300));
+    assert!(connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err(), "there is no place for a third");
+    for mut stream in running {
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.ends_with(b"canary"), "{}", answer.escape_ascii());
+    }
+    let start = Instant::now();
+    while connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(5), "places are given back");
+    }
+}
+
+#[test]
+fn a_handshake_that_stalls_is_given_up() {
+    let canary = Canary::start();
+    let i = open(canary.address, "");
+    let mut stream = TcpStream::connect(i.tls).unwrap();
+    stream.write_all(&[0x16, 0x03, 0x01]).unwrap();
+    let start = Instant::now();
+    assert!(is_closed(&mut stream, Duration::from_secs(15)));
+    assert!(start.elapsed() > Duration::from_secs(9));
+}
+
+#[test]
+fn a_body_that_trickles_is_given_up_and_one_that_keeps_the_rate_is_not() {
+    let canary = Canary::start();
+    let i = open(canary.address, "min_body_rate = \"100\"");
+    let post = |pieces: usize, bytes: usize| {
+        let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        stream.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let head = format!(
+            "POST /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            pieces * bytes
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let (start, mut answer) = (Instant::now(), [0; 1024]);
+        for _ in 0..pieces {
+            let _ = stream.write_all(&vec![b'a'; bytes]);
+            if let Ok(n @ 1..) = stream.read(&mut answer) {
+                return (String::from_utf8_lossy(&answer[..n]).into_owned(), start.elapsed());
+            }
+        }
+        stream.sock.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let n = stream.read(&mut answer).unwrap();
+        (String::from_utf8_lossy(&answer[..n]).into_owned(), start.elapsed())
+    };
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| post(60, 2));
+        let steady = scope.spawn(|| post(45, 100));
+        let (answer, after) = slow.join().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_too_slow"), "{answer}");
+        assert!(after > Duration::from_secs(14), "an honest client had less than its time: {after:?}");
+        let (answer, after) = steady.join().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(after > Duration::from_secs(20), "it was faster than the test wants");
+    });
+}
+
+#[test]
+fn a_long_answer_may_take_longer_than_any_silence() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let i = open(listener.local_addr().unwrap(), "");
+    i.replace("timeout = \"60s\"   #", "timeout = \"1s\" #");
+    let mut i = i;
+    i.kill();
+    i.start_role("gateway");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n");
+                for _ in 0..8 {
+                    thread::sleep(Duration::from_millis(500));
+                    let _ = stream.write_all(b".");
+                }
+            });
+        }
+    });
+    assert_eq!(i.send(&Request::new("GET", "/a")).body, b"........", "4 s, and never a second of silence");
+}
+
+#[test]
+fn a_gateway_out_of_descriptors_goes_on_accepting() {
+    let canary = Canary::start();
+    let i = open(canary.address, "");
+    let limited = std::process::Command::new("prlimit").args(["--nofile=64:64", "--pid", &i.pid().to_string()]).status();
+    assert!(limited.unwrap().success());
+    let held: Vec<_> = (0..80).map(|_| TcpStream::connect(i.tls).unwrap()).collect();
+    let start = Instant::now();
+    assert_eq!(i.send(&Request::new("GET", "/a")).status, 200);
+    assert!(start.elapsed() < Duration::from_secs(9), "served before the others' handshakes timed out");
+    assert!(i.stderr().contains("cannot accept a connection"), "the limit was reached: {}", i.stderr());
+    drop(held);
+}
