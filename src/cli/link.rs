@@ -132,12 +132,12 @@ impl Create {
         let site = policy::compile(&state.config)?;
         let object =
             site.link_object(self.app.as_deref(), &self.path).context("no route takes such links at this path")?;
-        let life = self.expires.map_or(state.config.link_default_expiry, |life| life.0);
-        if life.is_zero() || life > state.config.link_max_expiry {
+        let life = self.expires.map_or(state.config.links.default_expiry, |life| life.0);
+        if life.is_zero() || life > state.config.links.max_expiry {
             return Err(LinkRefusal::BadLife.into());
         }
         let expires = now().saturating_add_unsigned(life.as_secs());
-        let query = OfflineTubeKey::new(state.secrets.offlinetube()?, state.config.link_max_expiry)
+        let query = OfflineTubeKey::new(state.secrets.offlinetube()?, state.config.links.max_expiry)
             .sign(&object, user, expires);
         let url = format!("{}{}?{query}", state.config.public_url.as_str().trim_end_matches('/'), self.path);
         let document = json!({ "id": object, "url": url, "expires": moment(expires) });

@@ -11,14 +11,14 @@ use crate::{config, gateway, observe, statement::StatementKey, stop::signalled, 
 /// Runs the gateway until a signal.
 pub(super) fn gateway(config: &Path) -> Result<()> {
     let config = config::load(config)?;
-    observe::tracing::start(&config.log_level);
+    observe::tracing::start(&config.log.level);
     block_on(async { Ok(gateway::run(config, signalled(), notify_ready).await?) })
 }
 
 /// Runs the worker until a signal.
 pub(super) fn worker(config: &Path) -> Result<()> {
     let config = config::load(config)?;
-    observe::tracing::start(&config.log_level);
+    observe::tracing::start(&config.log.level);
     let key = StatementKey::new(Secrets::open(&config)?.worker()?.expose_secret().as_bytes());
     block_on(async { Ok(worker::serve(Arc::new(config), key, signalled(), notify_ready).await?) })
 }

@@ -37,7 +37,7 @@ pub(super) fn run(path: &Path) -> Result<()> {
     let config = config::load(path)?;
     let site = policy::compile(&config)?;
     secret_file::create_private_dir(&config.data_dir)?;
-    observe::tracing::start(&config.log_level);
+    observe::tracing::start(&config.log.level);
     // One thread: what is started here is killed by the kernel when the thread that started it ends.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(supervise(path, &config, &site))

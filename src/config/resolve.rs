@@ -11,7 +11,9 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{
-    types::{AppConfig, Config, JwtConfig, JwtKeyConfig, Limits, TlsMode, Upstream, WorkerConfig},
+    types::{
+        AppConfig, Config, JwtConfig, JwtKeyConfig, Limits, LinksConfig, LogConfig, TlsMode, Upstream, WorkerConfig,
+    },
     wire::{self, TlsModeName, Wire},
 };
 
@@ -42,8 +44,8 @@ impl Config {
         let limits = faults.limits(&wire.gateway);
         let worker = faults.worker(wire.worker, &wire.insecure, base);
         let apps = faults.apps(wire.app);
-        faults.log_level(&wire.log.level);
-        faults.links(&wire.links);
+        let log = faults.log(wire.log, base);
+        let links = faults.links(&wire.links);
         if listen.is_empty() {
             faults.add(gateway_key("listen"), "no address to listen on; write at least one, like \"[::]:8443\"");
         }
@@ -65,11 +67,8 @@ impl Config {
             drain_timeout: wire.gateway.drain_timeout.0,
             tls,
             jwt,
-            link_default_expiry: wire.links.default_expiry.0,
-            link_max_expiry: wire.links.max_expiry.0,
-            log_level: wire.log.level,
-            access_log: base.join(wire.log.access),
-            access_format: wire.log.access_format,
+            links,
+            log,
             worker,
             apps,
         })
@@ -224,19 +223,22 @@ impl Faults {
         resolved
     }
 
-    fn log_level(&mut self, level: &str) {
+    fn log(&mut self, log: wire::Log, base: &Path) -> LogConfig {
+        let level = log.level;
         // A lone unknown word would pass as the name of a module that never logs.
         let lone = !level.contains(['=', ',']);
-        if (lone && level.parse::<LevelFilter>().is_err()) || EnvFilter::try_new(level).is_err() {
+        if (lone && level.parse::<LevelFilter>().is_err()) || EnvFilter::try_new(&level).is_err() {
             let what = format!("{level:?} is not a level; write error, warn, info, debug or trace");
             self.add(vec![table("log"), table("level")], what);
         }
+        LogConfig { level, access: base.join(log.access), access_format: log.access_format }
     }
 
-    fn links(&mut self, links: &wire::Links) {
+    fn links(&mut self, links: &wire::Links) -> LinksConfig {
         if links.default_expiry > links.max_expiry {
             self.add(vec![table("links"), table("default_expiry")], "longer than max_expiry; make it shorter");
         }
+        LinksConfig { default_expiry: links.default_expiry.0, max_expiry: links.max_expiry.0 }
     }
 }
 

@@ -40,16 +40,10 @@ pub struct Config {
     pub tls: TlsMode,
     /// Token settings.
     pub jwt: JwtConfig,
-    /// A link's life when none is asked for.
-    pub link_default_expiry: Duration,
-    /// A link's longest life.
-    pub link_max_expiry: Duration,
-    /// A filter in `tracing` syntax.
-    pub log_level: String,
-    /// The access log's file.
-    pub access_log: PathBuf,
-    /// The access log's format.
-    pub access_format: AccessFormat,
+    /// The lives of links.
+    pub links: LinksConfig,
+    /// Logs.
+    pub log: LogConfig,
     /// The worker's settings.
     pub worker: WorkerConfig,
     /// The applications behind the gateway, in order.
@@ -86,6 +80,26 @@ pub enum TlsMode {
         /// The private key.
         key: PathBuf,
     },
+}
+
+/// The lives of links.
+#[derive(Clone, Copy, Debug)]
+pub struct LinksConfig {
+    /// A link's life when none is asked for.
+    pub default_expiry: Duration,
+    /// A link's longest life.
+    pub max_expiry: Duration,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// A filter in `tracing` syntax.
+    pub level: String,
+    /// The access log's file.
+    pub access: PathBuf,
+    /// The access log's format.
+    pub access_format: AccessFormat,
 }
 
 /// Token settings.

@@ -99,8 +99,8 @@ impl LinkRequest {
         now: i64,
     ) -> Result<MadeLink, LinkRefusal> {
         let app = self.app(site)?;
-        let life = self.life.map_or(config.link_default_expiry, |life| life.0);
-        if life.is_zero() || life > config.link_max_expiry {
+        let life = self.life.map_or(config.links.default_expiry, |life| life.0);
+        if life.is_zero() || life > config.links.max_expiry {
             return Err(LinkRefusal::BadLife);
         }
         let expires = now.saturating_add_unsigned(life.as_secs());

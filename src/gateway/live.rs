@@ -99,9 +99,9 @@ impl Live {
         let jwt = Arc::new(jwt_verifier(&config, &secrets.jwt()?)?);
         // Before the state itself, so that no change falls between the two.
         let seen_version = AtomicI64::new(store.version()?);
-        let authority = authority(&store, &secrets, &jwt, config.link_max_expiry)?;
-        let access_log = AccessLog::open(&config.access_log, config.access_format)
-            .map_err(|e| LiveError::Io(config.access_log.clone(), e))?;
+        let authority = authority(&store, &secrets, &jwt, config.links.max_expiry)?;
+        let access_log = AccessLog::open(&config.log.access, config.log.access_format)
+            .map_err(|e| LiveError::Io(config.log.access.clone(), e))?;
         Ok(Self {
             statement_key: StatementKey::new(secrets.worker()?.expose_secret().as_bytes()),
             seen_version,
@@ -185,7 +185,7 @@ impl Live {
     fn refresh_now(&self) -> Result<(), LiveError> {
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let (version, link_keys) = (self.store.version()?, self.secrets.link_keys()?);
-        let new = authority(&self.store, &self.secrets, &self.jwt, self.config.link_max_expiry)?;
+        let new = authority(&self.store, &self.secrets, &self.jwt, self.config.links.max_expiry)?;
         let old = self.authority.swap(Arc::new(new));
         self.seen_version.store(version, Ordering::Relaxed);
         *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;

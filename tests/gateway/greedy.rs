@@ -144,7 +144,8 @@ fn a_long_answer_may_take_longer_than_any_silence() {
 fn a_gateway_out_of_descriptors_goes_on_accepting() {
     let canary = Canary::start();
     let i = open(canary.address, "");
-    let limited = std::process::Command::new("prlimit").args(["--nofile=64:64", "--pid", &i.pid().to_string()]).status();
+    let limited =
+        std::process::Command::new("prlimit").args(["--nofile=64:64", "--pid", &i.pid().to_string()]).status();
     assert!(limited.unwrap().success());
     let held: Vec<_> = (0..80).map(|_| TcpStream::connect(i.tls).unwrap()).collect();
     let start = Instant::now();
