@@ -7,4 +7,4 @@ pub mod slots;
 mod stream;
 pub mod tls;
 
-pub use stream::Downstream;
+pub use stream::{Downstream, Inspect};

@@ -38,7 +38,11 @@ pub struct Downstream {
     waiting: BytesMut,
     socket: Arc<SocketDigest>,
     tls_version: Option<&'static str>,
+    inspect: Option<Inspect>,
 }
+
+/// Looks at every byte that comes, and may end the stream for it.
+pub type Inspect = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send + Sync>;
 
 enum Transport {
     Plain(TcpStream),
@@ -57,6 +61,7 @@ impl Downstream {
             waiting: BytesMut::new(),
             socket: socket_digest(fd, peer),
             tls_version: None,
+            inspect: None,
         }
     }
 
@@ -76,6 +81,7 @@ impl Downstream {
             waiting: BytesMut::new(),
             socket: socket_digest(fd, peer),
             tls_version: Some(version),
+            inspect: None,
         }
     }
 
@@ -83,6 +89,11 @@ impl Downstream {
     pub fn unread(&mut self, bytes: Bytes) {
         debug_assert!(self.ahead.is_empty(), "what is put back was read first");
         self.ahead = bytes;
+    }
+
+    /// Has every byte that comes from now on looked at.
+    pub fn inspect(&mut self, inspect: Inspect) {
+        self.inspect = Some(inspect);
     }
 
     /// The version of TLS; None on a plain stream.
@@ -122,7 +133,12 @@ impl Downstream {
 impl AsyncRead for Downstream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            return Poll::Ready(match &mut self.inspect {
+                Some(inspect) => inspect(buf.filled().get(before..).unwrap_or_default()),
+                None => Ok(()),
+            });
         }
         let n = self.ahead.len().min(buf.remaining());
         buf.put_slice(self.ahead.get(..n).unwrap_or_default());

@@ -18,12 +18,13 @@ use super::{
     exchange::{Exchange, Outcome, Peer},
     handle::{Gateway, handle},
     http1::{Http1, Then, answer_once},
+    refusal::Refusal,
     respond,
 };
 use crate::{
     edge::{Downstream, slots::Activity},
-    message::{HeadFault, HeadScan, Http1Request, RequestHead, Version},
-    policy::{Denial, Reason, Steps},
+    message::{HeadScan, Http1Request, RequestHead, Version},
+    policy::Steps,
     stop::stopped,
 };
 
@@ -46,41 +47,6 @@ pub(super) enum Next {
     Closed,
     /// What came is no request.
     Refused(Refusal),
-}
-
-/// Why no request was read.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Refusal {
-    /// It breaks the grammar.
-    Fault(HeadFault),
-    /// It took too long.
-    TooSlow,
-}
-
-impl From<HeadFault> for Refusal {
-    fn from(fault: HeadFault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl Refusal {
-    const fn reason(self) -> Reason {
-        match self {
-            Self::Fault(HeadFault::FirstLine | HeadFault::Target) => Reason::BadPath,
-            Self::Fault(HeadFault::TargetTooLong) => Reason::TargetTooLong,
-            Self::Fault(HeadFault::TooLarge) => Reason::HeadTooLarge,
-            Self::Fault(HeadFault::Host) => Reason::BadHost,
-            Self::Fault(_) => Reason::BadFraming,
-            Self::TooSlow => Reason::HeadTooSlow,
-        }
-    }
-
-    fn detail(self) -> Option<String> {
-        match self {
-            Self::Fault(fault) => Some(fault.to_string()),
-            Self::TooSlow => None,
-        }
-    }
 }
 
 /// What ends the wait for a request: the end of patience, or of the gateway.
@@ -222,8 +188,7 @@ async fn read_some(stream: &mut Downstream) -> Option<BytesMut> {
 /// Answers what is no request, and logs it like everything else.
 async fn refuse(stream: &mut Downstream, peer: Peer, refusal: Refusal, gateway: &Gateway) -> Then {
     let mut exchange = Exchange::new(&gateway.live, unread_head(), peer);
-    let mut denial = Denial::bare(refusal.reason());
-    denial.detail = refusal.detail();
+    let denial = refusal.denial();
     let answer = respond::denial(&exchange, &denial);
     exchange.traffic.status = Some(answer.head.status);
     exchange.outcome = Outcome::Denied(denial.reason, None, Steps::new());

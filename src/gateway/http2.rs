@@ -1,8 +1,7 @@
-//! HTTP/2: pingora's sessions, one a stream, in a loop of our own that drains and that ends what idles.
+//! One stream of an HTTP/2 connection: pingora's session, as a request's client.
 
 use std::{
     pin::pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,35 +10,14 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use pingora::{
     http::{RequestHeader, ResponseHeader},
-    protocols::{
-        Digest,
-        http::v2::server::{H2Accept, HttpSession, handshake},
-    },
-    server::ShutdownWatch,
-};
-use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
-
-use super::{
-    client::{Answer, Client, ClientFault, Speaks},
-    exchange::Peer,
-    handle::{Gateway, handle},
-};
-use crate::{
-    edge::{Downstream, slots::Activity},
-    message::{Framing, RequestHead, ResponseHead, Version},
-    stop::stopped,
+    protocols::http::v2::server::HttpSession,
 };
 
-/// The preface and the first settings take no longer.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection without a stream is looked at so often, and closed when that was so for the fourth time in a row.
-const IDLE_TICK: Duration = Duration::from_secs(30);
-const MAX_IDLE_TICKS: u32 = 4;
+use super::client::{Answer, ClientFault};
+use crate::message::{Framing, ResponseHead};
+
 /// A client that takes nothing of an answer for so long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
-/// So many streams may break the rules before the connection is cut off.
-const MAX_MALFORMED_STREAMS: u32 = 32;
 
 /// One stream.
 pub(super) struct Http2 {
@@ -47,79 +25,15 @@ pub(super) struct Http2 {
     body_done: bool,
 }
 
-/// Serves a client until either side ends.
-///
-/// Accepting is also what moves every byte of the connection, and so goes on until there is nothing left to move.
-pub(super) async fn serve(
-    stream: Downstream,
-    peer: Peer,
-    gateway: Arc<Gateway>,
-    activity: Arc<Activity>,
-    mut stop: ShutdownWatch,
-) {
-    let Ok(Ok(mut connection)) = timeout(HANDSHAKE_TIMEOUT, handshake(Box::new(stream), None)).await else { return };
-    let streams = Streams { tasks: TaskTracker::new(), peer, gateway, activity };
-    let (digest, mut malformed, mut idle, mut closing) = (Arc::new(Digest::default()), 0, 0, false);
-    let mut tick = tokio::time::interval(IDLE_TICK);
-    let mut stopping = pin!(stopped(&mut stop));
-    loop {
-        let accepted = tokio::select! {
-            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
-            () = &mut stopping, if !closing => {
-                closing = true;
-                connection.graceful_shutdown();
-                continue;
-            }
-            _ = tick.tick(), if !closing => {
-                idle = if streams.tasks.is_empty() { idle + 1 } else { 0 };
-                if idle > MAX_IDLE_TICKS {
-                    closing = true;
-                    connection.graceful_shutdown();
-                }
-                continue;
-            }
-        };
-        idle = 0;
-        match accepted {
-            Ok(Some(H2Accept::Session(session))) => streams.start(session),
-            Ok(Some(H2Accept::Rejected)) if malformed < MAX_MALFORMED_STREAMS => malformed += 1,
-            Ok(Some(H2Accept::Rejected) | None) | Err(_) => return,
-        }
-    }
-}
-
-struct Streams {
-    tasks: TaskTracker,
-    peer: Peer,
-    gateway: Arc<Gateway>,
-    activity: Arc<Activity>,
-}
-
-impl Streams {
-    fn start(&self, session: HttpSession) {
-        let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer);
-        self.tasks.spawn(async move {
-            let _busy = activity.begin();
-            let head = request_head(session.req_header());
-            let http2 = Speaks::Http2(Box::new(Http2::new(session)));
-            let mut client = Client::new(http2, gateway.live.config.limits.min_body_rate);
-            handle(&gateway, &mut client, head, peer).await;
-        });
-    }
-}
-
-fn request_head(request: &RequestHeader) -> RequestHead {
-    let target = String::from_utf8_lossy(request.raw_path()).into_owned();
-    let host = request.uri.authority().map(|a| a.as_str().to_owned());
-    let host = host.or_else(|| request.headers.get(header::HOST)?.to_str().ok().map(str::to_owned));
-    RequestHead::new(request.method.clone(), target, host.unwrap_or_default(), request.headers.clone(), Version::Http2)
-}
-
 impl Http2 {
-    fn new(mut session: HttpSession) -> Self {
+    pub(super) fn new(mut session: HttpSession) -> Self {
         session.set_write_timeout(Some(STALL_TIMEOUT));
         let body_done = session.is_body_done();
         Self { session, body_done }
+    }
+
+    pub(super) fn request(&self) -> &RequestHeader {
+        self.session.req_header()
     }
 
     pub(super) fn framing(&self) -> Framing {

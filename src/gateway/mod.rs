@@ -12,10 +12,12 @@ mod handle;
 mod headers;
 mod http1;
 mod http2;
+mod http2_connection;
 mod links;
 mod live;
 mod pace;
 mod redirect;
+mod refusal;
 mod respond;
 mod run;
 

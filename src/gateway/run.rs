@@ -23,7 +23,7 @@ use super::{
     admin, connection, control,
     exchange::Peer,
     handle::Gateway,
-    http2,
+    http2_connection,
     live::{Live, LiveError},
     redirect::Redirect,
 };
@@ -210,7 +210,7 @@ async fn serve(
 ) {
     let peer = Peer { ip, tls: stream.tls_version() };
     if stream.is_http2() {
-        http2::serve(stream, peer, gateway, activity, stop).await;
+        http2_connection::serve(stream, peer, gateway, activity, stop).await;
     } else {
         connection::serve(stream, peer, gateway, activity, stop).await;
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::{
     body::Framing,
     fields::{self, Connection},
-    head::{HeadFault, MAX_FIELDS},
+    head::{HeadFault, MAX_FIELDS, MAX_TARGET_BYTES},
 };
 
 /// The version of HTTP that a client speaks.
@@ -72,6 +72,15 @@ impl RequestHead {
     #[must_use]
     pub fn target(&self) -> &str {
         &self.target
+    }
+
+    /// Holds a head that came in frames to the limits that one in lines has.
+    pub fn judge_size(&self) -> Result<(), HeadFault> {
+        match (self.target.len(), self.headers.len()) {
+            (MAX_TARGET_BYTES.., _) => Err(HeadFault::TargetTooLong),
+            (_, fields) if fields > MAX_FIELDS => Err(HeadFault::TooLarge),
+            _ => Ok(()),
+        }
     }
 
     /// The path, byte for byte as it came.

@@ -120,7 +120,15 @@ pub(crate) fn connect(
     Ok(stream)
 }
 
-/// The same for HTTP/2.
+/// The same for HTTP/2, frame by frame.
+pub(crate) fn connect_frames(address: SocketAddr, authority: &Path) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut config = client_config(authority, rustls::ALL_VERSIONS);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connection = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
+    StreamOwned::new(connection, TcpStream::connect(address).unwrap())
+}
+
+/// The same with a client of HTTP/2 above it.
 pub(crate) async fn connect_http2(
     address: SocketAddr,
     authority: &Path,

@@ -24,6 +24,7 @@ mod bodies;
 mod configuration;
 mod cors;
 mod credentials;
+mod floods;
 mod framing;
 mod greedy;
 mod headers;

@@ -1,0 +1,48 @@
+//! What is refused before there is a request to judge.
+
+use crate::{
+    message::HeadFault,
+    policy::{Denial, Reason},
+};
+
+/// Why no request was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    /// It breaks the grammar.
+    Fault(HeadFault),
+    /// It took too long.
+    TooSlow,
+}
+
+impl From<HeadFault> for Refusal {
+    fn from(fault: HeadFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Refusal {
+    /// The answer to it.
+    pub(super) fn denial(self) -> Denial {
+        let mut denial = Denial::bare(self.reason());
+        denial.detail = self.detail();
+        denial
+    }
+
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Fault(HeadFault::FirstLine | HeadFault::Target) => Reason::BadPath,
+            Self::Fault(HeadFault::TargetTooLong) => Reason::TargetTooLong,
+            Self::Fault(HeadFault::TooLarge) => Reason::HeadTooLarge,
+            Self::Fault(HeadFault::Host) => Reason::BadHost,
+            Self::Fault(_) => Reason::BadFraming,
+            Self::TooSlow => Reason::HeadTooSlow,
+        }
+    }
+
+    fn detail(self) -> Option<String> {
+        match self {
+            Self::Fault(fault) => Some(fault.to_string()),
+            Self::TooSlow => None,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Looks on while HTTP/2 frames come in, for what keeps within the protocol and is meant to harm all the same.
+
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+/// `PRI * HTTP/2.0…` (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
+const FRAME_HEAD_BYTES: usize = 9;
+const END_HEADERS: u8 = 0x4;
+const END_STREAM: u8 = 0x1;
+/// How long a block of fields may take from its first frame to its last.
+const MAX_BLOCK_TIME: Duration = Duration::from_secs(10);
+/// So much may be asked of the gateway by frames that bring nothing, between two calls of [`FrameWatch::forgive`].
+const MAX_WORK: u32 = 1_000;
+/// A reset ends work that was begun; a request that is taken back at once is the cheapest way to make others work.
+const RESET_WORK: u32 = 5;
+
+/// What was seen of one connection's frames.
+#[derive(Debug, Default)]
+pub struct FrameWatch {
+    preface: usize,
+    head: Vec<u8>,
+    payload: usize,
+    /// When the block of fields began that has not ended yet.
+    block_since: Option<Instant>,
+    /// Whether it ends with the frame whose payload is on its way.
+    last_of_block: bool,
+    work: u32,
+}
+
+/// What a connection is ended for.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum FrameFault {
+    /// A block of fields does not end (CONTINUATION floods, slow heads).
+    #[error("a block of header fields took too long")]
+    SlowHead,
+    /// PING, SETTINGS, PRIORITY, empty DATA, resets: too many at a time.
+    #[error("too many frames that bring nothing")]
+    Flood,
+}
+
+impl FrameWatch {
+    /// Looks at bytes that came at `now`.
+    pub fn see(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), FrameFault> {
+        bytes = skip(bytes, PREFACE_BYTES - self.preface, |n| self.preface += n);
+        while !bytes.is_empty() {
+            bytes = skip(bytes, self.payload, |n| self.payload -= n);
+            self.end_block();
+            let missing = FRAME_HEAD_BYTES - self.head.len();
+            let part = bytes.get(..missing.min(bytes.len())).unwrap_or_default();
+            self.head.extend_from_slice(part);
+            bytes = bytes.get(part.len()..).unwrap_or_default();
+            if let [a, b, c, kind, flags, ..] = self.head[..]
+                && self.head.len() == FRAME_HEAD_BYTES
+            {
+                self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                self.head.clear();
+                self.frame(kind, flags, now)?;
+            }
+        }
+        self.end_block();
+        self.judge_block(now)
+    }
+
+    /// Judges at a moment when nothing has come.
+    pub fn judge_block(&self, now: Instant) -> Result<(), FrameFault> {
+        match self.block_since {
+            Some(since) if now.duration_since(since) > MAX_BLOCK_TIME => Err(FrameFault::SlowHead),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins to count anew, as is done every few seconds.
+    pub fn forgive(&mut self) {
+        self.work = 0;
+    }
+
+    fn end_block(&mut self) {
+        if self.payload == 0 && std::mem::take(&mut self.last_of_block) {
+            self.block_since = None;
+        }
+    }
+
+    fn frame(&mut self, kind: u8, flags: u8, now: Instant) -> Result<(), FrameFault> {
+        const DATA: u8 = 0;
+        const HEADERS: u8 = 1;
+        const RST_STREAM: u8 = 3;
+        const WINDOW_UPDATE: u8 = 8;
+        const CONTINUATION: u8 = 9;
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.block_since.get_or_insert(now);
+            self.last_of_block = flags & END_HEADERS != 0;
+        }
+        self.work += match kind {
+            DATA if self.payload > 0 || flags & END_STREAM != 0 => 0,
+            // A download is acknowledged by as many of these as it takes.
+            HEADERS | WINDOW_UPDATE => 0,
+            CONTINUATION if self.payload > 0 => 0,
+            RST_STREAM => RESET_WORK,
+            _ => 1,
+        };
+        if self.work > MAX_WORK { Err(FrameFault::Flood) } else { Ok(()) }
+    }
+}
+
+/// What is left of `bytes` after up to `n` of them, of whose number `took` is told.
+fn skip(bytes: &[u8], n: usize, took: impl FnOnce(usize)) -> &[u8] {
+    let n = n.min(bytes.len());
+    took(n);
+    bytes.get(n..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    fn started() -> (FrameWatch, Instant) {
+        let (mut watch, now) = (FrameWatch::default(), Instant::now());
+        watch.see(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", now).unwrap();
+        (watch, now)
+    }
+
+    #[test]
+    fn a_block_that_does_not_end_is_found_however_its_bytes_come() {
+        let (mut watch, now) = started();
+        let bytes = [frame(1, 0, b"abc"), frame(9, 0, b"def"), frame(9, 4, b"")].concat();
+        for (n, byte) in bytes.iter().enumerate() {
+            let seen = watch.see(&[*byte], now + Duration::from_millis(100 * n as u64));
+            assert_eq!(seen, Ok(()));
+        }
+        assert_eq!(watch.judge_block(now + Duration::from_mins(1)), Ok(()), "it has ended");
+        let whole = frame(1, 4, b"abc");
+        let (first, last) = whole.split_at(10);
+        watch.see(first, now).unwrap();
+        assert_eq!(watch.judge_block(now + Duration::from_secs(11)), Err(FrameFault::SlowHead), "it is not whole");
+        watch.see(last, now + Duration::from_secs(9)).unwrap();
+        assert_eq!(watch.judge_block(now + Duration::from_secs(11)), Ok(()));
+        watch.see(&frame(1, 0, b"abc"), now).unwrap();
+        assert_eq!(watch.see(&frame(9, 0, b"d"), now + Duration::from_secs(9)), Ok(()));
+        assert_eq!(watch.see(&frame(9, 0, b"e"), now + Duration::from_secs(11)), Err(FrameFault::SlowHead));
+    }
+
+    #[test]
+    fn frames_that_bring_nothing_are_counted_and_others_are_not() {
+        for (kind, flags, payload, most) in [
+            (6, 0, &[0; 8][..], 1_000),
+            (4, 0, &[], 1_000),
+            (2, 0, &[0; 5], 1_000),
+            (0, 0, &[], 1_000),
+            (3, 0, &[0; 4], 200),
+        ] {
+            let (mut watch, now) = started();
+            let frame = frame(kind, flags, payload);
+            let sent = (0..9_999).take_while(|_| watch.see(&frame, now).is_ok()).count();
+            assert_eq!(sent, most, "kind {kind}");
+            watch.forgive();
+            assert_eq!(watch.see(&frame, now), Ok(()));
+        }
+        let (mut watch, now) = started();
+        for _ in 0..5_000 {
+            watch.see(&[frame(1, 5, b"head"), frame(8, 0, &[0; 4]), frame(0, 0, b"data")].concat(), now).unwrap();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! HTTP/2 that keeps to the frames and is meant to harm: the connection ends, and nobody else notices.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::{
+    canary::Canary,
+    client::{Request, connect_frames},
+    instance::Instance,
+};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// `GET https://localhost/x`, without a credential, so that each is denied.
+fn head() -> Vec<u8> {
+    [&[0x82, 0x87, 0x04, 2][..], b"/x", &[0x01, 9], b"localhost"].concat()
+}
+
+fn start(i: &Instance) -> Stream {
+    let mut stream = connect_frames(i.tls, &i.authority());
+    stream.write_all(PREFACE).unwrap();
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
+    stream
+}
+
+/// Whether the connection ends while these are sent, and soon after.
+fn ends(stream: &mut Stream, frames: impl Iterator<Item = Vec<u8>>) -> bool {
+    stream.sock.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.sock.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    for frame in frames {
+        if stream.write_all(&frame).is_err() {
+            return true;
+        }
+    }
+    is_over(stream)
+}
+
+fn is_over(stream: &mut Stream) -> bool {
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(e) => return e.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+fn resident_kib(i: &Instance) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", i.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn frames_that_bring_nothing_end_the_connection() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let flood = |kind, flags, stream, payload: &'static [u8]| {
+        let mut connection = start(&i);
+        connection.write_all(&frame(HEADERS, END_HEADERS, 1, &head())).unwrap();
+        ends(&mut connection, (0..3_000).map(move |_| frame(kind, flags, stream, payload)))
+    };
+    assert!(flood(PING, 0, 0, &[0; 8]));
+    assert!(flood(SETTINGS, 0, 0, &[]));
+    assert!(flood(PRIORITY, 0, 1, &[0, 0, 0, 0, 0]));
+    assert!(flood(DATA, 0, 1, &[]));
+    assert!(flood(200, 0, 0, &[]));
+    assert_eq!(i.get("/api/downloads").status, 200);
+}
+
+#[test]
+fn a_client_that_takes_its_requests_back_at_once_is_cut_off() {
+    let canary = Canary::with(Duration::from_secs(5));
+    let i = Instance::start(&canary);
+    let mut connection = start(&i);
+    let reset = (0..2_000).map(|n| {
+        let id = 2 * n + 1;
+        [frame(HEADERS, END_HEADERS | END_STREAM, id, &head()), frame(RST_STREAM, 0, id, &[0, 0, 0, 8])].concat()
+    });
+    assert!(ends(&mut connection, reset));
+    // Resets that the gateway is made to send (MadeYouReset).
+    let mut connection = start(&i);
+    let provoked = (0..2_000).map(|n| {
+        let id = 2 * n + 1;
+        [frame(HEADERS, END_HEADERS, id, &head()), frame(WINDOW_UPDATE, 0, id, &[0, 0, 0, 0])].concat()
+    });
+    assert!(ends(&mut connection, provoked));
+    assert_eq!(i.send(&Request::new("GET", "/x")).status, 404);
+}
+
+#[test]
+fn fields_that_grow_a_thousandfold_are_not_kept() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let before = resident_kib(&i);
+    let mut connection = start(&i);
+    // One large field into the table, then the table's entry again and again.
+    let value = vec![b'a'; 3_000];
+    let length = [0x7f, 0xb9, 0x16];
+    let first = [&head()[..], &[0x40, 1, b'x'], &length, &value].concat();
+    let bomb = (0..50u32).map(|n| {
+        let block = if n == 0 { first.clone() } else { head() };
+        let block = [&block[..], &[0xbe; 12_000]].concat();
+        frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &block)
+    });
+    ends(&mut connection, bomb);
+    let grown = resident_kib(&i).saturating_sub(before);
+    assert!(grown < 32 * 1024, "it took {grown} KiB");
+    assert_eq!(i.get("/api/downloads").status, 200);
+    assert!(canary.seen().len() == 1);
+}
+
+#[test]
+fn a_head_that_trickles_over_http2_is_given_up() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let mut connection = start(&i);
+    // A frame that says how long it is, and comes byte by byte.
+    let block = [&head()[..], &[0x00, 1, b'a', 1, b'b'].repeat(1_000)].concat();
+    let mut bytes = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block).into_iter();
+    connection.write_all(&bytes.by_ref().take(100).collect::<Vec<_>>()).unwrap();
+    connection.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let begun = Instant::now();
+    while connection.write_all(&[bytes.next().unwrap()]).is_ok() && !is_over(&mut connection) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the trickle goes on");
+    }
+    assert!(begun.elapsed() > Duration::from_secs(9), "an honest client had less than its time");
+}
+
+#[test]
+fn a_head_over_http2_has_the_same_limits_and_its_line_in_the_log() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let mut connection = start(&i);
+    let many = [&head()[..], &[0x00, 1, b'x', 1, b'y'].repeat(101)].concat();
+    connection.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &many)).unwrap();
+    let line = crate::instance::eventually("a line in the log", || {
+        let log = std::fs::read_to_string(i.path("data/access.log")).ok()?;
+        log.lines().find(|line| line.contains("head_too_large")).map(str::to_owned)
+    });
+    assert!(line.contains("\"status\":431") && line.contains("\"http\":\"HTTP/2\""), "{line}");
+}
