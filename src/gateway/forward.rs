@@ -2,14 +2,14 @@
 
 use std::{
     future::poll_fn,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use thiserror::Error;
-use tokio::io::copy_bidirectional;
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::{
@@ -17,18 +17,20 @@ use super::{
     exchange::{Exchange, Outcome, Traffic},
     handle::{Gateway, deny},
     headers::{self, Onward},
-    live::now,
-    pace::Patience,
+    live::{Live, now},
+    pace::{LOOK_EVERY, Lapse, Patience},
+    tunnel,
+    upload::{Stage, Upload},
 };
 use crate::{
-    message::{BodyDecoder, BodyEncoder, Encoded, Framing, Http1Response, ResponseHead},
+    message::{BodyDecoder, Framing, Http1Response, ResponseHead},
     policy::{Denial, Permit, Reason},
-    upstream::{AnswerFault, ConnectFault, Connection},
+    upstream::{AnswerFault, ConnectFault, Connection, Pool},
 };
 
 /// What went wrong between client and application.
 #[derive(Debug, Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Client(#[from] ClientFault),
     #[error(transparent)]
@@ -41,6 +43,8 @@ enum Failure {
     TooLarge,
     #[error("the application switches protocols unasked")]
     Switched,
+    #[error("what it was let in with was taken back")]
+    Revoked,
     #[error("no permit")]
     NoPermit,
 }
@@ -55,6 +59,7 @@ impl Failure {
             Self::TooLarge => Some(Reason::BodyTooLarge),
             Self::Silence(_) => Some(Reason::UpstreamTimeout),
             Self::Connect(_) | Self::Answer(_) | Self::Switched => Some(Reason::UpstreamUnreachable),
+            Self::Revoked => Some(Reason::BadCredential),
             Self::NoPermit => Some(Reason::Internal),
         }
     }
@@ -88,8 +93,9 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     };
     let patience = Patience::new(permit.app().timeout);
     let upload = Upload::new(request, onward.framing, permit);
-    let mut passage = Passage { client, permit, method: &head.method, traffic, patience, upload };
-    let (mut upstream, answer) = passage.ask(gateway).await?;
+    let live = &gateway.live;
+    let mut passage = Passage { live, client, permit, method: &head.method, traffic, patience, upload };
+    let (mut upstream, answer) = passage.ask(&gateway.pool).await?;
     let Http1Response { head: mut answered, framing, connection, reusable } = answer;
     headers::from_upstream(&mut answered, &connection, permit.cors(), *id, &head.host);
     if answered.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -104,6 +110,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
 
 /// One request on its way there and back.
 struct Passage<'a, 's> {
+    live: &'a Live,
     client: &'a mut Client<'s>,
     permit: &'a Permit,
     method: &'a Method,
@@ -117,16 +124,16 @@ impl Passage<'_, '_> {
     ///
     /// A connection that has waited may have been closed meanwhile, and whoever closed it cannot say whether it had read
     /// the request; so only what may be repeated goes over such a connection (RFC 9110, section 9.2.2).
-    async fn ask(&mut self, gateway: &Gateway) -> Result<(Connection, Http1Response), Failure> {
+    async fn ask(&mut self, pool: &Pool) -> Result<(Connection, Http1Response), Failure> {
         if self.method.is_idempotent()
-            && let Some(mut upstream) = gateway.pool.take(self.permit)
+            && let Some(mut upstream) = pool.take(self.permit)
         {
             match self.head(&mut upstream).await {
                 Err(Failure::Answer(AnswerFault::Silent)) if self.upload.restart() => {}
                 answer => return answer.map(|answer| (upstream, answer)),
             }
         }
-        let mut upstream = gateway.pool.connect(self.permit).await?;
+        let mut upstream = pool.connect(self.permit).await?;
         let answer = self.head(&mut upstream).await?;
         Ok((upstream, answer))
     }
@@ -151,7 +158,9 @@ impl Passage<'_, '_> {
         while let Some(data) = self.next_piece(upstream, &mut body).await? {
             self.traffic.bytes_out += data.len() as u64;
             self.client.send(data).await?;
-            self.patience.reset();
+            if self.patience.reset() {
+                self.look()?;
+            }
         }
         Ok(self.client.finish().await?)
     }
@@ -180,119 +189,55 @@ impl Passage<'_, '_> {
         match stage {
             // The client has limits of its own.
             Stage::AwaitsClient => {
-                self.patience.reset();
+                if self.patience.reset()
+                    && let Err(revoked) = self.look()
+                {
+                    return Poll::Ready(revoked);
+                }
                 return Poll::Pending;
             }
             Stage::Ended if self.client.poll_gone(cx).is_ready() => return Poll::Ready(ClientFault::Gone.into()),
             Stage::Ended | Stage::AwaitsUpstream => {}
         }
-        self.patience.poll_over(cx).map(|()| Failure::Silence(self.permit.app().timeout))
+        loop {
+            match ready!(self.patience.poll_lapse(cx)) {
+                Lapse::Over => return Poll::Ready(Failure::Silence(self.permit.app().timeout)),
+                Lapse::Look => {
+                    if let Err(revoked) = self.look() {
+                        return Poll::Ready(revoked);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether whoever asked may still have the answer.
+    fn look(&self) -> Result<(), Failure> {
+        if stands(self.live, self.permit) { Ok(()) } else { Err(Failure::Revoked) }
     }
 
     /// Joins client and application, who both speak WebSocket from here on.
-    async fn tunnel(&mut self, mut upstream: Connection, head: ResponseHead, asked: bool) -> Result<(), Failure> {
+    async fn tunnel(&mut self, upstream: Connection, head: ResponseHead, asked: bool) -> Result<(), Failure> {
         let Speaks::Http1(http1) = &mut self.client.speaks else { return Err(Failure::Switched) };
         if !asked {
             return Err(Failure::Switched);
         }
         self.traffic.status = Some(head.status);
         let stream = http1.switch(&head).await?;
-        if let Ok((up, down)) = copy_bidirectional(stream, &mut upstream).await {
-            (self.traffic.bytes_in, self.traffic.bytes_out) = (up, down);
-        }
-        Ok(())
-    }
-}
-
-/// The request on its way to the application: its head, with a judged body if there is one, then the client's body.
-struct Upload {
-    request: Bytes,
-    piece: Option<Encoded>,
-    encoder: BodyEncoder,
-    max_bytes: u64,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The body is still to come, and nothing of it has.
-    Untouched,
-    /// Some of the body has come.
-    Begun,
-    /// All of it has come.
-    Whole,
-    /// The application takes no more of it; it may have answered all the same.
-    Refused,
-}
-
-/// Who has to do something for the request to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    AwaitsClient,
-    AwaitsUpstream,
-    Ended,
-}
-
-impl Upload {
-    fn new(request: Bytes, framing: Framing, permit: &Permit) -> Self {
-        let bodiless = permit.body().is_some() || framing == Framing::Length(0);
-        let state = if bodiless { State::Whole } else { State::Untouched };
-        let max_bytes = permit.route().max_body;
-        Self { piece: Some(whole(request.clone())), request, encoder: framing.into(), max_bytes, state }
-    }
-
-    fn is_whole(&self) -> bool {
-        self.state == State::Whole && self.piece.is_none()
-    }
-
-    /// Begins anew for another connection, if nothing of the client's body was spent on the last.
-    fn restart(&mut self) -> bool {
-        self.piece = Some(whole(self.request.clone()));
-        matches!(self.state, State::Untouched | State::Whole) && self.encoder.end().is_none_or(<[u8]>::is_empty)
-    }
-
-    /// Moves what can be moved.
-    fn advance(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Client<'_>,
-        upstream: &mut Connection,
-        traffic: &mut Traffic,
-    ) -> Result<Stage, Failure> {
-        loop {
-            if let Some(piece) = &mut self.piece {
-                match upstream.poll_send(cx, piece) {
-                    Poll::Pending => return Ok(Stage::AwaitsUpstream),
-                    Poll::Ready(Ok(())) => self.piece = None,
-                    Poll::Ready(Err(_)) => (self.piece, self.state) = (None, State::Refused),
-                }
-            }
-            if matches!(self.state, State::Whole | State::Refused) {
-                return Ok(Stage::Ended);
-            }
-            match client.poll_body(cx) {
-                Poll::Pending => return Ok(Stage::AwaitsClient),
-                Poll::Ready(data) => self.take(data?, traffic)?,
-            }
+        tokio::select! {
+            () = tunnel::join(stream, upstream, self.traffic) => Ok(()),
+            () = revoked(self.live, self.permit) => Err(Failure::Revoked),
         }
     }
-
-    fn take(&mut self, data: Option<Bytes>, traffic: &mut Traffic) -> Result<(), Failure> {
-        let Some(data) = data else {
-            let end = self.encoder.end().ok_or(ClientFault::Gone)?;
-            (self.piece, self.state) = (Some(whole(Bytes::from_static(end))), State::Whole);
-            return Ok(());
-        };
-        traffic.bytes_in += data.len() as u64;
-        if traffic.bytes_in > self.max_bytes {
-            return Err(Failure::TooLarge);
-        }
-        self.piece = Some(self.encoder.encode(data).map_err(|_| ClientFault::Gone)?);
-        self.state = State::Begun;
-        Ok(())
-    }
 }
 
-fn whole(bytes: Bytes) -> Encoded {
-    Bytes::new().chain(bytes).chain(Bytes::new())
+fn stands(live: &Live, permit: &Permit) -> bool {
+    permit.identity().is_none_or(|identity| live.authority.load().stands(identity, now()))
+}
+
+/// Ends when what a request was let in with is taken back.
+async fn revoked(live: &Live, permit: &Permit) {
+    while stands(live, permit) {
+        sleep(LOOK_EVERY).await;
+    }
 }

@@ -20,6 +20,8 @@ mod redirect;
 mod refusal;
 mod respond;
 mod run;
+mod tunnel;
+mod upload;
 
 pub use links::{LinkPlace, LinkRefusal, LinkRequest, MadeLink};
 pub(crate) use live::jwt_verifier;

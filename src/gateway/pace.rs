@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A body may be as slow as it likes for so long.
 const GRACE: Duration = Duration::from_secs(15);
@@ -56,34 +56,61 @@ impl Pace {
     }
 }
 
-/// A limit on silence that any movement resets, at the price of looking at the clock.
+/// How often it is looked whether whoever asked may still have the answer.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A limit on silence that any movement resets, at the price of looking at the clock; and a reminder to look, every so
+/// often, whether it may go on at all.
 #[derive(Debug)]
 pub(super) struct Patience {
     limit: Duration,
     since: Instant,
+    looked: Instant,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a wait has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lapse {
+    /// It is time to look.
+    Look,
+    /// Nothing has moved for too long.
+    Over,
 }
 
 impl Patience {
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, since: Instant::now(), timer: None }
+        let now = Instant::now();
+        Self { limit, since: now, looked: now, timer: None }
     }
 
-    /// Something has moved.
-    pub(super) fn reset(&mut self) {
+    /// Something has moved; true when it is time to look.
+    #[must_use]
+    pub(super) fn reset(&mut self) -> bool {
         self.since = Instant::now();
+        let look = self.since.duration_since(self.looked) >= LOOK_EVERY;
+        if look {
+            self.looked = self.since;
+        }
+        look
     }
 
-    /// Ready once nothing has moved for too long. The timer is set once, and again only when it fires early.
-    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (due, limit) = (self.since + self.limit, self.limit);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+    /// Ready when a wait has lasted for some time. The timer is set once, and again only when it has fired.
+    pub(super) fn poll_lapse(&mut self, cx: &mut Context<'_>) -> Poll<Lapse> {
+        let (over, look) = (self.since + self.limit, self.looked + LOOK_EVERY);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(over.min(look))));
         loop {
             ready!(timer.as_mut().poll(cx));
-            if Instant::now() >= due {
-                return Poll::Ready(());
+            let now = Instant::now();
+            if now >= over {
+                return Poll::Ready(Lapse::Over);
             }
-            timer.as_mut().reset(due);
+            if now >= look {
+                self.looked = now;
+                timer.as_mut().reset(over.min(now + LOOK_EVERY));
+                return Poll::Ready(Lapse::Look);
+            }
+            timer.as_mut().reset(over.min(look));
         }
     }
 }
@@ -118,13 +145,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_is_counted_from_the_last_movement() {
         let mut patience = Patience::new(Duration::from_secs(10));
-        for _ in 0..5 {
-            let over = poll_fn(|cx| patience.poll_over(cx));
-            assert!(tokio::time::timeout(Duration::from_secs(9), over).await.is_err());
-            patience.reset();
-        }
         let start = Instant::now();
-        poll_fn(|cx| patience.poll_over(cx)).await;
-        assert_eq!(start.elapsed().as_secs(), 10);
+        let mut looks = 0;
+        loop {
+            match poll_fn(|cx| patience.poll_lapse(cx)).await {
+                Lapse::Look if start.elapsed().as_secs() < 20 => {
+                    looks += 1;
+                    assert!(!patience.reset(), "it was looked just now");
+                }
+                Lapse::Look => looks += 1,
+                Lapse::Over => break,
+            }
+        }
+        assert_eq!(
+            (start.elapsed().as_secs(), looks),
+            (28, 13),
+            "a movement at 18 s, a look every 2 s, and 10 s of silence"
+        );
     }
 }

@@ -100,6 +100,11 @@ impl KeyTable {
         self.imported.get(&ImportedKey::parse(text).ok()?.hash)
     }
 
+    fn stands(&self, id: &str, now: i64) -> bool {
+        let imported = || self.imported.values().find(|e| e.identity.credential_id.as_deref() == Some(id));
+        self.made.get(id).or_else(imported).is_some_and(|entry| entry.expires.is_none_or(|at| now < at))
+    }
+
     /// The keys that worked since the last call, with the time.
     pub fn take_used(&self) -> Vec<(String, i64)> {
         let entries = self.made.values().chain(self.imported.values());
@@ -119,6 +124,16 @@ impl KeyEntry {
 }
 
 impl Authority {
+    /// Whether a request that was let in earlier would still be known. A link's end is judged when a request begins, so
+    /// that what has begun may be completed; a link or key that was taken back ends what runs under it.
+    pub fn stands(&self, identity: &Identity, now: i64) -> bool {
+        match (identity.kind, identity.credential_id.as_deref()) {
+            (CredentialKind::ApiKey, Some(id)) => self.keys.stands(id, now),
+            (CredentialKind::Link, Some(id)) => !self.revoked_links.contains(id),
+            _ => true,
+        }
+    }
+
     /// Verifies a presented credential for a request to `path` of `app`, whose object (the route's parameter that
     /// OfflineTube's links name) is `object`.
     pub fn verify(

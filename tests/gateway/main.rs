@@ -34,4 +34,6 @@ mod rates;
 mod state;
 mod tls;
 mod upstream;
+mod volume;
+mod websocket;
 mod whole;

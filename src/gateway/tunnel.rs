@@ -1,0 +1,48 @@
+//! A client and an application that speak WebSocket: bytes pass both ways, as they come, until either side ends.
+
+use std::{io, pin::pin, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    time::timeout,
+};
+
+use super::exchange::Traffic;
+
+/// What is read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// Once one side has ended, the other one has so long to say its last.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Joins both until they have ended.
+pub(super) async fn join(
+    client: impl AsyncRead + AsyncWrite,
+    application: impl AsyncRead + AsyncWrite,
+    traffic: &mut Traffic,
+) {
+    let (from_client, to_client) = split(client);
+    let (from_application, to_application) = split(application);
+    let mut up = pin!(pass(from_client, to_application, &mut traffic.bytes_in));
+    let mut down = pin!(pass(from_application, to_client, &mut traffic.bytes_out));
+    // However either ends: there is nobody left to tell.
+    tokio::select! {
+        ended = &mut up => if ended.is_ok() { let _ = timeout(LAST_WORDS, down).await; },
+        ended = &mut down => if ended.is_ok() { let _ = timeout(LAST_WORDS, up).await; },
+    }
+}
+
+/// Nothing waits for more to come: what was read is written and flushed at once.
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, count: &mut u64) -> io::Result<()> {
+    let mut bytes = BytesMut::new();
+    loop {
+        bytes.reserve(READ_BYTES);
+        let read = from.read_buf(&mut bytes).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        *count += read as u64;
+        to.write_all_buf(&mut bytes).await?;
+        to.flush().await?;
+    }
+}

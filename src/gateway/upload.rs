@@ -1,0 +1,109 @@
+//! A request on its way to its application.
+
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+
+use super::{
+    client::{Client, ClientFault},
+    exchange::Traffic,
+    forward::Failure,
+};
+use crate::{
+    message::{BodyEncoder, Encoded, Framing},
+    policy::Permit,
+    upstream::Connection,
+};
+
+/// The request: its head, with a judged body if there is one, then the client's body.
+pub(super) struct Upload {
+    request: Bytes,
+    piece: Option<Encoded>,
+    encoder: BodyEncoder,
+    max_bytes: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The body is still to come, and nothing of it has.
+    Untouched,
+    /// Some of the body has come.
+    Begun,
+    /// All of it has come.
+    Whole,
+    /// The application takes no more of it; it may have answered all the same.
+    Refused,
+}
+
+/// Who has to do something for the request to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    AwaitsClient,
+    AwaitsUpstream,
+    Ended,
+}
+
+impl Upload {
+    pub(super) fn new(request: Bytes, framing: Framing, permit: &Permit) -> Self {
+        let bodiless = permit.body().is_some() || framing == Framing::Length(0);
+        let state = if bodiless { State::Whole } else { State::Untouched };
+        let max_bytes = permit.route().max_body;
+        Self { piece: Some(whole(request.clone())), request, encoder: framing.into(), max_bytes, state }
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.state == State::Whole && self.piece.is_none()
+    }
+
+    /// Begins anew for another connection, if nothing of the client's body was spent on the last.
+    pub(super) fn restart(&mut self) -> bool {
+        self.piece = Some(whole(self.request.clone()));
+        matches!(self.state, State::Untouched | State::Whole) && self.encoder.end().is_none_or(<[u8]>::is_empty)
+    }
+
+    /// Moves what can be moved.
+    pub(super) fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client<'_>,
+        upstream: &mut Connection,
+        traffic: &mut Traffic,
+    ) -> Result<Stage, Failure> {
+        loop {
+            if let Some(piece) = &mut self.piece {
+                match upstream.poll_send(cx, piece) {
+                    Poll::Pending => return Ok(Stage::AwaitsUpstream),
+                    Poll::Ready(Ok(())) => self.piece = None,
+                    Poll::Ready(Err(_)) => (self.piece, self.state) = (None, State::Refused),
+                }
+            }
+            if matches!(self.state, State::Whole | State::Refused) {
+                return Ok(Stage::Ended);
+            }
+            match client.poll_body(cx) {
+                Poll::Pending => return Ok(Stage::AwaitsClient),
+                Poll::Ready(data) => self.take(data?, traffic)?,
+            }
+        }
+    }
+
+    fn take(&mut self, data: Option<Bytes>, traffic: &mut Traffic) -> Result<(), Failure> {
+        let Some(data) = data else {
+            let end = self.encoder.end().ok_or(ClientFault::Gone)?;
+            (self.piece, self.state) = (Some(whole(Bytes::from_static(end))), State::Whole);
+            return Ok(());
+        };
+        traffic.bytes_in += data.len() as u64;
+        if traffic.bytes_in > self.max_bytes {
+            return Err(Failure::TooLarge);
+        }
+        self.piece = Some(self.encoder.encode(data).map_err(|_| ClientFault::Gone)?);
+        self.state = State::Begun;
+        Ok(())
+    }
+}
+
+fn whole(bytes: Bytes) -> Encoded {
+    Bytes::new().chain(bytes).chain(Bytes::new())
+}

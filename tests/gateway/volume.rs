@@ -1,0 +1,88 @@
+//! Big files, both ways: nothing is kept, neither in memory nor on the disk.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    thread,
+};
+
+use crate::{client::connect, instance::Instance};
+
+const BYTES: u64 = 10 << 30;
+const PIECE: usize = 64 * 1024;
+const POLICY: &str = "[defaults]\nmax_body = \"11GiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"PUT\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
+
+/// An upstream that gives, or takes, ten GiB; what it took it tells.
+fn volumes() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut buffer = vec![0; PIECE];
+                let n = stream.read(&mut buffer).unwrap();
+                if buffer.starts_with(b"GET") {
+                    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\n\r\n");
+                    let piece = vec![b'x'; PIECE];
+                    while stream.write_all(&piece).is_ok() {}
+                    return;
+                }
+                let head = buffer[..n].windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+                let mut taken = (n - head) as u64;
+                while taken < BYTES {
+                    taken += stream.read(&mut buffer).unwrap() as u64;
+                }
+                let answer = taken.to_string();
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+            });
+        }
+    });
+    address
+}
+
+/// The most that the process has held at a time, in KiB.
+fn peak_kib(i: &Instance) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", i.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn gigabytes_pass_both_ways_in_the_same_few_mebibytes() {
+    let i = Instance::with(&volumes().to_string(), |i| {
+        fs::write(i.path("policies/volumes.toml"), POLICY).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"volumes\"");
+    });
+    let before = peak_kib(&i);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+            stream.write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+            let (mut buffer, mut read) = (vec![0; PIECE], 0);
+            while let Ok(n @ 1..) = stream.read(&mut buffer) {
+                read += n as u64;
+            }
+            assert!((BYTES..BYTES + 1_000).contains(&read), "{read}");
+        });
+        scope.spawn(|| {
+            let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+            let head =
+                "PUT /big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            let chunk = [format!("{PIECE:x}\r\n").as_bytes(), &vec![b'x'; PIECE], b"\r\n"].concat();
+            for _ in 0..BYTES / PIECE as u64 {
+                stream.write_all(&chunk).unwrap();
+            }
+            stream.write_all(b"0\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            // The upstream counts what it got, framing included.
+            let taken: u64 = answer.rsplit("\r\n").next().unwrap().parse().unwrap();
+            assert!(taken >= BYTES, "{answer}");
+        });
+    });
+    let grown = peak_kib(&i) - before;
+    assert!(grown < 12 * 1024, "it grew by {grown} KiB");
+    assert!(fs::read_dir(i.path("data")).unwrap().flatten().all(|f| f.metadata().unwrap().len() < 1 << 20));
+}
