@@ -30,8 +30,10 @@ fn volumes() -> SocketAddr {
                 }
                 let head = buffer[..n].windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
                 let mut taken = (n - head) as u64;
-                while taken < BYTES {
-                    taken += stream.read(&mut buffer).unwrap() as u64;
+                let mut last = n;
+                while !buffer[..last].ends_with(b"0\r\n\r\n") {
+                    last = stream.read(&mut buffer).unwrap();
+                    taken += last as u64;
                 }
                 let answer = taken.to_string();
                 let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
