@@ -25,9 +25,8 @@ pub fn load(path: &Path) -> Result<Config, Diagnostics> {
         .map_err(|e| Diagnostic::in_file(path, format!("cannot be read: {e}; `sallyport init` writes one")))?;
     let file: Wire = parse(path, &source)?;
     let wire = layered(&file)?;
-    let base = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let base = base.parent().unwrap_or(Path::new("/"));
-    Config::resolve(wire, base).map_err(|faults| locate(path, &source, &faults))
+    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Config::resolve(wire, &file).map_err(|faults| locate(path, &source, &faults))
 }
 
 /// Parses a TOML file into `T`, with a fault at its line and column.

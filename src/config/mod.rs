@@ -3,12 +3,14 @@
 mod diagnostic;
 mod load;
 mod resolve;
+mod settings;
 mod types;
 mod units;
 mod wire;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Located};
 pub use load::load;
+pub use settings::Settings;
 pub use types::{AppConfig, Config, HostPort, JwtConfig, JwtKeyConfig, TlsMode, Upstream, WorkerConfig};
 pub use units::{ByteSize, Duration, Rate, RateParseError};
 pub use wire::{AccessFormat, JwtAlgorithm};

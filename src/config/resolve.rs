@@ -11,6 +11,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{
+    settings::settings,
     types::{
         AppConfig, Config, JwtConfig, JwtKeyConfig, Limits, LinksConfig, LogConfig, TlsMode, Upstream, WorkerConfig,
     },
@@ -33,7 +34,9 @@ pub(crate) struct Key {
 }
 
 impl Config {
-    pub(crate) fn resolve(wire: Wire, base: &Path) -> Result<Self, Vec<Fault>> {
+    #[expect(clippy::too_many_lines, reason = "a line or two for each table")]
+    pub(crate) fn resolve(wire: Wire, file: &Path) -> Result<Self, Vec<Fault>> {
+        let (settings, base) = (settings(&wire), file.parent().unwrap_or(Path::new("/")));
         let mut faults = Faults::default();
         let listen = faults.addresses("listen", &wire.gateway.listen);
         let http_listen = faults.addresses("http_listen", &wire.gateway.http_listen);
@@ -55,6 +58,8 @@ impl Config {
             return Err(faults.0);
         };
         Ok(Self {
+            file: file.to_owned(),
+            settings,
             base_dir: base.to_owned(),
             data_dir: base.join(wire.data_dir),
             policies_dir: base.join(wire.policies_dir),

@@ -11,11 +11,16 @@ use ipnet::IpNet;
 use thiserror::Error;
 use url::{Host, Url};
 
+use super::settings::Settings;
 use super::wire::{AccessFormat, JwtAlgorithm};
 
 /// The configuration as the program uses it.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// Every setting as it was written or is by default, under its dotted name, for telling what has changed.
+    pub settings: Settings,
     /// The folder of the configuration file; relative paths start here.
     pub base_dir: PathBuf,
     /// State and secrets (0700).

@@ -123,7 +123,7 @@ async fn one_request(
     keeps_alive: bool,
 ) -> Then {
     let http1 = Http1::new(stream, &request, ahead, keeps_alive);
-    let mut client = Client::new(Speaks::Http1(http1), gateway.live.config.limits.min_body_rate);
+    let mut client = Client::new(Speaks::Http1(http1), gateway.live.rules.load().config.limits.min_body_rate);
     handle(gateway, &mut client, request.head, peer).await;
     match client.speaks {
         Speaks::Http1(http1) => http1.leave().await,

@@ -60,7 +60,7 @@ pub fn tell(data_dir: &Path) -> io::Result<Told> {
 
 /// Listens on the socket until `stop` turns true. Only the owner of the data folder can reach it.
 pub(super) async fn serve(live: Arc<Live>, mut stop: watch::Receiver<bool>) {
-    let path = socket_path(&live.config.data_dir);
+    let path = socket_path(&live.rules.load().config.data_dir);
     let listener = match bind(&path) {
         Ok(listener) => listener,
         Err(error) => {

@@ -82,8 +82,8 @@ async fn decide(live: &Live, client: &mut Client<'_>, exchange: &mut Exchange) -
 }
 
 fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
-    let head = &exchange.head;
-    exchange.client = client_address(exchange.client, &head.headers, |ip: IpAddr| live.config.trusts_proxy(ip));
+    let (head, rules) = (&exchange.head, live.rules.load());
+    exchange.client = client_address(exchange.client, &head.headers, |ip: IpAddr| rules.config.trusts_proxy(ip));
     let facts = RequestFacts {
         method: &head.method,
         path: head.path(),
@@ -93,7 +93,7 @@ fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
         client: exchange.client,
         upgrade,
     };
-    live.site.decide(&facts, &live.authority.load(), exchange.at.as_second())
+    rules.site.decide(&facts, &live.authority.load(), exchange.at.as_second())
 }
 
 async fn judge_body(

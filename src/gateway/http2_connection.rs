@@ -159,7 +159,7 @@ impl Streams {
             let _busy = activity.begin();
             let http2 = Box::new(Http2::new(session));
             let head = request_head(http2.request());
-            let mut client = Client::new(Speaks::Http2(http2), gateway.live.config.limits.min_body_rate);
+            let mut client = Client::new(Speaks::Http2(http2), gateway.live.rules.load().config.limits.min_body_rate);
             if let Err(fault) = head.judge_size() {
                 let mut exchange = Exchange::new(&gateway.live, head, peer);
                 let _ = deny(&mut client, &mut exchange, Refusal::from(fault).denial()).await;

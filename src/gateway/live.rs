@@ -16,9 +16,12 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::links::{LinkRefusal, LinkRequest, MadeLink};
+use super::{
+    links::{LinkRefusal, LinkRequest, MadeLink},
+    reload::Changes,
+};
 use crate::{
-    config::{Config, Diagnostics},
+    config::{self, Config, Diagnostics},
     identity::{
         Authority, KeyTable,
         jwt::{Expected, InvalidPublicKey, JwtVerifier},
@@ -42,10 +45,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Everything that a request is judged and answered with.
 pub struct Live {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// The applications and their policies.
-    pub site: Site,
+    /// What the files say, as of the last change of them.
+    pub rules: ArcSwap<Rules>,
     /// The verifiers, as of the last change of state.
     pub authority: ArcSwap<Authority>,
     /// Signs statements for the worker.
@@ -54,11 +55,19 @@ pub struct Live {
     pub access_log: AccessLog,
     store: Store,
     secrets: Secrets,
-    jwt: Arc<JwtVerifier>,
     seen_version: AtomicI64,
     seen_link_keys: Mutex<SecretString>,
     /// Held while state is read and put in force, so that what was read first never replaces what was read later.
     refreshing: Mutex<()>,
+}
+
+/// What `config.toml` and the policies say; replaced as a whole.
+pub struct Rules {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The applications and their policies.
+    pub site: Site,
+    jwt: Arc<JwtVerifier>,
 }
 
 /// Why the gateway cannot start.
@@ -92,14 +101,15 @@ impl From<SecretError> for LiveError {
 
 impl Live {
     /// Reads everything that the configuration names; makes the secrets that are missing.
-    pub fn open(config: Arc<Config>) -> Result<Self, LiveError> {
-        let site = policy::compile(&config)?;
-        let secrets = Secrets::open(&config)?;
+    pub fn open(config: &Arc<Config>) -> Result<Self, LiveError> {
+        let site = policy::compile(config)?;
+        let secrets = Secrets::open(config)?;
         let store = Store::open(&config.data_dir.join("state.db"))?;
-        let jwt = Arc::new(jwt_verifier(&config, &secrets.jwt()?)?);
+        let jwt = Arc::new(jwt_verifier(config, &secrets.jwt()?)?);
         // Before the state itself, so that no change falls between the two.
         let seen_version = AtomicI64::new(store.version()?);
-        let authority = authority(&store, &secrets, &jwt, config.links.max_expiry)?;
+        let rules = Rules { config: Arc::clone(config), site, jwt };
+        let authority = authority(&store, &secrets, &rules)?;
         let access_log = AccessLog::open(&config.log.access, config.log.access_format)
             .map_err(|e| LiveError::Io(config.log.access.clone(), e))?;
         Ok(Self {
@@ -108,12 +118,10 @@ impl Live {
             seen_link_keys: Mutex::new(secrets.link_keys()?),
             refreshing: Mutex::new(()),
             authority: ArcSwap::from_pointee(authority),
-            config,
-            site,
+            rules: ArcSwap::from_pointee(rules),
             access_log,
             store,
             secrets,
-            jwt,
         })
     }
 
@@ -135,7 +143,8 @@ impl Live {
     pub async fn make_link(self: &Arc<Self>, request: LinkRequest) -> Result<MadeLink, LinkRefusal> {
         let live = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || {
-            request.make(&live.config, &live.site, &live.authority.load().links, &live.store, now())
+            let rules = live.rules.load();
+            request.make(&rules.config, &rules.site, &live.authority.load().links, &live.store, now())
         });
         made.await.unwrap_or(Err(LinkRefusal::Internal))
     }
@@ -149,7 +158,7 @@ impl Live {
             tokio::select! {
                 _ = poll.tick() => self.poll().await,
                 _ = touch.tick() => self.touch().await,
-                _ = sweep.tick() => self.site.sweep(),
+                _ = sweep.tick() => self.rules.load().site.sweep(),
                 () = stopped(&mut stop) => break,
             }
         }
@@ -182,10 +191,23 @@ impl Live {
         }
     }
 
+    /// Reads `config.toml`, the policies and the public keys anew, and puts all of it in force, or nothing.
+    pub fn reload(&self) -> Result<Changes, LiveError> {
+        let old = self.rules.load_full();
+        let config = Arc::new(config::load(&old.config.file)?);
+        let site = policy::compile_after(&config, &old.site)?;
+        let jwt = Arc::new(jwt_verifier(&config, &self.secrets.jwt()?)?);
+        let new = Arc::new(Rules { config, site, jwt });
+        let changes = Changes::between(&old, &new);
+        self.rules.store(new);
+        self.refresh_now()?;
+        Ok(changes)
+    }
+
     fn refresh_now(&self) -> Result<(), LiveError> {
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let (version, link_keys) = (self.store.version()?, self.secrets.link_keys()?);
-        let new = authority(&self.store, &self.secrets, &self.jwt, self.config.links.max_expiry)?;
+        let new = authority(&self.store, &self.secrets, &self.rules.load())?;
         let old = self.authority.swap(Arc::new(new));
         self.seen_version.store(version, Ordering::Relaxed);
         *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;
@@ -200,20 +222,15 @@ pub(super) fn now() -> i64 {
     Timestamp::now().as_second()
 }
 
-fn authority(
-    store: &Store,
-    secrets: &Secrets,
-    jwt: &Arc<JwtVerifier>,
-    max_life: Duration,
-) -> Result<Authority, LiveError> {
+fn authority(store: &Store, secrets: &Secrets, rules: &Rules) -> Result<Authority, LiveError> {
     let admins = store.admins()?.into_iter().map(|user| user.name).collect::<HashSet<_>>();
     Ok(Authority {
         keys: KeyTable::new(store.keys()?),
         admins,
-        jwt: Arc::clone(jwt),
+        jwt: Arc::clone(&rules.jwt),
         links: LinkKeys::parse(secrets.link_keys()?.expose_secret())?,
         revoked_links: store.revoked_links(now())?.into_iter().collect(),
-        offlinetube: OfflineTubeKey::new(secrets.offlinetube()?, max_life),
+        offlinetube: OfflineTubeKey::new(secrets.offlinetube()?, rules.config.links.max_expiry),
     })
 }
 

@@ -18,6 +18,7 @@ mod live;
 mod pace;
 mod redirect;
 mod refusal;
+mod reload;
 mod respond;
 mod run;
 mod tunnel;

@@ -26,6 +26,7 @@ use super::{
     http2_connection,
     live::{Live, LiveError},
     redirect::Redirect,
+    reload,
 };
 use crate::{
     config::{Config, TlsMode},
@@ -78,7 +79,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
     tls::install_crypto();
     raise_descriptor_limit(config.limits.max_connections);
     let config = Arc::new(config);
-    let live = Arc::new(Live::open(Arc::clone(&config))?);
+    let live = Arc::new(Live::open(&config)?);
     let certificates = Arc::new(certificates(&config.tls)?);
     let server_config = tls::server_config(Arc::clone(&certificates) as _)?;
     let (stopping, stopped) = watch::channel(false);
@@ -96,14 +97,15 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
         tokio::spawn(certificates.watch(stopped.clone())),
         tokio::spawn(control::serve(Arc::clone(&live), stopped.clone())),
         tokio::spawn(Arc::clone(&live).keep_house(stopped.clone())),
-        tokio::spawn(sweep(gateway, stopped)),
+        tokio::spawn(sweep(gateway, stopped.clone())),
+        tokio::spawn(reload::watch(Arc::clone(&live), stopped)),
     ];
     info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
     ready();
     stop.await;
     info!("stopping; running requests have {:?} to end", config.drain_timeout);
     let _ = stopping.send(true);
-    front.drain(config.drain_timeout).await;
+    front.drain(live.rules.load().config.drain_timeout).await;
     for task in accepting.into_iter().chain(keeping) {
         let _ = task.await;
     }

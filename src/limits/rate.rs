@@ -90,6 +90,12 @@ impl<C: Clock + Clone> Tracker<C> {
         Self { limit, limiter, hasher: RandomState::new(), clock, max_clients, full, checks }
     }
 
+    /// True where a tracker of this limit and size would be the same.
+    #[must_use]
+    pub fn is_of(&self, limit: RateLimit, max_clients: usize) -> bool {
+        self.limit == limit && self.max_clients == max_clients
+    }
+
     /// Counts one request of `client`.
     pub fn check(&self, client: impl Hash) -> Result<(), Exceeded> {
         if self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(COUNT_EVERY) {

@@ -21,6 +21,9 @@ use crate::{
 /// The routes of one path, with the place of the first one in the file.
 type PathRoutes = (String, usize, Vec<(Method, Arc<Route>)>);
 
+/// The name of the gateway's own route for making links.
+const CREATE_LINK: &str = "create-link";
+
 /// A judged body passes through a buffer of this size on its way upstream.
 const MAX_JUDGED_BODY: u64 = 64 * 1024;
 
@@ -38,10 +41,19 @@ pub fn builtin(name: &str) -> Option<&'static str> {
 /// # Errors
 /// Every fault of every policy, and applications without one.
 pub fn compile(config: &Config) -> Result<Site, Diagnostics> {
+    compile_after(config, &Site { apps: Vec::new() })
+}
+
+/// The same for a site that takes over from `old`: rates that are the same remember whom they have counted.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_after(config: &Config, old: &Site) -> Result<Site, Diagnostics> {
     let mut faults = Vec::new();
     let mut apps = Vec::new();
     for app in &config.apps {
-        match compile_app(app, config) {
+        let old = old.apps.iter().find(|old| *old.name == *app.name);
+        match compile_app(app, config, old.map(|old| &**old)) {
             Ok(app) => apps.push(Arc::new(app)),
             Err(Diagnostics(found)) => faults.extend(found),
         }
@@ -49,12 +61,14 @@ pub fn compile(config: &Config) -> Result<Site, Diagnostics> {
     if faults.is_empty() { Ok(Site { apps }) } else { Err(Diagnostics(faults)) }
 }
 
-fn compile_app(app: &AppConfig, config: &Config) -> Result<App, Diagnostics> {
+fn compile_app(app: &AppConfig, config: &Config, old: Option<&App>) -> Result<App, Diagnostics> {
     let (path, source) = source(app, config)?;
     let policy: wire::Policy = config::parse(&path, &source)?;
     let mut compiler = Compiler {
         max_clients: config.limits.max_tracked_clients,
         allow_private: &config.worker.allow_private,
+        old,
+        source: source.as_str().into(),
         faults: Vec::new(),
     };
     let app = compiler.app(app, policy);
@@ -77,6 +91,8 @@ fn source(app: &AppConfig, config: &Config) -> Result<(PathBuf, String), Diagnos
 struct Compiler<'a> {
     max_clients: usize,
     allow_private: &'a [HostPort],
+    old: Option<&'a App>,
+    source: Arc<str>,
     faults: Vec<Fault>,
 }
 
@@ -115,6 +131,7 @@ impl Compiler<'_> {
             upstream: app.upstream.clone(),
             routes,
             all_routes,
+            source: Arc::clone(&self.source),
         }
     }
 
@@ -140,11 +157,11 @@ impl Compiler<'_> {
             self.add(i, "max_body", "a body that is judged can be 64KiB at most; make it smaller");
         }
         Route {
-            name: route.name.into(),
             credentials: credentials.into_iter().collect(),
             anonymous: route.anonymous,
             scopes: route.scopes.into_iter().map(Into::into).collect(),
-            limits: self.limits(&route.rates.unwrap_or_else(|| defaults.rates.clone())),
+            limits: self.limits(&route.name, &route.rates.unwrap_or_else(|| defaults.rates.clone())),
+            name: route.name.into(),
             cors: route.cors.unwrap_or(defaults.cors),
             max_body,
             body: route.body.map(|body| self.body(i, body)),
@@ -162,11 +179,11 @@ impl Compiler<'_> {
         let fields =
             vec![field("path", true, text(8_192)), field("expires", false, text(32)), field("user", false, text(64))];
         Route {
-            name: "create-link".into(),
+            name: CREATE_LINK.into(),
             credentials: [CredentialKind::ApiKey, CredentialKind::Jwt].into_iter().collect(),
             anonymous: false,
             scopes: ["links:write".into()].into(),
-            limits: self.limits(&[rate]),
+            limits: self.limits(CREATE_LINK, &[rate]),
             cors: !no_cors,
             max_body: 16 << 10,
             body: Some(BodyRule { fields, unknown: UnknownFields::Refuse }),
@@ -176,12 +193,16 @@ impl Compiler<'_> {
         }
     }
 
-    fn limits(&self, limits: &[wire::Limit]) -> Box<[Limit]> {
-        let limit = |l: &wire::Limit| {
+    fn limits(&self, route: &str, limits: &[wire::Limit]) -> Box<[Limit]> {
+        let old = self.old.and_then(|app| app.all_routes.iter().find(|old| *old.name == *route));
+        let old = old.map_or(&[][..], |route| &route.limits);
+        let limit = |(i, l): (usize, &wire::Limit)| {
             let limit = RateLimit { rate: l.rate, burst: l.burst.unwrap_or(l.rate.count) };
-            Limit { by: l.by, tracker: Tracker::new(limit, self.max_clients) }
+            let same = old.get(i).filter(|old| old.by == l.by && old.tracker.is_of(limit, self.max_clients));
+            let tracker = same.map(|old| Arc::clone(&old.tracker));
+            Limit { by: l.by, tracker: tracker.unwrap_or_else(|| Arc::new(Tracker::new(limit, self.max_clients))) }
         };
-        limits.iter().map(limit).collect()
+        limits.iter().enumerate().map(limit).collect()
     }
 
     fn methods(&mut self, i: usize, names: &[String]) -> Vec<Method> {

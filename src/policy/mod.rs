@@ -13,7 +13,7 @@ mod steps;
 mod wire;
 
 pub use body::{BodyFault, BodyRule};
-pub use compile::{builtin, compile};
+pub use compile::{builtin, compile, compile_after};
 pub use cors::{CorsAnswer, CorsPolicy, Origin, PreflightAnswer};
 pub use decide::{Decision, PendingBody, RequestFacts};
 pub use denial::{Denial, ErrorStyle, Reason};

@@ -50,7 +50,7 @@ pub struct Limit {
     /// What is counted.
     pub by: LimitBy,
     /// Who was counted.
-    pub tracker: Tracker,
+    pub tracker: Arc<Tracker>,
 }
 
 /// What a rate counts by.

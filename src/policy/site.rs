@@ -38,6 +38,8 @@ pub struct App {
     pub(super) upstream: Upstream,
     pub(super) routes: RouteTable,
     pub(super) all_routes: Vec<Arc<Route>>,
+    /// The text of its policy.
+    pub(super) source: Arc<str>,
 }
 
 impl Site {
@@ -70,6 +72,12 @@ impl Site {
     #[must_use]
     pub fn needs_worker(&self, listen: &Upstream) -> bool {
         self.apps.iter().any(|app| app.statement && app.upstream == *listen)
+    }
+
+    /// The applications whose policy reads otherwise than in `old`; those that `old` does not have among them.
+    pub fn changed_policies(&self, old: &Self) -> impl Iterator<Item = &App> {
+        let same = |app: &&Arc<App>, old: &Self| old.apps.iter().any(|o| o.name == app.name && o.source == app.source);
+        self.apps.iter().filter(move |app| !same(app, old)).map(|app| &**app)
     }
 
     /// Forgets clients that no rate limit needs to remember; to be called every few seconds.

@@ -31,6 +31,7 @@ mod headers;
 mod links;
 mod paths;
 mod rates;
+mod reload;
 mod state;
 mod tls;
 mod upstream;

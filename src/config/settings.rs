@@ -1,0 +1,54 @@
+//! Every setting as it was written or is by default, one by one, for telling what a reload has changed.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::wire::Wire;
+
+/// Settings by name, such as `gateway.drain_timeout` or `app.0.upstream`, as JSON.
+pub type Settings = BTreeMap<String, String>;
+
+pub(super) fn settings(wire: &Wire) -> Settings {
+    let mut settings = Settings::new();
+    if let Ok(tree) = serde_json::to_value(wire) {
+        flatten("", &tree, &mut settings);
+    }
+    settings
+}
+
+fn flatten(name: &str, value: &Value, settings: &mut Settings) {
+    let under = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+    match value {
+        Value::Object(table) => {
+            for (key, value) in table {
+                flatten(&under(key), value, settings);
+            }
+        }
+        Value::Array(tables) if tables.iter().any(Value::is_object) => {
+            for (i, value) in tables.iter().enumerate() {
+                flatten(&under(&i.to_string()), value, settings);
+            }
+        }
+        Value::Null => {}
+        _ => {
+            settings.insert(name.to_owned(), value.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_named_by_their_way_from_the_top() {
+        let wire: Wire =
+            toml::from_str("[gateway]\nlisten = [\"[::]:1\"]\n[[app]]\nname = \"a\"\npolicy = \"p\"\nupstream = \"u\"")
+                .unwrap();
+        let settings = settings(&wire);
+        assert_eq!(settings["gateway.listen"], "[\"[::]:1\"]");
+        assert_eq!(settings["app.0.upstream"], "\"u\"");
+        assert_eq!(settings["gateway.drain_timeout"], "\"10s\"");
+    }
+}

@@ -1,0 +1,140 @@
+//! Reload: all of it or nothing, and nobody notices but who asks for what has changed.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    process::Command,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    canary::Canary,
+    client::{Request, connect},
+    instance::{Instance, eventually},
+};
+
+const POLICY: &str = "[[route]]\nname = \"one\"\nmethods = [\"GET\"]\npath = \"/one\"\ncredentials = []\nanonymous = true\nrates = [{ limit = \"3/hour\", by = \"address\" }]\n";
+const SECOND: &str =
+    "[[route]]\nname = \"two\"\nmethods = [\"GET\"]\npath = \"/two\"\ncredentials = []\nanonymous = true\n";
+
+fn instance(canary: &Canary) -> Instance {
+    Instance::with(&canary.address.to_string(), |i| {
+        fs::write(i.path("policies/mine.toml"), POLICY).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"mine\"");
+    })
+}
+
+fn status(i: &Instance, path: &str) -> u16 {
+    i.send(&Request::new("GET", path)).status
+}
+
+fn hang_up(i: &Instance) {
+    assert!(Command::new("kill").args(["-HUP", &i.pid().to_string()]).status().unwrap().success());
+}
+
+fn reloads(i: &Instance) -> usize {
+    i.stderr().matches("configuration and policies were reloaded").count()
+}
+
+#[test]
+fn a_changed_policy_is_in_force_soon_and_its_rates_remember_whom_they_have_counted() {
+    let canary = Canary::start();
+    let i = instance(&canary);
+    assert_eq!((status(&i, "/one"), status(&i, "/one"), status(&i, "/two")), (200, 200, 404));
+    fs::write(i.path("policies/mine.toml"), format!("{POLICY}{SECOND}")).unwrap();
+    eventually("the second route", || (status(&i, "/two") == 200).then_some(()));
+    assert_eq!((status(&i, "/one"), status(&i, "/one")), (200, 429), "the rate is the same, and so is its count");
+    assert!(i.stderr().contains("the policy has changed"), "{}", i.stderr());
+}
+
+#[test]
+fn a_broken_file_changes_nothing_and_is_reported_with_its_place() {
+    let canary = Canary::start();
+    let i = instance(&canary);
+    i.replace("trusted_proxies = [] ", "trusted_proxies = [\"127.0.0.0/8\"] ");
+    fs::write(i.path("policies/mine.toml"), format!("{POLICY}\nnonsense = 1\n")).unwrap();
+    eventually("a complaint", || i.stderr().contains("mine.toml:9:1").then_some(()));
+    let forwarded = || i.send(&Request::new("GET", "/one").header("X-Forwarded-For", "192.0.2.7"));
+    assert_eq!(i.log_line(&forwarded())["client_ip"], "127.0.0.1", "the configuration waits for the policy");
+    fs::write(i.path("policies/mine.toml"), POLICY).unwrap();
+    eventually("the reload", || (reloads(&i) == 1).then_some(()));
+    assert_eq!(i.log_line(&forwarded())["client_ip"], "192.0.2.7");
+}
+
+#[test]
+fn at_sighup_what_has_changed_is_told_and_what_waits_for_a_restart_as_well() {
+    let canary = Canary::start();
+    let i = instance(&canary);
+    hang_up(&i);
+    eventually("the reload", || (reloads(&i) == 1).then_some(()));
+    i.replace("drain_timeout = \"10s\" ", "drain_timeout = \"3s\" ");
+    i.replace("level = \"info\"", "level = \"debug\"");
+    eventually("the next", || (reloads(&i) == 2).then_some(()));
+    let log = i.stderr();
+    let line =
+        |what: &str| log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {log}")).to_owned();
+    assert!(line("gateway.drain_timeout").contains("a setting has changed"));
+    assert!(line("log.level").contains("waits for a restart"));
+}
+
+#[test]
+fn five_hundred_reloads_under_load_lose_no_request_and_leave_nothing_behind() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        fs::write(i.path("policies/mine.toml"), SECOND).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"mine\"");
+    });
+    let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| ask_on_one_connection(&i, &over, &served));
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(status(&i, "/two"), 200);
+            }
+        });
+        let mut after_a_hundred = (0, 0);
+        for n in 1..=500 {
+            fs::write(i.path("policies/mine.toml"), format!("{SECOND}# {n}\n")).unwrap();
+            hang_up(&i);
+            while reloads(&i) < n {
+                thread::sleep(Duration::from_millis(5));
+            }
+            if n == 100 {
+                after_a_hundred = (descriptors(&i), resident_kib(&i));
+            }
+        }
+        let (descriptors_then, resident_then) = after_a_hundred;
+        assert!(descriptors(&i) <= descriptors_then + 4, "{} descriptors, {descriptors_then} before", descriptors(&i));
+        assert!(resident_kib(&i) < resident_then + 2_048, "{} KiB, {resident_then} before", resident_kib(&i));
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(served.load(Ordering::Relaxed) > 500);
+}
+
+fn ask_on_one_connection(i: &Instance, over: &AtomicBool, served: &AtomicUsize) {
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    let mut answer = [0; 4096];
+    while !over.load(Ordering::Relaxed) {
+        stream.write_all(b"GET /two HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"canary") {
+            let n = stream.read(&mut answer).unwrap();
+            assert!(n > 0, "the connection was closed");
+            seen.extend_from_slice(&answer[..n]);
+        }
+        assert!(seen.starts_with(b"HTTP/1.1 200 "), "{}", seen.escape_ascii());
+        served.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn descriptors(i: &Instance) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", i.pid())).unwrap().count()
+}
+
+fn resident_kib(i: &Instance) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", i.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
