@@ -97,7 +97,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     let mut passage = Passage { live, client, permit, method: &head.method, traffic, patience, upload };
     let (mut upstream, answer) = passage.ask(&gateway.pool).await?;
     let Http1Response { head: mut answered, framing, connection, reusable } = answer;
-    headers::from_upstream(&mut answered, &connection, permit.cors(), *id, &head.host);
+    headers::from_upstream(&mut answered, &connection, permit, *id, &head.host);
     if answered.status == StatusCode::SWITCHING_PROTOCOLS {
         return passage.tunnel(upstream, answered, onward.websocket && connection.upgrade).await;
     }

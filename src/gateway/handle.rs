@@ -147,7 +147,7 @@ async fn create_link(
     };
     match made {
         Ok(link) => {
-            let answer = respond::json(exchange, StatusCode::CREATED, permit.cors(), &link);
+            let answer = respond::json(exchange, StatusCode::CREATED, &permit, &link);
             exchange.outcome = Outcome::Permitted(permit);
             reply(client, exchange, answer).await
         }

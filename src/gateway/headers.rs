@@ -1,6 +1,6 @@
 //! Header fields on their way: what never reaches the application, what the gateway states, what an answer gets.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::Ipv4Addr};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -9,7 +9,7 @@ use super::exchange::{Exchange, Outcome};
 use crate::{
     message::{Connection, Framing, RequestHead, ResponseHead, connection, is_hop_by_hop, write_field},
     observe::RequestId,
-    policy::{CorsAnswer, Permit},
+    policy::{CorsAnswer, Permit, SecurityHeaders},
     statement::{self, Statement, StatementKey},
 };
 
@@ -36,13 +36,17 @@ const MANAGED_NAMES: [&str; 16] = [
     "x-api-key",
 ];
 
+/// Likewise what no answer of an application brings to a client: what it runs on, orders to a server before it, and
+/// leave for other origins, which only the policy gives.
+const WITHHELD_PREFIXES: [&str; 2] = ["access-control-", "x-accel-"];
+const WITHHELD_NAMES: [&str; 3] = ["server", "x-powered-by", statement::HEADER];
+
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REMOTE_USER: HeaderName = HeaderName::from_static("remote-user");
 const STATEMENT: HeaderName = HeaderName::from_static(statement::HEADER);
-const POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
 const SESSION_COOKIE: &[u8] = b"__Host-sallyport=";
 
@@ -86,7 +90,9 @@ fn write_client_fields(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit) {
             write_field(out, name, value.as_bytes());
         }
     }
-    if let Some(cookies) = cookies(&head.headers) {
+    if !named.contains(&header::COOKIE)
+        && let Some(cookies) = cookies(&head.headers)
+    {
         write_field(out, &header::COOKIE, &cookies);
     }
 }
@@ -143,16 +149,16 @@ fn statement(exchange: &Exchange, permit: &Permit, target: &str, now: i64) -> St
 pub(super) fn from_upstream(
     response: &mut ResponseHead,
     connection: &Connection,
-    cors: &CorsAnswer,
+    permit: &Permit,
     id: RequestId,
     host: &str,
 ) {
     let headers = &mut response.headers;
     strip_own(headers, connection);
-    secure(headers);
-    set_transport_security(headers, host);
+    secure(headers, &permit.app().headers);
+    set_transport_security(headers, &permit.app().headers, host);
     headers.insert(REQUEST_ID, request_id(id));
-    set_cors(headers, cors);
+    set_cors(headers, permit.cors());
 }
 
 /// The request's id as a header value that HTTP/2 does not put in its table: no other answer will have the same.
@@ -162,18 +168,49 @@ pub(super) fn request_id(id: RequestId) -> HeaderValue {
     value
 }
 
-/// The security headers that every answer has.
-pub(super) fn secure(headers: &mut HeaderMap) {
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+/// The security headers of an application's answer, HSTS aside. What an application says of its own pages and frames is
+/// better known to it; it may not take back what guards others: links are in URLs, and files are anybody's bytes.
+fn secure(headers: &mut HeaderMap, policy: &SecurityHeaders) {
+    if let Some(value) = &policy.content_type_options {
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, value.clone());
+    }
+    if let Some(value) = &policy.referrer_policy {
+        headers.insert(header::REFERRER_POLICY, value.clone());
+    }
+    if let Some(value) = &policy.frame_options
+        && !forbids_frames(headers)
+    {
+        headers.insert(header::X_FRAME_OPTIONS, value.clone());
+    }
+    if let Some(value) = &policy.content_security_policy
+        && !headers.contains_key(header::CONTENT_SECURITY_POLICY)
+    {
+        headers.insert(header::CONTENT_SECURITY_POLICY, value.clone());
+    }
 }
 
-/// HSTS is for names: browsers ignore it for addresses, and on `localhost` it would lock out every other program there.
-pub(super) fn set_transport_security(headers: &mut HeaderMap, host: &str) {
-    if !host.starts_with("localhost") {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+/// True where the answer is in no frame at all already, by one field, since browsers differ over two.
+fn forbids_frames(headers: &HeaderMap) -> bool {
+    let mut fields = headers.get_all(header::X_FRAME_OPTIONS).iter();
+    fields.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"DENY")) && fields.next().is_none()
+}
+
+/// HSTS by the policy, on names only: browsers ignore it for addresses (RFC 6797, section 8.1.1), and on `localhost` it
+/// would lock out every other program there.
+pub(super) fn set_transport_security(headers: &mut HeaderMap, policy: &SecurityHeaders, host: &str) {
+    let Some(value) = &policy.transport_security else { return };
+    if is_shared_name(host) {
+        headers.remove(header::STRICT_TRANSPORT_SECURITY);
+    } else {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
     }
+}
+
+/// True for `localhost` and addresses, with a port or without; the host was judged before.
+fn is_shared_name(host: &str) -> bool {
+    let name = host.split(':').next().unwrap_or_default();
+    let local = |label: &str| label.eq_ignore_ascii_case("localhost");
+    host.starts_with('[') || name.rsplit('.').next().is_some_and(local) || name.parse::<Ipv4Addr>().is_ok()
 }
 
 /// The CORS headers of an answer; a cache must know that the origin mattered, whatever the answer was.
@@ -196,16 +233,14 @@ pub(super) fn set_cors(headers: &mut HeaderMap, cors: &CorsAnswer) {
 }
 
 fn is_managed(name: &str) -> bool {
-    // `HeaderName` is lower case by construction.
-    let sign = |c: char| !c.is_ascii_alphanumeric() && c != '-';
-    if !name.contains(sign) {
-        return matches_managed(name);
-    }
-    matches_managed(&name.replace(sign, "-"))
+    let name = &*folded(name);
+    MANAGED_NAMES.contains(&name) || MANAGED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn matches_managed(name: &str) -> bool {
-    MANAGED_NAMES.contains(&name) || MANAGED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+/// The name with every sign as `-`; a `HeaderName` is lower case by construction.
+fn folded(name: &str) -> Cow<'_, str> {
+    let sign = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+    if name.contains(sign) { name.replace(sign, "-").into() } else { name.into() }
 }
 
 /// All cookies but the gateway's own, as one field, which HTTP/2 may have split (RFC 9113, section 8.2.3).
@@ -218,12 +253,9 @@ fn cookies(headers: &HeaderMap) -> Option<Vec<u8>> {
 
 fn strip_own(headers: &mut HeaderMap, connection: &Connection) {
     let foreign = |name: &HeaderName| {
-        let text = name.as_str();
-        *name == header::SERVER
-            || *name == POWERED_BY
-            || *name == STATEMENT
-            || text.starts_with("access-control-")
-            || text.starts_with("x-accel-")
+        let text = &*folded(name.as_str());
+        WITHHELD_NAMES.contains(&text)
+            || WITHHELD_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
             || is_hop_by_hop(text)
             || connection.named.contains(name)
     };

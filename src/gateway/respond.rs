@@ -9,21 +9,28 @@ use serde_json::json;
 use super::{
     client::Answer,
     exchange::Exchange,
-    headers::{REQUEST_ID, request_id, secure, set_cors, set_transport_security},
+    headers::{REQUEST_ID, request_id, set_cors, set_transport_security},
 };
 use crate::{
     limits::Exceeded,
     message::ResponseHead,
-    policy::{CorsAnswer, Denial, ErrorStyle, PreflightAnswer, Reason},
+    policy::{App, CorsAnswer, Denial, ErrorStyle, Permit, PreflightAnswer, Reason},
 };
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What every answer of the gateway's own has.
+/// What every answer of the gateway's own has: it is data, and no page.
 static OWN_ANSWER: LazyLock<HeaderMap> = LazyLock::new(|| {
     let mut headers = HeaderMap::with_capacity(16);
-    secure(&mut headers);
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     headers
 });
 
@@ -48,11 +55,11 @@ impl<'a> Problem<'a> {
 
 /// The answer to a request that is denied.
 pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
-    let content_type = match denial.style {
+    let content_type = match denial.style() {
         ErrorStyle::Problem => "application/problem+json",
         ErrorStyle::Fastapi => "application/json",
     };
-    let mut head = start(exchange, denial.reason.status());
+    let mut head = start(exchange, denial.app.as_deref(), denial.reason.status());
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(challenge) = challenge(denial.reason) {
@@ -67,7 +74,7 @@ pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
 
 /// The answer to a preflight that is allowed.
 pub(super) fn preflight(exchange: &Exchange, answer: &PreflightAnswer) -> Answer {
-    let mut head = start(exchange, StatusCode::NO_CONTENT);
+    let mut head = start(exchange, Some(&answer.app), StatusCode::NO_CONTENT);
     let headers = &mut head.headers;
     let cors = match &answer.cors {
         // What scripts may read is for the answer itself, not for its preflight.
@@ -88,18 +95,21 @@ pub(super) fn preflight(exchange: &Exchange, answer: &PreflightAnswer) -> Answer
 }
 
 /// An answer with a JSON document of the gateway's own.
-pub(super) fn json(exchange: &Exchange, status: StatusCode, cors: &CorsAnswer, document: &impl Serialize) -> Answer {
-    let mut head = start(exchange, status);
+pub(super) fn json(exchange: &Exchange, status: StatusCode, permit: &Permit, document: &impl Serialize) -> Answer {
+    let mut head = start(exchange, Some(permit.app()), status);
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    set_cors(&mut head.headers, cors);
+    set_cors(&mut head.headers, permit.cors());
     Answer { head, body: serde_json::to_vec(document).unwrap_or_default() }
 }
 
-fn start(exchange: &Exchange, status: StatusCode) -> ResponseHead {
+/// HSTS is the application's to decide, also where it is the gateway that answers; without one nobody can.
+fn start(exchange: &Exchange, app: Option<&App>, status: StatusCode) -> ResponseHead {
     let mut headers = OWN_ANSWER.clone();
     headers.insert(REQUEST_ID, request_id(exchange.id));
-    set_transport_security(&mut headers, &exchange.head.host);
+    if let Some(app) = app {
+        set_transport_security(&mut headers, &app.headers, &exchange.head.host);
+    }
     ResponseHead { status, headers }
 }
 
@@ -110,7 +120,7 @@ fn error_body(denial: &Denial, exchange: &Exchange) -> Vec<u8> {
         Some(detail) => format!("{}: {detail}", reason.detail()).into(),
         None => reason.detail().into(),
     };
-    let body = match denial.style {
+    let body = match denial.style() {
         ErrorStyle::Fastapi => serde_json::to_vec(&json!({ "detail": detail })),
         ErrorStyle::Problem => serde_json::to_vec(&Problem::new(reason, &detail, exchange.id.as_str())),
     };

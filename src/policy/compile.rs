@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method};
 use super::{
     body::{BodyRule, Field, FieldKind, UnknownFields},
     cors::{CorsPolicy, Origin},
+    headers::SecurityHeaders,
     route::{Handler, Limit, Route, RouteTable},
     safe_path::Parameters,
     site::{App, OWN_PREFIX, Site},
@@ -99,6 +100,7 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn app(&mut self, app: &AppConfig, policy: wire::Policy) -> App {
         let cors = self.cors(&policy.cors, &app.cors_origins);
+        let headers = self.headers(&policy.headers);
         let (mut routes, mut all_routes) = (RouteTable::default(), Vec::new());
         let mut by_path: Vec<PathRoutes> = Vec::new();
         for (i, route) in policy.route.into_iter().enumerate() {
@@ -125,6 +127,7 @@ impl Compiler<'_> {
             statement: policy.upstream.statement,
             style: policy.errors,
             cors,
+            headers,
             hosts: app.hosts.clone(),
             prefix: app.prefix.clone(),
             parameters: if policy.path_parameters { Parameters::Allow } else { Parameters::Refuse },
@@ -261,7 +264,7 @@ impl Compiler<'_> {
         for text in cors.origins.iter().chain(more) {
             match text.parse::<Origin>() {
                 Ok(origin) => origins.push(origin),
-                Err(e) => self.faults.push(cors_fault("origins", e.to_string())),
+                Err(e) => self.faults.push(table_fault("cors", "origins", e.to_string())),
             }
         }
         CorsPolicy {
@@ -273,9 +276,15 @@ impl Compiler<'_> {
         }
     }
 
+    fn headers(&mut self, headers: &wire::Headers) -> SecurityHeaders {
+        SecurityHeaders::compile(headers, |key, invalid| {
+            self.faults.push(table_fault("headers", key, invalid.to_string()));
+        })
+    }
+
     fn header_list(&mut self, key: &'static str, names: &[String]) -> HeaderValue {
         if let Some(bad) = names.iter().find(|n| n.parse::<http::HeaderName>().is_err() || *n == "*") {
-            self.faults.push(cors_fault(key, format!("{bad:?} is not the name of a header")));
+            self.faults.push(table_fault("cors", key, format!("{bad:?} is not the name of a header")));
         }
         HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
@@ -293,6 +302,6 @@ fn header_name(header: wire::AppHeader) -> HeaderName {
     }
 }
 
-fn cors_fault(key: &'static str, what: String) -> Fault {
-    Fault { key: vec![Key { name: "cors", index: None }, Key { name: key, index: None }], what }
+fn table_fault(table: &'static str, key: &'static str, what: String) -> Fault {
+    Fault { key: vec![Key { name: table, index: None }, Key { name: key, index: None }], what }
 }

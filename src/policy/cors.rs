@@ -1,10 +1,12 @@
 //! Cross-origin requests by the Fetch standard: exact origins, preflights answered here, nothing ever `*`.
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use thiserror::Error;
 use url::Url;
+
+use super::site::App;
 
 /// An origin as browsers serialise it: scheme, host and, where it is not the scheme's own, port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +54,8 @@ pub enum CorsAnswer {
 /// The answer to a preflight that is allowed.
 #[derive(Clone, Debug)]
 pub struct PreflightAnswer {
+    /// The application.
+    pub app: Arc<App>,
     /// The origin's part.
     pub cors: CorsAnswer,
     /// `Access-Control-Allow-Methods`.

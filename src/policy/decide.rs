@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{
     cors::{self, CorsAnswer, PreflightAnswer},
-    denial::{Denial, ErrorStyle, Reason},
+    denial::{Denial, Reason},
     permit::{Permit, QueryRewrite},
     route::{LimitBy, Matched, Route},
     safe_path::{Parameters, SafePath},
@@ -59,27 +59,26 @@ pub enum Decision {
 pub struct PendingBody(Permit);
 
 /// What a judgement gathers on its way; a denial takes it along.
-struct Judgement {
+struct Judgement<'s> {
     steps: Steps,
     cors: CorsAnswer,
-    style: ErrorStyle,
+    app: Option<&'s Arc<App>>,
     identity: Option<Arc<Identity>>,
 }
 
 impl Site {
     /// Judges a request at `now` (Unix seconds).
     pub fn decide(&self, facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> Decision {
-        let mut judgement =
-            Judgement { steps: Steps::new(), cors: CorsAnswer::None, style: ErrorStyle::Problem, identity: None };
+        let mut judgement = Judgement { steps: Steps::new(), cors: CorsAnswer::None, app: None, identity: None };
         match self.judge(&mut judgement, facts, authority, now) {
             Ok(decision) => decision,
             Err(fault) => Decision::Respond(judgement.deny(fault)),
         }
     }
 
-    fn judge(
-        &self,
-        judgement: &mut Judgement,
+    fn judge<'s>(
+        &'s self,
+        judgement: &mut Judgement<'s>,
         facts: &RequestFacts<'_>,
         authority: &Authority,
         now: i64,
@@ -166,18 +165,18 @@ impl Permit {
 fn denied(permit: Permit, reason: Reason, detail: Option<String>) -> Denial {
     let Permit { app, cors, identity, mut steps, .. } = permit;
     steps.push(Step::Denied(reason));
-    Denial { reason, detail, exceeded: None, cors, style: app.style, identity, steps }
+    Denial { reason, detail, exceeded: None, cors, app: Some(app), identity, steps }
 }
 
-impl Judgement {
-    fn enter(&mut self, app: &App) {
-        self.style = app.style;
+impl<'s> Judgement<'s> {
+    fn enter(&mut self, app: &'s Arc<App>) {
+        self.app = Some(app);
         self.steps.push(Step::App(Arc::clone(&app.name)));
     }
 
     fn preflight(
         &mut self,
-        app: &App,
+        app: &Arc<App>,
         matched: &Matched<'_, '_>,
         method: &Method,
         headers: &HeaderMap,
@@ -194,6 +193,7 @@ impl Judgement {
             return Err(Reason::ForeignOrigin.into());
         }
         Ok(PreflightAnswer {
+            app: Arc::clone(app),
             cors: std::mem::take(&mut self.cors),
             methods: HeaderValue::from_str(&methods.join(", ")).map_err(|_| Reason::Internal)?,
             headers: app.cors.allow_headers.clone(),
@@ -282,8 +282,8 @@ impl Judgement {
     fn deny(mut self, fault: Fault) -> Denial {
         self.steps.push(Step::Denied(fault.reason));
         let Fault { reason, exceeded } = fault;
-        let Self { cors, style, identity, steps } = self;
-        Denial { reason, detail: None, exceeded, cors, style, identity, steps }
+        let Self { cors, app, identity, steps } = self;
+        Denial { reason, detail: None, exceeded, cors, app: app.map(Arc::clone), identity, steps }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::{cors::CorsAnswer, steps::Steps};
+use super::{cors::CorsAnswer, site::App, steps::Steps};
 use crate::{identity::Identity, limits::Exceeded};
 
 /// A request that ends at the gateway.
@@ -19,8 +19,8 @@ pub struct Denial {
     pub exceeded: Option<Exceeded>,
     /// The CORS headers of the answer.
     pub cors: CorsAnswer,
-    /// The form of the answer's body.
-    pub style: ErrorStyle,
+    /// The application, as far as that was found.
+    pub app: Option<Arc<App>>,
     /// Who asks, as far as that was found.
     pub identity: Option<Arc<Identity>>,
     /// How it came to this.
@@ -31,8 +31,14 @@ impl Denial {
     /// A denial of which nothing else is known.
     #[must_use]
     pub fn bare(reason: Reason) -> Self {
-        let (cors, style) = (CorsAnswer::None, ErrorStyle::Problem);
-        Self { reason, detail: None, exceeded: None, cors, style, identity: None, steps: Steps::new() }
+        let cors = CorsAnswer::None;
+        Self { reason, detail: None, exceeded: None, cors, app: None, identity: None, steps: Steps::new() }
+    }
+
+    /// The form of the answer's body.
+    #[must_use]
+    pub fn style(&self) -> ErrorStyle {
+        self.app.as_ref().map_or_else(ErrorStyle::default, |app| app.style)
     }
 }
 

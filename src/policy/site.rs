@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     cors::CorsPolicy,
     denial::ErrorStyle,
+    headers::SecurityHeaders,
     route::{Route, RouteTable},
     safe_path::{Parameters, SafePath},
 };
@@ -32,6 +33,8 @@ pub struct App {
     pub style: ErrorStyle,
     /// Cross-origin rules.
     pub cors: CorsPolicy,
+    /// The security headers of its answers.
+    pub headers: SecurityHeaders,
     pub(super) hosts: Vec<String>,
     pub(super) prefix: String,
     pub(super) parameters: Parameters,

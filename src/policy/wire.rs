@@ -19,6 +19,8 @@ pub(super) struct Policy {
     #[serde(default)]
     pub(super) cors: Cors,
     #[serde(default)]
+    pub(super) headers: Headers,
+    #[serde(default)]
     pub(super) upstream: Upstream,
     #[serde(default)]
     pub(super) errors: ErrorStyle,
@@ -46,6 +48,25 @@ pub(super) struct Cors {
     pub(super) allow_headers: Vec<String>,
     pub(super) expose_headers: Vec<String>,
     pub(super) max_age: Duration,
+}
+
+/// `[headers]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Headers {
+    pub(super) hsts: Setting,
+    pub(super) content_type_options: Setting,
+    pub(super) referrer_policy: Setting,
+    pub(super) frame_options: Setting,
+    pub(super) content_security_policy: Setting,
+}
+
+/// The value of a header; `false` or an empty text leaves it to the application.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected the header's value, or false for what the application sends")]
+pub(super) enum Setting {
+    Text(String),
+    Switch(bool),
 }
 
 /// `[upstream]`
@@ -135,6 +156,19 @@ impl Default for Defaults {
             rates: Vec::new(),
             max_body: ByteSize(64 << 10),
             cors: false,
+        }
+    }
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        let text = |text: &str| Setting::Text(text.to_owned());
+        Self {
+            hsts: text("max-age=31536000"),
+            content_type_options: text("nosniff"),
+            referrer_policy: text("no-referrer"),
+            frame_options: text("SAMEORIGIN"),
+            content_security_policy: text("object-src 'none'; base-uri 'self'"),
         }
     }
 }

@@ -34,6 +34,15 @@ impl Canary {
 
     /// Answers only after so long.
     pub(crate) fn with(delay: Duration) -> Self {
+        Self::serving(ANSWER, delay)
+    }
+
+    /// Gives this answer.
+    pub(crate) fn answering(answer: &'static str) -> Self {
+        Self::serving(answer, Duration::ZERO)
+    }
+
+    fn serving(answer: &'static str, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -41,7 +50,7 @@ impl Canary {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let seen = Arc::clone(&theirs);
-                thread::spawn(move || serve(stream.try_clone().unwrap(), stream, &seen, delay));
+                thread::spawn(move || serve(stream.try_clone().unwrap(), stream, &seen, (answer, delay)));
             }
         });
         Self { address, seen }
@@ -55,7 +64,7 @@ impl Canary {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let seen = Arc::clone(&theirs);
-                thread::spawn(move || serve(stream.try_clone().unwrap(), stream, &seen, Duration::ZERO));
+                thread::spawn(move || serve(stream.try_clone().unwrap(), stream, &seen, (ANSWER, Duration::ZERO)));
             }
         });
         Self { address: SocketAddr::from(([127, 0, 0, 1], 1)), seen }
@@ -86,13 +95,18 @@ impl Seen {
     }
 }
 
-fn serve(reader: impl Read, mut writer: impl Write, seen: &Mutex<Vec<Seen>>, delay: Duration) {
+fn serve(
+    reader: impl Read,
+    mut writer: impl Write,
+    seen: &Mutex<Vec<Seen>>,
+    (answer, delay): (&'static str, Duration),
+) {
     let mut reader = BufReader::new(reader);
     while let Some(request) = read_request(&mut reader) {
         let head_only = request.head.starts_with("HEAD ");
         seen.lock().unwrap().push(request);
         thread::sleep(delay);
-        let answer = if head_only { ANSWER.split_inclusive("\r\n\r\n").next().unwrap() } else { ANSWER };
+        let answer = if head_only { answer.split_inclusive("\r\n\r\n").next().unwrap() } else { answer };
         if writer.write_all(answer.as_bytes()).is_err() {
             return;
         }

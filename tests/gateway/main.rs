@@ -32,6 +32,7 @@ mod links;
 mod paths;
 mod rates;
 mod reload;
+mod security_headers;
 mod state;
 mod tls;
 mod upstream;

@@ -1,0 +1,180 @@
+//! Security headers: what a policy gives to the answers of its application, read once, at start.
+
+use http::HeaderValue;
+use thiserror::Error;
+
+use super::wire::{self, Setting};
+
+/// What the answers of an application get. None: what the application sends, if anything.
+#[derive(Clone, Debug)]
+pub struct SecurityHeaders {
+    /// `Strict-Transport-Security`, in place of the application's own.
+    pub transport_security: Option<HeaderValue>,
+    /// `X-Content-Type-Options`, likewise.
+    pub content_type_options: Option<HeaderValue>,
+    /// `Referrer-Policy`, likewise.
+    pub referrer_policy: Option<HeaderValue>,
+    /// `X-Frame-Options`, unless the application's own is stricter.
+    pub frame_options: Option<HeaderValue>,
+    /// `Content-Security-Policy`, where the application sends none.
+    pub content_security_policy: Option<HeaderValue>,
+}
+
+/// A value that its header does not take.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum InvalidHeader {
+    #[error("{0:?} says not for how long; write \"max-age=31536000\", maybe with \"; includeSubDomains\"")]
+    TransportSecurity(String),
+    #[error("{0:?} means nothing there; write \"nosniff\"")]
+    Sniffing(String),
+    #[error(
+        "{0:?} is no referrer policy; write \"no-referrer\", \"same-origin\" or \"strict-origin-when-cross-origin\""
+    )]
+    ReferrerPolicy(String),
+    #[error("{0:?} means nothing there; write \"DENY\" or \"SAMEORIGIN\"")]
+    FrameOptions(String),
+    #[error("{0:?} does not read as directives; write them as \"default-src 'self'; object-src 'none'\"")]
+    ContentSecurityPolicy(String),
+    #[error("true says nothing; write the header's value, or false for what the application sends")]
+    True,
+}
+
+impl SecurityHeaders {
+    /// Reads `[headers]`; what cannot be meant is told to `fault` with its key.
+    pub(super) fn compile(headers: &wire::Headers, mut fault: impl FnMut(&'static str, InvalidHeader)) -> Self {
+        use InvalidHeader as Invalid;
+        let mut read = |key, setting: &Setting, fits: fn(&str) -> bool, otherwise: fn(String) -> Invalid| {
+            read(setting, fits, otherwise).unwrap_or_else(|invalid| {
+                fault(key, invalid);
+                None
+            })
+        };
+        let wire::Headers { hsts, content_type_options, referrer_policy, frame_options, content_security_policy: csp } =
+            headers;
+        Self {
+            transport_security: read("hsts", hsts, is_hsts, Invalid::TransportSecurity),
+            content_type_options: read("content_type_options", content_type_options, is_nosniff, Invalid::Sniffing),
+            referrer_policy: read("referrer_policy", referrer_policy, is_referrer_policy, Invalid::ReferrerPolicy),
+            frame_options: read("frame_options", frame_options, is_frame_options, Invalid::FrameOptions),
+            content_security_policy: read("content_security_policy", csp, is_csp, Invalid::ContentSecurityPolicy),
+        }
+    }
+}
+
+fn read(
+    setting: &Setting,
+    fits: fn(&str) -> bool,
+    otherwise: fn(String) -> InvalidHeader,
+) -> Result<Option<HeaderValue>, InvalidHeader> {
+    match setting {
+        Setting::Switch(true) => Err(InvalidHeader::True),
+        Setting::Switch(false) => Ok(None),
+        Setting::Text(text) if text.is_empty() => Ok(None),
+        Setting::Text(text) => match HeaderValue::from_str(text) {
+            Ok(value) if fits(text) => Ok(Some(value)),
+            _ => Err(otherwise(text.clone())),
+        },
+    }
+}
+
+fn is_nosniff(text: &str) -> bool {
+    text == "nosniff"
+}
+
+/// RFC 7034, section 2.1; browsers never knew its third value.
+fn is_frame_options(text: &str) -> bool {
+    matches!(text, "DENY" | "SAMEORIGIN")
+}
+
+/// RFC 6797, section 6.1: `max-age` once, and of the other directives those that browsers know.
+fn is_hsts(text: &str) -> bool {
+    let (mut ages, mut others) = (0, Vec::new());
+    for directive in text.split(';').map(|d| d.trim().to_ascii_lowercase()) {
+        match directive.strip_prefix("max-age=") {
+            Some(age) if age.parse::<u32>().is_ok() => ages += 1,
+            None if matches!(&*directive, "includesubdomains" | "preload") && !others.contains(&directive) => {
+                others.push(directive);
+            }
+            _ => return false,
+        }
+    }
+    ages == 1
+}
+
+/// A list, of which a browser takes the last one that it knows (Referrer Policy, section 8.1).
+fn is_referrer_policy(text: &str) -> bool {
+    const KNOWN: [&str; 8] = [
+        "no-referrer",
+        "no-referrer-when-downgrade",
+        "origin",
+        "origin-when-cross-origin",
+        "same-origin",
+        "strict-origin",
+        "strict-origin-when-cross-origin",
+        "unsafe-url",
+    ];
+    text.split(',').all(|policy| KNOWN.contains(&policy.trim()))
+}
+
+/// Directives, each with a name of letters and `-` (CSP 3, section 2.3); a browser ignores what it does not know, so that
+/// a slip such as `default-src: 'self'` would protect from nothing, in silence.
+fn is_csp(text: &str) -> bool {
+    let mut names = text.split(';').filter_map(|directive| directive.split_ascii_whitespace().next()).peekable();
+    let named = names.peek().is_some();
+    named && text.is_ascii() && names.all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Setting {
+        Setting::Text(text.to_owned())
+    }
+
+    #[test]
+    fn without_a_word_of_the_policy_the_defaults_hold() {
+        let headers = SecurityHeaders::compile(&wire::Headers::default(), |key, e| unreachable!("{key}: {e}"));
+        assert_eq!(headers.transport_security.unwrap(), "max-age=31536000");
+        assert_eq!(headers.content_type_options.unwrap(), "nosniff");
+        assert_eq!(headers.referrer_policy.unwrap(), "no-referrer");
+        assert_eq!(headers.frame_options.unwrap(), "SAMEORIGIN");
+        assert_eq!(headers.content_security_policy.unwrap(), "object-src 'none'; base-uri 'self'");
+    }
+
+    #[test]
+    fn what_a_browser_would_not_understand_is_refused() {
+        for (bad, fits) in [
+            ("includeSubDomains", is_hsts as fn(&str) -> bool),
+            ("max-age=1y", is_hsts),
+            ("max-age=1; max-age=2", is_hsts),
+            ("max-age=1;", is_hsts),
+            ("max-age=1; includeSubDomain", is_hsts),
+            ("never", is_referrer_policy),
+            ("no-referrer, never", is_referrer_policy),
+            ("default-src: 'self'", is_csp),
+            (";", is_csp),
+            ("default-src \u{2018}self\u{2019}", is_csp),
+        ] {
+            assert!(!fits(bad), "{bad}");
+        }
+        assert!(is_hsts("max-age=63072000; includeSubDomains; preload"));
+        assert!(is_referrer_policy("no-referrer, same-origin"));
+        assert!(is_csp("default-src 'self'; upgrade-insecure-requests;"));
+    }
+
+    #[test]
+    fn each_key_tells_its_own_fault_and_false_leaves_the_header_to_the_application() {
+        let headers = wire::Headers {
+            hsts: Setting::Switch(false),
+            content_type_options: text("sniff"),
+            referrer_policy: Setting::Switch(true),
+            frame_options: text(""),
+            content_security_policy: text("default-src 'self'\r\nx: y"),
+        };
+        let mut faults = Vec::new();
+        let compiled = SecurityHeaders::compile(&headers, |key, _| faults.push(key));
+        assert_eq!(faults, ["content_type_options", "referrer_policy", "content_security_policy"]);
+        assert!(compiled.transport_security.is_none() && compiled.frame_options.is_none());
+    }
+}

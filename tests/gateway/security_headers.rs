@@ -1,0 +1,145 @@
+//! Security headers: what a policy gives to an application's answers, and what the gateway's own have.
+
+use crate::{canary::Canary, client::Answer, instance::Instance};
+
+/// The names of `[headers]` on the wire, and their defaults.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("strict-transport-security", "max-age=31536000"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("x-frame-options", "SAMEORIGIN"),
+    ("content-security-policy", "object-src 'none'; base-uri 'self'"),
+];
+
+fn get_by_name(i: &Instance, host: &str) -> Answer {
+    let request =
+        format!("GET /api/downloads HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-API-Key: {}\r\n\r\n", i.key());
+    i.send_bytes(request.as_bytes())
+}
+
+fn with_headers(canary: &Canary, table: &str) -> Instance {
+    Instance::with(&canary.address.to_string(), |i| {
+        i.replace_in("policies/worker.toml", "[upstream]", &format!("[headers]\n{table}\n[upstream]"));
+    })
+}
+
+#[test]
+fn an_answer_has_the_security_headers_once_each_and_the_applications_own_where_they_are_its_own() {
+    let canary = Canary::start();
+    let answer = get_by_name(&Instance::start(&canary), "home.example");
+    for (name, value) in DEFAULTS {
+        assert_eq!(answer.headers(name), [value], "{name}");
+    }
+    let outspoken = Canary::answering(
+        "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nStrict-Transport-Security: max-age=1\r\nX-Content-Type-Options: sniff\r\n\
+         Referrer-Policy: unsafe-url\r\nX-Frame-Options: deny\r\nContent-Security-Policy: default-src https:\r\n\
+         Content-Security-Policy: img-src *\r\n\r\ncanary",
+    );
+    let i = Instance::start(&outspoken);
+    let answer = get_by_name(&i, "home.example");
+    for (name, value) in DEFAULTS.into_iter().take(3) {
+        assert_eq!(answer.headers(name), [value], "{name} is the gateway's");
+    }
+    assert_eq!(answer.headers("x-frame-options"), ["deny"], "the stricter one");
+    assert_eq!(answer.headers("content-security-policy"), ["default-src https:", "img-src *"]);
+    assert!(get_by_name(&i, "localhost").header("strict-transport-security").is_none(), "not the application's either");
+    let lax = Canary::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Frame-Options: ALLOWALL\r\n\r\n");
+    assert_eq!(get_by_name(&Instance::start(&lax), "home.example").headers("x-frame-options"), ["SAMEORIGIN"]);
+}
+
+#[test]
+fn a_policy_sets_each_security_header_or_leaves_it_to_the_application() {
+    let canary = Canary::start();
+    let i = with_headers(
+        &canary,
+        "hsts = \"max-age=60; includeSubDomains\"\ncontent_type_options = false\nreferrer_policy = \"same-origin\"\n\
+         frame_options = \"DENY\"\ncontent_security_policy = \"default-src 'self'\"\n",
+    );
+    let answer = get_by_name(&i, "home.example");
+    for (name, value) in [
+        ("strict-transport-security", Some("max-age=60; includeSubDomains")),
+        ("x-content-type-options", None),
+        ("referrer-policy", Some("same-origin")),
+        ("x-frame-options", Some("DENY")),
+        ("content-security-policy", Some("default-src 'self'")),
+    ] {
+        assert_eq!(answer.header(name), value, "{name}");
+    }
+    let off = "hsts = false\ncontent_type_options = \"\"\nreferrer_policy = false\nframe_options = false\n\
+               content_security_policy = false\n";
+    let answer = get_by_name(&with_headers(&canary, off), "home.example");
+    assert!(DEFAULTS.into_iter().all(|(name, _)| answer.header(name).is_none()), "{}", answer.head);
+    let sent = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nStrict-Transport-Security: max-age=1\r\n\
+                Referrer-Policy: origin\r\nX-Frame-Options: SAMEORIGIN\r\n\r\n";
+    let answer = get_by_name(&with_headers(&Canary::answering(sent), off), "home.example");
+    assert_eq!(answer.header("strict-transport-security"), Some("max-age=1"));
+    assert_eq!(
+        (answer.header("referrer-policy"), answer.header("x-frame-options")),
+        (Some("origin"), Some("SAMEORIGIN"))
+    );
+}
+
+#[test]
+fn hsts_is_for_names_alone_and_also_on_denials_by_the_applications_policy() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let hsts = |host: &str| get_by_name(&i, host).header("strict-transport-security").map(str::to_owned);
+    for host in
+        ["localhost", "LOCALHOST:8443", "app.localhost", "192.0.2.1", "192.0.2.1:8443", "[::1]", "[2001:db8::1]:8443"]
+    {
+        assert_eq!(hsts(host), None, "{host}");
+    }
+    for host in ["home.example", "home.example:8443", "localhost.example", "nas", "1.example"] {
+        assert_eq!(hsts(host).as_deref(), Some("max-age=31536000"), "{host}");
+    }
+    let denied = |i: &Instance| {
+        let request = b"GET /api/downloads HTTP/1.1\r\nHost: home.example\r\nConnection: close\r\n\r\n";
+        let answer = i.send_bytes(request);
+        assert_eq!(answer.status, 401);
+        answer.header("strict-transport-security").map(str::to_owned)
+    };
+    assert_eq!(denied(&i).as_deref(), Some("max-age=31536000"));
+    assert_eq!(denied(&with_headers(&canary, "hsts = false")), None);
+}
+
+#[test]
+fn answers_of_the_gateways_own_are_data_that_no_page_may_show_or_frame() {
+    let canary = Canary::start();
+    let i = with_headers(&canary, "content_security_policy = false\nframe_options = false");
+    let link = i.post("/.sallyport/links", r#"{"path":"/api/stream/x"}"#);
+    assert_eq!(link.status, 201);
+    for answer in [link, i.get("/nowhere"), i.get("/api/stream/.."), i.send_bytes(b"GET / HTTP/1.1\r\n\r\n")] {
+        for (name, value) in [
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(answer.headers(name), [value], "{name} in {}", answer.head);
+        }
+    }
+}
+
+#[test]
+fn a_value_that_its_header_does_not_take_is_a_fault_at_its_place() {
+    for (setting, words) in [
+        ("hsts = \"1 year\"", "write \"max-age=31536000\""),
+        ("content_type_options = \"sniff\"", "write \"nosniff\""),
+        ("referrer_policy = \"none\"", "write \"no-referrer\""),
+        ("frame_options = \"ALLOWALL\"", "write \"DENY\" or \"SAMEORIGIN\""),
+        ("content_security_policy = \"default-src: 'self'\"", "write them as"),
+        ("frame_options = true", "or false for what the application sends"),
+        ("hsts = 31536000", "expected the header's value"),
+    ] {
+        let i = Instance::made(&[]);
+        i.replace_in("policies/worker.toml", "[upstream]", &format!("[headers]\n{setting}\n\n[upstream]"));
+        let policy = std::fs::read_to_string(i.path("policies/worker.toml")).unwrap();
+        let line = policy.lines().position(|line| line == setting).unwrap() + 1;
+        let column = setting.find("= ").unwrap() + 3;
+        let report = i.output(&["check"]);
+        let found = String::from_utf8_lossy(&report.stdout).replace("\\\"", "\"");
+        let place = format!("worker.toml:{line}:{column}: ");
+        assert_eq!(report.status.code(), Some(1), "{setting}");
+        assert!(found.contains(&place) && found.contains(words), "{setting} at {place}: {found}");
+    }
+}
