@@ -38,6 +38,18 @@ pub fn is_public_host(host: &Host<&str>) -> bool {
     }
 }
 
+/// True for an address of this machine or of the network that it is in: loopback, private (RFC 1918), link-local and
+/// unique local (RFC 4193).
+///
+/// Shared address space (100.64.0.0/10, RFC 6598) is not among them: behind a carrier's NAT its other customers have it.
+#[must_use]
+pub fn is_local(address: IpAddr) -> bool {
+    match canonical(address) {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
 /// The address that limits and logs count a client by: IPv4-mapped addresses are unmapped.
 #[must_use]
 pub fn canonical(address: IpAddr) -> IpAddr {

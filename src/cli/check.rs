@@ -11,7 +11,7 @@ use super::output::Common;
 use crate::{
     config::{self, Config, TlsMode},
     edge::{certificates::CertificateFiles, tls},
-    gateway,
+    gateway::{self, GeoIp},
     identity::link::LinkKeys,
     policy, secret_file,
     store::Secrets,
@@ -56,6 +56,7 @@ fn faults(config: &Config) -> Vec<String> {
         faults.extend(lines(&found));
     }
     faults.extend(secret_faults(config));
+    faults.extend(config.geoip.as_deref().and_then(|path| GeoIp::load(path).err()).map(|e| e.to_string()));
     if let TlsMode::Files { cert, key } = &config.tls {
         faults.extend(CertificateFiles::load(cert, key).err().map(|e| e.to_string()));
     }

@@ -37,6 +37,8 @@ pub struct Config {
     pub public_url: Url,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The database of countries.
+    pub geoip: Option<PathBuf>,
     /// How much clients may take up.
     pub limits: Limits,
     /// How long running requests may go on after a stop was asked for.

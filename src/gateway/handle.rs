@@ -91,6 +91,7 @@ fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
         headers: &head.headers,
         host: &head.host,
         client: exchange.client,
+        countries: rules.countries.as_ref().map(|known| known as _),
         upgrade,
     };
     rules.site.decide(&facts, &live.authority.load(), exchange.at.as_second())

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
+    geoip::{GeoIp, GeoIpError},
     links::{LinkRefusal, LinkRequest, MadeLink},
     reload::Changes,
 };
@@ -67,7 +68,21 @@ pub struct Rules {
     pub config: Arc<Config>,
     /// The applications and their policies.
     pub site: Site,
+    /// Who knows the countries of addresses, where a database is given.
+    pub countries: Option<GeoIp>,
     jwt: Arc<JwtVerifier>,
+}
+
+impl Rules {
+    fn read(config: Arc<Config>, old: Option<&Self>, secrets: &Secrets) -> Result<Self, LiveError> {
+        let site = match old {
+            Some(old) => policy::compile_after(&config, &old.site)?,
+            None => policy::compile(&config)?,
+        };
+        let countries = config.geoip.as_deref().map(GeoIp::load).transpose()?;
+        let jwt = Arc::new(jwt_verifier(&config, &secrets.jwt()?)?);
+        Ok(Self { config, site, countries, jwt })
+    }
 }
 
 /// Why the gateway cannot start.
@@ -76,6 +91,9 @@ pub enum LiveError {
     /// A policy is wrong.
     #[error("{0}")]
     Policy(#[from] Diagnostics),
+    /// The database of countries is wrong.
+    #[error(transparent)]
+    GeoIp(#[from] GeoIpError),
     /// A secret is wrong.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -102,13 +120,11 @@ impl From<SecretError> for LiveError {
 impl Live {
     /// Reads everything that the configuration names; makes the secrets that are missing.
     pub fn open(config: &Arc<Config>) -> Result<Self, LiveError> {
-        let site = policy::compile(config)?;
         let secrets = Secrets::open(config)?;
         let store = Store::open(&config.data_dir.join("state.db"))?;
-        let jwt = Arc::new(jwt_verifier(config, &secrets.jwt()?)?);
+        let rules = Rules::read(Arc::clone(config), None, &secrets)?;
         // Before the state itself, so that no change falls between the two.
         let seen_version = AtomicI64::new(store.version()?);
-        let rules = Rules { config: Arc::clone(config), site, jwt };
         let authority = authority(&store, &secrets, &rules)?;
         let access_log = AccessLog::open(&config.log.access, config.log.access_format)
             .map_err(|e| LiveError::Io(config.log.access.clone(), e))?;
@@ -195,9 +211,7 @@ impl Live {
     pub fn reload(&self) -> Result<Changes, LiveError> {
         let old = self.rules.load_full();
         let config = Arc::new(config::load(&old.config.file)?);
-        let site = policy::compile_after(&config, &old.site)?;
-        let jwt = Arc::new(jwt_verifier(&config, &self.secrets.jwt()?)?);
-        let new = Arc::new(Rules { config, site, jwt });
+        let new = Arc::new(Rules::read(config, Some(&old), &self.secrets)?);
         let changes = Changes::between(&old, &new);
         self.rules.store(new);
         self.refresh_now()?;

@@ -8,6 +8,7 @@ mod connection;
 pub mod control;
 mod exchange;
 mod forward;
+mod geoip;
 mod handle;
 mod headers;
 mod http1;
@@ -24,6 +25,7 @@ mod run;
 mod tunnel;
 mod upload;
 
+pub use geoip::{GeoIp, GeoIpError};
 pub use links::{LinkPlace, LinkRefusal, LinkRequest, MadeLink};
 pub(crate) use live::jwt_verifier;
 pub use live::{Live, LiveError};

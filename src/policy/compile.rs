@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
+    addresses::{AddressRules, Place},
     body::{BodyRule, Field, FieldKind, UnknownFields},
     cors::{CorsPolicy, Origin},
     headers::SecurityHeaders,
@@ -70,6 +71,7 @@ fn compile_app(app: &AppConfig, config: &Config, old: Option<&App>) -> Result<Ap
         allow_private: &config.worker.allow_private,
         old,
         source: source.as_str().into(),
+        has_countries: config.geoip.is_some(),
         faults: Vec::new(),
     };
     let app = compiler.app(app, policy);
@@ -94,6 +96,7 @@ struct Compiler<'a> {
     allow_private: &'a [HostPort],
     old: Option<&'a App>,
     source: Arc<str>,
+    has_countries: bool,
     faults: Vec<Fault>,
 }
 
@@ -101,11 +104,12 @@ impl Compiler<'_> {
     fn app(&mut self, app: &AppConfig, policy: wire::Policy) -> App {
         let cors = self.cors(&policy.cors, &app.cors_origins);
         let headers = self.headers(&policy.headers);
+        let addresses = self.default_addresses(&policy.defaults);
         let (mut routes, mut all_routes) = (RouteTable::default(), Vec::new());
         let mut by_path: Vec<PathRoutes> = Vec::new();
         for (i, route) in policy.route.into_iter().enumerate() {
             let (path, methods) = (route.path.clone(), self.methods(i, &route.methods));
-            let compiled = Arc::new(self.route(i, route, &policy.defaults));
+            let compiled = Arc::new(self.route(i, route, &policy.defaults, &addresses));
             all_routes.push(Arc::clone(&compiled));
             let methods = methods.into_iter().map(|m| (m, Arc::clone(&compiled)));
             match by_path.iter_mut().find(|(p, ..)| *p == path) {
@@ -113,7 +117,7 @@ impl Compiler<'_> {
                 None => by_path.push((path, i, methods.collect())),
             }
         }
-        let create_link = Arc::new(self.create_link(cors.origins.is_empty()));
+        let create_link = Arc::new(self.create_link(cors.origins.is_empty(), &addresses));
         all_routes.push(Arc::clone(&create_link));
         by_path.push((format!("{OWN_PREFIX}links"), usize::MAX, vec![(Method::POST, create_link)]));
         for (path, i, methods) in by_path {
@@ -130,6 +134,7 @@ impl Compiler<'_> {
             headers,
             hosts: app.hosts.clone(),
             prefix: app.prefix.clone(),
+            addresses,
             parameters: if policy.path_parameters { Parameters::Allow } else { Parameters::Refuse },
             upstream: app.upstream.clone(),
             routes,
@@ -138,11 +143,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn route(&mut self, i: usize, route: wire::Route, defaults: &wire::Defaults) -> Route {
+    fn route(&mut self, i: usize, route: wire::Route, defaults: &wire::Defaults, addresses: &AddressRules) -> Route {
         let own = format!("/{}", OWN_PREFIX.trim_matches('/'));
         if !route.path.starts_with('/') || route.path.starts_with(&own) {
             self.add(i, "path", format!("must start with \"/\" and must not be under {OWN_PREFIX}"));
         }
+        let addresses = self.addresses(i, &route, addresses);
         let credentials = route.credentials.unwrap_or_else(|| defaults.credentials.clone());
         if credentials.is_empty() != route.anonymous {
             self.add(i, "credentials", "a route either takes credentials or is anonymous; set one of the two");
@@ -160,6 +166,7 @@ impl Compiler<'_> {
             self.add(i, "max_body", "a body that is judged can be 64KiB at most; make it smaller");
         }
         Route {
+            addresses,
             credentials: credentials.into_iter().collect(),
             anonymous: route.anonymous,
             scopes: route.scopes.into_iter().map(Into::into).collect(),
@@ -175,7 +182,7 @@ impl Compiler<'_> {
     }
 
     /// `POST /.sallyport/links`, which every site has.
-    fn create_link(&self, no_cors: bool) -> Route {
+    fn create_link(&self, no_cors: bool, addresses: &AddressRules) -> Route {
         let text = |max_chars| FieldKind::Text { max_chars };
         let field = |name: &str, required, kind| Field { name: name.into(), required, kind };
         let rate = wire::Limit { rate: config::Rate::per_minute(60), by: super::LimitBy::User, burst: None };
@@ -183,6 +190,7 @@ impl Compiler<'_> {
             vec![field("path", true, text(8_192)), field("expires", false, text(32)), field("user", false, text(64))];
         Route {
             name: CREATE_LINK.into(),
+            addresses: addresses.clone(),
             credentials: [CredentialKind::ApiKey, CredentialKind::Jwt].into_iter().collect(),
             anonymous: false,
             scopes: ["links:write".into()].into(),
@@ -194,6 +202,42 @@ impl Compiler<'_> {
             app_headers: Box::default(),
             handler: Handler::CreateLink,
         }
+    }
+
+    fn default_addresses(&mut self, defaults: &wire::Defaults) -> AddressRules {
+        let key = vec![Key { name: "defaults", index: None }];
+        AddressRules {
+            allow: self.places(&key, "allow_from", &defaults.allow_from),
+            deny: self.places(&key, "deny_from", &defaults.deny_from),
+        }
+    }
+
+    /// Each of the two lists is the route's own where it has one.
+    fn addresses(&mut self, i: usize, route: &wire::Route, defaults: &AddressRules) -> AddressRules {
+        let key = vec![Key { name: "route", index: Some(i) }];
+        let mut own = |name, texts: &Option<Vec<String>>| texts.as_ref().map(|texts| self.places(&key, name, texts));
+        AddressRules {
+            allow: own("allow_from", &route.allow_from).unwrap_or_else(|| defaults.allow.clone()),
+            deny: own("deny_from", &route.deny_from).unwrap_or_else(|| defaults.deny.clone()),
+        }
+    }
+
+    fn places(&mut self, table: &[Key], name: &'static str, texts: &[String]) -> Box<[Place]> {
+        let mut places = Vec::new();
+        for (i, text) in texts.iter().enumerate() {
+            let what = match text.parse() {
+                Ok(Place::Country(_)) if !self.has_countries => {
+                    format!("{text:?} needs a database of countries; name its file in config.toml, [gateway] geoip")
+                }
+                Ok(place) => {
+                    places.push(place);
+                    continue;
+                }
+                Err(invalid) => invalid.to_string(),
+            };
+            self.faults.push(Fault { key: [table, &[Key { name, index: Some(i) }]].concat(), what });
+        }
+        places.into()
     }
 
     fn limits(&self, route: &str, limits: &[wire::Limit]) -> Box<[Limit]> {

@@ -8,6 +8,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{
+    addresses::Countries,
     cors::{self, CorsAnswer, PreflightAnswer},
     denial::{Denial, Reason},
     permit::{Permit, QueryRewrite},
@@ -37,6 +38,8 @@ pub struct RequestFacts<'a> {
     pub host: &'a str,
     /// The client's address.
     pub client: IpAddr,
+    /// Who knows its country.
+    pub countries: Option<&'a dyn Countries>,
     /// Whether the client asks to speak another protocol.
     pub upgrade: bool,
 }
@@ -94,12 +97,15 @@ impl Site {
         if !facts.query.unwrap_or_default().bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
             return Err(Reason::BadPath.into());
         }
-        let matched = app.routes.at(path.decoded()).ok_or(Reason::NoRoute)?;
-        if let Some(method) = cors::preflight_method(facts.method, facts.headers) {
+        let matched = app.routes.at(path.decoded());
+        let preflight = cors::preflight_method(facts.method, facts.headers);
+        let route = matched.as_ref().and_then(|m| m.route(preflight.as_ref().unwrap_or(facts.method)));
+        judgement.address(app, route, facts)?;
+        let matched = matched.ok_or(Reason::NoRoute)?;
+        if let Some(method) = preflight {
             return judgement.preflight(app, &matched, &method, facts.headers).map(Decision::Preflight);
         }
-        let route = matched.route(facts.method).ok_or(Reason::NoRoute)?;
-        judgement.steps.push(Step::Route(Arc::clone(&route.name)));
+        let route = route.ok_or(Reason::NoRoute)?;
         judgement.origin(app, route, facts)?;
         judgement.address_rate(route, facts.client)?;
         let (identity, query) = judgement.authenticate(app, route, &matched, facts, (authority, now))?;
@@ -172,6 +178,20 @@ impl<'s> Judgement<'s> {
     fn enter(&mut self, app: &'s Arc<App>) {
         self.app = Some(app);
         self.steps.push(Step::App(Arc::clone(&app.name)));
+    }
+
+    /// Comes before all that costs or tells anything. Where there is no route the application's own rules hold, so that
+    /// who is shut out cannot tell one from the other.
+    fn address(&mut self, app: &App, route: Option<&Arc<Route>>, facts: &RequestFacts<'_>) -> Result<(), Fault> {
+        if let Some(route) = route {
+            self.steps.push(Step::Route(Arc::clone(&route.name)));
+        }
+        let rules = route.map_or(&app.addresses, |route| &route.addresses);
+        rules.judge(facts.client, facts.countries)?;
+        if !rules.is_empty() {
+            self.steps.push(Step::AddressAllowed);
+        }
+        Ok(())
     }
 
     fn preflight(

@@ -110,6 +110,8 @@ reasons! {
     BadLink = 403 "bad_link" "The link is not valid";
     /// The credential's scopes do not suffice.
     InsufficientScope = 403 "insufficient_scope" "The credential is not good for this";
+    /// An address that may not use the route, or the application.
+    AddressDenied = 403 "address_denied" "Requests from this address are not allowed";
     /// A foreign origin where it could do harm.
     ForeignOrigin = 403 "foreign_origin" "Requests from this origin are not allowed";
     /// Not allowed to this user.

@@ -1,5 +1,6 @@
 //! Policies: from a file that a person can read to a table of routes, and the one place where a request is judged.
 
+mod addresses;
 mod body;
 mod compile;
 mod cors;
@@ -13,6 +14,7 @@ mod site;
 mod steps;
 mod wire;
 
+pub use addresses::{AddressRules, Countries, CountryCode, InvalidCountryCode};
 pub use body::{BodyFault, BodyRule};
 pub use compile::{builtin, compile, compile_after};
 pub use cors::{CorsAnswer, CorsPolicy, Origin, PreflightAnswer};

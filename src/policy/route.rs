@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 use thiserror::Error;
 
-use super::body::BodyRule;
+use super::{addresses::AddressRules, body::BodyRule};
 use crate::{identity::CredentialKinds, limits::Tracker};
 
 /// One route of an application.
@@ -13,6 +13,8 @@ use crate::{identity::CredentialKinds, limits::Tracker};
 pub struct Route {
     /// Its name in logs.
     pub name: Arc<str>,
+    /// From where it may be used.
+    pub addresses: AddressRules,
     /// The kinds of credentials that it takes.
     pub credentials: CredentialKinds,
     /// Whether it may be used without any.
@@ -108,10 +110,10 @@ impl RouteTable {
     }
 }
 
-impl Matched<'_, '_> {
+impl<'t> Matched<'t, '_> {
     /// The route for `method`; HEAD is GET without a body.
     #[must_use]
-    pub fn route(&self, method: &Method) -> Option<&Arc<Route>> {
+    pub fn route(&self, method: &Method) -> Option<&'t Arc<Route>> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         self.methods.iter().find(|(m, _)| m == method).map(|(_, route)| route)
     }

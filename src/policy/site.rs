@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    addresses::AddressRules,
     cors::CorsPolicy,
     denial::ErrorStyle,
     headers::SecurityHeaders,
@@ -37,6 +38,8 @@ pub struct App {
     pub headers: SecurityHeaders,
     pub(super) hosts: Vec<String>,
     pub(super) prefix: String,
+    /// From where anybody may even learn that a route is not there.
+    pub(super) addresses: AddressRules,
     pub(super) parameters: Parameters,
     pub(super) upstream: Upstream,
     pub(super) routes: RouteTable,

@@ -14,6 +14,8 @@ pub enum Step {
     App(Arc<str>),
     /// Path and method chose this route.
     Route(Arc<str>),
+    /// The address is one that the route allows.
+    AddressAllowed,
     /// The origin is one that the route allows.
     OriginAllowed,
     /// The address was within its rate.

@@ -33,6 +33,8 @@ pub(super) struct Policy {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Defaults {
+    pub(super) allow_from: Vec<String>,
+    pub(super) deny_from: Vec<String>,
     pub(super) credentials: Vec<CredentialKind>,
     pub(super) rates: Vec<Limit>,
     pub(super) max_body: ByteSize,
@@ -83,6 +85,8 @@ pub(super) struct Route {
     pub(super) name: String,
     pub(super) methods: Vec<String>,
     pub(super) path: String,
+    pub(super) allow_from: Option<Vec<String>>,
+    pub(super) deny_from: Option<Vec<String>>,
     pub(super) credentials: Option<Vec<CredentialKind>>,
     #[serde(default)]
     pub(super) anonymous: bool,
@@ -152,6 +156,8 @@ pub(super) enum FieldType {
 impl Default for Defaults {
     fn default() -> Self {
         Self {
+            allow_from: Vec::new(),
+            deny_from: Vec::new(),
             credentials: vec![CredentialKind::ApiKey, CredentialKind::Jwt],
             rates: Vec::new(),
             max_body: ByteSize(64 << 10),

@@ -10,6 +10,7 @@
 
 mod canary;
 mod client;
+mod country_database;
 mod instance;
 
 #[path = "../support/media.rs"]
@@ -20,6 +21,7 @@ mod origin;
 #[path = "../support/tools.rs"]
 mod programs;
 
+mod addresses;
 mod bodies;
 mod configuration;
 mod cors;

@@ -1,0 +1,210 @@
+//! Address rules: from where a route may be used, by network, by country, and by the names `lan` and `wan`.
+
+use std::{cell::LazyCell, fmt, net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+use super::denial::Reason;
+use crate::address;
+
+/// The codes of ISO 3166-1, and XK, which databases have for Kosovo.
+const COUNTRIES: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS \
+    BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ \
+    FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT \
+    JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP \
+    MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE \
+    RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV \
+    TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW";
+
+/// From where a route may be used; without any rule, from everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressRules {
+    /// One of these must have the client, unless there are none.
+    pub(super) allow: Box<[Place]>,
+    /// None of these may have it.
+    pub(super) deny: Box<[Place]>,
+}
+
+/// A part of all addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// This machine and its own network.
+    Lan,
+    /// Everything else.
+    Wan,
+    /// A network.
+    Network(IpNet),
+    /// Where the database puts the address.
+    Country(CountryCode),
+}
+
+/// Two letters by ISO 3166-1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CountryCode([u8; 2]);
+
+/// Knows which country an address is in.
+pub trait Countries: fmt::Debug {
+    /// The country of an address, where it is known.
+    fn country_of(&self, address: IpAddr) -> Option<CountryCode>;
+}
+
+/// A text that is no place.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum InvalidPlace {
+    #[error(
+        "{0:?} is no place; write \"lan\", \"wan\", a network such as \"192.0.2.0/24\", an address, or \"country:DE\""
+    )]
+    Unknown(String),
+    #[error("{0:?} has bits beyond its prefix; write {1:?} for the network, or the address alone")]
+    Ambiguous(String, String),
+    #[error("{0:?} is a spelling of IPv4 that no client has; write the IPv4 network")]
+    Mapped(String),
+    #[error(transparent)]
+    Country(#[from] InvalidCountryCode),
+}
+
+/// A text that is no country's code.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is no country's code by ISO 3166-1; write two capitals, such as \"DE\" or \"GB\"")]
+pub struct InvalidCountryCode(String);
+
+impl AddressRules {
+    /// Judges a client; it costs nothing where there is no rule, and at most one look for its country.
+    pub(super) fn judge(&self, client: IpAddr, countries: Option<&dyn Countries>) -> Result<(), Reason> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let client = address::canonical(client);
+        let country = LazyCell::new(|| countries?.country_of(client));
+        let has_client = |place: &Place| match place {
+            Place::Lan => address::is_local(client),
+            Place::Wan => !address::is_local(client),
+            Place::Network(network) => network.contains(&client),
+            Place::Country(code) => *country == Some(*code),
+        };
+        if self.deny.iter().any(has_client) || !(self.allow.is_empty() || self.allow.iter().any(has_client)) {
+            return Err(Reason::AddressDenied);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+}
+
+impl FromStr for Place {
+    type Err = InvalidPlace;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "lan" => Ok(Self::Lan),
+            "wan" => Ok(Self::Wan),
+            _ => match text.strip_prefix("country:") {
+                Some(code) => Ok(Self::Country(code.parse()?)),
+                None => network(text).map(Self::Network),
+            },
+        }
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, InvalidPlace> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    let network = text.parse::<IpNet>().or_else(|_| address()).map_err(|_| InvalidPlace::Unknown(text.to_owned()))?;
+    if network.trunc() != network {
+        return Err(InvalidPlace::Ambiguous(text.to_owned(), network.trunc().to_string()));
+    }
+    match network {
+        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => Err(InvalidPlace::Mapped(text.to_owned())),
+        network => Ok(network),
+    }
+}
+
+impl FromStr for CountryCode {
+    type Err = InvalidCountryCode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match *text.as_bytes() {
+            [a, b] if COUNTRIES.split(' ').any(|code| code == text) => Ok(Self([a, b])),
+            _ => Err(InvalidCountryCode(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Debug for CountryCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything in 198.51.100.0/24 is in Germany, and nobody knows of the rest.
+    #[derive(Debug)]
+    struct Atlas;
+
+    impl Countries for Atlas {
+        fn country_of(&self, address: IpAddr) -> Option<CountryCode> {
+            address.to_string().starts_with("198.51.100.").then(|| "DE".parse().unwrap())
+        }
+    }
+
+    fn places(texts: &[&str]) -> Box<[Place]> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn admitted(allow: &[&str], deny: &[&str], client: &str) -> bool {
+        let rules = AddressRules { allow: places(allow), deny: places(deny) };
+        rules.judge(client.parse().unwrap(), Some(&Atlas)).is_ok()
+    }
+
+    #[test]
+    fn every_address_is_in_the_lan_or_in_the_wan() {
+        for local in ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.0.1", "::1", "fd00::1", "fe80::1"]
+        {
+            assert!(admitted(&["lan"], &[], local) && !admitted(&["wan"], &[], local), "{local}");
+        }
+        for other in ["192.0.2.1", "172.32.0.1", "100.64.0.1", "2001:db8::1", "fec0::1", "::", "64:ff9b::a00:1"] {
+            assert!(admitted(&["wan"], &[], other) && !admitted(&["lan"], &[], other), "{other}");
+        }
+        assert!(admitted(&["lan"], &[], "::ffff:10.1.2.3") && !admitted(&["lan"], &[], "::ffff:192.0.2.1"));
+    }
+
+    #[test]
+    fn a_denial_wins_and_who_is_not_allowed_is_denied() {
+        assert!(admitted(&[], &[], "192.0.2.1"));
+        assert!(admitted(&["192.0.2.0/24"], &[], "192.0.2.1") && !admitted(&["192.0.2.0/24"], &[], "192.0.3.1"));
+        assert!(!admitted(&["192.0.2.0/24"], &["192.0.2.1"], "192.0.2.1"));
+        assert!(admitted(&["192.0.2.0/24"], &["192.0.2.1"], "192.0.2.2"));
+        assert!(
+            admitted(&["lan", "2001:db8::/32"], &[], "2001:db8::1") && !admitted(&["0.0.0.0/0"], &[], "2001:db8::1")
+        );
+    }
+
+    #[test]
+    fn an_address_of_no_known_country_is_in_none() {
+        assert!(admitted(&["country:DE"], &[], "198.51.100.1") && !admitted(&["country:FR"], &[], "198.51.100.1"));
+        assert!(!admitted(&["country:DE"], &[], "192.0.2.1") && admitted(&[], &["country:DE"], "192.0.2.1"));
+        assert!(!admitted(&[], &["country:DE"], "::ffff:198.51.100.1"));
+        let rules = AddressRules { allow: places(&["country:DE"]), deny: Box::default() };
+        assert_eq!(rules.judge("198.51.100.1".parse().unwrap(), None), Err(Reason::AddressDenied));
+    }
+
+    #[test]
+    fn what_could_mean_another_place_is_refused() {
+        for text in ["", "LAN", "any", "nas.local", "192.0.2.0/33", "192.0.2.1-9", "192.0.2.1:80", "fe80::1%eth0"] {
+            assert_eq!(text.parse::<Place>(), Err(InvalidPlace::Unknown(text.to_owned())), "{text}");
+        }
+        let ambiguous = InvalidPlace::Ambiguous("192.168.1.5/24".to_owned(), "192.168.1.0/24".to_owned());
+        assert_eq!("192.168.1.5/24".parse::<Place>(), Err(ambiguous));
+        for text in ["::ffff:192.0.2.1", "::ffff:192.0.2.0/120", "::ffff:0:0/96"] {
+            assert_eq!(text.parse::<Place>(), Err(InvalidPlace::Mapped(text.to_owned())));
+        }
+        for code in ["", "de", "UK", "EU", "D", "DEU", "D ", " "] {
+            assert!(matches!(format!("country:{code}").parse::<Place>(), Err(InvalidPlace::Country(_))), "{code:?}");
+        }
+    }
+}
