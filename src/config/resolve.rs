@@ -106,6 +106,7 @@ impl Faults {
             ("max_tracked_clients", gateway.max_tracked_clients),
             ("max_connections", gateway.max_connections),
             ("max_connections_per_client", gateway.max_connections_per_client),
+            ("max_requests", gateway.max_requests),
         ] {
             if count == 0 {
                 self.add(gateway_key(name), "0 would let nobody in; write at least 1");
@@ -115,6 +116,8 @@ impl Faults {
             max_tracked_clients: gateway.max_tracked_clients,
             max_connections: gateway.max_connections,
             max_connections_per_client: gateway.max_connections_per_client,
+            max_requests: gateway.max_requests,
+            max_memory: gateway.max_memory.0,
             min_body_rate: gateway.min_body_rate.0,
         }
     }

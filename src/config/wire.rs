@@ -36,6 +36,8 @@ pub(crate) struct Gateway {
     pub(crate) max_tracked_clients: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_connections_per_client: usize,
+    pub(crate) max_requests: usize,
+    pub(crate) max_memory: ByteSize,
     pub(crate) min_body_rate: ByteSize,
     pub(crate) drain_timeout: Duration,
 }
@@ -187,6 +189,8 @@ impl Default for Gateway {
             max_tracked_clients: 100_000,
             max_connections: 10_000,
             max_connections_per_client: 256,
+            max_requests: 5_000,
+            max_memory: ByteSize(0),
             min_body_rate: ByteSize(1 << 10),
             drain_timeout: seconds(10),
         }

@@ -13,6 +13,7 @@ use super::{
     forward::forward,
     links::{LinkPlace, LinkRefusal, LinkRequest},
     live::Live,
+    load::Load,
     respond,
 };
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
 pub(super) struct Gateway {
     pub(super) live: Arc<Live>,
     pub(super) pool: Pool,
+    pub(super) load: Load,
 }
 
 /// The body of `POST /.sallyport/links`, as its rule has let it through.
@@ -38,6 +40,11 @@ struct CreateLink {
 /// Judges one request and sees to its answer.
 pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: RequestHead, peer: Peer) {
     let mut exchange = Exchange::new(&gateway.live, head, peer);
+    let Some(_share) = gateway.load.admit(gateway.live.rules.load().config.limits.max_requests) else {
+        client.close_after();
+        let _ = deny(client, &mut exchange, Denial::bare(Reason::Overloaded)).await;
+        return;
+    };
     let answered = match decide(&gateway.live, client, &mut exchange).await {
         // On the heap, so that a denial does not pay for the state that only forwarding needs.
         Ok(Decision::Forward(permit)) => Box::pin(permitted(gateway, client, &mut exchange, permit)).await,

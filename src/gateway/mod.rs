@@ -16,6 +16,7 @@ mod http2;
 mod http2_connection;
 mod links;
 mod live;
+mod load;
 mod pace;
 mod redirect;
 mod refusal;

@@ -65,6 +65,9 @@ pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
     if let Some(challenge) = challenge(denial.reason) {
         head.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
+    if denial.reason == Reason::Overloaded {
+        head.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
     if let Some(exceeded) = &denial.exceeded {
         set_rate_headers(&mut head.headers, exceeded);
     }
@@ -131,6 +134,7 @@ fn error_body(denial: &Denial, exchange: &Exchange) -> Vec<u8> {
 const fn problem_type(reason: Reason) -> &'static str {
     match reason {
         Reason::RateLimited => "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        Reason::Overloaded => "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
         _ => "about:blank",
     }
 }

@@ -25,6 +25,7 @@ use super::{
     handle::Gateway,
     http2_connection,
     live::{Live, LiveError},
+    load::Load,
     redirect::Redirect,
     reload,
 };
@@ -47,7 +48,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many connections the admin listener has at most.
 const ADMIN_CONNECTIONS: usize = 64;
-/// So often it is looked for connections to applications that nobody needs.
+/// So often it is looked for connections to applications that nobody needs, and at memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the gateway cannot run.
@@ -83,7 +84,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
     let certificates = Arc::new(certificates(&config.tls)?);
     let server_config = tls::server_config(Arc::clone(&certificates) as _)?;
     let (stopping, stopped) = watch::channel(false);
-    let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default() });
+    let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
     let front = Front {
         gateway: Arc::clone(&gateway),
         acceptor: TlsAcceptor::from(Arc::new(server_config)),
@@ -196,10 +197,13 @@ fn raise_descriptor_limit(connections: usize) {
     }
 }
 
-/// Closes connections to applications that have waited too long.
+/// Closes connections to applications that have waited too long, and looks at the memory that is left.
 async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     while timeout(SWEEP_EVERY, stopped(&mut stop)).await.is_err() {
         gateway.pool.sweep();
+        if gateway.load.look_at_memory(gateway.live.rules.load().config.limits.max_memory) {
+            warn!("memory runs short; new requests are turned away until there is more");
+        }
     }
 }
 

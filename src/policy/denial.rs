@@ -138,6 +138,8 @@ reasons! {
     Internal = 500 "internal" "The gateway failed";
     /// The application refused the connection, or broke it.
     UpstreamUnreachable = 502 "upstream_unreachable" "The application cannot be reached";
+    /// There is more on its way than the gateway can hold.
+    Overloaded = 503 "overloaded" "The gateway has too much to do";
     /// The application is too slow.
     UpstreamTimeout = 504 "upstream_timeout" "The application did not answer in time";
 }

@@ -154,3 +154,25 @@ fn a_gateway_out_of_descriptors_goes_on_accepting() {
     assert!(i.stderr().contains("cannot accept a connection"), "the limit was reached: {}", i.stderr());
     drop(held);
 }
+
+#[test]
+fn more_than_the_gateway_may_hold_is_turned_away_with_a_time_to_come_back() {
+    let canary = Canary::with(Duration::from_secs(2));
+    let i = open(canary.address, "max_requests = 1");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| i.send(&Request::new("GET", "/a")));
+        thread::sleep(Duration::from_millis(500));
+        let second = i.send(&Request::new("GET", "/a"));
+        assert_eq!(
+            (second.status, second.code().as_str(), second.header("retry-after")),
+            (503, "overloaded", Some("5"))
+        );
+        assert_eq!(first.join().unwrap().status, 200);
+    });
+    assert_eq!(i.send(&Request::new("GET", "/a")).status, 200, "there is room again");
+    let i = open(canary.address, "max_memory = \"1MiB\"");
+    crate::instance::eventually("shortage", || (i.send(&Request::new("GET", "/a")).status == 503).then_some(()));
+    assert!(i.stderr().contains("memory runs short"));
+    let health = crate::client::send_plain(i.admin, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(health.status, 200, "the admin listener always answers");
+}
