@@ -7,13 +7,15 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{
     settings::settings,
     types::{
-        AppConfig, Config, JwtConfig, JwtKeyConfig, Limits, LinksConfig, LogConfig, TlsMode, Upstream, WorkerConfig,
+        AppConfig, Config, JwtConfig, JwtKeyConfig, Limits, LinksConfig, LogConfig, ProxyConfig, TlsMode, Upstream,
+        WorkerConfig,
     },
     wire::{self, TlsModeName, Wire},
 };
@@ -34,11 +36,10 @@ pub(crate) struct Key {
 }
 
 impl Config {
-    #[expect(clippy::too_many_lines, reason = "a line or two for each table")]
     pub(crate) fn resolve(wire: Wire, file: &Path) -> Result<Self, Vec<Fault>> {
         let (settings, base) = (settings(&wire), file.parent().unwrap_or(Path::new("/")));
         let mut faults = Faults::default();
-        let listen = faults.addresses("listen", &wire.gateway.listen);
+        let listen = faults.listen(&wire.gateway.listen);
         let http_listen = faults.addresses("http_listen", &wire.gateway.http_listen);
         let admin_listen = faults.parsed(gateway_key("admin_listen"), &wire.gateway.admin_listen);
         let public_url = faults.public_url(&wire, &listen);
@@ -49,9 +50,7 @@ impl Config {
         let apps = faults.apps(wire.app);
         let log = faults.log(wire.log, base);
         let links = faults.links(&wire.links);
-        if listen.is_empty() {
-            faults.add(gateway_key("listen"), "no address to listen on; write at least one, like \"[::]:8443\"");
-        }
+        let proxies = faults.proxies(wire.gateway.trusted_proxies, wire.gateway.proxy_protocol);
         let (Some(admin_listen), Some(public_url), Some(tls), Some(worker), true) =
             (admin_listen, public_url, tls, worker, faults.0.is_empty())
         else {
@@ -67,7 +66,7 @@ impl Config {
             http_listen,
             admin_listen,
             public_url,
-            trusted_proxies: wire.gateway.trusted_proxies,
+            proxies,
             geoip: wire.gateway.geoip.map(|path| base.join(path)),
             limits,
             drain_timeout: wire.gateway.drain_timeout.0,
@@ -120,6 +119,21 @@ impl Faults {
             max_memory: gateway.max_memory.0,
             min_body_rate: gateway.min_body_rate.0,
         }
+    }
+
+    fn listen(&mut self, texts: &[String]) -> Vec<SocketAddr> {
+        if texts.is_empty() {
+            self.add(gateway_key("listen"), "no address to listen on; write at least one, like \"[::]:8443\"");
+        }
+        self.addresses("listen", texts)
+    }
+
+    fn proxies(&mut self, trusted: Vec<IpNet>, protocol: bool) -> ProxyConfig {
+        if protocol && trusted.is_empty() {
+            let what = "nobody's PROXY header would be believed; name the proxies in trusted_proxies";
+            self.add(gateway_key("proxy_protocol"), what);
+        }
+        ProxyConfig { trusted, protocol }
     }
 
     fn public_url(&mut self, wire: &Wire, listen: &[SocketAddr]) -> Option<Url> {

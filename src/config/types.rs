@@ -35,8 +35,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// What the outside calls this gateway.
     pub public_url: Url,
-    /// Whose forwarding headers are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// The proxies before the gateway.
+    pub proxies: ProxyConfig,
     /// The database of countries.
     pub geoip: Option<PathBuf>,
     /// How much clients may take up.
@@ -72,6 +72,15 @@ pub struct Limits {
     pub max_memory: u64,
     /// The average that a request's body keeps after its first seconds, in bytes for each second; 0 for none.
     pub min_body_rate: u64,
+}
+
+/// The proxies before the gateway, and how they say who calls.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// Whose word is taken.
+    pub trusted: Vec<IpNet>,
+    /// Whether their connections begin with a PROXY header.
+    pub protocol: bool,
 }
 
 /// Where the certificate comes from.
@@ -251,10 +260,12 @@ impl Config {
     pub fn secrets_dir(&self) -> PathBuf {
         self.data_dir.join("secrets")
     }
+}
 
+impl ProxyConfig {
     /// True when `address` belongs to a proxy whose word is taken.
     #[must_use]
-    pub fn trusts_proxy(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|net| net.contains(&address))
+    pub fn trust(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|net| net.contains(&address))
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
-    /// The address of its socket.
+    /// The address of its socket, or the one that a trusted proxy's PROXY header gives.
     pub(super) ip: IpAddr,
     /// The version of TLS that it speaks.
     pub(super) tls: Option<&'static str>,

@@ -90,7 +90,7 @@ async fn decide(live: &Live, client: &mut Client<'_>, exchange: &mut Exchange) -
 
 fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
     let (head, rules) = (&exchange.head, live.rules.load());
-    exchange.client = client_address(exchange.client, &head.headers, |ip: IpAddr| rules.config.trusts_proxy(ip));
+    exchange.client = client_address(exchange.client, &head.headers, |ip: IpAddr| rules.config.proxies.trust(ip));
     let facts = RequestFacts {
         method: &head.method,
         path: head.path(),

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -32,7 +32,7 @@ use super::{
 use crate::{
     config::{Config, TlsMode},
     edge::{
-        Downstream,
+        Callers, Downstream,
         certificates::{CertificateError, CertificateFiles},
         listener::{self, ListenError},
         local_ca::{LocalCa, LocalCaError},
@@ -87,6 +87,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
     let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
     let front = Front {
         gateway: Arc::clone(&gateway),
+        callers: Arc::new(Callers::new(config.proxies.clone())),
         acceptor: TlsAcceptor::from(Arc::new(server_config)),
         clients: TaskTracker::new(),
         slots: Arc::new(Slots::new(config.limits.max_connections, config.limits.max_connections_per_client)),
@@ -116,6 +117,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
 /// What every accept loop shares.
 struct Front {
     gateway: Arc<Gateway>,
+    callers: Arc<Callers>,
     acceptor: TlsAcceptor,
     clients: TaskTracker,
     slots: Arc<Slots>,
@@ -141,13 +143,15 @@ impl Front {
     fn accept_tls(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
         let (acceptor, gateway, stop, clients) =
             (self.acceptor.clone(), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
-        let serve = move |stream: TcpStream, peer: SocketAddr, activity: Arc<Activity>| {
+        let callers = Arc::clone(&self.callers);
+        let serve = move |stream: TcpStream, socket: SocketAddr, activity: Arc<Activity>| {
             let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
+            let (acceptor, callers) = (acceptor.clone(), Arc::clone(&callers));
             // The handshake's state is large, and is given back before the first request.
-            let handshake = Box::pin(timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)));
+            let handshake = Box::pin(timeout(HANDSHAKE_TIMEOUT, handshake(stream, socket, acceptor, callers)));
             clients.track_future(async move {
-                if let Ok(Ok(stream)) = handshake.await {
-                    serve(Downstream::tls(stream, peer), peer.ip(), gateway, activity, stop).await;
+                if let Ok(Some((stream, peer))) = handshake.await {
+                    serve(stream, peer, gateway, activity, stop).await;
                 }
             })
         };
@@ -156,7 +160,15 @@ impl Front {
 
     fn accept_plain(&self, listener: TcpListener, redirect: &Arc<Redirect>) -> tokio::task::JoinHandle<()> {
         let (redirect, stop) = (Arc::clone(redirect), self.stopped.clone());
-        let serve = move |stream, peer, _| Arc::clone(&redirect).serve(Downstream::plain(stream, peer), stop.clone());
+        let callers = Arc::clone(&self.callers);
+        let serve = move |mut stream: TcpStream, socket: SocketAddr, _| {
+            let (redirect, callers, stop) = (Arc::clone(&redirect), Arc::clone(&callers), stop.clone());
+            async move {
+                if let Ok(Some(peer)) = timeout(HANDSHAKE_TIMEOUT, callers.identify(&mut stream, socket)).await {
+                    redirect.serve(Downstream::plain(stream, peer), stop).await;
+                }
+            }
+        };
         self.accept(listener, serve)
     }
 
@@ -166,7 +178,7 @@ impl Front {
         serve: impl Fn(TcpStream, SocketAddr, Arc<Activity>) -> F + Send + 'static,
     ) -> tokio::task::JoinHandle<()> {
         let config = Arc::clone(&self.config);
-        let share = move |ip| if config.trusts_proxy(ip) { Share::Many } else { Share::One };
+        let share = move |ip| if config.proxies.trust(ip) { Share::Many } else { Share::One };
         tokio::spawn(listener::accept(listener, self.stopped.clone(), Arc::clone(&self.slots), share, serve))
     }
 
@@ -207,14 +219,26 @@ async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// Finds out who calls, and agrees on the keys.
+async fn handshake(
+    mut stream: TcpStream,
+    socket: SocketAddr,
+    acceptor: TlsAcceptor,
+    callers: Arc<Callers>,
+) -> Option<(Downstream, Peer)> {
+    let address = callers.identify(&mut stream, socket).await?;
+    let stream = Downstream::tls(acceptor.accept(stream).await.ok()?, address);
+    let peer = Peer { ip: address.ip(), tls: stream.tls_version() };
+    Some((stream, peer))
+}
+
 async fn serve(
     stream: Downstream,
-    ip: IpAddr,
+    peer: Peer,
     gateway: Arc<Gateway>,
     activity: Arc<Activity>,
     stop: watch::Receiver<bool>,
 ) {
-    let peer = Peer { ip, tls: stream.tls_version() };
     if stream.is_http2() {
         http2_connection::serve(stream, peer, gateway, activity, stop).await;
     } else {

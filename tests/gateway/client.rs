@@ -15,6 +15,9 @@ use rustls::{
 };
 use serde_json::Value;
 
+/// A TLS connection.
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
+
 /// An answer, whole.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -98,7 +101,11 @@ impl Answer {
 
 /// Sends bytes over TLS and reads to the end.
 pub(crate) fn send(address: SocketAddr, authority: &Path, bytes: &[u8]) -> Answer {
-    let mut stream = connect(address, authority, rustls::ALL_VERSIONS).unwrap();
+    finish(connect(address, authority, rustls::ALL_VERSIONS).unwrap(), bytes)
+}
+
+/// Sends bytes over what is connected, and reads to the end.
+pub(crate) fn finish(mut stream: impl Read + Write, bytes: &[u8]) -> Answer {
     stream.write_all(bytes).unwrap();
     Answer::parse(&read_all(&mut stream))
 }
@@ -108,12 +115,25 @@ pub(crate) fn connect(
     address: SocketAddr,
     authority: &Path,
     versions: &[&'static SupportedProtocolVersion],
-) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let name = ServerName::try_from("localhost").unwrap();
-    let connection = ClientConnection::new(Arc::new(client_config(authority, versions)), name).unwrap();
+) -> std::io::Result<Tls> {
     let tcp = TcpStream::connect(address)?;
     tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let mut stream = StreamOwned::new(connection, tcp);
+    connect_over(tcp, authority, versions)
+}
+
+/// The same over what is connected already.
+pub(crate) fn connect_over(
+    tcp: TcpStream,
+    authority: &Path,
+    versions: &[&'static SupportedProtocolVersion],
+) -> std::io::Result<Tls> {
+    handshake(tcp, &Arc::new(client_config(authority, versions)), "localhost")
+}
+
+/// A handshake for the server `name`.
+pub(crate) fn handshake(tcp: TcpStream, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<Tls> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut stream = StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), tcp);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
     }
@@ -140,7 +160,7 @@ pub(crate) async fn connect_http2(
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
 }
 
-fn client_config(authority: &Path, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+pub(crate) fn client_config(authority: &Path, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(&fs::read(authority).unwrap()) {
         roots.add(cert.unwrap()).unwrap();
@@ -152,9 +172,7 @@ fn client_config(authority: &Path, versions: &[&'static SupportedProtocolVersion
 
 /// Sends bytes in the clear and reads to the end.
 pub(crate) fn send_plain(address: SocketAddr, bytes: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(bytes).unwrap();
-    Answer::parse(&read_all(&mut stream))
+    finish(TcpStream::connect(address).unwrap(), bytes)
 }
 
 /// What can be read until the end, or until the other side breaks off.

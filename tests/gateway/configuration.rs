@@ -52,6 +52,7 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
         ("access_format = \"json\"", "access_format = \"xml\"", "combined"),
         ("drain_timeout = \"10s\"", "drain_timeout = \"soon\"", "write a number and a unit"),
         ("trusted_proxies = []", "trusted_proxy = []", "unknown field"),
+        ("proxy_protocol = false", "proxy_protocol = true", "name the proxies"),
         ("leeway = \"30s\"", "leeway = \"61s\"", "at most \"60s\""),
         ("admin_listen = \"127.0.0.1:", "admin_listen = \"nowhere:", "address"),
         ("upstream = \"127.0.0.1:8001\"", "upstream = \"example.com\"", "unix:/run/app.sock"),

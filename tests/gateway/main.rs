@@ -23,6 +23,7 @@ mod programs;
 
 mod addresses;
 mod bodies;
+mod callers;
 mod configuration;
 mod cors;
 mod credentials;

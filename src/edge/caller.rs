@@ -1,0 +1,66 @@
+//! Who is calling: the address of the socket, or the one that a trusted proxy gives in its PROXY header.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use tokio::net::TcpStream;
+use tracing::{debug, warn};
+
+use super::{
+    proxy_protocol::{ProxyFault, Source, read_source},
+    shared_address::SharedAddress,
+};
+use crate::config::ProxyConfig;
+
+/// Finds out who calls.
+#[derive(Debug)]
+pub struct Callers {
+    proxies: ProxyConfig,
+    shared: SharedAddress,
+    complained: AtomicBool,
+}
+
+impl Callers {
+    /// With these proxies before the gateway.
+    #[must_use]
+    pub fn new(proxies: ProxyConfig) -> Self {
+        Self { proxies, shared: SharedAddress::default(), complained: AtomicBool::new(false) }
+    }
+
+    /// The client's address, to be asked for before anything else is read; None where the connection has to end.
+    ///
+    /// With `proxy_protocol`, a trusted proxy must send a header. From anybody else it is never read: what would be one
+    /// is neither TLS nor HTTP, and fails there.
+    pub async fn identify(&self, stream: &mut TcpStream, socket: SocketAddr) -> Option<SocketAddr> {
+        let mut address = socket;
+        if self.proxies.protocol && self.proxies.trust(socket.ip()) {
+            match read_source(stream).await {
+                Ok(Source::Client(client)) => address = client,
+                Ok(Source::Proxy) => {}
+                Err(fault) => {
+                    self.complain(socket, &fault);
+                    return None;
+                }
+            }
+        }
+        // What a trusted proxy's headers say of its clients is not known yet.
+        if !self.proxies.trust(address.ip()) {
+            self.shared.note(address.ip(), Instant::now());
+        }
+        Some(address)
+    }
+
+    /// Says it aloud once, since a proxy that is set up otherwise sends nothing right.
+    fn complain(&self, proxy: SocketAddr, fault: &ProxyFault) {
+        let proxy = proxy.ip();
+        if matches!(fault, ProxyFault::Gone(_)) || self.complained.swap(true, Ordering::Relaxed) {
+            debug!(%proxy, %fault, "a connection of a trusted proxy was closed");
+        } else {
+            warn!(%proxy, %fault, "a connection of a trusted proxy was closed; have the proxy send PROXY protocol, or set \
+                gateway.proxy_protocol = false");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Notices that all clients seem to have one private address, as behind a container's gateway, and says so once.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tracing::warn;
+
+/// So many connections from one address and no other make the suspicion.
+const SUSPICIOUS: u32 = 50;
+/// So long is counted before it begins anew.
+const WINDOW: Duration = Duration::from_mins(10);
+
+/// Looks at where connections come from.
+#[derive(Debug, Default)]
+pub(super) struct SharedAddress {
+    said: AtomicBool,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What one window has seen.
+#[derive(Debug)]
+struct Seen {
+    since: Instant,
+    first: IpAddr,
+    connections: u32,
+    others: bool,
+}
+
+impl SharedAddress {
+    /// Counts one connection. It never waits: a connection that comes at the same moment as another is not counted.
+    pub(super) fn note(&self, address: IpAddr, now: Instant) {
+        if self.said.load(Ordering::Relaxed) || address.is_loopback() {
+            return;
+        }
+        let suspicious = self.seen.try_lock().is_ok_and(|mut seen| Seen::note(&mut seen, address, now));
+        if suspicious && !self.said.swap(true, Ordering::Relaxed) {
+            warn!(
+                %address,
+                "each of {SUSPICIOUS} connections came from this one private address, and none from another: if it is \
+                 the gateway of a container's network or a NAT, clients cannot be told apart, and limits by address \
+                 hit everybody together; give the container the host's network, or put a proxy before it that speaks \
+                 PROXY protocol, and set gateway.trusted_proxies and gateway.proxy_protocol"
+            );
+        }
+    }
+}
+
+impl Seen {
+    /// True at the connection that makes the suspicion.
+    fn note(seen: &mut Option<Self>, address: IpAddr, now: Instant) -> bool {
+        let seen = match seen {
+            Some(seen) if now.duration_since(seen.since) < WINDOW => seen,
+            over => over.insert(Self { since: now, first: address, connections: 0, others: false }),
+        };
+        seen.others |= seen.first != address;
+        seen.connections = seen.connections.saturating_add(1);
+        !seen.others && is_private(address) && seen.connections == SUSPICIOUS
+    }
+}
+
+/// RFC 1918, RFC 6598 (100.64.0.0/10), RFC 4193 and link-local addresses.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often suspicion arises when connections come from `addresses`, one every `pause`.
+    fn suspicions<'a>(addresses: impl IntoIterator<Item = &'a str>, pause: Duration) -> usize {
+        let (mut seen, mut now) = (None, Instant::now());
+        let mut note = |address: &str| {
+            now += pause;
+            Seen::note(&mut seen, address.parse().unwrap(), now)
+        };
+        addresses.into_iter().filter(|a| note(a)).count()
+    }
+
+    #[test]
+    fn one_private_address_for_everybody_is_suspicious() {
+        let at_once = Duration::ZERO;
+        for address in ["172.17.0.1", "10.0.2.2", "192.168.65.1", "100.64.0.1", "fd00::1"] {
+            assert_eq!(suspicions([address; 49], at_once), 0, "{address}");
+            assert_eq!(suspicions([address; 500], at_once), 1, "{address}");
+        }
+        for address in ["192.0.2.7", "2001:db8::1", "172.32.0.1"] {
+            assert_eq!(suspicions([address; 500], at_once), 0, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_second_address_or_a_long_time_is_not() {
+        let mixed = ["192.0.2.7"].into_iter().chain(["172.17.0.1"; 60]);
+        assert_eq!(suspicions(mixed, Duration::ZERO), 0);
+        assert_eq!(suspicions(["172.17.0.1"; 500], Duration::from_secs(13)), 0, "less than fifty in ten minutes");
+        let later = ["192.0.2.7"].into_iter().chain(["172.17.0.1"; 120]);
+        assert_eq!(suspicions(later, Duration::from_secs(10)), 1, "in the window after");
+    }
+}

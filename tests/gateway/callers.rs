@@ -1,0 +1,126 @@
+//! Who is calling: the socket's address, a trusted proxy's PROXY header, and nobody else's word.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use crate::{
+    canary::Canary,
+    client::{Answer, Request, connect_over, finish, send_plain},
+    instance::{Instance, eventually},
+};
+
+const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4660 443\r\n";
+
+/// A gateway that trusts `proxies`, and each client's second request within an hour is one too many.
+fn gateway(canary: &Canary, proxies: &str, proxy_protocol: bool) -> Instance {
+    Instance::with(&canary.address.to_string(), |i| {
+        i.replace("trusted_proxies = []", &format!("trusted_proxies = [{proxies}]"));
+        i.replace("proxy_protocol = false", &format!("proxy_protocol = {proxy_protocol}"));
+        let old = "rates = [{ limit = \"600/minute\", by = \"user\" }]";
+        i.replace_in("policies/worker.toml", old, "rates = [{ limit = \"1/hour\", by = \"address\" }]");
+    })
+}
+
+/// A connection that begins with `header`; what is sent after it waits for nothing.
+fn dial(address: SocketAddr, header: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(header).unwrap();
+    stream
+}
+
+fn get(i: &Instance, header: &[u8], extra: (&str, &str)) -> std::io::Result<Answer> {
+    let stream = connect_over(dial(i.tls, header), &i.authority(), rustls::ALL_VERSIONS)?;
+    let request = Request::new("GET", "/api/downloads").key(i.key()).header(extra.0, extra.1);
+    Ok(finish(stream, &request.bytes()))
+}
+
+fn plain_get(header: &[u8]) -> Vec<u8> {
+    [header, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat()
+}
+
+#[test]
+fn a_trusted_proxys_header_gives_the_address_for_log_limit_and_application() {
+    let canary = Canary::start();
+    let i = gateway(&canary, "\"127.0.0.0/8\"", true);
+    let v2 = |last: u8| {
+        let addresses = [192, 0, 2, last, 198, 51, 100, 1, 0x12, 0x34, 0x01, 0xbb, 0x04, 0, 1, 0];
+        [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10"[..], &addresses].concat()
+    };
+    for (header, client) in [(V1.to_vec(), "192.0.2.7"), (v2(8), "192.0.2.8")] {
+        let first = get(&i, &header, ("X-Forwarded-For", "203.0.113.1")).unwrap();
+        assert_eq!(first.status, 200);
+        assert_eq!(i.log_line(&first)["client_ip"], client, "not what the client itself says");
+        assert_eq!(canary.seen().last().unwrap().header("x-forwarded-for"), [client]);
+        assert_eq!(get(&i, &header, ("X-A", "b")).unwrap().status, 429, "{client} had its one");
+    }
+    let local = get(&i, b"PROXY UNKNOWN\r\n", ("X-A", "b")).unwrap();
+    assert_eq!(i.log_line(&local)["client_ip"], "127.0.0.1", "the proxy speaks for itself");
+    let chained = get(&i, b"PROXY TCP4 127.9.9.9 127.0.0.1 1 2\r\n", ("X-Forwarded-For", "203.0.113.9")).unwrap();
+    assert_eq!(i.log_line(&chained)["client_ip"], "203.0.113.9", "a proxy before the proxy may speak in turn");
+    assert_eq!(send_plain(i.plain, &plain_get(V1)).status, 308);
+}
+
+#[test]
+fn a_trusted_proxy_that_sends_no_header_or_a_wrong_one_is_closed() {
+    let canary = Canary::start();
+    let i = gateway(&canary, "\"127.0.0.0/8\"", true);
+    for header in [&b""[..], b"PROXY TCP4 192.0.2.7 198.51.100.1 +1 443\r\n", b"PROXY TCP5 a b 1 2\r\n"] {
+        assert!(get(&i, header, ("X-A", "b")).is_err(), "{header:?}");
+        let mut stream = dial(i.plain, &plain_get(header));
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "{header:?} on the plain port");
+    }
+    eventually("a word about it", || i.stderr().contains("have the proxy send PROXY protocol").then_some(()));
+    assert!(canary.seen().is_empty());
+}
+
+#[test]
+fn a_header_of_anybody_else_is_not_believed() {
+    let canary = Canary::start();
+    for (proxies, proxy_protocol) in [("\"10.0.0.0/8\"", true), ("\"127.0.0.0/8\"", false)] {
+        let i = gateway(&canary, proxies, proxy_protocol);
+        assert!(get(&i, V1, ("X-A", "b")).is_err(), "what is not TLS fails");
+        assert_eq!(send_plain(i.plain, &plain_get(V1)).status, 400);
+        let own = get(&i, b"", ("X-A", "b")).unwrap();
+        assert_eq!((own.status, &i.log_line(&own)["client_ip"]), (200, &"127.0.0.1".into()));
+    }
+    assert_eq!(canary.seen().len(), 2);
+}
+
+#[test]
+fn a_header_that_comes_in_pieces_is_read_and_one_that_does_not_end_is_given_up() {
+    let canary = Canary::start();
+    let i = gateway(&canary, "\"127.0.0.0/8\"", true);
+    let mut stalled = dial(i.tls, &V1[..20]);
+    let mut stream = dial(i.tls, &V1[..9]);
+    for piece in [&V1[9..10], &V1[10..30], &V1[30..]] {
+        std::thread::sleep(Duration::from_millis(20));
+        stream.write_all(piece).unwrap();
+    }
+    let stream = connect_over(stream, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    let answer = finish(stream, &Request::new("GET", "/api/downloads").key(i.key()).bytes());
+    assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
+    assert!(matches!(stalled.read(&mut [0]), Ok(0) | Err(_)), "within the time of a handshake");
+}
+
+#[test]
+fn one_private_address_for_everybody_is_said_loudly_and_once() {
+    let canary = Canary::start();
+    let words = |first: &str| {
+        let i = gateway(&canary, "\"127.0.0.0/8\"", true);
+        let call = |address: &str| {
+            let header = format!("PROXY TCP4 {address} 198.51.100.1 4660 443\r\n");
+            assert_eq!(send_plain(i.plain, &plain_get(header.as_bytes())).status, 308);
+            i.stderr().matches("172.17.0.1").count()
+        };
+        let early = call(first) + (1..49).map(|_| call("172.17.0.1")).sum::<usize>();
+        (early, (0..60).map(|_| call("172.17.0.1")).max())
+    };
+    assert_eq!(words("172.17.0.1"), (0, Some(1)));
+    assert_eq!(words("192.0.2.7"), (0, Some(0)), "another address shows that clients can be told apart");
+}
