@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::output::Common;
 use crate::{
-    config::{self, Config, TlsMode},
+    config::{self, Config},
     edge::{certificates::CertificateFiles, tls},
     gateway::{self, GeoIp},
     identity::link::LinkKeys,
@@ -57,9 +57,7 @@ fn faults(config: &Config) -> Vec<String> {
     }
     faults.extend(secret_faults(config));
     faults.extend(config.geoip.as_deref().and_then(|path| GeoIp::load(path).err()).map(|e| e.to_string()));
-    if let TlsMode::Files { cert, key } = &config.tls {
-        faults.extend(CertificateFiles::load(cert, key).err().map(|e| e.to_string()));
-    }
+    faults.extend(config.tls.files().filter_map(|files| CertificateFiles::load(files).err()).map(|e| e.to_string()));
     faults
 }
 

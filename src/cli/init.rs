@@ -95,7 +95,7 @@ impl Init {
         policy::compile(&config)?;
         make_secrets(&Secrets::open(&config)?)?;
         tls::install_crypto();
-        if let TlsMode::LocalCa { dir, names } = &config.tls {
+        if let TlsMode::LocalCa { dir, names } = &config.tls.mode {
             LocalCa::new(dir).ensure(names, SystemTime::now())?;
         }
         let state = State::open(path)?;

@@ -11,9 +11,12 @@ mod wire;
 pub use diagnostic::{Diagnostic, Diagnostics, Located};
 pub use load::load;
 pub use settings::Settings;
-pub use types::{AppConfig, Config, HostPort, JwtConfig, JwtKeyConfig, ProxyConfig, TlsMode, Upstream, WorkerConfig};
+pub use types::{
+    AppConfig, CertificatePaths, Config, HostPort, JwtConfig, JwtKeyConfig, ProxyConfig, TlsConfig, TlsMode, Upstream,
+    WorkerConfig,
+};
 pub use units::{ByteSize, Duration, Rate, RateParseError};
-pub use wire::{AccessFormat, JwtAlgorithm};
+pub use wire::{AccessFormat, JwtAlgorithm, TlsProfile};
 
 pub(crate) use load::{locate, parse};
 pub(crate) use resolve::{Fault, Key};

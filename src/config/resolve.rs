@@ -14,8 +14,8 @@ use url::Url;
 use super::{
     settings::settings,
     types::{
-        AppConfig, Config, JwtConfig, JwtKeyConfig, Limits, LinksConfig, LogConfig, ProxyConfig, TlsMode, Upstream,
-        WorkerConfig,
+        AppConfig, CertificatePaths, Config, JwtConfig, JwtKeyConfig, Limits, LinksConfig, LogConfig, ProxyConfig,
+        TlsConfig, TlsMode, Upstream, WorkerConfig,
     },
     wire::{self, TlsModeName, Wire},
 };
@@ -43,7 +43,7 @@ impl Config {
         let http_listen = faults.addresses("http_listen", &wire.gateway.http_listen);
         let admin_listen = faults.parsed(gateway_key("admin_listen"), &wire.gateway.admin_listen);
         let public_url = faults.public_url(&wire, &listen);
-        let tls = faults.tls(&wire.tls, base);
+        let tls = faults.tls(wire.tls, base);
         let jwt = faults.jwt(wire.jwt, base);
         let limits = faults.limits(&wire.gateway);
         let worker = faults.worker(wire.worker, &wire.insecure, base);
@@ -147,13 +147,21 @@ impl Faults {
         Some(url)
     }
 
-    fn tls(&mut self, tls: &wire::Tls, base: &Path) -> Option<TlsMode> {
+    fn tls(&mut self, tls: wire::Tls, base: &Path) -> Option<TlsConfig> {
+        let mode = self.tls_mode(&tls, base)?;
+        let further = tls.certificate.into_iter();
+        let certificates =
+            further.map(|c| CertificatePaths { cert: base.join(c.cert), key: base.join(c.key) }).collect();
+        Some(TlsConfig { mode, certificates, profile: tls.profile })
+    }
+
+    fn tls_mode(&mut self, tls: &wire::Tls, base: &Path) -> Option<TlsMode> {
         match (tls.mode, &tls.cert, &tls.key) {
             (TlsModeName::LocalCa, None, None) => {
                 Some(TlsMode::LocalCa { dir: base.join("certs"), names: tls.names.clone() })
             }
             (TlsModeName::Files, Some(cert), Some(key)) => {
-                Some(TlsMode::Files { cert: base.join(cert), key: base.join(key) })
+                Some(TlsMode::Files(CertificatePaths { cert: base.join(cert), key: base.join(key) }))
             }
             (TlsModeName::LocalCa, ..) => {
                 self.add(

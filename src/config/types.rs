@@ -12,7 +12,7 @@ use thiserror::Error;
 use url::{Host, Url};
 
 use super::settings::Settings;
-use super::wire::{AccessFormat, JwtAlgorithm};
+use super::wire::{AccessFormat, JwtAlgorithm, TlsProfile};
 
 /// The configuration as the program uses it.
 #[derive(Clone, Debug)]
@@ -43,8 +43,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long running requests may go on after a stop was asked for.
     pub drain_timeout: Duration,
-    /// Where the certificate comes from.
-    pub tls: TlsMode,
+    /// Certificates and versions.
+    pub tls: TlsConfig,
     /// Token settings.
     pub jwt: JwtConfig,
     /// The lives of links.
@@ -83,7 +83,27 @@ pub struct ProxyConfig {
     pub protocol: bool,
 }
 
-/// Where the certificate comes from.
+/// Certificates and versions.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Where the first certificate comes from.
+    pub mode: TlsMode,
+    /// Further ones, for clients that ask for their names.
+    pub certificates: Vec<CertificatePaths>,
+    /// Versions and cipher suites.
+    pub profile: TlsProfile,
+}
+
+/// A certificate's two files in PEM, watched for changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificatePaths {
+    /// The chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Where the first certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsMode {
     /// A local authority of our own, in `certs/`, for these names and every address of this machine.
@@ -93,13 +113,8 @@ pub enum TlsMode {
         /// Names beside those that are found.
         names: Vec<String>,
     },
-    /// Two files in PEM, watched for changes.
-    Files {
-        /// The chain.
-        cert: PathBuf,
-        /// The private key.
-        key: PathBuf,
-    },
+    /// Two files.
+    Files(CertificatePaths),
 }
 
 /// The lives of links.
@@ -259,6 +274,17 @@ impl Config {
     #[must_use]
     pub fn secrets_dir(&self) -> PathBuf {
         self.data_dir.join("secrets")
+    }
+}
+
+impl TlsConfig {
+    /// The certificates that must be there before a start.
+    pub fn files(&self) -> impl Iterator<Item = &CertificatePaths> {
+        let first = match &self.mode {
+            TlsMode::Files(files) => Some(files),
+            TlsMode::LocalCa { .. } => None,
+        };
+        first.into_iter().chain(&self.certificates)
     }
 }
 

@@ -51,6 +51,26 @@ pub(crate) struct Tls {
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) names: Vec<String>,
+    pub(crate) profile: TlsProfile,
+    pub(crate) certificate: Vec<Certificate>,
+}
+
+/// `[[tls.certificate]]`: a further one, for clients that ask for its names.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Certificate {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// Which versions and cipher suites of TLS are spoken, by Mozilla's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsProfile {
+    /// TLS 1.2 and 1.3.
+    Intermediate,
+    /// TLS 1.3 only.
+    Modern,
 }
 
 /// Where the certificate comes from.
@@ -201,7 +221,14 @@ impl Default for Gateway {
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { mode: TlsModeName::LocalCa, cert: None, key: None, names: Vec::new() }
+        Self {
+            mode: TlsModeName::LocalCa,
+            cert: None,
+            key: None,
+            names: Vec::new(),
+            profile: TlsProfile::Intermediate,
+            certificate: Vec::new(),
+        }
     }
 }
 

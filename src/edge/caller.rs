@@ -17,7 +17,7 @@ use crate::config::ProxyConfig;
 
 /// Finds out who calls.
 #[derive(Debug)]
-pub struct Callers {
+pub(super) struct Callers {
     proxies: ProxyConfig,
     shared: SharedAddress,
     complained: AtomicBool,
@@ -25,18 +25,22 @@ pub struct Callers {
 
 impl Callers {
     /// With these proxies before the gateway.
-    #[must_use]
-    pub fn new(proxies: ProxyConfig) -> Self {
+    pub(super) fn new(proxies: ProxyConfig) -> Self {
         Self { proxies, shared: SharedAddress::default(), complained: AtomicBool::new(false) }
+    }
+
+    /// True for the address of a trusted proxy.
+    pub(super) fn is_proxy(&self, address: SocketAddr) -> bool {
+        self.proxies.trust(address.ip())
     }
 
     /// The client's address, to be asked for before anything else is read; None where the connection has to end.
     ///
     /// With `proxy_protocol`, a trusted proxy must send a header. From anybody else it is never read: what would be one
     /// is neither TLS nor HTTP, and fails there.
-    pub async fn identify(&self, stream: &mut TcpStream, socket: SocketAddr) -> Option<SocketAddr> {
+    pub(super) async fn identify(&self, stream: &mut TcpStream, socket: SocketAddr) -> Option<SocketAddr> {
         let mut address = socket;
-        if self.proxies.protocol && self.proxies.trust(socket.ip()) {
+        if self.proxies.protocol && self.is_proxy(socket) {
             match read_source(stream).await {
                 Ok(Source::Client(client)) => address = client,
                 Ok(Source::Proxy) => {}
@@ -47,7 +51,7 @@ impl Callers {
             }
         }
         // What a trusted proxy's headers say of its clients is not known yet.
-        if !self.proxies.trust(address.ip()) {
+        if !self.is_proxy(address) {
             self.shared.note(address.ip(), Instant::now());
         }
         Some(address)

@@ -1,4 +1,4 @@
-//! The certificate that is served: read from its files, watched, and replaced while the gateway runs.
+//! One certificate and its key: read from their files, watched, and replaced while the gateway runs.
 
 use std::{
     fmt, io,
@@ -7,17 +7,17 @@ use std::{
     time::Duration,
 };
 
-use crate::stop::stopped;
 use arc_swap::ArcSwap;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info};
+
+use crate::{config::CertificatePaths, stop::stopped};
 
 /// How often the files are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -41,8 +41,7 @@ pub enum CertificateError {
 
 /// A chain and its key, in two files.
 pub struct CertificateFiles {
-    cert: PathBuf,
-    key: PathBuf,
+    paths: CertificatePaths,
     current: ArcSwap<CertifiedKey>,
 }
 
@@ -52,13 +51,19 @@ struct Seen([Vec<u8>; 2]);
 
 impl CertificateFiles {
     /// Reads both files.
-    pub fn load(cert: &Path, key: &Path) -> Result<Self, CertificateError> {
-        let current = ArcSwap::from_pointee(certified_key(cert, key)?);
-        Ok(Self { cert: cert.to_owned(), key: key.to_owned(), current })
+    pub fn load(paths: &CertificatePaths) -> Result<Self, CertificateError> {
+        let current = ArcSwap::from_pointee(certified_key(paths)?);
+        Ok(Self { paths: paths.clone(), current })
+    }
+
+    /// What is served now.
+    #[must_use]
+    pub fn current(&self) -> Arc<CertifiedKey> {
+        self.current.load_full()
     }
 
     /// Serves what the files become until `stop` turns true; a broken change keeps the old and says so once.
-    pub async fn watch(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn watch(&self, mut stop: watch::Receiver<bool>) {
         let mut seen = self.seen().await;
         loop {
             tokio::select! {
@@ -70,10 +75,10 @@ impl CertificateFiles {
                 continue;
             }
             seen = now;
-            match certified_key(&self.cert, &self.key) {
+            match certified_key(&self.paths) {
                 Ok(new) => {
                     self.current.store(Arc::new(new));
-                    info!(cert = %self.cert.display(), "the certificate was replaced");
+                    info!(cert = %self.paths.cert.display(), "the certificate was replaced");
                 }
                 Err(error) => error!(%error, "the changed certificate cannot be used; the old one is served on"),
             }
@@ -83,23 +88,18 @@ impl CertificateFiles {
     /// The files are small, so their contents are compared, which no clock and no copying tool can mislead.
     async fn seen(&self) -> Seen {
         let read = |path: &Path| tokio::fs::read(path.to_owned());
-        Seen([read(&self.cert).await.unwrap_or_default(), read(&self.key).await.unwrap_or_default()])
-    }
-}
-
-impl ResolvesServerCert for CertificateFiles {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        Seen([read(&self.paths.cert).await.unwrap_or_default(), read(&self.paths.key).await.unwrap_or_default()])
     }
 }
 
 impl fmt::Debug for CertificateFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CertificateFiles").field("cert", &self.cert).finish_non_exhaustive()
+        f.debug_struct("CertificateFiles").field("cert", &self.paths.cert).finish_non_exhaustive()
     }
 }
 
-fn certified_key(cert: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
+fn certified_key(paths: &CertificatePaths) -> Result<CertifiedKey, CertificateError> {
+    let CertificatePaths { cert, key } = paths;
     let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.map_err(|e| pem_error(cert, e))?;
     if chain.is_empty() {

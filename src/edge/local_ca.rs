@@ -15,6 +15,7 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::{
+    config::CertificatePaths,
     random::random,
     secret_file::{self, SecretError},
 };
@@ -58,15 +59,17 @@ impl LocalCa {
         self.dir.join("ca.pem")
     }
 
-    /// The served chain.
+    /// The served chain and its key.
     #[must_use]
-    pub fn cert(&self) -> PathBuf {
+    pub fn served(&self) -> CertificatePaths {
+        CertificatePaths { cert: self.cert(), key: self.key() }
+    }
+
+    fn cert(&self) -> PathBuf {
         self.dir.join("server.pem")
     }
 
-    /// The served chain's key.
-    #[must_use]
-    pub fn key(&self) -> PathBuf {
+    fn key(&self) -> PathBuf {
         self.dir.join("server.key")
     }
 
@@ -193,7 +196,7 @@ mod tests {
         let now = SystemTime::now();
         let made = |names: &[&str], now| {
             ca.ensure(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), now).unwrap();
-            CertificateFiles::load(&ca.cert(), &ca.key()).unwrap();
+            CertificateFiles::load(&ca.served()).unwrap();
             std::fs::read(ca.cert()).unwrap()
         };
         let first = made(&["home.example"], now);

@@ -5,10 +5,13 @@ pub mod certificates;
 pub mod listener;
 pub mod local_ca;
 mod proxy_protocol;
+mod server_names;
 mod shared_address;
 pub mod slots;
 mod stream;
+mod threshold;
 pub mod tls;
 
-pub use caller::Callers;
+pub use server_names::{Certificates, ServedName};
 pub use stream::{Downstream, Inspect};
+pub use threshold::{Caller, Threshold};

@@ -102,6 +102,13 @@ impl Downstream {
         self.tls_version
     }
 
+    /// The name that the client asked for in the handshake.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        let Transport::Tls(io) = &self.io else { return None };
+        io.get_ref().1.server_name()
+    }
+
     /// True when the client chose HTTP/2 in the handshake.
     #[must_use]
     pub fn is_http2(&self) -> bool {

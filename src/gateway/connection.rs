@@ -101,11 +101,11 @@ pub(super) async fn serve(
         let (request, ahead) = match next(&mut stream, &mut vigil).await {
             Next::Request(request, ahead) => (request, ahead),
             Next::Closed => break Then::Close,
-            Next::Refused(refusal) => break refuse(&mut stream, peer, refusal, &gateway).await,
+            Next::Refused(refusal) => break refuse(&mut stream, peer.clone(), refusal, &gateway).await,
         };
         let _busy = activity.begin();
         // On the heap, since what serves a request is much larger than what waits for one.
-        let served = Box::pin(one_request(&mut stream, request, ahead, peer, &gateway, !*stop.borrow()));
+        let served = Box::pin(one_request(&mut stream, request, ahead, peer.clone(), &gateway, !*stop.borrow()));
         match served.await {
             Then::Next => {}
             then => break then,

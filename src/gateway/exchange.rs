@@ -11,19 +11,22 @@ use jiff::Timestamp;
 
 use super::live::Live;
 use crate::{
+    edge::ServedName,
     identity::Identity,
     message::RequestHead,
     observe::{RequestId, access_log::Entry},
-    policy::{Permit, Reason, Step, Steps, Target},
+    policy::{Addressing, Permit, Reason, Step, Steps, Target, host_name},
 };
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// The address of its socket, or the one that a trusted proxy's PROXY header gives.
     pub(super) ip: IpAddr,
     /// The version of TLS that it speaks.
     pub(super) tls: Option<&'static str>,
+    /// The name that TLS was agreed on for; None where that says nothing of its requests.
+    pub(super) name: Option<Arc<ServedName>>,
 }
 
 /// One request.
@@ -76,6 +79,14 @@ impl Exchange {
         let traffic = Traffic { started: Instant::now(), status: None, bytes_in: 0, bytes_out: 0, upstream: None };
         let (outcome, at, live) = (Outcome::Undecided, Timestamp::now(), Arc::clone(live));
         Self { id: RequestId::next(), client: peer.ip, head, outcome, traffic, at, peer, live }
+    }
+
+    /// Whether the connection is for the host that the request names.
+    pub(super) fn addressing(&self) -> Addressing {
+        match &self.peer.name {
+            Some(name) if !name.covers(host_name(&self.head.host)) => Addressing::Misdirected,
+            _ => Addressing::Right,
+        }
     }
 
     /// Takes the permit back, such as when its upstream fails.

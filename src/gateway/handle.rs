@@ -97,6 +97,7 @@ fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
         query: head.query(),
         headers: &head.headers,
         host: &head.host,
+        addressing: exchange.addressing(),
         client: exchange.client,
         countries: rules.countries.as_ref().map(|known| known as _),
         upgrade,

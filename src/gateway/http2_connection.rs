@@ -154,7 +154,7 @@ struct Streams {
 
 impl Streams {
     fn start(&self, session: HttpSession) {
-        let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer);
+        let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer.clone());
         self.tasks.spawn(async move {
             let _busy = activity.begin();
             let http2 = Box::new(Http2::new(session));

@@ -15,7 +15,6 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -30,9 +29,9 @@ use super::{
     reload,
 };
 use crate::{
-    config::{Config, TlsMode},
+    config::{Config, TlsConfig, TlsMode},
     edge::{
-        Callers, Downstream,
+        Caller, Certificates, Downstream, Threshold,
         certificates::{CertificateError, CertificateFiles},
         listener::{self, ListenError},
         local_ca::{LocalCa, LocalCaError},
@@ -42,9 +41,6 @@ use crate::{
     stop::stopped,
     upstream::Pool,
 };
-
-/// A handshake takes no longer, or it is given up.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many connections the admin listener has at most.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -82,13 +78,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
     let config = Arc::new(config);
     let live = Arc::new(Live::open(&config)?);
     let certificates = Arc::new(certificates(&config.tls)?);
-    let server_config = tls::server_config(Arc::clone(&certificates) as _)?;
     let (stopping, stopped) = watch::channel(false);
     let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
     let front = Front {
         gateway: Arc::clone(&gateway),
-        callers: Arc::new(Callers::new(config.proxies.clone())),
-        acceptor: TlsAcceptor::from(Arc::new(server_config)),
+        threshold: Arc::new(Threshold::new(&config, Arc::clone(&certificates))?),
         clients: TaskTracker::new(),
         slots: Arc::new(Slots::new(config.limits.max_connections, config.limits.max_connections_per_client)),
         config: Arc::clone(&config),
@@ -117,8 +111,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
 /// What every accept loop shares.
 struct Front {
     gateway: Arc<Gateway>,
-    callers: Arc<Callers>,
-    acceptor: TlsAcceptor,
+    threshold: Arc<Threshold>,
     clients: TaskTracker,
     slots: Arc<Slots>,
     config: Arc<Config>,
@@ -141,17 +134,15 @@ impl Front {
     }
 
     fn accept_tls(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
-        let (acceptor, gateway, stop, clients) =
-            (self.acceptor.clone(), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
-        let callers = Arc::clone(&self.callers);
+        let (threshold, gateway, stop, clients) =
+            (Arc::clone(&self.threshold), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
         let serve = move |stream: TcpStream, socket: SocketAddr, activity: Arc<Activity>| {
             let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
-            let (acceptor, callers) = (acceptor.clone(), Arc::clone(&callers));
             // The handshake's state is large, and is given back before the first request.
-            let handshake = Box::pin(timeout(HANDSHAKE_TIMEOUT, handshake(stream, socket, acceptor, callers)));
+            let handshake = Box::pin(Arc::clone(&threshold).encrypted(stream, socket));
             clients.track_future(async move {
-                if let Ok(Some((stream, peer))) = handshake.await {
-                    serve(stream, peer, gateway, activity, stop).await;
+                if let Some(caller) = handshake.await {
+                    serve(caller, gateway, activity, stop).await;
                 }
             })
         };
@@ -159,13 +150,12 @@ impl Front {
     }
 
     fn accept_plain(&self, listener: TcpListener, redirect: &Arc<Redirect>) -> tokio::task::JoinHandle<()> {
-        let (redirect, stop) = (Arc::clone(redirect), self.stopped.clone());
-        let callers = Arc::clone(&self.callers);
-        let serve = move |mut stream: TcpStream, socket: SocketAddr, _| {
-            let (redirect, callers, stop) = (Arc::clone(&redirect), Arc::clone(&callers), stop.clone());
+        let (redirect, threshold, stop) = (Arc::clone(redirect), Arc::clone(&self.threshold), self.stopped.clone());
+        let serve = move |stream: TcpStream, socket: SocketAddr, _| {
+            let (redirect, threshold, stop) = (Arc::clone(&redirect), Arc::clone(&threshold), stop.clone());
             async move {
-                if let Ok(Some(peer)) = timeout(HANDSHAKE_TIMEOUT, callers.identify(&mut stream, socket)).await {
-                    redirect.serve(Downstream::plain(stream, peer), stop).await;
+                if let Some(caller) = threshold.plain(stream, socket).await {
+                    redirect.serve(caller.stream, stop).await;
                 }
             }
         };
@@ -219,26 +209,9 @@ async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Finds out who calls, and agrees on the keys.
-async fn handshake(
-    mut stream: TcpStream,
-    socket: SocketAddr,
-    acceptor: TlsAcceptor,
-    callers: Arc<Callers>,
-) -> Option<(Downstream, Peer)> {
-    let address = callers.identify(&mut stream, socket).await?;
-    let stream = Downstream::tls(acceptor.accept(stream).await.ok()?, address);
-    let peer = Peer { ip: address.ip(), tls: stream.tls_version() };
-    Some((stream, peer))
-}
-
-async fn serve(
-    stream: Downstream,
-    peer: Peer,
-    gateway: Arc<Gateway>,
-    activity: Arc<Activity>,
-    stop: watch::Receiver<bool>,
-) {
+async fn serve(caller: Caller, gateway: Arc<Gateway>, activity: Arc<Activity>, stop: watch::Receiver<bool>) {
+    let Caller { stream, address, name } = caller;
+    let peer = Peer { ip: address.ip(), tls: stream.tls_version(), name: name.map(Arc::new) };
     if stream.is_http2() {
         http2_connection::serve(stream, peer, gateway, activity, stop).await;
     } else {
@@ -246,13 +219,15 @@ async fn serve(
     }
 }
 
-fn certificates(mode: &TlsMode) -> Result<CertificateFiles, GatewayError> {
-    match mode {
-        TlsMode::Files { cert, key } => Ok(CertificateFiles::load(cert, key)?),
+fn certificates(tls: &TlsConfig) -> Result<Certificates, GatewayError> {
+    let first = match &tls.mode {
+        TlsMode::Files(paths) => CertificateFiles::load(paths)?,
         TlsMode::LocalCa { dir, names } => {
             let ca = LocalCa::new(dir);
             ca.ensure(names, SystemTime::now())?;
-            Ok(CertificateFiles::load(&ca.cert(), &ca.key())?)
+            CertificateFiles::load(&ca.served())?
         }
-    }
+    };
+    let further = tls.certificates.iter().map(CertificateFiles::load).collect::<Result<_, _>>()?;
+    Ok(Certificates::new(first, further))
 }

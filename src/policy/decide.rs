@@ -36,12 +36,23 @@ pub struct RequestFacts<'a> {
     pub headers: &'a HeaderMap,
     /// The authority that the client named.
     pub host: &'a str,
+    /// Whether its connection is for that host.
+    pub addressing: Addressing,
     /// The client's address.
     pub client: IpAddr,
     /// Who knows its country.
     pub countries: Option<&'a dyn Countries>,
     /// Whether the client asks to speak another protocol.
     pub upgrade: bool,
+}
+
+/// Whether a request came over a connection that is for its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// As far as can be told.
+    Right,
+    /// TLS was agreed on for another one (RFC 9110, section 7.4).
+    Misdirected,
 }
 
 /// What becomes of a request.
@@ -87,6 +98,9 @@ impl Site {
         now: i64,
     ) -> Result<Decision, Fault> {
         judge_host(facts)?;
+        if facts.addressing == Addressing::Misdirected {
+            return Err(Reason::Misdirected.into());
+        }
         // The path is read once, so that the application is chosen by what its routes are matched with.
         let path = SafePath::parse(facts.path, Parameters::Allow).map_err(|_| Reason::BadPath)?;
         let app = self.app(facts.host, path.decoded()).ok_or(Reason::NoRoute)?;

@@ -92,6 +92,8 @@ reasons! {
     BadFraming = 400 "bad_framing" "The request's framing cannot be judged without doubt";
     /// `Host` is missing, repeated or garbled.
     BadHost = 400 "bad_host" "The Host header cannot be judged";
+    /// The connection was made for another host.
+    Misdirected = 421 "misdirected" "This connection is for another host; use one of its own";
     /// More than one explicit credential.
     TwoCredentials = 400 "two_credentials" "More than one credential was sent; send one";
     /// The body is not what the route takes.

@@ -115,7 +115,8 @@ impl App {
 }
 
 /// The host without its port: "h:8443", "[::1]:8443", "h".
-fn host_name(authority: &str) -> &str {
+#[must_use]
+pub fn host_name(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => authority,

@@ -11,6 +11,7 @@ use std::{
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use serde_json::Value;
@@ -161,12 +162,19 @@ pub(crate) async fn connect_http2(
 }
 
 pub(crate) fn client_config(authority: &Path, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    client_config_with(aws_lc_rs::default_provider(), authority, versions)
+}
+
+pub(crate) fn client_config_with(
+    provider: CryptoProvider,
+    authority: &Path,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(&fs::read(authority).unwrap()) {
         roots.add(cert.unwrap()).unwrap();
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions).unwrap();
     config.with_root_certificates(roots).with_no_client_auth()
 }
 

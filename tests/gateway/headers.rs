@@ -46,7 +46,7 @@ fn what_a_client_says_of_itself_in_the_gateways_name_never_arrives() {
 #[test]
 fn every_answer_has_a_request_id_and_the_security_headers_and_tells_nothing_of_the_upstream() {
     let canary = Canary::start();
-    let i = Instance::start(&canary);
+    let i = Instance::with(&canary.address.to_string(), |i| i.replace("names = []", "names = [\"home.example\"]"));
     for answer in [i.get("/api/downloads"), i.get("/nowhere"), i.get("/api/stream/..")] {
         for name in ["x-request-id", "x-content-type-options", "x-frame-options", "referrer-policy"] {
             assert_eq!(answer.headers(name).len(), 1, "{name} in {}", answer.head);

@@ -36,6 +36,7 @@ mod paths;
 mod rates;
 mod reload;
 mod security_headers;
+mod server_names;
 mod state;
 mod tls;
 mod upstream;

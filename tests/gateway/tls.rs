@@ -3,12 +3,22 @@
 use std::{
     fs,
     io::{Read, Write},
+    net::TcpStream,
     process::Command,
+    sync::Arc,
+};
+
+use rustls::{
+    HandshakeKind, NamedGroup,
+    crypto::{
+        CryptoProvider, SupportedKxGroup,
+        aws_lc_rs::{self, kx_group},
+    },
 };
 
 use crate::{
     canary::Canary,
-    client::{Request, connect, send_plain},
+    client::{Request, client_config, client_config_with, connect, finish, handshake, send_plain},
     instance::{Instance, eventually},
 };
 
@@ -32,6 +42,44 @@ fn tls_1_2_and_1_3_are_spoken_with_http_1_1_and_2() {
         "/api/downloads",
     );
     assert_eq!(http2, "2");
+}
+
+#[test]
+fn the_modern_profile_speaks_tls_1_3_only_and_both_take_the_hybrid_key_exchange() {
+    let canary = Canary::start();
+    for (profile, speaks_1_2) in [("intermediate", true), ("modern", false)] {
+        let i = Instance::with(&canary.address.to_string(), |i| {
+            i.replace("profile = \"intermediate\"", &format!("profile = \"{profile}\""));
+        });
+        let speaks = |version| connect(i.tls, &i.authority(), &[version]).is_ok();
+        assert_eq!((speaks(&rustls::version::TLS13), speaks(&rustls::version::TLS12)), (true, speaks_1_2), "{profile}");
+        let group = |kx_groups: &[&'static dyn SupportedKxGroup]| {
+            let provider = CryptoProvider { kx_groups: kx_groups.to_vec(), ..aws_lc_rs::default_provider() };
+            let config = Arc::new(client_config_with(provider, &i.authority(), rustls::ALL_VERSIONS));
+            let stream = handshake(TcpStream::connect(i.tls).unwrap(), &config, "localhost").ok()?;
+            Some(stream.conn.negotiated_key_exchange_group()?.name())
+        };
+        assert_eq!(group(aws_lc_rs::DEFAULT_KX_GROUPS), Some(NamedGroup::X25519MLKEM768), "{profile}");
+        assert_eq!(group(&[kx_group::X25519]), Some(NamedGroup::X25519));
+        assert_eq!(group(&[kx_group::MLKEM768]), None, "without its classical half");
+    }
+}
+
+#[test]
+fn a_client_that_comes_back_resumes_its_session() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = Arc::new(client_config(&i.authority(), &[version]));
+        let kinds = [(); 3].map(|()| {
+            let mut stream = handshake(TcpStream::connect(i.tls).unwrap(), &config, "localhost").unwrap();
+            let kind = stream.conn.handshake_kind().unwrap();
+            let request = Request::new("GET", "/api/downloads").key(i.key());
+            assert_eq!(finish(&mut stream, &request.bytes()).status, 200);
+            kind
+        });
+        assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed], "{version:?}");
+    }
 }
 
 #[test]

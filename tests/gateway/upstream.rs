@@ -53,6 +53,7 @@ fn a_request_goes_to_the_first_app_whose_host_and_prefix_match() {
         );
         i.replace("hosts = []        #", &second);
         i.replace("\nprefix = \"/\"\ncors", "\ncors");
+        i.replace("names = []", "names = [\"one.example\", \"other.example\"]");
     });
     let get = |host: &str, path: &str| {
         let request =
@@ -102,6 +103,7 @@ fn strict_and_lax(canary: &Canary, strict: &str) -> Instance {
         let second =
             format!("[[app]]\nname = \"lax\"\npolicy = \"lax\"\nupstream = \"{}\"\n\n[insecure]", canary.address);
         i.replace("[insecure]", &second);
+        i.replace("names = []", "names = [\"localhost\", \"a.example\", \"b.example\"]");
         i.replace(if strict.starts_with("prefix") { "prefix = \"/\"" } else { "hosts = []" }, strict);
     })
 }

@@ -1,0 +1,136 @@
+//! Which certificate goes with the name that a client asks for, and which other names its connection is good for.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use rustls::{
+    client::verify_server_name,
+    pki_types::ServerName,
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::sync::watch;
+
+use super::certificates::CertificateFiles;
+
+/// Every certificate that is served.
+#[derive(Debug)]
+pub struct Certificates {
+    /// For clients that name nobody, or somebody whom no certificate covers.
+    first: CertificateFiles,
+    further: Vec<CertificateFiles>,
+}
+
+/// The name that a TLS connection was made for, and the certificate that its client saw.
+#[derive(Debug)]
+pub struct ServedName {
+    name: Box<str>,
+    certificate: Arc<CertifiedKey>,
+}
+
+impl Certificates {
+    /// All certificates, in the order in which they are looked through.
+    #[must_use]
+    pub fn new(first: CertificateFiles, further: Vec<CertificateFiles>) -> Self {
+        Self { first, further }
+    }
+
+    /// What a connection is good for whose client asked for `name`.
+    #[must_use]
+    pub fn served(&self, name: &str) -> ServedName {
+        ServedName { name: name.into(), certificate: self.choose(Some(name)) }
+    }
+
+    /// Serves what the files become until `stop` turns true.
+    pub async fn watch(self: Arc<Self>, stop: watch::Receiver<bool>) {
+        let all = std::iter::once(&self.first).chain(&self.further);
+        join_all(all.map(|files| files.watch(stop.clone()))).await;
+    }
+
+    /// The first one that covers the name.
+    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
+        let first = self.first.current();
+        let Some(name) = name.filter(|name| !self.further.is_empty() && !covers(&first, name)) else { return first };
+        self.further.iter().map(CertificateFiles::current).find(|c| covers(c, name)).unwrap_or(first)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.choose(hello.server_name()))
+    }
+}
+
+impl ServedName {
+    /// True when a request for `host` (a name or an address, without port) may come over the connection.
+    ///
+    /// Browsers send requests for every name that the certificate covers over one connection (RFC 9113, section 9.1.1).
+    #[must_use]
+    pub fn covers(&self, host: &str) -> bool {
+        self.name.eq_ignore_ascii_case(host) || covers(&self.certificate, host)
+    }
+}
+
+/// True when one of the certificate's names is `name`, as clients compare them (RFC 9525).
+fn covers(certificate: &CertifiedKey, name: &str) -> bool {
+    let name = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+    let (Ok(name), Ok(leaf)) = (ServerName::try_from(name), certificate.end_entity_cert()) else { return false };
+    ParsedCertificate::try_from(leaf).is_ok_and(|leaf| verify_server_name(&leaf, &name).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{config::CertificatePaths, edge::tls};
+
+    fn files(dir: &Path, names: &[&str]) -> CertificateFiles {
+        let (cert, key) = (dir.join(format!("{}.pem", names[0])), dir.join(format!("{}.key", names[0])));
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        CertificateFiles::load(&CertificatePaths { cert, key }).unwrap()
+    }
+
+    #[test]
+    fn the_first_certificate_that_covers_the_name_is_served_and_else_the_first_of_all() {
+        tls::install_crypto();
+        let dir = tempfile::tempdir().unwrap();
+        let [home, wild, late] =
+            [&["home.example"][..], &["*.wild.example"], &["a.wild.example"]].map(|n| files(dir.path(), n));
+        let all = [&home, &wild, &late].map(CertificateFiles::current);
+        let certificates = Certificates::new(home, vec![wild, late]);
+        for (name, expected) in [
+            (Some("home.example"), 0),
+            (Some("a.wild.example"), 1),
+            (Some("b.wild.example"), 1),
+            (Some("wild.example"), 0),
+            (Some("a.b.wild.example"), 0),
+            (Some("elsewhere.example"), 0),
+            (None, 0),
+        ] {
+            assert!(Arc::ptr_eq(&certificates.choose(name), &all[expected]), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_good_for_its_own_name_and_for_what_its_certificate_covers() {
+        tls::install_crypto();
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["home.example", "*.home.example", "192.0.2.1", "2001:db8::1"];
+        let certificates = Certificates::new(files(dir.path(), &names), vec![files(dir.path(), &["other.example"])]);
+        let served = certificates.served("home.example");
+        for host in ["home.example", "HOME.example", "a.home.example", "A.Home.Example", "192.0.2.1", "[2001:db8::1]"] {
+            assert!(served.covers(host), "{host}");
+        }
+        for host in ["other.example", "a.b.home.example", "192.0.2.2", "[2001:db8::2]", "xhome.example", "", "a_b", "-"]
+        {
+            assert!(!served.covers(host), "{host}");
+        }
+        let unknown = certificates.served("unknown.example");
+        assert!(unknown.covers("unknown.example") && unknown.covers("home.example"));
+        assert!(!unknown.covers("other.example"));
+    }
+}
