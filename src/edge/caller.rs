@@ -1,7 +1,7 @@
 //! Who is calling: the address of the socket, or the one that a trusted proxy gives in its PROXY header.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 use super::{
     proxy_protocol::{ProxyFault, Source, read_source},
     shared_address::SharedAddress,
+    slots::{Place, Share},
 };
 use crate::config::ProxyConfig;
 
@@ -29,20 +30,31 @@ impl Callers {
         Self { proxies, shared: SharedAddress::default(), complained: AtomicBool::new(false) }
     }
 
+    /// How many connections may come from there: a trusted proxy speaks for many.
+    pub(super) fn share(&self, address: IpAddr) -> Share {
+        if self.is_proxy(address) { Share::Many } else { Share::One }
+    }
+
     /// True for the address of a trusted proxy.
-    pub(super) fn is_proxy(&self, address: SocketAddr) -> bool {
-        self.proxies.trust(address.ip())
+    pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.trust(address)
     }
 
     /// The client's address, to be asked for before anything else is read; None where the connection has to end.
     ///
     /// With `proxy_protocol`, a trusted proxy must send a header. From anybody else it is never read: what would be one
     /// is neither TLS nor HTTP, and fails there.
-    pub(super) async fn identify(&self, stream: &mut TcpStream, socket: SocketAddr) -> Option<SocketAddr> {
+    pub(super) async fn identify(
+        &self,
+        stream: &mut TcpStream,
+        socket: SocketAddr,
+        place: &Place,
+    ) -> Option<SocketAddr> {
         let mut address = socket;
-        if self.proxies.protocol && self.is_proxy(socket) {
+        if self.proxies.protocol && self.is_proxy(socket.ip()) {
             match read_source(stream).await {
-                Ok(Source::Client(client)) => address = client,
+                Ok(Source::Client(client)) if place.assign(client.ip(), self.share(client.ip())) => address = client,
+                Ok(Source::Client(_)) => return None,
                 Ok(Source::Proxy) => {}
                 Err(fault) => {
                     self.complain(socket, &fault);
@@ -51,7 +63,7 @@ impl Callers {
             }
         }
         // What a trusted proxy's headers say of its clients is not known yet.
-        if !self.is_proxy(address) {
+        if !self.is_proxy(address.ip()) {
             self.shared.note(address.ip(), Instant::now());
         }
         Some(address)

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::slots::{Activity, Share, Slots};
+use super::slots::{Place, Share, Slots};
 use crate::stop::stopped;
 
 const BACKLOG: u32 = 4_096;
@@ -52,7 +52,7 @@ pub async fn accept<F>(
     mut stop: watch::Receiver<bool>,
     slots: Arc<Slots>,
     share: impl Fn(IpAddr) -> Share,
-    serve: impl Fn(TcpStream, SocketAddr, Arc<Activity>) -> F,
+    serve: impl Fn(TcpStream, SocketAddr, Place) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -66,7 +66,7 @@ pub async fn accept<F>(
                 let peer = canonical(peer);
                 let Some(slot) = slots.admit(peer.ip(), share(peer.ip())) else { continue };
                 prepare(&stream);
-                let (id, served) = (slot.id(), serve(stream, peer, slot.activity()));
+                let (id, served) = (slot.id(), serve(stream, peer, slot.place()));
                 let task = tokio::spawn(async move {
                     served.await;
                     drop(slot);

@@ -37,6 +37,14 @@ pub struct Activity(AtomicUsize);
 #[derive(Debug)]
 pub struct Busy<'a>(&'a Activity);
 
+/// A slot as the one who serves its connection knows it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    slots: Arc<Slots>,
+    id: u64,
+    activity: Arc<Activity>,
+}
+
 /// Which limit holds for a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
@@ -74,14 +82,17 @@ impl Slots {
     pub fn admit(self: &Arc<Self>, peer: IpAddr, share: Share) -> Option<Slot> {
         let (client, activity) = (client_network(peer), Arc::new(Activity::default()));
         let mut taken = self.lock();
-        let own = taken.clients.get(&client).map_or(0, Vec::len);
-        let full = (share == Share::One && own >= self.max_per_client && !taken.evict_of(client))
-            || (taken.all.len() >= self.max && !taken.evict_any());
-        if full {
+        if !self.has_room(&mut taken, client, share) || (taken.all.len() >= self.max && !taken.evict_any()) {
             return None;
         }
         let id = taken.insert(client, &activity);
         Some(Slot { slots: Arc::clone(self), id, activity })
+    }
+
+    /// True when the client may have another one, for which its oldest without a request may go.
+    fn has_room(&self, taken: &mut Taken, client: IpAddr, share: Share) -> bool {
+        let own = taken.clients.get(&client).map_or(0, Vec::len);
+        share == Share::Many || own < self.max_per_client || taken.evict_of(client)
     }
 
     /// Says which task serves a slot, so that the slot can be taken back.
@@ -120,10 +131,27 @@ impl Slot {
         self.id
     }
 
-    /// Where its requests are counted.
+    /// For the one who serves its connection.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { slots: Arc::clone(&self.slots), id: self.id, activity: Arc::clone(&self.activity) }
+    }
+}
+
+impl Place {
+    /// Where the connection's requests are counted.
     #[must_use]
     pub fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
+    }
+
+    /// Counts the connection as `peer`'s, who is found to be behind the one that it was counted as at first. False when
+    /// that client has too many already.
+    #[must_use]
+    pub fn assign(&self, peer: IpAddr, share: Share) -> bool {
+        let client = client_network(peer);
+        let mut taken = self.slots.lock();
+        self.slots.has_room(&mut taken, client, share) && taken.assign(self.id, client)
     }
 }
 
@@ -162,13 +190,26 @@ impl Taken {
 
     fn remove(&mut self, id: u64) -> Option<Holder> {
         let holder = self.all.remove(&id)?;
-        if let Some(own) = self.clients.get_mut(&holder.client) {
+        self.take_from(holder.client, id);
+        Some(holder)
+    }
+
+    /// False where the slot was taken back meanwhile.
+    fn assign(&mut self, id: u64, client: IpAddr) -> bool {
+        let Some(holder) = self.all.get_mut(&id) else { return false };
+        let before = std::mem::replace(&mut holder.client, client);
+        self.take_from(before, id);
+        self.clients.entry(client).or_default().push(id);
+        true
+    }
+
+    fn take_from(&mut self, client: IpAddr, id: u64) {
+        if let Some(own) = self.clients.get_mut(&client) {
             own.retain(|other| *other != id);
             if own.is_empty() {
-                self.clients.remove(&holder.client);
+                self.clients.remove(&client);
             }
         }
-        Some(holder)
     }
 
     fn evict_of(&mut self, client: IpAddr) -> bool {
@@ -222,13 +263,13 @@ mod tests {
             task
         };
         let busy = slots.admit(ip("2001:db8::1"), Share::One).unwrap();
-        let activity = busy.activity();
+        let activity = busy.place().activity();
         let request = activity.begin();
         let (busy, idle) = (serve(busy), serve(slots.admit(ip("2001:db8::2"), Share::One).unwrap()));
         let newcomer = slots.admit(ip("2001:db8::3"), Share::One).unwrap();
         assert!(idle.await.unwrap_err().is_cancelled());
         assert!(!busy.is_finished());
-        let newer = newcomer.activity();
+        let newer = newcomer.place().activity();
         let another = newer.begin();
         assert!(slots.admit(ip("2001:db8::4"), Share::One).is_none(), "both have a request");
         assert!(slots.admit(ip("2001:db8:0:1::4"), Share::One).is_some(), "another network");
@@ -238,10 +279,26 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_behind_a_proxy_is_counted_as_its_clients() {
+        let slots = Arc::new(Slots::new(10, 1));
+        let [one, two, three] = [(); 3].map(|()| slots.admit(ip("10.0.0.1"), Share::Many).unwrap());
+        let (activity, client) = (one.place().activity(), ip("192.0.2.1"));
+        let request = activity.begin();
+        assert!(one.place().assign(client, Share::One));
+        assert!(!two.place().assign(client, Share::One), "it has one with a request");
+        drop(request);
+        assert!(two.place().assign(client, Share::One), "in place of the first");
+        assert!(three.place().assign(ip("192.0.2.2"), Share::One), "another client");
+        assert_eq!(slots.len(), 2);
+        drop((one, two, three));
+        assert!(slots.is_empty() && slots.lock().clients.is_empty());
+    }
+
+    #[test]
     fn when_all_slots_are_taken_the_oldest_idle_one_of_all_goes() {
         let slots = Arc::new(Slots::new(2, 2));
         let kept = slots.admit(ip("192.0.2.1"), Share::One).unwrap();
-        let activity = kept.activity();
+        let activity = kept.place().activity();
         let _request = activity.begin();
         let _gone = slots.admit(ip("192.0.2.2"), Share::One).unwrap();
         let third = slots.admit(ip("192.0.2.3"), Share::One).unwrap();

@@ -1,11 +1,20 @@
 //! From a socket to a client's stream: whose connection it is, then the handshake, both within one deadline.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Certificates, Downstream, ServedName, caller::Callers, tls};
+use super::{
+    Certificates, Downstream, ServedName,
+    caller::Callers,
+    slots::{Place, Share},
+    tls,
+};
 use crate::config::Config;
 
 /// PROXY header and handshake take no longer, or the connection is given up.
@@ -41,22 +50,30 @@ impl Threshold {
         })
     }
 
+    /// Which limit holds for connections from `address`.
+    #[must_use]
+    pub fn share(&self, address: IpAddr) -> Share {
+        self.callers.share(address)
+    }
+
     /// Agrees on keys; None where the connection has ended.
-    pub async fn encrypted(self: Arc<Self>, mut stream: TcpStream, socket: SocketAddr) -> Option<Caller> {
+    pub async fn encrypted(self: Arc<Self>, mut stream: TcpStream, socket: SocketAddr, place: Place) -> Option<Caller> {
         let handshake = async {
-            let address = self.callers.identify(&mut stream, socket).await?;
+            let address = self.callers.identify(&mut stream, socket, &place).await?;
             Some((self.acceptor.accept(stream).await.ok()?, address))
         };
         let (stream, address) = timeout(HANDSHAKE_TIMEOUT, handshake).await.ok()??;
         let stream = Downstream::tls(stream, address);
-        let name =
-            stream.server_name().filter(|_| !self.callers.is_proxy(address)).map(|name| self.certificates.served(name));
+        let name = stream
+            .server_name()
+            .filter(|_| !self.callers.is_proxy(address.ip()))
+            .map(|name| self.certificates.served(name));
         Some(Caller { stream, address, name })
     }
 
     /// The same without encryption.
-    pub async fn plain(&self, mut stream: TcpStream, socket: SocketAddr) -> Option<Caller> {
-        let address = timeout(HANDSHAKE_TIMEOUT, self.callers.identify(&mut stream, socket)).await.ok()??;
+    pub async fn plain(&self, mut stream: TcpStream, socket: SocketAddr, place: Place) -> Option<Caller> {
+        let address = timeout(HANDSHAKE_TIMEOUT, self.callers.identify(&mut stream, socket, &place)).await.ok()??;
         Some(Caller { stream: Downstream::plain(stream, address), address, name: None })
     }
 }

@@ -35,7 +35,7 @@ use crate::{
         certificates::{CertificateError, CertificateFiles},
         listener::{self, ListenError},
         local_ca::{LocalCa, LocalCaError},
-        slots::{Activity, Share, Slots},
+        slots::{Activity, Place, Share, Slots},
         tls,
     },
     stop::stopped,
@@ -85,7 +85,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
         threshold: Arc::new(Threshold::new(&config, Arc::clone(&certificates))?),
         clients: TaskTracker::new(),
         slots: Arc::new(Slots::new(config.limits.max_connections, config.limits.max_connections_per_client)),
-        config: Arc::clone(&config),
         stopped: stopped.clone(),
     };
     let accepting = front.listen(&config)?;
@@ -114,7 +113,6 @@ struct Front {
     threshold: Arc<Threshold>,
     clients: TaskTracker,
     slots: Arc<Slots>,
-    config: Arc<Config>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -136,10 +134,10 @@ impl Front {
     fn accept_tls(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
         let (threshold, gateway, stop, clients) =
             (Arc::clone(&self.threshold), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
-        let serve = move |stream: TcpStream, socket: SocketAddr, activity: Arc<Activity>| {
-            let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
+        let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
+            let (gateway, activity, stop) = (Arc::clone(&gateway), place.activity(), stop.clone());
             // The handshake's state is large, and is given back before the first request.
-            let handshake = Box::pin(Arc::clone(&threshold).encrypted(stream, socket));
+            let handshake = Box::pin(Arc::clone(&threshold).encrypted(stream, socket, place));
             clients.track_future(async move {
                 if let Some(caller) = handshake.await {
                     serve(caller, gateway, activity, stop).await;
@@ -151,10 +149,10 @@ impl Front {
 
     fn accept_plain(&self, listener: TcpListener, redirect: &Arc<Redirect>) -> tokio::task::JoinHandle<()> {
         let (redirect, threshold, stop) = (Arc::clone(redirect), Arc::clone(&self.threshold), self.stopped.clone());
-        let serve = move |stream: TcpStream, socket: SocketAddr, _| {
+        let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
             let (redirect, threshold, stop) = (Arc::clone(&redirect), Arc::clone(&threshold), stop.clone());
             async move {
-                if let Some(caller) = threshold.plain(stream, socket).await {
+                if let Some(caller) = threshold.plain(stream, socket, place).await {
                     redirect.serve(caller.stream, stop).await;
                 }
             }
@@ -165,10 +163,10 @@ impl Front {
     fn accept<F: Future<Output = ()> + Send + 'static>(
         &self,
         listener: TcpListener,
-        serve: impl Fn(TcpStream, SocketAddr, Arc<Activity>) -> F + Send + 'static,
+        serve: impl Fn(TcpStream, SocketAddr, Place) -> F + Send + 'static,
     ) -> tokio::task::JoinHandle<()> {
-        let config = Arc::clone(&self.config);
-        let share = move |ip| if config.proxies.trust(ip) { Share::Many } else { Share::One };
+        let threshold = Arc::clone(&self.threshold);
+        let share = move |ip| threshold.share(ip);
         tokio::spawn(listener::accept(listener, self.stopped.clone(), Arc::clone(&self.slots), share, serve))
     }
 

@@ -1,24 +1,26 @@
 //! Who is calling: the socket's address, a trusted proxy's PROXY header, and nobody else's word.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
 use crate::{
     canary::Canary,
-    client::{Answer, Request, connect_over, finish, send_plain},
+    client::{Answer, Request, Tls, connect_over, finish, send_plain},
     instance::{Instance, eventually},
 };
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4660 443\r\n";
 
-/// A gateway that trusts `proxies`, and each client's second request within an hour is one too many.
+/// A gateway that trusts `proxies`. Each client's second request within an hour is one too many, and so is its third
+/// connection at a time.
 fn gateway(canary: &Canary, proxies: &str, proxy_protocol: bool) -> Instance {
     Instance::with(&canary.address.to_string(), |i| {
         i.replace("trusted_proxies = []", &format!("trusted_proxies = [{proxies}]"));
         i.replace("proxy_protocol = false", &format!("proxy_protocol = {proxy_protocol}"));
+        i.replace("max_connections_per_client = 256", "max_connections_per_client = 2");
         let old = "rates = [{ limit = \"600/minute\", by = \"user\" }]";
         i.replace_in("policies/worker.toml", old, "rates = [{ limit = \"1/hour\", by = \"address\" }]");
     })
@@ -32,7 +34,7 @@ fn dial(address: SocketAddr, header: &[u8]) -> TcpStream {
     stream
 }
 
-fn get(i: &Instance, header: &[u8], extra: (&str, &str)) -> std::io::Result<Answer> {
+fn get(i: &Instance, header: &[u8], extra: (&str, &str)) -> io::Result<Answer> {
     let stream = connect_over(dial(i.tls, header), &i.authority(), rustls::ALL_VERSIONS)?;
     let request = Request::new("GET", "/api/downloads").key(i.key()).header(extra.0, extra.1);
     Ok(finish(stream, &request.bytes()))
@@ -62,6 +64,27 @@ fn a_trusted_proxys_header_gives_the_address_for_log_limit_and_application() {
     let chained = get(&i, b"PROXY TCP4 127.9.9.9 127.0.0.1 1 2\r\n", ("X-Forwarded-For", "203.0.113.9")).unwrap();
     assert_eq!(i.log_line(&chained)["client_ip"], "203.0.113.9", "a proxy before the proxy may speak in turn");
     assert_eq!(send_plain(i.plain, &plain_get(V1)).status, 308);
+}
+
+#[test]
+fn connections_behind_a_proxy_are_counted_for_each_of_its_clients() {
+    let canary = Canary::start();
+    let i = gateway(&canary, "\"127.0.0.0/8\"", true);
+    let idle = |client: &str| {
+        let header = format!("PROXY TCP4 {client} 198.51.100.1 4660 443\r\n");
+        let stream = connect_over(dial(i.tls, header.as_bytes()), &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        stream.sock.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        stream
+    };
+    let is_open = |stream: &mut Tls| {
+        let end = stream.conn.complete_io(&mut stream.sock).and_then(|_| stream.read(&mut [0]));
+        matches!(end, Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+    };
+    let [mut first, mut second, mut other] = ["192.0.2.7", "192.0.2.7", "192.0.2.8"].map(idle);
+    assert!([&mut first, &mut second, &mut other].map(is_open) == [true; 3]);
+    let mut third = idle("192.0.2.7");
+    eventually("the end of its oldest", || (!is_open(&mut first)).then_some(()));
+    assert!([&mut second, &mut third, &mut other].map(is_open) == [true; 3]);
 }
 
 #[test]
