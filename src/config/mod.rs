@@ -16,7 +16,7 @@ pub use types::{
     WorkerConfig,
 };
 pub use units::{ByteSize, Duration, Rate, RateParseError};
-pub use wire::{AccessFormat, JwtAlgorithm, TlsProfile};
+pub use wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};
 
 pub(crate) use load::{locate, parse};
 pub(crate) use resolve::{Fault, Key};

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
@@ -50,7 +49,7 @@ impl Config {
         let apps = faults.apps(wire.app);
         let log = faults.log(wire.log, base);
         let links = faults.links(&wire.links);
-        let proxies = faults.proxies(wire.gateway.trusted_proxies, wire.gateway.proxy_protocol);
+        let proxies = faults.proxies(&wire.gateway);
         let (Some(admin_listen), Some(public_url), Some(tls), Some(worker), true) =
             (admin_listen, public_url, tls, worker, faults.0.is_empty())
         else {
@@ -128,12 +127,13 @@ impl Faults {
         self.addresses("listen", texts)
     }
 
-    fn proxies(&mut self, trusted: Vec<IpNet>, protocol: bool) -> ProxyConfig {
+    fn proxies(&mut self, gateway: &wire::Gateway) -> ProxyConfig {
+        let (trusted, protocol) = (gateway.trusted_proxies.clone(), gateway.proxy_protocol);
         if protocol && trusted.is_empty() {
             let what = "nobody's PROXY header would be believed; name the proxies in trusted_proxies";
             self.add(gateway_key("proxy_protocol"), what);
         }
-        ProxyConfig { trusted, protocol }
+        ProxyConfig { trusted, protocol, header: gateway.forwarded_header }
     }
 
     fn public_url(&mut self, wire: &Wire, listen: &[SocketAddr]) -> Option<Url> {

@@ -12,7 +12,7 @@ use thiserror::Error;
 use url::{Host, Url};
 
 use super::settings::Settings;
-use super::wire::{AccessFormat, JwtAlgorithm, TlsProfile};
+use super::wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};
 
 /// The configuration as the program uses it.
 #[derive(Clone, Debug)]
@@ -81,6 +81,8 @@ pub struct ProxyConfig {
     pub trusted: Vec<IpNet>,
     /// Whether their connections begin with a PROXY header.
     pub protocol: bool,
+    /// The header that is read of them.
+    pub header: ForwardedHeader,
 }
 
 /// Certificates and versions.

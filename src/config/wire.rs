@@ -33,6 +33,7 @@ pub(crate) struct Gateway {
     pub(crate) public_url: Option<String>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) proxy_protocol: bool,
+    pub(crate) forwarded_header: ForwardedHeader,
     pub(crate) geoip: Option<PathBuf>,
     pub(crate) max_tracked_clients: usize,
     pub(crate) max_connections: usize,
@@ -41,6 +42,16 @@ pub(crate) struct Gateway {
     pub(crate) max_memory: ByteSize,
     pub(crate) min_body_rate: ByteSize,
     pub(crate) drain_timeout: Duration,
+}
+
+/// The one header in which trusted proxies say whose requests they pass on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded`, by RFC 7239.
+    Forwarded,
 }
 
 /// `[tls]`
@@ -207,6 +218,7 @@ impl Default for Gateway {
             public_url: None,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
+            forwarded_header: ForwardedHeader::XForwardedFor,
             geoip: None,
             max_tracked_clients: 100_000,
             max_connections: 10_000,

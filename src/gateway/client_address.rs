@@ -1,23 +1,43 @@
-//! The client's address: the socket's, or what trusted proxies say, read from the right.
+//! The client's address: the socket's, or what trusted proxies say in one header, read from the right.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// The first address from the right of `X-Forwarded-For` that is no trusted proxy, if the socket's peer is one;
-/// the peer's own otherwise. An entry that is no address ends the reading: what stands left of it is anybody's word.
-pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    let mut client = peer;
-    if !trusted(peer) {
-        return client;
+use crate::config::{ForwardedHeader, ProxyConfig};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The first address from the right of the header that is no trusted proxy, if the socket's peer is one; the peer's own
+/// otherwise. An entry that is no address ends the reading: what stands left of it is anybody's word.
+pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &ProxyConfig) -> IpAddr {
+    if !proxies.trust(peer) {
+        return peer;
     }
-    for value in headers.get_all("x-forwarded-for").iter().rev() {
-        for entry in value.to_str().unwrap_or_default().rsplit(',') {
-            let Some(address) = parse(entry.trim()) else { return client };
-            client = address;
-            if !trusted(address) {
-                return client;
-            }
+    match proxies.header {
+        ForwardedHeader::XForwardedFor => {
+            let entries = lines(headers, X_FORWARDED_FOR).flat_map(|line| line.rsplit(','));
+            first_stranger(peer, entries.map(|entry| parse(entry.trim())), proxies)
+        }
+        ForwardedHeader::Forwarded => {
+            let elements = lines(headers, header::FORWARDED).flat_map(|line| line.rsplit(unquoted(',')));
+            first_stranger(peer, elements.map(|element| parse(node(element.trim())?)), proxies)
+        }
+    }
+}
+
+/// The last line first.
+fn lines(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers.get_all(name).iter().rev().map(|value: &HeaderValue| value.to_str().unwrap_or_default())
+}
+
+fn first_stranger(peer: IpAddr, entries: impl Iterator<Item = Option<IpAddr>>, proxies: &ProxyConfig) -> IpAddr {
+    let mut client = peer;
+    for entry in entries {
+        let Some(address) = entry else { return client };
+        client = address;
+        if !proxies.trust(address) {
+            return client;
         }
     }
     client
@@ -25,39 +45,99 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: impl Fn
 
 /// "192.0.2.1", "2001:db8::1", "[2001:db8::1]", each maybe with a port.
 fn parse(entry: &str) -> Option<IpAddr> {
-    let bare = entry.trim_start_matches('[').split(']').next().unwrap_or(entry);
-    let address = entry.parse().or_else(|_| bare.parse());
-    let address = address.ok().or_else(|| entry.parse::<std::net::SocketAddr>().ok().map(|a| a.ip()));
+    let bare = entry.strip_prefix('[').and_then(|e| e.strip_suffix(']')).unwrap_or(entry);
+    let address = bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|a| a.ip()));
     address.map(|a: IpAddr| a.to_canonical())
+}
+
+/// The `for` of an element such as `for="[2001:db8::1]:80";proto=https`, which must not have it twice (RFC 7239, section 4).
+fn node(element: &str) -> Option<&str> {
+    let pairs = element.split(unquoted(';')).filter_map(|pair| pair.split_once('='));
+    let mut nodes = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for")).map(|(_, value)| value);
+    let value = nodes.next().filter(|_| nodes.next().is_none())?;
+    Some(value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value))
+}
+
+/// Matches `separator` outside of quotes. From the right this holds as long as what trusted proxies have written is
+/// well-formed, whatever stands left of it. No address has an escape in it.
+fn unquoted(separator: char) -> impl FnMut(char) -> bool {
+    let mut quoted = false;
+    move |c| {
+        quoted ^= c == '"';
+        c == separator && !quoted
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn client(peer: &str, forwarded: &[&'static str]) -> String {
+    fn client(header: ForwardedHeader, peer: &str, lines: &[&'static str]) -> String {
+        let name = match header {
+            ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,
+            ForwardedHeader::Forwarded => header::FORWARDED,
+        };
         let mut headers = HeaderMap::new();
-        for value in forwarded {
-            headers.append("x-forwarded-for", value.parse().unwrap());
+        for line in lines {
+            headers.append(&name, HeaderValue::from_static(line));
         }
-        let trusted = |ip: IpAddr| ip.to_string().starts_with("10.");
-        client_address(peer.parse().unwrap(), &headers, trusted).to_string()
+        let proxies = ProxyConfig { trusted: vec!["10.0.0.0/8".parse().unwrap()], protocol: false, header };
+        client_address(peer.parse().unwrap(), &headers, &proxies).to_string()
+    }
+
+    fn x(peer: &str, lines: &[&'static str]) -> String {
+        client(ForwardedHeader::XForwardedFor, peer, lines)
+    }
+
+    fn forwarded(lines: &[&'static str]) -> String {
+        client(ForwardedHeader::Forwarded, "10.0.0.1", lines)
     }
 
     #[test]
     fn a_spoofed_forwarded_for_is_ignored() {
-        assert_eq!(client("192.0.2.7", &["198.51.100.1"]), "192.0.2.7");
-        assert_eq!(client("10.0.0.1", &["1.1.1.1, 192.0.2.7"]), "192.0.2.7");
-        assert_eq!(client("10.0.0.1", &["1.1.1.1", "192.0.2.7, 10.0.0.2"]), "192.0.2.7");
-        assert_eq!(client("10.0.0.1", &["1.1.1.1, junk"]), "10.0.0.1");
-        assert_eq!(client("10.0.0.1", &["junk, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(x("192.0.2.7", &["198.51.100.1"]), "192.0.2.7");
+        assert_eq!(x("10.0.0.1", &["1.1.1.1, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(x("10.0.0.1", &["1.1.1.1", "192.0.2.7, 10.0.0.2"]), "192.0.2.7");
+        assert_eq!(x("10.0.0.1", &["1.1.1.1, junk"]), "10.0.0.1");
+        assert_eq!(x("10.0.0.1", &["junk, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(x("10.0.0.1", &["[2001:db8::1]junk"]), "10.0.0.1");
     }
 
     #[test]
     fn trusted_proxies_are_read_through() {
-        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
-        assert_eq!(client("10.0.0.1", &["192.0.2.7:1234"]), "192.0.2.7");
-        assert_eq!(client("10.0.0.1", &["[2001:db8::1]:80"]), "2001:db8::1");
-        assert_eq!(client("10.0.0.1", &["::ffff:192.0.2.7"]), "192.0.2.7");
+        assert_eq!(x("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(x("10.0.0.1", &["192.0.2.7:1234"]), "192.0.2.7");
+        assert_eq!(x("10.0.0.1", &["[2001:db8::1]:80"]), "2001:db8::1");
+        assert_eq!(x("10.0.0.1", &["[2001:db8::1]"]), "2001:db8::1");
+        assert_eq!(x("10.0.0.1", &["::ffff:192.0.2.7"]), "192.0.2.7");
+    }
+
+    #[test]
+    fn an_element_of_forwarded_names_the_client() {
+        assert_eq!(client(ForwardedHeader::Forwarded, "192.0.2.7", &["for=198.51.100.1"]), "192.0.2.7");
+        for (line, expected) in [
+            ("for=192.0.2.7", "192.0.2.7"),
+            ("For=\"[2001:db8::1]:4711\"", "2001:db8::1"),
+            ("proto=https;for=192.0.2.7;by=203.0.113.43", "192.0.2.7"),
+            ("for=1.1.1.1, for=\"192.0.2.7:80\";host=\"a,b;for=1.1.1.1\", for=10.0.0.2", "192.0.2.7"),
+            ("for=192.0.2.7, for=unknown", "10.0.0.1"),
+            ("for=192.0.2.7, for=\"_hidden\", for=10.0.0.9", "10.0.0.9"),
+            ("for=192.0.2.7, proto=https", "10.0.0.1"),
+            ("for=192.0.2.7;for=1.1.1.1", "10.0.0.1"),
+        ] {
+            assert_eq!(forwarded(&[line]), expected, "{line}");
+        }
+        assert_eq!(forwarded(&["for=1.1.1.1", "for=192.0.2.7"]), "192.0.2.7", "the last line is the last proxy's");
+    }
+
+    #[test]
+    fn nothing_left_of_a_proxys_element_reaches_into_it() {
+        for line in ["for=\"1.1.1.1, for=192.0.2.7", "\\\", for=192.0.2.7", "\"\"\",;=, for=192.0.2.7"] {
+            assert_eq!(forwarded(&[line]), "192.0.2.7", "{line}");
+        }
+        for line in ["for=192.0.2.7;host=\"a\\\", for=\\\"1.1.1.1\"", "for=192.0.2.7;host=\"a\\\";for=1.1.1.1;x=\\\"\""]
+        {
+            assert_ne!(forwarded(&[line]), "1.1.1.1", "{line}");
+        }
     }
 }

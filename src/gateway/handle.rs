@@ -1,6 +1,6 @@
 //! One request from its head to its answer, whichever version of HTTP it came in.
 
-use std::{future::poll_fn, net::IpAddr, sync::Arc};
+use std::{future::poll_fn, sync::Arc};
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -90,7 +90,7 @@ async fn decide(live: &Live, client: &mut Client<'_>, exchange: &mut Exchange) -
 
 fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
     let (head, rules) = (&exchange.head, live.rules.load());
-    exchange.client = client_address(exchange.client, &head.headers, |ip: IpAddr| rules.config.proxies.trust(ip));
+    exchange.client = client_address(exchange.client, &head.headers, &rules.config.proxies);
     let facts = RequestFacts {
         method: &head.method,
         path: head.path(),

@@ -132,6 +132,22 @@ fn a_header_that_comes_in_pieces_is_read_and_one_that_does_not_end_is_given_up()
 }
 
 #[test]
+fn only_the_header_that_is_configured_is_read() {
+    let canary = Canary::start();
+    for (header, client) in [("x-forwarded-for", "192.0.2.1"), ("forwarded", "2001:db8::2")] {
+        let i = Instance::with(&canary.address.to_string(), |i| {
+            i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.1/32\"]");
+            i.replace("forwarded_header = \"x-forwarded-for\"", &format!("forwarded_header = \"{header}\""));
+        });
+        let request = Request::new("GET", "/api/downloads").key(i.key()).header("X-Forwarded-For", "192.0.2.1");
+        let answer = i.send(&request.header("Forwarded", "for=192.0.2.3, for=\"[2001:db8::2]:443\";proto=https"));
+        assert_eq!(i.log_line(&answer)["client_ip"], client);
+        let seen = canary.seen().pop().unwrap();
+        assert_eq!((seen.header("x-forwarded-for"), seen.header("forwarded").len()), (vec![client], 0));
+    }
+}
+
+#[test]
 fn one_private_address_for_everybody_is_said_loudly_and_once() {
     let canary = Canary::start();
     let words = |first: &str| {
