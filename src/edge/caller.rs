@@ -2,7 +2,10 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -14,20 +17,22 @@ use super::{
     shared_address::SharedAddress,
     slots::{Place, Share},
 };
-use crate::config::ProxyConfig;
+use crate::config::Config;
+
+/// Asks for the configuration that is in force.
+pub(super) type InForce = Box<dyn Fn() -> Arc<Config> + Send + Sync>;
 
 /// Finds out who calls.
-#[derive(Debug)]
 pub(super) struct Callers {
-    proxies: ProxyConfig,
+    in_force: InForce,
     shared: SharedAddress,
     complained: AtomicBool,
 }
 
 impl Callers {
-    /// With these proxies before the gateway.
-    pub(super) fn new(proxies: ProxyConfig) -> Self {
-        Self { proxies, shared: SharedAddress::default(), complained: AtomicBool::new(false) }
+    /// With the proxies of the configuration that is in force as each connection comes.
+    pub(super) fn new(in_force: InForce) -> Self {
+        Self { in_force, shared: SharedAddress::default(), complained: AtomicBool::new(false) }
     }
 
     /// How many connections may come from there: a trusted proxy speaks for many.
@@ -37,7 +42,7 @@ impl Callers {
 
     /// True for the address of a trusted proxy.
     pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
-        self.proxies.trust(address)
+        (self.in_force)().proxies.trust(address)
     }
 
     /// The client's address, to be asked for before anything else is read; None where the connection has to end.
@@ -51,7 +56,7 @@ impl Callers {
         place: &Place,
     ) -> Option<SocketAddr> {
         let mut address = socket;
-        if self.proxies.protocol && self.is_proxy(socket.ip()) {
+        if (self.in_force)().proxies.protocol && self.is_proxy(socket.ip()) {
             match read_source(stream).await {
                 Ok(Source::Client(client)) if place.assign(client.ip(), self.share(client.ip())) => address = client,
                 Ok(Source::Client(_)) => return None,

@@ -40,12 +40,15 @@ pub struct Caller {
 }
 
 impl Threshold {
-    /// As the configuration wants it.
-    pub fn new(config: &Config, certificates: Arc<Certificates>) -> Result<Self, rustls::Error> {
-        let server_config = tls::server_config(config.tls.profile, Arc::clone(&certificates) as _)?;
+    /// TLS as the configuration wants it now, proxies as `in_force` says when each connection comes.
+    pub fn new(
+        certificates: Arc<Certificates>,
+        in_force: impl Fn() -> Arc<Config> + Send + Sync + 'static,
+    ) -> Result<Self, rustls::Error> {
+        let server_config = tls::server_config(in_force().tls.profile, Arc::clone(&certificates) as _)?;
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(server_config)),
-            callers: Callers::new(config.proxies.clone()),
+            callers: Callers::new(Box::new(in_force)),
             certificates,
         })
     }

@@ -80,9 +80,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
     let certificates = Arc::new(certificates(&config.tls)?);
     let (stopping, stopped) = watch::channel(false);
     let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
+    let rules = Arc::clone(&live);
+    let in_force = move || Arc::clone(&rules.rules.load().config);
     let front = Front {
         gateway: Arc::clone(&gateway),
-        threshold: Arc::new(Threshold::new(&config, Arc::clone(&certificates))?),
+        threshold: Arc::new(Threshold::new(Arc::clone(&certificates), in_force)?),
         clients: TaskTracker::new(),
         slots: Arc::new(Slots::new(config.limits.max_connections, config.limits.max_connections_per_client)),
         stopped: stopped.clone(),

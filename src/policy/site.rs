@@ -114,7 +114,7 @@ impl App {
     }
 }
 
-/// The host without its port: "h:8443", "[::1]:8443", "h".
+/// The host without its port: of `h:8443`, `[::1]:8443`, `h`.
 #[must_use]
 pub fn host_name(authority: &str) -> &str {
     match authority.rsplit_once(':') {

@@ -67,6 +67,18 @@ fn a_trusted_proxys_header_gives_the_address_for_log_limit_and_application() {
 }
 
 #[test]
+fn a_proxy_that_is_added_while_it_runs_is_believed() {
+    let canary = Canary::start();
+    let i = gateway(&canary, "", false);
+    assert!(get(&i, V1, ("X-A", "b")).is_err());
+    i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
+    i.replace("proxy_protocol = false", "proxy_protocol = true");
+    let answer = eventually("a connection of the proxy", || get(&i, V1, ("X-A", "b")).ok());
+    assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
+    assert!(get(&i, b"", ("X-A", "b")).is_err(), "it must send one from now on");
+}
+
+#[test]
 fn connections_behind_a_proxy_are_counted_for_each_of_its_clients() {
     let canary = Canary::start();
     let i = gateway(&canary, "\"127.0.0.0/8\"", true);

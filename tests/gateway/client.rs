@@ -105,6 +105,12 @@ pub(crate) fn send(address: SocketAddr, authority: &Path, bytes: &[u8]) -> Answe
     finish(connect(address, authority, rustls::ALL_VERSIONS).unwrap(), bytes)
 }
 
+/// The same from a client that asks for no name in the handshake, and so may name any host in its requests.
+pub(crate) fn send_nameless(address: SocketAddr, authority: &Path, bytes: &[u8]) -> Answer {
+    let config = Arc::new(client_config(authority, rustls::ALL_VERSIONS));
+    finish(handshake(TcpStream::connect(address).unwrap(), &config, "127.0.0.1").unwrap(), bytes)
+}
+
 /// Sends bytes over what is connected, and reads to the end.
 pub(crate) fn finish(mut stream: impl Read + Write, bytes: &[u8]) -> Answer {
     stream.write_all(bytes).unwrap();

@@ -1,6 +1,10 @@
 //! Security headers: what a policy gives to an application's answers, and what the gateway's own have.
 
-use crate::{canary::Canary, client::Answer, instance::Instance};
+use crate::{
+    canary::Canary,
+    client::{self, Answer},
+    instance::Instance,
+};
 
 /// The names of `[headers]` on the wire, and their defaults.
 const DEFAULTS: [(&str, &str); 5] = [
@@ -14,7 +18,7 @@ const DEFAULTS: [(&str, &str); 5] = [
 fn get_by_name(i: &Instance, host: &str) -> Answer {
     let request =
         format!("GET /api/downloads HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-API-Key: {}\r\n\r\n", i.key());
-    i.send_bytes(request.as_bytes())
+    client::send_nameless(i.tls, &i.authority(), request.as_bytes())
 }
 
 fn with_headers(canary: &Canary, table: &str) -> Instance {
@@ -94,7 +98,7 @@ fn hsts_is_for_names_alone_and_also_on_denials_by_the_applications_policy() {
     }
     let denied = |i: &Instance| {
         let request = b"GET /api/downloads HTTP/1.1\r\nHost: home.example\r\nConnection: close\r\n\r\n";
-        let answer = i.send_bytes(request);
+        let answer = client::send_nameless(i.tls, &i.authority(), request);
         assert_eq!(answer.status, 401);
         answer.header("strict-transport-security").map(str::to_owned)
     };
