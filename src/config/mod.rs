@@ -11,7 +11,7 @@ mod wire;
 pub use diagnostic::{Diagnostic, Diagnostics, Located};
 pub use load::load;
 pub use settings::Settings;
-pub use types::{AppConfig, Config, HostPort, JwtConfig, JwtKeyConfig, TlsMode, Upstream, WorkerConfig};
+pub use types::{AppConfig, Config, HostPort, JwtConfig, JwtKeyConfig, Limits, TlsMode, Upstream, WorkerConfig};
 pub use units::{ByteSize, Duration, Rate, RateParseError};
 pub use wire::{AccessFormat, JwtAlgorithm};
 

@@ -68,6 +68,7 @@ impl Config {
             admin_listen,
             public_url,
             trusted_proxies: wire.gateway.trusted_proxies,
+            shared_addresses: wire.gateway.shared_addresses,
             geoip: wire.gateway.geoip.map(|path| base.join(path)),
             limits,
             drain_timeout: wire.gateway.drain_timeout.0,

@@ -39,6 +39,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// The database of countries.
     pub geoip: Option<PathBuf>,
+    /// Where many clients come from by one address, such as a tunnel's end on this machine.
+    pub shared_addresses: Vec<IpNet>,
     /// How much clients may take up.
     pub limits: Limits,
     /// How long running requests may go on after a stop was asked for.
@@ -250,6 +252,12 @@ impl Config {
     #[must_use]
     pub fn secrets_dir(&self) -> PathBuf {
         self.data_dir.join("secrets")
+    }
+
+    /// True when `address` may stand for many clients.
+    #[must_use]
+    pub fn is_shared(&self, address: IpAddr) -> bool {
+        self.trusts_proxy(address) || self.shared_addresses.iter().any(|net| net.contains(&address))
     }
 
     /// True when `address` belongs to a proxy whose word is taken.
