@@ -133,7 +133,7 @@ impl Faults {
             let what = "nobody's PROXY header would be believed; name the proxies in trusted_proxies";
             self.add(gateway_key("proxy_protocol"), what);
         }
-        ProxyConfig { trusted, protocol, header: gateway.forwarded_header }
+        ProxyConfig { trusted, shared: gateway.shared_addresses.clone(), protocol, header: gateway.forwarded_header }
     }
 
     fn public_url(&mut self, wire: &Wire, listen: &[SocketAddr]) -> Option<Url> {

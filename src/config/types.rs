@@ -79,6 +79,8 @@ pub struct Limits {
 pub struct ProxyConfig {
     /// Whose word is taken.
     pub trusted: Vec<IpNet>,
+    /// Where many clients come from by one address, such as a tunnel's end on this machine.
+    pub shared: Vec<IpNet>,
     /// Whether their connections begin with a PROXY header.
     pub protocol: bool,
     /// The header that is read of them.
@@ -295,5 +297,11 @@ impl ProxyConfig {
     #[must_use]
     pub fn trust(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(&address))
+    }
+
+    /// True when `address` may stand for many clients.
+    #[must_use]
+    pub fn is_shared(&self, address: IpAddr) -> bool {
+        self.trust(address) || self.shared.iter().any(|net| net.contains(&address))
     }
 }

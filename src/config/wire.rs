@@ -1,11 +1,17 @@
 //! `config.toml` as it is written: every table and key, its default, and nothing else.
 
-use std::path::PathBuf;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::units::{ByteSize, Duration};
+
+const LOOPBACK_V4: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
+const LOOPBACK_V6: IpNet = IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128);
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -34,6 +40,7 @@ pub(crate) struct Gateway {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) proxy_protocol: bool,
     pub(crate) forwarded_header: ForwardedHeader,
+    pub(crate) shared_addresses: Vec<IpNet>,
     pub(crate) geoip: Option<PathBuf>,
     pub(crate) max_tracked_clients: usize,
     pub(crate) max_connections: usize,
@@ -219,9 +226,10 @@ impl Default for Gateway {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             forwarded_header: ForwardedHeader::XForwardedFor,
+            shared_addresses: vec![LOOPBACK_V4, LOOPBACK_V6],
             geoip: None,
             max_tracked_clients: 100_000,
-            max_connections: 10_000,
+            max_connections: 12_000,
             max_connections_per_client: 256,
             max_requests: 5_000,
             max_memory: ByteSize(0),

@@ -35,9 +35,9 @@ impl Callers {
         Self { in_force, shared: SharedAddress::default(), complained: AtomicBool::new(false) }
     }
 
-    /// How many connections may come from there: a trusted proxy speaks for many.
+    /// How many connections may come from there: a proxy, or a tunnel's end, speaks for many.
     pub(super) fn share(&self, address: IpAddr) -> Share {
-        if self.is_proxy(address) { Share::Many } else { Share::One }
+        if (self.in_force)().proxies.is_shared(address) { Share::Many } else { Share::One }
     }
 
     /// True for the address of a trusted proxy.

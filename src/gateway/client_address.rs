@@ -81,7 +81,8 @@ mod tests {
         for line in lines {
             headers.append(&name, HeaderValue::from_static(line));
         }
-        let proxies = ProxyConfig { trusted: vec!["10.0.0.0/8".parse().unwrap()], protocol: false, header };
+        let trusted = vec!["10.0.0.0/8".parse().unwrap()];
+        let proxies = ProxyConfig { trusted, shared: Vec::new(), protocol: false, header };
         client_address(peer.parse().unwrap(), &headers, &proxies).to_string()
     }
 

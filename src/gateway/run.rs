@@ -29,7 +29,7 @@ use super::{
     reload,
 };
 use crate::{
-    config::{Config, TlsConfig, TlsMode},
+    config::{Config, Limits, TlsConfig, TlsMode},
     edge::{
         Caller, Certificates, Downstream, Threshold,
         certificates::{CertificateError, CertificateFiles},
@@ -74,7 +74,7 @@ pub enum GatewayError {
 /// `ready` is called once every port is open.
 pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), GatewayError> {
     tls::install_crypto();
-    raise_descriptor_limit(config.limits.max_connections);
+    raise_descriptor_limit(&config.limits);
     let config = Arc::new(config);
     let live = Arc::new(Live::open(&config)?);
     let certificates = Arc::new(certificates(&config.tls)?);
@@ -189,13 +189,17 @@ impl Front {
 }
 
 /// Each connection needs a descriptor, and each request another one for its application.
-fn raise_descriptor_limit(connections: usize) {
+fn raise_descriptor_limit(limits: &Limits) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
-    let needed = 2 * connections as u64 + 256;
+    let needed = (limits.max_connections + limits.max_requests + 256) as u64;
     if let Some(maximum) = limit.maximum.filter(|maximum| *maximum < needed) {
-        warn!(maximum, needed, "the system allows fewer open files than max_connections may need; raise `ulimit -n`");
+        warn!(
+            maximum,
+            needed,
+            "max_connections and max_requests may need more open files than the system allows; raise `ulimit -n`"
+        );
     }
 }
 

@@ -39,19 +39,22 @@ fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
 #[test]
 fn a_client_at_its_limit_loses_its_oldest_idle_connection_and_not_its_next_one() {
     let canary = Canary::start();
-    let i = open(canary.address, "max_connections_per_client = 4");
+    let i = open(canary.address, "shared_addresses = []\nmax_connections_per_client = 4");
     // Incomplete: not even a handshake.
     let mut held: Vec<_> = (0..4).map(|_| TcpStream::connect(i.tls).unwrap()).collect();
     thread::sleep(Duration::from_millis(200));
     assert_eq!(i.send(&Request::new("GET", "/a")).status, 200, "the next one is served");
     assert!(is_closed(&mut held[0], Duration::from_secs(2)), "the oldest has gone");
     assert!(!is_closed(&mut held[3], Duration::from_millis(300)), "the newest stays");
+    let i = open(canary.address, "max_connections_per_client = 1");
+    let mut shared: Vec<_> = (0..4).map(|_| TcpStream::connect(i.tls).unwrap()).collect();
+    assert!(!is_closed(&mut shared[0], Duration::from_millis(500)), "tunnels of this machine speak for many");
 }
 
 #[test]
 fn a_connection_with_a_request_on_its_way_keeps_its_place() {
     let canary = Canary::with(Duration::from_secs(2));
-    let i = open(canary.address, "max_connections = 2\nmax_connections_per_client = 2");
+    let i = open(canary.address, "max_connections = 2");
     let ask = || {
         let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
         stream.write_all(&Request::new("GET", "/a").bytes()).unwrap();
