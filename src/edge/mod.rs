@@ -2,6 +2,7 @@
 
 mod caller;
 pub mod certificates;
+pub mod handover;
 pub mod listener;
 pub mod local_ca;
 mod proxy_protocol;
