@@ -22,6 +22,7 @@ mod origin;
 mod programs;
 
 mod addresses;
+mod admin;
 mod bodies;
 mod callers;
 mod configuration;
