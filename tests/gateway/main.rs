@@ -38,6 +38,7 @@ mod rates;
 mod reload;
 mod security_headers;
 mod server_names;
+mod sockets;
 mod state;
 mod tls;
 mod upstream;
