@@ -163,6 +163,7 @@ fn both_roles_work_under_their_restrictions_and_a_restart_refuses_nobody() {
     }
     let staged = Staged::start();
     assert_eq!(staged.ask(), "200", "the gateway reaches the worker's socket");
+    done("systemctl", &["reload", &format!("{NAME}-gateway.service")]);
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| (0..30).map(|_| staged.ask()).collect::<Vec<_>>());
         for _ in 0..2 {

@@ -187,3 +187,23 @@ fn the_document_names_every_metric_and_no_other() {
     let named: BTreeSet<String> = cells.flat_map(|cell| cell.split("`, `")).map(|name| name.replace('`', "")).collect();
     assert_eq!(named, served);
 }
+
+#[test]
+fn an_app_that_a_reload_brings_is_counted_and_those_before_it_count_on() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let of = |app: &str| format!("sallyport_requests_total{{app=\"{app}\"");
+    assert_eq!(i.get("/api/downloads").status, 200);
+    eventually_metric(&i, &of("worker"), 1.0);
+    let second = format!(
+        "[[app]]\nname = \"second\"\npolicy = \"worker\"\nupstream = \"{}\"\nprefix = \"/api/stream\"\n\n[[app]]",
+        canary.address
+    );
+    i.replace("[[app]]", &second);
+    eventually("the reload", || i.stderr().contains("were reloaded").then_some(()));
+    assert_eq!(i.get("/api/stream/x").status, 200);
+    assert_eq!(i.get("/api/downloads").status, 200);
+    eventually_metric(&i, &of("second"), 1.0);
+    eventually_metric(&i, &of("worker"), 2.0);
+    eventually_metric(&i, "sallyport_requests_total", 3.0);
+}
