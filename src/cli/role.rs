@@ -6,13 +6,16 @@ use anyhow::{Context, Result};
 use secrecy::ExposeSecret;
 use tokio::runtime::Builder;
 
-use crate::{config, gateway, observe, statement::StatementKey, stop::signalled, store::Secrets, worker};
+use crate::{
+    config, edge::sockets::Sockets, gateway, observe, statement::StatementKey, stop::signalled, store::Secrets, worker,
+};
 
 /// Runs the gateway until a signal.
 pub(super) fn gateway(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
-    block_on(async { Ok(gateway::run(config, signalled(), notify_ready).await?) })
+    let sockets = Sockets::from_systemd()?;
+    block_on(async { Ok(gateway::run(config, sockets, signalled(), notify_ready).await?) })
 }
 
 /// Runs the worker until a signal.

@@ -40,7 +40,7 @@ impl Config {
         let mut faults = Faults::default();
         let listen = faults.listen(&wire.gateway.listen);
         let http_listen = faults.addresses("http_listen", &wire.gateway.http_listen);
-        let admin_listen = faults.parsed(gateway_key("admin_listen"), &wire.gateway.admin_listen);
+        let admin_listen = faults.admin_listen(&wire);
         let public_url = faults.public_url(&wire, &listen);
         let tls = faults.tls(wire.tls, base);
         let jwt = faults.jwt(wire.jwt, base);
@@ -136,6 +136,17 @@ impl Faults {
         ProxyConfig { trusted, shared: gateway.shared_addresses.clone(), protocol, header: gateway.forwarded_header }
     }
 
+    fn admin_listen(&mut self, wire: &Wire) -> Option<Upstream> {
+        let listen: Upstream = self.parsed(gateway_key("admin_listen"), &wire.gateway.admin_listen)?;
+        if !listen.is_local() && !wire.insecure.admin_on_any_address {
+            self.add(
+                gateway_key("admin_listen"),
+                "not a loopback address, and it asks for no credential; use 127.0.0.1 or a unix: socket",
+            );
+        }
+        Some(listen)
+    }
+
     fn public_url(&mut self, wire: &Wire, listen: &[SocketAddr]) -> Option<Url> {
         let port = listen.first().map_or(443, SocketAddr::port);
         let name = wire.tls.names.first().map_or("localhost", String::as_str);
@@ -200,10 +211,7 @@ impl Faults {
     fn worker(&mut self, worker: wire::Worker, insecure: &wire::Insecure, base: &Path) -> Option<WorkerConfig> {
         let key = |name| vec![table("worker"), table(name)];
         let listen: Upstream = self.parsed(key("listen"), &worker.listen)?;
-        if let Upstream::Tcp(address) = &listen
-            && !address.ip().is_loopback()
-            && !insecure.worker_on_any_address
-        {
+        if !listen.is_local() && !insecure.worker_on_any_address {
             self.add(
                 key("listen"),
                 "not a loopback address; use 127.0.0.1 or a unix: socket, so that only the gateway reaches the worker",

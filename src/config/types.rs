@@ -31,8 +31,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Plain listeners that redirect to TLS.
     pub http_listen: Vec<SocketAddr>,
-    /// Health and readiness.
-    pub admin_listen: SocketAddr,
+    /// Health, readiness and metrics.
+    pub admin_listen: Upstream,
     /// What the outside calls this gateway.
     pub public_url: Url,
     /// The proxies before the gateway.
@@ -251,6 +251,17 @@ impl FromStr for Upstream {
             Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             Some(_) => Err(InvalidUpstream(text.to_owned())),
             None => text.parse().map(Self::Tcp).map_err(|_| InvalidUpstream(text.to_owned())),
+        }
+    }
+}
+
+impl Upstream {
+    /// True when only this machine reaches it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
         }
     }
 }

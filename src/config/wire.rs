@@ -197,6 +197,7 @@ pub(crate) struct App {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Insecure {
     pub(crate) worker_on_any_address: bool,
+    pub(crate) admin_on_any_address: bool,
 }
 
 impl Default for Wire {

@@ -85,6 +85,14 @@ impl CertificateFiles {
         }
     }
 
+    /// When the certificate ends, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn ends(&self) -> Option<i64> {
+        let current = self.current.load();
+        let (_, leaf) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
+        Some(leaf.validity().not_after.timestamp())
+    }
+
     /// The files are small, so their contents are compared, which no clock and no copying tool can mislead.
     async fn seen(&self) -> Seen {
         let read = |path: &Path| tokio::fs::read(path.to_owned());

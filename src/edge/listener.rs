@@ -31,7 +31,13 @@ const KEEPALIVE: Duration = Duration::from_mins(2);
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
 #[error("cannot listen on {0}: {1}")]
-pub struct ListenError(SocketAddr, io::Error);
+pub struct ListenError(String, io::Error);
+
+impl ListenError {
+    pub(super) fn new(at: &impl ToString, error: io::Error) -> Self {
+        Self(at.to_string(), error)
+    }
+}
 
 /// Listens on `address`; `[::]` takes IPv4 as well.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
@@ -41,7 +47,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    bound().map_err(|e| ListenError(address, e))
+    bound().map_err(|e| ListenError::new(&address, e))
 }
 
 /// Accepts until `stop` turns true, and starts `serve` for each client that gets a slot.

@@ -9,6 +9,7 @@ mod proxy_protocol;
 mod server_names;
 mod shared_address;
 pub mod slots;
+pub mod sockets;
 mod stream;
 mod threshold;
 pub mod tls;

@@ -41,6 +41,12 @@ impl Certificates {
         ServedName { name: name.into(), certificate: self.choose(Some(name)) }
     }
 
+    /// When the first of them ends, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn ends(&self) -> Option<i64> {
+        std::iter::once(&self.first).chain(&self.further).filter_map(CertificateFiles::ends).min()
+    }
+
     /// Serves what the files become until `stop` turns true.
     pub async fn watch(self: Arc<Self>, stop: watch::Receiver<bool>) {
         let all = std::iter::once(&self.first).chain(&self.further);

@@ -1,32 +1,155 @@
-//! The admin listener, on loopback: whether the gateway lives, and whether it takes new work.
+//! The admin listener, for this machine: whether the gateway lives, whether it takes new work, and its metrics.
+//!
+//! It always answers: also while the gateway drains, and whatever other connections there are, since it has its own.
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use pingora::server::ShutdownWatch;
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
-use super::{
-    connection::{Next, Vigil, end, next},
-    http1::{Then, answer_once},
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, UnixListener},
+    sync::watch,
+    time::{sleep, timeout},
 };
-use crate::{edge::Downstream, message::ResponseHead};
+use tokio_util::either::Either;
+use tracing::warn;
 
-/// Answers one request and closes.
-pub(super) async fn serve(mut stream: Downstream, stop: ShutdownWatch) {
-    let (status, body) = match next(&mut stream, &mut Vigil::new(&stop)).await {
-        Next::Request(request, _) => page(request.head.path(), *stop.borrow()),
-        Next::Refused(_) => (StatusCode::BAD_REQUEST, "bad request\n"),
-        Next::Closed => return,
-    };
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    answer_once(&mut stream, &ResponseHead { status, headers }, body.as_bytes()).await;
-    end(&mut stream, Then::Close).await;
+use super::live::Live;
+use crate::{
+    edge::Certificates,
+    message::{Framing, HeadFault, HeadScan, Http1Request, Persistence, ResponseHead, http_date, write_response},
+    observe::metrics::{CONTENT_TYPE, Listener, Looked},
+};
+
+/// So many connections are served at a time. When one more comes, the one that has waited longest is closed.
+const MAX_CONNECTIONS: usize = 32;
+/// A connection, from its start to the end of its answer, takes no longer.
+const MAX_LIFE: Duration = Duration::from_secs(5);
+
+/// Where it listens.
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
-fn page(path: &str, draining: bool) -> (StatusCode, &'static str) {
-    match path {
-        "/healthz" => (StatusCode::OK, "ok\n"),
-        "/readyz" if draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        "/readyz" => (StatusCode::OK, "ready\n"),
-        _ => (StatusCode::NOT_FOUND, "not found\n"),
+/// What it tells of.
+pub(super) struct Admin {
+    pub(super) live: Arc<Live>,
+    pub(super) certificates: Arc<Certificates>,
+    /// True once the gateway drains.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// A page.
+struct Page {
+    status: StatusCode,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Admin {
+    /// Accepts until the task that this runs in is ended.
+    pub(super) async fn serve(self: Arc<Self>, socket: Socket) {
+        let mut running = VecDeque::with_capacity(MAX_CONNECTIONS);
+        loop {
+            match socket.accept().await {
+                Ok(stream) => {
+                    make_room(&mut running);
+                    let served = timeout(MAX_LIFE, Arc::clone(&self).answer(stream));
+                    running.push_back(tokio::spawn(served).abort_handle());
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection to the admin listener");
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// Answers one request and closes.
+    async fn answer(self: Arc<Self>, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+        let _open = self.live.metrics.connection(Listener::Admin);
+        let (page, method) = match read_request(&mut stream).await? {
+            Ok(request) => (self.page(&request.head.method, request.head.path()), request.head.method),
+            Err(fault) => (Page::text(StatusCode::BAD_REQUEST, &fault.to_string()), Method::GET),
+        };
+        stream.write_all(&page.bytes(&method)).await?;
+        stream.shutdown().await
+    }
+
+    fn page(&self, method: &Method, path: &str) -> Page {
+        match path {
+            _ if !matches!(*method, Method::GET | Method::HEAD) => {
+                Page::text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only")
+            }
+            "/healthz" => Page::text(StatusCode::OK, "ok"),
+            "/readyz" if *self.stopping.borrow() => Page::text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            "/readyz" => Page::text(StatusCode::OK, "ready"),
+            "/metrics" => Page { status: StatusCode::OK, content_type: CONTENT_TYPE, body: self.metrics() },
+            _ => Page::text(StatusCode::NOT_FOUND, "not found"),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.live.metrics.render(Looked {
+            rate_limited_clients: self.live.rules.load().site.tracked_clients(),
+            certificate_ends: self.certificates.ends(),
+        })
+    }
+}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Either::Left(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Either::Right(stream)),
+        }
+    }
+}
+
+impl Page {
+    fn text(status: StatusCode, line: &str) -> Self {
+        Self { status, content_type: "text/plain", body: format!("{line}\n") }
+    }
+
+    fn bytes(&self, method: &Method) -> Vec<u8> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        let head = ResponseHead { status: self.status, headers };
+        let length = Some(Framing::Length(self.body.len() as u64));
+        let mut out = Vec::with_capacity(self.body.len() + 256);
+        write_response(&mut out, &head, Some(http_date(std::time::SystemTime::now())), length, Persistence::Close);
+        if *method != Method::HEAD {
+            out.extend_from_slice(self.body.as_bytes());
+        }
+        out
+    }
+}
+
+/// Nobody who holds connections open can keep others out.
+fn make_room(running: &mut VecDeque<tokio::task::AbortHandle>) {
+    running.retain(|task| !task.is_finished());
+    if running.len() >= MAX_CONNECTIONS
+        && let Some(oldest) = running.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Http1Request, HeadFault>> {
+    let (mut bytes, mut scan) = (BytesMut::new(), HeadScan::default());
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match scan.end(&bytes) {
+            Ok(Some(end)) => return Ok(Http1Request::parse(&bytes.split_to(end.min(bytes.len())).freeze())),
+            Ok(None) => {}
+            Err(fault) => return Ok(Err(fault)),
+        }
     }
 }

@@ -14,7 +14,11 @@ use crate::{
     edge::ServedName,
     identity::Identity,
     message::RequestHead,
-    observe::{RequestId, access_log::Entry},
+    observe::{
+        RequestId,
+        access_log::Entry,
+        metrics::{Ended, Verdict},
+    },
     policy::{Addressing, Permit, Reason, Step, Steps, Target, host_name},
 };
 
@@ -108,11 +112,11 @@ impl Exchange {
         }
     }
 
-    fn place(&self) -> (Option<&str>, Option<&str>) {
+    fn place(&self) -> (Option<&Arc<str>>, Option<&str>) {
         let (mut app, mut route) = (None, None);
         for step in self.steps().into_iter().flatten() {
             match step {
-                Step::App(name) => app = Some(&**name),
+                Step::App(name) => app = Some(name),
                 Step::Route(name) => route = Some(&**name),
                 _ => {}
             }
@@ -128,31 +132,35 @@ impl Exchange {
         }
     }
 
-    fn decision(&self) -> &'static str {
+    fn verdict(&self) -> Verdict {
         match &self.outcome {
-            Outcome::Permitted(permit) if matches!(permit.target(), Target::CreateLink) => "own",
-            Outcome::Permitted(_) => "forward",
-            Outcome::Preflight => "preflight",
-            Outcome::Denied(..) | Outcome::Undecided => "deny",
+            Outcome::Permitted(permit) if matches!(permit.target(), Target::CreateLink) => Verdict::Own,
+            Outcome::Permitted(_) => Verdict::Forward,
+            Outcome::Preflight => Verdict::Preflight,
+            Outcome::Denied(..) | Outcome::Undecided => Verdict::Deny,
         }
     }
 
-    fn code(&self) -> Option<&'static str> {
+    fn denied(&self) -> Option<Reason> {
         match &self.outcome {
-            Outcome::Denied(reason, ..) => Some(reason.code()),
-            Outcome::Undecided => Some(Reason::Internal.code()),
+            Outcome::Denied(reason, ..) => Some(*reason),
+            Outcome::Undecided => Some(Reason::Internal),
             Outcome::Permitted(_) | Outcome::Preflight => None,
         }
     }
 }
 
-/// The log has a line for a request whose task was cut off as well.
+/// Logged and counted is a request whose task was cut off as well.
 impl Drop for Exchange {
     fn drop(&mut self) {
         let (app, route) = self.place();
         let identity = self.identity();
-        let duration = self.traffic.started.elapsed();
+        let (verdict, denied) = (self.verdict(), self.denied());
+        let status = self.traffic.status.map_or(499, |s| s.as_u16());
+        let Traffic { started, bytes_in, bytes_out, upstream, .. } = self.traffic;
+        let duration = started.elapsed();
         let agent = self.head.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        self.live.metrics.ended(&Ended { app, verdict, denied, status, bytes_in, bytes_out, duration, upstream });
         self.live.access_log.write(&Entry {
             ts: self.at,
             request_id: self.id.as_str(),
@@ -161,16 +169,16 @@ impl Drop for Exchange {
             host: &self.head.host,
             path: self.head.path(),
             route,
-            app,
+            app: app.map(|name| &**name),
             user: identity.map(|i| i.user.as_str()),
             credential: identity.map(|i| i.kind.name()),
-            decision: self.decision(),
-            code: self.code(),
-            status: self.traffic.status.map_or(499, |s| s.as_u16()),
-            bytes_in: self.traffic.bytes_in,
-            bytes_out: self.traffic.bytes_out,
+            decision: verdict.name(),
+            code: denied.map(Reason::code),
+            status,
+            bytes_in,
+            bytes_out,
             duration,
-            upstream: self.traffic.upstream,
+            upstream,
             tls: self.peer.tls,
             http: self.head.version.name(),
             user_agent: agent.map(|text| text.get(..256).unwrap_or(text)),

@@ -29,7 +29,7 @@ use crate::{
         link::{LinkKeys, MalformedLinkKeys},
         offlinetube::OfflineTubeKey,
     },
-    observe::access_log::AccessLog,
+    observe::{access_log::AccessLog, metrics::Metrics},
     policy::{self, Site},
     secret_file::SecretError,
     statement::StatementKey,
@@ -54,6 +54,8 @@ pub struct Live {
     pub statement_key: StatementKey,
     /// The access log.
     pub access_log: AccessLog,
+    /// What Prometheus may know.
+    pub metrics: Metrics,
     store: Store,
     secrets: Secrets,
     seen_version: AtomicI64,
@@ -134,6 +136,7 @@ impl Live {
             seen_link_keys: Mutex::new(secrets.link_keys()?),
             refreshing: Mutex::new(()),
             authority: ArcSwap::from_pointee(authority),
+            metrics: Metrics::new(&rules.site),
             rules: ArcSwap::from_pointee(rules),
             access_log,
             store,
@@ -213,6 +216,8 @@ impl Live {
         let config = Arc::new(config::load(&old.config.file)?);
         let new = Arc::new(Rules::read(config, Some(&old), &self.secrets)?);
         let changes = Changes::between(&old, &new);
+        // Before the first request that is judged by them.
+        self.metrics.know(&new.site);
         self.rules.store(new);
         self.refresh_now()?;
         Ok(changes)

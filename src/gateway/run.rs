@@ -19,7 +19,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::{
-    admin, connection, control,
+    admin::{self, Admin},
+    connection, control,
     exchange::Peer,
     handle::Gateway,
     http2_connection,
@@ -29,21 +30,21 @@ use super::{
     reload,
 };
 use crate::{
-    config::{Config, Limits, TlsConfig, TlsMode},
+    config::{Config, Limits, TlsConfig, TlsMode, Upstream},
     edge::{
-        Caller, Certificates, Downstream, Threshold,
+        Caller, Certificates, Threshold,
         certificates::{CertificateError, CertificateFiles},
         listener::{self, ListenError},
         local_ca::{LocalCa, LocalCaError},
-        slots::{Activity, Place, Share, Slots},
+        slots::{Activity, Place, Slots},
+        sockets::Sockets,
         tls,
     },
+    observe::metrics::Listener,
     stop::stopped,
     upstream::Pool,
 };
 
-/// How many connections the admin listener has at most.
-const ADMIN_CONNECTIONS: usize = 64;
 /// So often it is looked for connections to applications that nobody needs, and at memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -71,8 +72,13 @@ pub enum GatewayError {
 }
 
 /// Runs the gateway until `stop` is done, then until what is on its way has ended or the drain limit has passed.
-/// `ready` is called once every port is open.
-pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> Result<(), GatewayError> {
+/// `ready` is called once every port is open; those in `sockets` are already.
+pub async fn run(
+    config: Config,
+    mut sockets: Sockets,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> Result<(), GatewayError> {
     tls::install_crypto();
     raise_descriptor_limit(&config.limits);
     let config = Arc::new(config);
@@ -89,7 +95,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>, ready: impl FnO
         slots: Arc::new(Slots::new(config.limits.max_connections, config.limits.max_connections_per_client)),
         stopped: stopped.clone(),
     };
-    let accepting = front.listen(&config)?;
+    let admin_socket = admin_socket(&config.admin_listen, &mut sockets)?;
+    let accepting = front.listen(&config, sockets)?;
+    let admin = Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopped.clone() };
+    // It answers until all else is done, and then ends with the process.
+    tokio::spawn(Arc::new(admin).serve(admin_socket));
     let keeping = [
         tokio::spawn(certificates.watch(stopped.clone())),
         tokio::spawn(control::serve(Arc::clone(&live), stopped.clone())),
@@ -119,17 +129,16 @@ struct Front {
 }
 
 impl Front {
-    fn listen(&self, config: &Config) -> Result<Vec<tokio::task::JoinHandle<()>>, ListenError> {
-        let bind =
-            |addresses: &[SocketAddr]| addresses.iter().map(|a| listener::bind(*a)).collect::<Result<Vec<_>, _>>();
-        let (encrypted, plain, admin) =
-            (bind(&config.listen)?, bind(&config.http_listen)?, bind(&[config.admin_listen])?);
+    fn listen(&self, config: &Config, mut sockets: Sockets) -> Result<Vec<tokio::task::JoinHandle<()>>, ListenError> {
+        let mut open =
+            |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
+        let (encrypted, plain) = (open(&config.listen)?, open(&config.http_listen)?);
+        sockets.all_taken()?;
         let port = config.public_url.port_or_known_default().unwrap_or(443);
         let redirect = Arc::new(Redirect { port });
         let mut loops = Vec::new();
         loops.extend(encrypted.into_iter().map(|l| self.accept_tls(l)));
         loops.extend(plain.into_iter().map(|l| self.accept_plain(l, &redirect)));
-        loops.extend(admin.into_iter().map(|l| self.accept_admin(l)));
         Ok(loops)
     }
 
@@ -140,9 +149,12 @@ impl Front {
             let (gateway, activity, stop) = (Arc::clone(&gateway), place.activity(), stop.clone());
             // The handshake's state is large, and is given back before the first request.
             let handshake = Box::pin(Arc::clone(&threshold).encrypted(stream, socket, place));
+            let open = gateway.live.metrics.connection(Listener::Tls);
             clients.track_future(async move {
-                if let Some(caller) = handshake.await {
-                    serve(caller, gateway, activity, stop).await;
+                let _open = open;
+                match handshake.await {
+                    Some(caller) => serve(caller, gateway, activity, stop).await,
+                    None => gateway.live.metrics.handshake_failed(),
                 }
             })
         };
@@ -151,9 +163,12 @@ impl Front {
 
     fn accept_plain(&self, listener: TcpListener, redirect: &Arc<Redirect>) -> tokio::task::JoinHandle<()> {
         let (redirect, threshold, stop) = (Arc::clone(redirect), Arc::clone(&self.threshold), self.stopped.clone());
+        let live = Arc::clone(&self.gateway.live);
         let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
             let (redirect, threshold, stop) = (Arc::clone(&redirect), Arc::clone(&threshold), stop.clone());
+            let open = live.metrics.connection(Listener::Http);
             async move {
+                let _open = open;
                 if let Some(caller) = threshold.plain(stream, socket, place).await {
                     redirect.serve(caller.stream, stop).await;
                 }
@@ -172,20 +187,19 @@ impl Front {
         tokio::spawn(listener::accept(listener, self.stopped.clone(), Arc::clone(&self.slots), share, serve))
     }
 
-    fn accept_admin(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
-        let stop = self.stopped.clone();
-        let serve = move |stream, peer, _| admin::serve(Downstream::plain(stream, peer), stop.clone());
-        // Slots of its own, so that it answers when clients have taken all others.
-        let slots = Arc::new(Slots::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS));
-        tokio::spawn(listener::accept(listener, self.stopped.clone(), slots, |_| Share::Many, serve))
-    }
-
     async fn drain(&self, limit: Duration) {
         self.clients.close();
         if timeout(limit, self.clients.wait()).await.is_err() {
             warn!(connections = self.clients.len(), "the drain limit has passed; what still runs is cut off");
         }
     }
+}
+
+fn admin_socket(at: &Upstream, sockets: &mut Sockets) -> Result<admin::Socket, ListenError> {
+    Ok(match at {
+        Upstream::Tcp(address) => admin::Socket::Tcp(sockets.tcp(*address)?),
+        Upstream::Unix(path) => admin::Socket::Unix(sockets.unix(path)?),
+    })
 }
 
 /// Each connection needs a descriptor, and each request another one for its application.

@@ -1,6 +1,9 @@
-//! What happened: the access log, and the set-up of `tracing`.
+//! What happened: the access log, metrics, and the set-up of `tracing`.
 
 pub mod access_log;
+mod histogram;
+pub mod metrics;
+mod process;
 mod request_id;
 pub mod tracing;
 

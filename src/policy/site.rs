@@ -86,6 +86,13 @@ impl Site {
         self.apps.iter().filter(move |app| !same(app, old)).map(|app| &**app)
     }
 
+    /// How many clients all rate limits together remember.
+    #[must_use]
+    pub fn tracked_clients(&self) -> usize {
+        let limits = self.apps.iter().flat_map(|app| &app.all_routes).flat_map(|route| &route.limits);
+        limits.map(|limit| limit.tracker.len()).sum()
+    }
+
     /// Forgets clients that no rate limit needs to remember; to be called every few seconds.
     pub fn sweep(&self) {
         for route in self.apps.iter().flat_map(|app| &app.all_routes) {

@@ -1,11 +1,7 @@
 //! Opens everything, then the socket, serves until it is told to stop, and puts the running jobs back.
 
 use std::{
-    fs, io,
-    os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
-        net::UnixStream,
-    },
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,10 +13,7 @@ use axum::{
     serve::{Listener, ListenerExt},
 };
 use thiserror::Error;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    time::timeout,
-};
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -34,6 +27,7 @@ use super::{
 };
 use crate::{
     config::{Config, Upstream},
+    edge::sockets::bind_unix,
     statement::StatementKey,
 };
 
@@ -131,16 +125,4 @@ where
             tracing::error!(%error, "the listener failed");
         }
     })
-}
-
-/// Replaces the socket of a worker that is gone, never one that answers.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let stale = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket())
-        && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
-    if stale {
-        fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
 }

@@ -55,6 +55,7 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
         ("proxy_protocol = false", "proxy_protocol = true", "name the proxies"),
         ("leeway = \"30s\"", "leeway = \"61s\"", "at most \"60s\""),
         ("admin_listen = \"127.0.0.1:", "admin_listen = \"nowhere:", "address"),
+        ("admin_listen = \"127.0.0.1:", "admin_listen = \"0.0.0.0:", "loopback"),
         ("upstream = \"127.0.0.1:8001\"", "upstream = \"example.com\"", "unix:/run/app.sock"),
         ("level = \"info\"", "level = \"verbose\"", "debug"),
         ("default_expiry = \"1h\"", "default_expiry = \"30d\"", "make it shorter"),

@@ -22,6 +22,7 @@ mod origin;
 mod programs;
 
 mod addresses;
+mod admin;
 mod bodies;
 mod callers;
 mod configuration;
@@ -37,6 +38,7 @@ mod rates;
 mod reload;
 mod security_headers;
 mod server_names;
+mod sockets;
 mod state;
 mod tls;
 mod upstream;

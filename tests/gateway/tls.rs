@@ -154,14 +154,6 @@ fn the_plain_port_sends_everybody_to_tls() {
     assert!(canary.seen().is_empty());
 }
 
-#[test]
-fn the_admin_listener_says_whether_the_gateway_lives() {
-    let canary = Canary::start();
-    let i = Instance::start(&canary);
-    let get = |path: &str| send_plain(i.admin, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).status;
-    assert_eq!((get("/healthz"), get("/readyz"), get("/")), (200, 200, 404));
-}
-
 fn curl(i: &Instance, args: &[&str], path: &str) -> String {
     let resolve = format!("localhost:{}:127.0.0.1", i.tls.port());
     let mut command = Command::new("curl");

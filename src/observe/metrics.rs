@@ -1,0 +1,318 @@
+//! What Prometheus may know: counters that requests and connections add to, and what is looked up when it asks.
+//!
+//! Every label has a closed set of values, of the configuration or of an enum, and each of their series is made before the first
+//! request that could need it: a request only adds to atomics, and nothing that a client sends becomes a label.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Metric, Registry},
+};
+
+use super::{histogram::Durations, process::Process};
+use crate::policy::{Reason, Site};
+
+/// The form of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// By the first digit of a status; HTTP has no sixth class.
+const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+type Labels<const N: usize> = [(&'static str, String); N];
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// An application answered, or should have.
+    Forward,
+    /// It was denied.
+    Deny,
+    /// The gateway answered itself.
+    Own,
+    /// It was a preflight.
+    Preflight,
+}
+
+/// A kind of listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// For TLS.
+    Tls,
+    /// For plain HTTP, which is sent to TLS.
+    Http,
+    /// For health and metrics.
+    Admin,
+}
+
+/// One request, at its end.
+#[derive(Debug)]
+pub struct Ended<'a> {
+    /// The application that it was for.
+    pub app: Option<&'a Arc<str>>,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why it was denied.
+    pub denied: Option<Reason>,
+    /// The status of the answer, as in the access log.
+    pub status: u16,
+    /// Bytes of body from the client.
+    pub bytes_in: u64,
+    /// Bytes of body to the client.
+    pub bytes_out: u64,
+    /// From the head of the request to the end of the answer.
+    pub duration: Duration,
+    /// Until the application's head of an answer.
+    pub upstream: Option<Duration>,
+}
+
+/// What is known only when somebody asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Looked {
+    /// How many clients the rate limits remember.
+    pub rate_limited_clients: usize,
+    /// When the first of the served certificates ends, in seconds since the Unix epoch.
+    pub certificate_ends: Option<i64>,
+}
+
+/// All there is to tell.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    /// Those of the configuration, as of its last change. One that is gone keeps its series.
+    apps: ArcSwap<Vec<(Arc<str>, AppMetrics)>>,
+    /// Requests that no application was found for.
+    nowhere: AppMetrics,
+    denials: Vec<Counter>,
+    tls: Connections,
+    http: Connections,
+    admin: Connections,
+    handshakes_failed: Counter,
+    rate_limited_clients: Gauge,
+    certificate_ends: Gauge,
+}
+
+/// The series of one application.
+#[derive(Debug)]
+struct AppMetrics {
+    forwarded: [Counter; CLASSES.len()],
+    denied: [Counter; CLASSES.len()],
+    own: [Counter; CLASSES.len()],
+    preflights: [Counter; CLASSES.len()],
+    bytes_in: Counter,
+    bytes_out: Counter,
+    duration: Durations,
+    upstream: Durations,
+}
+
+/// The series of one listener.
+#[derive(Debug)]
+struct Connections {
+    open: Gauge,
+    accepted: Counter,
+}
+
+/// A connection, which counts as open for as long as this lives.
+#[derive(Debug)]
+pub struct OpenConnection(Gauge);
+
+/// The series with one label for each application.
+#[derive(Debug)]
+struct Families {
+    requests: Family<Labels<3>, Counter>,
+    bytes_in: Family<Labels<1>, Counter>,
+    bytes_out: Family<Labels<1>, Counter>,
+    duration: Family<Labels<1>, Durations>,
+    upstream: Family<Labels<1>, Durations>,
+}
+
+impl Verdict {
+    /// Its name in logs and labels.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Deny => "deny",
+            Self::Own => "own",
+            Self::Preflight => "preflight",
+        }
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new(site: &Site) -> Self {
+        let mut registry = Registry::default();
+        let families = Families::registered(&mut registry);
+        let [tls, http, admin] = connections(&mut registry);
+        Self {
+            apps: ArcSwap::from_pointee(families.of_all(site)),
+            nowhere: families.of(""),
+            families,
+            denials: denials(&mut registry),
+            tls,
+            http,
+            admin,
+            handshakes_failed: metric(
+                &mut registry,
+                "sallyport_handshakes_failed",
+                "TLS handshakes that failed, were broken off or took too long",
+            ),
+            rate_limited_clients: metric(
+                &mut registry,
+                "sallyport_rate_limited_clients",
+                "Clients that the rate limits remember",
+            ),
+            certificate_ends: metric(
+                &mut registry,
+                "sallyport_certificate_expiry_timestamp_seconds",
+                "When the first of the served certificates ends, in seconds since 1970",
+            ),
+            registry: with_facts(registry),
+        }
+    }
+
+    /// Makes the series of applications that are new.
+    pub fn know(&self, site: &Site) {
+        self.apps.store(Arc::new(self.families.of_all(site)));
+    }
+
+    /// Counts one request.
+    pub fn ended(&self, request: &Ended<'_>) {
+        let apps = self.apps.load();
+        let app = request.app.and_then(|name| apps.iter().find(|(known, _)| known == name));
+        let app = app.map_or(&self.nowhere, |(_, app)| app);
+        let [other, classes @ ..] = app.answered(request.verdict);
+        classes.get(usize::from(request.status / 100).wrapping_sub(1)).unwrap_or(other).inc();
+        if let Some(counter) = request.denied.and_then(|reason| self.denials.get(reason as usize)) {
+            counter.inc();
+        }
+        app.bytes_in.inc_by(request.bytes_in);
+        app.bytes_out.inc_by(request.bytes_out);
+        app.duration.observe(request.duration);
+        if let Some(upstream) = request.upstream {
+            app.upstream.observe(upstream);
+        }
+    }
+
+    /// Counts a connection that was accepted.
+    #[must_use]
+    pub fn connection(&self, listener: Listener) -> OpenConnection {
+        let connections = match listener {
+            Listener::Tls => &self.tls,
+            Listener::Http => &self.http,
+            Listener::Admin => &self.admin,
+        };
+        connections.accepted.inc();
+        connections.open.inc();
+        OpenConnection(connections.open.clone())
+    }
+
+    /// Counts a handshake that led to nothing.
+    pub fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
+    }
+
+    /// All of it, as [`CONTENT_TYPE`].
+    #[must_use]
+    pub fn render(&self, looked: Looked) -> String {
+        self.rate_limited_clients.set(i64::try_from(looked.rate_limited_clients).unwrap_or(i64::MAX));
+        self.certificate_ends.set(looked.certificate_ends.unwrap_or(0));
+        let mut text = String::new();
+        // Writing to memory does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl AppMetrics {
+    fn answered(&self, verdict: Verdict) -> &[Counter; CLASSES.len()] {
+        match verdict {
+            Verdict::Forward => &self.forwarded,
+            Verdict::Deny => &self.denied,
+            Verdict::Own => &self.own,
+            Verdict::Preflight => &self.preflights,
+        }
+    }
+}
+
+impl Families {
+    fn registered(registry: &mut Registry) -> Self {
+        let of_requests = "Requests that have ended; without an app where none was found for it";
+        let (received, sent) = ("Bytes of bodies that came from clients", "Bytes of bodies that went to clients");
+        let duration = "From the head of a request to the end of its answer";
+        let upstream = "From the head of a request to the head of the application's answer";
+        Self {
+            requests: metric(registry, "sallyport_requests", of_requests),
+            bytes_in: metric(registry, "sallyport_bytes_received", received),
+            bytes_out: metric(registry, "sallyport_bytes_sent", sent),
+            duration: metric(registry, "sallyport_request_duration_seconds", duration),
+            upstream: metric(registry, "sallyport_upstream_duration_seconds", upstream),
+        }
+    }
+
+    fn of_all(&self, site: &Site) -> Vec<(Arc<str>, AppMetrics)> {
+        site.apps().iter().map(|app| (Arc::clone(&app.name), self.of(&app.name))).collect()
+    }
+
+    /// What an application had counted before a change of the configuration goes on.
+    fn of(&self, app: &str) -> AppMetrics {
+        let answered = |verdict: Verdict| {
+            CLASSES.map(|class| series(&self.requests, [("app", app), ("decision", verdict.name()), ("status", class)]))
+        };
+        AppMetrics {
+            forwarded: answered(Verdict::Forward),
+            denied: answered(Verdict::Deny),
+            own: answered(Verdict::Own),
+            preflights: answered(Verdict::Preflight),
+            bytes_in: series(&self.bytes_in, [("app", app)]),
+            bytes_out: series(&self.bytes_out, [("app", app)]),
+            duration: series(&self.duration, [("app", app)]),
+            upstream: series(&self.upstream, [("app", app)]),
+        }
+    }
+}
+
+fn denials(registry: &mut Registry) -> Vec<Counter> {
+    let family = metric(registry, "sallyport_denials", "Requests that were denied, by the public code");
+    Reason::ALL.iter().map(|reason| series(&family, [("code", reason.code())])).collect()
+}
+
+/// In the order of [`Listener`].
+fn connections(registry: &mut Registry) -> [Connections; 3] {
+    let open = metric(registry, "sallyport_connections", "Connections that are open");
+    let accepted = metric(registry, "sallyport_connections_accepted", "Connections that were accepted");
+    ["tls", "http", "admin"].map(|listener| Connections {
+        open: series(&open, [("listener", listener)]),
+        accepted: series(&accepted, [("listener", listener)]),
+    })
+}
+
+/// What no request changes.
+fn with_facts(mut registry: Registry) -> Registry {
+    let build: Family<Labels<1>, Gauge> =
+        metric(&mut registry, "sallyport_build_info", "The running version; always 1");
+    series(&build, [("version", env!("CARGO_PKG_VERSION"))]).set(1);
+    registry.register_collector(Box::new(Process::started_now()));
+    registry
+}
+
+fn metric<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn series<M: Clone + Default, const N: usize>(family: &Family<Labels<N>, M>, labels: [(&'static str, &str); N]) -> M {
+    family.get_or_create(&labels.map(|(name, value)| (name, value.to_owned()))).clone()
+}
