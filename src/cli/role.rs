@@ -14,8 +14,16 @@ use crate::{
 pub(super) fn gateway(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
-    let sockets = Sockets::from_systemd()?;
-    block_on(async { Ok(gateway::run(config, sockets, signalled(), notify_ready).await?) })
+    let mut sockets = Sockets::from_systemd()?;
+    let predecessor =
+        match gateway::predecessor(&config.data_dir).context("the gateway that runs does not hand over")? {
+            Some((predecessor, inherited)) => {
+                sockets.inherit(inherited)?;
+                Some(predecessor)
+            }
+            None => None,
+        };
+    block_on(async { Ok(gateway::run(config, (sockets, predecessor), signalled(), notify_ready).await?) })
 }
 
 /// Runs the worker until a signal.

@@ -1,9 +1,10 @@
-//! The sockets to listen on: those that systemd has opened already (sd_listen_fds(3)), which stay open while the program
-//! restarts, and otherwise sockets of our own.
+//! The sockets to listen on: those that systemd has opened already (sd_listen_fds(3)) or that a running gateway passes on,
+//! which stay open while the program restarts, and otherwise sockets of our own.
 
 use std::{
     fs, io,
     net::{SocketAddr, TcpListener as StdTcpListener},
+    os::fd::{AsFd, OwnedFd},
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
         net::{UnixListener as StdUnixListener, UnixStream},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
+use rustix::net::AddressFamily;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -20,8 +22,26 @@ use super::listener::{self, ListenError};
 /// Where sockets come from.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    tcp: Vec<(SocketAddr, StdTcpListener)>,
-    unix: Vec<(PathBuf, StdUnixListener)>,
+    tcp: Vec<Passed<SocketAddr, StdTcpListener>>,
+    unix: Vec<Passed<PathBuf, StdUnixListener>>,
+    /// Another handle for each socket that was asked for.
+    in_use: Vec<OwnedFd>,
+}
+
+/// A socket that was open before this process began.
+#[derive(Debug)]
+struct Passed<A, L> {
+    at: A,
+    listener: L,
+    by: Giver,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Giver {
+    /// Each of its sockets must be asked for.
+    Systemd,
+    /// It may have had others than are wanted now.
+    Predecessor,
 }
 
 /// Something was passed on that is no socket for TCP or Unix streams.
@@ -41,47 +61,83 @@ impl Sockets {
         Ok(sockets)
     }
 
+    /// Those of a gateway that runs already.
+    pub fn inherit(&mut self, sockets: Vec<OwnedFd>) -> io::Result<()> {
+        let by = Giver::Predecessor;
+        for socket in sockets {
+            if rustix::net::getsockname(&socket)?.address_family() == AddressFamily::UNIX {
+                let listener = StdUnixListener::from(socket);
+                self.unix.push(Passed { at: path_of(&listener)?, listener, by });
+            } else {
+                let listener = StdTcpListener::from(socket);
+                self.tcp.push(Passed { at: listener.local_addr()?, listener, by });
+            }
+        }
+        Ok(())
+    }
+
+    /// Another handle for each socket that was asked for, to be passed on.
+    pub fn in_use(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.in_use)
+    }
+
     fn take(&mut self, passed: &mut ListenFd, place: usize) -> io::Result<()> {
+        let by = Giver::Systemd;
         if let Ok(Some(listener)) = passed.take_unix_listener(place) {
-            let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
-            self.unix.push((path, listener));
+            self.unix.push(Passed { at: path_of(&listener)?, listener, by });
         } else if let Some(listener) = passed.take_tcp_listener(place)? {
-            self.tcp.push((listener.local_addr()?, listener));
+            self.tcp.push(Passed { at: listener.local_addr()?, listener, by });
         }
         Ok(())
     }
 
     /// The socket that listens on `address`.
     pub fn tcp(&mut self, address: SocketAddr) -> Result<TcpListener, ListenError> {
-        let Some(place) = self.tcp.iter().position(|(known, _)| *known == address) else {
-            return listener::bind(address);
+        let listener = match self.tcp.iter().position(|passed| passed.at == address) {
+            None => listener::bind(address)?,
+            Some(place) => {
+                let passed = self.tcp.swap_remove(place).listener;
+                let usable = passed.set_nonblocking(true).and_then(|()| TcpListener::from_std(passed));
+                usable.map_err(|e| ListenError::new(&address, e))?
+            }
         };
-        let (_, passed) = self.tcp.swap_remove(place);
-        let usable = passed.set_nonblocking(true).and_then(|()| TcpListener::from_std(passed));
-        usable.map_err(|e| ListenError::new(&address, e))
+        self.keep(&listener).map_err(|e| ListenError::new(&address, e))?;
+        Ok(listener)
     }
 
     /// The socket that listens on `path`.
     pub fn unix(&mut self, path: &Path) -> Result<UnixListener, ListenError> {
-        let usable = match self.unix.iter().position(|(known, _)| known == path) {
+        let usable = match self.unix.iter().position(|passed| passed.at == path) {
             Some(place) => {
-                let (_, passed) = self.unix.swap_remove(place);
+                let passed = self.unix.swap_remove(place).listener;
                 passed.set_nonblocking(true).and_then(|()| UnixListener::from_std(passed))
             }
             None => bind_unix(path),
         };
-        usable.map_err(|e| ListenError::new(&path.display(), e))
+        let listener = usable.map_err(|e| ListenError::new(&path.display(), e))?;
+        self.keep(&listener).map_err(|e| ListenError::new(&path.display(), e))?;
+        Ok(listener)
     }
 
-    /// Refuses sockets that nobody asked for: they would take clients and never answer.
+    fn keep(&mut self, listener: &impl AsFd) -> io::Result<()> {
+        self.in_use.push(listener.as_fd().try_clone_to_owned()?);
+        Ok(())
+    }
+
+    /// Refuses sockets of systemd's that nobody asked for: they would take clients and never answer.
     pub fn all_taken(self) -> Result<(), ListenError> {
-        let tcp = self.tcp.iter().map(|(address, _)| address.to_string());
-        let unix = self.unix.iter().map(|(path, _)| format!("unix:{}", path.display()));
+        let tcp = self.tcp.iter().filter(|passed| passed.by == Giver::Systemd).map(|passed| passed.at.to_string());
+        let unix = self.unix.iter().filter(|passed| passed.by == Giver::Systemd);
+        let unix = unix.map(|passed| format!("unix:{}", passed.at.display()));
         match tcp.chain(unix).next() {
             Some(at) => Err(ListenError::new(&at, io::Error::other(UNASKED))),
             None => Ok(()),
         }
     }
+}
+
+fn path_of(listener: &StdUnixListener) -> io::Result<PathBuf> {
+    Ok(listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default())
 }
 
 const UNASKED: &str = "systemd passed this socket, and the configuration has no such address; make them the same";

@@ -30,6 +30,8 @@ use crate::{
 
 /// How long a connection may wait for its next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a new connection has for its first request once the gateway stops.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
 /// How long a whole head may take once it has begun.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long, and how many bytes, a client may go on sending after an answer that ends its connection. Were it closed at
@@ -57,20 +59,22 @@ pub(super) struct Vigil {
     stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
     idle: Pin<Box<Sleep>>,
     since: Instant,
+    served: bool,
 }
 
 impl Vigil {
     pub(super) fn new(stop: &ShutdownWatch) -> Self {
         let mut stop = stop.clone();
         let stopped = Box::pin(async move { stopped(&mut stop).await });
-        Self { stopped, idle: Box::pin(sleep(IDLE_TIMEOUT)), since: Instant::now() }
+        Self { stopped, idle: Box::pin(sleep(IDLE_TIMEOUT)), since: Instant::now(), served: false }
     }
 
     async fn over(&mut self) {
-        let Self { stopped, idle, since } = self;
+        let Self { stopped, idle, since, served } = self;
         tokio::select! {
             biased;
-            () = stopped => {}
+            // Who has just come is about to ask, and would not know whether to ask again.
+            () = stopped => if !*served { sleep(FIRST_REQUEST_GRACE).await },
             () = idled(idle.as_mut(), *since) => {}
         }
     }
@@ -140,6 +144,7 @@ pub(super) async fn next(stream: &mut Downstream, vigil: &mut Vigil) -> Next {
         () = vigil.over() => None,
     };
     let Some(bytes) = first else { return Next::Closed };
+    vigil.served = true;
     let mut scan = HeadScan::default();
     match scan.end(&bytes) {
         Ok(Some(end)) => parse(bytes, end),

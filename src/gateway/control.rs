@@ -2,7 +2,10 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,10 +18,12 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::live::Live;
+use super::{live::Live, succession::Estate};
 use crate::stop::stopped;
 
 const REFRESH: &str = "refresh";
+/// Asks for the listening sockets.
+pub(super) const HANDOVER: &str = "handover";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether a gateway was told.
@@ -59,7 +64,7 @@ pub fn tell(data_dir: &Path) -> io::Result<Told> {
 }
 
 /// Listens on the socket until `stop` turns true. Only the owner of the data folder can reach it.
-pub(super) async fn serve(live: Arc<Live>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn serve(live: Arc<Live>, estate: Arc<Estate>, mut stop: watch::Receiver<bool>) {
     let path = socket_path(&live.rules.load().config.data_dir);
     let listener = match bind(&path) {
         Ok(listener) => listener,
@@ -68,17 +73,25 @@ pub(super) async fn serve(live: Arc<Live>, mut stop: watch::Receiver<bool>) {
             return;
         }
     };
+    let bound = inode(&path);
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    tokio::spawn(tokio::time::timeout(PATIENCE, answer(stream, Arc::clone(&live))));
+                    tokio::spawn(tokio::time::timeout(PATIENCE, answer(stream, Arc::clone(&live), Arc::clone(&estate))));
                 }
             }
             () = stopped(&mut stop) => break,
         }
     }
-    let _ = std::fs::remove_file(&path);
+    // By now it may be a successor's.
+    if inode(&path) == bound {
+        let _ = std::fs::remove_file(&path);
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|about| about.ino())
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -91,10 +104,21 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn answer(stream: AsyncUnixStream, live: Arc<Live>) -> io::Result<()> {
+async fn answer(stream: AsyncUnixStream, live: Arc<Live>, estate: Arc<Estate>) -> io::Result<()> {
     let mut stream = AsyncBufReader::new(stream);
     let mut line = String::new();
     stream.read_line(&mut line).await?;
+    if line.trim() == HANDOVER {
+        let stream = stream.into_inner().into_std()?;
+        stream.set_nonblocking(false)?;
+        // The successor takes its time to start, and nobody waits for it here.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = estate.hand_over(stream) {
+                warn!(%error, "no successor has taken over");
+            }
+        });
+        return Ok(());
+    }
     let done = line.trim() == REFRESH && live.refresh().await;
     stream.write_all(if done { b"ok\n" } else { b"failed\n" }).await
 }

@@ -23,6 +23,7 @@ mod refusal;
 mod reload;
 mod respond;
 mod run;
+mod succession;
 mod tunnel;
 mod upload;
 
@@ -31,3 +32,4 @@ pub use links::{LinkPlace, LinkRefusal, LinkRequest, MadeLink};
 pub(crate) use live::jwt_verifier;
 pub use live::{Live, LiveError};
 pub use run::{GatewayError, run};
+pub use succession::{Predecessor, predecessor};

@@ -48,12 +48,12 @@ struct Change {
 
 /// What the files hold. They are small, so their contents are compared, which no clock and no copying tool can mislead.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen(Vec<(PathBuf, Vec<u8>)>);
+pub(super) struct Seen(Vec<(PathBuf, Vec<u8>)>);
 
 /// Reloads until `stop` turns true.
-pub(super) async fn watch(live: Arc<Live>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn watch(live: Arc<Live>, seen: Seen, mut stop: watch::Receiver<bool>) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-    let mut seen = look(&live).await;
+    let mut seen = Some(seen);
     loop {
         let asked = tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => false,
@@ -83,7 +83,7 @@ async fn look(live: &Arc<Live>) -> Option<Seen> {
 }
 
 impl Seen {
-    fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         let mut paths = vec![config.file.clone()];
         paths.extend(policies(&config.policies_dir));
         paths.extend(config.jwt.keys.iter().map(|key| key.file.clone()));

@@ -28,6 +28,7 @@ use super::{
     load::Load,
     redirect::Redirect,
     reload,
+    succession::{Estate, Predecessor},
 };
 use crate::{
     config::{Config, Limits, TlsConfig, TlsMode, Upstream},
@@ -72,16 +73,19 @@ pub enum GatewayError {
 }
 
 /// Runs the gateway until `stop` is done, then until what is on its way has ended or the drain limit has passed.
-/// `ready` is called once every port is open; those in `sockets` are already.
+/// `ready` is called once every port is open; those in `sockets` are already. Then the predecessor, where there is one, is
+/// let go.
 pub async fn run(
     config: Config,
-    mut sockets: Sockets,
+    (mut sockets, predecessor): (Sockets, Option<Predecessor>),
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), GatewayError> {
     tls::install_crypto();
     raise_descriptor_limit(&config.limits);
     let config = Arc::new(config);
+    // Before it is read, so that no change falls between the two.
+    let seen = reload::Seen::of(&config);
     let live = Arc::new(Live::open(&config)?);
     let certificates = Arc::new(certificates(&config.tls)?);
     let (stopping, stopped) = watch::channel(false);
@@ -96,20 +100,21 @@ pub async fn run(
         stopped: stopped.clone(),
     };
     let admin_socket = admin_socket(&config.admin_listen, &mut sockets)?;
-    let accepting = front.listen(&config, sockets)?;
+    let accepting = front.listen(&config, &mut sockets)?;
+    let estate = Arc::new(Estate::new(sockets.in_use()));
+    sockets.all_taken()?;
     let admin = Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopped.clone() };
     // It answers until all else is done, and then ends with the process.
-    tokio::spawn(Arc::new(admin).serve(admin_socket));
-    let keeping = [
-        tokio::spawn(certificates.watch(stopped.clone())),
-        tokio::spawn(control::serve(Arc::clone(&live), stopped.clone())),
-        tokio::spawn(Arc::clone(&live).keep_house(stopped.clone())),
-        tokio::spawn(sweep(gateway, stopped.clone())),
-        tokio::spawn(reload::watch(Arc::clone(&live), stopped)),
-    ];
+    let admin = tokio::spawn(Arc::new(admin).serve(admin_socket));
+    let keeping = keep(gateway, certificates, (&estate, seen), &stopped);
     info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
     ready();
-    stop.await;
+    predecessor.map(Predecessor::release).transpose()?;
+    tokio::select! {
+        () = stop => {}
+        // From now on it is the successor that answers there.
+        () = estate.retired() => admin.abort(),
+    }
     info!("stopping; running requests have {:?} to end", config.drain_timeout);
     let _ = stopping.send(true);
     front.drain(live.rules.load().config.drain_timeout).await;
@@ -117,6 +122,25 @@ pub async fn run(
         let _ = task.await;
     }
     Ok(())
+}
+
+/// Starts what goes on beside the requests until `stop` turns true.
+fn keep(
+    gateway: Arc<Gateway>,
+    certificates: Arc<Certificates>,
+    (estate, seen): (&Arc<Estate>, reload::Seen),
+    stop: &watch::Receiver<bool>,
+) -> [tokio::task::JoinHandle<()>; 5] {
+    let live = Arc::clone(&gateway.live);
+    let (theirs, file) = (Arc::clone(estate), live.rules.load().config.file.clone());
+    tokio::spawn(async move { theirs.watch(&file).await });
+    [
+        tokio::spawn(certificates.watch(stop.clone())),
+        tokio::spawn(control::serve(Arc::clone(&live), Arc::clone(estate), stop.clone())),
+        tokio::spawn(Arc::clone(&live).keep_house(stop.clone())),
+        tokio::spawn(sweep(gateway, stop.clone())),
+        tokio::spawn(reload::watch(live, seen, stop.clone())),
+    ]
 }
 
 /// What every accept loop shares.
@@ -129,11 +153,10 @@ struct Front {
 }
 
 impl Front {
-    fn listen(&self, config: &Config, mut sockets: Sockets) -> Result<Vec<tokio::task::JoinHandle<()>>, ListenError> {
+    fn listen(&self, config: &Config, sockets: &mut Sockets) -> Result<Vec<tokio::task::JoinHandle<()>>, ListenError> {
         let mut open =
             |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
         let (encrypted, plain) = (open(&config.listen)?, open(&config.http_listen)?);
-        sockets.all_taken()?;
         let port = config.public_url.port_or_known_default().unwrap_or(443);
         let redirect = Arc::new(Redirect { port });
         let mut loops = Vec::new();

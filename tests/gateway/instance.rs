@@ -83,6 +83,18 @@ impl Instance {
         command.stdin(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
+    /// Starts another process in place of the one that runs, which may take its time to end.
+    pub(crate) fn succeed(&mut self) {
+        let successor = self.spawn("gateway", &[]);
+        let mut predecessor = self.child.replace(successor).unwrap();
+        std::thread::spawn(move || predecessor.wait());
+    }
+
+    /// Waits until the process has ended by itself.
+    pub(crate) fn await_end(&mut self) {
+        self.child.take().unwrap().wait().unwrap();
+    }
+
     /// SIGKILL, as the kernel or a power cut would.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();

@@ -40,6 +40,7 @@ mod security_headers;
 mod server_names;
 mod sockets;
 mod state;
+mod succession;
 mod tls;
 mod upstream;
 mod volume;

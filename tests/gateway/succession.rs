@@ -1,0 +1,146 @@
+//! Succession: a new process takes over, and nobody notices.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    process::Command,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    canary::Canary,
+    client::{Request, connect},
+    instance::{Instance, eventually},
+};
+
+const POLICY: &str =
+    "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
+
+fn open(upstream: SocketAddr) -> Instance {
+    Instance::with(&upstream.to_string(), |i| {
+        fs::write(i.path("policies/open.toml"), POLICY).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"open\"");
+        i.replace("drain_timeout = \"10s\"", "drain_timeout = \"60s\"");
+    })
+}
+
+/// An upstream that takes `seconds` for an answer of as many letters.
+fn slow(seconds: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut request = [0; 4096];
+                while let Ok(n @ 1..) = stream.read(&mut request) {
+                    let letters = if request[..n].starts_with(b"GET /slow") { seconds } else { 1 };
+                    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {letters}\r\n\r\n");
+                    for _ in 0..letters {
+                        if letters > 1 {
+                            thread::sleep(Duration::from_secs(1));
+                        }
+                        let _ = stream.write_all(b"x");
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// The gateways that run on this instance.
+fn pids(i: &Instance) -> Vec<u32> {
+    let config = i.path("config.toml").display().to_string();
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_ours = |pid: &u32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains(&config) && line.contains("gateway")
+    };
+    all.filter(is_ours).collect()
+}
+
+fn wait_for_one(i: &Instance, not: u32) -> u32 {
+    eventually("one gateway that is another", || match pids(i)[..] {
+        [one] if one != not => Some(one),
+        _ => None,
+    })
+}
+
+#[test]
+fn twenty_restarts_under_load_refuse_nobody_and_cut_no_stream() {
+    let mut i = open(slow(8));
+    let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (tls, authority) = (i.tls, i.authority());
+    thread::scope(|scope| {
+        let _over = SetOnDrop(&over);
+        let long = scope.spawn(|| crate::client::send(tls, &authority, &Request::new("GET", "/slow").bytes()));
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let start = Instant::now();
+                    let answer = crate::client::send(tls, &authority, &Request::new("GET", "/quick").bytes());
+                    assert_eq!((answer.status, &answer.body[..]), (200, &b"x"[..]));
+                    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        thread::sleep(Duration::from_millis(300));
+        for _ in 0..20 {
+            let before = i.stderr().matches("the gateway is ready").count();
+            i.succeed();
+            eventually("the successor", || (i.stderr().matches("the gateway is ready").count() > before).then_some(()));
+        }
+        assert_eq!(long.join().unwrap().body, b"xxxxxxxx", "the stream went on in the first process");
+    });
+    assert!(served.load(Ordering::Relaxed) > 100);
+    eventually("the predecessors' end", || (pids(&i).len() == 1).then_some(()));
+    i.command(&["key", "create"]);
+    assert!(i.path("data/control.sock").exists(), "commands reach the last of them");
+}
+
+#[test]
+fn a_successor_that_cannot_start_changes_nothing() {
+    let canary = Canary::start();
+    let i = open(canary.address);
+    let good = fs::read(i.path("config.toml")).unwrap();
+    i.replace("[tls]\nmode = \"local-ca\"", "[tls]\nmode = \"nonsense\"");
+    let failed = i.spawn("gateway", &[]).wait().unwrap();
+    assert!(!failed.success());
+    fs::write(i.path("config.toml"), good).unwrap();
+    assert_eq!(i.send(&Request::new("GET", "/a")).status, 200);
+    // One that gives up after it has asked.
+    let mut socket = std::os::unix::net::UnixStream::connect(i.path("data/control.sock")).unwrap();
+    socket.write_all(b"handover\n").unwrap();
+    let _ = socket.read(&mut [0; 1]);
+    drop(socket);
+    eventually("a complaint", || i.stderr().contains("no successor has taken over").then_some(()));
+    assert_eq!(i.send(&Request::new("GET", "/a")).status, 200);
+}
+
+#[test]
+fn at_sigusr2_a_gateway_starts_its_own_successor() {
+    let canary = Canary::start();
+    let mut i = open(canary.address);
+    let first = i.pid();
+    let mut held = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    held.write_all(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert!(held.read(&mut [0; 4096]).unwrap() > 0);
+    assert!(Command::new("kill").args(["-USR2", &first.to_string()]).status().unwrap().success());
+    i.await_end();
+    let second = wait_for_one(&i, first);
+    assert_eq!(held.read(&mut [0; 16]).unwrap(), 0, "an idle connection is ended, not reset");
+    assert_eq!(i.send(&Request::new("GET", "/a")).status, 200);
+    assert!(Command::new("kill").args([&second.to_string()]).status().unwrap().success());
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
