@@ -22,14 +22,16 @@ pub(super) struct Upload {
     encoder: BodyEncoder,
     max_bytes: u64,
     state: State,
+    /// Where it begins, on whichever connection.
+    first: State,
+    /// Some of the client's body was taken, and cannot be taken again.
+    spent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The body is still to come, and nothing of it has.
-    Untouched,
-    /// Some of the body has come.
-    Begun,
+    /// The body, or the rest of it, is still to come.
+    Open,
     /// All of it has come.
     Whole,
     /// The application takes no more of it; it may have answered all the same.
@@ -47,9 +49,9 @@ pub(super) enum Stage {
 impl Upload {
     pub(super) fn new(request: Bytes, framing: Framing, permit: &Permit) -> Self {
         let bodiless = permit.body().is_some() || framing == Framing::Length(0);
-        let state = if bodiless { State::Whole } else { State::Untouched };
-        let max_bytes = permit.route().max_body;
-        Self { piece: Some(whole(request.clone())), request, encoder: framing.into(), max_bytes, state }
+        let first = if bodiless { State::Whole } else { State::Open };
+        let (piece, max_bytes) = (Some(whole(request.clone())), permit.route().max_body);
+        Self { request, piece, encoder: framing.into(), max_bytes, state: first, first, spent: false }
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -58,8 +60,8 @@ impl Upload {
 
     /// Begins anew for another connection, if nothing of the client's body was spent on the last.
     pub(super) fn restart(&mut self) -> bool {
-        self.piece = Some(whole(self.request.clone()));
-        matches!(self.state, State::Untouched | State::Whole) && self.encoder.end().is_none_or(<[u8]>::is_empty)
+        (self.piece, self.state) = (Some(whole(self.request.clone())), self.first);
+        !self.spent
     }
 
     /// Moves what can be moved.
@@ -89,6 +91,7 @@ impl Upload {
     }
 
     fn take(&mut self, data: Option<Bytes>, traffic: &mut Traffic) -> Result<(), Failure> {
+        self.spent = true;
         let Some(data) = data else {
             let end = self.encoder.end().ok_or(ClientFault::Gone)?;
             (self.piece, self.state) = (Some(whole(Bytes::from_static(end))), State::Whole);
@@ -99,7 +102,6 @@ impl Upload {
             return Err(Failure::TooLarge);
         }
         self.piece = Some(self.encoder.encode(data).map_err(|_| ClientFault::Gone)?);
-        self.state = State::Begun;
         Ok(())
     }
 }

@@ -28,6 +28,7 @@ mod callers;
 mod configuration;
 mod cors;
 mod credentials;
+mod desync;
 mod floods;
 mod framing;
 mod greedy;

@@ -1,0 +1,79 @@
+//! Each answer belongs to its request: nothing of one request is ever read as another, on either side of the gateway.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use crate::{client::Request, instance::Instance};
+
+/// A policy whose route takes any method and streams bodies.
+const OPEN: &str = "[defaults]\nmax_body = \"100MiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"POST\", \"PUT\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
+
+fn open(upstream: SocketAddr) -> Instance {
+    Instance::with(&upstream.to_string(), |i| {
+        std::fs::write(i.path("policies/open.toml"), OPEN).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"open\"");
+    })
+}
+
+/// Serves each connection, of which it is told the number, by `serve`, on a thread of its own.
+fn upstream(serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for (n, stream) in listener.incoming().flatten().enumerate() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(n, stream));
+        }
+    });
+    address
+}
+
+/// Reads until the bytes end so; None at the end of the connection.
+fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
+    let (mut seen, mut byte) = (Vec::new(), [0; 1]);
+    while !seen.ends_with(end) {
+        if !matches!(stream.read(&mut byte), Ok(1)) {
+            return None;
+        }
+        seen.push(byte[0]);
+    }
+    Some(String::from_utf8_lossy(&seen).into_owned())
+}
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn a_request_whose_body_is_spent_is_not_sent_again_without_it() {
+    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+    let theirs = Arc::clone(&heads);
+    let address = upstream(move |n, mut stream| {
+        while let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
+            let put = head.contains("content-length: 40\r\n");
+            theirs.lock().unwrap().push(head);
+            // The first connection ends without a word once it has a whole body; others answer first, and then read it.
+            if n > 0 || !put {
+                let _ = stream.write_all(OK);
+            }
+            if put {
+                let _ = stream.read_exact(&mut [0; 40]);
+            }
+            if put && n == 0 {
+                return;
+            }
+        }
+    });
+    let i = open(address);
+    assert_eq!(i.send(&Request::new("GET", "/first")).status, 200);
+    let put = i.send(&Request::new("PUT", "/file").body(&"x".repeat(40)));
+    assert_eq!(i.send(&Request::new("GET", "/last")).status, 200);
+    let heads = heads.lock().unwrap();
+    let lines: Vec<_> = heads.iter().map(|head| head.lines().next().unwrap()).collect();
+    // Otherwise the next request on the second connection is read as the body, whoever sent it.
+    assert_eq!(lines, ["GET /first HTTP/1.1", "PUT /file HTTP/1.1", "GET /last HTTP/1.1"]);
+    assert_eq!(put.status, 502);
+}
