@@ -2,7 +2,7 @@
 
 use std::{
     pin::pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -44,9 +44,14 @@ impl Http2 {
     }
 
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientFault>> {
-        let read = pin!(self.session.read_body_bytes()).poll(cx).map_err(|_| ClientFault::Gone);
-        self.body_done |= matches!(read, Poll::Ready(Ok(None)));
-        read
+        loop {
+            let data = ready!(pin!(self.session.read_body_bytes()).poll(cx)).map_err(|_| ClientFault::Gone)?;
+            self.body_done |= data.is_none();
+            // Many bodies end by an empty frame, which is no data; written as a chunk, it would be the last one.
+            if data.as_ref().is_none_or(|data| !data.is_empty()) {
+                return Poll::Ready(Ok(data));
+            }
+        }
     }
 
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -51,11 +51,12 @@ impl From<Framing> for BodyEncoder {
 }
 
 impl BodyEncoder {
-    /// One piece of data, not empty, as it goes on the wire.
+    /// One piece of data as it goes on the wire: nothing at all where it is empty, since an empty chunk is the last one.
     pub fn encode(&mut self, data: Bytes) -> Result<Encoded, Overlong> {
         let (mut before, mut after) = (Bytes::new(), Bytes::new());
         match self {
             Self::Length(left) => *left = left.checked_sub(data.len() as u64).ok_or(Overlong)?,
+            Self::Chunked if data.is_empty() => {}
             Self::Chunked => {
                 before = Bytes::from(format!("{:x}\r\n", data.len()));
                 after = Bytes::from_static(b"\r\n");
@@ -137,6 +138,7 @@ mod tests {
         assert_eq!(encoded(&mut sized, b"de").unwrap(), "de");
         assert_eq!(sized.end(), Some(&b""[..]));
         let mut chunked = BodyEncoder::Chunked;
+        assert_eq!(encoded(&mut chunked, b"").unwrap(), "");
         assert_eq!(encoded(&mut chunked, b"0123456789abcdef").unwrap(), "10\r\n0123456789abcdef\r\n");
         assert_eq!(chunked.end(), Some(&b"0\r\n\r\n"[..]));
     }

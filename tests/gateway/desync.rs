@@ -5,9 +5,15 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
-use crate::{client::Request, instance::Instance};
+use bytes::Bytes;
+
+use crate::{
+    client::{Request, connect_http2},
+    instance::Instance,
+};
 
 /// A policy whose route takes any method and streams bodies.
 const OPEN: &str = "[defaults]\nmax_body = \"100MiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"POST\", \"PUT\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
@@ -76,4 +82,36 @@ fn a_request_whose_body_is_spent_is_not_sent_again_without_it() {
     // Otherwise the next request on the second connection is read as the body, whoever sent it.
     assert_eq!(lines, ["GET /first HTTP/1.1", "PUT /file HTTP/1.1", "GET /last HTTP/1.1"]);
     assert_eq!(put.status, 502);
+}
+
+#[test]
+fn a_body_that_ends_by_an_empty_frame_ends_once() {
+    let seen: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let theirs = Arc::clone(&seen);
+    let address = upstream(move |_, mut stream| {
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = stream.read(&mut buffer) {
+            let mut seen = theirs.lock().unwrap();
+            seen.extend_from_slice(&buffer[..n]);
+            if seen.ends_with(b"0\r\n\r\n") {
+                let _ = stream.write_all(OK);
+            }
+        }
+    });
+    let i = open(address);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = connect_http2(i.tls, &i.authority()).await;
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::builder().method("PUT").uri("https://localhost/a").body(()).unwrap();
+        let (answer, mut body) = sender.send_request(request, false).unwrap();
+        body.send_data(Bytes::from_static(b"Wiki"), false).unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        body.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+    });
+    thread::sleep(Duration::from_millis(200));
+    let seen = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
+    assert!(seen.ends_with("\r\n\r\n4\r\nWiki\r\n0\r\n\r\n"), "{seen}");
 }
