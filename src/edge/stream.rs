@@ -85,10 +85,13 @@ impl Downstream {
         }
     }
 
-    /// Puts bytes that were read from this stream back in front of it.
+    /// Puts bytes that were read from this stream back in front of it, and of what was put back before.
     pub fn unread(&mut self, bytes: Bytes) {
-        debug_assert!(self.ahead.is_empty(), "what is put back was read first");
-        self.ahead = bytes;
+        self.ahead = match (bytes.is_empty(), self.ahead.is_empty()) {
+            (true, _) => return,
+            (false, true) => bytes,
+            (false, false) => [bytes, std::mem::take(&mut self.ahead)].concat().into(),
+        };
     }
 
     /// Has every byte that comes from now on looked at.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    client::{Request, connect_http2},
+    client::{Request, connect, connect_http2},
     instance::Instance,
 };
 
@@ -114,4 +114,30 @@ fn a_body_that_ends_by_an_empty_frame_ends_once() {
     thread::sleep(Duration::from_millis(200));
     let seen = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
     assert!(seen.ends_with("\r\n\r\n4\r\nWiki\r\n0\r\n\r\n"), "{seen}");
+}
+
+#[test]
+fn no_request_is_lost_that_came_in_one_go_with_many_others() {
+    let address = upstream(|_, mut stream| {
+        while let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
+            if head.starts_with("POST") {
+                let _ = stream.read_exact(&mut [0; 10]);
+            }
+            let _ = stream.write_all(OK);
+        }
+    });
+    let i = open(address);
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n").unwrap();
+    // The body, and after it more requests than are read at a time.
+    let next = |n| format!("GET /{n} HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "a".repeat(500));
+    let mut bytes = "0123456789".to_owned();
+    bytes.extend((0..24).map(next));
+    bytes.push_str("GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    thread::sleep(Duration::from_millis(200));
+    stream.write_all(bytes.as_bytes()).unwrap();
+    let mut answers = Vec::new();
+    let _ = stream.read_to_end(&mut answers);
+    let answers = String::from_utf8_lossy(&answers);
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 26, "{answers}");
 }
