@@ -207,8 +207,12 @@ fn unread_head() -> RequestHead {
     RequestHead::new(method, String::new(), String::new(), HeaderMap::new(), Version::Http11)
 }
 
-/// Ends a connection.
+/// Ends a connection. To HTTP/1.0 the end of TLS may be the end of an answer, so it is not said where an answer is cut short.
 pub(super) async fn end(stream: &mut Downstream, then: Then) {
+    if then == Then::Cut {
+        let _ = timeout(LINGER_TIMEOUT, stream.flush()).await;
+        return;
+    }
     if timeout(LINGER_TIMEOUT, stream.shutdown()).await.is_err() || then != Then::Linger {
         return;
     }

@@ -74,6 +74,8 @@ pub(super) enum Then {
     Linger,
     /// It ends.
     Close,
+    /// It breaks off, since what came of the answer is not the whole.
+    Cut,
 }
 
 impl<'s> Http1<'s> {
@@ -216,7 +218,7 @@ impl<'s> Http1<'s> {
     /// Leaves the connection as the next request, or the close, wants it.
     pub(super) async fn leave(mut self) -> Then {
         if self.answer != Sent::Whole {
-            return Then::Close;
+            return Then::Cut;
         }
         if !self.body.is_done() {
             let drained = self.keeps_alive && matches!(timeout(DRAIN_TIMEOUT, self.drain()).await, Ok(Ok(())));

@@ -141,3 +141,20 @@ fn no_request_is_lost_that_came_in_one_go_with_many_others() {
     let answers = String::from_utf8_lossy(&answers);
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 26, "{answers}");
 }
+
+#[test]
+fn an_answer_that_is_cut_short_does_not_end_like_a_whole_one_to_http_1_0() {
+    let address = upstream(|_, mut stream| {
+        let _ = read_until(&mut stream, b"\r\n\r\n");
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n");
+        thread::sleep(Duration::from_millis(200));
+    });
+    let i = open(address);
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(b"GET /a HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let end = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.ends_with("only this"), "{answer}");
+    assert!(end.is_err(), "the end of the connection looks like that of the answer");
+}
