@@ -140,7 +140,7 @@ impl Passage<'_, '_> {
 
     async fn head(&mut self, upstream: &mut Connection) -> Result<Http1Response, Failure> {
         let answer = poll_fn(|cx| {
-            let stage = self.upload.advance(cx, self.client, upstream, self.traffic)?;
+            let stage = self.advance(cx, upstream)?;
             if let Poll::Ready(answer) = upstream.poll_head(cx, self.method) {
                 return Poll::Ready(answer.map_err(Failure::from));
             }
@@ -149,6 +149,15 @@ impl Passage<'_, '_> {
         let answer = answer.await?;
         self.traffic.note_upstream_answer();
         Ok(answer)
+    }
+
+    /// Moves the request on; an application that takes it is not silent, however long that lasts.
+    fn advance(&mut self, cx: &mut Context<'_>, upstream: &mut Connection) -> Result<Stage, Failure> {
+        let stage = self.upload.advance(cx, self.client, upstream, self.traffic)?;
+        if self.upload.has_moved() && self.patience.reset() {
+            self.look()?;
+        }
+        Ok(stage)
     }
 
     async fn answer(&mut self, upstream: &mut Connection, head: ResponseHead, framing: Framing) -> Result<(), Failure> {
@@ -171,7 +180,7 @@ impl Passage<'_, '_> {
         body: &mut BodyDecoder,
     ) -> Result<Option<Bytes>, Failure> {
         poll_fn(|cx| {
-            let stage = self.upload.advance(cx, self.client, upstream, self.traffic)?;
+            let stage = self.advance(cx, upstream)?;
             if let Poll::Ready(data) = upstream.poll_body(cx, body) {
                 return Poll::Ready(data.map_err(Failure::from));
             }

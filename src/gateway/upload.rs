@@ -26,6 +26,7 @@ pub(super) struct Upload {
     first: State,
     /// Some of the client's body was taken, and cannot be taken again.
     spent: bool,
+    moved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +52,16 @@ impl Upload {
         let bodiless = permit.body().is_some() || framing == Framing::Length(0);
         let first = if bodiless { State::Whole } else { State::Open };
         let (piece, max_bytes) = (Some(whole(request.clone())), permit.route().max_body);
-        Self { request, piece, encoder: framing.into(), max_bytes, state: first, first, spent: false }
+        Self { request, piece, encoder: framing.into(), max_bytes, state: first, first, spent: false, moved: false }
     }
 
     pub(super) fn is_whole(&self) -> bool {
         self.state == State::Whole && self.piece.is_none()
+    }
+
+    /// Whether the application has taken anything since this was asked last.
+    pub(super) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     /// Begins anew for another connection, if nothing of the client's body was spent on the last.
@@ -76,7 +82,7 @@ impl Upload {
             if let Some(piece) = &mut self.piece {
                 match upstream.poll_send(cx, piece) {
                     Poll::Pending => return Ok(Stage::AwaitsUpstream),
-                    Poll::Ready(Ok(())) => self.piece = None,
+                    Poll::Ready(Ok(())) => (self.piece, self.moved) = (None, true),
                     Poll::Ready(Err(_)) => (self.piece, self.state) = (None, State::Refused),
                 }
             }

@@ -158,3 +158,38 @@ fn an_answer_that_is_cut_short_does_not_end_like_a_whole_one_to_http_1_0() {
     assert!(answer.ends_with("only this"), "{answer}");
     assert!(end.is_err(), "the end of the connection looks like that of the answer");
 }
+
+#[test]
+fn an_upload_that_moves_is_not_silence() {
+    let address = upstream(|_, mut stream| {
+        // Slower than the client at any time, and never silent for long.
+        let _ = read_until(&mut stream, b"\r\n\r\n");
+        let (mut buffer, mut left) = (vec![0; 256 * 1024], 40 << 20);
+        while left > 0 {
+            let Ok(n @ 1..) = stream.read(&mut buffer) else { return };
+            left -= n;
+            thread::sleep(Duration::from_millis(10));
+        }
+        let _ = stream.write_all(OK);
+    });
+    let i = Instance::with(&address.to_string(), |i| {
+        std::fs::write(i.path("policies/open.toml"), OPEN).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"open\"");
+        i.replace("timeout = \"60s\"   #", "timeout = \"1s\" #");
+    });
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    let size = 40 << 20;
+    let head = format!("PUT /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let started = std::time::Instant::now();
+    let piece = vec![b'x'; 64 * 1024];
+    for _ in 0..size / piece.len() {
+        if stream.write_all(&piece).is_err() {
+            break;
+        }
+    }
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "after {:?}: {answer}", started.elapsed());
+    assert!(started.elapsed() > Duration::from_secs(1), "it was too fast to show anything: {:?}", started.elapsed());
+}
