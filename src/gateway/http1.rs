@@ -227,7 +227,7 @@ impl<'s> Http1<'s> {
             }
         }
         if !self.keeps_alive {
-            return Then::Close;
+            return Then::Linger;
         }
         self.stream.unread(self.ahead);
         Then::Next

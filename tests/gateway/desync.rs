@@ -193,3 +193,28 @@ fn an_upload_that_moves_is_not_silence() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "after {:?}: {answer}", started.elapsed());
     assert!(started.elapsed() > Duration::from_secs(1), "it was too fast to show anything: {:?}", started.elapsed());
 }
+
+#[test]
+fn a_denial_that_ends_the_connection_is_not_lost_to_what_still_comes() {
+    let address = upstream(|_, _| ());
+    let i = open(address);
+    for request in
+        ["GET /a HTTP/1.1\r\nHost: a..b.\r\n\r\n", "GET /%2e HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"]
+    {
+        let mut lost = 0;
+        for _ in 0..20 {
+            let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            for _ in 0..16 {
+                if stream.write_all(&[b'x'; 16 * 1024]).is_err() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            lost += usize::from(!answer.starts_with(b"HTTP/1.1 400 "));
+        }
+        assert_eq!(lost, 0, "of 20 answers to {request:?}");
+    }
+}
