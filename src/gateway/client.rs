@@ -131,7 +131,7 @@ impl<'s> Client<'s> {
     pub(super) async fn answer(&mut self, answer: Answer) -> Result<(), ClientFault> {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.answer(answer).await,
-            Speaks::Http2(http2) => http2.answer(answer).await,
+            Speaks::Http2(http2) => http2.answer(answer),
         }
     }
 

@@ -77,7 +77,9 @@ impl Http2 {
         self.session.finish().map_err(|_| ClientFault::Gone)
     }
 
-    pub(super) async fn answer(&mut self, mut answer: Answer) -> Result<(), ClientFault> {
+    /// The few bytes of such an answer wait for the client's window by themselves, and nobody with them: a client that opens
+    /// none would hold a request's place for each.
+    pub(super) fn answer(&mut self, mut answer: Answer) -> Result<(), ClientFault> {
         let length = answer.body.len();
         if answer.head.status != http::StatusCode::NO_CONTENT {
             answer.head.headers.insert(header::CONTENT_LENGTH, length.into());
@@ -86,7 +88,8 @@ impl Http2 {
         if length == 0 || self.session.req_header().method == http::Method::HEAD {
             return Ok(());
         }
-        self.session.write_body(answer.body.into(), true).await.map_err(|_| ClientFault::Gone)
+        let mut body = self.session.take_response_body_writer().ok_or(ClientFault::Gone)?;
+        body.send_data(answer.body.into(), true).map_err(|_| ClientFault::Gone)
     }
 
     pub(super) fn abort(&mut self) {

@@ -111,6 +111,29 @@ fn a_client_that_takes_its_requests_back_at_once_is_cut_off() {
 }
 
 #[test]
+fn a_client_that_takes_no_answers_holds_no_places() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| i.replace("max_requests = 5000", "max_requests = 100"));
+    let mut connection = connect_frames(i.tls, &i.authority());
+    connection.write_all(PREFACE).unwrap();
+    // No window for any stream.
+    connection.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).unwrap();
+    for n in 0..100 {
+        connection.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &head())).unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(i.get("/api/downloads").status, 200);
+    // A window now brings the answers that waited for it.
+    connection.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])).unwrap();
+    connection.sock.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let (mut seen, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    while let Ok(n @ 1..) = connection.read(&mut buffer) {
+        seen.extend_from_slice(&buffer[..n]);
+    }
+    assert_eq!(String::from_utf8_lossy(&seen).matches("no_route").count(), 100);
+}
+
+#[test]
 fn fields_that_grow_a_thousandfold_are_not_kept() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
