@@ -2,12 +2,17 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, StatusCode};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -127,14 +132,15 @@ impl Connection {
         }
     }
 
-    /// True while the other side has neither closed the connection nor said anything unasked.
+    /// True while the other side has neither closed the connection nor said anything unasked. The system is asked itself,
+    /// since the runtime may not have heard yet.
     pub(super) fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        let read = match &self.io {
-            Io::Tcp(io) => io.try_read(&mut byte),
-            Io::Unix(io) => io.try_read(&mut byte),
+        let socket = match &self.io {
+            Io::Tcp(io) => io.as_fd(),
+            Io::Unix(io) => io.as_fd(),
         };
-        self.ahead.is_empty() && read.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+        let read = recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        self.ahead.is_empty() && read.is_err_and(|e| e == Errno::AGAIN)
     }
 
     /// Makes ready for the next request; an idle connection holds no buffer.
@@ -213,5 +219,25 @@ impl AsyncWrite for Io {
             Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
             Self::Unix(io) => Pin::new(io).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, thread, time::Duration};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_unasked_is_seen_before_the_runtime_hears_of_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        let connection = Connection::new(Io::Tcp(io));
+        assert!(connection.is_quiet());
+        other.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
+        // Blocking on purpose: this runtime has no other thread that could listen meanwhile.
+        thread::sleep(Duration::from_millis(100));
+        assert!(!connection.is_quiet());
     }
 }
