@@ -99,16 +99,21 @@ impl Connection {
             }
             self.input.reserve(HEAD_READ_BYTES);
             match ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)) {
-                Ok(0) if self.input.is_empty() => return Poll::Ready(Err(AnswerFault::Silent)),
+                Ok(0) if self.is_silent() => return Poll::Ready(Err(AnswerFault::Silent)),
                 Ok(0) => return Poll::Ready(Err(BodyFault::Truncated.into())),
                 Ok(_) => {}
                 // What is written to a connection that was closed meanwhile comes back as this.
-                Err(e) if e.kind() == io::ErrorKind::ConnectionReset && self.input.is_empty() => {
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset && self.is_silent() => {
                     return Poll::Ready(Err(AnswerFault::Silent));
                 }
                 Err(e) => return Poll::Ready(Err(e.into())),
             }
         }
+    }
+
+    /// Whether nothing at all has come in answer to a request.
+    fn is_silent(&self) -> bool {
+        self.input.is_empty() && self.informational == 0
     }
 
     /// The next data of the answer's body; None at its end.

@@ -218,3 +218,23 @@ fn a_denial_that_ends_the_connection_is_not_lost_to_what_still_comes() {
         assert_eq!(lost, 0, "of 20 answers to {request:?}");
     }
 }
+
+#[test]
+fn an_application_that_has_begun_to_answer_is_not_asked_again() {
+    let puts = Arc::new(Mutex::new(0));
+    let theirs = Arc::clone(&puts);
+    let address = upstream(move |_, mut stream| {
+        while let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
+            if head.starts_with("PUT") {
+                *theirs.lock().unwrap() += 1;
+                let _ = stream.write_all(b"HTTP/1.1 102 Processing\r\n\r\n");
+                return;
+            }
+            let _ = stream.write_all(OK);
+        }
+    });
+    let i = open(address);
+    assert_eq!(i.send(&Request::new("GET", "/first")).status, 200);
+    assert_eq!(i.send(&Request::new("PUT", "/file")).status, 502);
+    assert_eq!(*puts.lock().unwrap(), 1);
+}
