@@ -3,7 +3,7 @@
 use std::{borrow::Cow, net::Ipv4Addr};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::exchange::{Exchange, Outcome};
 use crate::{
@@ -155,6 +155,10 @@ pub(super) fn from_upstream(
 ) {
     let headers = &mut response.headers;
     strip_own(headers, connection);
+    // RFC 9110, section 8.6: a client that believes it would wait for a body, or take the next answer for one.
+    if response.status == StatusCode::NO_CONTENT || response.status.is_informational() {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     secure(headers, &permit.app().headers);
     set_transport_security(headers, &permit.app().headers, host);
     headers.insert(REQUEST_ID, request_id(id));

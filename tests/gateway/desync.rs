@@ -238,3 +238,14 @@ fn an_application_that_has_begun_to_answer_is_not_asked_again() {
     assert_eq!(i.send(&Request::new("PUT", "/file")).status, 502);
     assert_eq!(*puts.lock().unwrap(), 1);
 }
+
+#[test]
+fn an_answer_without_a_body_announces_none() {
+    let address = upstream(|_, mut stream| {
+        while read_until(&mut stream, b"\r\n\r\n").is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
+        }
+    });
+    let answer = open(address).send(&Request::new("GET", "/a"));
+    assert_eq!((answer.status, answer.header("content-length")), (204, None));
+}
