@@ -147,7 +147,7 @@ impl Live {
     /// Takes in what commands have changed; on failure the old state stays in force.
     pub async fn refresh(self: &Arc<Self>) -> bool {
         let live = Arc::clone(self);
-        let refreshed = tokio::task::spawn_blocking(move || live.refresh_now()).await;
+        let refreshed = tokio::task::spawn_blocking(move || live.refresh_now(None)).await;
         match refreshed {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
@@ -216,17 +216,20 @@ impl Live {
         let config = Arc::new(config::load(&old.config.file)?);
         let new = Arc::new(Rules::read(config, Some(&old), &self.secrets)?);
         let changes = Changes::between(&old, &new);
-        // Before the first request that is judged by them.
-        self.metrics.know(&new.site);
-        self.rules.store(new);
-        self.refresh_now()?;
+        self.refresh_now(Some(new))?;
         Ok(changes)
     }
 
-    fn refresh_now(&self) -> Result<(), LiveError> {
+    /// With new rules or those in force; nothing is put in force before all of it was read.
+    fn refresh_now(&self, rules: Option<Arc<Rules>>) -> Result<(), LiveError> {
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let (version, link_keys) = (self.store.version()?, self.secrets.link_keys()?);
-        let new = authority(&self.store, &self.secrets, &self.rules.load())?;
+        let new = authority(&self.store, &self.secrets, rules.as_ref().unwrap_or(&self.rules.load()))?;
+        if let Some(rules) = rules {
+            // Before the first request that is judged by them.
+            self.metrics.know(&rules.site);
+            self.rules.store(rules);
+        }
         let old = self.authority.swap(Arc::new(new));
         self.seen_version.store(version, Ordering::Relaxed);
         *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;

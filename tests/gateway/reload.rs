@@ -50,6 +50,16 @@ fn a_changed_policy_is_in_force_soon_and_its_rates_remember_whom_they_have_count
 }
 
 #[test]
+fn new_rules_wait_while_the_state_beside_them_cannot_be_read() {
+    let canary = Canary::start();
+    let i = instance(&canary);
+    fs::write(i.path("data/secrets/link.keys"), "junk").unwrap();
+    fs::write(i.path("policies/mine.toml"), format!("{POLICY}{SECOND}")).unwrap();
+    eventually("a complaint", || i.stderr().contains("nothing is reloaded").then_some(()));
+    assert_eq!(status(&i, "/two"), 404, "what was in force stays so");
+}
+
+#[test]
 fn a_broken_file_changes_nothing_and_is_reported_with_its_place() {
     let canary = Canary::start();
     let i = instance(&canary);
