@@ -86,7 +86,7 @@ fn write_client_fields(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit) {
     let named = connection(&head.headers).unwrap_or_default().named;
     for (name, value) in &head.headers {
         let kept = permit.route().app_headers.contains(name) || !is_managed(name.as_str());
-        if kept && !is_rewritten(name, permit) && !is_hop_by_hop(name.as_str()) && !named.contains(name) {
+        if kept && !is_rewritten(name, permit) && !frames(&folded(name.as_str())) && !named.contains(name) {
             write_field(out, name, value.as_bytes());
         }
     }
@@ -95,6 +95,11 @@ fn write_client_fields(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit) {
     {
         write_field(out, &header::COOKIE, &cookies);
     }
+}
+
+/// True for a field, in whichever spelling, that says where a message ends or what becomes of its connection.
+fn frames(folded: &str) -> bool {
+    is_hop_by_hop(folded) || folded == "content-length"
 }
 
 /// Fields that are written anew.

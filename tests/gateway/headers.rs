@@ -167,6 +167,17 @@ fn no_spelling_of_a_managed_name_passes_over_http1() {
     }
 }
 
+#[test]
+fn no_spelling_of_a_name_that_frames_a_message_passes() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let names = ["Content_Length", "content.length", "Transfer_Encoding", "transfer!encoding", "Proxy_Connection"];
+    let request = Request::new("GET", "/api/downloads").key(i.key());
+    let request = names.iter().fold(request, |request, name| request.header(name, "forged"));
+    assert_eq!(i.send(&request).status, 200);
+    assert!(!canary.only().head.contains("forged"), "{}", canary.only().head);
+}
+
 /// The answer to a GET of `/api/downloads` over HTTP/2.
 fn get_over_http2(i: &Instance, headers: &[(&str, &str)]) -> http::Response<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
