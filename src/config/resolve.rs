@@ -105,6 +105,7 @@ impl Faults {
             ("max_connections", gateway.max_connections),
             ("max_connections_per_client", gateway.max_connections_per_client),
             ("max_requests", gateway.max_requests),
+            ("max_requests_per_client", gateway.max_requests_per_client),
         ] {
             if count == 0 {
                 self.add(gateway_key(name), "0 would let nobody in; write at least 1");
@@ -115,6 +116,7 @@ impl Faults {
             max_connections: gateway.max_connections,
             max_connections_per_client: gateway.max_connections_per_client,
             max_requests: gateway.max_requests,
+            max_requests_per_client: gateway.max_requests_per_client,
             max_memory: gateway.max_memory.0,
             min_body_rate: gateway.min_body_rate.0,
         }

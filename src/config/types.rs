@@ -68,6 +68,8 @@ pub struct Limits {
     pub max_connections_per_client: usize,
     /// At most so many requests are on their way at a time.
     pub max_requests: usize,
+    /// At most so many of them belong to one IPv4 address or IPv6 /64.
+    pub max_requests_per_client: usize,
     /// What the gateway may hold in memory before it turns new requests away, in bytes; 0: what the system can spare.
     pub max_memory: u64,
     /// The average that a request's body keeps after its first seconds, in bytes for each second; 0 for none.

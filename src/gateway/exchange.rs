@@ -52,6 +52,8 @@ pub(super) struct Traffic {
     started: Instant,
     /// The status of the answer once it has begun.
     pub(super) status: Option<StatusCode>,
+    /// Why the answer was broken off after it had begun.
+    pub(super) broken_off: Option<Reason>,
     /// Bytes of body that came from the client.
     pub(super) bytes_in: u64,
     /// Bytes of body that went to the client.
@@ -80,7 +82,14 @@ impl Traffic {
 
 impl Exchange {
     pub(super) fn new(live: &Arc<Live>, head: RequestHead, peer: Peer) -> Self {
-        let traffic = Traffic { started: Instant::now(), status: None, bytes_in: 0, bytes_out: 0, upstream: None };
+        let traffic = Traffic {
+            started: Instant::now(),
+            status: None,
+            broken_off: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream: None,
+        };
         let (outcome, at, live) = (Outcome::Undecided, Timestamp::now(), Arc::clone(live));
         Self { id: RequestId::next(), client: peer.ip, head, outcome, traffic, at, peer, live }
     }
@@ -145,7 +154,7 @@ impl Exchange {
         match &self.outcome {
             Outcome::Denied(reason, ..) => Some(*reason),
             Outcome::Undecided => Some(Reason::Internal),
-            Outcome::Permitted(_) | Outcome::Preflight => None,
+            Outcome::Permitted(_) | Outcome::Preflight => self.traffic.broken_off,
         }
     }
 }

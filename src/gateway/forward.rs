@@ -75,6 +75,7 @@ pub(super) async fn forward(
     let Some(reason) = failure.reason() else { return Err(ClientFault::Gone) };
     warn!(request_id = %exchange.id, error = %failure, code = reason.code(), "a request failed");
     if exchange.traffic.status.is_some() {
+        exchange.traffic.broken_off = Some(reason);
         return Err(ClientFault::Gone);
     }
     let denial = match exchange.take_permit() {
@@ -96,10 +97,11 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     let live = &gateway.live;
     let mut passage = Passage { live, client, permit, method: &head.method, traffic, patience, upload };
     let (mut upstream, answer) = passage.ask(&gateway.pool).await?;
+    let switches = onward.websocket && answer.switches_to_websocket();
     let Http1Response { head: mut answered, framing, connection, reusable } = answer;
     headers::from_upstream(&mut answered, &connection, permit, *id, &head.host);
     if answered.status == StatusCode::SWITCHING_PROTOCOLS {
-        return passage.tunnel(upstream, answered, onward.websocket && connection.upgrade).await;
+        return passage.tunnel(upstream, answered, switches).await;
     }
     passage.answer(&mut upstream, answered, framing).await?;
     if reusable && passage.upload.is_whole() {

@@ -13,7 +13,7 @@ use super::{
     forward::forward,
     links::{LinkPlace, LinkRefusal, LinkRequest},
     live::Live,
-    load::Load,
+    load::{Load, Share},
     respond,
 };
 use crate::{
@@ -40,7 +40,7 @@ struct CreateLink {
 /// Judges one request and sees to its answer.
 pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: RequestHead, peer: Peer) {
     let mut exchange = Exchange::new(&gateway.live, head, peer);
-    let Some(_share) = gateway.load.admit(gateway.live.rules.load().config.limits.max_requests) else {
+    let Some(_share) = admit(gateway, &mut exchange) else {
         client.close_after();
         let _ = deny(client, &mut exchange, Denial::bare(Reason::Overloaded)).await;
         return;
@@ -61,6 +61,15 @@ pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: Req
     if answered.is_err() {
         client.abort();
     }
+}
+
+/// Finds out who asks, and whether there is room for one more request of theirs.
+fn admit<'g>(gateway: &'g Gateway, exchange: &mut Exchange) -> Option<Share<'g>> {
+    let rules = gateway.live.rules.load();
+    let proxies = &rules.config.proxies;
+    exchange.client = client_address(exchange.client, &exchange.head.headers, proxies);
+    let alone = !proxies.is_shared(exchange.client);
+    gateway.load.admit(&rules.config.limits, alone.then_some(exchange.client))
 }
 
 /// Answers with a denial.
@@ -90,7 +99,6 @@ async fn decide(live: &Live, client: &mut Client<'_>, exchange: &mut Exchange) -
 
 fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
     let (head, rules) = (&exchange.head, live.rules.load());
-    exchange.client = client_address(exchange.client, &head.headers, &rules.config.proxies);
     let facts = RequestFacts {
         method: &head.method,
         path: head.path(),

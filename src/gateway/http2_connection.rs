@@ -47,8 +47,8 @@ const MAX_MALFORMED_STREAMS: u32 = 32;
 /// What a client may send of a body before it was asked for: of one stream, and of all together.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What waits for one slow reader at most.
-const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// What waits for the reader of one stream at most.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves a client until either side ends.
 ///

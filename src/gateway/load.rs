@@ -1,30 +1,57 @@
 //! How much is on its way, and whether there is memory for more: beyond that, new requests are turned away at once.
 
 use std::{
+    collections::hash_map::RandomState,
     fs,
+    hash::BuildHasher,
+    net::IpAddr,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use crate::{address::client_network, config::Limits};
+
 /// Less than this is left for a request's buffers, and for everything else on the machine.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// Clients are counted in so many places, by a hash that nobody can foresee. Two that meet in one share its limit.
+const PLACES: usize = 4_096;
 
 /// What is on its way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Load {
     requests: AtomicUsize,
+    clients: Box<[AtomicUsize]>,
+    hasher: RandomState,
     short_of_memory: AtomicBool,
 }
 
 /// One request's share. Dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Share<'a>(&'a Load);
+pub(super) struct Share<'a> {
+    all: &'a AtomicUsize,
+    own: Option<&'a AtomicUsize>,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        let clients = (0..PLACES).map(|_| AtomicUsize::new(0)).collect();
+        Self { requests: AtomicUsize::new(0), clients, hasher: RandomState::new(), short_of_memory: false.into() }
+    }
+}
 
 impl Load {
-    /// A share for a request, of `max`; None where there is no room.
-    pub(super) fn admit(&self, max: usize) -> Option<Share<'_>> {
-        let share = Share(self);
+    /// A share for a request of `client`, or of one who speaks for many; None where there is no room.
+    pub(super) fn admit(&self, limits: &Limits, client: Option<IpAddr>) -> Option<Share<'_>> {
+        let own = client.and_then(|ip| self.clients.get(self.place(ip)));
+        let share = Share { all: &self.requests, own };
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
-        (before < max && !self.short_of_memory.load(Ordering::Relaxed)).then_some(share)
+        let own_before = own.map_or(0, |own| own.fetch_add(1, Ordering::Relaxed));
+        let room = before < limits.max_requests && own_before < limits.max_requests_per_client;
+        (room && !self.short_of_memory.load(Ordering::Relaxed)).then_some(share)
+    }
+
+    fn place(&self, client: IpAddr) -> usize {
+        let hash = self.hasher.hash_one(client_network(client));
+        usize::try_from(hash % PLACES as u64).unwrap_or_default()
     }
 
     /// Looks at the memory that is left. `max_bytes` is what this process may hold; 0: what the system says.
@@ -36,7 +63,10 @@ impl Load {
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        if let Some(own) = self.own {
+            own.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -78,14 +108,36 @@ fn inactive_file(stat: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn limits(max_requests: usize, max_requests_per_client: usize) -> Limits {
+        Limits {
+            max_tracked_clients: 1,
+            max_connections: 1,
+            max_connections_per_client: 1,
+            max_requests,
+            max_requests_per_client,
+            max_memory: 0,
+            min_body_rate: 0,
+        }
+    }
+
     #[test]
     fn a_share_is_given_back_and_no_more_are_given_than_there_are() {
-        let load = Load::default();
-        let one = load.admit(2).unwrap();
-        let two = load.admit(2);
-        assert!(two.is_some() && load.admit(2).is_none() && load.admit(2).is_none());
+        let (load, limits) = (Load::default(), limits(2, 9));
+        let one = load.admit(&limits, None).unwrap();
+        let two = load.admit(&limits, None);
+        assert!(two.is_some() && load.admit(&limits, None).is_none() && load.admit(&limits, None).is_none());
         drop(one);
-        assert!(load.admit(2).is_some());
+        assert!(load.admit(&limits, None).is_some());
+    }
+
+    #[test]
+    fn one_client_cannot_have_all_shares() {
+        let (load, limits) = (Load::default(), limits(9, 1));
+        let client = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
+        let _one = load.admit(&limits, client(1)).unwrap();
+        assert!(load.admit(&limits, client(1)).is_none() && load.admit(&limits, client(1)).is_none());
+        assert!((2..9).any(|n| load.admit(&limits, client(n)).is_some()), "not all meet in one place");
+        assert!(load.admit(&limits, None).is_some());
     }
 
     #[test]
@@ -100,7 +152,7 @@ mod tests {
     fn who_holds_more_than_it_may_takes_no_more() {
         let load = Load::default();
         assert!(load.look_at_memory(1), "it is told once");
-        assert!(!load.look_at_memory(1) && load.admit(10).is_none());
-        assert!(!load.look_at_memory(u64::MAX) && load.admit(10).is_some());
+        assert!(!load.look_at_memory(1) && load.admit(&limits(9, 9), None).is_none());
+        assert!(!load.look_at_memory(u64::MAX) && load.admit(&limits(9, 9), None).is_some());
     }
 }

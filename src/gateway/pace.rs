@@ -11,6 +11,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A body may be as slow as it likes for so long.
 const GRACE: Duration = Duration::from_secs(15);
+/// What a client has sent faster than it had to is remembered up to so much time.
+const MAX_CREDIT: Duration = Duration::from_mins(1);
+
 /// Holds a client to a least average speed. Only time that was spent waiting for the client counts.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -38,6 +41,10 @@ impl Pace {
             self.waited += wait.since.elapsed();
         }
         self.received += bytes as u64;
+        // What came fast earns no more than a minute, or a large beginning would buy hours of silence.
+        if let Some(allowance) = self.allowance() {
+            self.waited = self.waited.max(allowance.saturating_sub(GRACE + MAX_CREDIT));
+        }
     }
 
     /// Ready once the client has been waited for too long.
@@ -140,6 +147,14 @@ mod tests {
             assert!(tokio::time::timeout(Duration::from_secs(1), slow).await.is_err());
             pace.received(1_100);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fast_beginning_buys_a_minute_and_no_more() {
+        let (mut pace, start) = (Pace::new(1_024), Instant::now());
+        pace.received(100 << 20);
+        poll_fn(|cx| pace.poll_too_slow(cx)).await;
+        assert_eq!(start.elapsed().as_secs(), 75);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
     body::Framing,
@@ -47,10 +47,25 @@ impl Http1Response {
         let status = StatusCode::from_u16(response.code.unwrap_or_default()).map_err(|_| HeadFault::FirstLine)?;
         let headers = fields::field_map(head, response.headers)?;
         let framing = response_framing(&headers, status, method)?;
+        // HTTP/1.0 knows no codings (RFC 9112, section 6.1).
+        if response.version == Some(0) && headers.contains_key(header::TRANSFER_ENCODING) {
+            return Err(HeadFault::TransferEncoding);
+        }
         let connection = fields::connection(&headers)?;
         let persistent = if response.version == Some(0) { connection.keep_alive } else { true };
         let reusable = persistent && !connection.close && framing != Framing::UntilClose;
         Ok(Self { head: ResponseHead { status, headers }, framing, connection, reusable })
+    }
+}
+
+impl Http1Response {
+    /// True where the other side speaks WebSocket from here on (RFC 6455, section 4.2.2).
+    #[must_use]
+    pub fn switches_to_websocket(&self) -> bool {
+        let websocket = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"websocket");
+        self.head.status == StatusCode::SWITCHING_PROTOCOLS
+            && self.connection.upgrade
+            && self.head.headers.get(header::UPGRADE).is_some_and(websocket)
     }
 }
 
@@ -94,6 +109,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nX : 1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nX: 1\r\n folded\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",

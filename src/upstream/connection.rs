@@ -145,7 +145,12 @@ impl Connection {
             Io::Unix(io) => io.as_fd(),
         };
         let read = recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        self.ahead.is_empty() && read.is_err_and(|e| e == Errno::AGAIN)
+        !self.has_more() && read.is_err_and(|e| e == Errno::AGAIN)
+    }
+
+    /// True where something came that nobody has asked for.
+    pub(super) fn has_more(&self) -> bool {
+        !self.ahead.is_empty()
     }
 
     /// Makes ready for the next request; an idle connection holds no buffer.

@@ -83,7 +83,7 @@ impl Pool {
     /// Keeps a connection on which an answer has come to its end.
     pub fn give_back(&self, permit: &Permit, mut connection: Connection) {
         let Ok(upstream) = upstream(permit) else { return };
-        if !connection.is_quiet() {
+        if connection.has_more() {
             return;
         }
         connection.rest();

@@ -322,5 +322,11 @@ fn an_answer_that_is_cut_short_is_never_taken_for_whole() {
         let got = exchange(&i, request.as_bytes());
         let whole = got.contains("content-length: 9\r\n") || got.ends_with("0\r\n\r\n");
         assert!(got.contains("only this") && !whole, "{got}");
+        let id = got.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+        let line = crate::instance::eventually("its line in the log", || {
+            let log = std::fs::read_to_string(i.path("data/access.log")).ok()?;
+            log.lines().find(|line| line.contains(id)).map(str::to_owned)
+        });
+        assert!(line.contains("\"status\":200") && line.contains("upstream_unreachable"), "{line}");
     }
 }

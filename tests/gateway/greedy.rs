@@ -173,6 +173,13 @@ fn more_than_the_gateway_may_hold_is_turned_away_with_a_time_to_come_back() {
         assert_eq!(first.join().unwrap().status, 200);
     });
     assert_eq!(i.send(&Request::new("GET", "/a")).status, 200, "there is room again");
+    let i = open(canary.address, "shared_addresses = []\nmax_requests_per_client = 1");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| i.send(&Request::new("GET", "/a")));
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(i.send(&Request::new("GET", "/a")).status, 503, "one client has one place");
+        assert_eq!(first.join().unwrap().status, 200);
+    });
     let i = open(canary.address, "max_memory = \"1MiB\"");
     crate::instance::eventually("shortage", || (i.send(&Request::new("GET", "/a")).status == 503).then_some(()));
     assert!(i.stderr().contains("memory runs short"));
