@@ -48,7 +48,8 @@ fn every_configuration_key_is_in_the_reference_and_explained() {
     let wire = read("src/config/wire.rs");
     let fields = wire.lines().filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "));
     for (field, _) in fields.filter(|(field, _)| field.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
-        let tables = ["gateway", "tls", "jwt", "links", "log", "worker", "app", "insecure", "key", "certificate"];
+        let tables =
+            ["gateway", "tls", "jwt", "links", "bans", "log", "worker", "app", "insecure", "key", "certificate"];
         let named = known.iter().any(|key| key.rsplit('.').next() == Some(field)) || tables.contains(&field);
         assert!(named, "config.toml does not name {field}");
     }

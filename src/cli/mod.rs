@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod ban;
 mod check;
 mod init;
 mod key;
@@ -50,6 +51,9 @@ enum Command {
     /// Signed links.
     #[command(subcommand)]
     Link(link::Link),
+    /// Bans.
+    #[command(subcommand)]
+    Ban(ban::Ban),
     /// Tokens.
     #[command(subcommand)]
     Token(token::Token),
@@ -91,6 +95,7 @@ fn run(command: Command) -> Result<()> {
         Command::Key(key) => key.run(),
         Command::User(user) => user.run(),
         Command::Link(link) => link.run(),
+        Command::Ban(ban) => ban.run(),
         Command::Token(token) => token.run(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -13,11 +14,15 @@ use url::Url;
 use super::{
     settings::settings,
     types::{
-        AppConfig, CertificatePaths, Config, JwtConfig, JwtKeyConfig, Limits, LinksConfig, LogConfig, ProxyConfig,
-        TlsConfig, TlsMode, Upstream, WorkerConfig,
+        AppConfig, BansConfig, CertificatePaths, Config, JwtConfig, JwtKeyConfig, Limits, LinksConfig, LogConfig,
+        Network, ProxyConfig, TlsConfig, TlsMode, Upstream, WorkerConfig,
     },
     wire::{self, TlsModeName, Wire},
 };
+
+/// Each is kept for each client, so this bounds memory.
+const MAX_FORBIDDEN_PATHS: u32 = 100;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A value that parsed but cannot be meant.
 pub(crate) struct Fault {
@@ -35,6 +40,7 @@ pub(crate) struct Key {
 }
 
 impl Config {
+    #[expect(clippy::too_many_lines, reason = "a line or two for each table")]
     pub(crate) fn resolve(wire: Wire, file: &Path) -> Result<Self, Vec<Fault>> {
         let (settings, base) = (settings(&wire), file.parent().unwrap_or(Path::new("/")));
         let mut faults = Faults::default();
@@ -50,6 +56,7 @@ impl Config {
         let log = faults.log(wire.log, base);
         let links = faults.links(&wire.links);
         let proxies = faults.proxies(&wire.gateway);
+        let bans = faults.bans(wire.bans);
         let (Some(admin_listen), Some(public_url), Some(tls), Some(worker), true) =
             (admin_listen, public_url, tls, worker, faults.0.is_empty())
         else {
@@ -72,6 +79,7 @@ impl Config {
             tls,
             jwt,
             links,
+            bans,
             log,
             worker,
             apps,
@@ -280,6 +288,37 @@ impl Faults {
             self.add(vec![table("links"), table("default_expiry")], "longer than max_expiry; make it shorter");
         }
         LinksConfig { default_expiry: links.default_expiry.0, max_expiry: links.max_expiry.0 }
+    }
+
+    fn bans(&mut self, bans: wire::Bans) -> BansConfig {
+        let key = |name| vec![table("bans"), table(name)];
+        if bans.forbidden_paths > MAX_FORBIDDEN_PATHS {
+            let what = format!("each is remembered; write at most {MAX_FORBIDDEN_PATHS}, or 0 for none");
+            self.add(key("forbidden_paths"), what);
+        }
+        if bans.window.0 < SECOND {
+            self.add(key("window"), "shorter than a second; write at least \"1s\"");
+        }
+        if bans.durations.is_empty() {
+            self.add(key("durations"), "no duration; write at least one, like [\"1h\"]");
+        }
+        for (i, _) in bans.durations.iter().enumerate().filter(|(_, duration)| duration.0 < SECOND) {
+            let key = vec![table("bans"), Key { name: "durations", index: Some(i) }];
+            self.add(key, "shorter than a second; write at least \"1s\"");
+        }
+        let allow_key = |i| vec![table("bans"), Key { name: "allow", index: Some(i) }];
+        let allow = bans.allow.iter().enumerate();
+        let allow = allow.filter_map(|(i, text)| self.parsed(allow_key(i), text).map(|Network(network)| network));
+        BansConfig {
+            allow: allow.collect(),
+            enabled: bans.enabled,
+            failed_credentials: NonZeroU32::new(bans.failed_credentials),
+            forbidden_paths: NonZeroU32::new(bans.forbidden_paths),
+            window: bans.window.0,
+            durations: bans.durations.into_iter().map(|duration| duration.0).collect(),
+            spare_authenticated: bans.spare_authenticated.0,
+            include_local: bans.include_local,
+        }
     }
 }
 

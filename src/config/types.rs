@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -13,6 +14,7 @@ use url::{Host, Url};
 
 use super::settings::Settings;
 use super::wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};
+use crate::address::is_local;
 
 /// The configuration as the program uses it.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub struct Config {
     pub jwt: JwtConfig,
     /// The lives of links.
     pub links: LinksConfig,
+    /// Who is shut out, and for how long.
+    pub bans: BansConfig,
     /// Logs.
     pub log: LogConfig,
     /// The worker's settings.
@@ -130,6 +134,27 @@ pub struct LinksConfig {
     pub default_expiry: Duration,
     /// A link's longest life.
     pub max_expiry: Duration,
+}
+
+/// Who is shut out, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BansConfig {
+    /// False: nobody is.
+    pub enabled: bool,
+    /// So many failed credentials are too many; None: any number is fine.
+    pub failed_credentials: Option<NonZeroU32>,
+    /// So many different forbidden paths are too many; None: any number is fine.
+    pub forbidden_paths: Option<NonZeroU32>,
+    /// The time in which they are counted.
+    pub window: Duration,
+    /// How long the first ban of a client lasts, its second, and so on; the last one for all that follow.
+    pub durations: Vec<Duration>,
+    /// Who has authenticated is not banned for so long.
+    pub spare_authenticated: Duration,
+    /// Networks that are never banned.
+    pub allow: Vec<IpNet>,
+    /// Whether this machine and its networks can be banned.
+    pub include_local: bool,
 }
 
 /// Logs.
@@ -240,6 +265,15 @@ pub struct HostPort {
 #[error("{0:?} is not an address; write \"127.0.0.1:8001\", \"[::1]:8001\" or \"unix:/run/app.sock\"")]
 pub struct InvalidUpstream(String);
 
+/// A network, or an address as the network of it alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Network(pub(super) IpNet);
+
+/// Not a network or an address.
+#[derive(Debug, Error)]
+#[error("{0:?} is not a network or one address; write \"192.0.2.0/24\", \"2001:db8::/32\" or \"192.0.2.1\"")]
+pub(super) struct InvalidNetwork(String);
+
 /// Not a host and a port.
 #[derive(Debug, Error)]
 #[error("{0:?} is not a host and port; write \"127.0.0.1:8080\" or \"nas.lan:80\"")]
@@ -268,6 +302,18 @@ impl Upstream {
     }
 }
 
+impl FromStr for Network {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let address = text.parse::<IpAddr>().map(|address| address.to_canonical().into());
+        let network: IpNet = address.or_else(|_| text.parse()).map_err(|_| InvalidNetwork(text.to_owned()))?;
+        // Clients are compared by their address of IPv4, so nobody would ever be in it.
+        let mapped = matches!(network, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some());
+        if mapped || network.trunc() != network { Err(InvalidNetwork(text.to_owned())) } else { Ok(Self(network)) }
+    }
+}
+
 impl FromStr for HostPort {
     type Err = InvalidHostPort;
 
@@ -291,6 +337,14 @@ impl Config {
     #[must_use]
     pub fn secrets_dir(&self) -> PathBuf {
         self.data_dir.join("secrets")
+    }
+
+    /// True when `address` is not banned whatever it does: of this machine or its networks, one that many
+    /// clients share, or allowed.
+    #[must_use]
+    pub fn never_bans(&self, address: IpAddr) -> bool {
+        let local = !self.bans.include_local && is_local(address);
+        local || self.proxies.is_shared(address) || self.bans.allow.iter().any(|net| net.contains(&address))
     }
 }
 

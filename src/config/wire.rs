@@ -23,6 +23,7 @@ pub(crate) struct Wire {
     pub(crate) tls: Tls,
     pub(crate) jwt: Jwt,
     pub(crate) links: Links,
+    pub(crate) bans: Bans,
     pub(crate) log: Log,
     pub(crate) worker: Worker,
     pub(crate) app: Vec<App>,
@@ -141,6 +142,20 @@ pub(crate) struct Links {
     pub(crate) max_expiry: Duration,
 }
 
+/// `[bans]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Bans {
+    pub(crate) enabled: bool,
+    pub(crate) failed_credentials: u32,
+    pub(crate) forbidden_paths: u32,
+    pub(crate) window: Duration,
+    pub(crate) durations: Vec<Duration>,
+    pub(crate) spare_authenticated: Duration,
+    pub(crate) allow: Vec<String>,
+    pub(crate) include_local: bool,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -210,6 +225,7 @@ impl Default for Wire {
             tls: Tls::default(),
             jwt: Jwt::default(),
             links: Links::default(),
+            bans: Bans::default(),
             log: Log::default(),
             worker: Worker::default(),
             app: Vec::new(),
@@ -264,6 +280,21 @@ impl Default for Jwt {
 impl Default for Links {
     fn default() -> Self {
         Self { default_expiry: seconds(3_600), max_expiry: seconds(7 * 86_400) }
+    }
+}
+
+impl Default for Bans {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            failed_credentials: 10,
+            forbidden_paths: 20,
+            window: seconds(600),
+            durations: [600, 3_600, 86_400, 7 * 86_400].map(seconds).into(),
+            spare_authenticated: seconds(86_400),
+            allow: Vec::new(),
+            include_local: false,
+        }
     }
 }
 

@@ -22,22 +22,32 @@ use crate::config::Config;
 /// Asks for the configuration that is in force.
 pub(super) type InForce = Box<dyn Fn() -> Arc<Config> + Send + Sync>;
 
+/// Asks whether a client is shut out.
+pub(super) type Banned = Box<dyn Fn(IpAddr) -> bool + Send + Sync>;
+
 /// Finds out who calls.
 pub(super) struct Callers {
     in_force: InForce,
+    banned: Banned,
     shared: SharedAddress,
     complained: AtomicBool,
 }
 
 impl Callers {
     /// With the proxies of the configuration that is in force as each connection comes.
-    pub(super) fn new(in_force: InForce) -> Self {
-        Self { in_force, shared: SharedAddress::default(), complained: AtomicBool::new(false) }
+    pub(super) fn new(in_force: InForce, banned: Banned) -> Self {
+        Self { in_force, banned, shared: SharedAddress::default(), complained: AtomicBool::new(false) }
     }
 
     /// How many connections may come from there: a proxy, or a tunnel's end, speaks for many.
     pub(super) fn share(&self, address: IpAddr) -> Share {
-        if (self.in_force)().proxies.is_shared(address) { Share::Many } else { Share::One }
+        if (self.banned)(address) {
+            Share::None
+        } else if (self.in_force)().proxies.is_shared(address) {
+            Share::Many
+        } else {
+            Share::One
+        }
     }
 
     /// True for the address of a trusted proxy.

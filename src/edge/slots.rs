@@ -52,6 +52,8 @@ pub enum Share {
     One,
     /// Only the one for all together: this peer speaks for many clients.
     Many,
+    /// None is left for it: this client is shut out.
+    None,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +80,7 @@ impl Slots {
     }
 
     /// A slot for a newcomer. Where there is none left, the oldest connection without a request goes: of the same client
-    /// when that client has too many, else of all. None when every one has a request on its way.
+    /// when that client has too many, else of all. None when every one has a request on its way, or for who is shut out.
     pub fn admit(self: &Arc<Self>, peer: IpAddr, share: Share) -> Option<Slot> {
         let (client, activity) = (client_network(peer), Arc::new(Activity::default()));
         let mut taken = self.lock();
@@ -92,7 +94,11 @@ impl Slots {
     /// True when the client may have another one, for which its oldest without a request may go.
     fn has_room(&self, taken: &mut Taken, client: IpAddr, share: Share) -> bool {
         let own = taken.clients.get(&client).map_or(0, Vec::len);
-        share == Share::Many || own < self.max_per_client || taken.evict_of(client)
+        match share {
+            Share::None => false,
+            Share::Many => true,
+            Share::One => own < self.max_per_client || taken.evict_of(client),
+        }
     }
 
     /// Says which task serves a slot, so that the slot can be taken back.
@@ -146,7 +152,7 @@ impl Place {
     }
 
     /// Counts the connection as `peer`'s, who is found to be behind the one that it was counted as at first. False when
-    /// that client has too many already.
+    /// that client has too many already, or is shut out.
     #[must_use]
     pub fn assign(&self, peer: IpAddr, share: Share) -> bool {
         let client = client_network(peer);
@@ -248,6 +254,14 @@ mod tests {
         assert_eq!(slots.len(), 2);
         drop((one, two));
         assert!(slots.is_empty() && slots.lock().clients.is_empty());
+    }
+
+    #[test]
+    fn who_is_shut_out_gets_no_slot_and_costs_nobody_one() {
+        let slots = Arc::new(Slots::new(1, 1));
+        let _held = slots.admit(ip("192.0.2.1"), Share::One).unwrap();
+        assert!(slots.admit(ip("192.0.2.2"), Share::None).is_none());
+        assert_eq!(slots.len(), 1);
     }
 
     #[tokio::test]

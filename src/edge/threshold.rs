@@ -40,15 +40,17 @@ pub struct Caller {
 }
 
 impl Threshold {
-    /// TLS as the configuration wants it now, proxies as `in_force` says when each connection comes.
+    /// TLS as the configuration wants it now; proxies as `in_force`, and who is shut out as `banned` says when each
+    /// connection comes.
     pub fn new(
         certificates: Arc<Certificates>,
         in_force: impl Fn() -> Arc<Config> + Send + Sync + 'static,
+        banned: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
     ) -> Result<Self, rustls::Error> {
         let server_config = tls::server_config(in_force().tls.profile, Arc::clone(&certificates) as _)?;
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(server_config)),
-            callers: Callers::new(Box::new(in_force)),
+            callers: Callers::new(Box::new(in_force), Box::new(banned)),
             certificates,
         })
     }

@@ -113,6 +113,11 @@ impl Exchange {
         }
     }
 
+    /// True when the client is who the connection is with.
+    pub(super) fn is_direct(&self) -> bool {
+        self.client == self.peer.ip
+    }
+
     fn steps(&self) -> Option<&Steps> {
         match &self.outcome {
             Outcome::Permitted(permit) => Some(permit.steps()),

@@ -75,7 +75,9 @@ fn admit<'g>(gateway: &'g Gateway, exchange: &mut Exchange) -> Option<Share<'g>>
 /// Answers with a denial.
 pub(super) async fn deny(client: &mut Client<'_>, exchange: &mut Exchange, denial: Denial) -> Result<(), ClientFault> {
     debug!(request_id = %exchange.id, steps = ?denial.steps, "denied");
-    if matches!(denial.reason, Reason::BadHost | Reason::BadFraming) {
+    // A proxy's connection speaks for others as well, who are not banned.
+    let banned = denial.reason == Reason::Banned && exchange.is_direct();
+    if banned || matches!(denial.reason, Reason::BadHost | Reason::BadFraming) {
         client.close_after();
     }
     let answer = respond::denial(exchange, &denial);
@@ -99,6 +101,10 @@ async fn decide(live: &Live, client: &mut Client<'_>, exchange: &mut Exchange) -
 
 fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
     let (head, rules) = (&exchange.head, live.rules.load());
+    let now = exchange.at.as_second();
+    if live.bans.shut_out(&rules.config, exchange.client, now) {
+        return Decision::Respond(Denial::bare(Reason::Banned));
+    }
     let facts = RequestFacts {
         method: &head.method,
         path: head.path(),
@@ -110,7 +116,10 @@ fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
         countries: rules.countries.as_ref().map(|known| known as _),
         upgrade,
     };
-    rules.site.decide(&facts, &live.authority.load(), exchange.at.as_second())
+    let authority = live.authority.load();
+    let decision = rules.site.decide(&facts, &authority, now);
+    live.bans.note(&rules.config, &facts, &decision, &authority, now);
+    decision
 }
 
 async fn judge_body(

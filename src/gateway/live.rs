@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
+    bans::Bans,
     geoip::{GeoIp, GeoIpError},
     links::{LinkRefusal, LinkRequest, MadeLink},
     reload::Changes,
@@ -56,6 +58,8 @@ pub struct Live {
     pub access_log: AccessLog,
     /// What Prometheus may know.
     pub metrics: Metrics,
+    /// Who is shut out.
+    pub(super) bans: Bans,
     store: Store,
     secrets: Secrets,
     seen_version: AtomicI64,
@@ -128,6 +132,8 @@ impl Live {
         // Before the state itself, so that no change falls between the two.
         let seen_version = AtomicI64::new(store.version()?);
         let authority = authority(&store, &secrets, &rules)?;
+        let bans = Bans::default();
+        bans.adopt(store.bans()?, now());
         let access_log = AccessLog::open(&config.log.access, config.log.access_format)
             .map_err(|e| LiveError::Io(config.log.access.clone(), e))?;
         Ok(Self {
@@ -139,6 +145,7 @@ impl Live {
             metrics: Metrics::new(&rules.site),
             rules: ArcSwap::from_pointee(rules),
             access_log,
+            bans,
             store,
             secrets,
         })
@@ -156,6 +163,11 @@ impl Live {
             }
             Err(_) => false,
         }
+    }
+
+    /// True while connections of this client are closed.
+    pub(super) fn is_banned(&self, client: IpAddr) -> bool {
+        self.bans.shut_out(&self.rules.load().config, client, now())
     }
 
     /// Makes a signed link and keeps it on the list.
@@ -177,11 +189,37 @@ impl Live {
             tokio::select! {
                 _ = poll.tick() => self.poll().await,
                 _ = touch.tick() => self.touch().await,
-                _ = sweep.tick() => self.rules.load().site.sweep(),
+                _ = sweep.tick() => self.sweep(),
+                () = self.bans.unwritten.notified() => self.write_bans().await,
                 () = stopped(&mut stop) => break,
             }
         }
         self.touch().await;
+    }
+
+    fn sweep(&self) {
+        let rules = self.rules.load();
+        rules.site.sweep();
+        self.bans.sweep(&rules.config, now());
+    }
+
+    /// Writes down the bans that are not yet; also once the last request has ended, which may have led to one.
+    pub(super) async fn write_bans(self: &Arc<Self>) {
+        let live = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || {
+            let _alone = live.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+            live.write_bans_now();
+        });
+        let _ = written.await;
+    }
+
+    /// Bans hold without being written down, so a failure is no reason to stop at.
+    fn write_bans_now(&self) {
+        let changes = self.bans.take_unwritten();
+        if let Err(error) = self.store.write_bans(&changes) {
+            warn!(%error, "bans are in force, but cannot be written down");
+            self.bans.put_back(changes);
+        }
     }
 
     async fn poll(self: &Arc<Self>) {
@@ -225,16 +263,19 @@ impl Live {
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let (version, link_keys) = (self.store.version()?, self.secrets.link_keys()?);
         let new = authority(&self.store, &self.secrets, rules.as_ref().unwrap_or(&self.rules.load()))?;
+        self.write_bans_now();
+        let bans = self.store.bans()?;
         if let Some(rules) = rules {
             // Before the first request that is judged by them.
             self.metrics.know(&rules.site);
             self.rules.store(rules);
         }
+        self.bans.adopt(bans, now());
         let old = self.authority.swap(Arc::new(new));
         self.seen_version.store(version, Ordering::Relaxed);
         *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;
         self.store.touch_keys(&old.keys.take_used())?;
-        info!("keys, users and links were read anew");
+        info!("keys, users, links and bans were read anew");
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! HTTP/1 from a reader of our own that takes nothing but the letter of the grammar.
 
 mod admin;
+mod bans;
 mod client;
 mod client_address;
 mod connection;

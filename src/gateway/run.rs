@@ -90,11 +90,9 @@ pub async fn run(
     let certificates = Arc::new(certificates(&config.tls)?);
     let (stopping, stopped) = watch::channel(false);
     let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
-    let rules = Arc::clone(&live);
-    let in_force = move || Arc::clone(&rules.rules.load().config);
     let front = Front {
         gateway: Arc::clone(&gateway),
-        threshold: Arc::new(Threshold::new(Arc::clone(&certificates), in_force)?),
+        threshold: Arc::new(threshold(&live, &certificates)?),
         clients: TaskTracker::new(),
         slots: Arc::new(Slots::new(config.limits.max_connections, config.limits.max_connections_per_client)),
         stopped: stopped.clone(),
@@ -121,6 +119,7 @@ pub async fn run(
     for task in accepting.into_iter().chain(keeping) {
         let _ = task.await;
     }
+    live.write_bans().await;
     Ok(())
 }
 
@@ -216,6 +215,12 @@ impl Front {
             warn!(connections = self.clients.len(), "the drain limit has passed; what still runs is cut off");
         }
     }
+}
+
+fn threshold(live: &Arc<Live>, certificates: &Arc<Certificates>) -> Result<Threshold, rustls::Error> {
+    let (rules, bans) = (Arc::clone(live), Arc::clone(live));
+    let in_force = move || Arc::clone(&rules.rules.load().config);
+    Threshold::new(Arc::clone(certificates), in_force, move |client| bans.is_banned(client))
 }
 
 fn admin_socket(at: &Upstream, sockets: &mut Sockets) -> Result<admin::Socket, ListenError> {

@@ -138,6 +138,18 @@ impl Site {
     }
 }
 
+impl Decision {
+    /// Who asks, as far as that was found.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        match self {
+            Self::Forward(permit) | Self::Judge(PendingBody(permit)) => permit.identity(),
+            Self::Respond(denial) => denial.identity.as_ref(),
+            Self::Preflight(_) => None,
+        }
+    }
+}
+
 impl PendingBody {
     /// The largest body that is worth reading, in bytes.
     #[must_use]

@@ -114,6 +114,8 @@ reasons! {
     InsufficientScope = 403 "insufficient_scope" "The credential is not good for this";
     /// An address that may not use the route, or the application.
     AddressDenied = 403 "address_denied" "Requests from this address are not allowed";
+    /// An address that is shut out for what it did.
+    Banned = 403 "banned" "Requests from this address are refused for now";
     /// A foreign origin where it could do harm.
     ForeignOrigin = 403 "foreign_origin" "Requests from this origin are not allowed";
     /// Not allowed to this user.

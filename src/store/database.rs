@@ -31,9 +31,11 @@ pub enum StoreError {
     NewerSchema(i64),
 }
 
-const SCHEMA_VERSION: i64 = 1;
+/// What brings a database from each version to the next, up to [`SCHEMA_VERSION`]; the first one makes it.
+const MIGRATIONS: [&str; 2] = [FIRST, BANS];
+const SCHEMA_VERSION: i64 = 2;
 
-const SCHEMA: &str = "
+const FIRST: &str = "
 CREATE TABLE user (
     name TEXT PRIMARY KEY,
     role TEXT NOT NULL,
@@ -61,6 +63,16 @@ CREATE TABLE link (
     revoked INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX link_by_expiry ON link (expires);
+";
+
+const BANS: &str = "
+CREATE TABLE ban (
+    network TEXT PRIMARY KEY,
+    why TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER,
+    times INTEGER NOT NULL
+) STRICT;
 ";
 
 impl Store {
@@ -92,16 +104,16 @@ impl Store {
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        0 => {
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            transaction.commit()?;
-            Ok(())
-        }
-        SCHEMA_VERSION => Ok(()),
-        newer => Err(StoreError::NewerSchema(newer)),
+    let done = usize::try_from(version).ok().filter(|done| *done <= MIGRATIONS.len());
+    let missing = done.and_then(|done| MIGRATIONS.get(done..)).ok_or(StoreError::NewerSchema(version))?;
+    if missing.is_empty() {
+        return Ok(());
     }
+    for migration in missing {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    Ok(transaction.commit()?)
 }
 
 #[cfg(test)]
@@ -116,6 +128,22 @@ mod tests {
         store.connection().pragma_update(None, "user_version", 99).unwrap();
         drop(store);
         assert!(matches!(Store::open(&path), Err(StoreError::NewerSchema(99))));
+    }
+
+    #[test]
+    fn a_database_of_an_older_program_keeps_what_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(FIRST).unwrap();
+        old.execute("INSERT INTO user (name, role, created) VALUES ('ana', 'user', 0)", ()).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.users().unwrap().len(), 1);
+        assert!(store.bans().unwrap().is_empty());
+        drop(store);
+        assert!(Store::open(&path).is_ok(), "once is enough");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! State that outlives a process: users, API keys and links in SQLite, secrets in files of their own.
+//! State that outlives a process: users, API keys, links and bans in SQLite, secrets in files of their own.
 
+mod bans;
 mod database;
 mod keys;
 mod links;

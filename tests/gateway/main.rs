@@ -23,6 +23,7 @@ mod programs;
 
 mod addresses;
 mod admin;
+mod bans;
 mod bodies;
 mod callers;
 mod configuration;

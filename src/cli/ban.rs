@@ -1,0 +1,213 @@
+//! `sallyport ban`: who is shut out, live.
+
+use std::{net::IpAddr, str::FromStr};
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use ipnet::IpNet;
+use serde::Serialize;
+use serde_json::json;
+use thiserror::Error;
+
+use super::{
+    output::{Common, moment, table},
+    state::{State, now},
+};
+use crate::{address::client_network, config::Duration, limits};
+
+/// Longer reasons are stories.
+const MAX_REASON_CHARS: usize = 200;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Ban {
+    /// Lists who is banned now, until when, and why.
+    List(List),
+    /// Bans an address, at once.
+    Add(Add),
+    /// Takes a ban back, at once, and forgets those before it.
+    Remove(Remove),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    #[command(flatten)]
+    common: Common,
+    /// An address of IPv4, or one of IPv6 for its /64.
+    address: Client,
+    /// How long, such as 1h; until it is removed unless given.
+    #[arg(long = "for", value_name = "DURATION")]
+    duration: Option<Duration>,
+    /// Why, for the list.
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    reason: Reason,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    #[command(flatten)]
+    common: Common,
+    /// The address, or what the list calls it.
+    address: Client,
+}
+
+/// One client, however it was written.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    address: IpAddr,
+    network: IpAddr,
+}
+
+/// A text that fits into one line.
+#[derive(Clone, Debug)]
+struct Reason(String);
+
+#[derive(Debug, Error)]
+#[error("not an address; write \"192.0.2.7\", \"2001:db8::7\" or \"2001:db8::/64\"")]
+struct NotOneClient;
+
+#[derive(Debug, Error)]
+#[error("write one line of at most {MAX_REASON_CHARS} characters")]
+struct NotOneLine;
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    bans: Vec<ListedBan>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedBan {
+    address: String,
+    since: String,
+    until: Option<String>,
+    times: u32,
+    reason: String,
+}
+
+impl Ban {
+    pub(super) fn run(self) -> Result<()> {
+        match self {
+            Self::List(list) => list.run(),
+            Self::Add(add) => add.run(),
+            Self::Remove(remove) => remove.run(),
+        }
+    }
+}
+
+impl List {
+    fn run(self) -> Result<()> {
+        let state = State::open(&self.common.config)?;
+        let now = now();
+        let bans = state.store.bans()?.into_iter().filter(|ban| ban.holds(now)).map(ListedBan::from).collect();
+        self.common.output.print(&Listed { bans }, |listed| {
+            let row = |ban: &ListedBan| {
+                let until = ban.until.clone().unwrap_or_else(|| "removed".into());
+                [ban.address.clone(), until, ban.times.to_string(), ban.since.clone(), ban.reason.clone()]
+            };
+            table(["ADDRESS", "UNTIL", "TIMES", "SINCE", "REASON"], &listed.bans.iter().map(row).collect::<Vec<_>>())
+        })
+    }
+}
+
+impl Add {
+    fn run(self) -> Result<()> {
+        let state = State::open(&self.common.config)?;
+        let Client { address, network } = self.address;
+        if !state.config.bans.enabled {
+            bail!("bans are off; set bans.enabled = true");
+        }
+        if state.config.never_bans(address) {
+            bail!(
+                "{address} is never banned: it is of this machine or its networks (bans.include_local), a trusted proxy, a shared address, or in bans.allow"
+            );
+        }
+        if self.duration.is_some_and(|duration| duration.0.as_secs() == 0) {
+            bail!("a ban lasts a second at least");
+        }
+        let (since, times) = (now(), state.store.ban(network)?.map_or(0, |ban| ban.times));
+        let until = self.duration.map(|duration| since.saturating_add_unsigned(duration.0.as_secs()));
+        let ban = limits::Ban { network, why: self.reason.0, since, until, times };
+        state.store.put_ban(&ban)?;
+        state.announce()?;
+        self.common.output.print(&ListedBan::from(ban), |ban| match &ban.until {
+            Some(until) => format!("{} is banned until {until}.", ban.address),
+            None => format!("{} is banned until it is removed.", ban.address),
+        })
+    }
+}
+
+impl Remove {
+    fn run(self) -> Result<()> {
+        let state = State::open(&self.common.config)?;
+        let name = name(self.address.network);
+        if !state.store.remove_ban(self.address.network)? {
+            bail!("there is no ban of {name}");
+        }
+        state.announce()?;
+        self.common.output.print(&json!({ "address": name, "removed": true }), |_| format!("{name} may come again."))
+    }
+}
+
+impl FromStr for Client {
+    type Err = NotOneClient;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let network: IpNet =
+            text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).map_err(|_| NotOneClient)?;
+        let address = network.addr().to_canonical();
+        let own = if network.addr().is_ipv4() { 32 } else { 64 };
+        match network.prefix_len() {
+            length if length == own || length == network.max_prefix_len() => {
+                Ok(Self { address, network: client_network(address) })
+            }
+            _ => Err(NotOneClient),
+        }
+    }
+}
+
+impl FromStr for Reason {
+    type Err = NotOneLine;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = text.chars().count() <= MAX_REASON_CHARS && !text.chars().any(char::is_control);
+        if fits { Ok(Self(text.to_owned())) } else { Err(NotOneLine) }
+    }
+}
+
+impl From<limits::Ban> for ListedBan {
+    fn from(ban: limits::Ban) -> Self {
+        Self {
+            address: name(ban.network),
+            since: moment(ban.since),
+            until: ban.until.map(moment),
+            times: ban.times,
+            reason: ban.why,
+        }
+    }
+}
+
+/// What a client is called: its address, or its /64.
+fn name(network: IpAddr) -> String {
+    if network.is_ipv4() { network.to_string() } else { format!("{network}/64") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_an_address_or_its_64_and_nothing_larger() {
+        let named = |text: &str| text.parse::<Client>().ok().map(|client| name(client.network));
+        assert_eq!(named("192.0.2.7").as_deref(), Some("192.0.2.7"));
+        assert_eq!(named("::ffff:192.0.2.7").as_deref(), Some("192.0.2.7"));
+        for text in ["2001:db8::7", "2001:db8::/64", "2001:db8::7/128"] {
+            assert_eq!(named(text).as_deref(), Some("2001:db8::/64"), "{text}");
+        }
+        assert!(["192.0.2.0/24", "2001:db8::/48", "nas.local", ""].iter().all(|text| named(text).is_none()));
+    }
+}

@@ -1,0 +1,150 @@
+//! Bans in the running gateway: what denials lead to one, and who is let in no more.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::{
+    address::client_network,
+    config::{self, Config},
+    identity::{Authority, CredentialKinds, presented},
+    limits::{Ban, BanBook, BanChange, InForce, RecentClients, Strike, Strikes, holds},
+    policy::{Decision, Reason, RequestFacts},
+};
+
+/// So many clients' strikes are remembered.
+const MAX_CLIENTS: usize = 50_000;
+/// So many bans there are at a time, those that have ended lately included.
+const MAX_BANS: usize = 10_000;
+
+/// Who is banned, and who is on the way to it.
+pub(super) struct Bans {
+    /// Looked at for every connection and every request, so without a lock.
+    in_force: ArcSwap<InForce>,
+    book: Mutex<BanBook>,
+    strikes: Mutex<Strikes>,
+    authenticated: RecentClients,
+    hasher: RandomState,
+    /// Told when there is something to write down.
+    pub(super) unwritten: Notify,
+}
+
+impl Default for Bans {
+    fn default() -> Self {
+        Self {
+            in_force: ArcSwap::default(),
+            book: Mutex::new(BanBook::new(MAX_BANS)),
+            strikes: Mutex::new(Strikes::new(MAX_CLIENTS)),
+            authenticated: RecentClients::default(),
+            hasher: RandomState::new(),
+            unwritten: Notify::new(),
+        }
+    }
+}
+
+impl Bans {
+    /// True when `client` is banned at `now` (Unix seconds).
+    pub(super) fn shut_out(&self, config: &Config, client: IpAddr, now: i64) -> bool {
+        let in_force = self.in_force.load();
+        let until = if in_force.is_empty() { None } else { in_force.get(&client_network(client)) };
+        until.is_some_and(|until| holds(*until, now)) && config.bans.enabled && !config.never_bans(client)
+    }
+
+    /// Takes note of how a request was judged.
+    pub(super) fn note(
+        &self,
+        config: &Config,
+        facts: &RequestFacts<'_>,
+        decision: &Decision,
+        authority: &Authority,
+        now: i64,
+    ) {
+        if !config.bans.enabled {
+            return;
+        }
+        if decision.identity().is_some() {
+            self.authenticated.note(client_network(facts.client), now);
+        } else if let Some(strike) = self.strike(decision, facts) {
+            // Where there is no route, nobody has looked at the credential.
+            if matches!(strike, Strike::Path(_)) && is_authenticated(facts, authority, now) {
+                self.authenticated.note(client_network(facts.client), now);
+            } else {
+                self.count(config, facts.client, strike, now);
+            }
+        }
+    }
+
+    /// What has expired was right once, and what is missing is no guess.
+    fn strike(&self, decision: &Decision, facts: &RequestFacts<'_>) -> Option<Strike> {
+        let Decision::Respond(denial) = decision else { return None };
+        match denial.reason {
+            Reason::BadCredential | Reason::BadLink => Some(Strike::Credential),
+            Reason::NoRoute | Reason::BadPath => Some(Strike::Path(self.hasher.hash_one(facts.path))),
+            _ => None,
+        }
+    }
+
+    fn count(&self, config: &Config, client: IpAddr, strike: Strike, now: i64) {
+        let (bans, network) = (&config.bans, client_network(client));
+        if config.never_bans(client) || self.authenticated.knows(network, bans.spare_authenticated, now) {
+            return;
+        }
+        let Some(offence) = lock(&self.strikes).add(network, strike, bans, now) else { return };
+        let mut book = lock(&self.book);
+        let Some(ban) = book.ban(network, offence.to_string(), &bans.durations, now) else { return };
+        self.in_force.store(Arc::new(book.in_force(now)));
+        drop(book);
+        self.unwritten.notify_one();
+        tell(client, &ban);
+    }
+
+    /// Takes over the bans that are written.
+    pub(super) fn adopt(&self, written: Vec<Ban>, now: i64) {
+        let mut book = lock(&self.book);
+        book.replace(written);
+        self.in_force.store(Arc::new(book.in_force(now)));
+    }
+
+    /// Forgets what counts no more; to be called every few seconds.
+    pub(super) fn sweep(&self, config: &Config, now: i64) {
+        lock(&self.strikes).sweep(&config.bans, now);
+        let mut book = lock(&self.book);
+        book.sweep(&config.bans.durations, now);
+        self.in_force.store(Arc::new(book.in_force(now)));
+        self.unwritten.notify_one();
+    }
+
+    /// What is not written down yet.
+    pub(super) fn take_unwritten(&self) -> Vec<BanChange> {
+        lock(&self.book).take_unwritten()
+    }
+
+    /// Gives back what could not be written down.
+    pub(super) fn put_back(&self, changes: Vec<BanChange>) {
+        lock(&self.book).put_back(changes);
+    }
+}
+
+/// Whether a request shows a key or token that is right, whatever it asks for. A link is for its own path only.
+fn is_authenticated(facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> bool {
+    let credential = presented(facts.headers, None, CredentialKinds::default(), &[]);
+    let Ok(Some(credential)) = credential else { return false };
+    authority.verify(&credential, "", facts.path, None, now).is_ok()
+}
+
+/// Other programs read this line, so its form stays.
+fn tell(client: IpAddr, ban: &Ban) {
+    let seconds = ban.until.map_or(0, |until| until.abs_diff(ban.since));
+    let duration = config::Duration(std::time::Duration::from_secs(seconds));
+    warn!(target: "sallyport", "banned {client} for {duration}: {}", ban.why);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

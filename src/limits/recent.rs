@@ -1,0 +1,80 @@
+//! Who was authenticated lately, in a table of fixed size that every request can look at and none waits for.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// A power of two. Two clients that share a place push each other out, which costs no more than that one is not spared.
+const PLACES: usize = 1 << 14;
+const MASK: u64 = PLACES as u64 - 1;
+
+/// Clients that were authenticated, each with the time: the upper half of a place is part of the client's hash, the lower
+/// half the second.
+pub struct RecentClients {
+    places: Box<[AtomicU64]>,
+    hasher: RandomState,
+}
+
+impl Default for RecentClients {
+    fn default() -> Self {
+        Self { places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
+    }
+}
+
+impl RecentClients {
+    /// Notes that a client was authenticated at `now` (Unix seconds).
+    pub fn note(&self, client: IpAddr, now: i64) {
+        let Some((place, tag)) = self.place(client) else { return };
+        let met = tag | u64::from(second(now));
+        // Most come again within the second, and then nothing is written that other cores would have to read anew.
+        if place.load(Ordering::Relaxed) != met {
+            place.store(met, Ordering::Relaxed);
+        }
+    }
+
+    /// True when a client was authenticated within `span` before `now`.
+    pub fn knows(&self, client: IpAddr, span: Duration, now: i64) -> bool {
+        let Some((place, tag)) = self.place(client) else { return false };
+        let met = place.load(Ordering::Relaxed);
+        let age = u64::from(second(now)).saturating_sub(met & u64::from(u32::MAX));
+        met & !u64::from(u32::MAX) == tag && age < span.as_secs()
+    }
+
+    fn place(&self, client: IpAddr) -> Option<(&AtomicU64, u64)> {
+        let hash = self.hasher.hash_one(client);
+        let place = self.places.get(usize::try_from(hash & MASK).ok()?)?;
+        Some((place, hash & !u64::from(u32::MAX)))
+    }
+}
+
+fn second(now: i64) -> u32 {
+    u32::try_from(now).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_authenticated_is_known_for_a_while_and_nobody_else_is() {
+        let (known, day) = (RecentClients::default(), Duration::from_hours(24));
+        let [ana, eve] = [1, 2].map(|n| IpAddr::from([192, 0, 2, n]));
+        assert!(!known.knows(ana, day, 1_000_000), "before anybody came");
+        known.note(ana, 1_000_000);
+        assert!(known.knows(ana, day, 1_086_399) && !known.knows(ana, day, 1_086_400));
+        assert!(!known.knows(eve, day, 1_000_000));
+        assert!(!known.knows(ana, Duration::ZERO, 1_000_000));
+    }
+
+    #[test]
+    fn strangers_are_not_taken_for_others_however_many_there_are() {
+        let known = RecentClients::default();
+        let client = |n: u32| IpAddr::from(n.to_be_bytes());
+        (0..50_000).for_each(|n| known.note(client(n), 1_000));
+        let taken = (50_000..100_000).filter(|n| known.knows(client(*n), Duration::from_hours(1), 1_000));
+        assert!(taken.count() <= 1);
+    }
+}

@@ -1,0 +1,189 @@
+//! Strikes: what clients do that honest ones hardly ever do, counted for each until it is too much.
+
+use std::{collections::HashMap, fmt, mem, net::IpAddr, num::NonZeroU32};
+
+use crate::config::BansConfig;
+
+/// One thing that a client did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// It showed a credential that proves nothing.
+    Credential,
+    /// It asked for a path that nobody may use. It has a number of its own, so that asking again counts no more.
+    Path(u64),
+}
+
+/// What was too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// So many failed credentials.
+    Credentials(NonZeroU32),
+    /// So many different paths.
+    Paths(NonZeroU32),
+}
+
+/// The strikes of clients.
+///
+/// Memory is bounded: when half of the places are taken, the clients in them become the old ones, and the old ones before
+/// them are forgotten. Who strikes again is young again, so that a flood of others pushes out first who does nothing.
+#[derive(Debug)]
+pub struct Strikes {
+    max_clients: usize,
+    young: HashMap<IpAddr, Record>,
+    old: HashMap<IpAddr, Record>,
+}
+
+#[derive(Debug)]
+struct Record {
+    /// When the first of these strikes was, in Unix seconds.
+    since: i64,
+    credentials: u32,
+    paths: Vec<u64>,
+}
+
+impl Strikes {
+    /// Nobody seen yet, and never more than so many.
+    #[must_use]
+    pub fn new(max_clients: usize) -> Self {
+        Self { max_clients, young: HashMap::new(), old: HashMap::new() }
+    }
+
+    /// Counts a strike at `now` (Unix seconds). What is too much is told once, and counted from zero again.
+    pub fn add(&mut self, client: IpAddr, strike: Strike, config: &BansConfig, now: i64) -> Option<Offence> {
+        let known = self.young.remove(&client).or_else(|| self.old.remove(&client));
+        let mut record = known.filter(|r| r.is_of(config, now)).unwrap_or_else(|| Record::new(now));
+        record.add(strike);
+        let offence = record.offence(config);
+        if offence.is_none() {
+            self.keep(client, record);
+        }
+        offence
+    }
+
+    /// Forgets whose strikes count no more; to be called every few seconds.
+    pub fn sweep(&mut self, config: &BansConfig, now: i64) {
+        for clients in [&mut self.young, &mut self.old] {
+            clients.retain(|_, record| record.is_of(config, now));
+            clients.shrink_to_fit();
+        }
+    }
+
+    /// How many clients are remembered.
+    pub fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    /// True when nobody is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn keep(&mut self, client: IpAddr, record: Record) {
+        if self.young.len() >= self.max_clients.div_ceil(2) {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(client, record);
+    }
+}
+
+impl Record {
+    fn new(since: i64) -> Self {
+        Self { since, credentials: 0, paths: Vec::new() }
+    }
+
+    /// True while the window that began with the first strike lasts; a clock that was set back ends it.
+    fn is_of(&self, config: &BansConfig, now: i64) -> bool {
+        u64::try_from(now - self.since).is_ok_and(|age| age < config.window.as_secs())
+    }
+
+    fn add(&mut self, strike: Strike) {
+        match strike {
+            Strike::Credential => self.credentials += 1,
+            Strike::Path(path) if self.paths.contains(&path) => {}
+            Strike::Path(path) => self.paths.push(path),
+        }
+    }
+
+    fn offence(&self, config: &BansConfig) -> Option<Offence> {
+        let paths = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
+        let reached = |limit: Option<NonZeroU32>, count| limit.filter(|limit| count >= limit.get());
+        let credentials = reached(config.failed_credentials, self.credentials).map(Offence::Credentials);
+        credentials.or_else(|| reached(config.forbidden_paths, paths).map(Offence::Paths))
+    }
+}
+
+impl fmt::Display for Offence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credentials(count) => write!(f, "{count} failed credentials"),
+            Self::Paths(count) => write!(f, "{count} forbidden paths"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config() -> BansConfig {
+        BansConfig {
+            enabled: true,
+            failed_credentials: NonZeroU32::new(3),
+            forbidden_paths: NonZeroU32::new(4),
+            window: Duration::from_mins(1),
+            durations: vec![Duration::from_mins(1)],
+            spare_authenticated: Duration::ZERO,
+            allow: Vec::new(),
+            include_local: false,
+        }
+    }
+
+    fn client(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
+    }
+
+    #[test]
+    fn the_third_failed_credential_within_the_window_is_one_too_many() {
+        let (mut strikes, config) = (Strikes::new(100), config());
+        let mut fail = |n, now| strikes.add(client(n), Strike::Credential, &config, now);
+        assert_eq!([fail(1, 100), fail(1, 159), fail(2, 159)], [None; 3]);
+        assert_eq!([fail(1, 160), fail(1, 161)], [None; 2], "the window of the first two is over");
+        assert_eq!(fail(1, 162).map(|o| o.to_string()), Some("3 failed credentials".into()));
+        assert_eq!([fail(1, 163), fail(2, 163)], [None; 2], "it is counted from zero again");
+    }
+
+    #[test]
+    fn the_same_path_counts_once_and_does_not_add_up_with_credentials() {
+        let (mut strikes, config) = (Strikes::new(100), config());
+        let mut ask = |strike| strikes.add(client(1), strike, &config, 0);
+        assert!((0..100).all(|_| ask(Strike::Path(7)).is_none()));
+        assert_eq!([ask(Strike::Path(8)), ask(Strike::Credential), ask(Strike::Credential)], [None; 3]);
+        assert_eq!([ask(Strike::Path(9)), ask(Strike::Path(8))], [None; 2]);
+        assert_eq!(ask(Strike::Path(10)), Some(Offence::Paths(NonZeroU32::new(4).unwrap())));
+    }
+
+    #[test]
+    fn a_kind_without_a_limit_is_never_too_much() {
+        let config = BansConfig { failed_credentials: None, forbidden_paths: None, ..config() };
+        let mut strikes = Strikes::new(100);
+        assert!((0..1000).all(|_| strikes.add(client(1), Strike::Credential, &config, 0).is_none()));
+    }
+
+    #[test]
+    fn a_flood_of_addresses_cannot_grow_the_table_and_does_not_hide_who_goes_on() {
+        let (mut strikes, config) = (Strikes::new(1_000), config());
+        let mut caught = 0;
+        for n in 0..100_000 {
+            strikes.add(client(n + 10), Strike::Path(1), &config, 0);
+            assert!(strikes.len() <= 1_000);
+            if n % 400 == 0 {
+                caught += u32::from(strikes.add(client(1), Strike::Credential, &config, 0).is_some());
+            }
+        }
+        assert_eq!(caught, 250 / 3);
+        strikes.sweep(&config, 60);
+        assert!(strikes.is_empty());
+    }
+}

@@ -1,0 +1,390 @@
+//! Bans: what leads to one, what never does, who notices, and that it outlives a kill.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+    thread::sleep,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    canary::Canary,
+    client::{Answer, Request, connect, connect_over, finish, send_plain},
+    instance::{Instance, eventually},
+};
+
+const STRANGER: &str = "192.0.2.7";
+const OTHER: &str = "192.0.2.8";
+
+/// A gateway with these `[bans]` that believes what the test says of the client's address.
+fn with_bans(canary: &Canary, bans: &[(&str, &str)]) -> Instance {
+    Instance::with(&canary.address.to_string(), |i| {
+        i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
+        set(i, bans);
+    })
+}
+
+/// A gateway that can ban the test itself, by its connections.
+fn that_bans_the_test(canary: &Canary) -> Instance {
+    Instance::with(&canary.address.to_string(), |i| {
+        i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", "shared_addresses = []");
+        set(i, &[("include_local", "true"), ("failed_credentials", "2"), ("spare_authenticated", "\"0s\"")]);
+    })
+}
+
+/// Gives keys of `[bans]` other values.
+fn set(i: &Instance, bans: &[(&str, &str)]) {
+    let text = fs::read_to_string(i.path("config.toml")).unwrap();
+    let (before, rest) = text.split_once("[bans]").unwrap();
+    let (table, after) = rest.split_once("\n[").unwrap();
+    let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
+    for (key, value) in bans {
+        let line = lines.iter_mut().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        *line = format!("{key} = {value}");
+    }
+    fs::write(i.path("config.toml"), format!("{before}[bans]{}\n[{after}", lines.join("\n"))).unwrap();
+}
+
+fn from(i: &Instance, client: &str, request: Request) -> Answer {
+    i.send(&request.header("X-Forwarded-For", client))
+}
+
+fn list(key: &str) -> Request {
+    Request::new("GET", "/api/downloads").key(key)
+}
+
+fn guess(i: &Instance, client: &str) -> u16 {
+    from(i, client, list("sp_wrong")).status
+}
+
+fn ask(i: &Instance, client: &str, path: &str) -> u16 {
+    from(i, client, Request::new("GET", path)).status
+}
+
+/// What the right key gets.
+fn knock(i: &Instance, client: &str) -> u16 {
+    from(i, client, list(i.key())).status
+}
+
+fn banned(i: &Instance) -> Vec<Value> {
+    i.command(&["ban", "list"])["bans"].as_array().unwrap().clone()
+}
+
+#[test]
+fn who_guesses_ten_times_is_shut_out_and_nobody_else_is() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[]);
+    assert!((0..9).all(|_| guess(&i, STRANGER) == 401));
+    assert_eq!(guess(&i, OTHER), 401, "others are counted by themselves");
+    assert_eq!(guess(&i, STRANGER), 401);
+    let answer = from(&i, STRANGER, list(i.key()));
+    assert_eq!((answer.status, answer.code().as_str()), (403, "banned"), "even with the right key");
+    assert_eq!(ask(&i, STRANGER, "/nowhere"), 403, "it learns nothing of paths");
+    assert!(canary.seen().is_empty());
+    assert_eq!(knock(&i, OTHER), 200);
+    let line = i.log_line(&answer);
+    assert_eq!((&line["code"], &line["client_ip"], &line["user"]), (&"banned".into(), &STRANGER.into(), &Value::Null));
+    assert!(
+        i.stderr().contains(" WARN sallyport: banned 192.0.2.7 for 10m: 10 failed credentials\n"),
+        "{}",
+        i.stderr()
+    );
+    let ban = eventually("the ban in the list", || banned(&i).pop());
+    assert_eq!((&ban["address"], &ban["reason"]), (&STRANGER.into(), &"10 failed credentials".into()));
+}
+
+#[test]
+fn every_kind_of_a_wrong_credential_counts() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "2")]);
+    let link = i.command(&["link", "create", "/api/stream/a.mp4"])["url"].as_str().unwrap().to_owned();
+    let forged = format!("/api/stream/b.mp4?{}", link.split_once('?').unwrap().1);
+    let get = |target: &str| Request::new("GET", target);
+    for (n, wrong) in [
+        get("/api/downloads").key("sp_wrong"),
+        get("/api/downloads").bearer("eyJhbGciOiJIUzI1NiJ9.e30.AAAA"),
+        get("/api/downloads").header("Authorization", "Basic Zm9vOmJhcg=="),
+        get("/api/downloads").header("Authorization", "Digest x"),
+        get(&forged),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let client = format!("198.51.100.{n}");
+        let statuses = [(); 3].map(|()| from(&i, &client, wrong.clone()).code());
+        assert!(statuses[0].starts_with("bad_") && statuses[1] == statuses[0], "{statuses:?}");
+        assert_eq!(statuses[2], "banned", "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_an_honest_client_may_get_wrong_never_counts() {
+    let canary = Canary::start();
+    let i =
+        with_bans(&canary, &[("failed_credentials", "1"), ("forbidden_paths", "1"), ("spare_authenticated", "\"0s\"")]);
+    let key = i.new_key(&["--expires", "1s", "--scope", "media:read"]);
+    let narrow = i.new_key(&["--scope", "media:read"]);
+    eventually("the key's end", || (from(&i, STRANGER, list(&key)).code() == "expired_credential").then_some(()));
+    for (request, code) in [
+        (list(&key), "expired_credential"),
+        (list(&narrow), "insufficient_scope"),
+        (Request::new("GET", "/api/downloads"), "not_authenticated"),
+        (list(i.key()).bearer("two"), "two_credentials"),
+        (Request::new("POST", "/api/download").key(i.key()).json("{"), "bad_body"),
+    ] {
+        assert_eq!([(); 2].map(|()| from(&i, STRANGER, request.clone()).code()), [code; 2]);
+    }
+    assert_eq!(knock(&i, STRANGER), 200);
+    assert!(banned(&i).is_empty());
+}
+
+#[test]
+fn twenty_different_forbidden_paths_are_too_many_and_one_is_not_however_often() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[]);
+    assert!((0..30).all(|n| ask(&i, STRANGER, &format!("/admin?{n}")) == 404));
+    assert!((0..17).all(|n| ask(&i, STRANGER, &format!("/admin/{n}")) == 404));
+    assert_eq!((ask(&i, STRANGER, "/admin/%2e%2e/x"), ask(&i, STRANGER, "/api/../x")), (400, 400));
+    assert_eq!(ask(&i, STRANGER, "/admin/x"), 403, "the one before was the twentieth");
+    assert!(i.stderr().contains("banned 192.0.2.7 for 10m: 20 forbidden paths"), "{}", i.stderr());
+    assert_eq!(ask(&i, OTHER, "/admin/x"), 404);
+    assert!(canary.seen().is_empty());
+}
+
+#[test]
+fn zero_is_no_limit() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "0"), ("forbidden_paths", "0")]);
+    assert!((0..15).all(|_| guess(&i, STRANGER) == 401));
+    assert!((0..25).all(|n| ask(&i, STRANGER, &format!("/{n}")) == 404));
+    assert_eq!(knock(&i, STRANGER), 200);
+}
+
+#[test]
+fn who_was_authenticated_lately_is_spared_and_with_it_all_at_its_address() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "2"), ("forbidden_paths", "2")]);
+    assert_eq!(knock(&i, STRANGER), 200);
+    assert!((0..5).all(|_| guess(&i, STRANGER) == 401), "a device with an old key at the same address");
+    let lost = |client: &str, n| from(&i, client, Request::new("GET", &format!("/{n}")).key(i.key())).status;
+    assert!((0..5).all(|n| lost(OTHER, n) == 404), "a right key counts where there is no route as well");
+    assert!(banned(&i).is_empty());
+
+    let i = with_bans(&canary, &[("failed_credentials", "2"), ("spare_authenticated", "\"0s\"")]);
+    assert_eq!((knock(&i, STRANGER), guess(&i, STRANGER), guess(&i, STRANGER)), (200, 401, 401));
+    assert_eq!(knock(&i, STRANGER), 403);
+}
+
+#[test]
+fn this_machine_its_networks_and_trusted_proxies_are_never_banned() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "1")]);
+    i.replace("trusted_proxies = [\"127.0.0.0/8\"]", "trusted_proxies = [\"127.0.0.0/8\", \"203.0.113.0/24\"]");
+    eventually("the reload", || i.stderr().contains("were reloaded").then_some(()));
+    for client in ["127.0.0.1", "::1", "10.0.0.7", "192.168.1.7", "169.254.1.1", "fd00::7", "fe80::7", "203.0.113.9"] {
+        assert_eq!((guess(&i, client), knock(&i, client)), (401, 200), "{client}");
+        assert!(!i.output(&["ban", "add", client]).status.success(), "{client}");
+    }
+    assert_eq!((guess(&i, STRANGER), knock(&i, STRANGER)), (401, 403));
+
+    let i = with_bans(&canary, &[("failed_credentials", "1"), ("include_local", "true")]);
+    assert_eq!((guess(&i, "10.0.0.7"), knock(&i, "10.0.0.7")), (401, 403));
+    assert_eq!((guess(&i, "127.0.0.1"), knock(&i, "127.0.0.1")), (401, 200), "it is the trusted proxy");
+}
+
+#[test]
+fn an_address_that_many_share_is_never_banned() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "1"), ("include_local", "true")]);
+    i.replace("shared_addresses = [", "shared_addresses = [\"192.0.2.8/32\", ");
+    eventually("the reload", || i.stderr().contains("were reloaded").then_some(()));
+    assert_eq!((guess(&i, OTHER), knock(&i, OTHER)), (401, 200));
+    assert_eq!((guess(&i, STRANGER), knock(&i, STRANGER)), (401, 403));
+}
+
+#[test]
+fn who_is_banned_behind_a_proxy_that_names_it_gets_no_connection_and_others_do() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
+        i.replace("proxy_protocol = false", "proxy_protocol = true");
+        set(i, &[("failed_credentials", "2")]);
+    });
+    let get = |client: &str, key: &str| {
+        let mut stream = TcpStream::connect(i.tls).unwrap();
+        stream.write_all(format!("PROXY TCP4 {client} 198.51.100.1 4660 443\r\n").as_bytes()).unwrap();
+        let stream = connect_over(stream, &i.authority(), rustls::ALL_VERSIONS).ok()?;
+        Some(finish(stream, &list(key).bytes()).status)
+    };
+    assert_eq!([get(STRANGER, "sp_wrong"), get(STRANGER, "sp_wrong")], [Some(401); 2]);
+    assert_eq!((get(STRANGER, i.key()), get(OTHER, i.key())), (None, Some(200)));
+}
+
+#[test]
+fn what_is_allowed_is_never_banned_and_lets_in_who_is() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "1"), ("allow", "[\"192.0.2.8\", \"2001:db8:1::/48\"]")]);
+    for client in [OTHER, "2001:db8:1:2::7"] {
+        assert_eq!((guess(&i, client), knock(&i, client)), (401, 200), "{client}");
+    }
+    assert_eq!((guess(&i, STRANGER), knock(&i, STRANGER)), (401, 403));
+    set(&i, &[("allow", "[\"192.0.2.0/24\"]")]);
+    eventually("the reload", || (knock(&i, STRANGER) == 200).then_some(()));
+}
+
+#[test]
+fn one_64_of_ipv6_is_one_client() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "2")]);
+    assert_eq!((guess(&i, "2001:db8::1"), guess(&i, "2001:db8::2")), (401, 401));
+    assert_eq!((knock(&i, "2001:db8::3"), knock(&i, "2001:db8:0:1::3")), (403, 200));
+    let ban = eventually("the ban in the list", || banned(&i).pop());
+    assert_eq!(ban["address"], "2001:db8::/64");
+    assert_eq!(i.command(&["ban", "remove", "2001:db8::/64"])["removed"], true);
+    assert_eq!(knock(&i, "2001:db8::3"), 200);
+}
+
+#[test]
+fn the_next_ban_is_longer_and_a_kill_forgets_neither_it_nor_the_one_before() {
+    let canary = Canary::start();
+    let mut i = with_bans(
+        &canary,
+        &[("failed_credentials", "1"), ("durations", "[\"5s\", \"1h\"]"), ("spare_authenticated", "\"0s\"")],
+    );
+    assert_eq!((guess(&i, STRANGER), knock(&i, STRANGER)), (401, 403));
+    eventually("the ban in the list", || (banned(&i).len() == 1).then_some(()));
+    i.kill();
+    i.start_role("gateway");
+    eventually("the end of the first ban", || (knock(&i, STRANGER) == 200).then_some(()));
+    assert!(banned(&i).is_empty(), "the list has who is banned now");
+    assert_eq!((guess(&i, STRANGER), knock(&i, STRANGER)), (401, 403));
+    let log = i.stderr();
+    assert!(log.contains("banned 192.0.2.7 for 5s: ") && log.contains("banned 192.0.2.7 for 1h: "), "{log}");
+    assert_eq!(eventually("the ban in the list", || banned(&i).pop())["times"], 2);
+    i.kill();
+    i.start_role("gateway");
+    assert_eq!((knock(&i, STRANGER), knock(&i, OTHER)), (403, 200));
+}
+
+#[test]
+fn a_successor_and_a_start_after_a_stop_know_whom_the_last_request_had_banned() {
+    let canary = Canary::start();
+    let mut i = with_bans(&canary, &[("failed_credentials", "1")]);
+    assert_eq!(guess(&i, STRANGER), 401);
+    assert!(Command::new("kill").args(["-TERM", &i.pid().to_string()]).status().unwrap().success());
+    i.await_end();
+    i.start_role("gateway");
+    assert_eq!((knock(&i, STRANGER), guess(&i, OTHER)), (403, 401));
+    i.succeed();
+    eventually("the successor", || i.stderr().contains("a successor has taken over").then_some(()));
+    assert_eq!([STRANGER, OTHER, "192.0.2.9"].map(|client| knock(&i, client)), [403, 403, 200]);
+}
+
+#[test]
+fn what_was_long_ago_does_not_count() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "2"), ("window", "\"1s\"")]);
+    for _ in 0..3 {
+        assert_eq!(guess(&i, STRANGER), 401);
+        sleep(Duration::from_secs(1));
+    }
+    assert_eq!(knock(&i, STRANGER), 200);
+}
+
+#[test]
+fn without_bans_nobody_is_banned_and_those_there_are_do_not_hold() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "1")]);
+    assert_eq!((guess(&i, STRANGER), knock(&i, STRANGER)), (401, 403));
+    set(&i, &[("enabled", "false")]);
+    eventually("the reload", || (knock(&i, STRANGER) == 200).then_some(()));
+    assert_eq!((guess(&i, OTHER), knock(&i, OTHER)), (401, 200));
+    assert!(!i.output(&["ban", "add", OTHER]).status.success());
+}
+
+#[test]
+fn a_banned_client_gets_no_connection_and_what_it_has_running_goes_on() {
+    let canary = Canary::with(Duration::from_secs(3));
+    let i = that_bans_the_test(&canary);
+    let mut running = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    let request = format!("GET /api/downloads HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {}\r\n\r\n", i.key());
+    running.write_all(request.as_bytes()).unwrap();
+    eventually("the request", || (canary.seen().len() == 1).then_some(()));
+    assert_eq!([(); 2].map(|()| i.send(&list("sp_wrong")).status), [401, 401]);
+
+    assert!(connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err(), "closed before TLS");
+    let mut plain = TcpStream::connect(i.plain).unwrap();
+    let _ = plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(plain.read(&mut [0; 64]).unwrap_or(0), 0, "nor a redirect");
+    assert_eq!(send_plain(i.admin, b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").status, 200);
+
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"canary") {
+        let mut piece = [0; 4096];
+        let n = running.read(&mut piece).unwrap();
+        assert!(n > 0, "cut off: {}", answer.escape_ascii());
+        answer.extend_from_slice(&piece[..n]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", answer.escape_ascii());
+    running.write_all(request.as_bytes()).unwrap();
+    let mut refusal = String::new();
+    running.read_to_string(&mut refusal).unwrap();
+    assert!(refusal.starts_with("HTTP/1.1 403 ") && refusal.contains("\"banned\""), "its next request is: {refusal}");
+    assert_eq!(canary.seen().len(), 1);
+    i.command(&["ban", "remove", "127.0.0.1"]);
+    assert_eq!(i.get("/api/downloads").status, 200);
+}
+
+#[test]
+fn a_ban_by_hand_is_in_force_when_the_command_returns_and_so_is_its_end() {
+    let canary = Canary::start();
+    let mut i = with_bans(&canary, &[]);
+    assert_eq!(knock(&i, STRANGER), 200);
+    for _ in 0..5 {
+        let made = i.command(&["ban", "add", STRANGER, "--reason", "noise"]);
+        assert_eq!((&made["address"], &made["until"]), (&STRANGER.into(), &Value::Null));
+        assert_eq!(knock(&i, STRANGER), 403);
+        i.command(&["ban", "remove", STRANGER]);
+        assert_eq!(knock(&i, STRANGER), 200);
+    }
+    assert!(!i.output(&["ban", "remove", STRANGER]).status.success(), "there is none any more");
+    i.command(&["ban", "add", STRANGER, "--for", "1h", "--reason", "noise"]);
+    i.command(&["ban", "add", "2001:db8::7"]);
+    i.kill();
+    i.start_role("gateway");
+    assert_eq!([STRANGER, "2001:db8::8", OTHER].map(|client| knock(&i, client)), [403, 403, 200]);
+    let bans = banned(&i);
+    assert_eq!((bans.len(), &bans[0]["reason"], &bans[1]["until"]), (2, &"noise".into(), &Value::Null));
+    assert!(bans[0]["until"].is_string());
+    for wrong in [&["10.0.0.0/8"][..], &["nas.local"], &[OTHER, "--for", "soon"], &[OTHER, "--reason", "a\nb"]] {
+        assert_eq!(i.output(&[&["ban", "add"], wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+    i.command(&["ban", "add", OTHER, "--for", "1s"]);
+    eventually("its end", || (knock(&i, OTHER) == 200).then_some(()));
+}
+
+#[test]
+fn values_that_cannot_be_meant_are_faults_at_their_place() {
+    for (key, value, words) in [
+        ("forbidden_paths", "101", "at most 100"),
+        ("window", "\"500ms\"", "at least \\\"1s\\\""),
+        ("durations", "[]", "at least one"),
+        ("durations", "[\"1h\", \"1ms\"]", "at least \\\"1s\\\""),
+        ("allow", "[\"nas.local\"]", "is not a network"),
+        ("allow", "[\"::ffff:192.0.2.0/120\"]", "is not a network"),
+        ("allow", "[\"192.0.2.7/24\"]", "is not a network"),
+    ] {
+        let i = Instance::made(&[]);
+        set(&i, &[(key, value)]);
+        let config = fs::read_to_string(i.path("config.toml")).unwrap();
+        let line = config.lines().position(|line| line == format!("{key} = {value}")).unwrap() + 1;
+        let report = i.output(&["check"]);
+        let found = String::from_utf8_lossy(&report.stdout).into_owned();
+        assert_eq!(report.status.code(), Some(1), "{key}");
+        assert!(found.contains(&format!("config.toml:{line}:")) && found.contains(words), "{key}: {found}");
+    }
+}
