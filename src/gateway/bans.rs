@@ -138,7 +138,7 @@ fn is_authenticated(facts: &RequestFacts<'_>, authority: &Authority, now: i64) -
     authority.verify(&credential, "", facts.path, None, now).is_ok()
 }
 
-/// Other programs read this line, so its form stays.
+/// The filters in `docs/fail2ban` and `docs/crowdsec` read this line.
 fn tell(client: IpAddr, ban: &Ban) {
     let seconds = ban.until.map_or(0, |until| until.abs_diff(ban.since));
     let duration = config::Duration(std::time::Duration::from_secs(seconds));

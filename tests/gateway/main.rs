@@ -23,6 +23,7 @@ mod programs;
 
 mod addresses;
 mod admin;
+mod ban_filters;
 mod bans;
 mod bodies;
 mod callers;
