@@ -184,7 +184,26 @@ impl JobFolder {
     pub(crate) fn create(&self) -> io::Result<()> {
         make_private(&self.out())?;
         make_private(&self.temporary())?;
-        make_private(&self.ready())
+        make_private(&self.ready())?;
+        self.forget_fragments()
+    }
+
+    /// Removes what an interrupted run has put together of fragments. yt-dlp appends a fragment and only then notes that it
+    /// did; who was killed in between would append it again. A file that came in one piece goes on where it ends.
+    fn forget_fragments(&self) -> io::Result<()> {
+        let names: Vec<String> = fs::read_dir(self.temporary())?
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        for noted in names.iter().filter_map(|name| name.strip_suffix(".ytdl")) {
+            let of_it = |name: &&String| {
+                name.strip_prefix(noted).is_some_and(|rest| rest.starts_with(".part") || rest == ".ytdl")
+            };
+            for name in names.iter().filter(of_it) {
+                fs::remove_file(self.temporary().join(name))?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -310,6 +329,17 @@ mod tests {
         assert!(!job.path().exists());
         folder.remove(id).unwrap();
         assert_eq!(folder.finished(id).unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_put_together_of_fragments_begins_anew_and_other_parts_go_on() {
+        let (_dir, _media, _id, job) = job();
+        for name in ["a.f1.mp4.part", "a.f1.mp4.ytdl", "a.f1.mp4.part-Frag3", "a.f2.mp4.part", "a.f2.m4a"] {
+            fs::write(job.temporary().join(name), "x").unwrap();
+        }
+        job.create().unwrap();
+        let left = fs::read_dir(job.temporary()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
+        assert_eq!(left.collect::<std::collections::BTreeSet<_>>(), ["a.f2.m4a".into(), "a.f2.mp4.part".into()].into());
     }
 
     #[test]
