@@ -27,8 +27,8 @@ const MAX_WAITING: usize = 16 * 1024;
 
 /// One client's stream.
 ///
-/// Small writes wait until they are flushed, so that a head and its body become one TLS record and one system call;
-/// pingora flushes where an answer ends or must not wait, as it does on streams of its own.
+/// Small writes wait until they are flushed, so that a head and its body become one TLS record and one system call.
+/// Whoever writes flushes where an answer ends or must not wait.
 pub struct Downstream {
     io: Transport,
     fd: i32,

@@ -7,9 +7,9 @@ use std::{future::poll_fn, mem::MaybeUninit, pin::Pin, sync::Arc, time::Duration
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
-use pingora::server::ShutdownWatch;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
+    sync::watch,
     time::{Instant, Sleep, sleep, timeout},
 };
 
@@ -63,7 +63,7 @@ pub(super) struct Vigil {
 }
 
 impl Vigil {
-    pub(super) fn new(stop: &ShutdownWatch) -> Self {
+    pub(super) fn new(stop: &watch::Receiver<bool>) -> Self {
         let mut stop = stop.clone();
         let stopped = Box::pin(async move { stopped(&mut stop).await });
         Self { stopped, idle: Box::pin(sleep(IDLE_TIMEOUT)), since: Instant::now(), served: false }
@@ -98,7 +98,7 @@ pub(super) async fn serve(
     peer: Peer,
     gateway: Arc<Gateway>,
     activity: Arc<Activity>,
-    stop: ShutdownWatch,
+    stop: watch::Receiver<bool>,
 ) {
     let mut vigil = Vigil::new(&stop);
     let then = loop {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use thiserror::Error;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     client::{Client, ClientFault, Speaks},
@@ -23,6 +23,7 @@ use super::{
     upload::{Stage, Upload},
 };
 use crate::{
+    identity::CredentialKind,
     message::{BodyDecoder, Framing, Http1Response, ResponseHead},
     policy::{Denial, Permit, Reason},
     upstream::{AnswerFault, ConnectFault, Connection, Pool},
@@ -50,6 +51,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// True where anybody could fill the log with it.
+    const fn is_the_clients(&self) -> bool {
+        matches!(self, Self::Client(_) | Self::TooLarge | Self::Revoked)
+    }
+
     /// None where it is the client that went.
     const fn reason(&self) -> Option<Reason> {
         match self {
@@ -73,12 +79,18 @@ pub(super) async fn forward(
 ) -> Result<(), ClientFault> {
     let Err(failure) = pass(gateway, client, exchange).await else { return Ok(()) };
     let Some(reason) = failure.reason() else { return Err(ClientFault::Gone) };
-    warn!(request_id = %exchange.id, error = %failure, code = reason.code(), "a request failed");
+    if failure.is_the_clients() {
+        debug!(request_id = %exchange.id, error = %failure, code = reason.code(), "a request failed");
+    } else {
+        warn!(request_id = %exchange.id, error = %failure, code = reason.code(), "a request failed");
+    }
     if exchange.traffic.status.is_some() {
         exchange.traffic.broken_off = Some(reason);
         return Err(ClientFault::Gone);
     }
     let denial = match exchange.take_permit() {
+        // A link says that it is gone, and asks for no credential.
+        Some(permit) if matches!(failure, Failure::Revoked) && is_link(&permit) => permit.revoke(Reason::ExpiredLink),
         Some(permit) => permit.revoke(reason),
         None => Denial::bare(reason),
     };
@@ -168,7 +180,11 @@ impl Passage<'_, '_> {
         let mut body = BodyDecoder::new(framing);
         while let Some(data) = self.next_piece(upstream, &mut body).await? {
             self.traffic.bytes_out += data.len() as u64;
-            self.client.send(data).await?;
+            tokio::select! {
+                biased;
+                sent = self.client.send(data) => sent?,
+                () = revoked(self.live, self.permit) => return Err(Failure::Revoked),
+            }
             if self.patience.reset() {
                 self.look()?;
             }
@@ -240,6 +256,10 @@ impl Passage<'_, '_> {
             () = revoked(self.live, self.permit) => Err(Failure::Revoked),
         }
     }
+}
+
+fn is_link(permit: &Permit) -> bool {
+    permit.identity().is_some_and(|identity| identity.kind == CredentialKind::Link)
 }
 
 fn stands(live: &Live, permit: &Permit) -> bool {

@@ -196,7 +196,6 @@ impl<'s> Http1<'s> {
     /// Head and body at once, as one TLS record.
     pub(super) async fn answer(&mut self, answer: Answer) -> Result<(), ClientFault> {
         let framing = Framing::Length(answer.body.len() as u64);
-        self.keeps_alive &= self.can_drain();
         let mut out = Vec::with_capacity(1024);
         self.write_head(&mut out, &answer.head, framing);
         if !self.is_head {

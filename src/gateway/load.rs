@@ -56,7 +56,8 @@ impl Load {
 
     /// Looks at the memory that is left. `max_bytes` is what this process may hold; 0: what the system says.
     pub(super) fn look_at_memory(&self, max_bytes: u64) -> bool {
-        let short = if max_bytes > 0 { resident() > Some(max_bytes) } else { left() < RESERVE_BYTES };
+        let short =
+            if max_bytes > 0 { resident().is_some_and(|held| held > max_bytes) } else { left() < RESERVE_BYTES };
         self.short_of_memory.swap(short, Ordering::Relaxed) != short && short
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use pingora::server::ShutdownWatch;
+use tokio::sync::watch;
 
 use super::{
     connection::{Next, Vigil, end, next},
@@ -25,7 +25,7 @@ pub(super) struct Redirect {
 
 impl Redirect {
     /// Answers one request and closes.
-    pub(super) async fn serve(self: Arc<Self>, mut stream: Downstream, stop: ShutdownWatch) {
+    pub(super) async fn serve(self: Arc<Self>, mut stream: Downstream, stop: watch::Receiver<bool>) {
         let location = match next(&mut stream, &mut Vigil::new(&stop)).await {
             Next::Request(request, _) => self.location(&request.head),
             Next::Refused(_) => None,

@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{error, info, warn};
 
 use super::live::{Live, Rules};
@@ -20,13 +17,14 @@ use crate::{config::Config, stop::stopped};
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What is fixed when the gateway starts: sockets, folders, logs, and the settings of the worker, which is a process of its own.
-const FIXED: [&str; 9] = [
+const FIXED: [&str; 10] = [
     "data_dir",
     "gateway.listen",
     "gateway.http_listen",
     "gateway.admin_listen",
     "gateway.max_connections",
     "gateway.public_url",
+    "jwt.secret_env",
     "log.",
     "tls.",
     "worker.",
@@ -51,8 +49,7 @@ struct Change {
 pub(super) struct Seen(Vec<(PathBuf, Vec<u8>)>);
 
 /// Reloads until `stop` turns true.
-pub(super) async fn watch(live: Arc<Live>, seen: Seen, mut stop: watch::Receiver<bool>) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), mut stop: watch::Receiver<bool>) {
     let mut seen = Some(seen);
     loop {
         let asked = tokio::select! {

@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
     sync::watch,
     time::timeout,
 };
@@ -72,6 +73,7 @@ pub enum GatewayError {
     Io(#[from] io::Error),
 }
 
+#[expect(clippy::too_many_lines, reason = "a start in its order, and the end in its")]
 /// Runs the gateway until `stop` is done, then until what is on its way has ended or the drain limit has passed.
 /// `ready` is called once every port is open; those in `sockets` are already. Then the predecessor, where there is one, is
 /// let go.
@@ -89,6 +91,9 @@ pub async fn run(
     let live = Arc::new(Live::open(&config)?);
     let certificates = Arc::new(certificates(&config.tls)?);
     let (stopping, stopped) = watch::channel(false);
+    // Until the last request has ended, what is taken back must still be heard of.
+    let (ending, ended) = watch::channel(false);
+    let (hangup, succeed) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
     let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
     let front = Front {
         gateway: Arc::clone(&gateway),
@@ -104,42 +109,34 @@ pub async fn run(
     let admin = Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopped.clone() };
     // It answers until all else is done, and then ends with the process.
     let admin = tokio::spawn(Arc::new(admin).serve(admin_socket));
-    let keeping = keep(gateway, certificates, (&estate, seen), &stopped);
+    let keeping = [
+        tokio::spawn(certificates.watch(stopped.clone())),
+        tokio::spawn(control::serve(Arc::clone(&live), Arc::clone(&estate), stopped.clone())),
+        tokio::spawn(reload::watch(Arc::clone(&live), (seen, hangup), stopped.clone())),
+        tokio::spawn(Arc::clone(&estate).watch(config.file.clone(), succeed, stopped)),
+        tokio::spawn(Arc::clone(&live).keep_house(ended.clone())),
+        tokio::spawn(sweep(gateway, ended)),
+    ];
     info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
     ready();
-    predecessor.map(Predecessor::release).transpose()?;
+    if let Some(predecessor) = predecessor {
+        predecessor.release();
+    }
     tokio::select! {
         () = stop => {}
         // From now on it is the successor that answers there.
         () = estate.retired() => admin.abort(),
     }
-    info!("stopping; running requests have {:?} to end", config.drain_timeout);
+    let limit = live.rules.load().config.drain_timeout;
+    info!("stopping; running requests have {limit:?} to end");
     let _ = stopping.send(true);
-    front.drain(live.rules.load().config.drain_timeout).await;
+    front.drain(limit).await;
+    let _ = ending.send(true);
     for task in accepting.into_iter().chain(keeping) {
         let _ = task.await;
     }
     live.write_bans().await;
     Ok(())
-}
-
-/// Starts what goes on beside the requests until `stop` turns true.
-fn keep(
-    gateway: Arc<Gateway>,
-    certificates: Arc<Certificates>,
-    (estate, seen): (&Arc<Estate>, reload::Seen),
-    stop: &watch::Receiver<bool>,
-) -> [tokio::task::JoinHandle<()>; 5] {
-    let live = Arc::clone(&gateway.live);
-    let (theirs, file) = (Arc::clone(estate), live.rules.load().config.file.clone());
-    tokio::spawn(async move { theirs.watch(&file).await });
-    [
-        tokio::spawn(certificates.watch(stop.clone())),
-        tokio::spawn(control::serve(Arc::clone(&live), Arc::clone(estate), stop.clone())),
-        tokio::spawn(Arc::clone(&live).keep_house(stop.clone())),
-        tokio::spawn(sweep(gateway, stop.clone())),
-        tokio::spawn(reload::watch(live, seen, stop.clone())),
-    ]
 }
 
 /// What every accept loop shares.

@@ -8,18 +8,16 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
+    sync::Arc,
     time::Duration,
 };
 
+use rustix::net::sockopt::socket_peercred;
 use sd_notify::NotifyState;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
-use tracing::{error, info};
+use tokio::{signal::unix::Signal, sync::watch};
+use tracing::{error, info, warn};
 
 use super::control::{self, HANDOVER};
 use crate::{edge::handover, stop::stopped};
@@ -39,7 +37,6 @@ pub struct Predecessor(UnixStream);
 pub(super) struct Estate {
     sockets: Vec<OwnedFd>,
     retired: watch::Sender<bool>,
-    successor: Mutex<Option<u32>>,
 }
 
 /// Asks the gateway of this data folder, where one runs, for its sockets.
@@ -56,20 +53,23 @@ pub fn predecessor(data_dir: &Path) -> io::Result<Option<(Predecessor, Vec<Owned
 }
 
 impl Predecessor {
-    /// Lets it go, now that its successor accepts connections.
-    pub(super) fn release(mut self) -> io::Result<()> {
-        self.0.write_all(format!("{READY}\n").as_bytes())
+    /// Lets it go, now that its successor accepts connections. One that is gone already needs no word.
+    pub(super) fn release(mut self) {
+        if let Err(error) = self.0.write_all(format!("{READY}\n").as_bytes()) {
+            warn!(%error, "the predecessor has ended by itself");
+        }
     }
 }
 
 impl Estate {
     pub(super) fn new(sockets: Vec<OwnedFd>) -> Self {
-        Self { sockets, retired: watch::Sender::new(false), successor: Mutex::default() }
+        Self { sockets, retired: watch::Sender::new(false) }
     }
 
     /// Hands the sockets to who asks over the control socket, and retires once it is ready. Where it never is, nothing
     /// has changed.
     pub(super) fn hand_over(&self, stream: UnixStream) -> io::Result<()> {
+        let successor = socket_peercred(&stream)?.pid;
         let sockets: Vec<_> = self.sockets.iter().map(AsFd::as_fd).collect();
         handover::pass(&stream, &sockets)?;
         stream.set_read_timeout(Some(START_TIMEOUT))?;
@@ -78,8 +78,8 @@ impl Estate {
         if line.trim() != READY {
             return Err(io::Error::other("the successor gave up"));
         }
-        info!("a successor has taken over");
-        if let Some(pid) = *self.successor.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        info!(pid = %successor, "a successor has taken over");
+        if let Ok(pid) = u32::try_from(successor.as_raw_nonzero().get()) {
             // Only who is the service's main process can say who is the next.
             let _ = sd_notify::notify(&[NotifyState::MainPid(pid)]);
         }
@@ -92,15 +92,15 @@ impl Estate {
         stopped(&mut self.retired.subscribe()).await;
     }
 
-    /// Starts a successor at each SIGUSR2, from the program's file as it is then.
-    pub(super) async fn watch(&self, config: &Path) {
-        let Ok(mut asked) = signal(SignalKind::user_defined2()) else { return };
-        while asked.recv().await.is_some() {
-            match start_successor(config) {
-                Ok(pid) => {
-                    info!(pid, "a successor is started");
-                    *self.successor.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(pid);
-                }
+    /// Starts a successor each time it is asked to until `stop` turns true, from the program's file as it is then.
+    pub(super) async fn watch(self: Arc<Self>, config: PathBuf, mut asked: Signal, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                _ = asked.recv() => {}
+                () = stopped(&mut stop) => return,
+            }
+            match start_successor(&config) {
+                Ok(pid) => info!(pid, "a successor is started"),
                 Err(error) => error!(%error, "no successor can be started"),
             }
         }

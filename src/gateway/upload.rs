@@ -80,9 +80,12 @@ impl Upload {
     ) -> Result<Stage, Failure> {
         loop {
             if let Some(piece) = &mut self.piece {
-                match upstream.poll_send(cx, piece) {
+                let before = piece.remaining();
+                let sent = upstream.poll_send(cx, piece);
+                self.moved |= piece.remaining() < before;
+                match sent {
                     Poll::Pending => return Ok(Stage::AwaitsUpstream),
-                    Poll::Ready(Ok(())) => (self.piece, self.moved) = (None, true),
+                    Poll::Ready(Ok(())) => self.piece = None,
                     Poll::Ready(Err(_)) => (self.piece, self.state) = (None, State::Refused),
                 }
             }

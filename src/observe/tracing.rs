@@ -6,8 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging by a filter in `tracing` syntax, such as "info" or "info,sallyport::policy=debug".
 ///
-/// Pingora logs a line for every client that hangs up, and raw headers where it cannot parse them, so it is
-/// not heard at all; what matters of it is told by the gateway.
+/// Pingora logs a line for every HTTP/2 client that hangs up, so it is not heard at all; what matters of it is told by
+/// the gateway.
 pub fn start(filter: &str) {
     let filter = EnvFilter::try_new(format!("pingora=off,pingora_core=off,{filter}"));
     let stderr = std::io::stderr();

@@ -1,4 +1,4 @@
-//! Security headers: what a policy gives to the answers of its application, read once, at start.
+//! Security headers: what a policy gives to the answers of its application, read once, when its policy is compiled.
 
 use http::HeaderValue;
 use thiserror::Error;

@@ -69,7 +69,7 @@ impl Connection {
         Self { io, input, ahead, scan: HeadScan::default(), informational: 0 }
     }
 
-    /// Writes some of `bytes`, which loses what was written.
+    /// Writes all of `bytes`, which loses what was written.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut impl Buf) -> Poll<io::Result<()>> {
         while bytes.has_remaining() {
             if ready!(poll_write_buf(Pin::new(&mut self.io), cx, bytes))? == 0 {
