@@ -105,7 +105,7 @@ pub(super) async fn serve(
         let (request, ahead) = match next(&mut stream, &mut vigil).await {
             Next::Request(request, ahead) => (request, ahead),
             Next::Closed => break Then::Close,
-            Next::Refused(refusal) => break refuse(&mut stream, peer.clone(), refusal, &gateway).await,
+            Next::Refused(refusal) => break Box::pin(refuse(&mut stream, peer.clone(), refusal, &gateway)).await,
         };
         let _busy = activity.begin();
         // On the heap, since what serves a request is much larger than what waits for one.

@@ -256,7 +256,8 @@ async fn serve(caller: Caller, gateway: Arc<Gateway>, activity: Arc<Activity>, s
     let Caller { stream, address, name } = caller;
     let peer = Peer { ip: address.ip(), tls: stream.tls_version(), name: name.map(Arc::new) };
     if stream.is_http2() {
-        http2_connection::serve(stream, peer, gateway, activity, stop).await;
+        // On the heap, so that a connection of HTTP/1, which may be parked for long, does not hold as much.
+        Box::pin(http2_connection::serve(stream, peer, gateway, activity, stop)).await;
     } else {
         connection::serve(stream, peer, gateway, activity, stop).await;
     }
