@@ -103,15 +103,15 @@ pub async fn run(
         stopped: stopped.clone(),
     };
     let admin_socket = admin_socket(&config.admin_listen, &mut sockets)?;
+    let admin_handle = sockets.in_use();
     let accepting = front.listen(&config, &mut sockets)?;
-    let estate = Arc::new(Estate::new(sockets.in_use()));
+    let estate = Arc::new(Estate::new(sockets.in_use(), admin_handle));
     sockets.all_taken()?;
     let admin = Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopped.clone() };
-    // It answers until all else is done, and then ends with the process.
-    let admin = tokio::spawn(Arc::new(admin).serve(admin_socket));
+    tokio::spawn(Arc::clone(&estate).until_retired(Arc::new(admin).serve(admin_socket)));
     let keeping = [
         tokio::spawn(certificates.watch(stopped.clone())),
-        tokio::spawn(control::serve(Arc::clone(&live), Arc::clone(&estate), stopped.clone())),
+        tokio::spawn(control::serve(Arc::clone(&live), Arc::clone(&estate), ended.clone())),
         tokio::spawn(reload::watch(Arc::clone(&live), (seen, hangup), stopped.clone())),
         tokio::spawn(Arc::clone(&estate).watch(config.file.clone(), succeed, stopped)),
         tokio::spawn(Arc::clone(&live).keep_house(ended.clone())),
@@ -124,12 +124,12 @@ pub async fn run(
     }
     tokio::select! {
         () = stop => {}
-        // From now on it is the successor that answers there.
-        () = estate.retired() => admin.abort(),
+        () = estate.retired() => {}
     }
     let limit = live.rules.load().config.drain_timeout;
     info!("stopping; running requests have {limit:?} to end");
     let _ = stopping.send(true);
+    estate.close();
     front.drain(limit).await;
     let _ = ending.send(true);
     for task in accepting.into_iter().chain(keeping) {

@@ -10,7 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -35,7 +35,10 @@ pub struct Predecessor(UnixStream);
 /// What a gateway leaves to its successor.
 #[derive(Debug)]
 pub(super) struct Estate {
-    sockets: Vec<OwnedFd>,
+    /// Where clients come.
+    sockets: Mutex<Vec<OwnedFd>>,
+    /// Where it is asked how the gateway does, to its last moment.
+    admin: Vec<OwnedFd>,
     retired: watch::Sender<bool>,
 }
 
@@ -62,16 +65,24 @@ impl Predecessor {
 }
 
 impl Estate {
-    pub(super) fn new(sockets: Vec<OwnedFd>) -> Self {
-        Self { sockets, retired: watch::Sender::new(false) }
+    pub(super) fn new(sockets: Vec<OwnedFd>, admin: Vec<OwnedFd>) -> Self {
+        Self { sockets: Mutex::new(sockets), admin, retired: watch::Sender::new(false) }
+    }
+
+    /// Lets go of the clients' sockets: where nobody accepts any more, nobody must be left to wait either.
+    pub(super) fn close(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands the sockets to who asks over the control socket, and retires once it is ready. Where it never is, nothing
     /// has changed.
     pub(super) fn hand_over(&self, stream: UnixStream) -> io::Result<()> {
         let successor = socket_peercred(&stream)?.pid;
-        let sockets: Vec<_> = self.sockets.iter().map(AsFd::as_fd).collect();
-        handover::pass(&stream, &sockets)?;
+        handover::pass(&stream, &self.lock().iter().chain(&self.admin).map(AsFd::as_fd).collect::<Vec<_>>())?;
         stream.set_read_timeout(Some(START_TIMEOUT))?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;
@@ -85,6 +96,14 @@ impl Estate {
         }
         self.retired.send_replace(true);
         Ok(())
+    }
+
+    /// Answers on the admin socket until all else is done, and the process with it, or until a successor answers there.
+    pub(super) async fn until_retired(self: Arc<Self>, admin: impl Future<Output = ()>) {
+        tokio::select! {
+            () = admin => {}
+            () = self.retired() => {}
+        }
     }
 
     /// Ends once a successor has taken over.

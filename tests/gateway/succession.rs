@@ -163,6 +163,23 @@ fn a_key_that_is_taken_back_ends_its_stream_in_a_gateway_that_drains() {
     eventually("the predecessor's end", || (pids(&i).len() == 1).then_some(()));
 }
 
+#[test]
+fn a_gateway_that_stops_leaves_its_ports_while_it_drains() {
+    let mut i = open(slow(6));
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(&Request::new("GET", "/slow").bytes()).unwrap();
+    assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+    assert!(Command::new("kill").args([&i.pid().to_string()]).status().unwrap().success());
+    eventually("a refusal", || std::net::TcpStream::connect(i.tls).is_err().then_some(()));
+    assert_eq!(pids(&i).len(), 1, "it still drains");
+    i.succeed();
+    eventually("the next one", || std::net::TcpStream::connect(i.tls).ok());
+    assert_eq!(i.send(&Request::new("GET", "/quick")).status, 200);
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.ends_with(b"x"), "and the stream has gone on");
+}
+
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
