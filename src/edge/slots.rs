@@ -1,7 +1,7 @@
 //! How many connections there may be, in all and for each client, as slots that are given back whatever happens.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -62,7 +62,7 @@ struct Taken {
     /// By age, the oldest first.
     all: BTreeMap<u64, Holder>,
     /// By client: an IPv4 address or an IPv6 /64. The oldest first.
-    clients: HashMap<IpAddr, Vec<u64>>,
+    clients: HashMap<IpAddr, BTreeSet<u64>>,
 }
 
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Slots {
 
     /// True when the client may have another one, for which its oldest without a request may go.
     fn has_room(&self, taken: &mut Taken, client: IpAddr, share: Share) -> bool {
-        let own = taken.clients.get(&client).map_or(0, Vec::len);
+        let own = taken.clients.get(&client).map_or(0, BTreeSet::len);
         match share {
             Share::None => false,
             Share::Many => true,
@@ -190,7 +190,7 @@ impl Taken {
     fn insert(&mut self, client: IpAddr, activity: &Arc<Activity>) -> u64 {
         self.next += 1;
         self.all.insert(self.next, Holder { client, activity: Arc::clone(activity), task: None });
-        self.clients.entry(client).or_default().push(self.next);
+        self.clients.entry(client).or_default().insert(self.next);
         self.next
     }
 
@@ -205,13 +205,13 @@ impl Taken {
         let Some(holder) = self.all.get_mut(&id) else { return false };
         let before = std::mem::replace(&mut holder.client, client);
         self.take_from(before, id);
-        self.clients.entry(client).or_default().push(id);
+        self.clients.entry(client).or_default().insert(id);
         true
     }
 
     fn take_from(&mut self, client: IpAddr, id: u64) {
         if let Some(own) = self.clients.get_mut(&client) {
-            own.retain(|other| *other != id);
+            own.remove(&id);
             if own.is_empty() {
                 self.clients.remove(&client);
             }
@@ -219,8 +219,8 @@ impl Taken {
     }
 
     fn evict_of(&mut self, client: IpAddr) -> bool {
-        let own = self.clients.get(&client).map_or(&[][..], Vec::as_slice);
-        let idle = own.iter().copied().find(|id| self.all.get(id).is_some_and(|h| h.activity.is_idle()));
+        let own = self.clients.get(&client).into_iter().flatten();
+        let idle = own.copied().find(|id| self.all.get(id).is_some_and(|h| h.activity.is_idle()));
         self.cut(idle)
     }
 

@@ -214,17 +214,15 @@ impl Passage<'_, '_> {
     /// Ready with the reason when the wait for the application ends otherwise.
     fn poll_wait(&mut self, cx: &mut Context<'_>, stage: Stage) -> Poll<Failure> {
         match stage {
-            // The client has limits of its own.
-            Stage::AwaitsClient => {
-                if self.patience.reset()
-                    && let Err(revoked) = self.look()
-                {
-                    return Poll::Ready(revoked);
-                }
-                return Poll::Pending;
-            }
             Stage::Ended if self.client.poll_gone(cx).is_ready() => return Poll::Ready(ClientFault::Gone.into()),
-            Stage::Ended | Stage::AwaitsUpstream => {}
+            // The client has limits of its own, and its silence is not the application's.
+            Stage::AwaitsClient
+                if self.patience.reset()
+                    && let Err(revoked) = self.look() =>
+            {
+                return Poll::Ready(revoked);
+            }
+            Stage::Ended | Stage::AwaitsClient | Stage::AwaitsUpstream => {}
         }
         loop {
             match ready!(self.patience.poll_lapse(cx)) {

@@ -100,9 +100,10 @@ impl Pool {
 
     /// Closes what has waited too long.
     pub fn sweep(&self) {
-        for waiting in self.lock().values_mut() {
+        self.lock().retain(|_, waiting| {
             waiting.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT);
-        }
+            !waiting.is_empty()
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Upstream, Vec<Idle>>> {

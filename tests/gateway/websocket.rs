@@ -182,3 +182,24 @@ fn a_key_that_is_taken_back_ends_a_running_stream() {
     }
     assert!(!seen.ends_with("0\r\n\r\n"), "and nobody takes it for whole");
 }
+
+#[test]
+fn a_key_that_is_taken_back_ends_an_upload_whose_client_is_silent() {
+    let i = Instance::with(&crate::canary::silent().to_string(), |i| {
+        std::fs::write(i.path("policies/sockets.toml"), POLICY.replace("\"GET\"", "\"POST\"")).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"sockets\"");
+    });
+    let made = i.command(&["key", "create"]);
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    let key = made["key"].as_str().unwrap();
+    let head = format!("POST /a HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nContent-Length: 10\r\n\r\nfirst");
+    stream.write_all(head.as_bytes()).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
+    let revoked = Instant::now();
+    let mut answer = [0; 4096];
+    let n = stream.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..n]);
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("bad_credential"), "{answer}");
+    assert!(revoked.elapsed() < Duration::from_secs(5), "{:?}", revoked.elapsed());
+}
