@@ -21,6 +21,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 /// So many bytes wait for a flush at most: what fits one TLS record.
 const MAX_WAITING: usize = 16 * 1024;
@@ -44,10 +45,8 @@ pub struct Downstream {
 /// Looks at every byte that comes, and may end the stream for it.
 pub type Inspect = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send + Sync>;
 
-enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// In the clear, or encrypted.
+type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 impl Downstream {
     /// A plain stream from `peer`.
@@ -55,7 +54,7 @@ impl Downstream {
     pub fn plain(io: TcpStream, peer: SocketAddr) -> Self {
         let fd = io.as_raw_fd();
         Self {
-            io: Transport::Plain(io),
+            io: Transport::Left(io),
             fd,
             ahead: Bytes::new(),
             waiting: BytesMut::new(),
@@ -75,7 +74,7 @@ impl Downstream {
             _ => "TLS",
         };
         Self {
-            io: Transport::Tls(Box::new(io)),
+            io: Transport::Right(Box::new(io)),
             fd,
             ahead: Bytes::new(),
             waiting: BytesMut::new(),
@@ -108,7 +107,7 @@ impl Downstream {
     /// The name that the client asked for in the handshake.
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
-        let Transport::Tls(io) = &self.io else { return None };
+        let Transport::Right(io) = &self.io else { return None };
         io.get_ref().1.server_name()
     }
 
@@ -197,50 +196,10 @@ impl AsyncWrite for Downstream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+        match &mut self.io {
+            Transport::Left(io) => Pin::new(io).poll_shutdown(cx),
             // A peer that is gone already is no fault.
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx).map(|_| Ok(())),
+            Transport::Right(io) => Pin::new(io).poll_shutdown(cx).map(|_| Ok(())),
         }
     }
 }
@@ -270,7 +229,7 @@ impl Ssl for Downstream {
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        let Transport::Tls(io) = &self.io else { return None };
+        let Transport::Right(io) = &self.io else { return None };
         match io.get_ref().1.alpn_protocol()? {
             b"h2" => Some(ALPN::H2),
             _ => Some(ALPN::H1),

@@ -18,7 +18,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::{
+    either::Either,
+    io::{poll_read_buf, poll_write_buf},
+};
 
 use crate::message::{BodyDecoder, BodyFault, HeadFault, HeadScan, Http1Response};
 
@@ -40,11 +43,8 @@ pub struct Connection {
     informational: u8,
 }
 
-#[derive(Debug)]
-pub(super) enum Io {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+/// TCP or a Unix socket.
+pub(super) type Io = Either<TcpStream, UnixStream>;
 
 /// What is wrong with an application's answer.
 #[derive(Debug, Error)]
@@ -141,8 +141,8 @@ impl Connection {
     /// since the runtime may not have heard yet.
     pub(super) fn is_quiet(&self) -> bool {
         let socket = match &self.io {
-            Io::Tcp(io) => io.as_fd(),
-            Io::Unix(io) => io.as_fd(),
+            Io::Left(io) => io.as_fd(),
+            Io::Right(io) => io.as_fd(),
         };
         let read = recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         !self.has_more() && read.is_err_and(|e| e == Errno::AGAIN)
@@ -185,53 +185,6 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Unix(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Unix(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_flush(cx),
-            Self::Unix(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Unix(io) => Pin::new(io).poll_shutdown(cx),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{io::Write, thread, time::Duration};
@@ -243,7 +196,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut other, _) = listener.accept().unwrap();
-        let connection = Connection::new(Io::Tcp(io));
+        let connection = Connection::new(Io::Left(io));
         assert!(connection.is_quiet());
         other.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
         // Blocking on purpose: this runtime has no other thread that could listen meanwhile.

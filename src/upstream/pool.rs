@@ -71,9 +71,9 @@ impl Pool {
                 Upstream::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    Io::Tcp(stream)
+                    Io::Left(stream)
                 }
-                Upstream::Unix(path) => Io::Unix(UnixStream::connect(path).await?),
+                Upstream::Unix(path) => Io::Right(UnixStream::connect(path).await?),
             })
         };
         let connected = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| ConnectFault::Timeout)?;
