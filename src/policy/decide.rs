@@ -1,16 +1,15 @@
 //! The decision: the one place where a request is judged, step by step, deny by default.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{
     addresses::Countries,
     cors::{self, CorsAnswer, PreflightAnswer},
+    decision::{Decision, PendingBody},
     denial::{Denial, Reason},
+    host::is_authority,
     permit::{Permit, QueryRewrite},
     route::{LimitBy, Matched, Route},
     safe_path::{Parameters, SafePath},
@@ -55,23 +54,6 @@ pub enum Addressing {
     Misdirected,
 }
 
-/// What becomes of a request.
-#[derive(Debug)]
-pub enum Decision {
-    /// It goes on.
-    Forward(Permit),
-    /// It goes on once its body was judged.
-    Judge(PendingBody),
-    /// It is a preflight, which is answered at once.
-    Preflight(PreflightAnswer),
-    /// It ends here.
-    Respond(Denial),
-}
-
-/// A request that lacks only the judgement of its body.
-#[derive(Debug)]
-pub struct PendingBody(Permit);
-
 /// What a judgement gathers on its way; a denial takes it along.
 struct Judgement<'s> {
     steps: Steps,
@@ -105,12 +87,7 @@ impl Site {
         let path = SafePath::parse(facts.path, Parameters::Allow).map_err(|_| Reason::BadPath)?;
         let app = self.app(facts.host, path.decoded()).ok_or(Reason::NoRoute)?;
         judgement.enter(app);
-        if app.parameters == Parameters::Refuse && path.has_parameters() {
-            return Err(Reason::BadPath.into());
-        }
-        if !facts.query.unwrap_or_default().bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-            return Err(Reason::BadPath.into());
-        }
+        judge_target(app, &path, facts.query)?;
         let matched = app.routes.at(path.decoded());
         let preflight = cors::preflight_method(facts.method, facts.headers);
         let route = matched.as_ref().and_then(|m| m.route(preflight.as_ref().unwrap_or(facts.method)));
@@ -136,68 +113,6 @@ impl Site {
         };
         Ok(if route.body.is_some() { Decision::Judge(PendingBody(permit)) } else { Decision::Forward(permit) })
     }
-}
-
-impl Decision {
-    /// Who asks, as far as that was found.
-    #[must_use]
-    pub fn identity(&self) -> Option<&Arc<Identity>> {
-        match self {
-            Self::Forward(permit) | Self::Judge(PendingBody(permit)) => permit.identity(),
-            Self::Respond(denial) => denial.identity.as_ref(),
-            Self::Preflight(_) => None,
-        }
-    }
-}
-
-impl PendingBody {
-    /// The largest body that is worth reading, in bytes.
-    #[must_use]
-    pub fn max_bytes(&self) -> u64 {
-        self.0.route.max_body
-    }
-
-    /// Judges the whole body.
-    #[must_use]
-    pub fn judge(self, headers: &HeaderMap, body: &[u8]) -> Decision {
-        let Self(mut permit) = self;
-        let Some(rule) = &permit.route.body else { return Decision::Forward(permit) };
-        if !is_json(headers) {
-            let detail = "send it with Content-Type: application/json".to_owned();
-            return Decision::Respond(denied(permit, Reason::BadBody, Some(detail)));
-        }
-        match rule.judge(body) {
-            Ok(body) => {
-                permit.body = Some(body);
-                permit.steps.push(Step::Body);
-                Decision::Forward(permit)
-            }
-            Err(fault) => {
-                let reason = if fault.is_unreadable() { Reason::BadBody } else { Reason::RefusedValue };
-                Decision::Respond(denied(permit, reason, Some(fault.to_string())))
-            }
-        }
-    }
-
-    /// Ends the request for another reason, such as a body that is too large or too slow.
-    #[must_use]
-    pub fn deny(self, reason: Reason) -> Denial {
-        denied(self.0, reason, None)
-    }
-}
-
-impl Permit {
-    /// Turns the permit back, such as when its upstream fails.
-    #[must_use]
-    pub fn revoke(self, reason: Reason) -> Denial {
-        denied(self, reason, None)
-    }
-}
-
-fn denied(permit: Permit, reason: Reason, detail: Option<String>) -> Denial {
-    let Permit { app, cors, identity, mut steps, .. } = permit;
-    steps.push(Step::Denied(reason));
-    Denial { reason, detail, exceeded: None, cors, app: Some(app), identity, steps }
 }
 
 impl<'s> Judgement<'s> {
@@ -375,34 +290,21 @@ impl From<Refusal> for Fault {
     }
 }
 
+fn is_link(kind: CredentialKind) -> bool {
+    matches!(kind, CredentialKind::Link | CredentialKind::OfflinetubeLink)
+}
+
+/// Refuses what the application may read otherwise than its routes were matched.
+fn judge_target(app: &App, path: &SafePath<'_>, query: Option<&str>) -> Result<(), Fault> {
+    let strange = app.parameters == Parameters::Refuse && path.has_parameters();
+    let garbled = !query.unwrap_or_default().bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    if strange || garbled { Err(Reason::BadPath.into()) } else { Ok(()) }
+}
+
 /// One authority of characters that no reader takes for anything else (RFC 9112, section 3.2).
 fn judge_host(facts: &RequestFacts<'_>) -> Result<(), Fault> {
     let repeated = facts.headers.get_all(header::HOST).iter().nth(1).is_some();
     if repeated || !is_authority(facts.host) { Err(Reason::BadHost.into()) } else { Ok(()) }
-}
-
-/// A name without a final dot, which would be another spelling of the same, or an address; maybe with a port.
-fn is_authority(text: &str) -> bool {
-    let (host, rest) = if let Some(inner) = text.strip_prefix('[') {
-        inner.split_once(']').map_or((false, ""), |(address, rest)| (address.parse::<Ipv6Addr>().is_ok(), rest))
-    } else {
-        let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-        (is_host_name(name), rest)
-    };
-    host && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
-}
-
-fn is_port(text: &str) -> bool {
-    (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-fn is_host_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    !name.is_empty() && !name.ends_with('.') && name.bytes().all(plain)
-}
-
-fn is_link(kind: CredentialKind) -> bool {
-    matches!(kind, CredentialKind::Link | CredentialKind::OfflinetubeLink)
 }
 
 /// Refuses a body by its declared length; what is not declared is counted as it comes.
@@ -410,9 +312,4 @@ fn declared_length_fits(headers: &HeaderMap, max: u64) -> Result<(), Fault> {
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(()) };
     let length: u64 = length.to_str().ok().and_then(|l| l.parse().ok()).ok_or(Reason::BadBody)?;
     if length > max { Err(Reason::BodyTooLarge.into()) } else { Ok(()) }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let essence = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).and_then(|v| v.split(';').next());
-    essence.is_some_and(|e| e.trim().eq_ignore_ascii_case("application/json"))
 }

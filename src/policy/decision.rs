@@ -1,0 +1,97 @@
+//! What becomes of a request, and of one whose body is still to be judged.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+
+use super::{
+    cors::PreflightAnswer,
+    denial::{Denial, Reason},
+    permit::Permit,
+    steps::Step,
+};
+use crate::identity::Identity;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Decision {
+    /// It goes on.
+    Forward(Permit),
+    /// It goes on once its body was judged.
+    Judge(PendingBody),
+    /// It is a preflight, which is answered at once.
+    Preflight(PreflightAnswer),
+    /// It ends here.
+    Respond(Denial),
+}
+
+/// A request that lacks only the judgement of its body.
+#[derive(Debug)]
+pub struct PendingBody(pub(super) Permit);
+
+impl Decision {
+    /// Who asks, as far as that was found.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        match self {
+            Self::Forward(permit) | Self::Judge(PendingBody(permit)) => permit.identity(),
+            Self::Respond(denial) => denial.identity.as_ref(),
+            Self::Preflight(_) => None,
+        }
+    }
+}
+
+impl PendingBody {
+    /// The largest body that is worth reading, in bytes.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.0.route.max_body
+    }
+
+    /// Judges the whole body.
+    #[must_use]
+    pub fn judge(self, headers: &HeaderMap, body: &[u8]) -> Decision {
+        let Self(mut permit) = self;
+        let Some(rule) = &permit.route.body else { return Decision::Forward(permit) };
+        if !is_json(headers) {
+            let detail = "send it with Content-Type: application/json".to_owned();
+            return Decision::Respond(denied(permit, Reason::BadBody, Some(detail)));
+        }
+        match rule.judge(body) {
+            Ok(body) => {
+                permit.body = Some(body);
+                permit.steps.push(Step::Body);
+                Decision::Forward(permit)
+            }
+            Err(fault) => {
+                let reason = if fault.is_unreadable() { Reason::BadBody } else { Reason::RefusedValue };
+                Decision::Respond(denied(permit, reason, Some(fault.to_string())))
+            }
+        }
+    }
+
+    /// Ends the request for another reason, such as a body that is too large or too slow.
+    #[must_use]
+    pub fn deny(self, reason: Reason) -> Denial {
+        denied(self.0, reason, None)
+    }
+}
+
+impl Permit {
+    /// Turns the permit back, such as when its upstream fails.
+    #[must_use]
+    pub fn revoke(self, reason: Reason) -> Denial {
+        denied(self, reason, None)
+    }
+}
+
+fn denied(permit: Permit, reason: Reason, detail: Option<String>) -> Denial {
+    let Permit { app, cors, identity, mut steps, .. } = permit;
+    steps.push(Step::Denied(reason));
+    Denial { reason, detail, exceeded: None, cors, app: Some(app), identity, steps }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).and_then(|v| v.split(';').next());
+    essence.is_some_and(|e| e.trim().eq_ignore_ascii_case("application/json"))
+}
