@@ -6,24 +6,14 @@ use anyhow::{Context, Result};
 use secrecy::ExposeSecret;
 use tokio::runtime::Builder;
 
-use crate::{
-    config, edge::sockets::Sockets, gateway, observe, statement::StatementKey, stop::signalled, store::Secrets, worker,
-};
+use crate::{config, gateway, observe, statement::StatementKey, stop::signalled, store::Secrets, worker};
 
 /// Runs the gateway until a signal.
 pub(super) fn gateway(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
-    let mut sockets = Sockets::from_systemd()?;
-    let predecessor =
-        match gateway::predecessor(&config.data_dir).context("the gateway that runs does not hand over")? {
-            Some((predecessor, inherited)) => {
-                sockets.inherit(inherited)?;
-                Some(predecessor)
-            }
-            None => None,
-        };
-    block_on(async { Ok(gateway::run(config, (sockets, predecessor), signalled(), notify_ready).await?) })
+    let inheritance = gateway::Inheritance::claim(&config.data_dir)?;
+    block_on(async { Ok(gateway::run(config, inheritance, signalled(), notify_ready).await?) })
 }
 
 /// Runs the worker until a signal.

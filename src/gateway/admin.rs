@@ -17,7 +17,8 @@ use tracing::warn;
 
 use super::live::Live;
 use crate::{
-    edge::Certificates,
+    config::Upstream,
+    edge::{Certificates, listener::ListenError, sockets::Sockets},
     message::{Framing, HeadFault, HeadScan, Http1Request, Persistence, ResponseHead, http_date, write_response},
     observe::metrics::{CONTENT_TYPE, Listener, Looked},
 };
@@ -100,6 +101,13 @@ impl Admin {
 }
 
 impl Socket {
+    pub(super) fn open(at: &Upstream, sockets: &mut Sockets) -> Result<Self, ListenError> {
+        Ok(match at {
+            Upstream::Tcp(address) => Self::Tcp(sockets.tcp(*address)?),
+            Upstream::Unix(path) => Self::Unix(sockets.unix(path)?),
+        })
+    }
+
     async fn accept(&self) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Either::Left(stream)),

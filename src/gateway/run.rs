@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -11,38 +10,33 @@ use std::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinSet,
     time::timeout,
 };
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::{
     admin::{self, Admin},
-    connection, control,
-    exchange::Peer,
+    control,
+    front::Front,
     handle::Gateway,
-    http2_connection,
     live::{Live, LiveError},
     load::Load,
-    redirect::Redirect,
     reload,
-    succession::{Estate, Predecessor},
+    succession::{Estate, Inheritance},
 };
 use crate::{
-    config::{Config, Limits, TlsConfig, TlsMode, Upstream},
+    config::{Config, Limits, TlsConfig, TlsMode},
     edge::{
-        Caller, Certificates, Threshold,
+        Certificates,
         certificates::{CertificateError, CertificateFiles},
-        listener::{self, ListenError},
+        listener::ListenError,
         local_ca::{LocalCa, LocalCaError},
-        slots::{Activity, Place, Slots},
         sockets::Sockets,
         tls,
     },
-    observe::metrics::Listener,
     stop::stopped,
     upstream::Pool,
 };
@@ -73,158 +67,106 @@ pub enum GatewayError {
     Io(#[from] io::Error),
 }
 
-#[expect(clippy::too_many_lines, reason = "a start in its order, and the end in its")]
-/// Runs the gateway until `stop` is done, then until what is on its way has ended or the drain limit has passed.
-/// `ready` is called once every port is open; those in `sockets` are already. Then the predecessor, where there is one, is
-/// let go.
+/// Runs the gateway until `stop` is done or a successor has taken over, then until what is on its way has ended or the drain
+/// limit has passed. `ready` is called once every port is open; those that were passed on are already. Then the
+/// predecessor, where there is one, is let go.
 pub async fn run(
     config: Config,
-    (mut sockets, predecessor): (Sockets, Option<Predecessor>),
+    inheritance: Inheritance,
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), GatewayError> {
     tls::install_crypto();
     raise_descriptor_limit(&config.limits);
-    let config = Arc::new(config);
-    // Before it is read, so that no change falls between the two.
-    let seen = reload::Seen::of(&config);
-    let live = Arc::new(Live::open(&config)?);
-    let certificates = Arc::new(certificates(&config.tls)?);
-    let (stopping, stopped) = watch::channel(false);
-    // Until the last request has ended, what is taken back must still be heard of.
-    let (ending, ended) = watch::channel(false);
-    let (hangup, succeed) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
-    let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
-    let front = Front {
-        gateway: Arc::clone(&gateway),
-        threshold: Arc::new(threshold(&live, &certificates)?),
-        clients: TaskTracker::new(),
-        slots: Arc::new(Slots::new(config.limits.max_connections, config.limits.max_connections_per_client)),
-        stopped: stopped.clone(),
-    };
-    let admin_socket = admin_socket(&config.admin_listen, &mut sockets)?;
-    let admin_handle = sockets.in_use();
-    let accepting = front.listen(&config, &mut sockets)?;
-    let estate = Arc::new(Estate::new(sockets.in_use(), admin_handle));
-    sockets.all_taken()?;
-    let admin = Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopped.clone() };
-    tokio::spawn(Arc::clone(&estate).until_retired(Arc::new(admin).serve(admin_socket)));
-    let keeping = [
-        tokio::spawn(certificates.watch(stopped.clone())),
-        tokio::spawn(control::serve(Arc::clone(&live), Arc::clone(&estate), ended.clone())),
-        tokio::spawn(reload::watch(Arc::clone(&live), (seen, hangup), stopped.clone())),
-        tokio::spawn(Arc::clone(&estate).watch(config.file.clone(), succeed, stopped)),
-        tokio::spawn(Arc::clone(&live).keep_house(ended.clone())),
-        tokio::spawn(sweep(gateway, ended)),
-    ];
-    info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
+    let running = Running::start(&Arc::new(config), inheritance.sockets)?;
     ready();
-    if let Some(predecessor) = predecessor {
+    if let Some(predecessor) = inheritance.predecessor {
         predecessor.release();
     }
-    tokio::select! {
-        () = stop => {}
-        () = estate.retired() => {}
-    }
-    let limit = live.rules.load().config.drain_timeout;
-    info!("stopping; running requests have {limit:?} to end");
-    let _ = stopping.send(true);
-    estate.close();
-    front.drain(limit).await;
-    let _ = ending.send(true);
-    for task in accepting.into_iter().chain(keeping) {
-        let _ = task.await;
-    }
-    live.write_bans().await;
+    running.until(stop).await;
+    running.end().await;
     Ok(())
 }
 
-/// What every accept loop shares.
-struct Front {
-    gateway: Arc<Gateway>,
-    threshold: Arc<Threshold>,
-    clients: TaskTracker,
-    slots: Arc<Slots>,
-    stopped: watch::Receiver<bool>,
+/// A gateway that serves.
+struct Running {
+    live: Arc<Live>,
+    front: Front,
+    estate: Arc<Estate>,
+    /// True once nobody is taken any more.
+    stopping: watch::Sender<bool>,
+    /// True once the last request has ended; until then, what is taken back must still be heard of.
+    ending: watch::Sender<bool>,
+    /// The accept loops, and what keeps the gateway up to date.
+    tasks: JoinSet<()>,
 }
 
-impl Front {
-    fn listen(&self, config: &Config, sockets: &mut Sockets) -> Result<Vec<tokio::task::JoinHandle<()>>, ListenError> {
-        let mut open =
-            |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
-        let (encrypted, plain) = (open(&config.listen)?, open(&config.http_listen)?);
-        let port = config.public_url.port_or_known_default().unwrap_or(443);
-        let redirect = Arc::new(Redirect { port });
-        let mut loops = Vec::new();
-        loops.extend(encrypted.into_iter().map(|l| self.accept_tls(l)));
-        loops.extend(plain.into_iter().map(|l| self.accept_plain(l, &redirect)));
-        Ok(loops)
+impl Running {
+    fn start(config: &Arc<Config>, mut sockets: Sockets) -> Result<Self, GatewayError> {
+        // Before it is read, so that no change falls between the two.
+        let seen = reload::Seen::of(config);
+        let live = Arc::new(Live::open(config)?);
+        let certificates = Arc::new(certificates(&config.tls)?);
+        let signals = Signals::listen()?;
+        let (stopping, ending) = (watch::Sender::new(false), watch::Sender::new(false));
+        let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
+        let front = Front::new(Arc::clone(&gateway), &certificates, stopping.subscribe())?;
+        let mut tasks = JoinSet::new();
+        let admin_socket = admin::Socket::open(&config.admin_listen, &mut sockets)?;
+        let admin_handle = sockets.in_use();
+        front.listen(config, &mut sockets, &mut tasks)?;
+        let estate = Arc::new(Estate::new(sockets.in_use(), admin_handle));
+        sockets.all_taken()?;
+        let admin =
+            Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopping.subscribe() };
+        tokio::spawn(Arc::clone(&estate).until_retired(Arc::new(admin).serve(admin_socket)));
+        let mut running = Self { live, front, estate, stopping, ending, tasks };
+        running.keep(certificates, gateway, seen, signals);
+        info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
+        Ok(running)
     }
 
-    fn accept_tls(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
-        let (threshold, gateway, stop, clients) =
-            (Arc::clone(&self.threshold), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
-        let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
-            let (gateway, activity, stop) = (Arc::clone(&gateway), place.activity(), stop.clone());
-            // The handshake's state is large, and is given back before the first request.
-            let handshake = Box::pin(Arc::clone(&threshold).encrypted(stream, socket, place));
-            let open = gateway.live.metrics.connection(Listener::Tls);
-            clients.track_future(async move {
-                let _open = open;
-                match handshake.await {
-                    Some(caller) => serve(caller, gateway, activity, stop).await,
-                    None => gateway.live.metrics.handshake_failed(),
-                }
-            })
-        };
-        self.accept(listener, serve)
+    /// Starts what keeps it up to date.
+    fn keep(&mut self, certificates: Arc<Certificates>, gateway: Arc<Gateway>, seen: reload::Seen, signals: Signals) {
+        let Self { live, estate, stopping, ending, tasks, .. } = self;
+        tasks.spawn(certificates.watch(stopping.subscribe()));
+        tasks.spawn(control::serve(Arc::clone(live), Arc::clone(estate), ending.subscribe()));
+        tasks.spawn(reload::watch(Arc::clone(live), (seen, signals.reload), stopping.subscribe()));
+        let config = live.rules.load().config.file.clone();
+        tasks.spawn(Arc::clone(estate).watch(config, signals.succeed, stopping.subscribe()));
+        tasks.spawn(Arc::clone(live).keep_house(ending.subscribe()));
+        tasks.spawn(sweep(gateway, ending.subscribe()));
     }
 
-    fn accept_plain(&self, listener: TcpListener, redirect: &Arc<Redirect>) -> tokio::task::JoinHandle<()> {
-        let (redirect, threshold, stop) = (Arc::clone(redirect), Arc::clone(&self.threshold), self.stopped.clone());
-        let live = Arc::clone(&self.gateway.live);
-        let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
-            let (redirect, threshold, stop) = (Arc::clone(&redirect), Arc::clone(&threshold), stop.clone());
-            let open = live.metrics.connection(Listener::Http);
-            async move {
-                let _open = open;
-                if let Some(caller) = threshold.plain(stream, socket, place).await {
-                    redirect.serve(caller.stream, stop).await;
-                }
-            }
-        };
-        self.accept(listener, serve)
-    }
-
-    fn accept<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        listener: TcpListener,
-        serve: impl Fn(TcpStream, SocketAddr, Place) -> F + Send + 'static,
-    ) -> tokio::task::JoinHandle<()> {
-        let threshold = Arc::clone(&self.threshold);
-        let share = move |ip| threshold.share(ip);
-        tokio::spawn(listener::accept(listener, self.stopped.clone(), Arc::clone(&self.slots), share, serve))
-    }
-
-    async fn drain(&self, limit: Duration) {
-        self.clients.close();
-        if timeout(limit, self.clients.wait()).await.is_err() {
-            warn!(connections = self.clients.len(), "the drain limit has passed; what still runs is cut off");
+    async fn until(&self, stop: impl Future<Output = ()>) {
+        tokio::select! {
+            () = stop => {}
+            () = self.estate.retired() => {}
         }
     }
+
+    async fn end(mut self) {
+        let limit = self.live.rules.load().config.drain_timeout;
+        info!("stopping; running requests have {limit:?} to end");
+        self.stopping.send_replace(true);
+        self.estate.close();
+        self.front.drain(limit).await;
+        self.ending.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        self.live.write_bans().await;
+    }
 }
 
-fn threshold(live: &Arc<Live>, certificates: &Arc<Certificates>) -> Result<Threshold, rustls::Error> {
-    let (rules, bans) = (Arc::clone(live), Arc::clone(live));
-    let in_force = move || Arc::clone(&rules.rules.load().config);
-    Threshold::new(Arc::clone(certificates), in_force, move |client| bans.is_banned(client))
+/// What a gateway is told by signals, the one to stop aside.
+struct Signals {
+    reload: Signal,
+    succeed: Signal,
 }
 
-fn admin_socket(at: &Upstream, sockets: &mut Sockets) -> Result<admin::Socket, ListenError> {
-    Ok(match at {
-        Upstream::Tcp(address) => admin::Socket::Tcp(sockets.tcp(*address)?),
-        Upstream::Unix(path) => admin::Socket::Unix(sockets.unix(path)?),
-    })
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { reload: signal(SignalKind::hangup())?, succeed: signal(SignalKind::user_defined2())? })
+    }
 }
 
 /// Each connection needs a descriptor, and each request another one for its application.
@@ -249,17 +191,6 @@ async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
         if gateway.load.look_at_memory(gateway.live.rules.load().config.limits.max_memory) {
             warn!("memory runs short; new requests are turned away until there is more");
         }
-    }
-}
-
-async fn serve(caller: Caller, gateway: Arc<Gateway>, activity: Arc<Activity>, stop: watch::Receiver<bool>) {
-    let Caller { stream, address, name } = caller;
-    let peer = Peer { ip: address.ip(), tls: stream.tls_version(), name: name.map(Arc::new) };
-    if stream.is_http2() {
-        // On the heap, so that a connection of HTTP/1, which may be parked for long, does not hold as much.
-        Box::pin(http2_connection::serve(stream, peer, gateway, activity, stop)).await;
-    } else {
-        connection::serve(stream, peer, gateway, activity, stop).await;
     }
 }
 

@@ -16,11 +16,18 @@ use std::{
 
 use rustix::net::sockopt::socket_peercred;
 use sd_notify::NotifyState;
+use thiserror::Error;
 use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{error, info, warn};
 
 use super::control::{self, HANDOVER};
-use crate::{edge::handover, stop::stopped};
+use crate::{
+    edge::{
+        handover,
+        sockets::{NotASocket, Sockets},
+    },
+    stop::stopped,
+};
 
 const READY: &str = "ready";
 /// A successor that is not ready by then is not waited for any longer.
@@ -28,9 +35,27 @@ const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// What a question over the control socket may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What a gateway starts with that was there before it.
+#[derive(Debug, Default)]
+pub struct Inheritance {
+    pub(super) sockets: Sockets,
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+/// Why nothing can be taken over.
+#[derive(Debug, Error)]
+pub enum InheritanceError {
+    /// From systemd.
+    #[error(transparent)]
+    Systemd(#[from] NotASocket),
+    /// From the gateway that runs.
+    #[error("the gateway that runs does not hand over: {0}")]
+    Predecessor(#[from] io::Error),
+}
+
 /// The gateway that runs already, seen from its successor. It serves on until it is released.
 #[derive(Debug)]
-pub struct Predecessor(UnixStream);
+pub(super) struct Predecessor(UnixStream);
 
 /// What a gateway leaves to its successor.
 #[derive(Debug)]
@@ -42,8 +67,24 @@ pub(super) struct Estate {
     retired: watch::Sender<bool>,
 }
 
+impl Inheritance {
+    /// What systemd and the gateway of this data folder, where one runs, leave to this process. It must be called before
+    /// there are threads, as [`Sockets::from_systemd`] must.
+    ///
+    /// # Errors
+    /// What was passed on are no sockets, or the gateway that runs does not pass its own on.
+    pub fn claim(data_dir: &Path) -> Result<Self, InheritanceError> {
+        let mut sockets = Sockets::from_systemd()?;
+        let Some((predecessor, inherited)) = predecessor(data_dir)? else {
+            return Ok(Self { sockets, predecessor: None });
+        };
+        sockets.inherit(inherited)?;
+        Ok(Self { sockets, predecessor: Some(predecessor) })
+    }
+}
+
 /// Asks the gateway of this data folder, where one runs, for its sockets.
-pub fn predecessor(data_dir: &Path) -> io::Result<Option<(Predecessor, Vec<OwnedFd>)>> {
+fn predecessor(data_dir: &Path) -> io::Result<Option<(Predecessor, Vec<OwnedFd>)>> {
     let mut stream = match UnixStream::connect(control::socket_path(data_dir)) {
         Ok(stream) => stream,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),

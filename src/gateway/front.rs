@@ -1,0 +1,143 @@
+//! The accept loops of the clients' ports: from a connection to who serves it.
+
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::{connection, exchange::Peer, handle::Gateway, http2_connection, redirect::Redirect};
+use crate::{
+    config::Config,
+    edge::{
+        Caller, Certificates, Threshold,
+        listener::{self, ListenError},
+        slots::{Activity, Place, Slots},
+        sockets::Sockets,
+    },
+    observe::metrics::Listener,
+};
+
+/// What every accept loop shares.
+pub(super) struct Front {
+    gateway: Arc<Gateway>,
+    threshold: Arc<Threshold>,
+    clients: TaskTracker,
+    slots: Arc<Slots>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Front {
+    /// Takes nobody any more once `stopped` is true.
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        certificates: &Arc<Certificates>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<Self, rustls::Error> {
+        let limits = &gateway.live.rules.load().config.limits;
+        let slots = Arc::new(Slots::new(limits.max_connections, limits.max_connections_per_client));
+        let threshold = Arc::new(threshold(&gateway, certificates)?);
+        Ok(Self { gateway, threshold, clients: TaskTracker::new(), slots, stopped })
+    }
+
+    /// Starts a loop for each port.
+    pub(super) fn listen(
+        &self,
+        config: &Config,
+        sockets: &mut Sockets,
+        loops: &mut JoinSet<()>,
+    ) -> Result<(), ListenError> {
+        let mut open =
+            |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
+        let (encrypted, plain) = (open(&config.listen)?, open(&config.http_listen)?);
+        let port = config.public_url.port_or_known_default().unwrap_or(443);
+        let redirect = Arc::new(Redirect { port });
+        for listener in encrypted {
+            loops.spawn(self.accept_tls(listener));
+        }
+        for listener in plain {
+            loops.spawn(self.accept_plain(listener, &redirect));
+        }
+        Ok(())
+    }
+
+    /// Waits until every client is served, or until `limit` has passed.
+    pub(super) async fn drain(&self, limit: Duration) {
+        self.clients.close();
+        if timeout(limit, self.clients.wait()).await.is_err() {
+            warn!(connections = self.clients.len(), "the drain limit has passed; what still runs is cut off");
+        }
+    }
+
+    fn accept_tls(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + use<> {
+        let (threshold, gateway, stop, clients) =
+            (Arc::clone(&self.threshold), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
+        let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
+            let (gateway, activity, stop) = (Arc::clone(&gateway), place.activity(), stop.clone());
+            // The handshake's state is large, and is given back before the first request.
+            let handshake = Box::pin(Arc::clone(&threshold).encrypted(stream, socket, place));
+            let open = gateway.live.metrics.connection(Listener::Tls);
+            clients.track_future(async move {
+                let _open = open;
+                match handshake.await {
+                    Some(caller) => serve(caller, gateway, activity, stop).await,
+                    None => gateway.live.metrics.handshake_failed(),
+                }
+            })
+        };
+        self.accept(listener, serve)
+    }
+
+    fn accept_plain(&self, listener: TcpListener, redirect: &Arc<Redirect>) -> impl Future<Output = ()> + Send + use<> {
+        let (redirect, threshold, stop) = (Arc::clone(redirect), Arc::clone(&self.threshold), self.stopped.clone());
+        let live = Arc::clone(&self.gateway.live);
+        let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
+            let (redirect, threshold, stop) = (Arc::clone(&redirect), Arc::clone(&threshold), stop.clone());
+            let open = live.metrics.connection(Listener::Http);
+            async move {
+                let _open = open;
+                if let Some(caller) = threshold.plain(stream, socket, place).await {
+                    redirect.serve(caller.stream, stop).await;
+                }
+            }
+        };
+        self.accept(listener, serve)
+    }
+
+    fn accept<F, S>(&self, listener: TcpListener, serve: S) -> impl Future<Output = ()> + Send + use<F, S>
+    where
+        F: Future<Output = ()> + Send + 'static,
+        S: Fn(TcpStream, SocketAddr, Place) -> F + Send + 'static,
+    {
+        let threshold = Arc::clone(&self.threshold);
+        let share = move |ip: IpAddr| threshold.share(ip);
+        listener::accept(listener, self.stopped.clone(), Arc::clone(&self.slots), share, serve)
+    }
+}
+
+fn threshold(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Threshold, rustls::Error> {
+    let (rules, bans) = (Arc::clone(&gateway.live), Arc::clone(&gateway.live));
+    let in_force = move || Arc::clone(&rules.rules.load().config);
+    Threshold::new(Arc::clone(certificates), in_force, move |client| bans.is_banned(client))
+}
+
+async fn serve(caller: Caller, gateway: Arc<Gateway>, activity: Arc<Activity>, stop: watch::Receiver<bool>) {
+    let Caller { stream, address, name } = caller;
+    let peer = Peer { ip: address.ip(), tls: stream.tls_version(), name: name.map(Arc::new) };
+    if stream.is_http2() {
+        // On the heap, so that a connection of HTTP/1, which may be parked for long, does not hold as much.
+        Box::pin(http2_connection::serve(stream, peer, gateway, activity, stop)).await;
+    } else {
+        connection::serve(stream, peer, gateway, activity, stop).await;
+    }
+}
