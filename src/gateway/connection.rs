@@ -197,7 +197,7 @@ async fn refuse(stream: &mut Downstream, peer: Peer, refusal: Refusal, gateway: 
     let answer = respond::denial(&exchange, &denial);
     exchange.traffic.status = Some(answer.head.status);
     exchange.outcome = Outcome::Denied(denial.reason, None, Steps::new());
-    answer_once(stream, &answer.head, &answer.body).await;
+    answer_once(stream, &exchange.head.method, &answer).await;
     Then::Linger
 }
 

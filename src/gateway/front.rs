@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::{connection, exchange::Peer, handle::Gateway, http2_connection, redirect::Redirect};
+use super::{connection, exchange::Peer, handle::Gateway, http2_connection, plain::Plain};
 use crate::{
     config::Config,
     edge::{
@@ -60,13 +60,12 @@ impl Front {
         let mut open =
             |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
         let (encrypted, plain) = (open(&config.listen)?, open(&config.http_listen)?);
-        let port = config.public_url.port_or_known_default().unwrap_or(443);
-        let redirect = Arc::new(Redirect { port });
+        let answers = Arc::new(Plain::new(config));
         for listener in encrypted {
             loops.spawn(self.accept_tls(listener));
         }
         for listener in plain {
-            loops.spawn(self.accept_plain(listener, &redirect));
+            loops.spawn(self.accept_plain(listener, &answers));
         }
         Ok(())
     }
@@ -98,16 +97,16 @@ impl Front {
         self.accept(listener, serve)
     }
 
-    fn accept_plain(&self, listener: TcpListener, redirect: &Arc<Redirect>) -> impl Future<Output = ()> + Send + use<> {
-        let (redirect, threshold, stop) = (Arc::clone(redirect), Arc::clone(&self.threshold), self.stopped.clone());
+    fn accept_plain(&self, listener: TcpListener, answers: &Arc<Plain>) -> impl Future<Output = ()> + Send + use<> {
+        let (answers, threshold, stop) = (Arc::clone(answers), Arc::clone(&self.threshold), self.stopped.clone());
         let live = Arc::clone(&self.gateway.live);
         let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
-            let (redirect, threshold, stop) = (Arc::clone(&redirect), Arc::clone(&threshold), stop.clone());
+            let (answers, threshold, stop) = (Arc::clone(&answers), Arc::clone(&threshold), stop.clone());
             let open = live.metrics.connection(Listener::Http);
             async move {
                 let _open = open;
                 if let Some(caller) = threshold.plain(stream, socket, place).await {
-                    redirect.serve(caller.stream, stop).await;
+                    answers.serve(caller, stop).await;
                 }
             }
         };

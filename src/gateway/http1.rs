@@ -289,12 +289,14 @@ impl<'s> Http1<'s> {
     }
 }
 
-/// Sends an answer after which the connection ends.
-pub(super) async fn answer_once(stream: &mut Downstream, head: &ResponseHead, body: &[u8]) {
+/// Sends an answer to a request of `method`, after which the connection ends.
+pub(super) async fn answer_once(stream: &mut Downstream, method: &Method, answer: &Answer) {
     let mut out = Vec::with_capacity(1024);
-    let framing = Some(Framing::Length(body.len() as u64));
-    write_response(&mut out, head, Some(http_date(SystemTime::now())), framing, Persistence::Close);
-    out.extend_from_slice(body);
+    let framing = Some(Framing::Length(answer.body.len() as u64));
+    write_response(&mut out, &answer.head, Some(http_date(SystemTime::now())), framing, Persistence::Close);
+    if method != Method::HEAD {
+        out.extend_from_slice(&answer.body);
+    }
     let _ = stream.write_all(&out).await;
     let _ = stream.flush().await;
 }

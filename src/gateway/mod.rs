@@ -20,6 +20,7 @@ mod links;
 mod live;
 mod load;
 mod pace;
+mod plain;
 mod redirect;
 mod refusal;
 mod reload;

@@ -1,20 +1,9 @@
-//! The plain listener: sends everybody to TLS (308), and nothing else.
+//! The way to TLS: 308 to the same path on the other port.
 
-use std::sync::Arc;
+use http::{HeaderValue, StatusCode, header};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tokio::sync::watch;
-
-use super::{
-    connection::{Next, Vigil, end, next},
-    headers::{REQUEST_ID, request_id},
-    http1::{Then, answer_once},
-};
-use crate::{
-    edge::Downstream,
-    message::{RequestHead, ResponseHead},
-    observe::RequestId,
-};
+use super::{client::Answer, plain::bare};
+use crate::message::RequestHead;
 
 /// Where plain requests are sent to.
 #[derive(Clone, Debug)]
@@ -24,15 +13,12 @@ pub(super) struct Redirect {
 }
 
 impl Redirect {
-    /// Answers one request and closes.
-    pub(super) async fn serve(self: Arc<Self>, mut stream: Downstream, stop: watch::Receiver<bool>) {
-        let location = match next(&mut stream, &mut Vigil::new(&stop)).await {
-            Next::Request(request, _) => self.location(&request.head),
-            Next::Refused(_) => None,
-            Next::Closed => return,
-        };
-        answer_once(&mut stream, &redirect(location), b"").await;
-        end(&mut stream, Then::Linger).await;
+    /// What everybody gets who asks for nothing that is served without TLS.
+    pub(super) fn answer(&self, head: &RequestHead) -> Answer {
+        let Some(location) = self.location(head) else { return bare(StatusCode::BAD_REQUEST) };
+        let mut answer = bare(StatusCode::PERMANENT_REDIRECT);
+        answer.head.headers.insert(header::LOCATION, location);
+        answer
     }
 
     /// None where the host could smuggle something into the target.
@@ -54,19 +40,9 @@ impl Redirect {
     }
 }
 
-fn redirect(location: Option<HeaderValue>) -> ResponseHead {
-    let status = if location.is_some() { StatusCode::PERMANENT_REDIRECT } else { StatusCode::BAD_REQUEST };
-    let mut headers = HeaderMap::new();
-    if let Some(location) = location {
-        headers.insert(header::LOCATION, location);
-    }
-    headers.insert(REQUEST_ID, request_id(RequestId::next()));
-    ResponseHead { status, headers }
-}
-
 #[cfg(test)]
 mod tests {
-    use http::Method;
+    use http::{HeaderMap, Method};
 
     use super::*;
     use crate::message::Version;
