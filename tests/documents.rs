@@ -45,11 +45,25 @@ fn every_configuration_key_is_in_the_reference_and_explained() {
         assert!(document.contains(&format!("`{name}`")), "docs/configuration.md lacks {key}");
     }
     // The wire structs say what is parsed; a field that no document names would be a key that nobody can know.
-    let wire = read("src/config/wire.rs");
+    let wire = ["src/config/wire.rs", "src/config/acme/wire.rs"].map(read).concat();
     let fields = wire.lines().filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "));
     for (field, _) in fields.filter(|(field, _)| field.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
-        let tables =
-            ["gateway", "tls", "jwt", "links", "bans", "log", "worker", "app", "insecure", "key", "certificate"];
+        let tables = [
+            "gateway",
+            "tls",
+            "jwt",
+            "links",
+            "bans",
+            "log",
+            "worker",
+            "app",
+            "insecure",
+            "key",
+            "certificate",
+            "acme",
+            "authority",
+            "dns",
+        ];
         let named = known.iter().any(|key| key.rsplit('.').next() == Some(field)) || tables.contains(&field);
         assert!(named, "config.toml does not name {field}");
     }

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::output::Common;
 use crate::{
-    config::{self, Config},
-    edge::{certificates::CertificateFiles, tls},
+    config::{self, Config, TlsMode},
+    edge::{acme::Acme, certificates::CertificateFiles, tls},
     gateway::{self, GeoIp},
     identity::link::LinkKeys,
     policy, secret_file,
@@ -58,6 +58,9 @@ fn faults(config: &Config) -> Vec<String> {
     faults.extend(secret_faults(config));
     faults.extend(config.geoip.as_deref().and_then(|path| GeoIp::load(path).err()).map(|e| e.to_string()));
     faults.extend(config.tls.files().filter_map(|files| CertificateFiles::load(files).err()).map(|e| e.to_string()));
+    if let TlsMode::Acme { acme, .. } = &config.tls.mode {
+        faults.extend(Acme::open(acme, &config.acme_dir()).err().map(|e| e.to_string()));
+    }
     faults
 }
 

@@ -1,5 +1,6 @@
 //! Configuration: the wire structs of `config.toml`, the layers over them, and the one validated [`Config`].
 
+pub mod acme;
 mod diagnostic;
 mod load;
 mod resolve;

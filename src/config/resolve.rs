@@ -39,6 +39,12 @@ pub(crate) struct Key {
     pub(crate) index: Option<usize>,
 }
 
+impl Key {
+    pub(super) const fn table(name: &'static str) -> Self {
+        Self { name, index: None }
+    }
+}
+
 impl Config {
     #[expect(clippy::too_many_lines, reason = "a line or two for each table")]
     pub(crate) fn resolve(wire: Wire, file: &Path) -> Result<Self, Vec<Fault>> {
@@ -48,7 +54,7 @@ impl Config {
         let http_listen = faults.addresses("http_listen", &wire.gateway.http_listen);
         let admin_listen = faults.admin_listen(&wire);
         let public_url = faults.public_url(&wire, &listen);
-        let tls = faults.tls(wire.tls, base);
+        let tls = faults.tls(wire.tls, !http_listen.is_empty(), base);
         let jwt = faults.jwt(wire.jwt, base);
         let limits = faults.limits(&wire.gateway);
         let worker = faults.worker(wire.worker, &wire.insecure, base);
@@ -87,19 +93,25 @@ impl Config {
     }
 }
 
+/// What was found so far.
 #[derive(Default)]
-struct Faults(Vec<Fault>);
+pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn add(&mut self, key: Vec<Key>, what: impl Into<String>) {
+    pub(super) fn add(&mut self, key: Vec<Key>, what: impl Into<String>) {
         self.0.push(Fault { key, what: what.into() });
     }
 
-    fn parsed<T: FromStr>(&mut self, key: Vec<Key>, text: &str) -> Option<T>
+    pub(super) fn parsed<T: FromStr>(&mut self, key: Vec<Key>, text: &str) -> Option<T>
     where
         T::Err: std::fmt::Display,
     {
         text.parse().map_err(|e: T::Err| self.add(key, e.to_string())).ok()
+    }
+
+    /// How many there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
     }
 
     fn addresses(&mut self, name: &'static str, texts: &[String]) -> Vec<SocketAddr> {
@@ -159,7 +171,7 @@ impl Faults {
 
     fn public_url(&mut self, wire: &Wire, listen: &[SocketAddr]) -> Option<Url> {
         let port = listen.first().map_or(443, SocketAddr::port);
-        let name = wire.tls.names.first().map_or("localhost", String::as_str);
+        let name = wire.tls.first_name().unwrap_or("localhost");
         let text = wire.gateway.public_url.clone().unwrap_or_else(|| format!("https://{name}:{port}"));
         let url: Url = self.parsed(gateway_key("public_url"), &text)?;
         if url.scheme() != "https" || url.host().is_none() || url.path() != "/" || url.query().is_some() {
@@ -168,30 +180,36 @@ impl Faults {
         Some(url)
     }
 
-    fn tls(&mut self, tls: wire::Tls, base: &Path) -> Option<TlsConfig> {
-        let mode = self.tls_mode(&tls, base)?;
+    fn tls(&mut self, tls: wire::Tls, plain: bool, base: &Path) -> Option<TlsConfig> {
+        let mode = self.tls_mode(&tls, plain, base)?;
         let further = tls.certificate.into_iter();
         let certificates =
             further.map(|c| CertificatePaths { cert: base.join(c.cert), key: base.join(c.key) }).collect();
         Some(TlsConfig { mode, certificates, profile: tls.profile })
     }
 
-    fn tls_mode(&mut self, tls: &wire::Tls, base: &Path) -> Option<TlsMode> {
-        match (tls.mode, &tls.cert, &tls.key) {
-            (TlsModeName::LocalCa, None, None) => {
-                Some(TlsMode::LocalCa { dir: base.join("certs"), names: tls.names.clone() })
+    fn tls_mode(&mut self, tls: &wire::Tls, plain: bool, base: &Path) -> Option<TlsMode> {
+        let files = (&tls.cert, &tls.key);
+        if tls.mode != TlsModeName::Files && files != (&None, &None) {
+            let what = "cert and key go with mode \"files\" only; set that mode or take them out";
+            self.add(vec![table("tls")], what);
+        }
+        if tls.mode != TlsModeName::Acme && (!tls.domains.is_empty() || tls.email.is_some()) {
+            let what = "domains and email go with mode \"acme\" only; set that mode or take them out";
+            self.add(vec![table("tls")], what);
+        }
+        let dir = base.join("certs");
+        match (tls.mode, files) {
+            (TlsModeName::LocalCa, _) => Some(TlsMode::LocalCa { dir, names: tls.names.clone() }),
+            (TlsModeName::Acme, _) => {
+                let acme = self.acme(tls, plain, base)?;
+                let names = tls.names.iter().cloned().chain(acme.domains.iter().map(ToString::to_string)).collect();
+                Some(TlsMode::Acme { acme, dir, names })
             }
-            (TlsModeName::Files, Some(cert), Some(key)) => {
+            (TlsModeName::Files, (Some(cert), Some(key))) => {
                 Some(TlsMode::Files(CertificatePaths { cert: base.join(cert), key: base.join(key) }))
             }
-            (TlsModeName::LocalCa, ..) => {
-                self.add(
-                    vec![table("tls")],
-                    "cert and key go with mode \"files\" only; set that mode or take them out",
-                );
-                None
-            }
-            (TlsModeName::Files, ..) => {
+            (TlsModeName::Files, _) => {
                 self.add(vec![table("tls")], "mode \"files\" needs cert and key; name both files");
                 None
             }
@@ -323,12 +341,12 @@ impl Faults {
 }
 
 /// A program by its name is looked up on the PATH; a path with a slash in it starts at the file's folder.
-fn program(base: &Path, text: &str) -> PathBuf {
+pub(super) fn program(base: &Path, text: &str) -> PathBuf {
     if text.contains('/') { base.join(text) } else { text.into() }
 }
 
 fn table(name: &'static str) -> Key {
-    Key { name, index: None }
+    Key::table(name)
 }
 
 fn gateway_key(name: &'static str) -> Vec<Key> {

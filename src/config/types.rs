@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use url::{Host, Url};
 
+use super::acme::AcmeConfig;
 use super::settings::Settings;
 use super::wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};
 use crate::address::is_local;
@@ -125,6 +126,15 @@ pub enum TlsMode {
     },
     /// Two files.
     Files(CertificatePaths),
+    /// Those that public authorities give, and until they do one of the local authority.
+    Acme {
+        /// Which, and how.
+        acme: AcmeConfig,
+        /// The folder that holds the local authority and its certificate.
+        dir: PathBuf,
+        /// Names in the local authority's certificate beside those that are found.
+        names: Vec<String>,
+    },
 }
 
 /// The lives of links.
@@ -339,6 +349,12 @@ impl Config {
         self.data_dir.join("secrets")
     }
 
+    /// `acme/` in the data folder.
+    #[must_use]
+    pub fn acme_dir(&self) -> PathBuf {
+        self.data_dir.join("acme")
+    }
+
     /// True when `address` is not banned whatever it does: of this machine or its networks, one that many
     /// clients share, or allowed.
     #[must_use]
@@ -353,7 +369,7 @@ impl TlsConfig {
     pub fn files(&self) -> impl Iterator<Item = &CertificatePaths> {
         let first = match &self.mode {
             TlsMode::Files(files) => Some(files),
-            TlsMode::LocalCa { .. } => None,
+            TlsMode::LocalCa { .. } | TlsMode::Acme { .. } => None,
         };
         first.into_iter().chain(&self.certificates)
     }

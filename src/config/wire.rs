@@ -8,7 +8,10 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::units::{ByteSize, Duration};
+use super::{
+    acme,
+    units::{ByteSize, Duration},
+};
 
 const LOOPBACK_V4: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
 const LOOPBACK_V6: IpNet = IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128);
@@ -71,7 +74,10 @@ pub(crate) struct Tls {
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) names: Vec<String>,
+    pub(crate) domains: Vec<String>,
+    pub(crate) email: Option<String>,
     pub(crate) profile: TlsProfile,
+    pub(crate) acme: acme::Wire,
     pub(crate) certificate: Vec<Certificate>,
 }
 
@@ -99,6 +105,7 @@ pub enum TlsProfile {
 pub(crate) enum TlsModeName {
     LocalCa,
     Files,
+    Acme,
 }
 
 /// `[jwt]`
@@ -265,9 +272,20 @@ impl Default for Tls {
             cert: None,
             key: None,
             names: Vec::new(),
+            domains: Vec::new(),
+            email: None,
             profile: TlsProfile::Intermediate,
             certificate: Vec::new(),
+            acme: acme::Wire::default(),
         }
+    }
+}
+
+impl Tls {
+    /// The name in the gateway's address unless another is given: of `domains`, which the world knows, else of `names`.
+    pub(crate) fn first_name(&self) -> Option<&str> {
+        let domain = self.domains.first().map(|domain| domain.trim_start_matches("*."));
+        domain.or_else(|| self.names.first().map(String::as_str))
     }
 }
 

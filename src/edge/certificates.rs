@@ -1,13 +1,13 @@
 //! One certificate and its key: read from their files, watched, and replaced while the gateway runs.
 
 use std::{
-    fmt, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
@@ -39,10 +39,10 @@ pub enum CertificateError {
     Key(PathBuf, rustls::Error),
 }
 
-/// A chain and its key, in two files.
+/// A chain and its key, in two files or one.
 pub struct CertificateFiles {
     paths: CertificatePaths,
-    current: ArcSwap<CertifiedKey>,
+    current: ArcSwapOption<CertifiedKey>,
 }
 
 /// What tells one state of the files from another.
@@ -52,13 +52,19 @@ struct Seen([Vec<u8>; 2]);
 impl CertificateFiles {
     /// Reads both files.
     pub fn load(paths: &CertificatePaths) -> Result<Self, CertificateError> {
-        let current = ArcSwap::from_pointee(certified_key(paths)?);
+        let current = ArcSwapOption::from_pointee(certified_key(paths)?);
         Ok(Self { paths: paths.clone(), current })
     }
 
-    /// What is served now.
+    /// The same of files that may not be there yet.
     #[must_use]
-    pub fn current(&self) -> Arc<CertifiedKey> {
+    pub fn awaited(paths: &CertificatePaths) -> Self {
+        Self { paths: paths.clone(), current: ArcSwapOption::from_pointee(certified_key(paths).ok()) }
+    }
+
+    /// What is served now; None while files are awaited.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<CertifiedKey>> {
         self.current.load_full()
     }
 
@@ -77,7 +83,7 @@ impl CertificateFiles {
             seen = now;
             match certified_key(&self.paths) {
                 Ok(new) => {
-                    self.current.store(Arc::new(new));
+                    self.current.store(Some(Arc::new(new)));
                     info!(cert = %self.paths.cert.display(), "the certificate was replaced");
                 }
                 Err(error) => error!(%error, "the changed certificate cannot be used; the old one is served on"),
@@ -88,7 +94,7 @@ impl CertificateFiles {
     /// When the certificate ends, in seconds since the Unix epoch.
     #[must_use]
     pub fn ends(&self) -> Option<i64> {
-        let current = self.current.load();
+        let current = self.current()?;
         let (_, leaf) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
         Some(leaf.validity().not_after.timestamp())
     }
@@ -107,22 +113,20 @@ impl fmt::Debug for CertificateFiles {
 }
 
 fn certified_key(paths: &CertificatePaths) -> Result<CertifiedKey, CertificateError> {
-    let CertificatePaths { cert, key } = paths;
-    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|e| pem_error(cert, e))?;
-    if chain.is_empty() {
-        return Err(CertificateError::Empty(cert.to_owned()));
-    }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| pem_error(key, e))?;
-    let private = any_supported_type(&private).map_err(|e| CertificateError::Key(key.to_owned(), e))?;
-    let certified = CertifiedKey::new(chain, private);
-    certified.keys_match().map_err(|e| CertificateError::Key(key.to_owned(), e))?;
-    Ok(certified)
+    let read = |path: &PathBuf| fs::read(path).map_err(|e| CertificateError::Io(path.clone(), e));
+    parse(paths, &read(&paths.cert)?, &read(&paths.key)?)
 }
 
-fn pem_error(path: &Path, error: pem::Error) -> CertificateError {
-    match error {
-        pem::Error::Io(e) => CertificateError::Io(path.to_owned(), e),
-        other => CertificateError::Pem(path.to_owned(), other),
+/// What the two files hold, which are named in errors only.
+pub(super) fn parse(paths: &CertificatePaths, cert: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError> {
+    let chain = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|e| CertificateError::Pem(paths.cert.clone(), e))?;
+    if chain.is_empty() {
+        return Err(CertificateError::Empty(paths.cert.clone()));
     }
+    let private = PrivateKeyDer::from_pem_slice(key).map_err(|e| CertificateError::Pem(paths.key.clone(), e))?;
+    let unfit = |e| CertificateError::Key(paths.key.clone(), e);
+    let certified = CertifiedKey::new(chain, any_supported_type(&private).map_err(unfit)?);
+    certified.keys_match().map_err(unfit)?;
+    Ok(certified)
 }

@@ -1,5 +1,6 @@
 //! The edge: sockets, certificates and TLS; hands a stream on and knows nothing of HTTP.
 
+pub mod acme;
 mod caller;
 pub mod certificates;
 pub mod handover;

@@ -11,28 +11,36 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use super::certificates::CertificateFiles;
+use super::{acme::Shown, certificates::CertificateFiles};
 
 /// Every certificate that is served.
 #[derive(Debug)]
 pub struct Certificates {
-    /// For clients that name nobody, or somebody whom no certificate covers.
-    first: CertificateFiles,
-    further: Vec<CertificateFiles>,
+    /// In the order in which they are looked through. The first that is there is for clients that name nobody, or somebody whom
+    /// no certificate covers.
+    all: Vec<CertificateFiles>,
+    shown: Arc<Shown>,
 }
 
 /// The name that a TLS connection was made for, and the certificate that its client saw.
 #[derive(Debug)]
 pub struct ServedName {
     name: Box<str>,
-    certificate: Arc<CertifiedKey>,
+    certificate: Option<Arc<CertifiedKey>>,
 }
 
 impl Certificates {
-    /// All certificates, in the order in which they are looked through.
+    /// All certificates, in the order in which they are looked through; and `shown` to authorities that look whether a name is
+    /// ours.
     #[must_use]
-    pub fn new(first: CertificateFiles, further: Vec<CertificateFiles>) -> Self {
-        Self { first, further }
+    pub fn new(all: Vec<CertificateFiles>, shown: Arc<Shown>) -> Self {
+        Self { all, shown }
+    }
+
+    /// The answer to a request for the challenge `token`, while one is shown.
+    #[must_use]
+    pub fn challenge_answer(&self, token: &str) -> Option<String> {
+        self.shown.answer(token)
     }
 
     /// What a connection is good for whose client asked for `name`.
@@ -44,26 +52,29 @@ impl Certificates {
     /// When the first of them ends, in seconds since the Unix epoch.
     #[must_use]
     pub fn ends(&self) -> Option<i64> {
-        std::iter::once(&self.first).chain(&self.further).filter_map(CertificateFiles::ends).min()
+        self.all.iter().filter_map(CertificateFiles::ends).min()
     }
 
     /// Serves what the files become until `stop` turns true.
     pub async fn watch(self: Arc<Self>, stop: watch::Receiver<bool>) {
-        let all = std::iter::once(&self.first).chain(&self.further);
-        join_all(all.map(|files| files.watch(stop.clone()))).await;
+        join_all(self.all.iter().map(|files| files.watch(stop.clone()))).await;
     }
 
     /// The first one that covers the name.
-    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
-        let first = self.first.current();
-        let Some(name) = name.filter(|name| !self.further.is_empty() && !covers(&first, name)) else { return first };
-        self.further.iter().map(CertificateFiles::current).find(|c| covers(c, name)).unwrap_or(first)
+    fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let mut there = self.all.iter().filter_map(CertificateFiles::current);
+        let first = there.next()?;
+        let Some(name) = name.filter(|name| self.all.len() > 1 && !covers(&first, name)) else { return Some(first) };
+        there.find(|certificate| covers(certificate, name)).or(Some(first))
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.choose(hello.server_name()))
+        if Shown::is_asked(&hello) {
+            return self.shown.certificate(&hello);
+        }
+        self.choose(hello.server_name())
     }
 }
 
@@ -73,12 +84,13 @@ impl ServedName {
     /// Browsers send requests for every name that the certificate covers over one connection (RFC 9113, section 9.1.1).
     #[must_use]
     pub fn covers(&self, host: &str) -> bool {
-        self.name.eq_ignore_ascii_case(host) || covers(&self.certificate, host)
+        let of_certificate = || self.certificate.as_ref().is_some_and(|certificate| covers(certificate, host));
+        self.name.eq_ignore_ascii_case(host) || of_certificate()
     }
 }
 
 /// True when one of the certificate's names is `name`, as clients compare them (RFC 9525).
-fn covers(certificate: &CertifiedKey, name: &str) -> bool {
+pub(super) fn covers(certificate: &CertifiedKey, name: &str) -> bool {
     let name = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
     let (Ok(name), Ok(leaf)) = (ServerName::try_from(name), certificate.end_entity_cert()) else { return false };
     ParsedCertificate::try_from(leaf).is_ok_and(|leaf| verify_server_name(&leaf, &name).is_ok())
@@ -107,7 +119,7 @@ mod tests {
         let [home, wild, late] =
             [&["home.example"][..], &["*.wild.example"], &["a.wild.example"]].map(|n| files(dir.path(), n));
         let all = [&home, &wild, &late].map(CertificateFiles::current);
-        let certificates = Certificates::new(home, vec![wild, late]);
+        let certificates = Certificates::new(vec![home, wild, late], Arc::default());
         for (name, expected) in [
             (Some("home.example"), 0),
             (Some("a.wild.example"), 1),
@@ -117,7 +129,8 @@ mod tests {
             (Some("elsewhere.example"), 0),
             (None, 0),
         ] {
-            assert!(Arc::ptr_eq(&certificates.choose(name), &all[expected]), "{name:?}");
+            let (chosen, expected) = (certificates.choose(name).unwrap(), all[expected].as_ref().unwrap());
+            assert!(Arc::ptr_eq(&chosen, expected), "{name:?}");
         }
     }
 
@@ -126,7 +139,8 @@ mod tests {
         tls::install_crypto();
         let dir = tempfile::tempdir().unwrap();
         let names = ["home.example", "*.home.example", "192.0.2.1", "2001:db8::1"];
-        let certificates = Certificates::new(files(dir.path(), &names), vec![files(dir.path(), &["other.example"])]);
+        let all = vec![files(dir.path(), &names), files(dir.path(), &["other.example"])];
+        let certificates = Certificates::new(all, Arc::default());
         let served = certificates.served("home.example");
         for host in ["home.example", "HOME.example", "a.home.example", "A.Home.Example", "192.0.2.1", "[2001:db8::1]"] {
             assert!(served.covers(host), "{host}");

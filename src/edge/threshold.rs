@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Certificates, Downstream, ServedName,
+    acme::ACME_TLS,
     caller::Callers,
     slots::{Place, Share},
     tls,
@@ -68,6 +69,10 @@ impl Threshold {
             Some((self.acceptor.accept(stream).await.ok()?, address))
         };
         let (stream, address) = timeout(HANDSHAKE_TIMEOUT, handshake).await.ok()??;
+        if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
+            // The handshake is all that the authority came for (RFC 8737, section 3).
+            return None;
+        }
         let stream = Downstream::tls(stream, address);
         let name = stream
             .server_name()

@@ -12,6 +12,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+use super::acme::ACME_TLS;
 use crate::config::TlsProfile;
 
 /// Mozilla's, the same in both profiles. The client's order decides, and current ones put the hybrid first.
@@ -53,7 +54,8 @@ pub(super) fn server_config(
         .with_protocol_versions(versions)?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // The last is what authorities ask for alone when they look whether a name is ours; the resolver has an answer or none.
+    config.alpn_protocols = [&b"h2"[..], b"http/1.1", ACME_TLS].map(<[u8]>::to_vec).into();
     // Tickets hold the session themselves, under keys that change every six hours: nothing is kept here for each client.
     config.ticketer = Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});

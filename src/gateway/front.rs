@@ -32,6 +32,7 @@ use crate::{
 pub(super) struct Front {
     gateway: Arc<Gateway>,
     threshold: Arc<Threshold>,
+    certificates: Arc<Certificates>,
     clients: TaskTracker,
     slots: Arc<Slots>,
     stopped: watch::Receiver<bool>,
@@ -47,7 +48,14 @@ impl Front {
         let limits = &gateway.live.rules.load().config.limits;
         let slots = Arc::new(Slots::new(limits.max_connections, limits.max_connections_per_client));
         let threshold = Arc::new(threshold(&gateway, certificates)?);
-        Ok(Self { gateway, threshold, clients: TaskTracker::new(), slots, stopped })
+        Ok(Self {
+            gateway,
+            threshold,
+            certificates: Arc::clone(certificates),
+            clients: TaskTracker::new(),
+            slots,
+            stopped,
+        })
     }
 
     /// Starts a loop for each port.
@@ -60,7 +68,7 @@ impl Front {
         let mut open =
             |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
         let (encrypted, plain) = (open(&config.listen)?, open(&config.http_listen)?);
-        let answers = Arc::new(Plain::new(config));
+        let answers = Arc::new(Plain::new(config, Arc::clone(&self.certificates)));
         for listener in encrypted {
             loops.spawn(self.accept_tls(listener));
         }

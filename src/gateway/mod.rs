@@ -3,6 +3,7 @@
 
 mod admin;
 mod bans;
+mod certificates;
 mod client;
 mod client_address;
 mod connection;

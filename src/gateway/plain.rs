@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
 
 use super::{
@@ -14,19 +14,20 @@ use super::{
 };
 use crate::{
     config::Config,
-    edge::Caller,
+    edge::{Caller, Certificates},
     message::{RequestHead, ResponseHead},
     observe::RequestId,
 };
 
 /// Who may answer here; the first that has something to say does, and the redirect always has.
 pub(super) struct Plain {
+    certificates: Arc<Certificates>,
     redirect: Redirect,
 }
 
 impl Plain {
-    pub(super) fn new(config: &Config) -> Self {
-        Self { redirect: Redirect { port: config.public_url.port_or_known_default().unwrap_or(443) } }
+    pub(super) fn new(config: &Config, certificates: Arc<Certificates>) -> Self {
+        Self { certificates, redirect: Redirect { port: config.public_url.port_or_known_default().unwrap_or(443) } }
     }
 
     /// Answers one request and closes.
@@ -46,7 +47,19 @@ impl Plain {
     }
 
     fn answer(&self, head: &RequestHead, _client: IpAddr) -> Answer {
-        self.redirect.answer(head)
+        self.acme_answer(head).unwrap_or_else(|| self.redirect.answer(head))
+    }
+}
+
+impl Plain {
+    /// What an authority wants to see (RFC 8555, section 8.3), while it looks whether a name is ours.
+    fn acme_answer(&self, head: &RequestHead) -> Option<Answer> {
+        let token = head.target().strip_prefix("/.well-known/acme-challenge/")?;
+        let body = self.certificates.challenge_answer(token)?;
+        let mut answer = bare(StatusCode::OK);
+        answer.head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        answer.body = body.into_bytes();
+        Some(answer)
     }
 }
 

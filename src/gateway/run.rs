@@ -1,11 +1,6 @@
 //! Starts the gateway, serves, and stops it without cutting off what is on its way.
 
-use std::{
-    future::Future,
-    io,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
@@ -19,7 +14,7 @@ use tracing::{info, warn};
 
 use super::{
     admin::{self, Admin},
-    control,
+    certificates, control,
     front::Front,
     handle::Gateway,
     live::{Live, LiveError},
@@ -28,14 +23,10 @@ use super::{
     succession::{Estate, Inheritance},
 };
 use crate::{
-    config::{Config, Limits, TlsConfig, TlsMode},
+    config::{Config, Limits, acme::AcmeKeyError},
     edge::{
-        Certificates,
-        certificates::{CertificateError, CertificateFiles},
-        listener::ListenError,
-        local_ca::{LocalCa, LocalCaError},
-        sockets::Sockets,
-        tls,
+        Certificates, acme::Acme, certificates::CertificateError, listener::ListenError, local_ca::LocalCaError,
+        sockets::Sockets, tls,
     },
     stop::stopped,
     upstream::Pool,
@@ -56,6 +47,9 @@ pub enum GatewayError {
     /// The certificate.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// A key for ACME.
+    #[error(transparent)]
+    AcmeKey(#[from] AcmeKeyError),
     /// TLS settings.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -106,8 +100,9 @@ impl Running {
         // Before it is read, so that no change falls between the two.
         let seen = reload::Seen::of(config);
         let live = Arc::new(Live::open(config)?);
-        let certificates = Arc::new(certificates(&config.tls)?);
-        let signals = Signals::listen()?;
+        let (certificates, acme) = certificates::open(config)?;
+        let certificates = Arc::new(certificates);
+        let (signals, nudge) = (Signals::listen()?, signal(SignalKind::hangup())?);
         let (stopping, ending) = (watch::Sender::new(false), watch::Sender::new(false));
         let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
         let front = Front::new(Arc::clone(&gateway), &certificates, stopping.subscribe())?;
@@ -121,21 +116,30 @@ impl Running {
             Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopping.subscribe() };
         tokio::spawn(Arc::clone(&estate).until_retired(Arc::new(admin).serve(admin_socket)));
         let mut running = Self { live, front, estate, stopping, ending, tasks };
-        running.keep(certificates, gateway, seen, signals);
+        running.keep(gateway, seen, signals);
+        running.keep_certificates(certificates, acme, nudge);
         info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
         Ok(running)
     }
 
     /// Starts what keeps it up to date.
-    fn keep(&mut self, certificates: Arc<Certificates>, gateway: Arc<Gateway>, seen: reload::Seen, signals: Signals) {
+    fn keep(&mut self, gateway: Arc<Gateway>, seen: reload::Seen, signals: Signals) {
         let Self { live, estate, stopping, ending, tasks, .. } = self;
-        tasks.spawn(certificates.watch(stopping.subscribe()));
         tasks.spawn(control::serve(Arc::clone(live), Arc::clone(estate), ending.subscribe()));
         tasks.spawn(reload::watch(Arc::clone(live), (seen, signals.reload), stopping.subscribe()));
         let config = live.rules.load().config.file.clone();
         tasks.spawn(Arc::clone(estate).watch(config, signals.succeed, stopping.subscribe()));
         tasks.spawn(Arc::clone(live).keep_house(ending.subscribe()));
         tasks.spawn(sweep(gateway, ending.subscribe()));
+    }
+
+    fn keep_certificates(&mut self, certificates: Arc<Certificates>, acme: Option<Acme>, nudge: Signal) {
+        self.tasks.spawn(certificates.watch(self.stopping.subscribe()));
+        if let Some(acme) = acme {
+            let live = Arc::clone(&self.live);
+            let tell = move |outcome| live.metrics.acme(outcome);
+            self.tasks.spawn(acme.keep(nudge, self.stopping.subscribe(), tell));
+        }
     }
 
     async fn until(&self, stop: impl Future<Output = ()>) {
@@ -192,17 +196,4 @@ async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
             warn!("memory runs short; new requests are turned away until there is more");
         }
     }
-}
-
-fn certificates(tls: &TlsConfig) -> Result<Certificates, GatewayError> {
-    let first = match &tls.mode {
-        TlsMode::Files(paths) => CertificateFiles::load(paths)?,
-        TlsMode::LocalCa { dir, names } => {
-            let ca = LocalCa::new(dir);
-            ca.ensure(names, SystemTime::now())?;
-            CertificateFiles::load(&ca.served())?
-        }
-    };
-    let further = tls.certificates.iter().map(CertificateFiles::load).collect::<Result<_, _>>()?;
-    Ok(Certificates::new(first, further))
 }

@@ -13,7 +13,10 @@ use prometheus_client::{
 };
 
 use super::{histogram::Durations, process::Process};
-use crate::policy::{Reason, Site};
+use crate::{
+    edge::acme::Outcome,
+    policy::{Reason, Site},
+};
 
 /// The form of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -91,6 +94,8 @@ pub struct Metrics {
     http: Connections,
     admin: Connections,
     handshakes_failed: Counter,
+    /// In the order of [`Outcome`].
+    acme: Vec<Counter>,
     rate_limited_clients: Gauge,
     certificate_ends: Gauge,
 }
@@ -162,6 +167,7 @@ impl Metrics {
                 "sallyport_handshakes_failed",
                 "TLS handshakes that failed, were broken off or took too long",
             ),
+            acme: acme(&mut registry),
             rate_limited_clients: metric(
                 &mut registry,
                 "sallyport_rate_limited_clients",
@@ -215,6 +221,13 @@ impl Metrics {
     /// Counts a handshake that led to nothing.
     pub fn handshake_failed(&self) {
         self.handshakes_failed.inc();
+    }
+
+    /// Counts an attempt at a certificate.
+    pub fn acme(&self, outcome: Outcome) {
+        if let Some(counter) = self.acme.get(outcome as usize) {
+            counter.inc();
+        }
     }
 
     /// All of it, as [`CONTENT_TYPE`].
@@ -286,6 +299,11 @@ impl Families {
 fn denials(registry: &mut Registry) -> Vec<Counter> {
     let family = metric(registry, "sallyport_denials", "Requests that were denied, by the public code");
     Reason::ALL.iter().map(|reason| series(&family, [("code", reason.code())])).collect()
+}
+
+fn acme(registry: &mut Registry) -> Vec<Counter> {
+    let family = metric(registry, "sallyport_acme_attempts", "Attempts to get a certificate, by how they have ended");
+    Outcome::ALL.iter().map(|outcome| series(&family, [("outcome", outcome.name())])).collect()
 }
 
 /// In the order of [`Listener`].

@@ -22,13 +22,13 @@ fn admin(i: &Instance, path: &str) -> Answer {
 }
 
 /// The lines of the metrics whose name and labels begin so, summed.
-fn metric(i: &Instance, series: &str) -> f64 {
+pub(crate) fn metric(i: &Instance, series: &str) -> f64 {
     let text = String::from_utf8(admin(i, "/metrics").body).unwrap();
     let lines = text.lines().filter_map(|line| line.strip_prefix(series)?.rsplit(' ').next());
     lines.map(|value| value.parse::<f64>().unwrap()).sum()
 }
 
-fn eventually_metric(i: &Instance, series: &str, expected: f64) {
+pub(crate) fn eventually_metric(i: &Instance, series: &str, expected: f64) {
     let what = format!("{series} {expected}");
     eventually(&what, || ((metric(i, series) - expected).abs() < f64::EPSILON).then_some(()));
 }

@@ -83,6 +83,11 @@ impl Instance {
         command.stdin(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
+    /// Takes a process that was started apart for its own.
+    pub(crate) fn adopt(&mut self, child: Child) {
+        self.child = Some(child);
+    }
+
     /// Starts another process in place of the one that runs, which may take its time to end.
     pub(crate) fn succeed(&mut self) {
         let successor = self.spawn("gateway", &[]);

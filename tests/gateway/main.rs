@@ -12,6 +12,8 @@ mod canary;
 mod client;
 mod country_database;
 mod instance;
+mod name_server;
+mod pebble;
 
 #[path = "../support/media.rs"]
 mod media;
@@ -21,6 +23,7 @@ mod origin;
 #[path = "../support/tools.rs"]
 mod programs;
 
+mod acme;
 mod addresses;
 mod admin;
 mod ban_filters;

@@ -1,0 +1,202 @@
+//! One attempt at a certificate: every authority in turn, and with each every way to prove control of the domain.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use instant_acme::Account;
+use thiserror::Error;
+use tokio::time::timeout;
+use tracing::warn;
+use url::Url;
+
+use super::{
+    account::{AccountError, Authority},
+    dns::Zone,
+    order::{Challenge, Issued, OrderError},
+    schedule::Validity,
+    shelf::{Shelf, ShelfError},
+    shown::Shown,
+};
+use crate::config::acme::{AcmeConfig, AcmeKeyError, ChallengeConfig, Domain};
+
+/// An authority or a hook that hangs is given up.
+const ORDER_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Whom to ask, how, and where to keep what they give.
+pub(super) struct Attempts {
+    authorities: Vec<Authority>,
+    challenges: Vec<Challenge>,
+    shelf: Shelf,
+    /// The servers of a domain may take long.
+    patience: Duration,
+}
+
+/// How an attempt has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is a new certificate.
+    Issued,
+    /// The authority has looked, and was not convinced that the domain is ours.
+    NotConvinced,
+    /// The authority refuses for another reason.
+    Refused,
+    /// The authority does not want to be asked so often.
+    RateLimited,
+    /// The authority cannot be reached or understood.
+    Unreachable,
+    /// Something of our own is in the way: the disk, a hook, the domain's server.
+    Own,
+}
+
+/// Why an attempt has failed.
+#[derive(Debug, Error)]
+pub(super) enum AttemptError {
+    #[error("no account: {0}")]
+    Account(#[from] AccountError),
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error("it takes too long")]
+    Timeout,
+    #[error("there is nobody to ask")]
+    Nobody,
+}
+
+impl Outcome {
+    /// All there are.
+    pub const ALL: [Self; 6] =
+        [Self::Issued, Self::NotConvinced, Self::Refused, Self::RateLimited, Self::Unreachable, Self::Own];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::NotConvinced => "not-convinced",
+            Self::Refused => "refused",
+            Self::RateLimited => "rate-limited",
+            Self::Unreachable => "unreachable",
+            Self::Own => "own-fault",
+        }
+    }
+}
+
+impl AttemptError {
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Account(AccountError::Acme(_)) | Self::Order(OrderError::Acme(_)) => match self.problem() {
+                Some("urn:ietf:params:acme:error:rateLimited") => Outcome::RateLimited,
+                Some(_) => Outcome::Refused,
+                None => Outcome::Unreachable,
+            },
+            Self::Order(OrderError::NotConvinced(_)) => Outcome::NotConvinced,
+            Self::Order(OrderError::NotOffered) => Outcome::Refused,
+            Self::Shelf(ShelfError::Unusable(_) | ShelfError::OtherName(_)) | Self::Timeout => Outcome::Unreachable,
+            Self::Account(_) | Self::Order(_) | Self::Shelf(ShelfError::Write(_)) | Self::Nobody => Outcome::Own,
+        }
+    }
+
+    /// The type of the problem by which the authority refuses (RFC 8555, section 6.7).
+    fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Account(AccountError::Acme(instant_acme::Error::Api(problem)))
+            | Self::Order(OrderError::Acme(instant_acme::Error::Api(problem))) => problem.r#type.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// True when another way to prove control of the domain could do.
+    fn is_of_the_challenge(&self) -> bool {
+        !matches!(self, Self::Account(_) | Self::Shelf(_) | Self::Order(OrderError::Acme(_)))
+    }
+}
+
+impl Attempts {
+    pub(super) fn open(config: &AcmeConfig, dir: &Path, shown: &Arc<Shown>) -> Result<Self, AcmeKeyError> {
+        let email = config.email.as_deref();
+        let authorities = config.authorities.iter().map(|authority| Authority::new(authority.clone(), email, dir));
+        let challenges = config.challenges.iter().map(|challenge| {
+            Ok(match challenge {
+                ChallengeConfig::TlsAlpn01 => Challenge::TlsAlpn01(Arc::clone(shown)),
+                ChallengeConfig::Http01 => Challenge::Http01(Arc::clone(shown)),
+                ChallengeConfig::Dns01(dns) => Challenge::Dns01(Zone::open(dns)?),
+            })
+        });
+        let waits = config.challenges.iter().map(|challenge| match challenge {
+            ChallengeConfig::Dns01(dns) => dns.wait,
+            _ => Duration::ZERO,
+        });
+        Ok(Self {
+            authorities: authorities.collect::<Result<_, _>>()?,
+            challenges: challenges.collect::<Result<_, AcmeKeyError>>()?,
+            shelf: Shelf::new(dir),
+            patience: ORDER_TIMEOUT + waits.sum::<Duration>(),
+        })
+    }
+
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    /// From when until when the certificate at hand holds; None where one must be fetched.
+    pub(super) fn validity(&self, domain: &Domain) -> Option<Validity> {
+        let directories = self.authorities.iter().map(|authority| &authority.config.directory);
+        self.shelf.validity(domain, directories)
+    }
+
+    /// Asks one authority after the other; the directory of the one that gave a certificate.
+    pub(super) async fn attempt(&self, domain: &Domain) -> Result<&Url, AttemptError> {
+        let mut last = AttemptError::Nobody;
+        for authority in &self.authorities {
+            let directory = &authority.config.directory;
+            match self.ask(authority, domain).await {
+                Ok(issued) => {
+                    self.shelf.put(domain, directory, &issued)?;
+                    return Ok(directory);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Once more with a new account where the authority does not know ours any more.
+    async fn ask(&self, authority: &Authority, domain: &Domain) -> Result<Issued, AttemptError> {
+        match self.ask_with_account(authority, domain).await {
+            Err(error) if error.problem() == Some("urn:ietf:params:acme:error:accountDoesNotExist") => {
+                authority.forget();
+                self.ask_with_account(authority, domain).await
+            }
+            result => result,
+        }
+    }
+
+    /// In one way after the other.
+    async fn ask_with_account(&self, authority: &Authority, domain: &Domain) -> Result<Issued, AttemptError> {
+        let directory = &authority.config.directory;
+        let account = self.account(authority).await.inspect_err(|error| {
+            warn!(%domain, authority = %directory, %error, "the authority has no account for us");
+        })?;
+        let mut last = AttemptError::Nobody;
+        for challenge in self.challenges.iter().filter(|challenge| challenge.is_for(domain)) {
+            let order = timeout(self.patience, challenge.obtain(&account, domain)).await;
+            let error = match order {
+                Ok(Ok(issued)) => return Ok(issued),
+                Ok(Err(error)) => AttemptError::from(error),
+                Err(_) => AttemptError::Timeout,
+            };
+            let (challenge, error_text) = (challenge.kind(), error.to_string());
+            warn!(%domain, authority = %directory, ?challenge, error = error_text, "the authority gives no certificate");
+            if !error.is_of_the_challenge() {
+                return Err(error);
+            }
+            last = error;
+        }
+        Err(last)
+    }
+
+    async fn account(&self, authority: &Authority) -> Result<Account, AttemptError> {
+        let account = timeout(ORDER_TIMEOUT, authority.account()).await;
+        Ok(account.map_err(|_| AttemptError::Timeout)??)
+    }
+}

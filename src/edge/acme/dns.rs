@@ -1,0 +1,84 @@
+//! The record of a challenge in the domain itself (RFC 8555, section 8.4), and who writes it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{
+    dns_hook::{Hook, HookError},
+    dns_update::{UpdateError, Updates},
+};
+use crate::config::acme::{AcmeKeyError, DnsConfig, DnsWriter, Domain};
+
+/// Who writes records, ready to do it.
+pub(super) struct Zone {
+    writer: Writer,
+    wait: Duration,
+}
+
+enum Writer {
+    Hook(Hook),
+    Updates(Updates),
+}
+
+/// One TXT record.
+pub(super) struct ChallengeRecord {
+    /// Its full name, with a dot at the end.
+    pub(super) name: String,
+    /// What it says.
+    pub(super) value: String,
+}
+
+/// What is done with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Add,
+    Remove,
+}
+
+/// Why a record is not written.
+#[derive(Debug, Error)]
+pub(super) enum DnsError {
+    /// The hook.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// The update.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+}
+
+impl ChallengeRecord {
+    pub(super) fn new(domain: &Domain, value: String) -> Self {
+        Self { name: format!("_acme-challenge.{}.", domain.base()), value }
+    }
+}
+
+impl Zone {
+    /// Reads the key, where there is one.
+    pub(super) fn open(config: &DnsConfig) -> Result<Self, AcmeKeyError> {
+        let writer = match &config.writer {
+            DnsWriter::Hook(program, arguments) => Writer::Hook(Hook::new(program, arguments)),
+            DnsWriter::Update(update) => Writer::Updates(Updates::open(update)?),
+        };
+        Ok(Self { writer, wait: config.wait })
+    }
+
+    /// Writes the record, and waits until every server of the domain should know it.
+    pub(super) async fn add(&self, record: &ChallengeRecord) -> Result<(), DnsError> {
+        self.change(Change::Add, record).await?;
+        tokio::time::sleep(self.wait).await;
+        Ok(())
+    }
+
+    /// Takes the record away.
+    pub(super) async fn remove(&self, record: &ChallengeRecord) -> Result<(), DnsError> {
+        self.change(Change::Remove, record).await
+    }
+
+    async fn change(&self, change: Change, record: &ChallengeRecord) -> Result<(), DnsError> {
+        match &self.writer {
+            Writer::Hook(hook) => Ok(hook.run(change, record).await?),
+            Writer::Updates(updates) => Ok(updates.send(change, record).await?),
+        }
+    }
+}

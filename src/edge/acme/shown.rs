@@ -1,0 +1,105 @@
+//! What the listeners show to authorities while they look: answers on the plain one, certificates on that for TLS.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::ClientHello,
+    sign::CertifiedKey,
+};
+
+/// The protocol that authorities ask for (RFC 8737, section 4); no other client does.
+pub const ACME_TLS: &[u8] = b"acme-tls/1";
+
+/// What is shown now.
+#[derive(Debug, Default)]
+pub struct Shown {
+    answers: RwLock<HashMap<String, String>>,
+    certificates: RwLock<HashMap<String, Arc<CertifiedKey>>>,
+}
+
+/// Something that is shown for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Showing {
+    shown: Arc<Shown>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Answer(String),
+    Certificate(String),
+}
+
+/// Why the certificate for a challenge cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChallengeCertificateError {
+    /// It cannot be made.
+    #[error(transparent)]
+    Make(#[from] rcgen::Error),
+    /// It cannot be served.
+    #[error(transparent)]
+    Use(#[from] rustls::Error),
+}
+
+impl Shown {
+    /// The answer to a request for `/.well-known/acme-challenge/{token}` (RFC 8555, section 8.3).
+    #[must_use]
+    pub fn answer(&self, token: &str) -> Option<String> {
+        self.answers.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned()
+    }
+
+    /// The certificate for an authority that asks for it, which no other client is shown.
+    pub(in crate::edge) fn certificate(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name()?.to_ascii_lowercase();
+        self.certificates.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+    }
+
+    /// True for a client that asks for the challenge's protocol and for no other.
+    pub(in crate::edge) fn is_asked(hello: &ClientHello<'_>) -> bool {
+        hello.alpn().is_some_and(|mut offered| offered.next() == Some(ACME_TLS) && offered.next().is_none())
+    }
+
+    pub(super) fn show_answer(self: &Arc<Self>, token: String, answer: String) -> Showing {
+        self.answers.write().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), answer);
+        Showing { shown: Arc::clone(self), what: What::Answer(token) }
+    }
+
+    pub(super) fn show_certificate(
+        self: &Arc<Self>,
+        name: &str,
+        digest: &[u8; 32],
+    ) -> Result<Showing, ChallengeCertificateError> {
+        let certificate = Arc::new(challenge_certificate(name, digest)?);
+        self.certificates.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), certificate);
+        Ok(Showing { shown: Arc::clone(self), what: What::Certificate(name.to_owned()) })
+    }
+}
+
+impl Drop for Showing {
+    fn drop(&mut self) {
+        match &self.what {
+            What::Answer(token) => {
+                self.shown.answers.write().unwrap_or_else(PoisonError::into_inner).remove(token);
+            }
+            What::Certificate(name) => {
+                self.shown.certificates.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+            }
+        }
+    }
+}
+
+/// Self-signed, for the one name, with the digest in a critical extension (RFC 8737, section 3).
+fn challenge_certificate(name: &str, digest: &[u8; 32]) -> Result<CertifiedKey, ChallengeCertificateError> {
+    let mut params = CertificateParams::new([name.to_owned()])?;
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+    let pair = KeyPair::generate()?;
+    let certificate = params.self_signed(&pair)?;
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], any_supported_type(&key)?))
+}

@@ -1,0 +1,34 @@
+//! The certificates that the configuration asks for, and who keeps them current.
+
+use std::{path::Path, time::SystemTime};
+
+use super::run::GatewayError;
+use crate::{
+    config::{Config, TlsMode},
+    edge::{Certificates, acme::Acme, certificates::CertificateFiles, local_ca::LocalCa},
+};
+
+/// What is served, and in mode "acme" who fetches it.
+pub(super) fn open(config: &Config) -> Result<(Certificates, Option<Acme>), GatewayError> {
+    let acme = match &config.tls.mode {
+        TlsMode::Acme { acme, .. } => Some(Acme::open(acme, &config.acme_dir())?),
+        TlsMode::LocalCa { .. } | TlsMode::Files(_) => None,
+    };
+    let mut all: Vec<_> = acme.iter().flat_map(Acme::certificates).map(|p| CertificateFiles::awaited(&p)).collect();
+    all.push(match &config.tls.mode {
+        TlsMode::Files(paths) => CertificateFiles::load(paths)?,
+        // With ACME for the time until there is another, and for names and addresses at home, which no authority vouches for.
+        TlsMode::LocalCa { dir, names } | TlsMode::Acme { dir, names, .. } => local(dir, names)?,
+    });
+    for paths in &config.tls.certificates {
+        all.push(CertificateFiles::load(paths)?);
+    }
+    let shown = acme.as_ref().map(Acme::shown).unwrap_or_default();
+    Ok((Certificates::new(all, shown), acme))
+}
+
+fn local(dir: &Path, names: &[String]) -> Result<CertificateFiles, GatewayError> {
+    let ca = LocalCa::new(dir);
+    ca.ensure(names, SystemTime::now())?;
+    Ok(CertificateFiles::load(&ca.served())?)
+}
