@@ -35,6 +35,7 @@ pub(super) struct Front {
     certificates: Arc<Certificates>,
     clients: TaskTracker,
     slots: Arc<Slots>,
+    loops: JoinSet<()>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -48,38 +49,29 @@ impl Front {
         let limits = &gateway.live.rules.load().config.limits;
         let slots = Arc::new(Slots::new(limits.max_connections, limits.max_connections_per_client));
         let threshold = Arc::new(threshold(&gateway, certificates)?);
-        Ok(Self {
-            gateway,
-            threshold,
-            certificates: Arc::clone(certificates),
-            clients: TaskTracker::new(),
-            slots,
-            stopped,
-        })
+        let (certificates, clients, loops) = (Arc::clone(certificates), TaskTracker::new(), JoinSet::new());
+        Ok(Self { gateway, threshold, certificates, clients, slots, loops, stopped })
     }
 
     /// Starts a loop for each port.
-    pub(super) fn listen(
-        &self,
-        config: &Config,
-        sockets: &mut Sockets,
-        loops: &mut JoinSet<()>,
-    ) -> Result<(), ListenError> {
+    pub(super) fn listen(&mut self, config: &Config, sockets: &mut Sockets) -> Result<(), ListenError> {
         let mut open =
             |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
         let (encrypted, plain) = (open(&config.listen)?, open(&config.http_listen)?);
         let answers = Arc::new(Plain::new(config, Arc::clone(&self.certificates)));
         for listener in encrypted {
-            loops.spawn(self.accept_tls(listener));
+            self.loops.spawn(self.accept_tls(listener));
         }
         for listener in plain {
-            loops.spawn(self.accept_plain(listener, &answers));
+            self.loops.spawn(self.accept_plain(listener, &answers));
         }
         Ok(())
     }
 
     /// Waits until every client is served, or until `limit` has passed.
-    pub(super) async fn drain(&self, limit: Duration) {
+    pub(super) async fn drain(&mut self, limit: Duration) {
+        // One who has just been accepted counts as a client only once the loop has come to it.
+        while self.loops.join_next().await.is_some() {}
         self.clients.close();
         if timeout(limit, self.clients.wait()).await.is_err() {
             warn!(connections = self.clients.len(), "the drain limit has passed; what still runs is cut off");
@@ -107,16 +99,16 @@ impl Front {
 
     fn accept_plain(&self, listener: TcpListener, answers: &Arc<Plain>) -> impl Future<Output = ()> + Send + use<> {
         let (answers, threshold, stop) = (Arc::clone(answers), Arc::clone(&self.threshold), self.stopped.clone());
-        let live = Arc::clone(&self.gateway.live);
+        let (live, clients) = (Arc::clone(&self.gateway.live), self.clients.clone());
         let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
             let (answers, threshold, stop) = (Arc::clone(&answers), Arc::clone(&threshold), stop.clone());
             let open = live.metrics.connection(Listener::Http);
-            async move {
+            clients.track_future(async move {
                 let _open = open;
                 if let Some(caller) = threshold.plain(stream, socket, place).await {
                     answers.serve(caller, stop).await;
                 }
-            }
+            })
         };
         self.accept(listener, serve)
     }

@@ -91,7 +91,7 @@ struct Running {
     stopping: watch::Sender<bool>,
     /// True once the last request has ended; until then, what is taken back must still be heard of.
     ending: watch::Sender<bool>,
-    /// The accept loops, and what keeps the gateway up to date.
+    /// What keeps it up to date.
     tasks: JoinSet<()>,
 }
 
@@ -105,24 +105,23 @@ impl Running {
         let (signals, nudge) = (Signals::listen()?, signal(SignalKind::hangup())?);
         let (stopping, ending) = (watch::Sender::new(false), watch::Sender::new(false));
         let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
-        let front = Front::new(Arc::clone(&gateway), &certificates, stopping.subscribe())?;
-        let mut tasks = JoinSet::new();
+        let mut front = Front::new(Arc::clone(&gateway), &certificates, stopping.subscribe())?;
         let admin_socket = admin::Socket::open(&config.admin_listen, &mut sockets)?;
         let admin_handle = sockets.in_use();
-        front.listen(config, &mut sockets, &mut tasks)?;
+        front.listen(config, &mut sockets)?;
         let estate = Arc::new(Estate::new(sockets.in_use(), admin_handle));
         sockets.all_taken()?;
         let admin =
             Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopping.subscribe() };
         tokio::spawn(Arc::clone(&estate).until_retired(Arc::new(admin).serve(admin_socket)));
-        let mut running = Self { live, front, estate, stopping, ending, tasks };
+        let mut running = Self { live, front, estate, stopping, ending, tasks: JoinSet::new() };
         running.keep(gateway, seen, signals);
         running.keep_certificates(certificates, acme, nudge);
         info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
         Ok(running)
     }
 
-    /// Starts what keeps it up to date.
+    /// Starts all that, but for the certificates.
     fn keep(&mut self, gateway: Arc<Gateway>, seen: reload::Seen, signals: Signals) {
         let Self { live, estate, stopping, ending, tasks, .. } = self;
         tasks.spawn(control::serve(Arc::clone(live), Arc::clone(estate), ending.subscribe()));
