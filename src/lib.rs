@@ -20,6 +20,7 @@ pub mod secret_file;
 pub mod statement;
 pub mod stop;
 pub mod store;
+pub mod supervision;
 pub mod upstream;
 pub mod username;
 pub mod worker;

@@ -9,38 +9,65 @@ use std::{
     },
 };
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, sendmsg,
+    },
 };
+use thiserror::Error;
 
 /// The most that the kernel takes in one message is 253.
 const MAX_SOCKETS: usize = 128;
 /// Descriptors need a byte to travel with.
 const ALONG: &[u8] = b"s";
 
+/// Why sockets do not pass.
+#[derive(Debug, Error)]
+pub enum HandoverError {
+    /// One message does not take so many.
+    #[error("{0} sockets are more than can be passed on")]
+    TooMany(usize),
+    /// The other side has ended.
+    #[error("the other side has ended without a word")]
+    Gone,
+    /// The other side has passed something else.
+    #[error("what came are not the sockets of a gateway")]
+    NotSockets,
+    /// The connection between the two.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for HandoverError {
+    fn from(error: Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
+
 /// Passes sockets on; both sides have them afterwards.
-pub fn pass(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn pass(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> Result<(), HandoverError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(sockets)) {
-        return Err(io::Error::other("there are more sockets than can be passed on"));
+        return Err(HandoverError::TooMany(sockets.len()));
     }
     sendmsg(stream, &[IoSlice::new(ALONG)], &mut control, SendFlags::empty())?;
     Ok(())
 }
 
 /// Takes what [`pass`] has sent.
-pub fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+pub fn receive(stream: &UnixStream) -> Result<Vec<OwnedFd>, HandoverError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut along = [0; ALONG.len()];
     let received = recvmsg(stream, &mut [IoSliceMut::new(&mut along)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     if received.bytes == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+        return Err(HandoverError::Gone);
     }
     if along != *ALONG || received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "what came are not the sockets of a gateway"));
+        return Err(HandoverError::NotSockets);
     }
     let rights = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
@@ -52,6 +79,7 @@ pub fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     use std::{
+        io::Write,
         net::{TcpListener, TcpStream},
         os::fd::AsFd,
     };
@@ -72,6 +100,15 @@ mod tests {
         TcpStream::connect(address).unwrap();
         passed.accept().unwrap();
         drop(from);
-        assert_eq!(receive(&to).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(matches!(receive(&to), Err(HandoverError::Gone)));
+    }
+
+    #[test]
+    fn what_is_not_a_handover_is_told_apart() {
+        let (from, to) = UnixStream::pair().unwrap();
+        (&from).write_all(b"x").unwrap();
+        assert!(matches!(receive(&to), Err(HandoverError::NotSockets)));
+        let many = vec![from.as_fd(); MAX_SOCKETS + 1];
+        assert!(matches!(pass(&from, &many), Err(HandoverError::TooMany(129))));
     }
 }

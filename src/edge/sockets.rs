@@ -13,7 +13,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
-use rustix::net::AddressFamily;
+use rustix::net::{AddressFamily, sockopt::socket_acceptconn};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -57,6 +57,16 @@ impl Sockets {
         let mut sockets = Self::default();
         for place in 0..passed.len() {
             sockets.take(&mut passed, place).map_err(|e| NotASocket(place + 3, e))?;
+        }
+        Ok(sockets)
+    }
+
+    /// The one that who started this process has given it as its standard input, as inetd does, or none.
+    pub fn from_standard_input() -> io::Result<Self> {
+        let mut sockets = Self::default();
+        let input = io::stdin();
+        if socket_acceptconn(&input).unwrap_or(false) {
+            sockets.inherit(vec![input.as_fd().try_clone_to_owned()?])?;
         }
         Ok(sockets)
     }
@@ -143,7 +153,7 @@ fn path_of(listener: &StdUnixListener) -> io::Result<PathBuf> {
 const UNASKED: &str = "systemd passed this socket, and the configuration has no such address; make them the same";
 
 /// Listens on a path that owner and group can reach. Replaces the socket of a process that is gone, never one that answers.
-pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let stale = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket())
         && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
     if stale {

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::sockopt::socket_peercred;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader as AsyncBufReader},
     net::{UnixListener, UnixStream as AsyncUnixStream},
@@ -24,6 +25,7 @@ use crate::stop::stopped;
 const REFRESH: &str = "refresh";
 /// Asks for the listening sockets.
 pub(super) const HANDOVER: &str = "handover";
+/// What a question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether a gateway was told.
@@ -46,20 +48,40 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
 /// # Errors
 /// A gateway runs but does not take the change over; it will within seconds, by looking itself.
 pub fn tell(data_dir: &Path) -> io::Result<Told> {
-    let mut stream = match UnixStream::connect(socket_path(data_dir)) {
-        Ok(stream) => stream,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(Told::NotRunning);
-        }
-        Err(e) => return Err(e),
-    };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("{REFRESH}\n").as_bytes())?;
+    let Some(stream) = ask(data_dir, REFRESH)? else { return Ok(Told::NotRunning) };
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
     match answer.trim() {
         "ok" => Ok(Told::InForce),
         _ => Err(io::Error::other("the gateway could not read the change; see its log")),
+    }
+}
+
+/// The gateway that answers on this data folder, by its process id where the system tells that; None where none does.
+#[must_use]
+pub fn running(data_dir: &Path) -> Option<Option<u32>> {
+    let stream = connect(data_dir).ok()??;
+    Some(peer(&stream))
+}
+
+/// Puts a question to the gateway of this data folder, and returns where the answer comes; None where none runs.
+pub(super) fn ask(data_dir: &Path, question: &str) -> io::Result<Option<UnixStream>> {
+    let Some(mut stream) = connect(data_dir)? else { return Ok(None) };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(format!("{question}\n").as_bytes())?;
+    Ok(Some(stream))
+}
+
+/// Which process is at the other end.
+pub(super) fn peer(stream: &UnixStream) -> Option<u32> {
+    u32::try_from(socket_peercred(stream).ok()?.pid.as_raw_nonzero().get()).ok()
+}
+
+fn connect(data_dir: &Path) -> io::Result<Option<UnixStream>> {
+    match UnixStream::connect(socket_path(data_dir)) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     live::{Live, LiveError},
     load::Load,
     reload,
-    succession::{Estate, Inheritance},
+    succession::{Estate, Inheritance, Starter},
 };
 use crate::{
     config::{Config, Limits, acme::AcmeKeyError},
@@ -29,6 +29,7 @@ use crate::{
         sockets::Sockets, tls,
     },
     stop::stopped,
+    supervision::Supervisor,
     upstream::Pool,
 };
 
@@ -72,9 +73,10 @@ pub async fn run(
 ) -> Result<(), GatewayError> {
     tls::install_crypto();
     raise_descriptor_limit(&config.limits);
-    let running = Running::start(&Arc::new(config), inheritance.sockets)?;
+    let Inheritance { sockets, predecessor, supervisor } = inheritance;
+    let running = Running::start(&Arc::new(config), sockets, supervisor)?;
     ready();
-    if let Some(predecessor) = inheritance.predecessor {
+    if let Some(predecessor) = predecessor {
         predecessor.release();
     }
     running.until(stop).await;
@@ -96,7 +98,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: &Arc<Config>, mut sockets: Sockets) -> Result<Self, GatewayError> {
+    fn start(config: &Arc<Config>, mut sockets: Sockets, supervisor: Option<Supervisor>) -> Result<Self, GatewayError> {
         // Before it is read, so that no change falls between the two.
         let seen = reload::Seen::of(config);
         let live = Arc::new(Live::open(config)?);
@@ -109,7 +111,8 @@ impl Running {
         let admin_socket = admin::Socket::open(&config.admin_listen, &mut sockets)?;
         let admin_handle = sockets.in_use();
         front.listen(config, &mut sockets)?;
-        let estate = Arc::new(Estate::new(sockets.in_use(), admin_handle));
+        let starter = supervisor.map_or_else(|| Starter::Itself(config.file.clone()), Starter::Supervisor);
+        let estate = Arc::new(Estate::new(sockets.in_use(), admin_handle, starter));
         sockets.all_taken()?;
         let admin =
             Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopping.subscribe() };
@@ -126,8 +129,7 @@ impl Running {
         let Self { live, estate, stopping, ending, tasks, .. } = self;
         tasks.spawn(control::serve(Arc::clone(live), Arc::clone(estate), ending.subscribe()));
         tasks.spawn(reload::watch(Arc::clone(live), (seen, signals.reload), stopping.subscribe()));
-        let config = live.rules.load().config.file.clone();
-        tasks.spawn(Arc::clone(estate).watch(config, signals.succeed, stopping.subscribe()));
+        tasks.spawn(Arc::clone(estate).watch(signals.succeed, stopping.subscribe()));
         tasks.spawn(Arc::clone(live).keep_house(ending.subscribe()));
         tasks.spawn(sweep(gateway, ending.subscribe()));
     }

@@ -14,8 +14,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::sockopt::socket_peercred;
-use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{error, info, warn};
@@ -23,34 +21,77 @@ use tracing::{error, info, warn};
 use super::control::{self, HANDOVER};
 use crate::{
     edge::{
-        handover,
+        handover::{self, HandoverError},
         sockets::{NotASocket, Sockets},
     },
     stop::stopped,
+    supervision::{Supervisor, TenureError, Word},
 };
 
 const READY: &str = "ready";
 /// A successor that is not ready by then is not waited for any longer.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
-/// What a question over the control socket may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a gateway starts with that was there before it.
 #[derive(Debug, Default)]
 pub struct Inheritance {
     pub(super) sockets: Sockets,
     pub(super) predecessor: Option<Predecessor>,
+    pub(super) supervisor: Option<Supervisor>,
+}
+
+/// Who starts a successor.
+#[derive(Debug)]
+pub(super) enum Starter {
+    /// This process, with the configuration in this file.
+    Itself(PathBuf),
+    /// Who has started this process, and must be able to end the next one as well.
+    Supervisor(Supervisor),
 }
 
 /// Why nothing can be taken over.
 #[derive(Debug, Error)]
 pub enum InheritanceError {
+    /// Not from this folder.
+    #[error(transparent)]
+    Tenure(#[from] TenureError),
     /// From systemd.
     #[error(transparent)]
     Systemd(#[from] NotASocket),
-    /// From the gateway that runs.
+    /// The gateway that runs cannot be asked.
+    #[error("the gateway that runs cannot be asked for its sockets: {0}")]
+    Ask(io::Error),
+    /// It does not hand over.
     #[error("the gateway that runs does not hand over: {0}")]
-    Predecessor(#[from] io::Error),
+    Handover(#[from] HandoverError),
+    /// What it has handed over cannot be used.
+    #[error("a socket of the gateway that runs: {0}")]
+    Socket(io::Error),
+}
+
+/// Why a gateway is not succeeded by who asked it for its sockets.
+#[derive(Debug, Error)]
+pub(super) enum SuccessionError {
+    /// Nobody can be told who it is.
+    #[error("who asks for the sockets does not say who it is")]
+    Unknown,
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    /// It ended, or said that it does not want to.
+    #[error("the successor gave up")]
+    GaveUp,
+    /// It has said nothing for a minute, or can't be heard.
+    #[error("the successor is not heard of: {0}")]
+    Silent(#[from] io::Error),
+}
+
+/// Why no successor is started.
+#[derive(Debug, Error)]
+enum StartError {
+    #[error("this program does not know by which name it was started")]
+    NoName,
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// The gateway that runs already, seen from its successor. It serves on until it is released.
@@ -64,36 +105,26 @@ pub(super) struct Estate {
     sockets: Mutex<Vec<OwnedFd>>,
     /// Where it is asked how the gateway does, to its last moment.
     admin: Vec<OwnedFd>,
+    starter: Starter,
     retired: watch::Sender<bool>,
 }
 
 impl Inheritance {
-    /// What systemd and the gateway of this data folder, where one runs, leave to this process. It must be called before
-    /// there are threads, as [`Sockets::from_systemd`] must.
+    /// What systemd, the gateway of this data folder and its `sallyport up`, where they run, leave to this process. It must be
+    /// called before there are threads, as [`Sockets::from_systemd`] must.
     ///
     /// # Errors
-    /// What was passed on are no sockets, or the gateway that runs does not pass its own on.
+    /// The folder is run by an `up` that has not started this process, what was passed on are no sockets, or the gateway
+    /// that runs does not pass its own on.
     pub fn claim(data_dir: &Path) -> Result<Self, InheritanceError> {
+        let supervisor = Supervisor::of(data_dir)?;
         let mut sockets = Sockets::from_systemd()?;
-        let Some((predecessor, inherited)) = predecessor(data_dir)? else {
-            return Ok(Self { sockets, predecessor: None });
+        let Some(stream) = control::ask(data_dir, HANDOVER).map_err(InheritanceError::Ask)? else {
+            return Ok(Self { sockets, predecessor: None, supervisor });
         };
-        sockets.inherit(inherited)?;
-        Ok(Self { sockets, predecessor: Some(predecessor) })
+        sockets.inherit(handover::receive(&stream)?).map_err(InheritanceError::Socket)?;
+        Ok(Self { sockets, predecessor: Some(Predecessor(stream)), supervisor })
     }
-}
-
-/// Asks the gateway of this data folder, where one runs, for its sockets.
-fn predecessor(data_dir: &Path) -> io::Result<Option<(Predecessor, Vec<OwnedFd>)>> {
-    let mut stream = match UnixStream::connect(control::socket_path(data_dir)) {
-        Ok(stream) => stream,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("{HANDOVER}\n").as_bytes())?;
-    let sockets = handover::receive(&stream)?;
-    Ok(Some((Predecessor(stream), sockets)))
 }
 
 impl Predecessor {
@@ -106,8 +137,8 @@ impl Predecessor {
 }
 
 impl Estate {
-    pub(super) fn new(sockets: Vec<OwnedFd>, admin: Vec<OwnedFd>) -> Self {
-        Self { sockets: Mutex::new(sockets), admin, retired: watch::Sender::new(false) }
+    pub(super) fn new(sockets: Vec<OwnedFd>, admin: Vec<OwnedFd>, starter: Starter) -> Self {
+        Self { sockets: Mutex::new(sockets), admin, starter, retired: watch::Sender::new(false) }
     }
 
     /// Lets go of the clients' sockets: where nobody accepts any more, nobody must be left to wait either.
@@ -121,20 +152,18 @@ impl Estate {
 
     /// Hands the sockets to who asks over the control socket, and retires once it is ready. Where it never is, nothing
     /// has changed.
-    pub(super) fn hand_over(&self, stream: UnixStream) -> io::Result<()> {
-        let successor = socket_peercred(&stream)?.pid;
+    pub(super) fn hand_over(&self, stream: UnixStream) -> Result<(), SuccessionError> {
+        let successor = control::peer(&stream).ok_or(SuccessionError::Unknown)?;
         handover::pass(&stream, &self.lock().iter().chain(&self.admin).map(AsFd::as_fd).collect::<Vec<_>>())?;
         stream.set_read_timeout(Some(START_TIMEOUT))?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;
         if line.trim() != READY {
-            return Err(io::Error::other("the successor gave up"));
+            return Err(SuccessionError::GaveUp);
         }
-        info!(pid = %successor, "a successor has taken over");
-        if let Ok(pid) = u32::try_from(successor.as_raw_nonzero().get()) {
-            // Only who is the service's main process can say who is the next.
-            let _ = sd_notify::notify(&[NotifyState::MainPid(pid)]);
-        }
+        info!(pid = successor, "a successor has taken over");
+        // Only who is the service's main process can say who is the next.
+        Word::SucceededBy(successor).tell();
         self.retired.send_replace(true);
         Ok(())
     }
@@ -152,24 +181,32 @@ impl Estate {
         stopped(&mut self.retired.subscribe()).await;
     }
 
-    /// Starts a successor each time it is asked to until `stop` turns true, from the program's file as it is then.
-    pub(super) async fn watch(self: Arc<Self>, config: PathBuf, mut asked: Signal, mut stop: watch::Receiver<bool>) {
+    /// Has a successor started each time it is asked to, until `stop` turns true.
+    pub(super) async fn watch(self: Arc<Self>, mut asked: Signal, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
                 _ = asked.recv() => {}
                 () = stopped(&mut stop) => return,
             }
-            match start_successor(&config) {
-                Ok(pid) => info!(pid, "a successor is started"),
-                Err(error) => error!(%error, "no successor can be started"),
+            match &self.starter {
+                Starter::Supervisor(supervisor) => supervisor.ask_for_successor(),
+                Starter::Itself(config) => start_successor(config),
             }
         }
     }
 }
 
-/// By the name that this process was started with: its own file may have been replaced, which is what this is for.
-fn start_successor(config: &Path) -> io::Result<u32> {
-    let program = env::args_os().next().ok_or_else(|| io::Error::other("this program has no name"))?;
+fn start_successor(config: &Path) {
+    match spawn(config) {
+        Ok(pid) => info!(pid, "a successor is started"),
+        Err(error) => error!(%error, "no successor can be started"),
+    }
+}
+
+/// From the program's file as it is now: by the name that this process was started with, since its own file may have been
+/// replaced, which is what this is for.
+fn spawn(config: &Path) -> Result<u32, StartError> {
+    let program = env::args_os().next().ok_or(StartError::NoName)?;
     let mut child = Command::new(program).arg("gateway").arg("--config").arg(config).spawn()?;
     let pid = child.id();
     std::thread::Builder::new().name("successor".into()).stack_size(64 << 10).spawn(move || {

@@ -1,7 +1,9 @@
 //! Lets in only what the gateway signed, for this very request, once, with a user in it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,13 +20,27 @@ use super::{
     caller::Caller,
     replay::{ReplayError, ReplayMemory},
 };
-use crate::statement::{HEADER, LIFETIME, Statement, StatementError, StatementKey};
+use crate::{
+    secret_file::{self, SecretError},
+    statement::{HEADER, LIFETIME, Statement, StatementError, StatementKey},
+};
 
 /// The key and the memory of what was seen.
 pub(crate) struct Guard {
     key: StatementKey,
-    seen: Mutex<ReplayMemory>,
+    /// None once the next process has it.
+    seen: Mutex<Option<ReplayMemory>>,
+    past: Past,
     start: Moment,
+}
+
+/// What is known of the requests that an earlier process has let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    /// All that matters.
+    Inherited,
+    /// Nothing.
+    Unknown,
 }
 
 /// A point in time, by the clock that statements are made by and by one that nobody sets.
@@ -48,6 +64,8 @@ enum NotLetIn {
     Replay(#[from] ReplayError),
     #[error("the statement names no user")]
     Nobody,
+    #[error("the next worker answers from now on")]
+    Released,
 }
 
 /// An RFC 9457 body.
@@ -61,8 +79,25 @@ struct Problem {
 }
 
 impl Guard {
-    pub(crate) fn new(key: StatementKey) -> Self {
-        Self { key, seen: Mutex::default(), start: Moment::now() }
+    /// One that knows what an earlier process has left in the file `left`, and takes it away: should this process be
+    /// killed, the file would no longer tell all.
+    pub(crate) fn new(key: StatementKey, left: &Path) -> Self {
+        let inherited = fs::read(left).ok().filter(|_| fs::remove_file(left).is_ok());
+        let (seen, past) = match inherited.as_deref().and_then(ReplayMemory::from_bytes) {
+            Some(seen) => (seen, Past::Inherited),
+            None => (ReplayMemory::default(), Past::Unknown),
+        };
+        Self { key, seen: Mutex::new(Some(seen)), past, start: Moment::now() }
+    }
+
+    /// Lets nobody in any more, and leaves what was seen to the next process.
+    pub(crate) fn leave(&self, file: &Path) -> Result<(), SecretError> {
+        let seen = self.lock().take();
+        seen.map_or(Ok(()), |seen| secret_file::write(file, &seen.into_bytes()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ReplayMemory>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn judge(&self, request: &Request, now: Moment) -> Result<Caller, NotLetIn> {
@@ -73,10 +108,11 @@ impl Guard {
         let statement = self.key.verify(value, request.method().as_str(), target, now.unix)?;
         let age = now.steady.duration_since(self.start.steady);
         // An earlier process may have seen it, as long as it is believable at all.
-        if age <= 2 * LIFETIME && statement.at < self.start.unix {
+        if self.past == Past::Unknown && age <= 2 * LIFETIME && statement.at < self.start.unix {
             return Err(NotLetIn::BeforeStart);
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.lock();
+        let seen = seen.as_mut().ok_or(NotLetIn::Released)?;
         seen.remember(&statement.request_id, age.as_secs().cast_signed())?;
         caller(statement)
     }
@@ -95,6 +131,9 @@ impl NotLetIn {
             Self::Nobody => (StatusCode::FORBIDDEN, "Forbidden", "A user is needed here", "no_user"),
             Self::Replay(ReplayError::Full) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", "Too many requests in a minute", "busy")
+            }
+            Self::Released => {
+                (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", "The worker is being renewed", "busy")
             }
             _ => (
                 StatusCode::UNAUTHORIZED,
@@ -166,7 +205,8 @@ mod tests {
     fn guard() -> Guard {
         Guard {
             key: StatementKey::new(b"k"),
-            seen: Mutex::default(),
+            seen: Mutex::new(Some(ReplayMemory::default())),
+            past: Past::Unknown,
             start: Moment { unix: START, steady: Instant::now() },
         }
     }
@@ -186,6 +226,24 @@ mod tests {
         let guard = guard();
         let early = request(&guard, "1", Some("ana"), START - 1);
         assert!(matches!(guard.judge(&early, after(&guard, 1)), Err(NotLetIn::BeforeStart)));
+    }
+
+    #[test]
+    fn who_knows_what_an_earlier_process_has_seen_lets_in_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join("seen");
+        let first = Guard::new(StatementKey::new(b"k"), &left);
+        let at = first.start.unix - 1;
+        first.seen.lock().unwrap().as_mut().unwrap().remember("1", 0).unwrap();
+        first.leave(&left).unwrap();
+        let late = request(&first, "3", Some("ana"), at + 1);
+        assert!(matches!(first.judge(&late, first.start), Err(NotLetIn::Released)));
+        let next = Guard::new(StatementKey::new(b"k"), &left);
+        assert!(matches!(next.judge(&request(&next, "1", Some("ana"), at), next.start), Err(NotLetIn::Replay(_))));
+        assert!(next.judge(&request(&next, "2", Some("ana"), at), next.start).is_ok());
+        let after_a_kill = Guard::new(StatementKey::new(b"k"), &left);
+        let refused = after_a_kill.judge(&request(&next, "2", Some("ana"), at - 1), after_a_kill.start);
+        assert!(matches!(refused, Err(NotLetIn::BeforeStart)));
     }
 
     #[test]

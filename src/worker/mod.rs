@@ -29,4 +29,4 @@ mod thumbnail;
 mod ytdlp;
 
 pub use confine::confine;
-pub use serve::{WorkerError, serve};
+pub use serve::{Stage, WorkerError, serve};

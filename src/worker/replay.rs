@@ -46,6 +46,17 @@ impl ReplayMemory {
         Ok(())
     }
 
+    /// What it knows, for the process that comes after this one.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.previous.into_iter().chain(self.current).flatten().collect()
+    }
+
+    /// What a process knew that ended a moment ago or longer; None where that is cut short.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (digests, []) = bytes.as_chunks() else { return None };
+        Some(Self { current: digests.iter().copied().collect(), ..Self::default() })
+    }
+
     fn turn(&mut self, now: i64) {
         let age = now - self.turned_at;
         if age <= WINDOW {
@@ -77,6 +88,20 @@ mod tests {
                 assert_eq!(memory.remember("a", 61 + seen_at + later), Err(ReplayError::Seen), "{seen_at} {later}");
             }
         }
+    }
+
+    #[test]
+    fn who_comes_after_knows_what_was_seen() {
+        let mut memory = ReplayMemory::default();
+        memory.remember("a", 0).unwrap();
+        memory.remember("b", WINDOW + 1).unwrap();
+        let bytes = memory.into_bytes();
+        let mut next = ReplayMemory::from_bytes(&bytes).unwrap();
+        for id in ["a", "b"] {
+            assert_eq!(next.remember(id, WINDOW), Err(ReplayError::Seen));
+        }
+        next.remember("c", WINDOW).unwrap();
+        assert!(ReplayMemory::from_bytes(&bytes[1..]).is_none());
     }
 
     #[test]

@@ -4,21 +4,27 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
     Router,
-    middleware::from_fn_with_state,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
     routing::get,
     serve::{Listener, ListenerExt},
 };
 use thiserror::Error;
-use tokio::{net::TcpListener, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     api::{self, App},
-    guard::{Guard, guard},
+    guard::{self, Guard},
     job::Workshop,
     media::{MediaFolder, make_private},
     queue::Queue,
@@ -27,7 +33,7 @@ use super::{
 };
 use crate::{
     config::{Config, Upstream},
-    edge::sockets::bind_unix,
+    edge::{listener::ListenError, sockets::Sockets},
     statement::StatementKey,
 };
 
@@ -42,8 +48,8 @@ enum Reason {
     Folder { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Store(StoreError),
-    #[error("cannot listen on {at}: {error}")]
-    Listen { at: String, error: io::Error },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 impl From<Reason> for WorkerError {
@@ -52,7 +58,20 @@ impl From<Reason> for WorkerError {
     }
 }
 
-/// Runs the worker until `shutdown` is done. Its socket opens once everything else is ready, and then `ready` is called.
+/// How far a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It serves.
+    Ready,
+    /// The next worker can have the data folder; only answers that have begun go on.
+    Released,
+}
+
+/// A request that was on its way when the socket closed comes within this time.
+const LAST_REQUEST: Duration = Duration::from_millis(200);
+
+/// Runs the worker until `shutdown` is done. Its socket opens, where it is not among `sockets`, once everything else is ready.
+/// `reached` is told how far it is.
 ///
 /// Children are started through this very program, so its `main` must hand what follows an argument `confine` to
 /// [`confine`](super::confine()).
@@ -62,24 +81,42 @@ impl From<Reason> for WorkerError {
 pub async fn serve(
     config: Arc<Config>,
     key: StatementKey,
+    mut sockets: Sockets,
     shutdown: impl Future<Output = ()> + Send,
-    ready: impl FnOnce(),
+    reached: impl Fn(Stage),
 ) -> Result<(), WorkerError> {
     let stop = CancellationToken::new();
     let queue = Queue::new(workshop(&config)?, stop.clone());
     queue.tidy().await.map_err(Reason::Store)?;
     // Said in the log here; the routes that need yt-dlp say it again.
     drop(queue.workshop().readiness.tools().await);
-    let routes = routes(App::new(queue.clone(), stop.clone()), Guard::new(key));
-    let serving = listen(&config.worker.listen, routes, stop.clone()).await?;
+    let (seen, answering) = (config.data_dir.join("worker.seen"), TaskTracker::new());
+    let guard = Arc::new(Guard::new(key, &seen));
+    let routes = routes(App::new(queue.clone(), stop.clone()), Arc::clone(&guard), answering.clone());
+    let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone()).map_err(Reason::Listen)?;
+    let store = queue.workshop().store.clone();
     let working = tokio::spawn(async move { queue.work().await });
-    ready();
+    reached(Stage::Ready);
     shutdown.await;
     stop.cancel();
+    let drained = Instant::now() + config.drain_timeout;
     // The jobs first: what they were at is stored, whoever still reads a file.
     drop(working.await);
-    drop(timeout(config.drain_timeout, serving).await);
+    drop(timeout_at(drained, no_more_requests(answering)).await);
+    if let Err(error) = guard.leave(&seen) {
+        tracing::warn!(%error, "the next worker will not know which requests were let in, and refuses those that wait");
+    }
+    store.release_file().await;
+    reached(Stage::Released);
+    drop(timeout_at(drained, serving).await);
     Ok(())
+}
+
+/// Ends once every request has the head of its answer; files are read without the database.
+async fn no_more_requests(answering: TaskTracker) {
+    sleep(LAST_REQUEST).await;
+    answering.close();
+    answering.wait().await;
 }
 
 fn workshop(config: &Config) -> Result<Workshop, Reason> {
@@ -94,27 +131,34 @@ fn workshop(config: &Config) -> Result<Workshop, Reason> {
     Ok(Workshop { config: config.worker.clone(), store, media, readiness })
 }
 
-fn routes(app: App, keeper: Guard) -> Router {
-    api::router(app).layer(from_fn_with_state(Arc::new(keeper), guard)).route("/healthz", get(async || "ok"))
+fn routes(app: App, keeper: Arc<Guard>, answering: TaskTracker) -> Router {
+    api::router(app)
+        .layer(from_fn_with_state(keeper, guard::guard))
+        .layer(from_fn_with_state(answering, counted))
+        .route("/healthz", get(async || "ok"))
 }
 
-async fn listen(at: &Upstream, routes: Router, stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>, Reason> {
-    match at {
+async fn counted(State(answering): State<TaskTracker>, request: Request, next: Next) -> Response {
+    answering.track_future(next.run(request)).await
+}
+
+fn listen(
+    at: &Upstream,
+    sockets: &mut Sockets,
+    routes: Router,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>, ListenError> {
+    Ok(match at {
         Upstream::Tcp(address) => {
-            let listener = TcpListener::bind(address).await;
-            let listener = listener.map_err(|error| Reason::Listen { at: address.to_string(), error })?;
+            let listener = sockets.tcp(*address)?;
             // An answer is written in few large pieces; waiting to join them would only delay it.
-            Ok(spawn(listener.tap_io(|stream| drop(stream.set_nodelay(true))), routes, stop))
+            spawn(listener.tap_io(|stream| drop(stream.set_nodelay(true))), routes, stop)
         }
-        Upstream::Unix(path) => {
-            let listener = bind_unix(path);
-            let listener = listener.map_err(|error| Reason::Listen { at: path.display().to_string(), error })?;
-            Ok(spawn(listener, routes, stop))
-        }
-    }
+        Upstream::Unix(path) => spawn(sockets.unix(path)?, routes, stop),
+    })
 }
 
-fn spawn<L>(listener: L, routes: Router, stop: CancellationToken) -> tokio::task::JoinHandle<()>
+fn spawn<L>(listener: L, routes: Router, stop: CancellationToken) -> JoinHandle<()>
 where
     L: Listener,
     L::Addr: std::fmt::Debug,

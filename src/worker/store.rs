@@ -33,7 +33,7 @@ const COLUMNS: &str = "id, owner, url, quality, download_type, format, status, t
 
 /// The tasks on disk; a handle to share.
 #[derive(Clone)]
-pub(crate) struct Store(Arc<Mutex<Connection>>);
+pub(crate) struct Store(Arc<Mutex<Option<Connection>>>);
 
 /// What can go wrong between us and the disk.
 #[derive(Debug, Error)]
@@ -50,6 +50,9 @@ pub(crate) enum StoreError {
     /// The file cannot be made.
     #[error("worker.db: {0}")]
     File(io::Error),
+    /// It was given to the next worker.
+    #[error("worker.db was released already")]
+    Released,
     /// A newer program wrote it.
     #[error("worker.db was written by a newer version (schema {0})")]
     Newer(i64),
@@ -101,7 +104,7 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         migrate(&connection)?;
         connection.execute("UPDATE task SET status = 'pending' WHERE status IN ('downloading', 'processing')", [])?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(Self(Arc::new(Mutex::new(Some(connection)))))
     }
 
     /// Adds a new task at the end of the queue.
@@ -264,9 +267,20 @@ impl Store {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let connection = Arc::clone(&self.0);
-        let result =
-            tokio::task::spawn_blocking(move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner)));
-        Ok(result.await??)
+        let result = tokio::task::spawn_blocking(move || {
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(work(connection.as_ref().ok_or(StoreError::Released)?)?)
+        });
+        result.await?
+    }
+
+    /// Lets another process have the database; nothing can be asked of this handle any more.
+    pub(crate) async fn release_file(&self) {
+        let connection = Arc::clone(&self.0);
+        let closed = tokio::task::spawn_blocking(move || {
+            drop(connection.lock().unwrap_or_else(PoisonError::into_inner).take());
+        });
+        drop(closed.await);
     }
 }
 
@@ -401,6 +415,15 @@ mod tests {
         assert_eq!(status(&store, first).await, Status::Pending);
         assert_eq!(status(&store, second).await, Status::Pending);
         assert_eq!(status(&store, done).await, Status::Error);
+    }
+
+    #[tokio::test]
+    async fn what_was_released_is_the_next_ones() {
+        let (dir, store, [id]) = with_tasks().await;
+        store.release_file().await;
+        assert!(matches!(store.get(id).await, Err(StoreError::Released)));
+        let next = Store::open(&dir.path().join("worker.db")).unwrap();
+        assert_eq!(status(&next, id).await, Status::Pending);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
 
@@ -15,6 +15,8 @@ use crate::{
     canary::Canary,
     client::{self, Answer, Request},
 };
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sallyport");
 
 /// An instance and its folder.
 pub(crate) struct Instance {
@@ -75,10 +77,19 @@ impl Instance {
         eventually("the gateway", || TcpStream::connect(self.tls).ok());
     }
 
+    /// The same from another file that has the program.
+    pub(crate) fn start_role_of(&mut self, program: &Path, role: &str) {
+        self.child = Some(self.spawn_from(program_in(program), role, &[]));
+        eventually("the gateway", || TcpStream::connect(self.tls).ok());
+    }
+
     /// Starts without waiting.
     pub(crate) fn spawn(&self, role: &str, env: &[(&str, &str)]) -> Child {
+        self.spawn_from(program(), role, env)
+    }
+
+    fn spawn_from(&self, mut command: Command, role: &str, env: &[(&str, &str)]) -> Child {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("stderr")).unwrap();
-        let mut command = program();
         command.arg(role).arg("--config").arg(self.path("config.toml")).envs(env.iter().copied());
         command.stdin(Stdio::null()).stderr(log).spawn().unwrap()
     }
@@ -189,7 +200,11 @@ pub(crate) fn run(args: &[&str]) -> Output {
 
 /// The built program, with nothing of this environment but what it needs to find others.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sallyport"));
+    program_in(Path::new(PROGRAM))
+}
+
+fn program_in(file: &Path) -> Command {
+    let mut command = Command::new(file);
     command.env_clear().env("PATH", env::var_os("PATH").unwrap());
     command
 }

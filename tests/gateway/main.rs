@@ -42,6 +42,7 @@ mod links;
 mod paths;
 mod rates;
 mod reload;
+mod renewal;
 mod security_headers;
 mod server_names;
 mod sockets;

@@ -13,29 +13,35 @@ use crate::{
 
 /// Gateway and worker under `up`, allowed to download from the origin.
 fn up(origin: &Origin) -> Instance {
+    up_with(origin, |_| ())
+}
+
+/// The same after `change` was at the folder.
+pub(crate) fn up_with(origin: &Origin, change: impl FnOnce(&Instance)) -> Instance {
     let mut i = Instance::made(&[]);
     let [worker] = free_addresses::<1>();
     i.replace("listen = \"127.0.0.1:8001\"", &format!("listen = \"{worker}\""));
     i.replace("upstream = \"127.0.0.1:8001\"", &format!("upstream = \"{worker}\""));
     i.replace("yt_dlp = \"yt-dlp\"", &format!("yt_dlp = \"{}\"", yt_dlp().display()));
     i.replace("allow_private = []", &format!("allow_private = [\"{}\"]", origin.address));
+    change(&i);
     i.start_role("up");
     i
 }
 
-fn start_download(i: &Instance, url: &str) -> String {
+pub(crate) fn start_download(i: &Instance, url: &str) -> String {
     let answer = i.post("/api/download", &json!({ "url": url }).to_string());
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
-fn task(i: &Instance, id: &str) -> Value {
+pub(crate) fn task(i: &Instance, id: &str) -> Value {
     let answer = i.get("/api/downloads");
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json().as_array().unwrap().iter().find(|task| task["id"] == id).unwrap().clone()
 }
 
-fn completed(i: &Instance, id: &str) -> Value {
+pub(crate) fn completed(i: &Instance, id: &str) -> Value {
     eventually("the download", || {
         let task = task(i, id);
         assert_ne!(task["status"], "error", "{task}");
@@ -43,7 +49,7 @@ fn completed(i: &Instance, id: &str) -> Value {
     })
 }
 
-fn stream_path(task: &Value) -> String {
+pub(crate) fn stream_path(task: &Value) -> String {
     format!("/api/stream/{}", task["filename"].as_str().unwrap())
 }
 
@@ -164,7 +170,7 @@ fn one_signal_ends_all_of_it() {
     });
 }
 
-fn descendants(pid: u32) -> Vec<u32> {
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let mut all: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -180,7 +186,7 @@ fn descendants(pid: u32) -> Vec<u32> {
 }
 
 /// A zombie has ended; only nobody has asked how.
-fn alive(pid: u32) -> bool {
+pub(crate) fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with(['Z', 'X']))
 }

@@ -1,0 +1,242 @@
+//! `sallyport up`: worker and gateway under one process, which all end together, and which follow each other without a gap.
+
+mod notices;
+mod role;
+
+use std::{convert::Infallible, future::pending, path::Path, process::ExitStatus};
+
+use anyhow::{Result, bail};
+use futures_util::future::select_all;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+
+use self::{
+    notices::Notices,
+    role::{Ended, Launcher, Role},
+};
+use crate::{
+    config::{self, Config, Upstream},
+    edge::sockets::Sockets,
+    gateway::control,
+    observe,
+    policy::{self, Site},
+    secret_file,
+    stop::signalled,
+    supervision::{Tenure, Word},
+};
+
+/// Runs both roles until a signal.
+pub(super) fn run(path: &Path) -> Result<()> {
+    let config = config::load(path)?;
+    let site = policy::compile(&config)?;
+    secret_file::create_private_dir(&config.data_dir)?;
+    observe::tracing::start(&config.log.level);
+    let _tenure = Tenure::take(&config.data_dir, || control::running(&config.data_dir))?;
+    // One thread: what is started here is killed by the kernel when the thread that started it ends.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(supervise(path, &config, &site))
+}
+
+async fn supervise(path: &Path, config: &Config, site: &Site) -> Result<()> {
+    let mut household = Household::new(path, config, site)?;
+    let ended = tokio::select! {
+        () = signalled() => Ok(()),
+        failed = household.run() => failed.map(|never| match never {}),
+    };
+    household.end().await;
+    ended
+}
+
+/// All that runs under this process.
+struct Household {
+    url: String,
+    launcher: Launcher,
+    notices: Notices,
+    /// Asks for successors of all roles.
+    renew: Signal,
+    worker: Option<Role>,
+    gateway: Role,
+    progress: Progress,
+}
+
+/// What is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Not every role has served yet; one that fails ends all.
+    Starting,
+    /// Nothing.
+    Serving,
+    /// A gateway starts that is to take over; the worker is next.
+    Renewing,
+}
+
+enum Happening {
+    Told(u32, Word),
+    Ended(u32, ExitStatus),
+    RenewalWanted,
+    /// Something has waited long enough.
+    Due,
+}
+
+impl Household {
+    fn new(path: &Path, config: &Config, site: &Site) -> Result<Self> {
+        let notices = Notices::listen(&config.data_dir)?;
+        let launcher = Launcher::new(path, notices.path())?;
+        let worker = if site.needs_worker(&config.worker.listen) {
+            // Held here, so that who comes between two workers waits and is not refused.
+            Some(Role::new("worker", Some(listen(&config.worker.listen)?)))
+        } else {
+            None
+        };
+        Ok(Self {
+            url: config.public_url.to_string(),
+            launcher,
+            notices,
+            renew: signal(SignalKind::user_defined2())?,
+            worker,
+            gateway: Role::new("gateway", None),
+            progress: Progress::Starting,
+        })
+    }
+
+    /// Starts what is missing, again and again; ends only when that does not help.
+    async fn run(&mut self) -> Result<Infallible> {
+        loop {
+            self.start_what_is_missing()?;
+            match self.next().await? {
+                Happening::Told(pid, word) => self.hear(pid, word)?,
+                Happening::Ended(pid, status) => self.note_end(pid, status)?,
+                Happening::RenewalWanted => self.renew()?,
+                Happening::Due => {}
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Happening> {
+        let due = self.roles().filter_map(|role| role.due()).min();
+        let Self { notices, renew, worker, gateway, .. } = self;
+        tokio::select! {
+            biased;
+            // Before its end, what somebody has said.
+            told = notices.next() => told.map(|(pid, word)| Happening::Told(pid, word)),
+            _ = renew.recv() => Ok(Happening::RenewalWanted),
+            ended = any_end(worker.iter_mut().chain([gateway])) => ended.map(|(pid, status)| Happening::Ended(pid, status)),
+            () = wait_until(due) => Ok(Happening::Due),
+        }
+    }
+
+    fn start_what_is_missing(&mut self) -> Result<()> {
+        for role in self.roles() {
+            role.give_up_on_the_slow();
+        }
+        if let Some(worker) = &mut self.worker {
+            worker.start_if_missing(&self.launcher)?;
+        }
+        // The ports open once the worker answers.
+        if self.progress != Progress::Starting || self.worker.as_ref().is_none_or(Role::is_serving) {
+            self.gateway.start_if_missing(&self.launcher)?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, pid: u32, word: Word) -> Result<()> {
+        match word {
+            Word::Ready => self.note_ready(pid),
+            Word::Released => self.roles().for_each(|role| role.note_release(pid)),
+            Word::WantsSuccessor if self.gateway.has(pid) => self.renew()?,
+            Word::SucceededBy(heir) if self.gateway.has(pid) && !self.gateway.has(heir) => {
+                bail!(
+                    "process {heir} has taken over the gateway's ports, and was not started by this `sallyport up`, which ends"
+                )
+            }
+            Word::WantsSuccessor | Word::SucceededBy(_) => {}
+        }
+        Ok(())
+    }
+
+    fn note_ready(&mut self, pid: u32) {
+        self.roles().for_each(|role| role.note_ready(pid));
+        let all_serve = self.roles().all(|role| role.is_serving());
+        match self.progress {
+            Progress::Starting if all_serve => {
+                self.progress = Progress::Serving;
+                info!(url = %self.url, "started");
+                Word::Ready.tell();
+            }
+            Progress::Renewing if self.gateway.is_serving_as(pid) => {
+                self.progress = Progress::Serving;
+                info!("the next gateway serves");
+                if let Some(worker) = &mut self.worker {
+                    worker.retire();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Has the next gateway take over, and once it serves, the next worker.
+    fn renew(&mut self) -> Result<()> {
+        if self.progress == Progress::Serving {
+            self.progress = Progress::Renewing;
+            self.gateway.start_successor(&self.launcher)?;
+        }
+        Ok(())
+    }
+
+    fn note_end(&mut self, pid: u32, status: ExitStatus) -> Result<()> {
+        let starting = self.progress == Progress::Starting;
+        for role in self.roles() {
+            match role.note_end(pid) {
+                Ended::Successor => {
+                    warn!(%status, "the next {} ended before it served; nothing has changed", role.name);
+                }
+                Ended::Unexpectedly if starting => bail!("the {} ended at its start with {status}", role.name),
+                Ended::Unexpectedly => role.pause(status)?,
+                Ended::AsItShould | Ended::Unknown => {}
+            }
+        }
+        if self.progress == Progress::Renewing && !self.gateway.is_starting() {
+            self.progress = Progress::Serving;
+        }
+        Ok(())
+    }
+
+    fn roles(&mut self) -> impl Iterator<Item = &mut Role> {
+        self.worker.iter_mut().chain([&mut self.gateway])
+    }
+
+    /// The gateway first, so that what it still forwards finds its worker.
+    async fn end(self) {
+        self.gateway.end().await;
+        if let Some(worker) = self.worker {
+            worker.end().await;
+        }
+    }
+}
+
+async fn any_end(roles: impl Iterator<Item = &mut Role>) -> Result<(u32, ExitStatus)> {
+    let waits: Vec<_> = roles.flat_map(Role::processes).map(|process| Box::pin(process.ended())).collect();
+    if waits.is_empty() {
+        return pending().await;
+    }
+    Ok(select_all(waits).await.0?)
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}
+
+fn listen(at: &Upstream) -> Result<std::os::fd::OwnedFd> {
+    let mut sockets = Sockets::default();
+    Ok(match at {
+        Upstream::Tcp(address) => sockets.tcp(*address)?.into_std()?.into(),
+        Upstream::Unix(path) => sockets.unix(path)?.into_std()?.into(),
+    })
+}

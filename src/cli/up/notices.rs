@@ -1,0 +1,89 @@
+//! Where the roles say how they are, as they would to systemd, and which process it is that says so.
+
+use std::{
+    fs,
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred};
+use tokio::{io::Interest, net::UnixDatagram};
+
+use crate::supervision::{Word, words};
+
+const MAX_MESSAGE: usize = 512;
+
+/// The socket.
+pub(super) struct Notices {
+    socket: UnixDatagram,
+    path: PathBuf,
+    /// What is still to be told of the message that came last; the first comes last.
+    rest: Vec<(u32, Word)>,
+}
+
+impl Notices {
+    pub(super) fn listen(data_dir: &Path) -> Result<Self> {
+        let path = data_dir.join("ready.sock");
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        set_socket_passcred(&socket, true)?;
+        Ok(Self { socket, path, rest: Vec::new() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next word, and the process that has said it.
+    pub(super) async fn next(&mut self) -> Result<(u32, Word)> {
+        loop {
+            if let Some(next) = self.rest.pop() {
+                return Ok(next);
+            }
+            self.rest = self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await?;
+        }
+    }
+}
+
+impl Drop for Notices {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The words of one message. The kernel says whose it is, so that nobody can speak for another.
+fn receive(socket: impl AsFd) -> io::Result<Vec<(u32, Word)>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut message = [0; MAX_MESSAGE];
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut message)], &mut control, RecvFlags::DONTWAIT)?;
+    let speaker = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmCredentials(who) => u32::try_from(who.pid.as_raw_nonzero().get()).ok(),
+        _ => None,
+    });
+    let said = message.get(..received.bytes).unwrap_or_default();
+    let mut words: Vec<_> = speaker.into_iter().flat_map(|pid| words(said).map(move |word| (pid, word))).collect();
+    words.reverse();
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_word_comes_with_who_has_said_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut notices = Notices::listen(dir.path()).unwrap();
+        let speaker = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        speaker.send_to(b"STATUS=x\n", notices.path()).unwrap();
+        speaker.send_to(b"MAINPID=7\nREADY=1", notices.path()).unwrap();
+        let ours = std::process::id();
+        assert_eq!(notices.next().await.unwrap(), (ours, Word::SucceededBy(7)));
+        assert_eq!(notices.next().await.unwrap(), (ours, Word::Ready));
+    }
+}

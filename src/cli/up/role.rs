@@ -1,0 +1,242 @@
+//! One role under `sallyport up`: the process that serves, the one that is to follow it, and those that end what they have
+//! begun.
+
+use std::{
+    env,
+    ffi::OsString,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{Child, Command},
+    time::Instant,
+};
+use tracing::{info, warn};
+
+use crate::{cli::CONFINE, stop::signalled};
+
+/// A role is ready within this time or the start has failed.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// A role that ends more often than this within [`RESTART_WINDOW`] is not started again.
+const MAX_RESTARTS: usize = 5;
+const RESTART_WINDOW: Duration = Duration::from_mins(1);
+
+/// What starts processes.
+pub(super) struct Launcher {
+    program: OsString,
+    config: PathBuf,
+    notices: PathBuf,
+}
+
+/// A role and its processes.
+pub(super) struct Role {
+    pub(super) name: &'static str,
+    /// Where it listens, where that is held for it.
+    socket: Option<OwnedFd>,
+    serving: Option<Process>,
+    starting: Option<Process>,
+    leaving: Vec<Process>,
+    /// When it ended by itself lately.
+    ends: Vec<Instant>,
+    paused_until: Option<Instant>,
+}
+
+/// One child process.
+pub(super) struct Process {
+    pid: u32,
+    child: Child,
+    since: Instant,
+    /// It has given its data to the next one.
+    released: bool,
+}
+
+/// Which process it was that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// One that was to follow another, which still serves.
+    Successor,
+    /// One that served, or was the only one to.
+    Unexpectedly,
+    /// One that was told to, or that another has followed.
+    AsItShould,
+    /// None of this role.
+    Unknown,
+}
+
+impl Launcher {
+    /// What it starts reads the configuration in `config` and says how it is to `notices`.
+    pub(super) fn new(config: &Path, notices: &Path) -> Result<Self> {
+        // By name, since the file of this very process may be replaced by a newer one.
+        let program = env::args_os().next().context("this program does not know by which name it was started")?;
+        Ok(Self { program, config: config.to_owned(), notices: notices.to_owned() })
+    }
+
+    fn start(&self, role: &Role) -> Result<Process> {
+        let input = role.socket.as_ref().map(OwnedFd::try_clone).transpose()?;
+        let child = Command::new(&self.program)
+            .args([CONFINE, "--parent", &std::process::id().to_string(), "--"])
+            .arg(&self.program)
+            .arg(role.name)
+            .arg("--config")
+            .arg(&self.config)
+            .env("NOTIFY_SOCKET", &self.notices)
+            .stdin(input.map_or_else(Stdio::null, Stdio::from))
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("the {} cannot be started", role.name))?;
+        let pid = child.id().with_context(|| format!("the {} has ended at once", role.name))?;
+        Ok(Process { pid, child, since: Instant::now(), released: false })
+    }
+}
+
+impl Role {
+    /// A role with no process yet.
+    pub(super) fn new(name: &'static str, socket: Option<OwnedFd>) -> Self {
+        Self { name, socket, serving: None, starting: None, leaving: Vec::new(), ends: Vec::new(), paused_until: None }
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.serving.is_some()
+    }
+
+    pub(super) fn is_serving_as(&self, pid: u32) -> bool {
+        self.serving.as_ref().is_some_and(|process| process.pid == pid)
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        self.starting.is_some()
+    }
+
+    pub(super) fn has(&self, pid: u32) -> bool {
+        self.serving.iter().chain(&self.starting).chain(&self.leaving).any(|process| process.pid == pid)
+    }
+
+    pub(super) fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.serving.iter_mut().chain(&mut self.starting).chain(&mut self.leaving)
+    }
+
+    /// When it is to be looked at again, whatever happens until then.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let deadline = self.starting.as_ref().map(|process| process.since + START_TIMEOUT);
+        [self.paused_until, deadline].into_iter().flatten().min()
+    }
+
+    /// Ends a process that takes too long to start.
+    pub(super) fn give_up_on_the_slow(&mut self) {
+        if let Some(slow) = self.starting.as_mut().filter(|process| process.since.elapsed() >= START_TIMEOUT) {
+            warn!(pid = slow.pid, "the {} is not ready after {START_TIMEOUT:?}", self.name);
+            let _ = slow.child.start_kill();
+            // Its end is heard of soon.
+            slow.since = Instant::now();
+        }
+    }
+
+    /// Starts a process where none serves or is about to, and the one before it has released its data.
+    pub(super) fn start_if_missing(&mut self, launcher: &Launcher) -> Result<()> {
+        if self.paused_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(());
+        }
+        self.paused_until = None;
+        let held = self.socket.is_some() && self.leaving.iter().any(|process| !process.released);
+        if self.serving.is_none() && self.starting.is_none() && !held {
+            self.starting = Some(launcher.start(self)?);
+        }
+        Ok(())
+    }
+
+    /// Starts the process that is to follow the one that serves, by itself.
+    pub(super) fn start_successor(&mut self, launcher: &Launcher) -> Result<()> {
+        if self.starting.is_none() {
+            let successor = launcher.start(self)?;
+            info!(pid = successor.pid, "the next {} starts", self.name);
+            self.starting = Some(successor);
+        }
+        Ok(())
+    }
+
+    /// Has the process that serves end what it has begun.
+    pub(super) fn retire(&mut self) {
+        if let Some(process) = self.serving.take() {
+            process.ask_to_end();
+            self.leaving.push(process);
+        }
+    }
+
+    pub(super) fn note_ready(&mut self, pid: u32) {
+        if let Some(ready) = self.starting.take_if(|process| process.pid == pid) {
+            self.leaving.extend(self.serving.replace(ready));
+        }
+    }
+
+    pub(super) fn note_release(&mut self, pid: u32) {
+        if let Some(process) = self.processes().find(|process| process.pid == pid) {
+            process.released = true;
+        }
+    }
+
+    pub(super) fn note_end(&mut self, pid: u32) -> Ended {
+        let is_it = |process: &mut Process| process.pid == pid;
+        if self.starting.take_if(is_it).is_some() {
+            return if self.is_serving() { Ended::Successor } else { Ended::Unexpectedly };
+        }
+        if self.serving.take_if(is_it).is_some() {
+            return Ended::Unexpectedly;
+        }
+        match self.leaving.iter().position(|process| process.pid == pid) {
+            Some(place) => {
+                self.leaving.swap_remove(place);
+                Ended::AsItShould
+            }
+            None => Ended::Unknown,
+        }
+    }
+
+    /// Waits a little before the next start.
+    pub(super) fn pause(&mut self, status: ExitStatus) -> Result<()> {
+        self.ends.retain(|end| end.elapsed() < RESTART_WINDOW);
+        self.ends.push(Instant::now());
+        if self.ends.len() > MAX_RESTARTS {
+            bail!("the {} ended {} times within a minute, at last with {status}", self.name, self.ends.len());
+        }
+        warn!(%status, "the {} ended; it is started again", self.name);
+        self.paused_until = Some(Instant::now() + RESTART_PAUSE);
+        Ok(())
+    }
+
+    /// Asks all of its processes to end, and waits; a second Ctrl-C, or their own drain limit, ends the waiting.
+    pub(super) async fn end(mut self) {
+        self.processes().for_each(|process| process.ask_to_end());
+        let all_ended = async {
+            for process in self.processes() {
+                let _ = process.child.wait().await;
+            }
+        };
+        tokio::select! {
+            () = all_ended => {}
+            // What is dropped is killed.
+            () = signalled() => {}
+        }
+    }
+}
+
+impl Process {
+    /// Waits for its end.
+    pub(super) async fn ended(&mut self) -> io::Result<(u32, ExitStatus)> {
+        Ok((self.pid, self.child.wait().await?))
+    }
+
+    fn ask_to_end(&self) {
+        // Only a child that was not waited for has an id, which then is nobody else's.
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}

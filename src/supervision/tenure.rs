@@ -1,0 +1,145 @@
+//! Who runs a data folder. One `sallyport up` at most does, which holds a lock on a file with its process id in it.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rustix::process::getppid;
+use thiserror::Error;
+
+use super::Word;
+
+/// For so long it is waited for a process that was killed a moment ago to be gone.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The right to run a data folder, until it is dropped or its process ends.
+#[derive(Debug)]
+pub struct Tenure {
+    _lock: File,
+}
+
+/// The `sallyport up` that has started this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supervisor(());
+
+/// Why a data folder cannot be run by this process.
+#[derive(Debug, Error)]
+pub enum TenureError {
+    /// An `up` runs it.
+    #[error("`sallyport up` runs on this data folder already, as process {}; to renew what it runs, send it SIGUSR2", shown(*.0))]
+    RunByUp(Option<u32>),
+    /// A gateway runs on it by itself.
+    #[error("a gateway runs on this data folder already, as process {}; stop it first", shown(*.0))]
+    RunByGateway(Option<u32>),
+    /// The lock cannot be had or looked at.
+    #[error("{0}: {1}")]
+    Lock(PathBuf, io::Error),
+}
+
+fn shown(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string())
+}
+
+impl Tenure {
+    /// Takes the folder; `gateway` says which gateway answers on it.
+    ///
+    /// # Errors
+    /// Another process runs it, and has not ended within two seconds.
+    pub fn take(data_dir: &Path, gateway: impl Fn() -> Option<Option<u32>>) -> Result<Self, TenureError> {
+        let begun = Instant::now();
+        loop {
+            let refusal = match try_lock(data_dir)? {
+                Some(mut lock) => match gateway() {
+                    None => {
+                        note(&mut lock).map_err(|e| TenureError::Lock(path(data_dir), e))?;
+                        return Ok(Self { _lock: lock });
+                    }
+                    Some(pid) => TenureError::RunByGateway(pid),
+                },
+                None => TenureError::RunByUp(holder(data_dir)),
+            };
+            if begun.elapsed() >= PATIENCE {
+                return Err(refusal);
+            }
+            sleep(LOOK_EVERY);
+        }
+    }
+}
+
+impl Supervisor {
+    /// The one that has started this process; None where none runs the folder.
+    ///
+    /// # Errors
+    /// One runs it, and has not started this process.
+    pub fn of(data_dir: &Path) -> Result<Option<Self>, TenureError> {
+        let path = path(data_dir);
+        // Shared, so that two that look at a time do not take each other for one that runs it.
+        match File::open(&path).map_err(TryLockError::Error).and_then(|file| file.try_lock_shared()) {
+            Ok(()) => return Ok(None),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(TenureError::Lock(path, error)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let parent = getppid().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+        match holder(data_dir) {
+            Some(pid) if Some(pid) == parent => Ok(Some(Self(()))),
+            other => Err(TenureError::RunByUp(other)),
+        }
+    }
+
+    /// Asks it to start a successor of this process.
+    pub fn ask_for_successor(self) {
+        Word::WantsSuccessor.tell();
+    }
+}
+
+fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("up.lock")
+}
+
+/// None where somebody else has it.
+fn try_lock(data_dir: &Path) -> Result<Option<File>, TenureError> {
+    let path = path(data_dir);
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let locked = opened.map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file));
+    match locked {
+        Ok(file) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(TenureError::Lock(path, error)),
+    }
+}
+
+fn note(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+fn holder(data_dir: &Path) -> Option<u32> {
+    fs::read_to_string(path(data_dir)).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_run_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let take = || Tenure::take(dir.path(), || None);
+        assert_eq!(Supervisor::of(dir.path()).unwrap(), None);
+        let first = take().unwrap();
+        let ours = Some(std::process::id());
+        assert!(matches!(take(), Err(TenureError::RunByUp(pid)) if pid == ours));
+        assert!(matches!(Supervisor::of(dir.path()), Err(TenureError::RunByUp(pid)) if pid == ours));
+        drop(first);
+        assert!(matches!(Tenure::take(dir.path(), || Some(Some(7))), Err(TenureError::RunByGateway(Some(7)))));
+        drop(take().unwrap());
+        assert_eq!(Supervisor::of(dir.path()).unwrap(), None, "what the file says of one that is gone does not count");
+    }
+}

@@ -1,0 +1,230 @@
+//! `sallyport up` and what follows what under it: nobody is refused, nothing is cut, and one `up` runs a folder.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+};
+
+use crate::{
+    canary::Canary,
+    client::{Request, Tls, connect},
+    instance::{Instance, PROGRAM, eventually},
+    origin::Origin,
+    whole::{alive, completed, descendants, start_download, stream_path, task, up_with},
+};
+
+/// Longer than all buffers between the worker and a client who does not read.
+const LONG: u64 = 96 << 20;
+
+/// `up` with the gateway only, in front of `upstream`.
+fn up_before(upstream: &Canary) -> Instance {
+    let mut i = Instance::made(&["--app", "worker", "--upstream", &upstream.address.to_string()]);
+    without_rates(&i);
+    i.start_role("up");
+    i
+}
+
+fn without_rates(i: &Instance) {
+    i.replace_in("policies/worker.toml", "600/minute", "600000/minute");
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
+
+/// The processes of a role that run right below `up`.
+fn running(i: &Instance, role: &str) -> Vec<u32> {
+    let is_it = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).nth(1) == Some(role.as_bytes())
+    };
+    descendants(i.pid()).into_iter().filter(is_it).collect()
+}
+
+fn only(i: &Instance, role: &str) -> u32 {
+    eventually("one process", || match running(i, role)[..] {
+        [one] => Some(one),
+        _ => None,
+    })
+}
+
+fn another(i: &Instance, role: &str, than: u32) -> u32 {
+    eventually("another process", || running(i, role).into_iter().find(|pid| *pid != than))
+}
+
+/// Makes the file of a finished download longer, with nothing in it.
+fn lengthen(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            lengthen(&entry.path());
+        } else if entry.path().extension().is_some_and(|e| e == "mp4") {
+            fs::OpenOptions::new().write(true).open(entry.path()).unwrap().set_len(LONG).unwrap();
+        }
+    }
+}
+
+/// Begins a stream, and reads nothing of it but the first piece.
+fn begin(i: &Instance, path: &str) -> Tls {
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(&Request::new("GET", path).key(i.key()).bytes()).unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    stream
+}
+
+/// How many bytes still come.
+fn rest(stream: &mut Tls) -> u64 {
+    let (mut length, mut buffer) = (0, vec![0; 1 << 16]);
+    while let Ok(n @ 1..) = stream.read(&mut buffer) {
+        length += n as u64;
+    }
+    length
+}
+
+/// Does it while two clients ask without a pause, and panics at the first answer that is not 200.
+fn under_load(i: &Instance, work: impl FnOnce()) {
+    let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (tls, authority, key) = (i.tls, i.authority(), i.key());
+    thread::scope(|scope| {
+        let _over = SetOnDrop(&over);
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let request = Request::new("GET", "/api/downloads").key(key);
+                    let answer = crate::client::send(tls, &authority, &request.bytes());
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let answers = |n| eventually("answers", || (served.load(Ordering::Relaxed) >= n).then_some(()));
+        answers(10);
+        work();
+        answers(served.load(Ordering::Relaxed) + 10);
+    });
+}
+
+#[test]
+fn at_sigusr2_gateway_and_worker_are_followed_and_nothing_is_refused_cut_or_lost() {
+    let origin = Origin::start();
+    let i = up_with(&origin, |i| {
+        i.replace("drain_timeout = \"10s\"", "drain_timeout = \"60s\"");
+        without_rates(i);
+    });
+    let finished = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
+    lengthen(&i.path("data/media"));
+    let mut stream = begin(&i, &stream_path(&finished));
+    let download = start_download(&i, &origin.url("slow/sample.mp4"));
+    eventually("some progress", || (task(&i, &download)["downloaded_bytes"].as_u64() > Some(50_000)).then_some(()));
+    let (gateway, worker) = (only(&i, "gateway"), only(&i, "worker"));
+    under_load(&i, || {
+        signal("-USR2", i.pid());
+        another(&i, "gateway", gateway);
+        another(&i, "worker", worker);
+        assert!(alive(gateway) && alive(worker), "they end what they have begun");
+        completed(&i, &download);
+    });
+    assert!(rest(&mut stream) > LONG, "the stream was cut");
+    eventually("the end of the first", || (!alive(gateway) && !alive(worker)).then_some(()));
+    let all = descendants(i.pid());
+    assert_eq!(all.len(), 2, "{}", i.stderr());
+    signal("-KILL", i.pid());
+    eventually("the end of all", || all.iter().all(|pid| !alive(*pid)).then_some(()));
+}
+
+#[test]
+fn ten_renewals_under_load_refuse_nobody() {
+    let canary = Canary::start();
+    let i = up_before(&canary);
+    under_load(&i, || {
+        for turn in 0..10 {
+            let gateway = only(&i, "gateway");
+            // Whether `up` is told or its gateway, `up` it is who does it.
+            signal("-USR2", if turn % 2 == 0 { i.pid() } else { gateway });
+            another(&i, "gateway", gateway);
+            eventually("its word", || (i.stderr().matches("the next gateway serves").count() > turn).then_some(()));
+        }
+    });
+    assert!(!i.stderr().contains("it is started again"), "a gateway that was followed has not failed: {}", i.stderr());
+}
+
+#[test]
+fn a_renewal_that_fails_changes_nothing() {
+    let canary = Canary::start();
+    let i = up_before(&canary);
+    let gateway = only(&i, "gateway");
+    let good = fs::read(i.path("config.toml")).unwrap();
+    i.replace("[tls]\nmode = \"local-ca\"", "[tls]\nmode = \"nonsense\"");
+    signal("-USR2", i.pid());
+    eventually("a complaint", || i.stderr().contains("nothing has changed").then_some(()));
+    assert_eq!(running(&i, "gateway"), [gateway]);
+    fs::write(i.path("config.toml"), good).unwrap();
+    signal("-USR2", i.pid());
+    another(&i, "gateway", gateway);
+    assert_eq!(i.get("/api/downloads").status, 200);
+}
+
+#[test]
+fn a_folder_is_run_by_one_up_and_others_are_told_by_which() {
+    let canary = Canary::start();
+    let i = up_before(&canary);
+    under_load(&i, || {
+        for role in ["up", "gateway"] {
+            let status = i.spawn(role, &[]).wait().unwrap();
+            assert_eq!(status.code(), Some(1), "{role}");
+            let said = format!("`sallyport up` runs on this data folder already, as process {}", i.pid());
+            assert_eq!(i.stderr().matches(&said).count(), if role == "up" { 1 } else { 2 }, "{}", i.stderr());
+        }
+    });
+    assert!(alive(i.pid()));
+}
+
+#[test]
+fn beside_a_gateway_that_runs_alone_up_is_refused() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let status = i.spawn("up", &[]).wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(i.stderr().contains(&format!("a gateway runs on this data folder already, as process {}", i.pid())));
+    assert_eq!(i.get("/api/downloads").status, 200);
+}
+
+#[test]
+fn after_an_upgrade_the_new_program_runs() {
+    let canary = Canary::start();
+    let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
+    let (program, newer) = (i.path("program"), i.path("newer"));
+    fs::copy(PROGRAM, &program).unwrap();
+    fs::copy(PROGRAM, &newer).unwrap();
+    i.start_role_of(&program, "up");
+    let gateway = only(&i, "gateway");
+    let inode = |pid: u32| {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(format!("/proc/{pid}/exe")).unwrap().ino()
+    };
+    let old = inode(gateway);
+    fs::rename(&newer, &program).unwrap();
+    signal("-USR2", i.pid());
+    let second = another(&i, "gateway", gateway);
+    eventually("the new program", || (inode(second) != old).then_some(()));
+    eventually("the end of the first", || (!alive(gateway)).then_some(()));
+    // One that dies is started again from it as well.
+    signal("-KILL", second);
+    let third = another(&i, "gateway", second);
+    eventually("the port", || std::net::TcpStream::connect(i.tls).ok());
+    assert_ne!(inode(third), old);
+    assert_eq!(i.get("/api/downloads").status, 200);
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
