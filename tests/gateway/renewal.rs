@@ -221,6 +221,22 @@ fn after_an_upgrade_the_new_program_runs() {
     assert_eq!(i.get("/api/downloads").status, 200);
 }
 
+#[test]
+fn up_ends_with_all_of_it_where_somebody_else_takes_its_ports() {
+    let canary = Canary::start();
+    let mut i = up_before(&canary);
+    let gateway = only(&i, "gateway");
+    // As a gateway of an older version would, which knows nothing of locks.
+    let mut control = std::os::unix::net::UnixStream::connect(i.path("data/control.sock")).unwrap();
+    control.write_all(b"handover\n").unwrap();
+    assert_eq!(control.read(&mut [0; 1]).unwrap(), 1);
+    control.write_all(b"ready\n").unwrap();
+    i.await_end();
+    assert!(!alive(gateway));
+    let said = format!("process {} has taken over the gateway's ports", std::process::id());
+    assert_eq!(i.stderr().matches(&said).count(), 1, "{}", i.stderr());
+}
+
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
