@@ -45,22 +45,28 @@ pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: Req
         let _ = deny(client, &mut exchange, Denial::bare(Reason::Overloaded)).await;
         return;
     };
-    let answered = match decide(&gateway.live, client, &mut exchange).await {
-        // On the heap, so that a denial does not pay for the state that only forwarding needs.
-        Ok(Decision::Forward(permit)) => Box::pin(permitted(gateway, client, &mut exchange, permit)).await,
-        Ok(Decision::Preflight(answer)) => {
-            let answer = respond::preflight(&exchange, &answer);
-            exchange.outcome = Outcome::Preflight;
-            reply(client, &mut exchange, answer).await
-        }
-        Ok(Decision::Respond(denial)) => deny(client, &mut exchange, denial).await,
-        // What is pending was judged where it was decided.
-        Ok(Decision::Judge(pending)) => deny(client, &mut exchange, pending.deny(Reason::Internal)).await,
-        Err(gone) => Err(gone),
-    };
-    if answered.is_err() {
+    if answer(gateway, client, &mut exchange).await.is_err() {
         client.abort();
     }
+}
+
+/// Judges the request, its body included where the route has a rule for it, and does what was decided.
+async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<(), ClientFault> {
+    let permit = match judge_head(&gateway.live, exchange, client.asks_for_websocket()) {
+        Decision::Forward(permit) => permit,
+        Decision::Judge(pending) => match judge_body(client, exchange, pending).await? {
+            Ok(permit) => permit,
+            Err(denial) => return deny(client, exchange, denial).await,
+        },
+        Decision::Preflight(answer) => {
+            let answer = respond::preflight(exchange, &answer);
+            exchange.outcome = Outcome::Preflight;
+            return reply(client, exchange, answer).await;
+        }
+        Decision::Respond(denial) => return deny(client, exchange, denial).await,
+    };
+    // On the heap, so that a denial does not pay for the state that only forwarding needs.
+    Box::pin(permitted(gateway, client, exchange, permit)).await
 }
 
 /// Finds out who asks, and whether there is room for one more request of theirs.
@@ -91,14 +97,6 @@ async fn reply(client: &mut Client<'_>, exchange: &mut Exchange, answer: Answer)
     client.answer(answer).await
 }
 
-/// Judges the request, its body included where the route has a rule for it.
-async fn decide(live: &Live, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<Decision, ClientFault> {
-    match judge_head(live, exchange, client.asks_for_websocket()) {
-        Decision::Judge(pending) => judge_body(client, exchange, pending).await,
-        decision => Ok(decision),
-    }
-}
-
 fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
     let (head, rules) = (&exchange.head, live.rules.load());
     let now = exchange.at.as_second();
@@ -126,18 +124,18 @@ async fn judge_body(
     client: &mut Client<'_>,
     exchange: &mut Exchange,
     pending: PendingBody,
-) -> Result<Decision, ClientFault> {
+) -> Result<Result<Permit, Denial>, ClientFault> {
     let mut body = Vec::new();
     loop {
         match poll_fn(|cx| client.poll_body(cx)).await {
             Ok(Some(data)) if body.len() as u64 + data.len() as u64 > pending.max_bytes() => {
-                return Ok(Decision::Respond(pending.deny(Reason::BodyTooLarge)));
+                return Ok(Err(pending.deny(Reason::BodyTooLarge)));
             }
             Ok(Some(data)) => body.extend_from_slice(&data),
             Ok(None) => break,
             Err(ClientFault::Gone) => return Err(ClientFault::Gone),
-            Err(ClientFault::TooSlow) => return Ok(Decision::Respond(pending.deny(Reason::BodyTooSlow))),
-            Err(ClientFault::Malformed(_)) => return Ok(Decision::Respond(pending.deny(Reason::BadFraming))),
+            Err(ClientFault::TooSlow) => return Ok(Err(pending.deny(Reason::BodyTooSlow))),
+            Err(ClientFault::Malformed(_)) => return Ok(Err(pending.deny(Reason::BadFraming))),
         }
         exchange.traffic.bytes_in = body.len() as u64;
     }

@@ -49,23 +49,26 @@ impl PendingBody {
     }
 
     /// Judges the whole body.
-    #[must_use]
-    pub fn judge(self, headers: &HeaderMap, body: &[u8]) -> Decision {
+    ///
+    /// # Errors
+    /// The body is not what the route's rule asks for.
+    #[expect(clippy::result_large_err, reason = "the permit that it is otherwise is no smaller")]
+    pub fn judge(self, headers: &HeaderMap, body: &[u8]) -> Result<Permit, Denial> {
         let Self(mut permit) = self;
-        let Some(rule) = &permit.route.body else { return Decision::Forward(permit) };
+        let Some(rule) = &permit.route.body else { return Ok(permit) };
         if !is_json(headers) {
             let detail = "send it with Content-Type: application/json".to_owned();
-            return Decision::Respond(denied(permit, Reason::BadBody, Some(detail)));
+            return Err(denied(permit, Reason::BadBody, Some(detail)));
         }
         match rule.judge(body) {
             Ok(body) => {
                 permit.body = Some(body);
                 permit.steps.push(Step::Body);
-                Decision::Forward(permit)
+                Ok(permit)
             }
             Err(fault) => {
                 let reason = if fault.is_unreadable() { Reason::BadBody } else { Reason::RefusedValue };
-                Decision::Respond(denied(permit, reason, Some(fault.to_string())))
+                Err(denied(permit, reason, Some(fault.to_string())))
             }
         }
     }
