@@ -52,6 +52,12 @@ pub enum AnswerFault {
     /// It closed the connection without a word, as an idle connection is closed.
     #[error("the application closed the connection without an answer")]
     Silent,
+    /// It closed the connection within a head, or after informational answers only.
+    #[error("the application closed the connection before the end of an answer's head")]
+    TruncatedHead,
+    /// It talks, and never comes to the point.
+    #[error("the application sent more than {MAX_INFORMATIONAL} informational answers before the answer itself")]
+    TooManyInformational,
     /// The head breaks the grammar.
     #[error("the application's answer cannot be read: {0}")]
     Head(#[from] HeadFault),
@@ -93,14 +99,14 @@ impl Connection {
                 }
                 self.informational += 1;
                 if self.informational > MAX_INFORMATIONAL {
-                    return Poll::Ready(Err(HeadFault::TooLarge.into()));
+                    return Poll::Ready(Err(AnswerFault::TooManyInformational));
                 }
                 continue;
             }
             self.input.reserve(HEAD_READ_BYTES);
             match ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)) {
                 Ok(0) if self.is_silent() => return Poll::Ready(Err(AnswerFault::Silent)),
-                Ok(0) => return Poll::Ready(Err(BodyFault::Truncated.into())),
+                Ok(0) => return Poll::Ready(Err(AnswerFault::TruncatedHead)),
                 Ok(_) => {}
                 // What is written to a connection that was closed meanwhile comes back as this.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset && self.is_silent() => {
@@ -202,5 +208,29 @@ mod tests {
         // Blocking on purpose: this runtime has no other thread that could listen meanwhile.
         thread::sleep(Duration::from_millis(100));
         assert!(!connection.is_quiet());
+    }
+
+    /// What becomes of an answer of these bytes, after which the application closes.
+    async fn answered(bytes: &[u8]) -> Result<Http1Response, AnswerFault> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        other.write_all(bytes).unwrap();
+        drop(other);
+        let mut connection = Connection::new(Io::Left(io));
+        std::future::poll_fn(|cx| connection.poll_head(cx, &Method::GET)).await
+    }
+
+    #[tokio::test]
+    async fn each_way_to_give_no_answer_has_its_name() {
+        let early = b"HTTP/1.1 103 Early Hints\r\n\r\n";
+        let last = b"HTTP/1.1 204 No Content\r\n\r\n";
+        let most = usize::from(MAX_INFORMATIONAL);
+        assert!(answered(&[&early.repeat(most)[..], last].concat()).await.is_ok());
+        let too_many = answered(&[&early.repeat(most + 1)[..], last].concat()).await;
+        assert!(matches!(too_many, Err(AnswerFault::TooManyInformational)));
+        assert!(matches!(answered(early).await, Err(AnswerFault::TruncatedHead)));
+        assert!(matches!(answered(b"HTTP/1.1 200 O").await, Err(AnswerFault::TruncatedHead)));
+        assert!(matches!(answered(b"").await, Err(AnswerFault::Silent)));
     }
 }
