@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -131,14 +131,18 @@ impl Faults {
                 self.add(gateway_key(name), "0 would let nobody in; write at least 1");
             }
         }
+        if gateway.send_timeout.0 < SECOND {
+            self.add(gateway_key("send_timeout"), "shorter than a second; write at least \"1s\"");
+        }
         Limits {
             max_tracked_clients: gateway.max_tracked_clients,
             max_connections: gateway.max_connections,
             max_connections_per_client: gateway.max_connections_per_client,
             max_requests: gateway.max_requests,
             max_requests_per_client: gateway.max_requests_per_client,
-            max_memory: gateway.max_memory.0,
-            min_body_rate: gateway.min_body_rate.0,
+            max_memory: NonZeroU64::new(gateway.max_memory.0),
+            min_body_rate: NonZeroU64::new(gateway.min_body_rate.0),
+            send_timeout: gateway.send_timeout.0,
         }
     }
 

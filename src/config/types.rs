@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -75,10 +75,12 @@ pub struct Limits {
     pub max_requests: usize,
     /// At most so many of them belong to one IPv4 address or IPv6 /64.
     pub max_requests_per_client: usize,
-    /// What the gateway may hold in memory before it turns new requests away, in bytes; 0: what the system can spare.
-    pub max_memory: u64,
-    /// The average that a request's body keeps after its first seconds, in bytes for each second; 0 for none.
-    pub min_body_rate: u64,
+    /// What the gateway may hold in memory before it turns new requests away, in bytes; None: what the system can spare.
+    pub max_memory: Option<NonZeroU64>,
+    /// The average that a request's body keeps after its first seconds, in bytes for each second; None: as slow as it likes.
+    pub min_body_rate: Option<NonZeroU64>,
+    /// A client that takes nothing of what it is sent is given up after so long.
+    pub send_timeout: Duration,
 }
 
 /// The proxies before the gateway, and how they say who calls.

@@ -53,6 +53,7 @@ pub(crate) struct Gateway {
     pub(crate) max_requests_per_client: usize,
     pub(crate) max_memory: ByteSize,
     pub(crate) min_body_rate: ByteSize,
+    pub(crate) send_timeout: Duration,
     pub(crate) drain_timeout: Duration,
 }
 
@@ -260,6 +261,7 @@ impl Default for Gateway {
             max_requests_per_client: 500,
             max_memory: ByteSize(0),
             min_body_rate: ByteSize(1 << 10),
+            send_timeout: seconds(60),
             drain_timeout: seconds(10),
         }
     }

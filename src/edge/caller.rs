@@ -13,9 +13,11 @@ use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
 use super::{
+    listener::give_up_after,
     proxy_protocol::{ProxyFault, Source, read_source},
     shared_address::SharedAddress,
     slots::{Place, Share},
+    threshold::ThresholdFault,
 };
 use crate::config::Config;
 
@@ -55,7 +57,7 @@ impl Callers {
         (self.in_force)().proxies.trust(address)
     }
 
-    /// The client's address, to be asked for before anything else is read; None where the connection has to end.
+    /// The client's address, to be asked for before anything else is read.
     ///
     /// With `proxy_protocol`, a trusted proxy must send a header. From anybody else it is never read: what would be one
     /// is neither TLS nor HTTP, and fails there.
@@ -64,16 +66,17 @@ impl Callers {
         stream: &mut TcpStream,
         socket: SocketAddr,
         place: &Place,
-    ) -> Option<SocketAddr> {
+    ) -> Result<SocketAddr, ThresholdFault> {
+        give_up_after(stream, (self.in_force)().limits.send_timeout);
         let mut address = socket;
         if (self.in_force)().proxies.protocol && self.is_proxy(socket.ip()) {
             match read_source(stream).await {
                 Ok(Source::Client(client)) if place.assign(client.ip(), self.share(client.ip())) => address = client,
-                Ok(Source::Client(_)) => return None,
+                Ok(Source::Client(_)) => return Err(ThresholdFault::NoPlace),
                 Ok(Source::Proxy) => {}
                 Err(fault) => {
                     self.complain(socket, &fault);
-                    return None;
+                    return Err(ThresholdFault::Proxy);
                 }
             }
         }
@@ -81,7 +84,7 @@ impl Callers {
         if !self.is_proxy(address.ip()) {
             self.shared.note(address.ip(), Instant::now());
         }
-        Some(address)
+        Ok(address)
     }
 
     /// Says it aloud once, since a proxy that is set up otherwise sends nothing right.

@@ -22,9 +22,6 @@ use crate::stop::stopped;
 
 const BACKLOG: u32 = 4_096;
 
-/// What a client has been sent and does not acknowledge within this time ends the connection, and so does a window that it
-/// keeps shut as long. The system sees each byte that is taken; a timer of ours would see only whole buffers.
-const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// A client that went away without a word is found out after about so long.
 const KEEPALIVE: Duration = Duration::from_mins(2);
 
@@ -94,11 +91,17 @@ fn is_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
+/// Has the system end the connection where the client does not acknowledge what it was sent within this time, or keeps its
+/// window shut as long (TCP_USER_TIMEOUT). The system sees each byte that is taken; a timer of ours would see only whole
+/// buffers.
+pub(super) fn give_up_after(stream: &TcpStream, silence: Duration) {
+    let _ = sockopt::set_tcp_user_timeout(stream.as_fd(), u32::try_from(silence.as_millis()).unwrap_or(u32::MAX));
+}
+
 /// None of it is worth losing a client for.
 fn prepare(stream: &TcpStream) {
     let socket = stream.as_fd();
     let _ = stream.set_nodelay(true);
-    let _ = sockopt::set_tcp_user_timeout(socket, u32::try_from(STALL_TIMEOUT.as_millis()).unwrap_or(u32::MAX));
     let _ = sockopt::set_socket_keepalive(socket, true);
     let _ = sockopt::set_tcp_keepidle(socket, KEEPALIVE);
 }

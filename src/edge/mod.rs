@@ -17,4 +17,4 @@ pub mod tls;
 
 pub use server_names::{Certificates, ServedName};
 pub use stream::{Downstream, Inspect};
-pub use threshold::{Caller, Threshold};
+pub use threshold::{Caller, Threshold, ThresholdFault};

@@ -1,11 +1,13 @@
 //! From a socket to a client's stream: whose connection it is, then the handshake, both within one deadline.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
+use thiserror::Error;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -40,6 +42,26 @@ pub struct Caller {
     pub name: Option<ServedName>,
 }
 
+/// Why a connection does not pass.
+#[derive(Debug, Error)]
+pub enum ThresholdFault {
+    /// The client that its proxy names is shut out, or has as many connections as it may.
+    #[error("there is no place for this client")]
+    NoPlace,
+    /// It is a trusted proxy's, and does not begin with a whole PROXY header.
+    #[error("the PROXY header is missing or wrong")]
+    Proxy,
+    /// No keys were agreed on.
+    #[error("no TLS: {0}")]
+    Tls(#[from] io::Error),
+    /// None: the handshake is all that a certificate authority came for (RFC 8737, section 3).
+    #[error("a certificate authority has seen its proof")]
+    Proven,
+    /// PROXY header and handshake were not done in time.
+    #[error("not done within {HANDSHAKE_TIMEOUT:?}")]
+    TooSlow,
+}
+
 impl Threshold {
     /// TLS as the configuration wants it now; proxies as `in_force`, and who is shut out as `banned` says when each
     /// connection comes.
@@ -62,28 +84,44 @@ impl Threshold {
         self.callers.share(address)
     }
 
-    /// Agrees on keys; None where the connection has ended.
-    pub async fn encrypted(self: Arc<Self>, mut stream: TcpStream, socket: SocketAddr, place: Place) -> Option<Caller> {
+    /// Agrees on keys.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn encrypted(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        socket: SocketAddr,
+        place: Place,
+    ) -> Result<Caller, ThresholdFault> {
         let handshake = async {
             let address = self.callers.identify(&mut stream, socket, &place).await?;
-            Some((self.acceptor.accept(stream).await.ok()?, address))
+            Ok((self.acceptor.accept(stream).await?, address))
         };
-        let (stream, address) = timeout(HANDSHAKE_TIMEOUT, handshake).await.ok()??;
+        let (stream, address) = in_time(handshake).await?;
         if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
-            // The handshake is all that the authority came for (RFC 8737, section 3).
-            return None;
+            return Err(ThresholdFault::Proven);
         }
         let stream = Downstream::tls(stream, address);
         let name = stream
             .server_name()
             .filter(|_| !self.callers.is_proxy(address.ip()))
             .map(|name| self.certificates.served(name));
-        Some(Caller { stream, address, name })
+        Ok(Caller { stream, address, name })
     }
 
     /// The same without encryption.
-    pub async fn plain(&self, mut stream: TcpStream, socket: SocketAddr, place: Place) -> Option<Caller> {
-        let address = timeout(HANDSHAKE_TIMEOUT, self.callers.identify(&mut stream, socket, &place)).await.ok()??;
-        Some(Caller { stream: Downstream::plain(stream, address), address, name: None })
+    pub async fn plain(
+        &self,
+        mut stream: TcpStream,
+        socket: SocketAddr,
+        place: Place,
+    ) -> Result<Caller, ThresholdFault> {
+        let address = in_time(self.callers.identify(&mut stream, socket, &place)).await?;
+        Ok(Caller { stream: Downstream::plain(stream, address), address, name: None })
     }
+}
+
+async fn in_time<T>(passing: impl Future<Output = Result<T, ThresholdFault>>) -> Result<T, ThresholdFault> {
+    timeout(HANDSHAKE_TIMEOUT, passing).await.unwrap_or(Err(ThresholdFault::TooSlow))
 }

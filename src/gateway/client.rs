@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    num::NonZeroU64,
     task::{Context, Poll, ready},
 };
 
@@ -52,7 +53,7 @@ impl From<io::Error> for ClientFault {
 
 impl<'s> Client<'s> {
     /// A client whose body keeps an average of `min_body_rate` bytes for each second.
-    pub(super) fn new(speaks: Speaks<'s>, min_body_rate: u64) -> Self {
+    pub(super) fn new(speaks: Speaks<'s>, min_body_rate: Option<NonZeroU64>) -> Self {
         Self { speaks, pace: Pace::new(min_body_rate) }
     }
 

@@ -14,18 +14,18 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{connection, exchange::Peer, handle::Gateway, http2_connection, plain::Plain};
 use crate::{
     config::Config,
     edge::{
-        Caller, Certificates, Threshold,
+        Caller, Certificates, Threshold, ThresholdFault,
         listener::{self, ListenError},
         slots::{Activity, Place, Slots},
         sockets::Sockets,
     },
-    observe::metrics::Listener,
+    observe::metrics::{Listener, Metrics, TurnedAway},
 };
 
 /// What every accept loop shares.
@@ -89,8 +89,8 @@ impl Front {
             clients.track_future(async move {
                 let _open = open;
                 match handshake.await {
-                    Some(caller) => serve(caller, gateway, activity, stop).await,
-                    None => gateway.live.metrics.handshake_failed(),
+                    Ok(caller) => serve(caller, gateway, activity, stop).await,
+                    Err(fault) => count(&gateway.live.metrics, &fault),
                 }
             })
         };
@@ -102,11 +102,12 @@ impl Front {
         let (live, clients) = (Arc::clone(&self.gateway.live), self.clients.clone());
         let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
             let (answers, threshold, stop) = (Arc::clone(&answers), Arc::clone(&threshold), stop.clone());
-            let open = live.metrics.connection(Listener::Http);
+            let (live, open) = (Arc::clone(&live), live.metrics.connection(Listener::Http));
             clients.track_future(async move {
                 let _open = open;
-                if let Some(caller) = threshold.plain(stream, socket, place).await {
-                    answers.serve(caller, stop).await;
+                match threshold.plain(stream, socket, place).await {
+                    Ok(caller) => answers.serve(caller, stop).await,
+                    Err(fault) => count(&live.metrics, &fault),
                 }
             })
         };
@@ -128,6 +129,17 @@ fn threshold(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Thre
     let (rules, bans) = (Arc::clone(&gateway.live), Arc::clone(&gateway.live));
     let in_force = move || Arc::clone(&rules.rules.load().config);
     Threshold::new(Arc::clone(certificates), in_force, move |client| bans.is_banned(client))
+}
+
+fn count(metrics: &Metrics, fault: &ThresholdFault) {
+    debug!(%fault, "a connection has come to nothing");
+    metrics.turned_away(match fault {
+        ThresholdFault::NoPlace => TurnedAway::NoPlace,
+        ThresholdFault::Proxy => TurnedAway::Proxy,
+        ThresholdFault::Tls(_) => TurnedAway::Tls,
+        ThresholdFault::TooSlow => TurnedAway::TooSlow,
+        ThresholdFault::Proven => return,
+    });
 }
 
 async fn serve(caller: Caller, gateway: Arc<Gateway>, activity: Arc<Activity>, stop: watch::Receiver<bool>) {

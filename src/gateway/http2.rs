@@ -16,9 +16,6 @@ use pingora::{
 use super::client::{Answer, ClientFault};
 use crate::message::{Framing, ResponseHead};
 
-/// A client that takes nothing of an answer for so long is given up.
-const STALL_TIMEOUT: Duration = Duration::from_mins(1);
-
 /// One stream.
 pub(super) struct Http2 {
     session: HttpSession,
@@ -26,8 +23,9 @@ pub(super) struct Http2 {
 }
 
 impl Http2 {
-    pub(super) fn new(mut session: HttpSession) -> Self {
-        session.set_write_timeout(Some(STALL_TIMEOUT));
+    /// One whose client is given up when it takes nothing of an answer for `send_timeout`.
+    pub(super) fn new(mut session: HttpSession, send_timeout: Duration) -> Self {
+        session.set_write_timeout(Some(send_timeout));
         let body_done = session.is_body_done();
         Self { session, body_done }
     }

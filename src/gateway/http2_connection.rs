@@ -157,9 +157,10 @@ impl Streams {
         let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer.clone());
         self.tasks.spawn(async move {
             let _busy = activity.begin();
-            let http2 = Box::new(Http2::new(session));
+            let limits = gateway.live.rules.load().config.limits;
+            let http2 = Box::new(Http2::new(session, limits.send_timeout));
             let head = request_head(http2.request());
-            let mut client = Client::new(Speaks::Http2(http2), gateway.live.rules.load().config.limits.min_body_rate);
+            let mut client = Client::new(Speaks::Http2(http2), limits.min_body_rate);
             if let Err(fault) = head.judge_size() {
                 let mut exchange = Exchange::new(&gateway.live, head, peer);
                 let _ = deny(&mut client, &mut exchange, Refusal::from(fault).denial()).await;

@@ -5,10 +5,11 @@ use std::{
     fs,
     hash::BuildHasher,
     net::IpAddr,
+    num::NonZeroU64,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use crate::{address::client_network, config::Limits};
+use crate::{address::client_network, config::Limits, observe::process::resident_bytes};
 
 /// Less than this is left for a request's buffers, and for everything else on the machine.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
@@ -54,10 +55,13 @@ impl Load {
         usize::try_from(hash % PLACES as u64).unwrap_or_default()
     }
 
-    /// Looks at the memory that is left. `max_bytes` is what this process may hold; 0: what the system says.
-    pub(super) fn look_at_memory(&self, max_bytes: u64) -> bool {
-        let short =
-            if max_bytes > 0 { resident().is_some_and(|held| held > max_bytes) } else { left() < RESERVE_BYTES };
+    /// Looks at the memory that is left. `max_bytes` is what this process may hold; None: what the system can spare.
+    /// True when it has just become short.
+    pub(super) fn look_at_memory(&self, max_bytes: Option<NonZeroU64>) -> bool {
+        let short = match max_bytes {
+            Some(max_bytes) => resident_bytes().is_some_and(|held| held > max_bytes.get()),
+            None => left() < RESERVE_BYTES,
+        };
         self.short_of_memory.swap(short, Ordering::Relaxed) != short && short
     }
 }
@@ -69,13 +73,6 @@ impl Drop for Share<'_> {
             own.fetch_sub(1, Ordering::Relaxed);
         }
     }
-}
-
-/// What this process holds.
-fn resident() -> Option<u64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }
 
 /// What is left for all processes: of the machine's memory, or of what the service manager allots. `u64::MAX` where
@@ -116,8 +113,9 @@ mod tests {
             max_connections_per_client: 1,
             max_requests,
             max_requests_per_client,
-            max_memory: 0,
-            min_body_rate: 0,
+            max_memory: None,
+            min_body_rate: None,
+            send_timeout: std::time::Duration::MAX,
         }
     }
 
@@ -146,14 +144,15 @@ mod tests {
         assert_eq!(available("MemTotal: 9 kB\nMemAvailable:   2048 kB\n"), Some(2 << 20));
         assert_eq!(available("MemTotal: 9 kB\n"), None);
         assert_eq!(inactive_file("anon 1\ninactive_file 4096\n"), Some(4096));
-        assert!(resident().unwrap() > 1 << 20 && left() > 0);
+        assert!(left() > 0);
     }
 
     #[test]
     fn who_holds_more_than_it_may_takes_no_more() {
         let load = Load::default();
-        assert!(load.look_at_memory(1), "it is told once");
-        assert!(!load.look_at_memory(1) && load.admit(&limits(9, 9), None).is_none());
-        assert!(!load.look_at_memory(u64::MAX) && load.admit(&limits(9, 9), None).is_some());
+        let (little, plenty) = (NonZeroU64::new(1), NonZeroU64::new(u64::MAX));
+        assert!(load.look_at_memory(little), "it is told once");
+        assert!(!load.look_at_memory(little) && load.admit(&limits(9, 9), None).is_none());
+        assert!(!load.look_at_memory(plenty) && load.admit(&limits(9, 9), None).is_some());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    num::NonZeroU64,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -17,8 +18,8 @@ const MAX_CREDIT: Duration = Duration::from_mins(1);
 /// Holds a client to a least average speed. Only time that was spent waiting for the client counts.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Bytes for each second, after the first seconds; 0 for none.
-    least: u64,
+    /// Bytes for each second, after the first seconds.
+    least: Option<NonZeroU64>,
     received: u64,
     waited: Duration,
     wait: Option<Wait>,
@@ -31,7 +32,7 @@ struct Wait {
 }
 
 impl Pace {
-    pub(super) fn new(least: u64) -> Self {
+    pub(super) fn new(least: Option<NonZeroU64>) -> Self {
         Self { least, received: 0, waited: Duration::ZERO, wait: None }
     }
 
@@ -59,7 +60,7 @@ impl Pace {
     }
 
     fn allowance(&self) -> Option<Duration> {
-        Some(GRACE + Duration::from_millis(self.received.saturating_mul(1_000).checked_div(self.least)?))
+        Some(GRACE + Duration::from_millis(self.received.saturating_mul(1_000) / self.least?))
     }
 }
 
@@ -129,7 +130,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trickle_is_borne_for_a_while_and_a_steady_stream_for_ever() {
-        let (mut pace, start) = (Pace::new(1_024), Instant::now());
+        let (mut pace, start) = (Pace::new(NonZeroU64::new(1_024)), Instant::now());
         let trickle = async {
             loop {
                 let slow = poll_fn(|cx| pace.poll_too_slow(cx));
@@ -141,7 +142,7 @@ mod tests {
         };
         trickle.await;
         assert_eq!(start.elapsed().as_secs(), 15);
-        let mut pace = Pace::new(1_024);
+        let mut pace = Pace::new(NonZeroU64::new(1_024));
         for _ in 0..3_600 {
             let slow = poll_fn(|cx| pace.poll_too_slow(cx));
             assert!(tokio::time::timeout(Duration::from_secs(1), slow).await.is_err());
@@ -151,7 +152,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_fast_beginning_buys_a_minute_and_no_more() {
-        let (mut pace, start) = (Pace::new(1_024), Instant::now());
+        let (mut pace, start) = (Pace::new(NonZeroU64::new(1_024)), Instant::now());
         pace.received(100 << 20);
         poll_fn(|cx| pace.poll_too_slow(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 75);

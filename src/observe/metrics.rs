@@ -50,6 +50,19 @@ pub enum Listener {
     Admin,
 }
 
+/// Why a connection came to nothing before its first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// No keys were agreed on.
+    Tls,
+    /// Handshake and PROXY header took too long.
+    TooSlow,
+    /// A trusted proxy sent no PROXY header, or a wrong one.
+    Proxy,
+    /// Whom the PROXY header names is shut out or has too many connections.
+    NoPlace,
+}
+
 /// One request, at its end.
 #[derive(Debug)]
 pub struct Ended<'a> {
@@ -93,7 +106,7 @@ pub struct Metrics {
     tls: Connections,
     http: Connections,
     admin: Connections,
-    handshakes_failed: Counter,
+    handshakes_failed: [Counter; TurnedAway::ALL.len()],
     /// In the order of [`Outcome`].
     acme: Vec<Counter>,
     rate_limited_clients: Gauge,
@@ -147,6 +160,20 @@ impl Verdict {
     }
 }
 
+impl TurnedAway {
+    /// In their order.
+    const ALL: [Self; 4] = [Self::Tls, Self::TooSlow, Self::Proxy, Self::NoPlace];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::TooSlow => "too_slow",
+            Self::Proxy => "proxy_protocol",
+            Self::NoPlace => "no_place",
+        }
+    }
+}
+
 impl Metrics {
     /// Nothing counted yet.
     #[must_use]
@@ -162,11 +189,7 @@ impl Metrics {
             tls,
             http,
             admin,
-            handshakes_failed: metric(
-                &mut registry,
-                "sallyport_handshakes_failed",
-                "TLS handshakes that failed, were broken off or took too long",
-            ),
+            handshakes_failed: handshakes_failed(&mut registry),
             acme: acme(&mut registry),
             rate_limited_clients: metric(
                 &mut registry,
@@ -218,9 +241,11 @@ impl Metrics {
         OpenConnection(connections.open.clone())
     }
 
-    /// Counts a handshake that led to nothing.
-    pub fn handshake_failed(&self) {
-        self.handshakes_failed.inc();
+    /// Counts a connection that came to nothing.
+    pub fn turned_away(&self, why: TurnedAway) {
+        if let Some(counter) = self.handshakes_failed.get(why as usize) {
+            counter.inc();
+        }
     }
 
     /// Counts an attempt at a certificate.
@@ -304,6 +329,12 @@ fn denials(registry: &mut Registry) -> Vec<Counter> {
 fn acme(registry: &mut Registry) -> Vec<Counter> {
     let family = metric(registry, "sallyport_acme_attempts", "Attempts to get a certificate, by how they have ended");
     Outcome::ALL.iter().map(|outcome| series(&family, [("outcome", outcome.name())])).collect()
+}
+
+fn handshakes_failed(registry: &mut Registry) -> [Counter; TurnedAway::ALL.len()] {
+    let help = "Connections that ended before their first request could come, by the reason";
+    let family = metric(registry, "sallyport_handshakes_failed", help);
+    TurnedAway::ALL.map(|why| series(&family, [("reason", why.name())]))
 }
 
 /// In the order of [`Listener`].

@@ -3,7 +3,7 @@
 pub mod access_log;
 mod histogram;
 pub mod metrics;
-mod process;
+pub mod process;
 mod request_id;
 pub mod tracing;
 

@@ -28,6 +28,12 @@ struct Stat {
     resident_pages: u64,
 }
 
+/// What this process holds in memory; None where the system does not tell.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    stat().map(|stat| stat.resident_bytes())
+}
+
 impl Process {
     pub(super) fn started_now() -> Self {
         Self { started: SystemTime::now() }
@@ -95,6 +101,11 @@ fn seconds(ticks: u64, per_second: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_process_holds_something() {
+        assert!(resident_bytes().unwrap() > 1 << 20);
+    }
 
     #[test]
     fn the_fields_are_counted_from_the_last_parenthesis() {

@@ -7,12 +7,16 @@ use std::{
 };
 
 use crate::{
+    admin::{eventually_metric, metric},
     canary::Canary,
     client::{Answer, Request, Tls, connect_over, finish, send_plain},
     instance::{Instance, eventually},
 };
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4660 443\r\n";
+
+const NO_HEADER: &str = "sallyport_handshakes_failed_total{reason=\"proxy_protocol\"}";
+const NO_PLACE: &str = "sallyport_handshakes_failed_total{reason=\"no_place\"}";
 
 /// A gateway that trusts `proxies`. Each client's second request within an hour is one too many, and so is its third
 /// connection at a time.
@@ -75,7 +79,11 @@ fn a_proxy_that_is_added_while_it_runs_is_believed() {
     i.replace("proxy_protocol = false", "proxy_protocol = true");
     let answer = eventually("a connection of the proxy", || get(&i, V1, ("X-A", "b")).ok());
     assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
+    let before = metric(&i, NO_HEADER);
     assert!(get(&i, b"", ("X-A", "b")).is_err(), "it must send one from now on");
+    eventually_metric(&i, NO_HEADER, before + 1.0);
+    let _ = dial(i.plain, b"GET / HTTP/1.1\r\n\r\n").read(&mut [0; 1]);
+    eventually_metric(&i, NO_HEADER, before + 2.0);
 }
 
 #[test]
@@ -97,6 +105,9 @@ fn connections_behind_a_proxy_are_counted_for_each_of_its_clients() {
     let mut third = idle("192.0.2.7");
     eventually("the end of its oldest", || (!is_open(&mut first)).then_some(()));
     assert!([&mut second, &mut third, &mut other].map(is_open) == [true; 3]);
+    i.command(&["ban", "add", "192.0.2.9"]);
+    assert!(get(&i, b"PROXY TCP4 192.0.2.9 198.51.100.1 4660 443\r\n", ("X-A", "b")).is_err());
+    eventually_metric(&i, NO_PLACE, 1.0);
 }
 
 #[test]

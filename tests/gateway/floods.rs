@@ -11,6 +11,7 @@ use rustls::{ClientConnection, StreamOwned};
 use crate::{
     canary::Canary,
     client::{Request, connect_frames},
+    greedy::{endless, open},
     instance::Instance,
 };
 
@@ -121,7 +122,7 @@ fn a_client_that_takes_no_answers_holds_no_places() {
     for n in 0..100 {
         connection.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &head())).unwrap();
     }
-    std::thread::sleep(Duration::from_secs(1));
+    crate::admin::eventually_metric(&i, "sallyport_denials_total{code=\"no_route\"}", 100.0);
     assert_eq!(i.get("/api/downloads").status, 200);
     // A window now brings the answers that waited for it.
     connection.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])).unwrap();
@@ -184,4 +185,20 @@ fn a_head_over_http2_has_the_same_limits_and_its_line_in_the_log() {
         log.lines().find(|line| line.contains("head_too_large")).map(str::to_owned)
     });
     assert!(line.contains("\"status\":431") && line.contains("\"http\":\"HTTP/2\""), "{line}");
+}
+
+#[test]
+fn a_stream_whose_client_takes_nothing_is_given_up() {
+    let (upstream, ends) = endless();
+    let i = open(upstream, "send_timeout = \"2s\"");
+    let mut connection = start(&i);
+    connection.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head())).unwrap();
+    let begun = Instant::now();
+    // What the system takes is read, but the stream's window stays shut.
+    connection.sock.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    while ends.try_recv().is_err() {
+        let _ = connection.read(&mut [0; 16 * 1024]);
+        assert!(begun.elapsed() < Duration::from_secs(20), "the stream is kept");
+    }
+    assert!(begun.elapsed() > Duration::from_secs(2), "it had its time");
 }

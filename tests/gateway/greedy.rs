@@ -8,15 +8,18 @@ use std::{
 };
 
 use crate::{
+    admin::eventually_metric,
     canary::Canary,
     client::{Request, connect},
-    instance::Instance,
+    instance::{Instance, eventually},
 };
+
+const OPEN_CONNECTIONS: &str = "sallyport_connections{listener=\"tls\"}";
 
 /// A policy whose one route streams bodies and answers of any length.
 const OPEN: &str = "[defaults]\nmax_body = \"1MiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"POST\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
 
-fn open(upstream: SocketAddr, setting: &str) -> Instance {
+pub(crate) fn open(upstream: SocketAddr, setting: &str) -> Instance {
     Instance::with(&upstream.to_string(), |i| {
         std::fs::write(i.path("policies/open.toml"), OPEN).unwrap();
         i.replace("policy = \"worker\"", "policy = \"open\"");
@@ -41,8 +44,9 @@ fn a_client_at_its_limit_loses_its_oldest_idle_connection_and_not_its_next_one()
     let canary = Canary::start();
     let i = open(canary.address, "shared_addresses = []\nmax_connections_per_client = 4");
     // Incomplete: not even a handshake.
+    eventually_metric(&i, OPEN_CONNECTIONS, 0.0);
     let mut held: Vec<_> = (0..4).map(|_| TcpStream::connect(i.tls).unwrap()).collect();
-    thread::sleep(Duration::from_millis(200));
+    eventually_metric(&i, OPEN_CONNECTIONS, 4.0);
     assert_eq!(i.send(&Request::new("GET", "/a")).status, 200, "the next one is served");
     assert!(is_closed(&mut held[0], Duration::from_secs(2)), "the oldest has gone");
     assert!(!is_closed(&mut held[3], Duration::from_millis(300)), "the newest stays");
@@ -61,7 +65,7 @@ fn a_connection_with_a_request_on_its_way_keeps_its_place() {
         stream
     };
     let running = [ask(), ask()];
-    thread::sleep(Duration::from_millis(300));
+    eventually("both", || (canary.seen().len() == 2).then_some(()));
     assert!(connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err(), "there is no place for a third");
     for mut stream in running {
         let mut answer = Vec::new();
@@ -83,6 +87,7 @@ fn a_handshake_that_stalls_is_given_up() {
     let start = Instant::now();
     assert!(is_closed(&mut stream, Duration::from_secs(15)));
     assert!(start.elapsed() > Duration::from_secs(9));
+    eventually_metric(&i, "sallyport_handshakes_failed_total{reason=\"too_slow\"}", 1.0);
 }
 
 #[test]
@@ -162,9 +167,10 @@ fn a_gateway_out_of_descriptors_goes_on_accepting() {
 fn more_than_the_gateway_may_hold_is_turned_away_with_a_time_to_come_back() {
     let canary = Canary::with(Duration::from_secs(2));
     let i = open(canary.address, "max_requests = 1");
+    let under_way = |n| eventually("the request", || (canary.seen().len() == n).then_some(()));
     thread::scope(|scope| {
         let first = scope.spawn(|| i.send(&Request::new("GET", "/a")));
-        thread::sleep(Duration::from_millis(500));
+        under_way(1);
         let second = i.send(&Request::new("GET", "/a"));
         assert_eq!(
             (second.status, second.code().as_str(), second.header("retry-after")),
@@ -176,13 +182,61 @@ fn more_than_the_gateway_may_hold_is_turned_away_with_a_time_to_come_back() {
     let i = open(canary.address, "shared_addresses = []\nmax_requests_per_client = 1");
     thread::scope(|scope| {
         let first = scope.spawn(|| i.send(&Request::new("GET", "/a")));
-        thread::sleep(Duration::from_millis(500));
+        under_way(3);
         assert_eq!(i.send(&Request::new("GET", "/a")).status, 503, "one client has one place");
         assert_eq!(first.join().unwrap().status, 200);
     });
     let i = open(canary.address, "max_memory = \"1MiB\"");
-    crate::instance::eventually("shortage", || (i.send(&Request::new("GET", "/a")).status == 503).then_some(()));
+    eventually("shortage", || (i.send(&Request::new("GET", "/a")).status == 503).then_some(()));
     assert!(i.stderr().contains("memory runs short"));
     let health = crate::client::send_plain(i.admin, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(health.status, 200, "the admin listener always answers");
+}
+
+/// An upstream whose answers never end. It tells when one was broken off, and whether it was for a client that reads.
+pub(crate) fn endless() -> (SocketAddr, std::sync::mpsc::Receiver<&'static str>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (gone, ends) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let gone = gone.clone();
+            thread::spawn(move || {
+                let mut request = [0; 4096];
+                let n = stream.read(&mut request).unwrap();
+                let name = if request[..n].starts_with(b"GET /reads") { "reads" } else { "never reads" };
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                while stream.write_all(&[b'x'; 16 * 1024]).is_ok() {}
+                let _ = gone.send(name);
+            });
+        }
+    });
+    (address, ends)
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_given_up_and_one_that_is_only_slow_is_not() {
+    let (upstream, ends) = endless();
+    let i = open(upstream, "send_timeout = \"2s\"");
+    let begin = |path: &str| {
+        let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        stream.write_all(&Request::new("GET", path).bytes()).unwrap();
+        stream
+    };
+    let (_stuck, mut slow) = (begin("/never"), begin("/reads"));
+    // More than a segment of loopback, below which a reader opens its window no further.
+    let (start, mut piece) = (Instant::now(), vec![0; 128 * 1024]);
+    let end = loop {
+        slow.read_exact(&mut piece).unwrap();
+        match ends.recv_timeout(Duration::from_millis(200)) {
+            Ok(end) => break end,
+            Err(_) => assert!(start.elapsed() < Duration::from_secs(20), "nobody is given up"),
+        }
+    };
+    assert_eq!(end, "never reads");
+    assert!(start.elapsed() > Duration::from_secs(2), "it had its time");
+    for _ in 0..20 {
+        slow.read_exact(&mut piece).unwrap();
+    }
+    assert!(ends.try_recv().is_err(), "the slow one goes on");
 }
