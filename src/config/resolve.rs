@@ -46,50 +46,12 @@ impl Key {
 }
 
 impl Config {
-    #[expect(clippy::too_many_lines, reason = "a line or two for each table")]
     pub(crate) fn resolve(wire: Wire, file: &Path) -> Result<Self, Vec<Fault>> {
-        let (settings, base) = (settings(&wire), file.parent().unwrap_or(Path::new("/")));
         let mut faults = Faults::default();
-        let listen = faults.listen(&wire.gateway.listen);
-        let http_listen = faults.addresses("http_listen", &wire.gateway.http_listen);
-        let admin_listen = faults.admin_listen(&wire);
-        let public_url = faults.public_url(&wire, &listen);
-        let tls = faults.tls(wire.tls, !http_listen.is_empty(), base);
-        let jwt = faults.jwt(wire.jwt, base);
-        let limits = faults.limits(&wire.gateway);
-        let worker = faults.worker(wire.worker, &wire.insecure, base);
-        let apps = faults.apps(wire.app);
-        let log = faults.log(wire.log, base);
-        let links = faults.links(&wire.links);
-        let proxies = faults.proxies(&wire.gateway);
-        let bans = faults.bans(wire.bans);
-        let (Some(admin_listen), Some(public_url), Some(tls), Some(worker), true) =
-            (admin_listen, public_url, tls, worker, faults.0.is_empty())
-        else {
-            return Err(faults.0);
-        };
-        Ok(Self {
-            file: file.to_owned(),
-            settings,
-            base_dir: base.to_owned(),
-            data_dir: base.join(wire.data_dir),
-            policies_dir: base.join(wire.policies_dir),
-            listen,
-            http_listen,
-            admin_listen,
-            public_url,
-            proxies,
-            geoip: wire.gateway.geoip.map(|path| base.join(path)),
-            limits,
-            drain_timeout: wire.gateway.drain_timeout.0,
-            tls,
-            jwt,
-            links,
-            bans,
-            log,
-            worker,
-            apps,
-        })
+        match faults.config(wire, file) {
+            Some(config) if faults.0.is_empty() => Ok(config),
+            _ => Err(faults.0),
+        }
     }
 }
 
@@ -112,6 +74,39 @@ impl Faults {
     /// How many there are so far.
     pub(super) fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// None only where there are faults.
+    fn config(&mut self, wire: Wire, file: &Path) -> Option<Config> {
+        let (settings, base) = (settings(&wire), file.parent().unwrap_or(Path::new("/")));
+        let listen = self.listen(&wire.gateway.listen);
+        let (admin_listen, public_url) = (self.admin_listen(&wire), self.public_url(&wire, &listen));
+        let http_listen = self.addresses("http_listen", &wire.gateway.http_listen);
+        let tls = self.tls(wire.tls, !http_listen.is_empty(), base);
+        let worker = self.worker(wire.worker, &wire.insecure, base);
+        Some(Config {
+            file: file.to_owned(),
+            settings,
+            base_dir: base.to_owned(),
+            data_dir: base.join(wire.data_dir),
+            policies_dir: base.join(wire.policies_dir),
+            proxies: self.proxies(&wire.gateway),
+            limits: self.limits(&wire.gateway),
+            geoip: wire.gateway.geoip.map(|path| base.join(path)),
+            drain_timeout: wire.gateway.drain_timeout.0,
+            jwt: self.jwt(wire.jwt, base),
+            links: self.links(&wire.links),
+            bans: self.bans(wire.bans),
+            log: self.log(wire.log, base),
+            apps: self.apps(wire.app),
+            listen,
+            http_listen,
+            // Last, since what is missing here ends the search for faults.
+            admin_listen: admin_listen?,
+            public_url: public_url?,
+            tls: tls?,
+            worker: worker?,
+        })
     }
 
     fn addresses(&mut self, name: &'static str, texts: &[String]) -> Vec<SocketAddr> {
@@ -178,8 +173,11 @@ impl Faults {
         let name = wire.tls.first_name().unwrap_or("localhost");
         let text = wire.gateway.public_url.clone().unwrap_or_else(|| format!("https://{name}:{port}"));
         let url: Url = self.parsed(gateway_key("public_url"), &text)?;
-        if url.scheme() != "https" || url.host().is_none() || url.path() != "/" || url.query().is_some() {
-            self.add(gateway_key("public_url"), "must be https and a host only; write \"https://home.example.com\"");
+        // Whatever else a URL can have would be lost, or come into links.
+        let bare = format!("{}/", url.origin().ascii_serialization());
+        if url.scheme() != "https" || url.as_str() != bare {
+            let what = "must be https, a host and a port at most; write \"https://home.example.com\"";
+            self.add(gateway_key("public_url"), what);
         }
         Some(url)
     }

@@ -23,6 +23,15 @@ use crate::{
 /// The routes of one path, with the place of the first one in the file.
 type PathRoutes = (String, usize, Vec<(Method, Arc<Route>)>);
 
+/// A route, and where it stands.
+struct PlacedRoute {
+    /// Its number in the file.
+    place: usize,
+    path: String,
+    methods: Vec<Method>,
+    route: Arc<Route>,
+}
+
 /// The name of the gateway's own route for making links.
 const CREATE_LINK: &str = "create-link";
 
@@ -105,26 +114,9 @@ impl Compiler<'_> {
         let cors = self.cors(&policy.cors, &app.cors_origins);
         let headers = self.headers(&policy.headers);
         let addresses = self.default_addresses(&policy.defaults);
-        let (mut routes, mut all_routes) = (RouteTable::default(), Vec::new());
-        let mut by_path: Vec<PathRoutes> = Vec::new();
-        for (i, route) in policy.route.into_iter().enumerate() {
-            let (path, methods) = (route.path.clone(), self.methods(i, &route.methods));
-            let compiled = Arc::new(self.route(i, route, &policy.defaults, &addresses));
-            all_routes.push(Arc::clone(&compiled));
-            let methods = methods.into_iter().map(|m| (m, Arc::clone(&compiled)));
-            match by_path.iter_mut().find(|(p, ..)| *p == path) {
-                Some((.., known)) => known.extend(methods),
-                None => by_path.push((path, i, methods.collect())),
-            }
-        }
-        let create_link = Arc::new(self.create_link(cors.origins.is_empty(), &addresses));
-        all_routes.push(Arc::clone(&create_link));
-        by_path.push((format!("{OWN_PREFIX}links"), usize::MAX, vec![(Method::POST, create_link)]));
-        for (path, i, methods) in by_path {
-            if let Err(e) = routes.insert(&path, methods) {
-                self.add(i, "path", format!("{e}; give each path and method one route"));
-            }
-        }
+        let create_link = self.create_link(cors.origins.is_empty(), &addresses);
+        let all = self.all_routes(policy.route, &policy.defaults, &addresses, create_link);
+        let all_routes = all.iter().map(|placed| Arc::clone(&placed.route)).collect();
         App {
             name: app.name.as_str().into(),
             timeout: app.timeout,
@@ -137,10 +129,47 @@ impl Compiler<'_> {
             addresses,
             parameters: if policy.path_parameters { Parameters::Allow } else { Parameters::Refuse },
             upstream: app.upstream.clone(),
-            routes,
+            routes: self.route_table(all),
             all_routes,
             source: Arc::clone(&self.source),
         }
+    }
+
+    /// Those of the policy, and the gateway's own.
+    fn all_routes(
+        &mut self,
+        routes: Vec<wire::Route>,
+        defaults: &wire::Defaults,
+        addresses: &AddressRules,
+        create_link: Route,
+    ) -> Vec<PlacedRoute> {
+        let mut all = Vec::new();
+        for (place, route) in routes.into_iter().enumerate() {
+            let (path, methods) = (route.path.clone(), self.methods(place, &route.methods));
+            let route = Arc::new(self.route(place, route, defaults, addresses));
+            all.push(PlacedRoute { place, path, methods, route });
+        }
+        let (place, path) = (usize::MAX, format!("{OWN_PREFIX}links"));
+        all.push(PlacedRoute { place, path, methods: vec![Method::POST], route: Arc::new(create_link) });
+        all
+    }
+
+    fn route_table(&mut self, all: Vec<PlacedRoute>) -> RouteTable {
+        let mut by_path: Vec<PathRoutes> = Vec::new();
+        for PlacedRoute { place, path, methods, route } in all {
+            let methods = methods.into_iter().map(|method| (method, Arc::clone(&route)));
+            match by_path.iter_mut().find(|(known, ..)| *known == path) {
+                Some((.., known)) => known.extend(methods),
+                None => by_path.push((path, place, methods.collect())),
+            }
+        }
+        let mut table = RouteTable::default();
+        for (path, place, methods) in by_path {
+            if let Err(e) = table.insert(&path, methods) {
+                self.add(place, "path", format!("{e}; give each path and method one route"));
+            }
+        }
+        table
     }
 
     fn route(&mut self, i: usize, route: wire::Route, defaults: &wire::Defaults, addresses: &AddressRules) -> Route {

@@ -66,6 +66,7 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
         ("listen = \"127.0.0.1:8001\"", "listen = \"0.0.0.0:8001\"", "loopback"),
         ("mode = \"local-ca\"", "mode = \"files\"", "needs cert and key"),
         ("max_filesize = \"20GiB\"", "max_filesize = \"big\"", "not a size"),
+        ("send_timeout = \"60s\"", "send_timeout = \"0s\"", "at least \"1s\""),
     ] {
         let i = Instance::made(&[]);
         i.replace(from, to);
@@ -186,4 +187,62 @@ fn an_init_that_failed_can_be_repeated() {
     assert_eq!(init().status.code(), Some(1));
     fs::write(&policy, "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/\"\n").unwrap();
     assert_eq!(init().status.code(), Some(0));
+}
+
+#[test]
+fn a_public_url_is_a_host_and_nothing_that_links_could_not_have() {
+    let i = Instance::made(&[]);
+    let written = |url: &str| format!("public_url = \"{url}\"\nlisten = [");
+    i.replace("listen = [", &written("https://home.example.com:443"));
+    assert_eq!(i.command(&["check"])["ok"], true);
+    let mut last = "https://home.example.com:443".to_owned();
+    for url in [
+        "http://home.example.com",
+        "https://ana@home.example.com",
+        "https://ana:secret@home.example.com",
+        "https://:secret@home.example.com",
+        "https://home.example.com/door",
+        "https://home.example.com/?a=b",
+        "https://home.example.com/?",
+        "https://home.example.com/#top",
+        "https://",
+        "home.example.com",
+    ] {
+        i.replace(&format!("public_url = \"{last}\""), &format!("public_url = \"{url}\""));
+        let found = faults(&i, url);
+        assert!(found.contains("config.toml:") && !found.contains('\n'), "{url}: {found}");
+        url.clone_into(&mut last);
+    }
+}
+
+#[test]
+fn links_begin_with_the_public_url() {
+    let i = Instance::made(&[]);
+    i.replace("listen = [", "public_url = \"https://home.example.com:4443\"\nlisten = [");
+    let link = i.command(&["link", "create", "/api/stream/x"]);
+    assert!(link["url"].as_str().unwrap().starts_with("https://home.example.com:4443/api/stream/x?"), "{link}");
+}
+
+#[test]
+fn plain_requests_are_sent_to_the_port_of_the_public_url() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace("listen = [", "public_url = \"https://home.example.com:4443\"\nlisten = [");
+    });
+    let answer = crate::client::send_plain(i.plain, b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(answer.header("location"), Some("https://localhost:4443/a"));
+}
+
+#[test]
+fn policies_are_read_where_policies_dir_says() {
+    let canary = Canary::start();
+    let policy =
+        "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/elsewhere\"\ncredentials = []\nanonymous = true\n";
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        fs::create_dir(i.path("other")).unwrap();
+        fs::write(i.path("other/worker.toml"), policy).unwrap();
+        i.replace("policies_dir = \"policies\"", "policies_dir = \"other\"");
+    });
+    assert_eq!(i.send(&Request::new("GET", "/elsewhere")).status, 200);
+    assert_eq!(i.get("/api/downloads").status, 404, "the one in policies/ is not read");
 }
