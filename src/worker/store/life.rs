@@ -1,0 +1,136 @@
+//! The life of a task: waiting, claimed, and ended in one of its ways.
+//!
+//! The status column is the one truth about a task. A job that ends writes its result only where the task is still
+//! its own, so a cancel or a removal in between wins, whatever the order of events.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::{
+    Store, StoreError,
+    row::{COLUMNS, read},
+};
+use crate::worker::{
+    media::Finished,
+    task::{Task, TaskId},
+};
+
+/// What a source says of itself before it is downloaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Description {
+    pub(crate) title: String,
+    pub(crate) format_note: String,
+    pub(crate) filesize: u64,
+}
+
+/// What became of a wish to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// It is cancelled, now or already.
+    Yes,
+    /// It had ended before.
+    TooLate,
+    /// There is no such task.
+    Unknown,
+}
+
+impl Store {
+    /// Takes the task that has waited longest; it is downloading from now on.
+    pub(crate) async fn claim(&self) -> Result<Option<Task>, StoreError> {
+        self.run(|db| {
+            let sql = format!(
+                "UPDATE task SET status = 'downloading' WHERE sequence = \
+                 (SELECT min(sequence) FROM task WHERE status = 'pending') RETURNING {COLUMNS}"
+            );
+            db.query_row(&sql, [], read).optional()
+        })
+        .await
+    }
+
+    /// Notes what the source says of itself.
+    pub(crate) async fn describe(&self, id: TaskId, about: Description) -> Result<(), StoreError> {
+        self.run(move |db| {
+            db.execute(
+                "UPDATE task SET title = ?2, format_note = ?3, filesize = ?4 WHERE id = ?1",
+                params![id.to_string(), about.title, about.format_note, about.filesize.cast_signed()],
+            )
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Downloading is over, processing begins.
+    pub(crate) async fn processing(&self, id: TaskId) -> Result<(), StoreError> {
+        self.run(move |db| {
+            db.execute(
+                "UPDATE task SET status = 'processing' WHERE id = ?1 AND status = 'downloading'",
+                [id.to_string()],
+            )
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The file is in its place. False when the task was cancelled or removed meanwhile.
+    pub(crate) async fn complete(&self, id: TaskId, finished: Finished) -> Result<bool, StoreError> {
+        self.run(move |db| {
+            let changed = db.execute(
+                "UPDATE task SET status = 'completed', filesize = ?2, extension = ?3, has_thumbnail = ?4, \
+                 completed_at = ?5 WHERE id = ?1 AND status IN ('downloading', 'processing')",
+                params![
+                    id.to_string(),
+                    finished.bytes.cast_signed(),
+                    finished.media.extension(),
+                    finished.has_thumbnail,
+                    Timestamp::now().to_string()
+                ],
+            )?;
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    /// It ended without a file.
+    pub(crate) async fn fail(&self, id: TaskId, message: String) -> Result<(), StoreError> {
+        self.run(move |db| {
+            db.execute(
+                "UPDATE task SET status = 'error', error_message = ?2, completed_at = ?3 \
+                 WHERE id = ?1 AND status IN ('downloading', 'processing')",
+                params![id.to_string(), message, Timestamp::now().to_string()],
+            )
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// It was interrupted and waits again.
+    pub(crate) async fn release(&self, id: TaskId) -> Result<(), StoreError> {
+        self.run(move |db| {
+            db.execute(
+                "UPDATE task SET status = 'pending' WHERE id = ?1 AND status IN ('downloading', 'processing')",
+                [id.to_string()],
+            )
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Cancels what has not ended.
+    pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, StoreError> {
+        self.run(move |db| {
+            db.execute(
+                "UPDATE task SET status = 'cancelled', completed_at = ?2 \
+                 WHERE id = ?1 AND status IN ('pending', 'downloading', 'processing')",
+                params![id.to_string(), Timestamp::now().to_string()],
+            )?;
+            let status: Option<String> =
+                db.query_row("SELECT status FROM task WHERE id = ?1", [id.to_string()], |row| row.get(0)).optional()?;
+            Ok(match status.as_deref() {
+                Some("cancelled") => Cancelled::Yes,
+                Some(_) => Cancelled::TooLate,
+                None => Cancelled::Unknown,
+            })
+        })
+        .await
+    }
+}

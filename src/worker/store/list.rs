@@ -1,0 +1,92 @@
+//! Which tasks there are: added, looked up, removed.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    Store, StoreError,
+    row::{COLUMNS, parsed, read},
+};
+use crate::worker::{
+    caller::Caller,
+    task::{Status, Task, TaskId},
+};
+
+/// More tasks than this do not wait at a time.
+const MAX_PENDING: i64 = 1_000;
+
+impl Store {
+    /// Adds a new task at the end of the queue.
+    pub(crate) async fn add(&self, task: Task) -> Result<(), StoreError> {
+        let added = self.run(move |db| insert(db, &task)).await?;
+        if added { Ok(()) } else { Err(StoreError::QueueFull) }
+    }
+
+    /// The tasks that `caller` may see, oldest first.
+    pub(crate) async fn list(&self, caller: Caller) -> Result<Vec<Task>, StoreError> {
+        self.run(move |db| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM task WHERE status <> 'removing' AND (?1 OR owner = ?2) ORDER BY sequence"
+            );
+            let mut statement = db.prepare_cached(&sql)?;
+            statement.query_map(params![caller.admin, caller.user.as_str()], read)?.collect()
+        })
+        .await
+    }
+
+    /// The task of this id, if `caller` may know that there is one.
+    pub(crate) async fn find(&self, id: TaskId, caller: &Caller) -> Result<Option<Task>, StoreError> {
+        let task = self.get(id).await?;
+        Ok(task.filter(|task| task.status != Status::Removing && caller.may_see(&task.owner)))
+    }
+
+    /// Hides a task whose files are about to go.
+    pub(crate) async fn begin_removal(&self, id: TaskId) -> Result<(), StoreError> {
+        self.run(move |db| db.execute("UPDATE task SET status = 'removing' WHERE id = ?1", [id.to_string()])).await?;
+        Ok(())
+    }
+
+    /// Forgets a task whose files are gone.
+    pub(crate) async fn forget(&self, id: TaskId) -> Result<(), StoreError> {
+        self.run(move |db| db.execute("DELETE FROM task WHERE id = ?1 AND status = 'removing'", [id.to_string()]))
+            .await?;
+        Ok(())
+    }
+
+    /// The tasks in one state, whoever owns them.
+    pub(crate) async fn in_state(&self, status: Status) -> Result<Vec<TaskId>, StoreError> {
+        self.run(move |db| {
+            let mut statement = db.prepare_cached("SELECT id FROM task WHERE status = ?1")?;
+            statement.query_map([status.name()], |row| parsed(row, 0))?.collect()
+        })
+        .await
+    }
+
+    pub(super) async fn get(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
+        self.run(move |db| {
+            let sql = format!("SELECT {COLUMNS} FROM task WHERE id = ?1");
+            db.prepare_cached(&sql)?.query_row([id.to_string()], read).optional()
+        })
+        .await
+    }
+}
+
+/// False when the queue is full.
+fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
+    let added = db.execute(
+        "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at) \
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+         WHERE (SELECT count(*) FROM task WHERE status = 'pending') < ?9",
+        params![
+            task.id.to_string(),
+            task.owner.as_str(),
+            task.url,
+            task.quality.to_string(),
+            task.output.kind(),
+            task.output.format(),
+            task.status.name(),
+            task.created_at.to_string(),
+            MAX_PENDING,
+        ],
+    )?;
+    Ok(added == 1)
+}

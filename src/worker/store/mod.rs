@@ -1,0 +1,198 @@
+//! The task database: one SQLite file, every change of state on disk before it is answered.
+
+mod life;
+mod list;
+mod row;
+
+use std::{
+    fs::OpenOptions,
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::{Connection, ErrorCode};
+use thiserror::Error;
+
+pub(crate) use self::life::{Cancelled, Description};
+
+const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA_VERSION: i64 = 1;
+
+/// The tasks on disk; a handle to share.
+#[derive(Clone)]
+pub(crate) struct Store(Arc<Mutex<Option<Connection>>>);
+
+/// What can go wrong between us and the disk.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    /// No space is left for the database.
+    #[error("the disk is full")]
+    Full,
+    /// Too many tasks wait.
+    #[error("too many tasks wait")]
+    QueueFull,
+    /// Another process holds the database.
+    #[error("worker.db is in use; another worker runs on the same data folder")]
+    InUse,
+    /// The file cannot be made.
+    #[error("worker.db: {0}")]
+    File(io::Error),
+    /// It was given to the next worker.
+    #[error("worker.db was released already")]
+    Released,
+    /// A newer program wrote it.
+    #[error("worker.db was written by a newer version (schema {0})")]
+    Newer(i64),
+    /// Everything else.
+    #[error("worker.db: {0}")]
+    Sqlite(rusqlite::Error),
+    /// The thread that asked the database was lost.
+    #[error("the database task did not end: {0}")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::InUse,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl Store {
+    /// Opens or makes the database; everything that was under way is pending again.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        keep_private(path).map_err(StoreError::File)?;
+        let connection = Connection::open(path)?;
+        // Two workers on one database would run every job twice.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        migrate(&connection)?;
+        connection.execute("UPDATE task SET status = 'pending' WHERE status IN ('downloading', 'processing')", [])?;
+        Ok(Self(Arc::new(Mutex::new(Some(connection)))))
+    }
+
+    /// Runs `work` on a thread that may block.
+    async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let connection = Arc::clone(&self.0);
+        let result = tokio::task::spawn_blocking(move || {
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(work(connection.as_ref().ok_or(StoreError::Released)?)?)
+        });
+        result.await?
+    }
+
+    /// Lets another process have the database; nothing can be asked of this handle any more.
+    pub(crate) async fn release_file(&self) {
+        let connection = Arc::clone(&self.0);
+        let closed = tokio::task::spawn_blocking(move || {
+            drop(connection.lock().unwrap_or_else(PoisonError::into_inner).take());
+        });
+        drop(closed.await);
+    }
+}
+
+/// Makes the file for its owner alone before anything is in it; SQLite gives its other files the same mode.
+fn keep_private(path: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
+}
+
+fn migrate(db: &Connection) -> Result<(), StoreError> {
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        0 => Ok(db.execute_batch(SCHEMA)?),
+        SCHEMA_VERSION => Ok(()),
+        newer => Err(StoreError::Newer(newer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::{
+        media::Finished,
+        order::{Output, Quality},
+        task::{Status, Task, TaskId},
+    };
+
+    async fn with_tasks<const N: usize>() -> (tempfile::TempDir, Store, [TaskId; N]) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("worker.db")).unwrap();
+        let mut ids = [TaskId::random(); N];
+        for id in &mut ids {
+            let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
+            *id = task.id;
+            store.add(task).await.unwrap();
+        }
+        (dir, store, ids)
+    }
+
+    async fn status(store: &Store, id: TaskId) -> Status {
+        store.get(id).await.unwrap().unwrap().status
+    }
+
+    #[tokio::test]
+    async fn tasks_are_claimed_in_order_and_once() {
+        let (_dir, store, [first, second]) = with_tasks().await;
+        assert_eq!(store.claim().await.unwrap().unwrap().id, first);
+        assert_eq!(store.claim().await.unwrap().unwrap().id, second);
+        assert!(store.claim().await.unwrap().is_none());
+        store.release(first).await.unwrap();
+        assert_eq!(store.claim().await.unwrap().unwrap().id, first, "an interrupted one keeps its place");
+    }
+
+    #[tokio::test]
+    async fn a_cancel_wins_over_whatever_the_job_says_later() {
+        let (_dir, store, [id]) = with_tasks().await;
+        store.claim().await.unwrap();
+        assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes);
+        let finished = Finished { media: "mp4".parse().unwrap(), bytes: 1, has_thumbnail: false };
+        assert!(!store.complete(id, finished).await.unwrap());
+        store.processing(id).await.unwrap();
+        store.fail(id, "late".into()).await.unwrap();
+        store.release(id).await.unwrap();
+        assert_eq!(status(&store, id).await, Status::Cancelled);
+        assert!(store.claim().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_is_pending_after_a_restart() {
+        let (dir, store, [first, second, done]) = with_tasks().await;
+        for _ in 0..3 {
+            store.claim().await.unwrap();
+        }
+        store.processing(second).await.unwrap();
+        store.fail(done, "gone".into()).await.unwrap();
+        drop(store);
+        let store = Store::open(&dir.path().join("worker.db")).unwrap();
+        assert_eq!(status(&store, first).await, Status::Pending);
+        assert_eq!(status(&store, second).await, Status::Pending);
+        assert_eq!(status(&store, done).await, Status::Error);
+    }
+
+    #[tokio::test]
+    async fn what_was_released_is_the_next_ones() {
+        let (dir, store, [id]) = with_tasks().await;
+        store.release_file().await;
+        assert!(matches!(store.get(id).await, Err(StoreError::Released)));
+        let next = Store::open(&dir.path().join("worker.db")).unwrap();
+        assert_eq!(status(&next, id).await, Status::Pending);
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_version_is_left_alone() {
+        let (dir, store, []) = with_tasks().await;
+        store.run(|db| db.pragma_update(None, "user_version", 2)).await.unwrap();
+        drop(store);
+        assert!(matches!(Store::open(&dir.path().join("worker.db")), Err(StoreError::Newer(2))));
+    }
+}

@@ -1,0 +1,47 @@
+//! A task as a row of its table.
+
+use rusqlite::{Row, types::Type};
+
+use crate::worker::{order::Output, task::Task};
+
+/// In the order that [`read`] takes them in.
+pub(super) const COLUMNS: &str = "id, owner, url, quality, download_type, format, status, title, format_note, filesize, \
+    extension, has_thumbnail, error_message, created_at, completed_at";
+
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
+    let (kind, format): (String, Option<String>) = (row.get(4)?, row.get(5)?);
+    let output = Output::parse(&kind, format.as_deref()).map_err(|e| unreadable(5, e))?;
+    let extension: Option<String> = row.get(10)?;
+    Ok(Task {
+        id: parsed(row, 0)?,
+        owner: parsed(row, 1)?,
+        url: row.get(2)?,
+        quality: parsed(row, 3)?,
+        output,
+        status: parsed(row, 6)?,
+        title: row.get(7)?,
+        format_note: row.get(8)?,
+        filesize: row.get::<_, i64>(9)?.max(0).cast_unsigned(),
+        media: extension.map(|e| e.parse()).transpose().map_err(|e| unreadable(10, e))?,
+        has_thumbnail: row.get(11)?,
+        error_message: row.get(12)?,
+        created_at: parsed(row, 13)?,
+        completed_at: row
+            .get::<_, Option<String>>(14)?
+            .map(|t| t.parse())
+            .transpose()
+            .map_err(|e| unreadable(14, e))?,
+    })
+}
+
+pub(super) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    row.get::<_, String>(column)?.parse().map_err(|e| unreadable(column, e))
+}
+
+fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
