@@ -24,3 +24,4 @@ pub mod supervision;
 pub mod upstream;
 pub mod username;
 pub mod worker;
+mod write_all;

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, UnixListener},
     sync::watch,
     time::{sleep, timeout},
@@ -15,11 +15,16 @@ use tokio::{
 use tokio_util::either::Either;
 use tracing::warn;
 
-use super::live::Live;
+use super::{
+    client::Answer,
+    connection::{Next, rest_of_head},
+    http1::last_answer,
+    live::Live,
+};
 use crate::{
     config::Upstream,
     edge::{Certificates, listener::ListenError, sockets::Sockets},
-    message::{Framing, HeadFault, HeadScan, Http1Request, Persistence, ResponseHead, http_date, write_response},
+    message::{HeadScan, ResponseHead},
     observe::metrics::{CONTENT_TYPE, Listener, Looked},
 };
 
@@ -71,11 +76,14 @@ impl Admin {
     /// Answers one request and closes.
     async fn answer(self: Arc<Self>, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
         let _open = self.live.metrics.connection(Listener::Admin);
-        let (page, method) = match read_request(&mut stream).await? {
-            Ok(request) => (self.page(&request.head.method, request.head.path()), request.head.method),
-            Err(fault) => (Page::text(StatusCode::BAD_REQUEST, &fault.to_string()), Method::GET),
+        let (page, method) = match rest_of_head(&mut stream, BytesMut::new(), HeadScan::default()).await {
+            Next::Request(request, _) => (self.page(&request.head.method, request.head.path()), request.head.method),
+            Next::Refused(refusal) => {
+                (Page::text(StatusCode::BAD_REQUEST, &refusal.detail().unwrap_or_default()), Method::GET)
+            }
+            Next::Closed => return Ok(()),
         };
-        stream.write_all(&page.bytes(&method)).await?;
+        stream.write_all(&last_answer(&method, &page.into())).await?;
         stream.shutdown().await
     }
 
@@ -120,21 +128,16 @@ impl Page {
     fn text(status: StatusCode, line: &str) -> Self {
         Self { status, content_type: "text/plain", body: format!("{line}\n") }
     }
+}
 
-    fn bytes(&self, method: &Method) -> Vec<u8> {
+impl From<Page> for Answer {
+    fn from(page: Page) -> Self {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+        if page.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
-        let head = ResponseHead { status: self.status, headers };
-        let length = Some(Framing::Length(self.body.len() as u64));
-        let mut out = Vec::with_capacity(self.body.len() + 256);
-        write_response(&mut out, &head, Some(http_date(std::time::SystemTime::now())), length, Persistence::Close);
-        if *method != Method::HEAD {
-            out.extend_from_slice(self.body.as_bytes());
-        }
-        out
+        Self { head: ResponseHead { status: page.status, headers }, body: page.body.into_bytes() }
     }
 }
 
@@ -145,19 +148,5 @@ fn make_room(running: &mut VecDeque<tokio::task::AbortHandle>) {
         && let Some(oldest) = running.pop_front()
     {
         oldest.abort();
-    }
-}
-
-async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Result<Http1Request, HeadFault>> {
-    let (mut bytes, mut scan) = (BytesMut::new(), HeadScan::default());
-    loop {
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match scan.end(&bytes) {
-            Ok(Some(end)) => return Ok(Http1Request::parse(&bytes.split_to(end.min(bytes.len())).freeze())),
-            Ok(None) => {}
-            Err(fault) => return Ok(Err(fault)),
-        }
     }
 }

@@ -24,7 +24,6 @@ use super::{
 use crate::{
     edge::{Downstream, slots::Activity},
     message::{HeadScan, Http1Request, RequestHead, Version},
-    policy::Steps,
     stop::stopped,
 };
 
@@ -156,7 +155,12 @@ pub(super) async fn next(stream: &mut Downstream, vigil: &mut Vigil) -> Next {
     }
 }
 
-async fn rest_of_head(stream: &mut Downstream, mut bytes: BytesMut, mut scan: HeadScan) -> Next {
+/// Reads on until a head is whole.
+pub(super) async fn rest_of_head(
+    stream: &mut (impl AsyncRead + Unpin),
+    mut bytes: BytesMut,
+    mut scan: HeadScan,
+) -> Next {
     loop {
         bytes.reserve(READ_BYTES);
         if !matches!(stream.read_buf(&mut bytes).await, Ok(n) if n > 0) {
@@ -196,15 +200,15 @@ async fn refuse(stream: &mut Downstream, peer: Peer, refusal: Refusal, gateway: 
     let denial = refusal.denial();
     let answer = respond::denial(&exchange, &denial);
     exchange.traffic.status = Some(answer.head.status);
-    exchange.outcome = Outcome::Denied(denial.reason, None, Steps::new());
+    exchange.traffic.bytes_out = answer.body.len() as u64;
+    exchange.outcome = Outcome::Unread(denial.reason);
     answer_once(stream, &exchange.head.method, &answer).await;
     Then::Linger
 }
 
-/// What the log says of a head that could not be read.
+/// Stands in for a head that could not be read; nothing of it is logged.
 fn unread_head() -> RequestHead {
-    let method = Method::from_bytes(b"-").unwrap_or_default();
-    RequestHead::new(method, String::new(), String::new(), HeaderMap::new(), Version::Http11)
+    RequestHead::new(Method::default(), String::new(), String::new(), HeaderMap::new(), Version::Http11)
 }
 
 /// Ends a connection. To HTTP/1.0 the end of TLS may be the end of an answer, so it is not said where an answer is cut short.

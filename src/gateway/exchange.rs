@@ -16,7 +16,7 @@ use crate::{
     message::RequestHead,
     observe::{
         RequestId,
-        access_log::Entry,
+        access_log::{Asked, Entry},
         metrics::{Ended, Verdict},
     },
     policy::{Addressing, Permit, Reason, Step, Steps, Target, host_name},
@@ -70,6 +70,8 @@ pub(super) enum Outcome {
     Permitted(Permit),
     /// It was denied.
     Denied(Reason, Option<Arc<Identity>>, Steps),
+    /// It was denied before its head could be read.
+    Unread(Reason),
     /// It was a preflight.
     Preflight,
 }
@@ -122,7 +124,7 @@ impl Exchange {
         match &self.outcome {
             Outcome::Permitted(permit) => Some(permit.steps()),
             Outcome::Denied(_, _, steps) => Some(steps),
-            Outcome::Undecided | Outcome::Preflight => None,
+            Outcome::Undecided | Outcome::Preflight | Outcome::Unread(_) => None,
         }
     }
 
@@ -142,7 +144,7 @@ impl Exchange {
         match &self.outcome {
             Outcome::Permitted(permit) => permit.identity().map(|i| &**i),
             Outcome::Denied(_, identity, _) => identity.as_deref(),
-            Outcome::Undecided | Outcome::Preflight => None,
+            Outcome::Undecided | Outcome::Preflight | Outcome::Unread(_) => None,
         }
     }
 
@@ -151,13 +153,13 @@ impl Exchange {
             Outcome::Permitted(permit) if matches!(permit.target(), Target::CreateLink) => Verdict::Own,
             Outcome::Permitted(_) => Verdict::Forward,
             Outcome::Preflight => Verdict::Preflight,
-            Outcome::Denied(..) | Outcome::Undecided => Verdict::Deny,
+            Outcome::Denied(..) | Outcome::Undecided | Outcome::Unread(_) => Verdict::Deny,
         }
     }
 
     fn denied(&self) -> Option<Reason> {
         match &self.outcome {
-            Outcome::Denied(reason, ..) => Some(*reason),
+            Outcome::Denied(reason, ..) | Outcome::Unread(reason) => Some(*reason),
             Outcome::Undecided => Some(Reason::Internal),
             Outcome::Permitted(_) | Outcome::Preflight => self.traffic.broken_off,
         }
@@ -179,9 +181,12 @@ impl Drop for Exchange {
             ts: self.at,
             request_id: self.id.as_str(),
             client_ip: self.client,
-            method: self.head.method.as_str(),
-            host: &self.head.host,
-            path: self.head.path(),
+            asked: (!matches!(self.outcome, Outcome::Unread(_))).then(|| Asked {
+                method: self.head.method.as_str(),
+                host: &self.head.host,
+                path: self.head.path(),
+                http: self.head.version.name(),
+            }),
             route,
             app: app.map(|name| &**name),
             user: identity.map(|i| i.user.as_str()),
@@ -194,7 +199,6 @@ impl Drop for Exchange {
             duration,
             upstream,
             tls: self.peer.tls,
-            http: self.head.version.name(),
             user_agent: agent.map(|text| text.get(..256).unwrap_or(text)),
         });
     }

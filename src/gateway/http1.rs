@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 
 use super::client::{Answer, ClientFault};
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     message::{
         BodyDecoder, BodyEncoder, Framing, Http1Request, Persistence, ResponseHead, Version, http_date, write_response,
     },
+    write_all::poll_write_all,
 };
 
 /// What is read at once of a body.
@@ -128,7 +129,7 @@ impl<'s> Http1<'s> {
     /// Tells a client that waits for it to send its body.
     fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.interim == Interim::Awaited && self.answer == Sent::Nothing {
-            ready!(self.poll_put(cx, &mut &CONTINUE[..]))?;
+            ready!(poll_write_all(&mut *self.stream, cx, &mut &CONTINUE[..]))?;
             self.interim = Interim::Written;
         }
         if self.interim == Interim::Written {
@@ -276,27 +277,23 @@ impl<'s> Http1<'s> {
     }
 
     async fn put(&mut self, mut bytes: impl Buf) -> Result<(), ClientFault> {
-        Ok(poll_fn(|cx| self.poll_put(cx, &mut bytes)).await?)
-    }
-
-    fn poll_put(&mut self, cx: &mut Context<'_>, bytes: &mut impl Buf) -> Poll<io::Result<()>> {
-        while bytes.has_remaining() {
-            if ready!(poll_write_buf(Pin::new(&mut *self.stream), cx, bytes))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-        }
-        Poll::Ready(Ok(()))
+        Ok(poll_fn(|cx| poll_write_all(&mut *self.stream, cx, &mut bytes)).await?)
     }
 }
 
-/// Sends an answer to a request of `method`, after which the connection ends.
-pub(super) async fn answer_once(stream: &mut Downstream, method: &Method, answer: &Answer) {
+/// An answer to a request of `method`, after which the connection ends, as it is sent.
+pub(super) fn last_answer(method: &Method, answer: &Answer) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let framing = Some(Framing::Length(answer.body.len() as u64));
     write_response(&mut out, &answer.head, Some(http_date(SystemTime::now())), framing, Persistence::Close);
     if method != Method::HEAD {
         out.extend_from_slice(&answer.body);
     }
-    let _ = stream.write_all(&out).await;
+    out
+}
+
+/// Sends an answer to a request of `method`, after which the connection ends.
+pub(super) async fn answer_once(stream: &mut Downstream, method: &Method, answer: &Answer) {
+    let _ = stream.write_all(&last_answer(method, answer)).await;
     let _ = stream.flush().await;
 }

@@ -39,7 +39,8 @@ impl Refusal {
         }
     }
 
-    fn detail(self) -> Option<String> {
+    /// What is wrong, where there is more to say than the reason.
+    pub(super) fn detail(self) -> Option<String> {
         match self {
             Self::Fault(fault) => Some(fault.to_string()),
             Self::TooSlow => None,

@@ -30,12 +30,8 @@ pub struct Entry<'a> {
     pub request_id: &'a str,
     /// The client's address.
     pub client_ip: IpAddr,
-    /// The method.
-    pub method: &'a str,
-    /// The authority that the client named.
-    pub host: &'a str,
-    /// The path, as sent.
-    pub path: &'a str,
+    /// What its head says; None where that could not be read.
+    pub asked: Option<Asked<'a>>,
     /// The route's name.
     pub route: Option<&'a str>,
     /// The application's name.
@@ -60,10 +56,21 @@ pub struct Entry<'a> {
     pub upstream: Option<Duration>,
     /// The TLS version.
     pub tls: Option<&'a str>,
-    /// The HTTP version.
-    pub http: &'a str,
     /// The client's own word.
     pub user_agent: Option<&'a str>,
+}
+
+/// What the head of a request says.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The authority that the client named.
+    pub host: &'a str,
+    /// The path, as sent.
+    pub path: &'a str,
+    /// The HTTP version.
+    pub http: &'a str,
 }
 
 /// Where entries go.
@@ -151,12 +158,11 @@ fn write_batches(shared: &Shared, mut file: File) {
 /// One JSON object. It is written by hand, since every request pays for it: most texts need no escape, and are copied.
 fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let _ = write!(out, "{{\"ts\":\"{}\",\"client_ip\":\"{}\"", entry.ts, entry.client_ip);
-    for (name, text) in
-        [("request_id", entry.request_id), ("method", entry.method), ("host", entry.host), ("path", entry.path)]
-    {
-        write_text(out, name, Some(text));
-    }
     for (name, text) in [
+        ("request_id", Some(entry.request_id)),
+        ("method", entry.asked.map(|asked| asked.method)),
+        ("host", entry.asked.map(|asked| asked.host)),
+        ("path", entry.asked.map(|asked| asked.path)),
         ("route", entry.route),
         ("app", entry.app),
         ("user", entry.user),
@@ -164,7 +170,7 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
         ("decision", Some(entry.decision)),
         ("code", entry.code),
         ("tls", entry.tls),
-        ("http", Some(entry.http)),
+        ("http", entry.asked.map(|asked| asked.http)),
         ("user_agent", entry.user_agent),
     ] {
         write_text(out, name, text);
@@ -210,9 +216,10 @@ fn write_combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let escape = |text: &str| text.escape_default().to_string();
     let user = entry.user.unwrap_or("-");
     let time = entry.ts.strftime("%d/%b/%Y:%H:%M:%S +0000");
-    let (method, path, agent) = (escape(entry.method), escape(entry.path), escape(entry.user_agent.unwrap_or("-")));
-    let (ip, http, status, bytes) = (entry.client_ip, entry.http, entry.status, entry.bytes_out);
-    let _ = write!(out, "{ip} - {user} [{time}] \"{method} {path} {http}\" {status} {bytes} \"-\" \"{agent}\"");
+    let line = |asked: Asked<'_>| format!("{} {} {}", escape(asked.method), escape(asked.path), asked.http);
+    let (line, agent) = (entry.asked.map_or_else(|| "-".to_owned(), line), escape(entry.user_agent.unwrap_or("-")));
+    let (ip, status, bytes) = (entry.client_ip, entry.status, entry.bytes_out);
+    let _ = write!(out, "{ip} - {user} [{time}] \"{line}\" {status} {bytes} \"-\" \"{agent}\"");
 }
 
 #[cfg(test)]
@@ -224,9 +231,7 @@ mod tests {
             ts: Timestamp::UNIX_EPOCH,
             request_id: "r1",
             client_ip: "192.0.2.1".parse().unwrap(),
-            method: "GET",
-            host: "h",
-            path: "/a\"b",
+            asked: Some(Asked { method: "GET", host: "h", path: "/a\"b", http: "HTTP/2" }),
             route: None,
             app: Some("downloads"),
             user: Some("ana"),
@@ -239,16 +244,19 @@ mod tests {
             duration: Duration::from_micros(1_050),
             upstream: None,
             tls: Some("TLSv1.3"),
-            http: "HTTP/2",
             user_agent: Some("x\n\"y"),
         }
     }
 
     fn written(format: AccessFormat) -> String {
+        written_of(&entry(), format)
+    }
+
+    fn written_of(entry: &Entry<'_>, format: AccessFormat) -> String {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
         let log = AccessLog::open(&path, format).unwrap();
-        log.write(&entry());
+        log.write(entry);
         drop(log);
         std::fs::read_to_string(path).unwrap()
     }
@@ -270,5 +278,13 @@ mod tests {
             combined,
             "192.0.2.1 - ana [01/Jan/1970:00:00:00 +0000] \"GET /a\\\"b HTTP/2\" 200 5 \"-\" \"x\\n\\\"y\"\n"
         );
+    }
+
+    #[test]
+    fn of_a_head_that_could_not_be_read_nothing_is_said() {
+        let unread = Entry { asked: None, ..entry() };
+        let value: serde_json::Value = serde_json::from_str(&written_of(&unread, AccessFormat::Json)).unwrap();
+        assert!(["method", "host", "path", "http"].iter().all(|name| value[name].is_null()), "{value}");
+        assert!(written_of(&unread, AccessFormat::Combined).contains("] \"-\" 200 5 "));
     }
 }

@@ -18,12 +18,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
-use tokio_util::{
-    either::Either,
-    io::{poll_read_buf, poll_write_buf},
-};
+use tokio_util::{either::Either, io::poll_read_buf};
 
-use crate::message::{BodyDecoder, BodyFault, HeadFault, HeadScan, Http1Response};
+use crate::{
+    message::{BodyDecoder, BodyFault, HeadFault, HeadScan, Http1Response},
+    write_all::poll_write_all,
+};
 
 /// What is read at once of a head, with the small body that often comes along.
 const HEAD_READ_BYTES: usize = 8 * 1024;
@@ -77,12 +77,7 @@ impl Connection {
 
     /// Writes all of `bytes`, which loses what was written.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut impl Buf) -> Poll<io::Result<()>> {
-        while bytes.has_remaining() {
-            if ready!(poll_write_buf(Pin::new(&mut self.io), cx, bytes))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-        }
-        Poll::Ready(Ok(()))
+        poll_write_all(&mut self.io, cx, bytes)
     }
 
     /// The head of the answer to a request with this method. Informational answers are skipped, but for the one that

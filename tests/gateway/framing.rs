@@ -330,3 +330,14 @@ fn an_answer_that_is_cut_short_is_never_taken_for_whole() {
         assert!(line.contains("\"status\":200") && line.contains("upstream_unreachable"), "{line}");
     }
 }
+
+#[test]
+fn of_a_head_that_could_not_be_read_the_log_invents_nothing() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let answer = i.send_bytes(b"nonsense\r\n\r\n");
+    assert_eq!(answer.status, 400);
+    let line = i.log_line(&answer);
+    assert!(["method", "host", "path", "http", "route"].iter().all(|name| line[name].is_null()), "{line}");
+    assert_eq!((&line["decision"], &line["bytes_out"]), (&"deny".into(), &answer.body.len().into()));
+}

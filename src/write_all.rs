@@ -1,0 +1,25 @@
+//! Writes the whole of a buffer, however many tries that takes.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Buf;
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_write_buf;
+
+/// Writes all of `bytes`, which loses what was written: when it is asked again, it goes on where it was.
+pub(crate) fn poll_write_all(
+    io: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+    bytes: &mut impl Buf,
+) -> Poll<io::Result<()>> {
+    while bytes.has_remaining() {
+        if ready!(poll_write_buf(Pin::new(&mut *io), cx, bytes))? == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+    }
+    Poll::Ready(Ok(()))
+}
