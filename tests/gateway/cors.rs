@@ -83,3 +83,23 @@ fn a_foreign_page_changes_nothing_even_with_a_credential() {
     assert_eq!(delete(APP).status, 200);
     assert_eq!(delete("https://localhost").status, 200, "the site's own pages may");
 }
+
+#[test]
+fn credentials_and_max_age_are_what_the_policy_says() {
+    let canary = Canary::start();
+    let told = |table: &str| {
+        let i = Instance::with(&canary.address.to_string(), |i| {
+            i.replace("cors_origins = []", &format!("cors_origins = [\"{APP}\"]"));
+            i.replace_in("policies/worker.toml", "[cors]\n", &format!("[cors]\n{table}"));
+        });
+        let before = i.send(&preflight(APP, "GET"));
+        let answer = i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("Origin", APP));
+        assert_eq!((before.status, answer.status), (204, 200));
+        assert_eq!(answer.header("access-control-max-age"), None, "that is for preflights");
+        let credentials = [&before, &answer].map(|a| a.header("access-control-allow-credentials").map(str::to_owned));
+        (credentials, before.header("access-control-max-age").unwrap().to_owned())
+    };
+    assert_eq!(told(""), ([None, None], "7200".to_owned()));
+    let yes = Some("true".to_owned());
+    assert_eq!(told("credentials = true\nmax_age = \"5m\"\n"), ([yes.clone(), yes], "300".to_owned()));
+}

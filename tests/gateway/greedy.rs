@@ -94,7 +94,8 @@ fn a_handshake_that_stalls_is_given_up() {
 fn a_body_that_trickles_is_given_up_and_one_that_keeps_the_rate_is_not() {
     let canary = Canary::start();
     let i = open(canary.address, "min_body_rate = \"100\"");
-    let post = |pieces: usize, bytes: usize| {
+    let patient = open(canary.address, "min_body_rate = \"0\"");
+    let post = |i: &Instance, pieces: usize, bytes: usize| {
         let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
         stream.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         let head = format!(
@@ -114,13 +115,17 @@ fn a_body_that_trickles_is_given_up_and_one_that_keeps_the_rate_is_not() {
         (String::from_utf8_lossy(&answer[..n]).into_owned(), start.elapsed())
     };
     thread::scope(|scope| {
-        let slow = scope.spawn(|| post(60, 2));
-        let steady = scope.spawn(|| post(45, 100));
+        let slow = scope.spawn(|| post(&i, 60, 2));
+        let steady = scope.spawn(|| post(&i, 45, 100));
+        let let_be = scope.spawn(|| post(&patient, 45, 2));
         let (answer, after) = slow.join().unwrap();
         assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_too_slow"), "{answer}");
         assert!(after > Duration::from_secs(14), "an honest client had less than its time: {after:?}");
         let (answer, after) = steady.join().unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(after > Duration::from_secs(20), "it was faster than the test wants");
+        let (answer, after) = let_be.join().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "\"0\" is no limit: {answer}");
         assert!(after > Duration::from_secs(20), "it was faster than the test wants");
     });
 }

@@ -1,6 +1,13 @@
 //! Rates: the sixth of five a minute, by user and by address, and who is not hit by whose flood.
 
-use crate::{canary::Canary, client::Request, instance::Instance};
+use std::io::{Read, Write};
+
+use crate::{
+    admin::metric,
+    canary::Canary,
+    client::{Request, connect},
+    instance::Instance,
+};
 
 const BODY: &str = r#"{"url":"https://example.com/a.mp4"}"#;
 
@@ -104,4 +111,43 @@ fn a_rate_by_key_counts_each_key_and_a_burst_is_what_may_come_at_once() {
     let other = i.new_key(&[]);
     let statuses = |key: &str| [(); 3].map(|()| i.send(&Request::new("GET", "/api/downloads").key(key)).status);
     assert_eq!((statuses(i.key()), statuses(&other)), ([200, 200, 429], [200, 200, 429]));
+}
+
+/// How many of 2000 clients are refused at their first request.
+fn refused_newcomers(i: &Instance) -> usize {
+    let refused = |batch: u8| {
+        let requests = (0..100u8).flat_map(|n| {
+            let last = if n == 99 { "Connection: close\r\n" } else { "" };
+            let from = format!("X-Forwarded-For: 192.0.{batch}.{n}\r\n");
+            format!("GET /a HTTP/1.1\r\nHost: localhost\r\n{from}{last}\r\n").into_bytes()
+        });
+        let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        stream.write_all(&requests.collect::<Vec<_>>()).unwrap();
+        let mut answers = Vec::new();
+        let _ = stream.read_to_end(&mut answers);
+        let answers = String::from_utf8_lossy(&answers);
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 100);
+        answers.matches("HTTP/1.1 429 ").count()
+    };
+    (0..20).map(refused).sum()
+}
+
+#[test]
+fn beyond_max_tracked_clients_newcomers_share_places() {
+    let canary = Canary::start();
+    let policy = "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n\
+        rates = [{ limit = \"1/hour\", by = \"address\" }]\n";
+    let with = |most: &str| {
+        Instance::with(&canary.address.to_string(), |i| {
+            std::fs::write(i.path("policies/worker.toml"), policy).unwrap();
+            i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
+            i.replace("max_tracked_clients = 100000", &format!("max_tracked_clients = {most}"));
+        })
+    };
+    let few = with("1");
+    assert!(refused_newcomers(&few) > 100, "of 1400 in 1024 places, many meet");
+    assert!(metric(&few, "sallyport_rate_limited_clients") < 1600.0);
+    let many = with("100000");
+    assert_eq!(refused_newcomers(&many), 0);
+    assert!((metric(&many, "sallyport_rate_limited_clients") - 2000.0).abs() < 0.5);
 }
