@@ -50,7 +50,7 @@ impl From<Errno> for HandoverError {
 pub fn pass(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> Result<(), HandoverError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(sockets)) {
+    if sockets.len() > MAX_SOCKETS || !control.push(SendAncillaryMessage::ScmRights(sockets)) {
         return Err(HandoverError::TooMany(sockets.len()));
     }
     sendmsg(stream, &[IoSlice::new(ALONG)], &mut control, SendFlags::empty())?;

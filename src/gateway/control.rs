@@ -85,16 +85,29 @@ fn connect(data_dir: &Path) -> io::Result<Option<UnixStream>> {
     }
 }
 
-/// Listens on the socket until `stop` turns true. Only the owner of the data folder can reach it.
-pub(super) async fn serve(live: Arc<Live>, estate: Arc<Estate>, mut stop: watch::Receiver<bool>) {
-    let path = socket_path(&live.rules.load().config.data_dir);
-    let listener = match bind(&path) {
-        Ok(listener) => listener,
-        Err(error) => {
-            warn!(%error, path = %path.display(), "no control socket; changes by commands are seen within a second or two");
-            return;
+/// The socket, open to the owner of the data folder only.
+pub(super) struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Door {
+    /// Opens it, in the place of a predecessor's. None where that fails: then changes are seen without being told.
+    pub(super) fn open(data_dir: &Path) -> Option<Self> {
+        let path = socket_path(data_dir);
+        match bind(&path) {
+            Ok(listener) => Some(Self { listener, path }),
+            Err(error) => {
+                warn!(%error, path = %path.display(), "no control socket; changes by commands are seen within a second or two");
+                None
+            }
         }
-    };
+    }
+}
+
+/// Answers until `stop` turns true.
+pub(super) async fn serve(door: Door, live: Arc<Live>, estate: Arc<Estate>, mut stop: watch::Receiver<bool>) {
+    let Door { listener, path } = door;
     let bound = inode(&path);
     loop {
         tokio::select! {

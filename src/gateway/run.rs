@@ -127,7 +127,10 @@ impl Running {
     /// Starts all that, but for the certificates.
     fn keep(&mut self, gateway: Arc<Gateway>, seen: reload::Seen, signals: Signals) {
         let Self { live, estate, stopping, ending, tasks, .. } = self;
-        tasks.spawn(control::serve(Arc::clone(live), Arc::clone(estate), ending.subscribe()));
+        // Open before it is said that this gateway is ready: the next successor must find it, and not its predecessor.
+        if let Some(door) = control::Door::open(&live.rules.load().config.data_dir) {
+            tasks.spawn(control::serve(door, Arc::clone(live), Arc::clone(estate), ending.subscribe()));
+        }
         tasks.spawn(reload::watch(Arc::clone(live), (seen, signals.reload), stopping.subscribe()));
         tasks.spawn(Arc::clone(estate).watch(signals.succeed, stopping.subscribe()));
         tasks.spawn(Arc::clone(live).keep_house(ending.subscribe()));

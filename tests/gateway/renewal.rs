@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
+    os::unix::net::UnixStream,
     path::Path,
     process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -227,7 +228,7 @@ fn up_ends_with_all_of_it_where_somebody_else_takes_its_ports() {
     let mut i = up_before(&canary);
     let gateway = only(&i, "gateway");
     // As a gateway of an older version would, which knows nothing of locks.
-    let mut control = std::os::unix::net::UnixStream::connect(i.path("data/control.sock")).unwrap();
+    let mut control = eventually("the control socket", || UnixStream::connect(i.path("data/control.sock")).ok());
     control.write_all(b"handover\n").unwrap();
     assert_eq!(control.read(&mut [0; 1]).unwrap(), 1);
     control.write_all(b"ready\n").unwrap();
