@@ -7,6 +7,7 @@ pub mod address;
 pub mod cli;
 pub mod config;
 pub mod edge;
+pub mod egress;
 pub mod gateway;
 pub mod identity;
 pub mod json;

@@ -57,6 +57,7 @@ fn every_configuration_key_is_in_the_reference_and_explained() {
             "log",
             "worker",
             "app",
+            "egress",
             "insecure",
             "key",
             "certificate",

@@ -14,7 +14,8 @@ use std::{
     process::{Command, Output},
 };
 
-const UNITS: [&str; 3] = ["sallyport-gateway.socket", "sallyport-gateway.service", "sallyport-worker.service"];
+const UNITS: [&str; 4] =
+    ["sallyport-gateway.socket", "sallyport-gateway.service", "sallyport-worker.service", "sallyport-egress.service"];
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sallyport");
 
 fn unit(name: &str) -> String {
@@ -89,7 +90,7 @@ impl Staged {
         }
         let staged = Self { url: format!("https://localhost:{tls}/api/downloads"), key };
         done("systemctl", &["daemon-reload"]);
-        for name in [UNITS[2], UNITS[0], UNITS[1]] {
+        for name in [UNITS[2], UNITS[3], UNITS[0], UNITS[1]] {
             done("systemctl", &["start", &name.replace("sallyport", NAME)]);
         }
         staged

@@ -40,6 +40,8 @@ enum Command {
     Gateway(ConfigFile),
     /// Runs the worker in the foreground.
     Worker(ConfigFile),
+    /// Runs the egress guard in the foreground, where the configuration has it apart from the worker.
+    Egress(ConfigFile),
     /// Reads everything as a start would, and says what is wrong, where, and how to mend it.
     Check(check::Check),
     /// API keys.
@@ -91,6 +93,7 @@ fn run(command: Command) -> Result<()> {
         Command::Up(file) => up::run(&file.config),
         Command::Gateway(file) => role::gateway(&file.config),
         Command::Worker(file) => role::worker(&file.config),
+        Command::Egress(file) => role::egress(&file.config),
         Command::Check(check) => check.run(),
         Command::Key(key) => key.run(),
         Command::User(user) => user.run(),

@@ -1,4 +1,4 @@
-//! `sallyport gateway` and `sallyport worker`: one role in the foreground.
+//! `sallyport gateway`, `sallyport worker` and `sallyport egress`: one role in the foreground.
 
 use std::{future::Future, path::Path, sync::Arc, thread::available_parallelism};
 
@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 use crate::{
     config,
     edge::sockets::Sockets,
-    gateway, observe,
+    egress, gateway, observe,
     statement::StatementKey,
     stop::signalled,
     store::Secrets,
@@ -36,6 +36,13 @@ pub(super) fn worker(config: &Path) -> Result<()> {
         Stage::Released => Word::Released.tell(),
     };
     block_on(async { Ok(worker::serve(Arc::new(config), key, sockets, signalled(), tell).await?) })
+}
+
+/// Runs the egress guard until a signal.
+pub(super) fn egress(config: &Path) -> Result<()> {
+    let config = config::load(config)?;
+    observe::tracing::start(&config.log.level);
+    block_on(async { Ok(egress::serve(&config, signalled(), || Word::Ready.tell()).await?) })
 }
 
 fn block_on(role: impl Future<Output = Result<()>>) -> Result<()> {

@@ -14,8 +14,8 @@ use url::Url;
 use super::{
     settings::settings,
     types::{
-        AppConfig, BansConfig, CertificatePaths, Config, JwtConfig, JwtKeyConfig, Limits, LinksConfig, LogConfig,
-        Network, ProxyConfig, TlsConfig, TlsMode, Upstream, WorkerConfig,
+        AppConfig, BansConfig, CertificatePaths, Config, EgressConfig, JwtConfig, JwtKeyConfig, Limits, LinksConfig,
+        LogConfig, Network, ProxyConfig, TlsConfig, TlsMode, Upstream, WorkerConfig,
     },
     wire::{self, TlsModeName, Wire},
 };
@@ -84,6 +84,7 @@ impl Faults {
         let http_listen = self.addresses("http_listen", &wire.gateway.http_listen);
         let tls = self.tls(wire.tls, !http_listen.is_empty(), base);
         let worker = self.worker(wire.worker, &wire.insecure, base);
+        let egress = self.egress(wire.egress, base);
         Some(Config {
             file: file.to_owned(),
             settings,
@@ -106,6 +107,7 @@ impl Faults {
             public_url: public_url?,
             tls: tls?,
             worker: worker?,
+            egress,
         })
     }
 
@@ -259,6 +261,8 @@ impl Faults {
             yt_dlp: program(base, &worker.yt_dlp),
             ffmpeg: program(base, &worker.ffmpeg),
             js_runtime: program(base, &worker.js_runtime),
+            readable: worker.readable.iter().map(|path| base.join(path)).collect(),
+            partial_sandbox: insecure.partial_sandbox,
             allow_private,
             concurrent_downloads: worker.concurrent_downloads,
             max_filesize: worker.max_filesize.0,
@@ -290,6 +294,17 @@ impl Faults {
             });
         }
         resolved
+    }
+
+    fn egress(&mut self, egress: wire::Egress, base: &Path) -> EgressConfig {
+        let key = |name| vec![table("egress"), table(name)];
+        if egress.listen.is_some_and(|listen| !listen.ip().is_loopback()) {
+            self.add(key("listen"), "not a loopback address; use 127.0.0.1, or leave it out to have it in the worker");
+        }
+        if egress.ports.is_empty() {
+            self.add(key("ports"), "no port; write those that downloads may come from, like [80, 443]");
+        }
+        EgressConfig { listen: egress.listen, ports: egress.ports, key_file: base.join(egress.key_file) }
     }
 
     fn log(&mut self, log: wire::Log, base: &Path) -> LogConfig {

@@ -58,6 +58,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The worker's settings.
     pub worker: WorkerConfig,
+    /// The egress guard's.
+    pub egress: EgressConfig,
     /// The applications behind the gateway, in order.
     pub apps: Vec<AppConfig>,
 }
@@ -223,6 +225,8 @@ pub struct WorkerConfig {
     pub ffmpeg: PathBuf,
     /// The JavaScript runtime for yt-dlp (deno), likewise.
     pub js_runtime: PathBuf,
+    /// What children may read beside what their programs need.
+    pub readable: Vec<PathBuf>,
     /// Hosts that may be private all the same.
     pub allow_private: Vec<HostPort>,
     /// How many downloads run at a time.
@@ -233,6 +237,19 @@ pub struct WorkerConfig {
     pub job_timeout: Duration,
     /// The longest that one look at a page's metadata may take.
     pub info_timeout: Duration,
+    /// Whether children run where they cannot be kept in as they should.
+    pub partial_sandbox: bool,
+}
+
+/// The egress guard's settings.
+#[derive(Clone, Debug)]
+pub struct EgressConfig {
+    /// Where it listens as a process of its own, on loopback; None: it is part of the worker.
+    pub listen: Option<SocketAddr>,
+    /// The ports of public hosts that children may go to.
+    pub ports: Vec<u16>,
+    /// The key that it shares with the worker.
+    pub key_file: PathBuf,
 }
 
 /// An application behind the gateway.

@@ -1,7 +1,7 @@
 //! `config.toml` as it is written: every table and key, its default, and nothing else.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -29,6 +29,7 @@ pub(crate) struct Wire {
     pub(crate) bans: Bans,
     pub(crate) log: Log,
     pub(crate) worker: Worker,
+    pub(crate) egress: Egress,
     pub(crate) app: Vec<App>,
     pub(crate) insecure: Insecure,
 }
@@ -192,11 +193,21 @@ pub(crate) struct Worker {
     pub(crate) yt_dlp: String,
     pub(crate) ffmpeg: String,
     pub(crate) js_runtime: String,
+    pub(crate) readable: Vec<PathBuf>,
     pub(crate) allow_private: Vec<String>,
     pub(crate) concurrent_downloads: usize,
     pub(crate) max_filesize: ByteSize,
     pub(crate) job_timeout: Duration,
     pub(crate) info_timeout: Duration,
+}
+
+/// `[egress]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Egress {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) ports: Vec<u16>,
+    pub(crate) key_file: PathBuf,
 }
 
 /// `[[app]]`
@@ -222,6 +233,7 @@ pub(crate) struct App {
 pub(crate) struct Insecure {
     pub(crate) worker_on_any_address: bool,
     pub(crate) admin_on_any_address: bool,
+    pub(crate) partial_sandbox: bool,
 }
 
 impl Default for Wire {
@@ -236,6 +248,7 @@ impl Default for Wire {
             bans: Bans::default(),
             log: Log::default(),
             worker: Worker::default(),
+            egress: Egress::default(),
             app: Vec::new(),
             insecure: Insecure::default(),
         }
@@ -332,12 +345,19 @@ impl Default for Worker {
             yt_dlp: "yt-dlp".into(),
             ffmpeg: "ffmpeg".into(),
             js_runtime: "deno".into(),
+            readable: Vec::new(),
             allow_private: Vec::new(),
             concurrent_downloads: 2,
             max_filesize: ByteSize(20 << 30),
             job_timeout: seconds(6 * 3_600),
             info_timeout: seconds(60),
         }
+    }
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self { listen: None, ports: vec![80, 443], key_file: "data/secrets/egress.key".into() }
     }
 }
 

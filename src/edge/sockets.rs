@@ -153,7 +153,7 @@ fn path_of(listener: &StdUnixListener) -> io::Result<PathBuf> {
 const UNASKED: &str = "systemd passed this socket, and the configuration has no such address; make them the same";
 
 /// Listens on a path that owner and group can reach. Replaces the socket of a process that is gone, never one that answers.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let stale = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket())
         && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
     if stale {

@@ -7,7 +7,9 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use super::{
     media::{AcceptError, Finished, JobFolder, MediaFolder},
+    passes::Passes,
     running::Running,
+    sandbox::Allowance,
     source::{ResolveError, SourceError, SourceUrl},
     store::{Store, StoreError},
     task::Task,
@@ -19,6 +21,9 @@ use crate::config::WorkerConfig;
 /// Less free space than this is a full disk: databases and logs live there too.
 pub(crate) const SPACE_TO_KEEP: u64 = 256 << 20;
 
+/// Pages and manifests on the way to the media, in bytes.
+const ABOUT: u64 = 256 << 20;
+
 /// Longer lines are none that we asked for.
 const MAX_LINE: usize = 64 << 10;
 
@@ -28,6 +33,7 @@ pub(crate) struct Workshop {
     pub(crate) store: Store,
     pub(crate) media: MediaFolder,
     pub(crate) readiness: Readiness,
+    pub(crate) passes: Passes,
 }
 
 /// Why there is no file.
@@ -132,11 +138,20 @@ impl Workshop {
         }
         let limits = Limits { max_filesize: self.config.max_filesize };
         let args = download(tools, &source, task.quality, task.output, job, limits);
-        let reported = self.listen(task, confined(tools, job, args, limits), running).await?;
+        let reported = self.listen(task, self.confined(tools, task, job, args), running).await?;
         self.store.processing(task.id).await?;
         let job = job.clone();
         spawn_blocking(move || job.accept(&reported)).await??;
         Ok(())
+    }
+
+    fn confined<'a>(&self, tools: &'a Tools, task: &Task, job: &'a JobFolder, args: Vec<OsString>) -> Confined<'a> {
+        let (largest, time) = (self.config.max_filesize, self.config.job_timeout);
+        let allowance = Allowance { file: largest, cpu: time.as_secs() };
+        // Picture and sound apart, each of which may be begun anew once.
+        let bytes = largest.saturating_mul(4).saturating_add(ABOUT);
+        let proxy = Some(self.passes.proxy(&tools.sandbox, task.id.into(), time, bytes));
+        Confined { tools, program: &tools.yt_dlp, args, folder: job.path(), allowance, proxy }
     }
 
     /// Follows the child to its end; the path that it reported is the only sign of success.
@@ -191,8 +206,4 @@ impl Said {
             _ => Err(Failure::Killed),
         }
     }
-}
-
-fn confined<'a>(tools: &'a Tools, job: &'a JobFolder, args: Vec<OsString>, limits: Limits) -> Confined<'a> {
-    Confined { program: &tools.yt_dlp, args, folder: job.path(), path: &tools.path, max_file_size: limits.max_filesize }
 }

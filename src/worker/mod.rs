@@ -7,18 +7,18 @@
 mod api;
 mod body;
 mod caller;
-mod confine;
 mod file_name;
 mod guard;
 mod job;
-mod keeper;
 mod media;
 mod order;
+mod passes;
 mod queue;
 mod range;
 mod refusal;
 mod replay;
 mod running;
+mod sandbox;
 mod send;
 mod serve;
 mod sniff;
@@ -28,5 +28,5 @@ mod task;
 mod thumbnail;
 mod ytdlp;
 
-pub use confine::confine;
+pub use sandbox::confine;
 pub use serve::{Stage, WorkerError, serve};

@@ -27,13 +27,16 @@ use super::{
     guard::{self, Guard},
     job::Workshop,
     media::{MediaFolder, make_private},
+    passes::Passes,
     queue::Queue,
+    sandbox::Sandbox,
     store::{Store, StoreError},
     ytdlp::Readiness,
 };
 use crate::{
     config::{Config, Upstream},
     edge::{listener::ListenError, sockets::Sockets},
+    egress::{self, Egress, EgressError},
     statement::StatementKey,
 };
 
@@ -50,6 +53,8 @@ enum Reason {
     Store(StoreError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Egress(#[from] EgressError),
 }
 
 impl From<Reason> for WorkerError {
@@ -86,7 +91,8 @@ pub async fn serve(
     reached: impl Fn(Stage),
 ) -> Result<(), WorkerError> {
     let stop = CancellationToken::new();
-    let queue = Queue::new(workshop(&config)?, stop.clone());
+    let (workshop, egress) = workshop(&config).await?;
+    let queue = Queue::new(workshop, stop.clone());
     queue.tidy().await.map_err(Reason::Store)?;
     // Said in the log here; the routes that need yt-dlp say it again.
     drop(queue.workshop().readiness.tools().await);
@@ -106,6 +112,9 @@ pub async fn serve(
     if let Err(error) = guard.leave(&seen) {
         tracing::warn!(%error, "the next worker will not know which requests were let in, and refuses those that wait");
     }
+    if let Some(egress) = egress {
+        egress.close().await;
+    }
     store.release_file().await;
     reached(Stage::Released);
     drop(timeout_at(drained, serving).await);
@@ -119,7 +128,8 @@ async fn no_more_requests(answering: TaskTracker) {
     answering.wait().await;
 }
 
-fn workshop(config: &Config) -> Result<Workshop, Reason> {
+/// With the guard, where it is part of this process.
+async fn workshop(config: &Config) -> Result<(Workshop, Option<egress::Serving>), Reason> {
     let folder = |path: &Path| {
         let path = path.to_owned();
         move |error| Reason::Folder { path, error }
@@ -127,8 +137,14 @@ fn workshop(config: &Config) -> Result<Workshop, Reason> {
     make_private(&config.data_dir).map_err(folder(&config.data_dir))?;
     let media = MediaFolder::open(&config.worker.media_dir).map_err(folder(&config.worker.media_dir))?;
     let store = Store::open(&config.data_dir.join("worker.db")).map_err(Reason::Store)?;
-    let readiness = Readiness::new(config.worker.clone(), media.jobs());
-    Ok(Workshop { config: config.worker.clone(), store, media, readiness })
+    let (sandbox, door) = match Sandbox::choose(config).await {
+        Ok((sandbox, door)) => (Ok(sandbox), door),
+        Err(error) => (Err(error), None),
+    };
+    let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
+    let readiness = Readiness::new(config.worker.clone(), media.jobs(), sandbox);
+    let passes = Passes::new(egress::pass_key(&config.egress)?);
+    Ok((Workshop { config: config.worker.clone(), store, media, readiness, passes }, egress))
 }
 
 fn routes(app: App, keeper: Arc<Guard>, answering: TaskTracker) -> Router {

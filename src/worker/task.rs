@@ -17,6 +17,12 @@ use crate::username::UserName;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TaskId(Uuid);
 
+impl From<TaskId> for Uuid {
+    fn from(id: TaskId) -> Self {
+        id.0
+    }
+}
+
 /// A text that is no task's id.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not a task id")]

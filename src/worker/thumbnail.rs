@@ -7,11 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     media::JobFolder,
+    sandbox::Allowance,
     ytdlp::{Confined, DEMUXERS, Run, Tools},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_SIZE: u64 = 4 << 20;
+const ALLOWANCE: Allowance = Allowance { file: 4 << 20, cpu: 60 };
 
 /// A second into the film, since many begin in black; for one that is shorter, its first picture.
 const MOMENTS: [&str; 2] = ["1", "0"];
@@ -21,8 +22,7 @@ pub(crate) async fn make(tools: &Tools, job: &JobFolder, file: &Path, stop: &Can
     let Some(ffmpeg) = &tools.ffmpeg else { return };
     for moment in MOMENTS {
         let args = arguments(file, moment, &job.thumbnail());
-        let confined =
-            Confined { program: ffmpeg, args, folder: job.path(), path: &tools.path, max_file_size: MAX_SIZE };
+        let confined = Confined { tools, program: ffmpeg, args, folder: job.path(), allowance: ALLOWANCE, proxy: None };
         let Ok(mut run) = Run::start(confined, 4_096, stop, TIMEOUT) else { return };
         while run.next().await.is_some() {}
         run.end().await;

@@ -27,11 +27,18 @@ struct Shared {
     requests: Mutex<Vec<String>>,
     /// Files beside those of the media folder.
     own: Mutex<HashMap<String, String>>,
+    /// Where some names have moved to.
+    moved: Mutex<HashMap<String, String>>,
 }
 
 impl Origin {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0")
+    }
+
+    /// At an address of this machine.
+    pub(crate) fn at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared: Arc<Shared> = Arc::default();
         let seen = Arc::clone(&shared);
@@ -57,6 +64,11 @@ impl Origin {
     pub(crate) fn serve(&self, name: &str, text: &str) {
         self.shared.own.lock().unwrap().insert(name.to_owned(), text.to_owned());
     }
+
+    /// Sends who asks for `name` to `url`.
+    pub(crate) fn redirect(&self, name: &str, url: &str) {
+        self.shared.moved.lock().unwrap().insert(name.to_owned(), url.to_owned());
+    }
 }
 
 fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
@@ -66,7 +78,18 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let path = first.split_whitespace().nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
     let range = read_range(&mut reader)?;
     shared.requests.lock().unwrap().push(range.map_or(path.clone(), |at| format!("{path} from {at}")));
+    if let Some(url) = shared.moved.lock().unwrap().get(&path) {
+        return write!(
+            stream,
+            "HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
     let (manner, name) = path.split_once('/').unwrap_or(("", &path));
+    match manner {
+        "trickle" => return trickle(&mut stream),
+        "endless" => return endless(&mut stream),
+        _ => {}
+    }
     let Some(body) = content(shared, name) else {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
@@ -116,6 +139,23 @@ fn head(name: &str, ranged: bool, from: usize, total: usize) -> String {
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\nConnection: close\r\n\r\n",
         total - from
     )
+}
+
+/// A byte a second, of many that were promised.
+fn trickle(stream: &mut TcpStream) -> std::io::Result<()> {
+    write!(stream, "{}", head("film.mp4", false, 0, 1_000_000))?;
+    loop {
+        stream.write_all(b"x")?;
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// More and more, with no length.
+fn endless(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nConnection: close\r\n\r\n")?;
+    loop {
+        stream.write_all(&[0; 16_384])?;
+    }
 }
 
 /// About 200 KiB a second.

@@ -17,12 +17,15 @@ mod programs;
 
 mod client;
 mod process;
+mod town;
 
 mod bodies;
 mod downloads;
+mod egress;
 mod files;
 mod guard;
 mod looks;
 mod recovery;
+mod sandbox;
 mod sockets;
 mod tools;

@@ -28,11 +28,13 @@ pub(crate) struct Worker {
 pub(crate) struct Setup {
     pub(crate) yt_dlp: PathBuf,
     pub(crate) extra: &'static str,
+    /// What starts the worker, where it is not started by itself.
+    pub(crate) wrapper: &'static [&'static str],
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { yt_dlp: yt_dlp(), extra: "" }
+        Self { yt_dlp: yt_dlp(), extra: "", wrapper: &[] }
     }
 }
 
@@ -55,7 +57,7 @@ impl Worker {
             setup.extra
         );
         fs::write(dir.path().join("config.toml"), config).unwrap();
-        let child = spawn(dir.path());
+        let child = spawn(dir.path(), setup.wrapper);
         let worker = Self { dir, address, child };
         worker.wait_until_ready();
         worker
@@ -65,6 +67,10 @@ impl Worker {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGTERM; true when it ended well.
@@ -82,18 +88,18 @@ impl Worker {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(self.dir.path());
+        self.child = spawn(self.dir.path(), &[]);
         self.wait_until_ready();
     }
 
     /// Starts without waiting; for a worker that listens elsewhere.
     pub(crate) fn start_blindly(&mut self) {
-        self.child = spawn(self.dir.path());
+        self.child = spawn(self.dir.path(), &[]);
     }
 
     /// A second worker on the same folder: whether it ended well, by itself.
     pub(crate) fn second(&self) -> bool {
-        spawn(self.dir.path()).wait().unwrap().success()
+        spawn(self.dir.path(), &[]).wait().unwrap().success()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -186,8 +192,11 @@ pub(crate) fn signal(signal: &str, pid: u32) {
     assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
-fn spawn(dir: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_sallyport"))
+fn spawn(dir: &Path, wrapper: &[&str]) -> Child {
+    let program = env!("CARGO_BIN_EXE_sallyport");
+    let mut words = wrapper.iter().copied().chain([program]);
+    Command::new(words.next().unwrap())
+        .args(words)
         .args(["worker", "--config"])
         .arg(dir.join("config.toml"))
         .env_clear()

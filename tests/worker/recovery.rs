@@ -37,7 +37,7 @@ fn a_killed_worker_takes_its_childrens_children_along() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let yt_dlp = fake_yt_dlp(dir.path(), "trap '' TERM; sleep 300 & sleep 300");
-    let mut worker = Worker::with(&origin, &Setup { yt_dlp, extra: "" });
+    let mut worker = Worker::with(&origin, &Setup { yt_dlp, ..Setup::default() });
     let id = worker.download("ana", &origin.url("sample.mp4"));
     // The keeper, the script and its two children.
     eventually("the children", || (processes_of(&id).len() == 4).then_some(()));

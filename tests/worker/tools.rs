@@ -9,7 +9,7 @@ use crate::{
 
 fn refused(yt_dlp: PathBuf) -> (serde_json::Value, String) {
     let origin = Origin::start();
-    let worker = Worker::with(&origin, &Setup { yt_dlp, extra: "" });
+    let worker = Worker::with(&origin, &Setup { yt_dlp, ..Setup::default() });
     let answer = worker.post("ana", "/api/download", &format!("{{\"url\":\"{}\"}}", origin.url("sample.mp4")));
     assert_eq!(answer.status, 503);
     assert!(answer.header("retry-after").is_some());

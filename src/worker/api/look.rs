@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::worker::{
     job::Workshop,
     refusal::Refusal,
+    sandbox::Allowance,
     source::{ResolveError, SourceUrl},
     ytdlp::{Complaint, Confined, End, Kind, Line, Run, Tools},
 };
@@ -23,6 +24,8 @@ const MAX_ANSWER: usize = 8 << 20;
 
 /// A look keeps nothing, but a JavaScript runtime may have a cache.
 const MAX_FILE: u64 = 64 << 20;
+/// Pages, and no media.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// The right to look, for so many at a time.
 #[derive(Clone)]
@@ -54,10 +57,13 @@ impl Looks {
         };
         let scratch = Scratch::make(workshop.media.jobs()).await?;
         let args = args(&tools);
-        let (program, folder, path) = (&tools.yt_dlp, &scratch.0, &tools.path);
-        let confined = Confined { program, args, folder, path, max_file_size: MAX_FILE };
+        let time = workshop.config.info_timeout;
+        let allowance = Allowance { file: MAX_FILE, cpu: time.as_secs() };
+        let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, MAX_BYTES));
+        let (program, folder) = (&tools.yt_dlp, &scratch.0);
+        let confined = Confined { tools: &tools, program, args, folder, allowance, proxy };
         // When the client goes away this future is dropped, and the run with it.
-        let run = Run::start(confined, MAX_ANSWER, &self.stop, workshop.config.info_timeout);
+        let run = Run::start(confined, MAX_ANSWER, &self.stop, time);
         let run = run.map_err(|error| {
             tracing::error!(%error, "yt-dlp could not be started");
             Refusal::internal()

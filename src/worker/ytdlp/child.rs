@@ -1,7 +1,7 @@
 //! A child process that keeps to itself: nothing inherited, a process group of its own, dead when the worker is.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io,
     path::Path,
     process::{ExitStatus, Stdio},
@@ -14,21 +14,28 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a child may take to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
+use super::tools::Tools;
+use crate::worker::sandbox::Allowance;
+
+/// How long a child may take to end by itself. The first process of a namespace that has not asked for the signal never hears it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// This very program, also after its file was replaced by an upgrade.
 const OURSELVES: &str = "/proc/self/exe";
 
+/// What yt-dlp, and the ffmpeg that it starts, look for.
+const PROXIES: [&str; 2] = ["http_proxy", "https_proxy"];
+
 /// What to run, and where.
 pub(crate) struct Confined<'a> {
+    pub(crate) tools: &'a Tools,
     pub(crate) program: &'a Path,
     pub(crate) args: Vec<OsString>,
-    /// Working folder, home and place of temporary files.
+    /// Working folder, home and place of temporary files; nothing else can be written to.
     pub(crate) folder: &'a Path,
-    pub(crate) path: &'a OsStr,
-    /// In bytes, for each file that it writes.
-    pub(crate) max_file_size: u64,
+    pub(crate) allowance: Allowance,
+    /// The egress guard's URL, with a pass; None for what has no business outside.
+    pub(crate) proxy: Option<String>,
 }
 
 /// A running child and everything that it started.
@@ -43,12 +50,16 @@ impl Confined<'_> {
     /// The helper that stays and keeps the program, which runs confined.
     fn command(self) -> Command {
         let mut command = Command::new(OURSELVES);
+        // In the environment, which other users cannot read, and not among the arguments, which they can. No variable exempts
+        // any host, since there is no other.
+        let proxies = self.proxy.iter().flat_map(|url| PROXIES.map(|name| (name, url)));
         command
-            .args(["confine", "--keep", "--max-file-size", &self.max_file_size.to_string(), "--"])
+            .args(self.tools.sandbox.arguments(self.folder, &self.tools.readable, self.allowance))
             .arg(self.program)
             .args(self.args)
             .env_clear()
-            .env("PATH", self.path)
+            .envs(proxies)
+            .env("PATH", &self.tools.path)
             .env("HOME", self.folder)
             .env("TMPDIR", self.folder)
             .env("XDG_CONFIG_HOME", self.folder.join("none"))

@@ -174,7 +174,12 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::{media::MediaFolder, order::AudioFormat, task::TaskId};
+    use crate::worker::{
+        media::MediaFolder,
+        order::AudioFormat,
+        sandbox::{Sandbox, Strictness, WayOut},
+        task::TaskId,
+    };
 
     fn args(quality: Quality, output: Output) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
@@ -184,6 +189,8 @@ mod tests {
             ffmpeg: Some("/usr/bin/ffmpeg".into()),
             js_runtime: None,
             path: "".into(),
+            readable: Vec::new(),
+            sandbox: Sandbox { way_out: WayOut::Loopback(1), strictness: Strictness::Whole },
         };
         let source = SourceUrl::parse("https://example.com/-x", &[]).unwrap();
         let args = download(&tools, &source, quality, output, &job, Limits { max_filesize: 7 });

@@ -4,6 +4,7 @@ mod child;
 mod command;
 mod complaint;
 mod event;
+mod homes;
 mod run;
 mod tools;
 

@@ -12,8 +12,17 @@ use std::{
 use thiserror::Error;
 use tokio::{io::AsyncReadExt, sync::Mutex, time::timeout};
 
-use super::child::{Confined, Group};
-use crate::{config::WorkerConfig, worker::refusal::Refusal};
+use super::{
+    child::{Confined, Group},
+    homes,
+};
+use crate::{
+    config::WorkerConfig,
+    worker::{
+        refusal::Refusal,
+        sandbox::{Allowance, Sandbox, SandboxError},
+    },
+};
 
 /// The oldest version without a known hole (CVE-2026-55404).
 const OLDEST: Version = Version(2026, 7, 4);
@@ -34,6 +43,10 @@ pub(crate) struct Tools {
     pub(crate) js_runtime: Option<OsString>,
     /// The PATH for children: the programs' own folders and the system's.
     pub(crate) path: OsString,
+    /// What the programs need to read beside the system's own files.
+    pub(crate) readable: Vec<PathBuf>,
+    /// What keeps them in.
+    pub(crate) sandbox: Sandbox,
 }
 
 /// Why nothing can be downloaded now.
@@ -45,6 +58,8 @@ pub(crate) enum Unready {
     TooOld(Version),
     #[error("yt-dlp does not run on this server")]
     Broken,
+    #[error("the sandbox cannot be had on this server: {0}")]
+    Sandbox(String),
 }
 
 /// A version of yt-dlp: year, month, day.
@@ -60,12 +75,14 @@ pub(crate) struct InvalidVersion;
 pub(crate) struct Readiness {
     config: WorkerConfig,
     folder: PathBuf,
+    sandbox: Result<Sandbox, SandboxError>,
     last: Mutex<Option<(Instant, Result<Tools, Unready>)>>,
 }
 
 impl Readiness {
-    pub(crate) fn new(config: WorkerConfig, folder: PathBuf) -> Self {
-        Self { config, folder, last: Mutex::new(None) }
+    /// `folder` is for what the programs write when they are only looked at.
+    pub(crate) fn new(config: WorkerConfig, folder: PathBuf, sandbox: Result<Sandbox, SandboxError>) -> Self {
+        Self { config, folder, sandbox, last: Mutex::new(None) }
     }
 
     /// The programs, if yt-dlp may be used.
@@ -85,7 +102,8 @@ impl Readiness {
     }
 
     async fn probe(&self) -> Result<Tools, Unready> {
-        let tools = Tools::locate(&self.config).ok_or(Unready::Missing)?;
+        let sandbox = self.sandbox.as_ref().map_err(|error| Unready::Sandbox(error.to_string()))?;
+        let tools = Tools::locate(&self.config, sandbox).ok_or(Unready::Missing)?;
         let output = version_output(&tools, &self.folder).await.ok_or(Unready::Broken)?;
         let version: Version = output.trim().parse().map_err(|_| Unready::Broken)?;
         if version < OLDEST {
@@ -109,18 +127,22 @@ impl From<Unready> for Refusal {
             Unready::Missing => "yt_dlp_missing",
             Unready::TooOld(_) => "yt_dlp_too_old",
             Unready::Broken => "yt_dlp_broken",
+            Unready::Sandbox(_) => "sandbox_missing",
         };
         Self::unavailable(code, unready.to_string())
     }
 }
 
 impl Tools {
-    fn locate(config: &WorkerConfig) -> Option<Self> {
+    fn locate(config: &WorkerConfig, sandbox: &Sandbox) -> Option<Self> {
         let yt_dlp = locate(&config.yt_dlp)?;
         let ffmpeg = locate(&config.ffmpeg);
         let js = locate(&config.js_runtime);
         let path = children_path([Some(&yt_dlp), ffmpeg.as_ref(), js.as_ref()]);
-        Some(Self { yt_dlp, ffmpeg, js_runtime: js.as_deref().and_then(runtime_option), path })
+        let programs = [Some(&yt_dlp), ffmpeg.as_ref(), js.as_ref()].into_iter().flatten();
+        let readable = programs.flat_map(|program| homes::of(program)).chain(config.readable.iter().cloned()).collect();
+        let js_runtime = js.as_deref().and_then(runtime_option);
+        Some(Self { yt_dlp, ffmpeg, js_runtime, path, readable, sandbox: sandbox.clone() })
     }
 }
 
@@ -146,7 +168,8 @@ impl fmt::Display for Version {
 
 async fn version_output(tools: &Tools, folder: &Path) -> Option<String> {
     let args = ["--ignore-config", "--no-plugin-dirs", "--version"].map(OsString::from).to_vec();
-    let confined = Confined { program: &tools.yt_dlp, args, folder, path: &tools.path, max_file_size: 1 << 20 };
+    let allowance = Allowance { file: 1 << 20, cpu: PROBE_TIMEOUT.as_secs() };
+    let confined = Confined { tools, program: &tools.yt_dlp, args, folder, allowance, proxy: None };
     let mut group = Group::spawn(confined).ok()?;
     let stdout = group.take_stdout()?;
     let mut output = String::new();

@@ -1,0 +1,100 @@
+//! What is left of each pass: bytes, and connections at a time.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use uuid::Uuid;
+
+use super::pass::Pass;
+
+/// Connections of one job at a time: yt-dlp needs few, and one that opens many is after something else.
+const MAX_OPEN: usize = 32;
+
+/// The budgets of all passes that are not over.
+#[derive(Debug, Default)]
+pub(super) struct Budgets(Mutex<HashMap<Uuid, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    until: i64,
+    budget: Arc<Budget>,
+}
+
+/// The budget of one pass.
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: AtomicU64,
+    open: AtomicUsize,
+}
+
+/// One connection that spends from a budget.
+#[derive(Debug)]
+pub(super) struct Spender(Arc<Budget>);
+
+impl Budgets {
+    /// Begins a connection under `pass`; None where it has as many as it may have.
+    pub(super) fn enter(&self, pass: &Pass, now: i64) -> Option<Spender> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|_, entry| entry.until > now);
+        let entry = entries.entry(pass.job).or_insert_with(|| Entry {
+            until: pass.until,
+            budget: Arc::new(Budget { left: AtomicU64::new(pass.bytes), open: AtomicUsize::new(0) }),
+        });
+        let budget = Arc::clone(&entry.budget);
+        let entered =
+            budget.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MAX_OPEN).then_some(n + 1));
+        entered.ok().map(|_| Spender(budget))
+    }
+}
+
+impl Spender {
+    /// Takes up to `wanted` bytes; 0 when nothing is left.
+    pub(super) fn take(&self, wanted: usize) -> usize {
+        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        let take = |left: u64| Some(left.saturating_sub(wanted));
+        let before = self.0.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0);
+        usize::try_from(before.min(wanted)).unwrap_or(usize::MAX)
+    }
+
+    /// True when nothing is left.
+    pub(super) fn is_spent(&self) -> bool {
+        self.0.left.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Spender {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_spent_by_all_connections_of_its_pass_and_no_more_is_given() {
+        let budgets = Budgets::default();
+        let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
+        let (a, b) = (budgets.enter(&pass, 0).unwrap(), budgets.enter(&pass, 0).unwrap());
+        assert_eq!((a.take(7), b.take(7), a.take(1)), (7, 3, 0));
+        assert!(a.is_spent() && b.is_spent());
+        let other = Pass { job: Uuid::from_u128(2), ..pass };
+        assert_eq!(budgets.enter(&other, 0).unwrap().take(4), 4);
+    }
+
+    #[test]
+    fn connections_are_counted_for_each_pass_and_given_back() {
+        let budgets = Budgets::default();
+        let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
+        let mut open: Vec<_> = (0..MAX_OPEN).map(|_| budgets.enter(&pass, 0).unwrap()).collect();
+        assert!(budgets.enter(&pass, 0).is_none());
+        open.pop();
+        assert!(budgets.enter(&pass, 0).is_some());
+    }
+}

@@ -1,0 +1,178 @@
+//! One client of the guard, from its request to the end of what it fetched.
+
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, copy_bidirectional_with_sizes, split},
+    time::{sleep, timeout},
+};
+
+use super::{
+    Inner,
+    dial::DialError,
+    meter::Metered,
+    pass::{Pass, PassError},
+    request::{Kind, Request, RequestError},
+};
+use crate::message::{HeadFault, HeadScan};
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Nothing passes for so long: the host has forgotten us.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+/// For each direction of a tunnel.
+const BUFFER: usize = 64 * 1024;
+
+/// Why a client is sent away.
+#[derive(Debug, Error)]
+enum Refused {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    #[error("too many connections of one job")]
+    TooMany,
+    #[error(transparent)]
+    Dial(#[from] DialError),
+}
+
+/// Serves one request, and closes.
+pub(super) async fn serve<S>(guard: &Inner, mut stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Ok(Ok((head, rest))) = timeout(HEAD_TIMEOUT, read_head(&mut stream)).await else { return };
+    let request = match head.map_err(RequestError::from).and_then(|head| Request::parse(&head)) {
+        Ok(request) => request,
+        Err(error) => return refuse(&mut stream, &error.into()).await,
+    };
+    let (host, port) = (request.to.host.to_string(), request.to.port);
+    let pass = request.credential.as_deref().ok_or(PassError::Malformed);
+    let pass = match pass.and_then(|credential| guard.key.verify(credential, now())) {
+        Ok(pass) => pass,
+        Err(error) => return refuse(&mut stream, &error.into()).await,
+    };
+    match open(guard, &pass, &request).await {
+        Ok(remote) => {
+            let passed = remote.passed();
+            let end = relay(stream, remote, request.kind, rest, &pass).await;
+            let (bytes, end) = (passed.load(Ordering::Relaxed), end.err().map(|e| e.to_string()).unwrap_or_default());
+            tracing::info!(job = %pass.job, host, port, bytes, end, "egress");
+        }
+        Err(refused) => {
+            tracing::warn!(job = %pass.job, host, port, %refused, "egress refused");
+            refuse(&mut stream, &refused).await;
+        }
+    }
+}
+
+async fn open(guard: &Inner, pass: &Pass, request: &Request) -> Result<Metered, Refused> {
+    let spender = guard.budgets.enter(pass, now()).ok_or(Refused::TooMany)?;
+    let remote = guard.places.dial(&request.to).await?;
+    Ok(Metered::new(remote, spender))
+}
+
+/// The head, or what is wrong with it, and what came after it.
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Result<Bytes, HeadFault>, Bytes)> {
+    let (mut input, mut scan) = (BytesMut::new(), HeadScan::default());
+    loop {
+        match scan.end(&input) {
+            Ok(Some(end)) => {
+                let head = input.split_to(end).freeze();
+                return Ok((Ok(head), input.freeze()));
+            }
+            Err(fault) => return Ok((Err(fault), Bytes::new())),
+            Ok(None) => {}
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Until one side ends, the budget or the time is spent, or nothing passes any more.
+async fn relay<S>(mut stream: S, mut remote: Metered, kind: Kind, rest: Bytes, pass: &Pass) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let passed = remote.passed();
+    let time = Duration::from_secs(u64::try_from(pass.until.saturating_sub(now())).unwrap_or(0));
+    let passing = async {
+        match kind {
+            Kind::Tunnel => {
+                stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+                remote.write_all(&rest).await?;
+                copy_bidirectional_with_sizes(&mut stream, &mut remote, BUFFER, BUFFER).await.map(drop)
+            }
+            Kind::Forward { head, body } => forward(stream, remote, &head, body, rest).await,
+        }
+    };
+    tokio::select! {
+        end = passing => end,
+        () = stalled(&passed) => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing passes any more")),
+        () = sleep(time) => Err(io::Error::new(io::ErrorKind::TimedOut, "the time of the pass is over")),
+    }
+}
+
+/// One request and its answer. What a client sends after its request is not for this host, so it ends the connection.
+async fn forward<S>(stream: S, remote: Metered, head: &[u8], body: u64, mut rest: Bytes) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let ((mut client_out, mut client_in), (mut host_in, mut host_out)) = (split(stream), split(remote));
+    host_out.write_all(head).await?;
+    let first = rest.split_to(rest.len().min(usize::try_from(body).unwrap_or(usize::MAX)));
+    host_out.write_all(&first).await?;
+    if !rest.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "more than one request"));
+    }
+    let sending = async {
+        copy(&mut (&mut client_out).take(body - first.len() as u64), &mut host_out).await?;
+        // Nothing more is expected; a byte or an end of the client's ends it all.
+        client_out.read(&mut [0; 1]).await.map(drop)
+    };
+    tokio::select! {
+        sent = sending => return sent,
+        received = copy(&mut host_in, &mut client_in) => received?,
+    };
+    client_in.shutdown().await
+}
+
+async fn stalled(passed: &AtomicU64) {
+    let mut seen = passed.load(Ordering::Relaxed);
+    loop {
+        sleep(IDLE_TIMEOUT).await;
+        let now = passed.load(Ordering::Relaxed);
+        if now == seen {
+            return;
+        }
+        seen = now;
+    }
+}
+
+async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Refused) {
+    let status = match refused {
+        Refused::Request(_) => "400 Bad Request",
+        Refused::Pass(_) => "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"egress\"",
+        Refused::TooMany => "429 Too Many Requests",
+        Refused::Dial(error) if error.is_forbidden() => "403 Forbidden",
+        Refused::Dial(_) => "502 Bad Gateway",
+    };
+    let body = format!("{refused}\n");
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,74 @@
+//! A stream whose bytes are counted against a budget, and that notices when nothing passes any more.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::budget::Spender;
+
+/// The way to a host.
+pub(super) struct Metered {
+    io: TcpStream,
+    spender: Spender,
+    passed: Arc<AtomicU64>,
+}
+
+impl Metered {
+    pub(super) fn new(io: TcpStream, spender: Spender) -> Self {
+        Self { io, spender, passed: Arc::default() }
+    }
+
+    /// How much has passed so far, both ways together.
+    pub(super) fn passed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.passed)
+    }
+
+    fn charge(&self, bytes: usize) -> io::Result<()> {
+        self.passed.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.spender.take(bytes) < bytes { Err(spent()) } else { Ok(()) }
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.spender.is_spent() {
+            return Poll::Ready(Err(spent()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        Poll::Ready(self.charge(buf.filled().len() - before))
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.spender.is_spent() {
+            return Poll::Ready(Err(spent()));
+        }
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        Poll::Ready(self.charge(written).map(|()| written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+fn spent() -> io::Error {
+    io::Error::new(io::ErrorKind::QuotaExceeded, "the budget of the pass is spent")
+}

@@ -1,0 +1,118 @@
+//! What lets a child through the guard: for whom, until when, and how much; signed, so that the guard need not know it before.
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::BASE64URL_NOPAD;
+use hmac::{Hmac, Mac};
+use secrecy::{ExposeSecret, SecretBox};
+use sha2::Sha256;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::mac::hmac_sha256;
+
+const DOMAIN: &[u8] = b"sallyport egress v1\0";
+
+/// A right to fetch. As text it is the user name of a proxy URL, and its signature the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// The job, or the look, that it is for.
+    pub job: Uuid,
+    /// Its end, in seconds since the Unix epoch.
+    pub until: i64,
+    /// How many bytes may pass, both ways together.
+    pub bytes: u64,
+}
+
+/// Why a pass is not believed.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum PassError {
+    /// It is no pass.
+    #[error("no pass")]
+    Malformed,
+    /// Its signature is wrong.
+    #[error("a forged pass")]
+    Forged,
+    /// It is over.
+    #[error("a pass that has expired")]
+    Expired,
+}
+
+/// The key that worker and guard share (`secrets/egress.key`).
+pub struct PassKey(SecretBox<[u8]>);
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.job.simple(), self.until, self.bytes)
+    }
+}
+
+impl FromStr for Pass {
+    type Err = PassError;
+
+    fn from_str(text: &str) -> Result<Self, PassError> {
+        let mut parts = text.split('.');
+        let pass = (|| {
+            let (job, until, bytes) = (parts.next()?, parts.next()?, parts.next()?);
+            let job = Uuid::try_parse(job).ok()?;
+            Some(Self { job, until: until.parse().ok()?, bytes: bytes.parse().ok()? })
+        })();
+        // One spelling only, so that what was signed is what is read.
+        pass.filter(|pass| pass.to_string() == text).ok_or(PassError::Malformed)
+    }
+}
+
+impl PassKey {
+    /// Takes the secret's bytes.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(SecretBox::new(secret.into()))
+    }
+
+    /// `USER:PASSWORD`, for a proxy URL; neither holds a character that a URL would have to escape.
+    #[must_use]
+    pub fn sign(&self, pass: &Pass) -> String {
+        let mac = self.mac(&pass.to_string()).finalize().into_bytes();
+        format!("{pass}:{}", BASE64URL_NOPAD.encode(&mac))
+    }
+
+    /// Reads `USER:PASSWORD` at `now` (Unix seconds).
+    ///
+    /// # Errors
+    /// Anything else than a pass under this key that is not over.
+    pub fn verify(&self, credential: &str, now: i64) -> Result<Pass, PassError> {
+        let (pass, mac) = credential.split_once(':').ok_or(PassError::Malformed)?;
+        let mac = BASE64URL_NOPAD.decode(mac.as_bytes()).map_err(|_| PassError::Malformed)?;
+        self.mac(pass).verify_slice(&mac).map_err(|_| PassError::Forged)?;
+        let pass: Pass = pass.parse()?;
+        if now >= pass.until { Err(PassError::Expired) } else { Ok(pass) }
+    }
+
+    fn mac(&self, pass: &str) -> Hmac<Sha256> {
+        let mut mac = hmac_sha256(self.0.expose_secret());
+        mac.update(DOMAIN);
+        mac.update(pass.as_bytes());
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_good_under_its_key_until_its_end_and_in_one_spelling() {
+        let key = PassKey::new(b"0123456789abcdef0123456789abcdef");
+        let pass = Pass { job: Uuid::from_u128(7), until: 1_000, bytes: 5 };
+        let signed = key.sign(&pass);
+        assert_eq!(key.verify(&signed, 999), Ok(pass));
+        assert_eq!(key.verify(&signed, 1_000), Err(PassError::Expired));
+        assert_eq!(PassKey::new(b"another").verify(&signed, 999), Err(PassError::Forged));
+        assert_eq!(key.verify(&signed.replace(".5:", ".6:"), 999), Err(PassError::Forged));
+        for text in ["", ":", "a:b", "a.b.c:!"] {
+            assert!(key.verify(text, 999).is_err(), "{text}");
+        }
+        assert_eq!("00000000000000000000000000000007.+1.5".parse::<Pass>(), Err(PassError::Malformed));
+        assert_eq!("00000000-0000-0000-0000-000000000007.1.5".parse::<Pass>(), Err(PassError::Malformed));
+    }
+}

@@ -1,0 +1,61 @@
+//! Namespaces: a network that has loopback and nothing else, and processes that end with the first of them.
+
+use std::{fs, io};
+
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with},
+    process::{getegid, geteuid},
+    thread::UnshareFlags,
+};
+
+/// `RTM_NEWLINK` for interface 1, which in a new namespace is loopback: `IFF_UP` is set, and an answer is asked for (rtnetlink(7)).
+const RAISE_LOOPBACK: [[u8; 4]; 8] = [
+    32_u32.to_ne_bytes(),
+    pair(16, 0x1 | 0x4),
+    1_u32.to_ne_bytes(),
+    [0; 4],
+    [0; 4],
+    1_u32.to_ne_bytes(),
+    1_u32.to_ne_bytes(),
+    1_u32.to_ne_bytes(),
+];
+
+/// Moves this process into new namespaces, and what it starts next into one of processes as well.
+///
+/// # Errors
+/// Where the system does not let users do that, as some distributions do; or in a process of several threads.
+pub(super) fn enter() -> io::Result<()> {
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWPID)?;
+    // The same account within as without; a group can be mapped only where none can be given up (user_namespaces(7)).
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+    raise_loopback()
+}
+
+#[expect(deprecated, reason = "it is unsound for UnshareFlags::FILES alone, which is never asked for here")]
+fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    Ok(rustix::thread::unshare(flags)?)
+}
+
+fn raise_loopback() -> io::Result<()> {
+    // The first of netlink's protocols, rtnetlink, has the number 0, which is also that of none.
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    send(&socket, RAISE_LOOPBACK.as_flattened(), SendFlags::empty())?;
+    let mut answer = [0; 256];
+    let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    // After the header comes the error, 0 for none.
+    let code = answer.get(..length).and_then(|answer| answer.get(16..20)).and_then(|code| code.try_into().ok());
+    match code.map(i32::from_ne_bytes) {
+        Some(0) => Ok(()),
+        Some(code) => Err(Errno::from_raw_os_error(-code).into()),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+const fn pair(first: u16, second: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    [a, b, c, d]
+}

@@ -1,0 +1,342 @@
+//! The egress guard: what children fetch comes from the internet, under a pass, within its bounds, and from nowhere else.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use data_encoding::BASE64;
+use sallyport::egress::{Pass, PassKey};
+use serde_json::json;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{
+    client::{KEY, now},
+    origin::Origin,
+    process::{Setup, Worker, eventually, fake_yt_dlp},
+    town::{Canary, PUBLIC, Town},
+};
+
+/// Hosts that are not on the internet, in every spelling, and names of them.
+const INSIDE: &[&str] = &[
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "0177.0.0.1",
+    "0",
+    "localhost",
+    "LOCALHOST.",
+    "a.localhost",
+    "[::1]",
+    "[::]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:a9fe:a9fe]",
+    "[64:ff9b::7f00:1]",
+    "[2002:a00:5::]",
+    "[fd00::5]",
+    "[fe80::5]",
+    "10.0.0.5",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.64.0.9",
+    "metadata.google.internal",
+    "224.0.0.1",
+    "255.255.255.255",
+    "inside.example.com",
+    "both.example.com",
+    "six.example.com",
+    "mapped.example.com",
+    "nat64.example.com",
+];
+
+/// Where somebody would notice.
+const LISTENING: &[&str] = &[
+    "127.0.0.1:80",
+    "127.0.0.1:443",
+    "[::1]:80",
+    "[::1]:443",
+    "10.0.0.5:80",
+    "10.0.0.5:443",
+    "192.168.1.1:80",
+    "169.254.169.254:80",
+    "100.64.0.9:80",
+    "[fd00::5]:80",
+    "93.184.216.34:22",
+    "93.184.216.34:8080",
+];
+
+/// A guard as a process of its own.
+struct Guard {
+    address: SocketAddr,
+    child: Child,
+    dir: TempDir,
+}
+
+impl Guard {
+    fn start(settings: &str, private: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let address: SocketAddr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = format!(
+            "[worker]\nallow_private = {private:?}\n[egress]\nlisten = \"{address}\"\nkey_file = \"key\"\n{settings}\n"
+        );
+        fs::write(dir.path().join("config.toml"), config).unwrap();
+        fs::write(dir.path().join("key"), KEY).unwrap();
+        fs::set_permissions(dir.path().join("key"), fs::Permissions::from_mode(0o600)).unwrap();
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sallyport"));
+        command.args(["egress", "--config"]).arg(dir.path().join("config.toml")).stderr(log).stdin(Stdio::null());
+        let child = command.spawn().unwrap();
+        eventually("the guard", || TcpStream::connect(address).ok());
+        Self { address, child, dir }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// All that comes back.
+    fn send(&self, text: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn connect(&self, authority: &str, pass: &str) -> String {
+        self.send(&format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{pass}\r\n"))
+    }
+
+    fn get(&self, url: &str, pass: &str) -> String {
+        let host = url.trim_start_matches("http://").split('/').next().unwrap();
+        self.send(&format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n{pass}\r\n"))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn pass(bytes: u64) -> String {
+    field(&PassKey::new(KEY), Pass { job: Uuid::new_v4(), until: now() + 60, bytes })
+}
+
+fn field(key: &PassKey, pass: Pass) -> String {
+    format!("Proxy-Authorization: Basic {}\r\n", BASE64.encode(key.sign(&pass).as_bytes()))
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or("none")
+}
+
+#[test]
+fn nobody_gets_out_without_a_pass() {
+    let origin = Origin::start();
+    let guard = Guard::start("", &[&origin.address.to_string()]);
+    let right = Pass { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 };
+    let forged = field(&PassKey::new(b"another key of at least 32 bytes"), right);
+    let expired = field(&PassKey::new(KEY), Pass { until: now(), ..right });
+    let (authority, url) = (origin.address.to_string(), origin.url("sample.mp4"));
+    for wrong in ["", &forged, &expired, "Proxy-Authorization: Bearer x\r\n", "Proxy-Authorization: Basic !\r\n"] {
+        assert_eq!(status(&guard.connect(&authority, wrong)), "407", "{wrong}");
+        assert_eq!(status(&guard.get(&url, wrong)), "407", "{wrong}");
+    }
+    assert!(origin.requests().is_empty());
+    let answer = guard.get(&url, &field(&PassKey::new(KEY), right));
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let log = eventually("a line", || Some(guard.log()).filter(|log| log.contains("egress job=")));
+    assert!(log.contains(&right.job.to_string()) && log.contains("host=\"127.0.0.1\""), "{log}");
+}
+
+#[test]
+fn what_cannot_be_read_is_refused() {
+    let guard = Guard::start("", &[]);
+    for text in [
+        "nonsense\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "CONNECT example.com HTTP/1.1\r\n\r\n",
+        "CONNECT a@example.com:443 HTTP/1.1\r\n\r\n",
+        "GET http://example.com/ HTTP/1.1\r\nHost: other.example\r\n\r\n",
+        "GET http://example.com/ HTTP/1.1\nHost: example.com\n\n",
+        "POST http://example.com/ HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        assert_eq!(status(&guard.send(text)), "400", "{text:?}");
+    }
+}
+
+#[test]
+fn a_budget_ends_what_goes_beyond_it() {
+    let origin = Origin::start();
+    let guard = Guard::start("", &[&origin.address.to_string()]);
+    let answer = guard.get(&origin.url("sample.mp4"), &pass(50_000));
+    assert!(answer.len() < 120_000 && answer.len() > 1_000, "{}", answer.len());
+    eventually("the reason", || guard.log().contains("the budget of the pass is spent").then_some(()));
+}
+
+#[test]
+fn a_second_request_of_a_connection_is_not_sent_to_the_first_ones_host() {
+    let (first, second) = (Origin::start(), Origin::start());
+    let guard = Guard::start("", &[&first.address.to_string(), &second.address.to_string()]);
+    let request = |origin: &Origin, name: &str, pass: &str| {
+        format!("GET {} HTTP/1.1\r\nHost: {}\r\n{pass}\r\n", origin.url(name), origin.address)
+    };
+    let pass = pass(1 << 20);
+    let both = request(&first, "stall/sample.mp4", &pass) + &request(&second, "second", &pass);
+    guard.send(&both);
+    assert!(second.requests().is_empty() && !first.requests().iter().any(|r| r.contains("second")));
+}
+
+#[test]
+fn no_spelling_of_a_private_address_and_no_other_port_gets_out() {
+    let Some(town) = Town::enter() else { return };
+    let canary = Canary::new();
+    canary.at(LISTENING);
+    town.name("inside.example.com", &[&["10.0.0.5"]]);
+    town.name("both.example.com", &[&["93.184.216.34", "10.0.0.5"]]);
+    town.name("six.example.com", &[&["fd00::5"]]);
+    town.name("mapped.example.com", &[&["::ffff:10.0.0.5"]]);
+    town.name("nat64.example.com", &[&["64:ff9b::a00:5"]]);
+    let guard = Guard::start("", &[]);
+    let pass = pass(1 << 20);
+    for host in INSIDE {
+        for port in [80, 443] {
+            assert_eq!(status(&guard.connect(&format!("{host}:{port}"), &pass)), "403", "{host}");
+        }
+        let answer = guard.get(&format!("http://{host}/latest/meta-data"), &pass);
+        assert!(["403", "400"].contains(&status(&answer)), "{host}: {answer}");
+    }
+    for port in [22, 25, 53, 8080, 0] {
+        assert_eq!(status(&guard.connect(&format!("{PUBLIC}:{port}"), &pass)), "403", "{port}");
+    }
+    assert_eq!(canary.seen(), Vec::<String>::new());
+    assert_eq!(status(&guard.connect("unknown.example.com:443", &pass)), "502");
+}
+
+/// A worker whose children can reach a public host, `films.example.com`, and canaries that they must not.
+fn town() -> Option<(Town, Origin, Canary)> {
+    let town = Town::enter()?;
+    let origin = Origin::at(&format!("{PUBLIC}:80"));
+    town.name("films.example.com", &[&[PUBLIC]]);
+    let canary = Canary::new();
+    canary.at(&[
+        "127.0.0.1:80",
+        "[::1]:80",
+        "10.0.0.5:80",
+        "192.168.1.1:80",
+        "169.254.169.254:80",
+        "100.64.0.9:80",
+        "[fd00::5]:80",
+        "127.0.0.1:443",
+        "10.0.0.5:443",
+        "169.254.169.254:443",
+        "93.184.216.35:8080",
+    ]);
+    Some((town, origin, canary))
+}
+
+#[test]
+fn a_film_comes_from_a_public_host() {
+    let Some((_town, origin, canary)) = town() else { return };
+    let worker = Worker::with(&Origin::start(), &Setup::default());
+    let task = worker.completed("ana", "http://films.example.com/sample.mp4");
+    assert!(task["filesize"].as_u64().unwrap() > 100_000, "{task}");
+    assert!(origin.requests().iter().any(|request| request.contains("sample.mp4")));
+    let log = worker.log();
+    assert!(log.contains("egress job=") && log.contains("films.example.com"), "the hosts are in the log: {log}");
+    assert!(canary.seen().is_empty());
+}
+
+#[test]
+fn no_redirect_and_no_manifest_leads_inside() {
+    let Some((_town, origin, canary)) = town() else { return };
+    let worker = Worker::with(&Origin::start(), &Setup::default());
+    let inside = [
+        "http://127.0.0.1/a.mp4",
+        "http://[::1]/a.mp4",
+        "http://10.0.0.5/a.mp4",
+        "http://192.168.1.1/a.mp4",
+        "http://169.254.169.254/latest/meta-data/a.mp4",
+        "http://100.64.0.9/a.mp4",
+        "http://[fd00::5]/a.mp4",
+        "https://10.0.0.5/a.mp4",
+        "http://93.184.216.35:8080/a.mp4",
+        "http://0x7f.1/a.mp4",
+        "http://2130706433/a.mp4",
+    ];
+    let worker_itself = format!("http://{}/api/downloads", worker.address);
+    let mut orders = Vec::new();
+    for (i, place) in inside.iter().copied().chain([&*worker_itself]).enumerate() {
+        origin.redirect(&format!("r{i}.mp4"), place);
+        origin.serve(
+            &format!("m{i}.m3u8"),
+            &format!("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{place}\n#EXT-X-ENDLIST\n"),
+        );
+        orders.extend([format!("r{i}.mp4"), format!("m{i}.m3u8")]);
+    }
+    let ids: Vec<_> =
+        orders.iter().map(|name| worker.download("ana", &format!("http://films.example.com/{name}"))).collect();
+    for id in ids {
+        let task = worker.wait_for_status(&id, "error");
+        assert!(!task["error_message"].as_str().unwrap().is_empty());
+    }
+    assert_eq!(canary.seen(), Vec::<String>::new());
+    assert!(!worker.log().contains("unsigned"), "not even the worker itself: {}", worker.log());
+}
+
+#[test]
+fn a_name_that_means_something_else_at_the_second_look_leads_nowhere() {
+    let Some((town, _origin, canary)) = town() else { return };
+    let worker = Worker::with(&Origin::start(), &Setup::default());
+    // The worker looks, then the guard: each judges what it has found itself.
+    for (i, answers) in [&[&[PUBLIC][..], &["10.0.0.5"]][..], &[&[PUBLIC], &["169.254.169.254"]]].iter().enumerate() {
+        let name = format!("rebind{i}.example.com");
+        town.name(&name, answers);
+        let id = worker.download("ana", &format!("http://{name}/sample.mp4"));
+        worker.wait_for_status(&id, "error");
+    }
+    assert_eq!(canary.seen(), Vec::<String>::new());
+}
+
+#[test]
+fn a_child_that_means_harm_finds_no_way_around_the_guard() {
+    let Some((_town, _origin, canary)) = town() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let script = "unset http_proxy https_proxy\n\
+        for at in 127.0.0.1:80 10.0.0.5:80 169.254.169.254:80 93.184.216.34:80; do curl -s -m 2 http://$at/; done\n\
+        python3 -c '\nimport socket\n\
+        for at in [(\"127.0.0.1\", 53), (\"10.0.0.5\", 80), (\"93.184.216.35\", 8080)]:\n\
+        \x20   try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b\"x\", at)\n\
+        \x20   except OSError: pass\n'\n\
+        echo '{\"entries\": []}'";
+    let worker = Worker::with(&Origin::start(), &Setup { yt_dlp: fake_yt_dlp(dir.path(), script), ..Setup::default() });
+    let before = canary.seen();
+    assert_eq!(worker.get("ana", "/api/search?q=x").json()["results"], json!([]));
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!((before, canary.seen()), (vec![], vec![]));
+}
+
+#[test]
+fn a_host_that_trickles_for_ever_and_one_that_never_ends_are_ended() {
+    let Some((_town, origin, _canary)) = town() else { return };
+    let setup = Setup { extra: "max_filesize = \"1MiB\"\njob_timeout = \"20s\"", ..Setup::default() };
+    let worker = Worker::with(&Origin::start(), &setup);
+    let start = Instant::now();
+    let ids = ["trickle/film.mp4", "endless/film.mp4"]
+        .map(|name| worker.download("ana", &format!("http://films.example.com/{name}")));
+    for id in ids {
+        worker.wait_for_status(&id, "error");
+    }
+    assert!(start.elapsed() < Duration::from_secs(35), "{:?}", start.elapsed());
+    assert!(origin.requests().len() < 40, "{:?}", origin.requests());
+}

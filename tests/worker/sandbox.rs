@@ -1,0 +1,275 @@
+//! The sandbox: what a child that means harm can read, write, start and take. A stand-in for yt-dlp does what a page could have made
+//! the real one do.
+
+use std::{fs, process::Command};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    origin::Origin,
+    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of, signal},
+};
+
+/// A worker whose yt-dlp is a Python program, and the folder that this lies in.
+fn worker(program: &str) -> (Worker, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("program.py");
+    fs::write(&path, program).unwrap();
+    let script = format!("exec python3 {} \"$@\"", path.display());
+    let readable = format!("readable = [\"{}\"]", dir.path().display());
+    let yt_dlp = fake_yt_dlp(dir.path(), &script);
+    (Worker::with(&Origin::start(), &Setup { yt_dlp, extra: readable.leak(), ..Setup::default() }), dir)
+}
+
+/// What the program has to tell, which it prints as the title of a search's only result.
+fn told(worker: &Worker) -> Value {
+    let answer = worker.get("ana", "/api/search?q=x");
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    serde_json::from_str(answer.json()["results"][0]["title"].as_str().unwrap()).unwrap()
+}
+
+const TELL: &str = "\ndef tell(what):\n    print(json.dumps({'entries': [{'title': json.dumps(what)}]}))\n";
+
+#[test]
+fn a_child_reads_and_writes_nothing_but_its_own_folder() {
+    let program = format!(
+        "import json, os, sys{TELL}
+home = os.environ['HOME']
+data = os.path.dirname(os.path.dirname(os.path.dirname(home)))
+root = os.path.dirname(data)
+parent = os.getppid()
+def attempt(path, mode):
+    try:
+        open(path, mode).close()
+        return True
+    except OSError:
+        return False
+read = [data + '/worker.db', data + '/secrets/worker.key', data + '/secrets/egress.key', root + '/config.toml', root + '/log',
+        '/etc/passwd', '/etc/shadow', '/root/.bashrc', '/proc/1/environ', '/proc/1/cmdline', '/proc/self/../1/status']
+read += [os.path.join(data, 'media', task, 'media.mp4') for task in open('/dev/null').read().split()]
+write = [data + '/x', data + '/media/x', data + '/media/.jobs/x', root + '/x', '/tmp/x', '/var/tmp/x', '/dev/shm/x', '/usr/x']
+listed = []
+for folder in [data, data + '/media', '/root', '/home', '/tmp', '/etc', '/proc', '/var']:
+    try:
+        os.listdir(folder)
+        listed.append(folder)
+    except OSError:
+        pass
+tell({{'read': [p for p in read if attempt(p, 'r')], 'written': [p for p in write if attempt(p, 'w')],
+      'listed': listed, 'own': attempt(home + '/x', 'w') and attempt(home + '/x', 'r')}})
+"
+    );
+    let (worker, _dir) = worker(&program);
+    assert_eq!(told(&worker), json!({"read": [], "written": [], "listed": [], "own": true}));
+}
+
+#[test]
+fn a_playlist_reaches_no_other_users_film_even_without_any_rule_for_ffmpeg() {
+    let origin = Origin::start();
+    let first = Worker::start(&origin);
+    let victim = first.completed("bob", &origin.url("sample.mp4"));
+    let film = first.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    let program = format!(
+        "import json, os, subprocess{TELL}
+home, film = os.environ['HOME'], {film:?}
+lists = {{'a.m3u8': '#EXTM3U\\n#EXT-X-TARGETDURATION:6\\n#EXTINF:6,\\nfile://' + film + '\\n#EXT-X-ENDLIST\\n',
+         'b.ffconcat': 'ffconcat version 1.0\\nfile ' + film + '\\n'}}
+sizes = []
+for name, text in lists.items():
+    open(home + '/' + name, 'w').write(text)
+    out = home + '/' + name + '.mkv'
+    subprocess.run(['ffmpeg', '-v', 'quiet', '-nostdin', '-protocol_whitelist', 'file,http,tcp,concat,crypto,data']
+                   + (['-safe', '0'] if name == 'b.ffconcat' else ['-allowed_extensions', 'ALL'])
+                   + ['-i', home + '/' + name, '-c', 'copy', out])
+    sizes.append(os.path.getsize(out) if os.path.exists(out) else 0)
+    try:
+        os.link(film, home + '/linked')
+        sizes.append('linked')
+    except OSError:
+        pass
+    os.path.lexists(home + '/s') or os.symlink(film, home + '/s')
+    try:
+        open(home + '/s').close()
+        sizes.append('by a link')
+    except OSError:
+        pass
+tell(sizes)
+",
+        film = film.to_str().unwrap()
+    );
+    let (worker, _dir) = worker(&program);
+    assert_eq!(told(&worker), json!([0, 0]));
+    assert!(copies_without_a_sandbox(&film), "the lists are good ones");
+}
+
+/// Whether such a list does what it is meant to where nothing keeps ffmpeg in.
+fn copies_without_a_sandbox(film: &std::path::Path) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let list = format!("ffconcat version 1.0\nfile {}\n", film.display());
+    fs::write(dir.path().join("b.ffconcat"), list).unwrap();
+    let copied = Command::new("ffmpeg")
+        .args(["-v", "quiet", "-nostdin", "-safe", "0", "-i", "b.ffconcat", "-c", "copy", "out.mkv"])
+        .current_dir(dir.path())
+        .status()
+        .unwrap();
+    copied.success() && fs::metadata(dir.path().join("out.mkv")).unwrap().len() > 10_000
+}
+
+#[test]
+fn a_child_has_no_sockets_but_ip_and_no_way_to_other_processes() {
+    let program = format!(
+        "import ctypes, json, os, socket{TELL}
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(number, *arguments):
+    ctypes.set_errno(0)
+    return libc.syscall(number, *arguments) == -1 and ctypes.get_errno() == 1
+families = []
+for family in (socket.AF_UNIX, socket.AF_NETLINK, socket.AF_PACKET, socket.AF_VSOCK, socket.AF_ALG):
+    try:
+        socket.socket(family, socket.SOCK_RAW if family == socket.AF_PACKET else socket.SOCK_STREAM)
+        families.append(str(family))
+    except PermissionError:
+        pass
+    except OSError as error:
+        families.append(str(error))
+calls = {{'ptrace': 101, 'mount': 165, 'unshare': 272, 'setns': 308, 'bpf': 321, 'io_uring_setup': 425, 'keyctl': 250,
+         'process_vm_readv': 310, 'userfaultfd': 323}}
+if os.uname().machine != 'x86_64':
+    calls = {{}}
+killed = []
+for pid in (os.getppid(), {worker}):
+    try:
+        os.kill(pid, 0)
+        if pid:
+            killed.append(pid)
+    except OSError:
+        pass
+tell({{'families': families, 'allowed': [name for name, number in calls.items() if not refused(number, 0, 0, 0, 0, 0)],
+      'killed': killed, 'descriptors': [fd for fd in os.listdir('/proc/self/fd') if int(fd) > 2 and fd not in {leaked:?}],
+      'pair': len(socket.socketpair())}})
+",
+        worker = std::process::id(),
+        // What whoever started the test has left open is open everywhere; the one that lists them is the program's own.
+        leaked = open_here().iter().map(String::as_str).chain(["3"]).collect::<Vec<_>>(),
+    );
+    let (worker, _dir) = worker(&program);
+    let expected = json!({"families": [], "allowed": [], "killed": [], "descriptors": [], "pair": 2});
+    assert_eq!(told(&worker), expected);
+}
+
+fn open_here() -> Vec<String> {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_child_takes_no_more_memory_and_starts_no_more_tasks_than_it_may() {
+    let program = format!(
+        "import json, mmap, os, threading{TELL}
+def memory():
+    blocks = []
+    try:
+        for _ in range(96):
+            blocks.append(mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        return 'all'
+    except (OSError, MemoryError):
+        return 'some' if blocks else 'none'
+def tasks():
+    stop, threads = threading.Event(), []
+    try:
+        for _ in range(2000):
+            thread = threading.Thread(target=stop.wait, daemon=True)
+            thread.start()
+            threads.append(thread)
+        return 'all'
+    except RuntimeError:
+        return 'some' if threads else 'none'
+    finally:
+        stop.set()
+tell([memory(), tasks()])
+"
+    );
+    let (worker, _dir) = worker(&program);
+    assert_eq!(told(&worker), json!(["some", "some"]));
+}
+
+#[test]
+fn a_process_that_hides_in_a_session_of_its_own_ends_with_its_job() {
+    let program = format!(
+        "import json, subprocess{TELL}
+subprocess.Popen(['setsid', 'sh', '-c', 'setsid sleep 1000 & sleep 1000'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+tell('started')
+"
+    );
+    let (worker, _dir) = worker(&program);
+    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    assert_eq!(told(&worker), json!("started"));
+    eventually("their end", || processes_of(&looks).is_empty().then_some(()));
+}
+
+#[test]
+fn a_killed_worker_leaves_nothing_that_hides() {
+    let program = "import subprocess, time\n\
+        subprocess.Popen(['setsid', 'sleep', '1000'])\ntime.sleep(1000)\n";
+    let (mut worker, _dir) = worker(program);
+    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    std::thread::scope(|scope| {
+        let look = scope.spawn(|| {
+            let mut stream = std::net::TcpStream::connect(worker.address).unwrap();
+            let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana");
+            std::io::Write::write_all(&mut stream, request.to_string().as_bytes()).unwrap();
+            stream
+        });
+        // The keeper, the program and what this has started.
+        eventually("all of them", || (processes_of(&looks).len() >= 3).then_some(()));
+        signal("-KILL", worker.pid());
+        drop(look.join().unwrap());
+    });
+    eventually("their end", || processes_of(&looks).is_empty().then_some(()));
+    worker.kill();
+}
+
+/// Within a user namespace that may have none below it.
+const WITHOUT_NAMESPACES: &[&str] =
+    &["unshare", "-Ur", "sh", "-c", "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"", "sh"];
+
+#[test]
+fn without_a_whole_sandbox_nothing_is_downloaded_unless_that_is_allowed() {
+    let origin = Origin::start();
+    let worker = Worker::with(&origin, &Setup { wrapper: WITHOUT_NAMESPACES, ..Setup::default() });
+    let answer = worker.get("ana", "/api/search?q=x");
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("sandbox_missing")), "{}", worker.log());
+    assert!(worker.log().contains("no namespace can be had"), "{}", worker.log());
+    let order = json!({"url": origin.url("sample.mp4")}).to_string();
+    assert_eq!(worker.post("ana", "/api/download", &order).status, 503);
+    drop(worker);
+
+    let extra = "[insecure]\npartial_sandbox = true";
+    let worker = Worker::with(&origin, &Setup { wrapper: WITHOUT_NAMESPACES, extra, ..Setup::default() });
+    worker.completed("ana", &origin.url("sample.mp4"));
+    assert!(worker.log().contains("a weaker sandbox"), "{}", worker.log());
+}
+
+#[test]
+fn a_guard_of_its_own_serves_a_worker_that_is_kept_in_by_its_unit() {
+    let origin = Origin::start();
+    let extra = "[egress]\nlisten = \"127.0.0.1:0\"";
+    let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
+    let answer = worker.get("ana", "/api/search?q=x");
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("sandbox_missing")));
+    assert!(worker.log().contains("this process can reach the network"), "{}", worker.log());
+    drop(worker);
+
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let extra = format!("[egress]\nlisten = \"{address}\"\n[insecure]\npartial_sandbox = true").leak();
+    let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
+    let id = worker.download("ana", &origin.url("sample.mp4"));
+    worker.wait_for_status(&id, "error");
+    let mut guard = Command::new(env!("CARGO_BIN_EXE_sallyport"));
+    let mut guard = guard.args(["egress", "--config"]).arg(worker.dir.path().join("config.toml")).spawn().unwrap();
+    eventually("the guard", || std::net::TcpStream::connect(address).ok());
+    worker.completed("ana", &origin.url("sample.mp4"));
+    guard.kill().unwrap();
+    guard.wait().unwrap();
+}

@@ -1,0 +1,143 @@
+//! A network of its own for one test: public and private addresses on one loopback, and a name server that changes its mind.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    process::Command,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, ResponseCode},
+    rr::{RData, Record, RecordType},
+};
+use rustix::thread::UnshareFlags;
+use tempfile::TempDir;
+
+/// The address of a host on the internet, which is on loopback here.
+pub(crate) const PUBLIC: &str = "93.184.216.34";
+
+/// What must never be reached.
+const PRIVATE: [&str; 6] =
+    ["10.0.0.5/32", "192.168.1.1/32", "100.64.0.9/32", "169.254.169.254/32", "fd00::5/128", "fe80::5/128"];
+
+/// Of each name, the answers that it has in turn.
+type Names = HashMap<String, Vec<Vec<IpAddr>>>;
+
+/// The network, for as long as this lives; the test's thread and all that it starts are in it.
+pub(crate) struct Town {
+    names: Arc<Mutex<Names>>,
+    _dir: TempDir,
+}
+
+/// Something that listens and notes who comes.
+#[derive(Clone)]
+pub(crate) struct Canary(Arc<Mutex<Vec<String>>>);
+
+impl Town {
+    /// None, with a word on it, where this user may not have one.
+    pub(crate) fn enter() -> Option<Self> {
+        if unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).is_err() {
+            println!("SKIPPED: only root can make a network for a test");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
+        fs::write(dir.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
+        run("mount", &["--make-rprivate", "/"]);
+        for name in ["resolv.conf", "hosts"] {
+            run("mount", &["--bind", dir.path().join(name).to_str().unwrap(), &format!("/etc/{name}")]);
+        }
+        run("ip", &["link", "set", "lo", "up"]);
+        for address in PRIVATE.iter().copied().chain([&*format!("{PUBLIC}/32"), "93.184.216.35/32"]) {
+            run("ip", &["address", "add", address, "dev", "lo", "nodad"]);
+        }
+        let names = Arc::default();
+        answer_names(&names);
+        Some(Self { names, _dir: dir })
+    }
+
+    /// What a name is answered with: the first list first, and so on; the last one for ever.
+    pub(crate) fn name(&self, name: &str, answers: &[&[&str]]) {
+        let answers = answers.iter().map(|list| list.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
+        self.names.lock().unwrap().insert(format!("{name}."), answers);
+    }
+}
+
+impl Canary {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    /// Listens at all of these, and says nothing.
+    pub(crate) fn at(&self, addresses: &[&str]) {
+        for address in addresses {
+            let address: SocketAddr = address.parse().unwrap();
+            let listener = TcpListener::bind(address).unwrap_or_else(|e| panic!("{address}: {e}"));
+            let seen = self.clone();
+            thread::spawn(move || {
+                for _ in listener.incoming() {
+                    seen.0.lock().unwrap().push(format!("tcp {address}"));
+                }
+            });
+            let socket = UdpSocket::bind(address).unwrap();
+            let seen = self.clone();
+            thread::spawn(move || {
+                while socket.recv(&mut [0; 9]).is_ok() {
+                    seen.0.lock().unwrap().push(format!("udp {address}"));
+                }
+            });
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[expect(deprecated, reason = "it is unsound for UnshareFlags::FILES alone, which is not asked for here")]
+fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
+    rustix::thread::unshare(flags)
+}
+
+fn run(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+}
+
+fn answer_names(names: &Arc<Mutex<Names>>) {
+    let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+    let names = Arc::clone(names);
+    thread::spawn(move || {
+        let mut packet = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut packet) {
+            let query = Message::from_vec(&packet[..length]).unwrap();
+            socket.send_to(&answer(&query, &mut names.lock().unwrap()).to_vec().unwrap(), from).unwrap();
+        }
+    });
+}
+
+fn answer(query: &Message, names: &mut Names) -> Message {
+    let question = query.queries[0].clone();
+    let mut message = Message::new(query.metadata.id, MessageType::Response, query.metadata.op_code);
+    message.add_query(question.clone());
+    let Some(answers) = names.get_mut(&question.name().to_string().to_lowercase()) else {
+        message.metadata.response_code = ResponseCode::NXDomain;
+        return message;
+    };
+    for ip in &answers[0] {
+        let data = match (ip, question.query_type()) {
+            (IpAddr::V4(v4), RecordType::A) => RData::A((*v4).into()),
+            (IpAddr::V6(v6), RecordType::AAAA) => RData::AAAA((*v6).into()),
+            _ => continue,
+        };
+        message.add_answer(Record::from_rdata(question.name().clone(), 0, data));
+    }
+    // One look asks for both kinds, the second of which ends it.
+    if question.query_type() == RecordType::AAAA && answers.len() > 1 {
+        answers.remove(0);
+    }
+    message
+}
