@@ -1,6 +1,7 @@
 //! Opens everything, then the socket, serves until it is told to stop, and puts the running jobs back.
 
 use std::{
+    future::pending,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -123,7 +124,8 @@ pub async fn serve(
 
 /// Ends once every request has the head of its answer; files are read without the database.
 async fn no_more_requests(answering: TaskTracker) {
-    sleep(LAST_REQUEST).await;
+    // Connections end after the first of these; what came on one until then is counted by the second.
+    sleep(2 * LAST_REQUEST).await;
     answering.close();
     answering.wait().await;
 }
@@ -174,13 +176,40 @@ fn listen(
     })
 }
 
+/// Takes nobody any more once `stop` is cancelled; who comes then waits for the next worker.
+struct UntilStopped<L> {
+    listener: L,
+    stop: CancellationToken,
+}
+
+impl<L: Listener> Listener for UntilStopped<L> {
+    type Io = L::Io;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        match self.stop.run_until_cancelled(self.listener.accept()).await {
+            Some(accepted) => accepted,
+            None => pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
 fn spawn<L>(listener: L, routes: Router, stop: CancellationToken) -> JoinHandle<()>
 where
     L: Listener,
     L::Addr: std::fmt::Debug,
 {
     tokio::spawn(async move {
-        let serving = axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await });
+        let listener = UntilStopped { listener, stop: stop.clone() };
+        let serving = axum::serve(listener, routes).with_graceful_shutdown(async move {
+            stop.cancelled().await;
+            // A connection that was just taken would be closed before its request is read.
+            sleep(LAST_REQUEST).await;
+        });
         if let Err(error) = serving.await {
             tracing::error!(%error, "the listener failed");
         }
