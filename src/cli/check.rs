@@ -56,6 +56,7 @@ fn faults(config: &Config) -> Vec<String> {
         faults.extend(lines(&found));
     }
     faults.extend(secret_faults(config));
+    faults.extend(gateway::client_authorities(config).err().map(|e| e.to_string()));
     faults.extend(config.geoip.as_deref().and_then(|path| GeoIp::load(path).err()).map(|e| e.to_string()));
     faults.extend(config.tls.files().filter_map(|files| CertificateFiles::load(files).err()).map(|e| e.to_string()));
     if let TlsMode::Acme { acme, .. } = &config.tls.mode {

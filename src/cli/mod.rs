@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod ban;
+mod certificate;
 mod check;
 mod init;
 mod key;
@@ -50,6 +51,9 @@ enum Command {
     /// Users.
     #[command(subcommand)]
     User(user::User),
+    /// Client certificates.
+    #[command(subcommand)]
+    Certificate(certificate::Certificate),
     /// Signed links.
     #[command(subcommand)]
     Link(link::Link),
@@ -97,6 +101,7 @@ fn run(command: Command) -> Result<()> {
         Command::Check(check) => check.run(),
         Command::Key(key) => key.run(),
         Command::User(user) => user.run(),
+        Command::Certificate(certificate) => certificate.run(),
         Command::Link(link) => link.run(),
         Command::Ban(ban) => ban.run(),
         Command::Token(token) => token.run(),

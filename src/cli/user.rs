@@ -22,6 +22,8 @@ pub(super) enum User {
     Add(Add),
     /// Lists users.
     List(List),
+    /// Removes a user; keys, links and certificates of theirs are good for nothing from then on.
+    Remove(Remove),
 }
 
 #[derive(Debug, Args)]
@@ -42,6 +44,14 @@ pub(super) struct Add {
 pub(super) struct List {
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    #[command(flatten)]
+    common: Common,
+    /// The name.
+    name: UserName,
 }
 
 /// What a user may do.
@@ -67,6 +77,7 @@ impl User {
         match self {
             Self::Add(add) => add.run(),
             Self::List(list) => list.run(),
+            Self::Remove(remove) => remove.run(),
         }
     }
 }
@@ -92,6 +103,22 @@ impl List {
         self.common.output.print(&json!({ "users": listed }), |_| {
             table(["NAME", "ROLE"], &users.iter().map(|u| [u.name.to_string(), u.role.clone()]).collect::<Vec<_>>())
         })
+    }
+}
+
+impl Remove {
+    fn run(self) -> Result<()> {
+        let state = State::open(&self.common.config)?;
+        let admins = state.store.users()?.into_iter().filter(|user| user.role == Role::Admin.name());
+        if admins.map(|user| user.name).eq([self.name.clone()]) {
+            bail!("{} is the only administrator; add another one first", self.name);
+        }
+        if !state.store.remove_user(&self.name)? {
+            bail!("there is no user {}", self.name);
+        }
+        state.announce()?;
+        let document = json!({ "name": self.name, "removed": true });
+        self.common.output.print(&document, |_| format!("Removed {}, with keys and links.", self.name))
     }
 }
 

@@ -13,8 +13,8 @@ pub use diagnostic::{Diagnostic, Diagnostics, Located};
 pub use load::load;
 pub use settings::Settings;
 pub use types::{
-    AppConfig, BansConfig, CertificatePaths, Config, EgressConfig, HostPort, JwtConfig, JwtKeyConfig, Limits,
-    ProxyConfig, TlsConfig, TlsMode, Upstream, WorkerConfig,
+    AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, HostPort, JwtConfig, JwtKeyConfig,
+    Limits, ProxyConfig, TlsConfig, TlsMode, Upstream, WorkerConfig,
 };
 pub use units::{ByteSize, Duration, Rate, RateParseError};
 pub use wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};

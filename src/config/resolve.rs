@@ -14,8 +14,8 @@ use url::Url;
 use super::{
     settings::settings,
     types::{
-        AppConfig, BansConfig, CertificatePaths, Config, EgressConfig, JwtConfig, JwtKeyConfig, Limits, LinksConfig,
-        LogConfig, Network, ProxyConfig, TlsConfig, TlsMode, Upstream, WorkerConfig,
+        AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, JwtConfig, JwtKeyConfig, Limits,
+        LinksConfig, LogConfig, Network, ProxyConfig, TlsConfig, TlsMode, Upstream, WorkerConfig,
     },
     wire::{self, TlsModeName, Wire},
 };
@@ -189,7 +189,12 @@ impl Faults {
         let further = tls.certificate.into_iter();
         let certificates =
             further.map(|c| CertificatePaths { cert: base.join(c.cert), key: base.join(c.key) }).collect();
-        Some(TlsConfig { mode, certificates, profile: tls.profile })
+        let clients = tls.clients.map(|c| ClientsConfig {
+            ca: base.join(c.ca),
+            crl: c.crl.into_iter().map(|list| base.join(list)).collect(),
+            user: c.user,
+        });
+        Some(TlsConfig { mode, certificates, profile: tls.profile, clients })
     }
 
     fn tls_mode(&mut self, tls: &wire::Tls, plain: bool, base: &Path) -> Option<TlsMode> {

@@ -15,7 +15,7 @@ use url::{Host, Url};
 use super::acme::AcmeConfig;
 use super::settings::Settings;
 use super::wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};
-use crate::address::is_local;
+use crate::{address::is_local, identity::UserField};
 
 /// The configuration as the program uses it.
 #[derive(Clone, Debug)]
@@ -107,6 +107,19 @@ pub struct TlsConfig {
     pub certificates: Vec<CertificatePaths>,
     /// Versions and cipher suites.
     pub profile: TlsProfile,
+    /// Certificates that clients may show; None: none is asked for.
+    pub clients: Option<ClientsConfig>,
+}
+
+/// Whose certificates stand for users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientsConfig {
+    /// The authorities' certificates in PEM.
+    pub ca: PathBuf,
+    /// Their revocation lists in PEM.
+    pub crl: Vec<PathBuf>,
+    /// Where a certificate has its user's name.
+    pub user: UserField,
 }
 
 /// A certificate's two files in PEM, watched for changes.
@@ -380,6 +393,13 @@ impl Config {
     pub fn never_bans(&self, address: IpAddr) -> bool {
         let local = !self.bans.include_local && is_local(address);
         local || self.proxies.is_shared(address) || self.bans.allow.iter().any(|net| net.contains(&address))
+    }
+}
+
+impl ClientsConfig {
+    /// What it is read from.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.ca).chain(&self.crl)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     acme,
     units::{ByteSize, Duration},
 };
+use crate::identity::UserField;
 
 const LOOPBACK_V4: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
 const LOOPBACK_V6: IpNet = IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128);
@@ -81,6 +82,18 @@ pub(crate) struct Tls {
     pub(crate) profile: TlsProfile,
     pub(crate) acme: acme::Wire,
     pub(crate) certificate: Vec<Certificate>,
+    pub(crate) clients: Option<Clients>,
+}
+
+/// `[tls.clients]`: certificates of clients that stand for users.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Clients {
+    pub(crate) ca: PathBuf,
+    #[serde(default)]
+    pub(crate) crl: Vec<PathBuf>,
+    #[serde(default)]
+    pub(crate) user: UserField,
 }
 
 /// `[[tls.certificate]]`: a further one, for clients that ask for its names.
@@ -292,6 +305,7 @@ impl Default for Tls {
             profile: TlsProfile::Intermediate,
             certificate: Vec::new(),
             acme: acme::Wire::default(),
+            clients: None,
         }
     }
 }

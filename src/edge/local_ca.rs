@@ -32,6 +32,15 @@ pub struct LocalCa {
     dir: PathBuf,
 }
 
+/// The two files of an authority.
+#[derive(Clone, Debug)]
+pub(super) struct AuthorityFiles {
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+    /// What it is called; a few random digits tell one from another.
+    pub(super) name: &'static str,
+}
+
 /// Why the local authority cannot do its work.
 #[derive(Debug, Error)]
 pub enum LocalCaError {
@@ -77,7 +86,7 @@ impl LocalCa {
     /// it ends within a month.
     pub fn ensure(&self, names: &[String], now: SystemTime) -> Result<(), LocalCaError> {
         std::fs::create_dir_all(&self.dir).map_err(|e| LocalCaError::Io(self.dir.clone(), e))?;
-        let authority = self.authority(now)?;
+        let authority = self.authority().open(now)?;
         let names = certificate_names(names);
         if self.is_current(&names, now) {
             return Ok(());
@@ -87,18 +96,9 @@ impl LocalCa {
         Ok(())
     }
 
-    fn authority(&self, now: SystemTime) -> Result<Issuer<'static, KeyPair>, LocalCaError> {
+    fn authority(&self) -> AuthorityFiles {
         let (cert, key) = (self.authority_cert(), self.dir.join("ca.key"));
-        if !key.exists() || !cert.exists() {
-            let pair = KeyPair::generate().map_err(|e| LocalCaError::Certificate(key.clone(), e))?;
-            let made = authority_params(now).and_then(|p| p.self_signed(&pair));
-            let made = made.map_err(|e| LocalCaError::Certificate(cert.clone(), e))?;
-            secret_file::write(&key, pair.serialize_pem().as_bytes())?;
-            secret_file::write_public(&cert, made.pem().as_bytes())?;
-        }
-        let pem = |path: &Path| std::fs::read_to_string(path).map_err(|e| LocalCaError::Io(path.to_owned(), e));
-        let pair = KeyPair::from_pem(&pem(&key)?).map_err(|e| LocalCaError::Certificate(key, e))?;
-        Issuer::from_ca_cert_pem(&pem(&cert)?, pair).map_err(|e| LocalCaError::Certificate(cert, e))
+        AuthorityFiles { cert, key, name: "Sallyport local authority" }
     }
 
     fn issue(
@@ -138,10 +138,27 @@ impl LocalCa {
     }
 }
 
-fn authority_params(now: SystemTime) -> Result<CertificateParams, rcgen::Error> {
+impl AuthorityFiles {
+    /// Reads key and certificate; makes both where one is missing.
+    pub(super) fn open(&self, now: SystemTime) -> Result<Issuer<'static, KeyPair>, LocalCaError> {
+        let Self { cert, key, name } = self;
+        if !key.exists() || !cert.exists() {
+            let pair = KeyPair::generate().map_err(|e| LocalCaError::Certificate(key.clone(), e))?;
+            let made = authority_params(name, now).and_then(|p| p.self_signed(&pair));
+            let made = made.map_err(|e| LocalCaError::Certificate(cert.clone(), e))?;
+            secret_file::write(key, pair.serialize_pem().as_bytes())?;
+            secret_file::write_public(cert, made.pem().as_bytes())?;
+        }
+        let pem = |path: &Path| std::fs::read_to_string(path).map_err(|e| LocalCaError::Io(path.to_owned(), e));
+        let pair = KeyPair::from_pem(&pem(key)?).map_err(|e| LocalCaError::Certificate(key.clone(), e))?;
+        Issuer::from_ca_cert_pem(&pem(cert)?, pair).map_err(|e| LocalCaError::Certificate(cert.clone(), e))
+    }
+}
+
+fn authority_params(name: &str, now: SystemTime) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
     let id = data_encoding::HEXLOWER.encode(&random::<3>());
-    params.distinguished_name.push(DnType::CommonName, format!("Sallyport local authority {id}"));
+    params.distinguished_name.push(DnType::CommonName, format!("{name} {id}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = (now - DAY).into();

@@ -3,6 +3,7 @@
 pub mod acme;
 mod caller;
 pub mod certificates;
+pub mod client_ca;
 pub mod handover;
 pub mod listener;
 pub mod local_ca;

@@ -16,6 +16,7 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     l4::socket::SocketAddr as PingoraAddr, raw_connect::ProxyDigest, tls::SslDigest,
 };
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -109,6 +110,13 @@ impl Downstream {
     pub fn server_name(&self) -> Option<&str> {
         let Transport::Right(io) = &self.io else { return None };
         io.get_ref().1.server_name()
+    }
+
+    /// What the client has shown of itself in the handshake, or in the one of the session that it resumes.
+    #[must_use]
+    pub fn client_chain(&self) -> Option<&[CertificateDer<'static>]> {
+        let Transport::Right(io) = &self.io else { return None };
+        io.get_ref().1.peer_certificates()
     }
 
     /// True when the client chose HTTP/2 in the handshake.

@@ -16,19 +16,26 @@ use super::{
     acme::ACME_TLS,
     caller::Callers,
     slots::{Place, Share},
-    tls,
+    tls::Handshakes,
 };
-use crate::config::Config;
+use crate::{
+    config::Config,
+    identity::{ClientAuthorities, ClientCertificate},
+};
 
 /// PROXY header and handshake take no longer, or the connection is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every client passes.
 pub struct Threshold {
-    acceptor: TlsAcceptor,
+    handshakes: Handshakes,
+    vouching: Vouching,
     callers: Callers,
     certificates: Arc<Certificates>,
 }
+
+/// Asks who vouches for client certificates now.
+type Vouching = Box<dyn Fn() -> Option<Arc<ClientAuthorities>> + Send + Sync>;
 
 /// A client that has passed.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub struct Caller {
     /// The name that it has asked for, where its requests are held to it: not a trusted proxy's, which sends those for
     /// every host over connections of its own.
     pub name: Option<ServedName>,
+    /// What it has shown of itself; not a trusted proxy's, which is not that of its clients.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// Why a connection does not pass.
@@ -63,16 +72,17 @@ pub enum ThresholdFault {
 }
 
 impl Threshold {
-    /// TLS as the configuration wants it now; proxies as `in_force`, and who is shut out as `banned` says when each
-    /// connection comes.
+    /// TLS as the configuration wants it now; proxies as `in_force`, client certificates as `vouching`, and who is shut out as
+    /// `banned` says when each connection comes.
     pub fn new(
         certificates: Arc<Certificates>,
         in_force: impl Fn() -> Arc<Config> + Send + Sync + 'static,
+        vouching: impl Fn() -> Option<Arc<ClientAuthorities>> + Send + Sync + 'static,
         banned: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
     ) -> Result<Self, rustls::Error> {
-        let server_config = tls::server_config(in_force().tls.profile, Arc::clone(&certificates) as _)?;
         Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(server_config)),
+            handshakes: Handshakes::new(in_force().tls.profile, Arc::clone(&certificates) as _, vouching())?,
+            vouching: Box::new(vouching),
             callers: Callers::new(Box::new(in_force), Box::new(banned)),
             certificates,
         })
@@ -96,18 +106,21 @@ impl Threshold {
     ) -> Result<Caller, ThresholdFault> {
         let handshake = async {
             let address = self.callers.identify(&mut stream, socket, &place).await?;
-            Ok((self.acceptor.accept(stream).await?, address))
+            let acceptor = TlsAcceptor::from(self.handshakes.config((self.vouching)()));
+            Ok((acceptor.accept(stream).await?, address))
         };
         let (stream, address) = in_time(handshake).await?;
         if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
             return Err(ThresholdFault::Proven);
         }
         let stream = Downstream::tls(stream, address);
-        let name = stream
-            .server_name()
-            .filter(|_| !self.callers.is_proxy(address.ip()))
-            .map(|name| self.certificates.served(name));
-        Ok(Caller { stream, address, name })
+        if self.callers.is_proxy(address.ip()) {
+            return Ok(Caller { stream, address, name: None, certificate: None });
+        }
+        let name = stream.server_name().map(|name| self.certificates.served(name));
+        let certificate = stream.client_chain().map(ClientCertificate::read).transpose();
+        let certificate = certificate.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?.map(Arc::new);
+        Ok(Caller { stream, address, name, certificate })
     }
 
     /// The same without encryption.
@@ -118,7 +131,7 @@ impl Threshold {
         place: Place,
     ) -> Result<Caller, ThresholdFault> {
         let address = in_time(self.callers.identify(&mut stream, socket, &place)).await?;
-        Ok(Caller { stream: Downstream::plain(stream, address), address, name: None })
+        Ok(Caller { stream: Downstream::plain(stream, address), address, name: None, certificate: None })
     }
 }
 

@@ -1,7 +1,8 @@
-//! The rustls configuration: versions and suites by a profile, HTTP/2 and HTTP/1.1, certificates that can change.
+//! The rustls configuration: versions and suites by a profile, HTTP/2 and HTTP/1.1, certificates of either side that can change.
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
     crypto::{
@@ -12,8 +13,10 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+use tracing::error;
+
 use super::acme::ACME_TLS;
-use crate::config::TlsProfile;
+use crate::{config::TlsProfile, identity::ClientAuthorities};
 
 /// Mozilla's, the same in both profiles. The client's order decides, and current ones put the hybrid first.
 const GROUPS: [&dyn SupportedKxGroup; 4] =
@@ -40,20 +43,68 @@ pub fn install_crypto() {
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
-/// The configuration for every TLS listener.
-pub(super) fn server_config(
+/// What each handshake goes by; made anew when the authorities of client certificates change.
+pub(super) struct Handshakes {
     profile: TlsProfile,
     certificates: Arc<dyn ResolvesServerCert>,
+    current: ArcSwap<Current>,
+}
+
+struct Current {
+    clients: Option<Arc<ClientAuthorities>>,
+    config: Arc<ServerConfig>,
+}
+
+impl Handshakes {
+    pub(super) fn new(
+        profile: TlsProfile,
+        certificates: Arc<dyn ResolvesServerCert>,
+        clients: Option<Arc<ClientAuthorities>>,
+    ) -> Result<Self, rustls::Error> {
+        let config = Arc::new(server_config(profile, Arc::clone(&certificates), clients.as_deref())?);
+        Ok(Self { profile, certificates, current: ArcSwap::from_pointee(Current { clients, config }) })
+    }
+
+    /// The configuration that asks for certificates of these authorities.
+    ///
+    /// New ones come with new keys for tickets: a session begun under others is not resumed, since its client was asked for
+    /// something else.
+    pub(super) fn config(&self, clients: Option<Arc<ClientAuthorities>>) -> Arc<ServerConfig> {
+        let current = self.current.load();
+        if current.clients.as_ref().map(Arc::as_ptr) == clients.as_ref().map(Arc::as_ptr) {
+            return Arc::clone(&current.config);
+        }
+        match server_config(self.profile, Arc::clone(&self.certificates), clients.as_deref()) {
+            Ok(config) => {
+                let config = Arc::new(config);
+                self.current.store(Arc::new(Current { clients, config: Arc::clone(&config) }));
+                config
+            }
+            // Requests are judged by the new ones all the same.
+            Err(error) => {
+                error!(%error, "TLS goes on with the authorities for client certificates that it had");
+                Arc::clone(&current.config)
+            }
+        }
+    }
+}
+
+fn server_config(
+    profile: TlsProfile,
+    certificates: Arc<dyn ResolvesServerCert>,
+    clients: Option<&ClientAuthorities>,
 ) -> Result<ServerConfig, rustls::Error> {
     let (versions, cipher_suites): (&[_], Vec<_>) = match profile {
         TlsProfile::Modern => (&TLS13_ONLY, MODERN.to_vec()),
         TlsProfile::Intermediate => (&TLS12_TOO, MODERN.into_iter().chain(INTERMEDIATE_TLS12).collect()),
     };
     let provider = CryptoProvider { cipher_suites, kx_groups: GROUPS.to_vec(), ..aws_lc_rs::default_provider() };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(versions)?
-        .with_no_client_auth()
-        .with_cert_resolver(certificates);
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions)?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(certificates);
     // The last is what authorities ask for alone when they look whether a name is ours; the resolver has an answer or none.
     config.alpn_protocols = [&b"h2"[..], b"http/1.1", ACME_TLS].map(<[u8]>::to_vec).into();
     // Tickets hold the session themselves, under keys that change every six hours: nothing is kept here for each client.

@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::{
     address::client_network,
     config::{self, Config},
-    identity::{Authority, CredentialKinds, presented},
+    identity::{Authority, Credential, CredentialKinds, presented},
     limits::{Ban, BanBook, BanChange, InForce, RecentClients, Strike, Strikes, holds},
     policy::{Decision, Reason, RequestFacts},
 };
@@ -131,10 +131,11 @@ impl Bans {
     }
 }
 
-/// Whether a request shows a key or token that is right, whatever it asks for. A link is for its own path only.
+/// Whether a request shows a key, token or certificate that is right, whatever it asks for. A link is for its own path only.
 fn is_authenticated(facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> bool {
     let credential = presented(facts.headers, None, CredentialKinds::default(), &[]);
-    let Ok(Some(credential)) = credential else { return false };
+    let shown = || facts.certificate.map(Credential::ClientCertificate);
+    let Some(credential) = credential.ok().and_then(|explicit| explicit.or_else(shown)) else { return false };
     authority.verify(&credential, "", facts.path, None, now).is_ok()
 }
 

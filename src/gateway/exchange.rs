@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::live::Live;
 use crate::{
     edge::ServedName,
-    identity::Identity,
+    identity::{ClientCertificate, Identity},
     message::RequestHead,
     observe::{
         RequestId,
@@ -31,6 +31,8 @@ pub(super) struct Peer {
     pub(super) tls: Option<&'static str>,
     /// The name that TLS was agreed on for; None where that says nothing of its requests.
     pub(super) name: Option<Arc<ServedName>>,
+    /// What it has shown in the handshake; None where that says nothing of its requests.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// One request.
@@ -102,6 +104,11 @@ impl Exchange {
             Some(name) if !name.covers(host_name(&self.head.host)) => Addressing::Misdirected,
             _ => Addressing::Right,
         }
+    }
+
+    /// The certificate of the connection.
+    pub(super) fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        self.peer.certificate.as_ref()
     }
 
     /// Takes the permit back, such as when its upstream fails.

@@ -126,9 +126,10 @@ impl Front {
 }
 
 fn threshold(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Threshold, rustls::Error> {
-    let (rules, bans) = (Arc::clone(&gateway.live), Arc::clone(&gateway.live));
+    let [rules, clients, bans] = [(); 3].map(|()| Arc::clone(&gateway.live));
     let in_force = move || Arc::clone(&rules.rules.load().config);
-    Threshold::new(Arc::clone(certificates), in_force, move |client| bans.is_banned(client))
+    let vouching = move || clients.rules.load().client_authorities.clone();
+    Threshold::new(Arc::clone(certificates), in_force, vouching, move |client| bans.is_banned(client))
 }
 
 fn count(metrics: &Metrics, fault: &ThresholdFault) {
@@ -143,8 +144,9 @@ fn count(metrics: &Metrics, fault: &ThresholdFault) {
 }
 
 async fn serve(caller: Caller, gateway: Arc<Gateway>, activity: Arc<Activity>, stop: watch::Receiver<bool>) {
-    let Caller { stream, address, name } = caller;
-    let peer = Peer { ip: address.ip(), tls: stream.tls_version(), name: name.map(Arc::new) };
+    let Caller { stream, address, name, certificate } = caller;
+    let name = name.map(Arc::new);
+    let peer = Peer { ip: address.ip(), tls: stream.tls_version(), name, certificate };
     if stream.is_http2() {
         // On the heap, so that a connection of HTTP/1, which may be parked for long, does not hold as much.
         Box::pin(http2_connection::serve(stream, peer, gateway, activity, stop)).await;

@@ -113,6 +113,7 @@ fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
         client: exchange.client,
         countries: rules.countries.as_ref().map(|known| known as _),
         upgrade,
+        certificate: exchange.certificate(),
     };
     let authority = live.authority.load();
     let decision = rules.site.decide(&facts, &authority, now);

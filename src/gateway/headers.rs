@@ -14,7 +14,18 @@ use crate::{
 };
 
 /// Prefixes of names that only the gateway may set, with every sign read as `-`, since CGI makes `_` of all of them.
-const MANAGED_PREFIXES: [&str; 5] = ["x-forwarded-", "remote-", "x-auth-", "x-accel-", "x-sallyport-"];
+/// Those of client certificates are `Client-Cert` and `Client-Cert-Chain` (RFC 9440, section 2.4), and what was there before.
+const MANAGED_PREFIXES: [&str; 9] = [
+    "x-forwarded-",
+    "remote-",
+    "x-auth-",
+    "x-accel-",
+    "x-sallyport-",
+    "client-cert",
+    "x-client-cert",
+    "x-ssl-",
+    "ssl-client-",
+];
 /// Whole names of the same kind; names by which some applications take another path, method or client than was judged;
 /// and the credentials that end here.
 const MANAGED_NAMES: [&str; 16] = [
@@ -292,6 +303,9 @@ mod tests {
             "x-auth-user",
             "x-accel-redirect",
             "x-sallyport-statement",
+            "client-cert",
+            "client_cert_chain",
+            "x-ssl-client-s-dn",
             "x-request-id",
             "authorization",
             "remote!user",

@@ -1,7 +1,6 @@
 //! What the running gateway knows: the compiled site, and the state that commands change under it.
 
 use std::{
-    collections::HashSet,
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,7 +25,7 @@ use super::{
 use crate::{
     config::{self, Config, Diagnostics},
     identity::{
-        Authority, KeyTable,
+        Authority, ClientAuthorities, InvalidAuthorities, KeyTable, Standing,
         jwt::{Expected, InvalidPublicKey, JwtVerifier},
         link::{LinkKeys, MalformedLinkKeys},
         offlinetube::OfflineTubeKey,
@@ -76,6 +75,8 @@ pub struct Rules {
     pub site: Site,
     /// Who knows the countries of addresses, where a database is given.
     pub countries: Option<GeoIp>,
+    /// Who vouches for client certificates, where any are asked for.
+    pub client_authorities: Option<Arc<ClientAuthorities>>,
     jwt: Arc<JwtVerifier>,
 }
 
@@ -86,8 +87,14 @@ impl Rules {
             None => policy::compile(&config)?,
         };
         let countries = config.geoip.as_deref().map(GeoIp::load).transpose()?;
+        let known = old.and_then(|old| old.client_authorities.as_ref());
+        let client_authorities = client_authorities(&config)?.map(Arc::new).map(|new| match known {
+            // Under the same ones sessions can be resumed.
+            Some(known) if known.is_same(&new) => Arc::clone(known),
+            _ => new,
+        });
         let jwt = Arc::new(jwt_verifier(&config, &secrets.jwt()?)?);
-        Ok(Self { config, site, countries, jwt })
+        Ok(Self { config, site, countries, client_authorities, jwt })
     }
 }
 
@@ -112,6 +119,9 @@ pub enum LiveError {
     /// A public key is wrong.
     #[error("{0}: {1}")]
     PublicKey(std::path::PathBuf, InvalidPublicKey),
+    /// The authorities of client certificates are wrong.
+    #[error("{0}, with the lists beside it: {1}")]
+    ClientAuthorities(std::path::PathBuf, InvalidAuthorities),
     /// A file cannot be read or written.
     #[error("{0}: {1}")]
     Io(std::path::PathBuf, std::io::Error),
@@ -286,15 +296,25 @@ pub(super) fn now() -> i64 {
 }
 
 fn authority(store: &Store, secrets: &Secrets, rules: &Rules) -> Result<Authority, LiveError> {
-    let admins = store.admins()?.into_iter().map(|user| user.name).collect::<HashSet<_>>();
+    let standing = |role: &str| if role == "admin" { Standing::Admin } else { Standing::User };
     Ok(Authority {
         keys: KeyTable::new(store.keys()?),
-        admins,
+        users: store.users()?.into_iter().map(|user| (user.name, standing(&user.role))).collect(),
         jwt: Arc::clone(&rules.jwt),
         links: LinkKeys::parse(secrets.link_keys()?.expose_secret())?,
         revoked_links: store.revoked_links(now())?.into_iter().collect(),
         offlinetube: OfflineTubeKey::new(secrets.offlinetube()?, rules.config.links.max_expiry),
+        client_authorities: rules.client_authorities.clone(),
     })
+}
+
+/// Who vouches for client certificates, where any are asked for.
+pub(crate) fn client_authorities(config: &Config) -> Result<Option<ClientAuthorities>, LiveError> {
+    let Some(clients) = &config.tls.clients else { return Ok(None) };
+    let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|e| LiveError::Io(path.clone(), e));
+    let lists = clients.crl.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let authorities = ClientAuthorities::new(&read(&clients.ca)?, &lists, clients.user);
+    authorities.map(Some).map_err(|e| LiveError::ClientAuthorities(clients.ca.clone(), e))
 }
 
 /// The verifier of tokens under `secret` and under every public key that the configuration names.

@@ -33,7 +33,7 @@ mod upload;
 
 pub use geoip::{GeoIp, GeoIpError};
 pub use links::{LinkPlace, LinkRefusal, LinkRequest, MadeLink};
-pub(crate) use live::jwt_verifier;
 pub use live::{Live, LiveError};
+pub(crate) use live::{client_authorities, jwt_verifier};
 pub use run::{GatewayError, run};
 pub use succession::{Inheritance, InheritanceError};

@@ -12,7 +12,10 @@ use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{error, info, warn};
 
 use super::live::{Live, Rules};
-use crate::{config::Config, stop::stopped};
+use crate::{
+    config::{ClientsConfig, Config},
+    stop::stopped,
+};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +32,9 @@ const FIXED: [&str; 10] = [
     "tls.",
     "worker.",
 ];
+
+/// What of these is not.
+const LIVE: &str = "tls.clients.";
 
 /// What a reload has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -84,6 +90,7 @@ impl Seen {
         let mut paths = vec![config.file.clone()];
         paths.extend(policies(&config.policies_dir));
         paths.extend(config.jwt.keys.iter().map(|key| key.file.clone()));
+        paths.extend(config.tls.clients.iter().flat_map(ClientsConfig::files).cloned());
         let read = |path: PathBuf| {
             let bytes = fs::read(&path).unwrap_or_default();
             (path, bytes)
@@ -113,7 +120,7 @@ impl Changes {
 
     fn tell(&self) {
         for Change { name, from, to } in &self.settings {
-            if FIXED.iter().any(|fixed| name.starts_with(fixed)) {
+            if !name.starts_with(LIVE) && FIXED.iter().any(|fixed| name.starts_with(fixed)) {
                 warn!(setting = name, from, to, "this change waits for a restart");
             } else {
                 info!(setting = name, from, to, "a setting has changed");

@@ -142,7 +142,7 @@ const fn problem_type(reason: Reason) -> &'static str {
 /// RFC 6750, section 3: no error code where no credential was sent.
 const fn challenge(reason: Reason) -> Option<&'static str> {
     match reason {
-        Reason::NotAuthenticated => Some("Bearer realm=\"sallyport\""),
+        Reason::NotAuthenticated | Reason::UnknownUser => Some("Bearer realm=\"sallyport\""),
         Reason::BadCredential | Reason::ExpiredCredential => {
             Some("Bearer realm=\"sallyport\", error=\"invalid_token\"")
         }

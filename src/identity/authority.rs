@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Credential, CredentialKind, Identity, Scopes,
+    ClientAuthorities, ClientCertificate, Credential, CredentialKind, Identity, Scopes,
     api_key::{ImportedKey, PresentedKey},
     jwt::{Issuer, JwtVerifier, TokenError},
     link::{LinkError, LinkKeys},
@@ -24,8 +24,8 @@ use crate::{
 pub struct Authority {
     /// API keys.
     pub keys: KeyTable,
-    /// Administrators, by name.
-    pub admins: HashSet<UserName>,
+    /// Everybody who was added, and what they are.
+    pub users: HashMap<UserName, Standing>,
     /// Tokens.
     pub jwt: Arc<JwtVerifier>,
     /// Links.
@@ -34,6 +34,17 @@ pub struct Authority {
     pub revoked_links: HashSet<String>,
     /// Links in OfflineTube's style.
     pub offlinetube: OfflineTubeKey,
+    /// Who vouches for client certificates; None: nobody.
+    pub client_authorities: Option<Arc<ClientAuthorities>>,
+}
+
+/// What a user may do to what belongs to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything.
+    Admin,
+    /// Nothing.
+    User,
 }
 
 /// API keys: those that were made here by their id, imported ones, which have none in their text, by their hash.
@@ -55,8 +66,10 @@ struct KeyEntry {
 pub enum Refusal {
     /// It proves nothing.
     Invalid,
-    /// It was right once; for tokens and keys.
+    /// It was right once; for tokens, keys and certificates.
     Expired,
+    /// A certificate that names nobody who is known.
+    UnknownUser,
     /// A link whose signature is wrong.
     LinkForged,
     /// A link that was right once.
@@ -118,7 +131,8 @@ impl KeyEntry {
         let scopes: Scopes = record.scopes.parse().unwrap_or(Scopes::Only(Box::default()));
         let admin = record.admin && scopes.contains("admin");
         let credential_id = Some(record.id.into());
-        let identity = Identity { user: record.user, admin, scopes, kind: CredentialKind::ApiKey, credential_id };
+        let kind = CredentialKind::ApiKey;
+        let identity = Identity { user: record.user, admin, scopes, kind, credential_id, certificate: None };
         Self { hash: record.hash, expires: record.expires, identity: Arc::new(identity), last_used: AtomicI64::new(0) }
     }
 }
@@ -130,6 +144,9 @@ impl Authority {
         match (identity.kind, identity.credential_id.as_deref()) {
             (CredentialKind::ApiKey, Some(id)) => self.keys.stands(id, now),
             (CredentialKind::Link, Some(id)) => !self.revoked_links.contains(id),
+            (CredentialKind::ClientCertificate, _) => {
+                identity.certificate.as_ref().is_some_and(|shown| self.verify_certificate(shown, now).is_ok())
+            }
             _ => true,
         }
     }
@@ -159,6 +176,7 @@ impl Authority {
                 let user = self.offlinetube.verify(object, link, now).map_err(link_refusal)?;
                 Ok(Arc::new(bearer_of(user, CredentialKind::OfflinetubeLink, None)))
             }
+            Credential::ClientCertificate(certificate) => self.verify_certificate(certificate, now).map(Arc::new),
         }
     }
 
@@ -168,16 +186,30 @@ impl Authority {
             TokenError::Invalid | TokenError::Early => Refusal::Invalid,
         })?;
         // A foreign issuer vouches for names, but nobody becomes an administrator by its word.
-        let may_administrate = token.issuer == Issuer::Own && self.admins.contains(&token.user);
+        let may_administrate = token.issuer == Issuer::Own && self.users.get(&token.user) == Some(&Standing::Admin);
         let admin = may_administrate && token.scopes.contains("admin");
-        let (kind, credential_id) = (CredentialKind::Jwt, None);
-        Ok(Arc::new(Identity { user: token.user, admin, scopes: token.scopes, kind, credential_id }))
+        let (kind, credential_id, certificate) = (CredentialKind::Jwt, None, None);
+        Ok(Arc::new(Identity { user: token.user, admin, scopes: token.scopes, kind, credential_id, certificate }))
+    }
+
+    /// A certificate is its user's own, so it may do whatever that user may.
+    fn verify_certificate(&self, shown: &Arc<ClientCertificate>, now: i64) -> Result<Identity, Refusal> {
+        let user = self.client_authorities.as_ref().ok_or(Refusal::Invalid)?.user(shown, now)?;
+        let standing = self.users.get(&user).ok_or(Refusal::UnknownUser)?;
+        Ok(Identity {
+            admin: *standing == Standing::Admin,
+            user,
+            scopes: Scopes::All,
+            kind: CredentialKind::ClientCertificate,
+            credential_id: Some(shown.id().into()),
+            certificate: Some(Arc::clone(shown)),
+        })
     }
 }
 
 /// A link opens its one target for its user, and stands for no scope: the route decides that it takes links at all.
 fn bearer_of(user: UserName, kind: CredentialKind, credential_id: Option<Box<str>>) -> Identity {
-    Identity { user, admin: false, scopes: Scopes::All, kind, credential_id }
+    Identity { user, admin: false, scopes: Scopes::All, kind, credential_id, certificate: None }
 }
 
 fn link_refusal(error: LinkError) -> Refusal {

@@ -1,14 +1,16 @@
 //! Which credential a request presents, before anybody judges whether it is right.
 
+use std::sync::Arc;
+
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use thiserror::Error;
 
-use super::{api_key, link::LinkQuery, offlinetube::OfflineTubeQuery};
+use super::{ClientCertificate, api_key, link::LinkQuery, offlinetube::OfflineTubeQuery};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// An explicit credential, as presented.
+/// A credential, as presented.
 #[derive(Debug)]
 pub enum Credential<'a> {
     /// `X-API-Key`, `Authorization: Bearer sp_…`, or Basic with the key as password.
@@ -19,6 +21,8 @@ pub enum Credential<'a> {
     Link(LinkQuery<'a>),
     /// `expires`, `signature`, `user` in the query, where the route takes them.
     OfflineTubeLink(OfflineTubeQuery<'a>),
+    /// The certificate of the connection, where the request itself presents nothing.
+    ClientCertificate(&'a Arc<ClientCertificate>),
 }
 
 /// The kinds of credentials, as policies and logs name them.
@@ -33,6 +37,8 @@ pub enum CredentialKind {
     Link,
     /// A signed link in OfflineTube's style.
     OfflinetubeLink,
+    /// The certificate that the client has shown in its TLS handshake.
+    ClientCertificate,
 }
 
 /// A set of kinds.
@@ -62,6 +68,7 @@ impl CredentialKind {
             Self::Jwt => "jwt",
             Self::Link => "link",
             Self::OfflinetubeLink => "offlinetube-link",
+            Self::ClientCertificate => "client-certificate",
         }
     }
 }
@@ -95,6 +102,7 @@ impl Credential<'_> {
             Self::Jwt(_) => CredentialKind::Jwt,
             Self::Link(_) => CredentialKind::Link,
             Self::OfflineTubeLink(_) => CredentialKind::OfflinetubeLink,
+            Self::ClientCertificate(_) => CredentialKind::ClientCertificate,
         }
     }
 }

@@ -1,16 +1,23 @@
-//! From a credential to an identity: API keys, tokens and signed links, each verified in one file of its own.
+//! From a credential to an identity: API keys, tokens, signed links and client certificates, each verified in one file of
+//! its own.
 
 pub mod api_key;
 mod authority;
+mod client_certificate;
 mod credential;
 pub mod jwt;
 pub mod link;
 pub mod offlinetube;
 mod scopes;
 
+use std::sync::Arc;
+
 use crate::username::UserName;
 
-pub use authority::{Authority, KeyTable, Refusal};
+pub use authority::{Authority, KeyTable, Refusal, Standing};
+pub use client_certificate::{
+    ClientAuthorities, ClientCertificate, InvalidAuthorities, UnreadableCertificate, UserField,
+};
 pub use credential::{Credential, CredentialKind, CredentialKinds, PresentationError, presented};
 pub use scopes::{InvalidScope, Scopes};
 
@@ -25,6 +32,8 @@ pub struct Identity {
     pub scopes: Scopes,
     /// How it was proved.
     pub kind: CredentialKind,
-    /// The id of the key or link; None where the credential has none.
+    /// The id of the key, link or certificate; None where the credential has none.
     pub credential_id: Option<Box<str>>,
+    /// The certificate, where it was proved by one.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }

@@ -220,7 +220,9 @@ impl Compiler<'_> {
         Route {
             name: CREATE_LINK.into(),
             addresses: addresses.clone(),
-            credentials: [CredentialKind::ApiKey, CredentialKind::Jwt].into_iter().collect(),
+            credentials: [CredentialKind::ApiKey, CredentialKind::Jwt, CredentialKind::ClientCertificate]
+                .into_iter()
+                .collect(),
             anonymous: false,
             scopes: ["links:write".into()].into(),
             limits: self.limits(CREATE_LINK, &[rate]),

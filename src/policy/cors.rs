@@ -2,11 +2,13 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use thiserror::Error;
 use url::Url;
 
 use super::site::App;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// An origin as browsers serialise it: scheme, host and, where it is not the scheme's own, port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,8 +108,13 @@ pub(super) fn preflight_method(method: &Method, headers: &HeaderMap) -> Option<M
     sole(headers, &header::ACCESS_CONTROL_REQUEST_METHOD).and_then(|m| Method::from_bytes(m.as_bytes()).ok())
 }
 
-/// True when the request comes from a page of another origin, or from one that hides its origin.
+/// True when the request comes from a page of another origin, or from one that hides its origin; browsers tell by one header or
+/// two (Fetch; Fetch Metadata, section 2.3), and one that tells is enough.
 pub(super) fn is_foreign(headers: &HeaderMap, host: &str) -> bool {
+    let own_site = |value: &HeaderValue| value == "same-origin" || value == "none";
+    if !headers.get_all(SEC_FETCH_SITE).iter().all(own_site) {
+        return true;
+    }
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return false };
     let own = origin.as_bytes().strip_prefix(b"https://").is_some_and(|o| o.eq_ignore_ascii_case(host.as_bytes()));
@@ -181,6 +188,15 @@ mod tests {
         assert!(!is_foreign(&headers(&["https://h:8443"]), "h:8443"));
         for origin in ["https://h", "http://h:8443", "https://evil.example", "null", ""] {
             assert!(is_foreign(&headers(&[origin]), "h:8443"), "{origin}");
+        }
+        for (site, foreign) in
+            [("cross-site", true), ("same-site", true), ("x", true), ("same-origin", false), ("none", false)]
+        {
+            for origins in [&[][..], &["https://h:8443"]] {
+                let mut headers = headers(origins);
+                headers.insert(SEC_FETCH_SITE, HeaderValue::from_static(site));
+                assert_eq!(is_foreign(&headers, "h:8443"), foreign, "{site} {origins:?}");
+            }
         }
     }
 }

@@ -18,7 +18,9 @@ use super::{
 };
 use crate::{
     address,
-    identity::{Authority, Credential, CredentialKind, Identity, PresentationError, Refusal, presented},
+    identity::{
+        Authority, ClientCertificate, Credential, CredentialKind, Identity, PresentationError, Refusal, presented,
+    },
     limits::Exceeded,
 };
 
@@ -43,6 +45,15 @@ pub struct RequestFacts<'a> {
     pub countries: Option<&'a dyn Countries>,
     /// Whether the client asks to speak another protocol.
     pub upgrade: bool,
+    /// What the client has shown in its TLS handshake.
+    pub certificate: Option<&'a Arc<ClientCertificate>>,
+}
+
+impl RequestFacts<'_> {
+    /// True when it changes nothing, whoever has made the client send it (RFC 9110, section 9.2.1).
+    fn is_harmless(&self) -> bool {
+        matches!(*self.method, Method::GET | Method::HEAD) && !self.upgrade
+    }
 }
 
 /// Whether a request came over a connection that is for its host.
@@ -171,11 +182,20 @@ impl<'s> Judgement<'s> {
             self.steps.push(Step::OriginAllowed);
             return Ok(());
         }
-        let harmless = matches!(*facts.method, Method::GET | Method::HEAD) && !facts.upgrade;
-        if !harmless && cors::is_foreign(facts.headers, facts.host) {
-            return Err(Reason::ForeignOrigin.into());
+        if facts.is_harmless() || !cors::is_foreign(facts.headers, facts.host) {
+            return Ok(());
         }
-        Ok(())
+        Err(Reason::ForeignOrigin.into())
+    }
+
+    /// A browser shows a certificate for whoever makes it ask, so pages of another origin have its user change something only
+    /// where the policy lets credentials come along.
+    fn unasked(&self, facts: &RequestFacts<'_>) -> Result<(), Fault> {
+        let allowed = matches!(self.cors, CorsAnswer::Allow { credentials: true, .. });
+        if allowed || facts.is_harmless() || !cors::is_foreign(facts.headers, facts.host) {
+            return Ok(());
+        }
+        Err(Reason::ForeignOrigin.into())
     }
 
     fn address_rate(&mut self, route: &Route, client: IpAddr) -> Result<(), Fault> {
@@ -194,12 +214,16 @@ impl<'s> Judgement<'s> {
         facts: &RequestFacts<'_>,
         (authority, now): (&Authority, i64),
     ) -> Result<(Option<Arc<Identity>>, QueryRewrite), Fault> {
-        let Some(credential) = presented(facts.headers, facts.query, route.credentials, &route.app_headers)? else {
+        let explicit = presented(facts.headers, facts.query, route.credentials, &route.app_headers)?;
+        let Some(credential) = explicit.or_else(|| certificate(route, facts)) else {
             self.steps.push(Step::Anonymous);
             return if route.anonymous { Ok((None, QueryRewrite::Keep)) } else { Err(Reason::NotAuthenticated.into()) };
         };
         let kind = credential.kind();
         self.steps.push(Step::Presented(kind));
+        if kind == CredentialKind::ClientCertificate {
+            self.unasked(facts)?;
+        }
         let object = route.link_object.as_deref().and_then(|name| matched.parameter(name));
         let identity = authority.verify(&credential, &app.name, facts.path, object, now)?;
         self.steps.push(Step::Authenticated);
@@ -209,7 +233,7 @@ impl<'s> Judgement<'s> {
             return Err(Reason::CredentialNotAccepted.into());
         }
         let query = match credential {
-            Credential::ApiKey(_) | Credential::Jwt(_) => QueryRewrite::Keep,
+            Credential::ApiKey(_) | Credential::Jwt(_) | Credential::ClientCertificate(_) => QueryRewrite::Keep,
             Credential::Link(link) => QueryRewrite::Only(link.rest),
             Credential::OfflineTubeLink(link) => QueryRewrite::Only(link.rest),
         };
@@ -283,11 +307,19 @@ impl From<Refusal> for Fault {
         match refusal {
             Refusal::Invalid => Reason::BadCredential,
             Refusal::Expired => Reason::ExpiredCredential,
+            Refusal::UnknownUser => Reason::UnknownUser,
             Refusal::LinkForged => Reason::BadLink,
             Refusal::LinkExpired => Reason::ExpiredLink,
         }
         .into()
     }
+}
+
+/// The connection's certificate, where the route takes one. Elsewhere it is as if there were none: the client's machine shows it
+/// unasked, whatever the request is for.
+fn certificate<'f>(route: &Route, facts: &RequestFacts<'f>) -> Option<Credential<'f>> {
+    let taken = route.credentials.contains(CredentialKind::ClientCertificate);
+    facts.certificate.filter(|_| taken).map(Credential::ClientCertificate)
 }
 
 fn is_link(kind: CredentialKind) -> bool {

@@ -106,6 +106,8 @@ reasons! {
     BadCredential = 401 "bad_credential" "The credential is not valid";
     /// A credential that has expired.
     ExpiredCredential = 401 "expired_credential" "The credential has expired";
+    /// A certificate whose user is not known.
+    UnknownUser = 401 "unknown_user" "The certificate is for nobody who is known here";
     /// A kind of credential that the route does not take.
     CredentialNotAccepted = 403 "credential_not_accepted" "This route does not take this kind of credential";
     /// A link whose signature is wrong.

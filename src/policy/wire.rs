@@ -158,7 +158,7 @@ impl Default for Defaults {
         Self {
             allow_from: Vec::new(),
             deny_from: Vec::new(),
-            credentials: vec![CredentialKind::ApiKey, CredentialKind::Jwt],
+            credentials: vec![CredentialKind::ApiKey, CredentialKind::Jwt, CredentialKind::ClientCertificate],
             rates: Vec::new(),
             max_body: ByteSize(64 << 10),
             cors: false,

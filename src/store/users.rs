@@ -44,11 +44,15 @@ impl Store {
         Ok(statement.query_map([], user_from)?.collect::<Result<_, _>>()?)
     }
 
-    /// Every administrator.
-    pub fn admins(&self) -> Result<Vec<UserRecord>, StoreError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached("SELECT name, role FROM user WHERE role = 'admin'")?;
-        Ok(statement.query_map([], user_from)?.collect::<Result<_, _>>()?)
+    /// Forgets a user and every key of theirs, and takes their links back; false where there is no such user.
+    pub fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        transaction.execute("UPDATE link SET revoked = 1 WHERE user = ?", [name.as_str()])?;
+        // The schema has the keys go with their user.
+        let removed = transaction.execute("DELETE FROM user WHERE name = ?", [name.as_str()])? == 1;
+        transaction.commit()?;
+        Ok(removed)
     }
 
     /// The user whose role is `admin` that was added first.
@@ -68,4 +72,31 @@ pub(super) fn user_name(row: &Row<'_>, column: usize) -> rusqlite::Result<UserNa
     let text: String = row.get(column)?;
     text.parse()
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{KeyOrigin, LinkRecord, NewKey};
+
+    #[test]
+    fn a_user_goes_with_keys_and_links_and_nobody_elses_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state.db")).unwrap();
+        let [ana, ben] = ["ana", "ben"].map(|name| name.parse::<UserName>().unwrap());
+        for (i, user) in [&ana, &ben].into_iter().enumerate() {
+            store.add_user(user, "user", None, 1).unwrap();
+            let (id, hash) = (user.to_string(), [u8::try_from(i).unwrap(); 32]);
+            let (origin, scopes, note) = (KeyOrigin::Made, "*", "");
+            store.add_key(&NewKey { id: &id, hash, origin, user, scopes, note, created: 2, expires: None }).unwrap();
+            let (app, target) = ("a".to_owned(), "/".to_owned());
+            let link = LinkRecord { id, app, target, user: user.clone(), created: 2, expires: 9, revoked: false };
+            store.add_link(&link).unwrap();
+        }
+        assert!(store.remove_user(&ana).unwrap());
+        assert!(!store.remove_user(&ana).unwrap());
+        let keys: Vec<_> = store.keys().unwrap().into_iter().map(|key| key.user).collect();
+        assert_eq!((store.user(&ana).unwrap(), keys), (None, vec![ben]));
+        assert_eq!(store.revoked_links(3).unwrap(), ["ana"]);
+    }
 }

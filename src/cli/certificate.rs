@@ -1,0 +1,146 @@
+//! `sallyport certificate`: client certificates, by an authority of the instance's own.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey, PrivateKeyChain};
+use serde::Serialize;
+
+use super::{
+    output::{Common, moment},
+    state::State,
+};
+use crate::{
+    edge::{
+        client_ca::{ClientCa, IssuedCertificate},
+        tls,
+    },
+    random::random,
+    secret_file,
+    username::UserName,
+};
+
+const DAY: Duration = Duration::from_hours(24);
+/// What a guesser of the password has to compute for each guess.
+const ITERATIONS: u32 = 100_000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Certificate {
+    /// Makes a certificate for a user, as PKCS#12 for phones and browsers and as PEM.
+    Create(Create),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    common: Common,
+    /// Whose it is.
+    #[arg(long)]
+    user: UserName,
+    /// How long it is good for.
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    days: u32,
+    /// The PKCS#12 file, such as ana.p12; the PEM file lies beside it.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// What was made; the password is printed once and kept nowhere.
+#[derive(Serialize)]
+struct Made {
+    user: String,
+    pkcs12: PathBuf,
+    password: String,
+    pem: PathBuf,
+    expires: String,
+    authority: PathBuf,
+    /// Whether the configuration asks clients for certificates of this authority.
+    in_use: bool,
+}
+
+impl Certificate {
+    pub(super) fn run(self) -> Result<()> {
+        match self {
+            Self::Create(create) => create.run(),
+        }
+    }
+}
+
+impl Create {
+    fn run(self) -> Result<()> {
+        tls::install_crypto();
+        let made = self.make()?;
+        self.common.output.print(&made, words)
+    }
+
+    fn make(&self) -> Result<Made> {
+        let state = State::open(&self.common.config)?;
+        let user = state.user(Some(&self.user))?.name;
+        let (pkcs12, pem) = files(&self.out);
+        if let Some(there) = [&pkcs12, &pem].into_iter().find(|path| path.exists()) {
+            bail!("{} is there already; nothing was made", there.display());
+        }
+        let certs = state.config.base_dir.join("certs");
+        std::fs::create_dir_all(&certs).with_context(|| format!("{} cannot be made", certs.display()))?;
+        let (authority, clients) = (ClientCa::new(&certs), state.config.tls.clients.as_ref());
+        let field = clients.map(|clients| clients.user).unwrap_or_default();
+        let issued = authority.issue(&user, field, DAY * self.days, SystemTime::now())?;
+        let password = data_encoding::BASE32_NOPAD.encode(&random::<10>()).to_ascii_lowercase();
+        secret_file::write(&pkcs12, &sealed(&user, &issued, &password)?)?;
+        secret_file::write(&pem, format!("{}{}", issued.pem, issued.key.serialize_pem()).as_bytes())?;
+        let ends = issued.ends.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+        Ok(Made {
+            user: user.to_string(),
+            pkcs12,
+            password,
+            pem,
+            expires: moment(i64::try_from(ends)?),
+            in_use: clients.is_some_and(|clients| clients.ca == *authority.authority_cert()),
+            authority: authority.authority_cert().clone(),
+        })
+    }
+}
+
+fn words(made: &Made) -> String {
+    let mut text = format!(
+        "For {}, until {}:\n\n  PKCS#12    {}\n  password   {}\n  PEM        {} (certificate and key, not encrypted)\n\n\
+         The password is shown this once only. Whoever has one of the files is {}: delete them once they are where they belong.",
+        made.user,
+        made.expires,
+        made.pkcs12.display(),
+        made.password,
+        made.pem.display(),
+        made.user,
+    );
+    if !made.in_use {
+        let hint = "\n\nClients are not asked for such certificates yet. In config.toml:\n\n  [tls.clients]\n  ca = \"certs/clients-ca.pem\"";
+        text.push_str(hint);
+    }
+    text
+}
+
+/// The PKCS#12 file and the PEM file, of which either may have been named.
+fn files(out: &Path) -> (PathBuf, PathBuf) {
+    if out.extension().is_some_and(|e| e == "pem") {
+        (out.with_extension("p12"), out.to_owned())
+    } else {
+        (out.to_owned(), out.with_extension("pem"))
+    }
+}
+
+/// In the one encryption that every phone reads; its password is random, and so makes up for its age. The authority is left
+/// out, since phones would offer to trust it for servers as well.
+fn sealed(user: &UserName, issued: &IssuedCertificate, password: &str) -> Result<Vec<u8>> {
+    let key = PrivateKey::from_der(issued.key.serialized_der()).context("the key does not fit into PKCS#12")?;
+    let certificate = p12_keystore::Certificate::from_der(&issued.der)?;
+    let mut store = KeyStore::new();
+    let chain = PrivateKeyChain::new(random::<8>().to_vec(), key, [certificate]);
+    store.add_entry(user.as_str(), KeyStoreEntry::PrivateKeyChain(chain));
+    let writer = store.writer(password).mac_algorithm(MacAlgorithm::HmacSha1).mac_iterations(ITERATIONS);
+    let writer = writer.encryption_algorithm(EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc);
+    Ok(writer.encryption_iterations(ITERATIONS).write()?)
+}

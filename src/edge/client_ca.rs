@@ -1,0 +1,81 @@
+//! An authority of our own for client certificates. Its key is not that of the local authority: who can make users should
+//! not be able to make servers as well.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{
+    CertificateParams, DnType, DnValue, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType, string::Ia5String,
+};
+
+use super::local_ca::{AuthorityFiles, LocalCaError};
+use crate::{identity::UserField, username::UserName};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// The files of the authority.
+#[derive(Clone, Debug)]
+pub struct ClientCa {
+    files: AuthorityFiles,
+}
+
+/// A certificate that was made for a user, and its key.
+pub struct IssuedCertificate {
+    /// The certificate.
+    pub der: Vec<u8>,
+    /// The same in PEM.
+    pub pem: String,
+    /// Its key.
+    pub key: KeyPair,
+    /// When it ends.
+    pub ends: SystemTime,
+}
+
+impl ClientCa {
+    /// The authority in `dir`, which need not exist yet.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        let (cert, key) = (dir.join("clients-ca.pem"), dir.join("clients-ca.key"));
+        Self { files: AuthorityFiles { cert, key, name: "Sallyport client authority" } }
+    }
+
+    /// The authority's certificate, for `[tls.clients]`.
+    #[must_use]
+    pub fn authority_cert(&self) -> &PathBuf {
+        &self.files.cert
+    }
+
+    /// Makes a certificate for `user` that is good from now on for `life`; makes the authority where there is none.
+    pub fn issue(
+        &self,
+        user: &UserName,
+        field: UserField,
+        life: Duration,
+        now: SystemTime,
+    ) -> Result<IssuedCertificate, LocalCaError> {
+        let error = |e| LocalCaError::Certificate(self.files.cert.clone(), e);
+        let authority = self.files.open(now)?;
+        let (key, ends) = (KeyPair::generate().map_err(error)?, now + life);
+        let mut params = leaf(user, field).map_err(error)?;
+        // Clocks of phones differ.
+        (params.not_before, params.not_after) = ((now - DAY).into(), ends.into());
+        let made = params.signed_by(&key, &authority).map_err(error)?;
+        Ok(IssuedCertificate { der: made.der().to_vec(), pem: made.pem(), key, ends })
+    }
+}
+
+fn leaf(user: &UserName, field: UserField) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, DnValue::Utf8String(user.as_str().to_owned()));
+    match field {
+        UserField::CommonName => {}
+        UserField::Email => params.subject_alt_names.push(SanType::Rfc822Name(Ia5String::try_from(user.as_str())?)),
+        UserField::Dns => params.subject_alt_names.push(SanType::DnsName(Ia5String::try_from(user.as_str())?)),
+    }
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
