@@ -64,6 +64,7 @@ fn every_configuration_key_is_in_the_reference_and_explained() {
             "acme",
             "authority",
             "dns",
+            "clients",
         ];
         let named = known.iter().any(|key| key.rsplit('.').next() == Some(field)) || tables.contains(&field);
         assert!(named, "config.toml does not name {field}");

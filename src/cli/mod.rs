@@ -10,6 +10,7 @@ mod output;
 mod role;
 mod state;
 mod token;
+mod trust;
 mod up;
 mod user;
 
@@ -45,6 +46,8 @@ enum Command {
     Egress(ConfigFile),
     /// Reads everything as a start would, and says what is wrong, where, and how to mend it.
     Check(check::Check),
+    /// Makes this machine and its browsers trust the local authority, or do so no more.
+    Trust(trust::Trust),
     /// API keys.
     #[command(subcommand)]
     Key(key::Key),
@@ -99,6 +102,7 @@ fn run(command: Command) -> Result<()> {
         Command::Worker(file) => role::worker(&file.config),
         Command::Egress(file) => role::egress(&file.config),
         Command::Check(check) => check.run(),
+        Command::Trust(trust) => trust.run(),
         Command::Key(key) => key.run(),
         Command::User(user) => user.run(),
         Command::Certificate(certificate) => certificate.run(),

@@ -15,6 +15,7 @@ pub mod sockets;
 mod stream;
 mod threshold;
 pub mod tls;
+pub mod trust_anchor;
 
 pub use server_names::{Certificates, ServedName};
 pub use stream::{Downstream, Inspect};

@@ -58,7 +58,7 @@ impl Front {
         let mut open =
             |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
         let (encrypted, plain) = (open(&config.listen)?, open(&config.http_listen)?);
-        let answers = Arc::new(Plain::new(config, Arc::clone(&self.certificates)));
+        let answers = Arc::new(Plain::new(config, Arc::clone(&self.certificates), &self.gateway.live));
         for listener in encrypted {
             self.loops.spawn(self.accept_tls(listener));
         }

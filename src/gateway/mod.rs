@@ -28,6 +28,7 @@ mod reload;
 mod respond;
 mod run;
 mod succession;
+mod trust_page;
 mod tunnel;
 mod upload;
 

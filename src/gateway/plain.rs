@@ -4,17 +4,22 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::{
     client::Answer,
+    client_address::client_address,
     connection::{Next, Vigil, end, next},
     headers::{REQUEST_ID, request_id},
     http1::{Then, answer_once},
+    live::Live,
     redirect::Redirect,
+    trust_page::TrustPage,
 };
 use crate::{
-    config::Config,
-    edge::{Caller, Certificates},
+    address::is_local,
+    config::{Config, TlsMode},
+    edge::{Caller, Certificates, local_ca::LocalCa, trust_anchor::TrustAnchor},
     message::{RequestHead, ResponseHead},
     observe::RequestId,
 };
@@ -22,12 +27,16 @@ use crate::{
 /// Who may answer here; the first that has something to say does, and the redirect always has.
 pub(super) struct Plain {
     certificates: Arc<Certificates>,
+    live: Arc<Live>,
+    /// For clients of the local network, where the authority is a local one.
+    trust_page: Option<TrustPage>,
     redirect: Redirect,
 }
 
 impl Plain {
-    pub(super) fn new(config: &Config, certificates: Arc<Certificates>) -> Self {
-        Self { certificates, redirect: Redirect { port: config.public_url.port_or_known_default().unwrap_or(443) } }
+    pub(super) fn new(config: &Config, certificates: Arc<Certificates>, live: &Arc<Live>) -> Self {
+        let redirect = Redirect { port: config.public_url.port_or_known_default().unwrap_or(443) };
+        Self { live: Arc::clone(live), certificates, trust_page: trust_page(&config.tls.mode), redirect }
     }
 
     /// Answers one request and closes.
@@ -46,12 +55,11 @@ impl Plain {
         end(&mut stream, Then::Linger).await;
     }
 
-    fn answer(&self, head: &RequestHead, _client: IpAddr) -> Answer {
-        self.acme_answer(head).unwrap_or_else(|| self.redirect.answer(head))
+    fn answer(&self, head: &RequestHead, peer: IpAddr) -> Answer {
+        let own = self.acme_answer(head).or_else(|| self.trust_answer(head, peer));
+        own.unwrap_or_else(|| self.redirect.answer(head))
     }
-}
 
-impl Plain {
     /// What an authority wants to see (RFC 8555, section 8.3), while it looks whether a name is ours.
     fn acme_answer(&self, head: &RequestHead) -> Option<Answer> {
         let token = head.target().strip_prefix("/.well-known/acme-challenge/")?;
@@ -60,6 +68,24 @@ impl Plain {
         answer.head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         answer.body = body.into_bytes();
         Some(answer)
+    }
+
+    fn trust_answer(&self, head: &RequestHead, peer: IpAddr) -> Option<Answer> {
+        let page = self.trust_page.as_ref()?;
+        let client = client_address(peer, &head.headers, &self.live.rules.load().config.proxies);
+        if is_local(client) { page.answer(head) } else { None }
+    }
+}
+
+/// Without the page everything else goes on.
+fn trust_page(mode: &TlsMode) -> Option<TrustPage> {
+    let TlsMode::LocalCa { dir, .. } = mode else { return None };
+    match TrustAnchor::read(&LocalCa::new(dir).authority_cert()) {
+        Ok(anchor) => Some(TrustPage::new(&anchor)),
+        Err(error) => {
+            warn!(%error, path = TrustPage::PATH, "there is no page for devices that are to trust the local authority");
+            None
+        }
     }
 }
 

@@ -106,6 +106,11 @@ pub(super) fn json(exchange: &Exchange, status: StatusCode, permit: &Permit, doc
     Answer { head, body: serde_json::to_vec(document).unwrap_or_default() }
 }
 
+/// What every answer of the gateway's own has, where it is no request's of an application.
+pub(super) fn own_headers() -> HeaderMap {
+    OWN_ANSWER.clone()
+}
+
 /// HSTS is the application's to decide, also where it is the gateway that answers; without one nobody can.
 fn start(exchange: &Exchange, app: Option<&App>, status: StatusCode) -> ResponseHead {
     let mut headers = OWN_ANSWER.clone();

@@ -117,6 +117,13 @@ pub(crate) fn finish(mut stream: impl Read + Write, bytes: &[u8]) -> Answer {
     Answer::parse(&read_all(&mut stream))
 }
 
+/// The same where there may be no answer.
+pub(crate) fn try_finish(mut stream: impl Read + Write, bytes: &[u8]) -> Option<Answer> {
+    stream.write_all(bytes).ok()?;
+    let answer = read_all(&mut stream);
+    (!answer.is_empty()).then(|| Answer::parse(&answer))
+}
+
 /// A TLS connection for "localhost" that trusts the authority whose certificate is in the file.
 pub(crate) fn connect(
     address: SocketAddr,
@@ -176,12 +183,23 @@ pub(crate) fn client_config_with(
     authority: &Path,
     versions: &[&'static SupportedProtocolVersion],
 ) -> ClientConfig {
+    builder_with(provider, authority, versions).with_no_client_auth()
+}
+
+/// A client whose own certificate is still to be chosen.
+pub(crate) fn client_builder(authority: &Path, versions: &[&'static SupportedProtocolVersion]) -> Builder {
+    builder_with(aws_lc_rs::default_provider(), authority, versions)
+}
+
+type Builder = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
+
+fn builder_with(provider: CryptoProvider, authority: &Path, versions: &[&'static SupportedProtocolVersion]) -> Builder {
     let mut roots = RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(&fs::read(authority).unwrap()) {
         roots.add(cert.unwrap()).unwrap();
     }
     let config = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions).unwrap();
-    config.with_root_certificates(roots).with_no_client_auth()
+    config.with_root_certificates(roots)
 }
 
 /// Sends bytes in the clear and reads to the end.

@@ -93,7 +93,11 @@ fn a_policys_faults_are_found_at_their_place() {
         ("type = \"media-url\"", "type = \"text\", values = [\"x\"]", "values go with one-of"),
         ("max_body = \"16KiB\"", "max_body = \"1MiB\"", "64KiB"),
         ("link_object = \"id\"", "", "offlinetube-link"),
-        ("credentials = [\"api-key\", \"jwt\"]", "credentials = []", "either takes credentials or is anonymous"),
+        (
+            "credentials = [\"api-key\", \"jwt\", \"client-certificate\"]",
+            "credentials = []",
+            "either takes credentials or is anonymous",
+        ),
         ("origins = []", "origins = [\"*\"]", "not an origin"),
     ] {
         let i = Instance::made(&[]);

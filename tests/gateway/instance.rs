@@ -129,6 +129,13 @@ impl Instance {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// The same for one that fails.
+    pub(crate) fn command_fails(&self, args: &[&str]) -> Value {
+        let output = self.output(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     pub(crate) fn output(&self, args: &[&str]) -> Output {
         let config = self.path("config.toml");
         run(&[args, &["--json", "--config", config.to_str().unwrap()]].concat())

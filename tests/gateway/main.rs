@@ -10,6 +10,7 @@
 
 mod canary;
 mod client;
+mod client_authority;
 mod country_database;
 mod instance;
 mod name_server;
@@ -30,6 +31,7 @@ mod ban_filters;
 mod bans;
 mod bodies;
 mod callers;
+mod client_certificates;
 mod configuration;
 mod cors;
 mod credentials;
@@ -49,6 +51,7 @@ mod sockets;
 mod state;
 mod succession;
 mod tls;
+mod trust_page;
 mod upstream;
 mod volume;
 mod websocket;

@@ -64,7 +64,7 @@ fn a_spoofed_forwarded_for_is_ignored_and_a_trusted_proxys_is_not() {
     let change = |i: &Instance| {
         i.replace_in(
             "policies/worker.toml",
-            "credentials = [\"api-key\", \"jwt\"]\nrates = [{ limit = \"600/minute\", by = \"user\" }]",
+            "credentials = [\"api-key\", \"jwt\", \"client-certificate\"]\nrates = [{ limit = \"600/minute\", by = \"user\" }]",
             policy,
         );
     };

@@ -1,0 +1,156 @@
+//! `sallyport trust`: this machine and its browsers trust the local authority, or do so no more.
+
+mod browsers;
+mod system;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use super::output::Common;
+use crate::{
+    config::{self, TlsMode},
+    edge::{local_ca::LocalCa, trust_anchor::TrustAnchor},
+};
+
+/// Makes this machine and the browsers of this account trust the local authority.
+#[derive(Debug, Args)]
+pub(super) struct Trust {
+    #[command(flatten)]
+    common: Common,
+    /// Undo it.
+    #[arg(long, conflicts_with = "show")]
+    remove: bool,
+    /// Only print the fingerprint.
+    #[arg(long)]
+    show: bool,
+}
+
+/// What is wanted of each store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Trust,
+    Remove,
+}
+
+/// The authority, and the file that it is in.
+struct Authority {
+    path: PathBuf,
+    anchor: TrustAnchor,
+    /// What it is called in every store; two instances on one machine have two names.
+    label: String,
+}
+
+/// What became of one store.
+#[derive(Debug, Serialize)]
+struct Store {
+    #[serde(rename = "store")]
+    kind: &'static str,
+    path: PathBuf,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+enum Outcome {
+    /// It is as it was wanted.
+    Done { what: &'static str },
+    /// It is not, and what would make it so.
+    Missing { what: String, command: String },
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    name: String,
+    fingerprint: String,
+    certificate: PathBuf,
+    stores: Vec<Store>,
+}
+
+impl Trust {
+    pub(super) fn run(self) -> Result<()> {
+        let authority = Authority::of(&self.common)?;
+        let wish = if self.remove { Wish::Remove } else { Wish::Trust };
+        let stores = if self.show { Vec::new() } else { every_store(&authority, wish) };
+        let report = Report {
+            name: authority.anchor.name().to_owned(),
+            fingerprint: authority.anchor.fingerprint(),
+            certificate: authority.path,
+            stores,
+        };
+        self.common.output.print(&report, words)?;
+        if !self.show && !report.stores.iter().any(|store| matches!(store.outcome, Outcome::Done { .. })) {
+            bail!("nothing could be done");
+        }
+        Ok(())
+    }
+}
+
+fn every_store(authority: &Authority, wish: Wish) -> Vec<Store> {
+    let mut stores = vec![system::store(authority, wish)];
+    stores.extend(browsers::stores(authority, wish));
+    stores
+}
+
+impl Authority {
+    fn of(common: &Common) -> Result<Self> {
+        let config = config::load(&common.config)?;
+        let TlsMode::LocalCa { dir, .. } = &config.tls.mode else {
+            bail!("tls.mode is not \"local-ca\", so there is no authority of this instance to trust");
+        };
+        let path = LocalCa::new(dir).authority_cert();
+        let anchor = TrustAnchor::read(&path).context("`sallyport init` or a first start makes the authority")?;
+        let id: String = anchor.fingerprint().replace(':', "").to_lowercase().chars().take(12).collect();
+        Ok(Self { path, anchor, label: format!("sallyport-{id}") })
+    }
+}
+
+impl Outcome {
+    fn missing(what: impl Into<String>, command: impl Into<String>) -> Self {
+        Self::Missing { what: what.into(), command: command.into() }
+    }
+}
+
+fn words(report: &Report) -> String {
+    let mut lines = vec![report.name.clone(), format!("SHA-256 {}", report.fingerprint)];
+    for Store { kind, path, outcome } in &report.stores {
+        lines.push(String::new());
+        lines.push(format!("{kind} ({})", path.display()));
+        lines.extend(match outcome {
+            Outcome::Done { what } => vec![format!("  {what}")],
+            Outcome::Missing { what, command } => vec![format!("  not done: {what}"), format!("  run: {command}")],
+        });
+    }
+    lines.join("\n")
+}
+
+/// A word for a shell, as people may paste it.
+fn quoted(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+/// A program on the PATH, or where only root's has it.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_to_paste_names_what_it_should() {
+        assert_eq!(quoted("/srv/door/ca.pem"), "/srv/door/ca.pem");
+        assert_eq!(quoted("/home/ana b/it's $HOME"), "'/home/ana b/it'\\''s $HOME'");
+    }
+}

@@ -1,0 +1,126 @@
+//! The stores of Chromium and Firefox, which have their own: NSS databases in the home folder, and `certutil` for them.
+
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use super::{Authority, Outcome, Store, Wish, program, quoted};
+
+const CERTUTIL: &str = "certutil";
+/// What makes a folder a database of the kind that is in use.
+const DATABASE: &str = "cert9.db";
+/// Under the home folder; some packages keep one of their own.
+const CHROMIUM: [&str; 3] = [".pki/nssdb", ".local/share/pki/nssdb", "snap/chromium/current/.pki/nssdb"];
+const FIREFOX: [&str; 4] = [
+    ".mozilla/firefox",
+    ".config/mozilla/firefox",
+    "snap/firefox/common/.mozilla/firefox",
+    ".var/app/org.mozilla.firefox/.mozilla/firefox",
+];
+
+/// One database.
+struct Database<'a> {
+    folder: &'a Path,
+    authority: &'a Authority,
+}
+
+/// What a database says of the authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Trusted,
+    Known,
+    Unknown,
+}
+
+/// What becomes of every database that there is.
+pub(super) fn stores(authority: &Authority, wish: Wish) -> Vec<Store> {
+    let Some(home) = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()) else {
+        return Vec::new();
+    };
+    let found = databases(&home);
+    let bring = |(kind, folder): (&'static str, PathBuf)| {
+        let outcome = Database { folder: &folder, authority }.bring(wish);
+        Store { kind, path: folder, outcome }
+    };
+    found.into_iter().map(bring).collect()
+}
+
+fn databases(home: &Path) -> Vec<(&'static str, PathBuf)> {
+    let chromium = CHROMIUM.iter().map(|folder| ("chromium", home.join(folder)));
+    let profiles = FIREFOX.iter().flat_map(|folder| fs::read_dir(home.join(folder)).into_iter().flatten().flatten());
+    let mut profiles: Vec<_> = profiles.map(|profile| ("firefox", profile.path())).collect();
+    profiles.sort();
+    chromium.chain(profiles).filter(|(_, folder)| folder.join(DATABASE).is_file()).collect()
+}
+
+impl Database<'_> {
+    fn bring(&self, wish: Wish) -> Outcome {
+        let Some(certutil) = program(CERTUTIL) else {
+            let what = "certutil is not installed (libnss3-tools on Debian, nss-tools on Fedora)";
+            return Outcome::missing(what, format!("sudo apt-get install libnss3-tools && {}", self.command(wish)));
+        };
+        if !self.is_ours() {
+            let what = "it belongs to another account; run this there";
+            return Outcome::missing(what, self.command(wish));
+        }
+        match (wish, self.state(&certutil)) {
+            (Wish::Trust, State::Trusted) => return Outcome::Done { what: "trusts it already" },
+            (Wish::Remove, State::Unknown) => return Outcome::Done { what: "does not trust it" },
+            _ => {}
+        }
+        let output = self.run(&certutil, &self.arguments(wish));
+        match (wish, self.state(&certutil)) {
+            (Wish::Trust, State::Trusted) => Outcome::Done { what: "trusts it now; start the browser anew" },
+            (Wish::Remove, State::Unknown) => Outcome::Done { what: "trusts it no more; start the browser anew" },
+            _ => {
+                let said =
+                    output.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stderr).trim().to_owned());
+                Outcome::missing(format!("certutil: {said}"), self.command(wish))
+            }
+        }
+    }
+
+    /// A file that root writes there could be one that its owner cannot write any more.
+    fn is_ours(&self) -> bool {
+        let owner = fs::metadata(self.folder.join(DATABASE)).map(|m| m.uid());
+        owner.is_ok_and(|uid| uid == rustix::process::geteuid().as_raw())
+    }
+
+    /// By certutil's list, whose lines end in what a certificate is trusted for: as an authority of servers by `C`.
+    fn state(&self, certutil: &Path) -> State {
+        let Ok(output) = self.run(certutil, &["-L".to_owned()]) else { return State::Unknown };
+        let list = String::from_utf8_lossy(&output.stdout);
+        let mut flags = list.lines().filter_map(|line| line.strip_prefix(&*self.authority.label)).map(str::trim);
+        match flags.next() {
+            Some(flags) if flags.starts_with('C') => State::Trusted,
+            Some(_) => State::Known,
+            None => State::Unknown,
+        }
+    }
+
+    fn arguments(&self, wish: Wish) -> Vec<String> {
+        let (label, certificate) = (&*self.authority.label, self.authority.path.to_string_lossy());
+        let arguments = match wish {
+            Wish::Trust => vec!["-A", "-t", "C,,", "-n", label, "-i", &certificate],
+            Wish::Remove => vec!["-D", "-n", label],
+        };
+        arguments.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Whatever it would ask for, such as a primary password, nobody answers.
+    fn run(&self, certutil: &Path, arguments: &[String]) -> std::io::Result<Output> {
+        Command::new(certutil).arg("-d").arg(self.place()).args(arguments).stdin(Stdio::null()).output()
+    }
+
+    fn command(&self, wish: Wish) -> String {
+        let arguments = self.arguments(wish).iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ");
+        format!("{CERTUTIL} -d {} {arguments}", quoted(&self.place()))
+    }
+
+    fn place(&self) -> String {
+        format!("sql:{}", self.folder.display())
+    }
+}

@@ -1,0 +1,137 @@
+//! The machine's own store, of Debian's kind or of Fedora's: a folder for certificates, and a program that makes of it what
+//! others read.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use super::{Authority, Outcome, Store, Wish, program, quoted};
+use crate::secret_file::{self, SecretError};
+
+/// One kind of store.
+struct Layout {
+    folder: &'static str,
+    extension: &'static str,
+    tool: &'static str,
+    /// What the tool makes, all authorities in one file.
+    bundle: &'static str,
+    /// Where it makes links to single ones.
+    links: Option<&'static str>,
+}
+
+const LAYOUTS: [Layout; 2] = [
+    Layout {
+        folder: "/usr/local/share/ca-certificates",
+        extension: "crt",
+        tool: "update-ca-certificates",
+        bundle: "/etc/ssl/certs/ca-certificates.crt",
+        links: Some("/etc/ssl/certs"),
+    },
+    Layout {
+        folder: "/etc/pki/ca-trust/source/anchors",
+        extension: "pem",
+        tool: "update-ca-trust",
+        bundle: "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        links: None,
+    },
+];
+
+/// Why the store is not as it was wanted.
+enum Fault {
+    Write(PathBuf, io::Error),
+    Tool(String),
+}
+
+pub(super) fn store(authority: &Authority, wish: Wish) -> Store {
+    let found = LAYOUTS.iter().find(|layout| Path::new(layout.folder).is_dir());
+    let (path, outcome) = if let Some(layout) = found {
+        let file = Path::new(layout.folder).join(&authority.label).with_extension(layout.extension);
+        let outcome = layout.bring(authority, wish, &file);
+        (file, outcome)
+    } else {
+        let folders = LAYOUTS.map(|layout| layout.folder).join(" nor ");
+        let what = format!("neither {folders} is there; Debian's package ca-certificates brings the first");
+        (PathBuf::from("/etc"), Outcome::missing(what, "sudo apt-get install ca-certificates"))
+    };
+    Store { kind: "system", path, outcome }
+}
+
+impl Layout {
+    fn bring(&self, authority: &Authority, wish: Wish, file: &Path) -> Outcome {
+        let whole = fs::read(file).is_ok_and(|bytes| bytes == authority.anchor.pem().as_bytes());
+        match (wish, self.is_trusted(authority)) {
+            (Wish::Trust, true) if whole => return Outcome::Done { what: "trusts it already" },
+            (Wish::Remove, false) if !file.exists() => return Outcome::Done { what: "does not trust it" },
+            _ => {}
+        }
+        let Some(tool) = program(self.tool) else {
+            let what = format!("{} is not installed", self.tool);
+            return Outcome::missing(what, "sudo apt-get install ca-certificates");
+        };
+        let fault = match wish {
+            Wish::Trust => add(authority, file, &tool),
+            Wish::Remove => self.remove(file, &tool),
+        };
+        // What others read is what counts, not that nobody has complained.
+        match (fault, wish, self.is_trusted(authority)) {
+            (Ok(()), Wish::Trust, true) => Outcome::Done { what: "trusts it now" },
+            (Ok(()), Wish::Remove, false) => Outcome::Done { what: "trusts it no more" },
+            (Ok(()), ..) => {
+                self.missing(authority, wish, file, format!("{} has not changed {}", self.tool, self.bundle))
+            }
+            (Err(Fault::Write(path, error)), ..) => {
+                self.missing(authority, wish, file, format!("{}: {error}", path.display()))
+            }
+            (Err(Fault::Tool(what)), ..) => self.missing(authority, wish, file, what),
+        }
+    }
+
+    fn remove(&self, file: &Path, tool: &Path) -> Result<(), Fault> {
+        let gone = |path: &Path| match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Fault::Write(path.to_owned(), e)),
+            _ => Ok(()),
+        };
+        gone(file)?;
+        if let Some(link) = self.links.zip(file.file_stem()).map(|(links, stem)| Path::new(links).join(stem)) {
+            // Debian's tool would leave it as it is until another one changes.
+            gone(&link.with_extension("pem"))?;
+        }
+        run(tool)
+    }
+
+    fn is_trusted(&self, authority: &Authority) -> bool {
+        let bundle = fs::read(self.bundle).unwrap_or_default();
+        CertificateDer::pem_slice_iter(&bundle).flatten().any(|known| *known == *authority.anchor.der())
+    }
+
+    fn missing(&self, authority: &Authority, wish: Wish, file: &Path, what: String) -> Outcome {
+        let [from, to] = [&authority.path, file].map(|path| quoted(&path.to_string_lossy()));
+        let command = match wish {
+            Wish::Trust => format!("sudo install -m 0644 {from} {to} && sudo {}", self.tool),
+            Wish::Remove => format!("sudo rm -f {to} && sudo {}", self.tool),
+        };
+        Outcome::Missing { what, command }
+    }
+}
+
+fn add(authority: &Authority, file: &Path, tool: &Path) -> Result<(), Fault> {
+    match secret_file::write_public(file, authority.anchor.pem().as_bytes()) {
+        Ok(()) => run(tool),
+        Err(SecretError::Io(path, error)) => Err(Fault::Write(path, error)),
+        Err(error) => Err(Fault::Tool(error.to_string())),
+    }
+}
+
+fn run(tool: &Path) -> Result<(), Fault> {
+    let output = Command::new(tool).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| Fault::Tool(format!("{}: {e}", tool.display())))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Fault::Tool(format!("{} ended with {}: {}", tool.display(), output.status, said.trim())))
+}

@@ -1,0 +1,476 @@
+//! Client certificates: whom they let in, what ends them, and what no page can do with them.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use data_encoding::BASE64URL_NOPAD as B64;
+use rcgen::{DnType, ExtendedKeyUsagePurpose, SanType};
+use rustls::{
+    ClientConfig, HandshakeKind,
+    version::{TLS12, TLS13},
+};
+use serde_json::Value;
+
+use crate::{
+    canary::Canary,
+    client::{Answer, Request, Tls, finish, handshake, try_finish},
+    client_authority::{Authority, Shown, from_now},
+    instance::{Instance, eventually},
+};
+
+const PATH: &str = "/api/downloads";
+
+/// A gateway that asks for certificates of `authority`, and knows ana, who is a user.
+fn gateway(upstream: &SocketAddr, authority: &Authority, more: &str) -> Instance {
+    gateway_with(upstream, authority, more, |_| ())
+}
+
+fn gateway_with(upstream: &SocketAddr, authority: &Authority, more: &str, change: impl FnOnce(&Instance)) -> Instance {
+    Instance::with(&upstream.to_string(), |i| {
+        fs::write(i.path("clients.pem"), &authority.pem).unwrap();
+        i.replace("\n[jwt]\n", &format!("\n[tls.clients]\nca = \"clients.pem\"\n{more}\n\n[jwt]\n"));
+        i.command(&["user", "add", "ana"]);
+        change(i);
+    })
+}
+
+fn open(i: &Instance, client: &Arc<ClientConfig>) -> std::io::Result<Tls> {
+    let tcp = TcpStream::connect(i.tls)?;
+    tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
+    handshake(tcp, client, "localhost")
+}
+
+/// None where the connection ends in its handshake, of which a client of TLS 1.3 hears only afterwards.
+fn ask(i: &Instance, shown: &Shown, request: &Request) -> Option<Answer> {
+    ask_as(i, &shown.client(&i.authority(), rustls::ALL_VERSIONS), request)
+}
+
+fn ask_as(i: &Instance, client: &Arc<ClientConfig>, request: &Request) -> Option<Answer> {
+    try_finish(open(i, client).ok()?, &request.bytes())
+}
+
+fn get() -> Request {
+    Request::new("GET", PATH)
+}
+
+fn status_and_code(answer: &Answer) -> (u16, String) {
+    (answer.status, if answer.status < 400 { String::new() } else { answer.code() })
+}
+
+/// One request of a connection that goes on.
+fn exchange(stream: &mut Tls) -> (u16, String) {
+    write!(stream, "GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let (mut head, mut byte) = (String::new(), [0]);
+    while !head.ends_with("\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(char::from(byte[0]));
+    }
+    let length = head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), problem["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_certificate_lets_its_user_in_also_when_its_session_is_resumed() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway(&canary.address, &authority, "");
+    for version in [&TLS12, &TLS13] {
+        let client = authority.sign("ana").client(&i.authority(), &[version]);
+        let kinds = [(); 3].map(|()| {
+            let mut stream = open(&i, &client).unwrap();
+            let answer = finish(&mut stream, &get().bytes());
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let line = i.log_line(&answer);
+            assert_eq!((&line["user"], &line["credential"]), (&"ana".into(), &"client-certificate".into()));
+            stream.conn.handshake_kind().unwrap()
+        });
+        assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed], "{version:?}");
+    }
+    let admin = ask(&i, &authority.sign("admin"), &get()).unwrap();
+    assert_eq!(admin.status, 200);
+    let seen = canary.seen();
+    let stated = |i: usize| {
+        let payload = seen[i].header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
+        let payload: Value = serde_json::from_slice(&B64.decode(payload.as_bytes()).unwrap()).unwrap();
+        (payload["user"].clone(), payload["admin"].clone())
+    };
+    assert_eq!((stated(0), stated(6)), (("ana".into(), false.into()), ("admin".into(), true.into())));
+    assert_eq!(seen[0].header("remote-user"), ["ana"]);
+}
+
+#[test]
+fn a_client_without_a_certificate_still_gets_in_by_another_credential() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway(&canary.address, &authority, "");
+    assert_eq!(status_and_code(&i.send(&get())), (401, "not_authenticated".into()));
+    assert_eq!(i.get(PATH).status, 200);
+}
+
+#[test]
+fn a_wrong_certificate_ends_the_handshake() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway_with(&canary.address, &authority, "crl = [\"revoked.pem\"]", |i| {
+        fs::write(i.path("revoked.pem"), authority.revoke(&[7])).unwrap();
+    });
+    let between = |from, to| {
+        authority.sign_with("ana", |p| (p.not_before, p.not_after) = (from_now(from).into(), from_now(to).into()))
+    };
+    let server_only = authority.sign_with("ana", |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
+    for (what, wrong) in [
+        ("another authority's", Authority::new("clients").sign("ana")),
+        ("expired", between(-7_200, -10)),
+        ("not valid yet", between(3_600, 7_200)),
+        ("a server's", server_only),
+        ("revoked", authority.sign_numbered("ana", 7, &[])),
+    ] {
+        for version in [&TLS12, &TLS13] {
+            let client = wrong.client(&i.authority(), &[version]);
+            for request in [get(), get().key(i.key())] {
+                let answer = ask_as(&i, &client, &request);
+                assert!(answer.is_none(), "{what} {version:?}: {answer:?}");
+            }
+        }
+    }
+    assert!(canary.seen().is_empty());
+    assert_eq!(ask(&i, &authority.sign_numbered("ana", 8, &[]), &get()).unwrap().status, 200);
+}
+
+#[test]
+fn a_certificate_of_nobody_who_is_known_is_refused_with_a_reason_of_its_own() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway(&canary.address, &authority, "");
+    let named_too = |kind: DnType| authority.sign_with("ana", |p| p.distinguished_name.push(kind, "ben"));
+    let unit = named_too(DnType::OrganizationalUnitName);
+    assert_eq!(ask(&i, &unit, &get()).unwrap().status, 200, "only the common name counts");
+    let both = named_too(DnType::CustomDnType(vec![2, 5, 4, 3]));
+    let nobody = authority.sign_with("ben", |p| p.distinguished_name.remove(DnType::CommonName).then_some(()).unwrap());
+    for shown in
+        [authority.sign("ben"), authority.sign("Ana"), authority.sign("a na"), authority.sign("ana\0"), nobody, both]
+    {
+        let answer = ask(&i, &shown, &get()).unwrap();
+        assert_eq!(status_and_code(&answer), (401, "unknown_user".into()));
+        assert!(answer.header("www-authenticate").is_some());
+        let line = i.log_line(&answer);
+        assert_eq!((&line["code"], &line["user"]), (&"unknown_user".into(), &Value::Null));
+    }
+    assert_eq!(canary.seen().len(), 1);
+}
+
+#[test]
+fn the_users_name_is_taken_from_the_field_that_is_configured() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let mail = |name: &str| SanType::Rfc822Name(name.try_into().unwrap());
+    let host = |name: &str| SanType::DnsName(name.try_into().unwrap());
+    for (field, right, wrong) in [("email", mail("ana"), host("ana")), ("dns", host("ana"), mail("ana"))] {
+        let i = gateway(&canary.address, &authority, &format!("user = \"{field}\""));
+        let status = |names: &[SanType]| ask(&i, &authority.sign_numbered("ana", 1, names), &get()).unwrap().status;
+        assert_eq!(status(std::slice::from_ref(&right)), 200, "{field}");
+        assert_eq!(status(&[right.clone(), wrong.clone()]), 200, "{field}");
+        for names in [&[][..], &[wrong], &[right.clone(), right]] {
+            assert_eq!(status(names), 401, "{field} {names:?}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_yields_to_an_explicit_credential_and_never_stands_in_for_a_wrong_one() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway(&canary.address, &authority, "");
+    let ana = authority.sign("ana");
+    let answer = ask(&i, &ana, &get().key(i.key())).unwrap();
+    assert_eq!(i.log_line(&answer)["user"], "admin");
+    assert_eq!(i.log_line(&answer)["credential"], "api-key");
+    for (request, expected) in [
+        (get().key("sp_wrong"), (401, "bad_credential")),
+        (get().bearer("a.b.c"), (401, "bad_credential")),
+        (get().header("Authorization", "Digest x"), (401, "bad_credential")),
+        (get().key(i.key()).bearer(i.key()), (400, "two_credentials")),
+        (Request::new("GET", "/api/stream/a?sp_user=ana&sp_exp=1&sp_kid=k&sp_id=i&sp_sig=AAAA"), (403, "bad_link")),
+    ] {
+        let answer = ask(&i, &ana, &request).unwrap();
+        assert_eq!(status_and_code(&answer), (expected.0, expected.1.to_owned()), "{request:?}");
+    }
+    let unknown = ask(&i, &authority.sign("ben"), &get().key(i.key())).unwrap();
+    assert_eq!(unknown.status, 200, "whoever the certificate names");
+    assert_eq!(canary.seen().len(), 2);
+}
+
+#[test]
+fn a_route_that_takes_no_certificates_knows_of_none() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway_with(&canary.address, &authority, "", |i| {
+        let routes = "[[route]]\nname = \"keys\"\nmethods = [\"GET\"]\npath = \"/keys\"\ncredentials = [\"api-key\"]\n\
+            [[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/all\"\n\
+            [[route]]\nname = \"open\"\nmethods = [\"GET\"]\npath = \"/open\"\ncredentials = []\nanonymous = true\n";
+        fs::write(i.path("policies/own.toml"), routes).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"own\"");
+    });
+    let ana = authority.sign("ana");
+    let get = |path: &str| status_and_code(&ask(&i, &ana, &Request::new("GET", path)).unwrap());
+    assert_eq!(get("/keys"), (401, "not_authenticated".into()));
+    assert_eq!(get("/all"), (200, String::new()), "by default a route takes them");
+    assert_eq!(get("/open").0, 200);
+    let users: Vec<_> = canary.seen().iter().map(|seen| seen.header("remote-user").len()).collect();
+    assert_eq!(users, [1, 0]);
+}
+
+#[test]
+fn no_page_of_another_site_changes_anything_by_a_certificate() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway_with(&canary.address, &authority, "", |i| {
+        i.replace("cors_origins = []", "cors_origins = [\"https://app.example.com\"]");
+    });
+    let ana = authority.sign("ana");
+    let delete = || Request::new("DELETE", "/api/downloads/x");
+    let upgrade = || get().header("Connection", "Upgrade").header("Upgrade", "websocket");
+    for request in [delete(), upgrade()] {
+        for (name, value) in [
+            ("Origin", "https://evil.example"),
+            ("Origin", "null"),
+            ("Sec-Fetch-Site", "cross-site"),
+            ("Sec-Fetch-Site", "same-site"),
+            ("Origin", "https://app.example.com"),
+        ] {
+            let answer = ask(&i, &ana, &request.clone().header(name, value)).unwrap();
+            assert_eq!(status_and_code(&answer), (403, "foreign_origin".into()), "{name}: {value}");
+        }
+    }
+    assert!(canary.seen().is_empty());
+    let allowed = delete().header("Origin", "https://app.example.com").header("Sec-Fetch-Site", "cross-site");
+    assert_eq!(ask(&i, &ana, &allowed.clone().key(i.key())).unwrap().status, 200, "that page has a key of its own");
+    for own in [
+        delete(),
+        delete().header("Sec-Fetch-Site", "none"),
+        delete().header("Origin", "https://localhost").header("Sec-Fetch-Site", "same-origin"),
+        get().header("Sec-Fetch-Site", "cross-site"),
+    ] {
+        assert_eq!(ask(&i, &ana, &own).unwrap().status, 200, "{own:?}");
+    }
+    i.replace_in("policies/worker.toml", "[cors]\n", "[cors]\ncredentials = true\n");
+    eventually("credentials for that page", || ask(&i, &ana, &allowed).filter(|answer| answer.status == 200).map(drop));
+    assert_eq!(ask(&i, &ana, &delete().header("Origin", "https://evil.example")).unwrap().status, 403);
+}
+
+#[test]
+fn a_trusted_proxys_certificate_is_not_its_clients() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway_with(&canary.address, &authority, "", |i| {
+        i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.1/32\"]");
+    });
+    let answer = ask(&i, &authority.sign("ana"), &get()).unwrap();
+    assert_eq!(status_and_code(&answer), (401, "not_authenticated".into()));
+}
+
+#[test]
+fn a_certificate_is_good_on_each_request_of_a_connection_until_it_ends() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway(&canary.address, &authority, "");
+    let short = authority.sign_with("ana", |p| p.not_after = from_now(3).into());
+    let mut stream = open(&i, &short.client(&i.authority(), &[&TLS13])).unwrap();
+    assert_eq!(exchange(&mut stream).0, 200);
+    let refused = eventually("its end", || Some(exchange(&mut stream)).filter(|answer| answer.0 != 200));
+    assert_eq!(refused, (401, "expired_credential".into()));
+}
+
+/// An upstream whose answer never ends.
+fn endless() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").ok();
+                while stream.write_all(b"x").is_ok() {
+                    thread::sleep(Duration::from_millis(50));
+                }
+            });
+        }
+    });
+    address
+}
+
+/// How long an answer goes on that has begun.
+fn runs_on(mut stream: Tls, since: Instant) -> Duration {
+    let mut buffer = [0; 1024];
+    while matches!(stream.read(&mut buffer), Ok(1..)) {
+        assert!(since.elapsed() < Duration::from_secs(8), "it goes on");
+    }
+    since.elapsed()
+}
+
+fn begin(i: &Instance, shown: &Shown) -> Tls {
+    let mut stream = open(i, &shown.client(&i.authority(), &[&TLS13])).unwrap();
+    stream.write_all(&get().bytes()).unwrap();
+    assert!(stream.read(&mut [0; 17]).unwrap() > 0);
+    stream
+}
+
+#[test]
+fn to_remove_a_user_ends_keys_certificates_and_what_runs_under_them() {
+    let authority = Authority::new("clients");
+    let i = gateway(&endless(), &authority, "");
+    let key = i.new_key(&["--user", "ana"]);
+    let (ana, other) = (authority.sign("ana"), authority.sign("admin"));
+    let (stream, untouched) = (begin(&i, &ana), begin(&i, &other));
+    let mut idle = open(&i, &ana.client(&i.authority(), &[&TLS12])).unwrap();
+    i.command(&["user", "remove", "ana"]);
+    let since = Instant::now();
+    assert_eq!(exchange(&mut idle), (401, "unknown_user".into()));
+    assert_eq!(i.send(&get().key(&key)).status, 401);
+    assert!(runs_on(stream, since) < Duration::from_secs(5));
+    let users = i.command(&["user", "list"]);
+    assert_eq!(users["users"].as_array().unwrap().len(), 1);
+    for (name, what) in [("ana", "there is no user"), ("admin", "only administrator")] {
+        let output = i.output(&["user", "remove", name]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(what), "{output:?}");
+    }
+    drop(untouched);
+}
+
+#[test]
+fn revocation_lists_and_authorities_are_replaced_while_it_runs() {
+    let (endless, authority) = (endless(), Authority::new("clients"));
+    let i = gateway_with(&endless, &authority, "crl = [\"revoked.pem\"]", |i| {
+        fs::write(i.path("revoked.pem"), authority.revoke(&[1])).unwrap();
+    });
+    let shown = authority.sign_numbered("ana", 7, &[]);
+    let client = shown.client(&i.authority(), &[&TLS13]);
+    let (stream, mut idle) = (begin(&i, &shown), open(&i, &client).unwrap());
+
+    fs::write(i.path("revoked.pem"), "-----BEGIN X509 CRL-----\nbroken").unwrap();
+    eventually("a word about it", || i.stderr().contains("what was in force stays so").then_some(()));
+    drop(begin(&i, &shown));
+
+    fs::write(i.path("revoked.pem"), authority.revoke(&[7])).unwrap();
+    eventually("the end of new connections", || {
+        ask_as(&i, &client, &Request::new("GET", "/none")).is_none().then_some(())
+    });
+    let since = Instant::now();
+    assert_eq!(exchange(&mut idle), (401, "bad_credential".into()));
+    assert!(runs_on(stream, since) < Duration::from_secs(5));
+    assert_eq!(i.stderr().matches("what was in force stays so").count(), 1, "once");
+
+    let new = Authority::new("clients, once more");
+    fs::write(i.path("revoked.pem"), new.revoke(&[])).unwrap();
+    fs::write(i.path("clients.pem"), &new.pem).unwrap();
+    let theirs = new.sign("ana");
+    eventually("the new authority", || ask(&i, &theirs, &Request::new("GET", "/none")));
+    let old = authority.sign_numbered("ana", 9, &[]);
+    assert!(ask(&i, &old, &Request::new("GET", "/none")).is_none(), "the old one vouches for nobody");
+}
+
+#[test]
+fn an_authority_that_cannot_be_used_stops_the_start_and_is_told_by_check() {
+    let i = Instance::made(&[]);
+    i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"clients.pem\"\n\n[jwt]\n");
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    for text in [None, Some(""), Some("x"), Some(key.as_str())] {
+        if let Some(text) = text {
+            fs::write(i.path("clients.pem"), text).unwrap();
+        }
+        let output = i.spawn("gateway", &[]).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text:?}");
+        assert!(i.stderr().contains("clients.pem"));
+        assert_eq!(i.command_fails(&["check"])["ok"], false, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_http_2_is_its_connections_users() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway(&canary.address, &authority, "");
+    let mut config = ClientConfig::clone(&authority.sign("ana").client(&i.authority(), rustls::ALL_VERSIONS));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let config = Arc::new(config);
+    for _ in 0..2 {
+        let tcp = tokio::net::TcpStream::connect(i.tls).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::clone(&config)).connect(name, tcp).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        for (key, expected) in [(None, 200), (Some("sp_wrong"), 401), (Some(i.key()), 200)] {
+            let mut request = http::Request::get(format!("https://localhost{PATH}"));
+            if let Some(key) = key {
+                request = request.header("x-api-key", key);
+            }
+            let (answer, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+            assert_eq!(answer.await.unwrap().status(), expected, "{key:?}");
+        }
+    }
+    let users: Vec<_> = canary.seen().iter().map(|seen| seen.header("remote-user").join("")).collect();
+    assert_eq!(users, ["ana", "admin", "ana", "admin"]);
+}
+
+#[test]
+fn a_certificate_that_was_made_here_is_taken_by_curl_and_read_by_openssl() {
+    let canary = Canary::start();
+    let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
+    i.command(&["user", "add", "ana"]);
+    let out = i.path("ana.p12");
+    let create = |i: &Instance, out: &Path, user: &str| {
+        i.output(&["certificate", "create", "--user", user, "--days", "9", "--out", out.to_str().unwrap()])
+    };
+    assert!(!create(&i, &i.path("x.p12"), "nobody").status.success() && !i.path("certs/clients-ca.pem").exists());
+    let made: Value = serde_json::from_slice(&create(&i, &out, "ana").stdout).unwrap();
+    assert_eq!(made["in_use"], false);
+    assert!(!create(&i, &out, "ana").status.success(), "nothing is written over");
+    for name in ["ana.p12", "ana.pem", "certs/clients-ca.key"] {
+        assert_eq!(fs::metadata(i.path(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    assert_ne!(fs::read(i.path("certs/clients-ca.key")).unwrap(), fs::read(i.path("certs/ca.key")).unwrap());
+
+    let password = format!("pass:{}", made["password"].as_str().unwrap());
+    let read = |password: &str| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["pkcs12", "-nodes", "-passin", password, "-in"]).arg(&out).output().unwrap()
+    };
+    let text = String::from_utf8(read(&password).stdout).unwrap();
+    assert!(text.contains("BEGIN CERTIFICATE") && text.contains("BEGIN PRIVATE KEY"), "{text}");
+    assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 1, "its authority is nothing to trust");
+    assert!(!read("pass:").status.success());
+    fs::write(i.path("unsealed.pem"), text).unwrap();
+
+    i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"certs/clients-ca.pem\"\n\n[jwt]\n");
+    i.start_role("gateway");
+    for (file, version) in [("ana.pem", "--http1.1"), ("ana.pem", "--http2"), ("unsealed.pem", "--http2")] {
+        let output = Command::new("curl")
+            .args(["-sS", version, "-o", "/dev/null", "-w", "%{http_code}", "--cacert"])
+            .arg(i.authority())
+            .arg("--cert")
+            .arg(i.path(file))
+            .arg(format!("https://localhost:{}{PATH}", i.tls.port()))
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "200", "{file} {version}: {output:?}");
+    }
+    let again: Value = serde_json::from_slice(&create(&i, &i.path("second.pem"), "ana").stdout).unwrap();
+    assert_eq!((&again["in_use"], &again["pkcs12"]), (&true.into(), &i.path("second.p12").to_str().unwrap().into()));
+}
+
+#[test]
+fn certificates_are_asked_for_as_soon_as_the_configuration_says_so() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = Instance::start(&canary);
+    let client = authority.sign("admin").client(&i.authority(), &[&TLS13]);
+    assert_eq!(ask_as(&i, &client, &get()).unwrap().status, 401, "none is asked for");
+    fs::write(i.path("clients.pem"), &authority.pem).unwrap();
+    i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"clients.pem\"\n\n[jwt]\n");
+    eventually("the authority", || ask_as(&i, &client, &get()).filter(|answer| answer.status == 200));
+    let mut stream = open(&i, &client).unwrap();
+    i.replace("\n[tls.clients]\nca = \"clients.pem\"\n", "");
+    eventually("its end", || ask_as(&i, &client, &get()).filter(|answer| answer.status == 401));
+    assert_eq!(exchange(&mut stream), (401, "bad_credential".into()), "who has shown one before is known no more");
+}
