@@ -13,6 +13,7 @@ use super::{
     key,
     output::Output,
     state::{State, now},
+    trust::page_url,
     user::{Role, hash_password},
 };
 use crate::{
@@ -56,23 +57,14 @@ struct Made {
     admin_password: String,
     api_key: String,
     config: PathBuf,
+    #[serde(skip)]
+    trust_page: Option<String>,
 }
 
 impl Init {
     pub(super) fn run(self) -> Result<()> {
         let made = self.make()?;
-        self.output.print(&made, |made| {
-            format!(
-                "Wrote {}\n\n  URL             {}\n  administrator   {}\n  password        {}\n  API key         {}\n\n\
-                 Password and key are shown this once only. Start with: sallyport up --config {}",
-                made.config.display(),
-                made.url,
-                made.admin_user,
-                made.admin_password,
-                made.api_key,
-                made.config.display()
-            )
-        })
+        self.output.print(&made, words)
     }
 
     fn make(&self) -> Result<Made> {
@@ -108,6 +100,7 @@ impl Init {
             admin_password: password,
             api_key: key.reveal().to_owned(),
             config: path.to_owned(),
+            trust_page: page_url(&config),
         })
     }
 
@@ -143,6 +136,24 @@ impl Init {
         }
         Ok(text)
     }
+}
+
+fn words(made: &Made) -> String {
+    let mut text = format!(
+        "Wrote {}\n\n  URL             {}\n  administrator   {}\n  password        {}\n  API key         {}\n\n\
+         Password and key are shown this once only. Start with: sallyport up --config {}",
+        made.config.display(),
+        made.url,
+        made.admin_user,
+        made.admin_password,
+        made.api_key,
+        made.config.display()
+    );
+    if let Some(page) = &made.trust_page {
+        text.push_str("\n\nNo browser knows its certificate yet. For this machine: sallyport trust. For other devices, once it runs:\n");
+        text.push_str(page);
+    }
+    text
 }
 
 fn make_secrets(secrets: &Secrets) -> Result<()> {

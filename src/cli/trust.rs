@@ -3,7 +3,10 @@
 mod browsers;
 mod system;
 
-use std::path::PathBuf;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -11,8 +14,10 @@ use serde::Serialize;
 
 use super::output::Common;
 use crate::{
-    config::{self, TlsMode},
+    address::is_local,
+    config::{self, Config, TlsMode},
     edge::{local_ca::LocalCa, trust_anchor::TrustAnchor},
+    gateway::TRUST_PAGE,
 };
 
 /// Makes this machine and the browsers of this account trust the local authority.
@@ -125,6 +130,23 @@ fn words(report: &Report) -> String {
         });
     }
     lines.join("\n")
+}
+
+/// Where devices of the local network find out how to trust the authority; None where they cannot.
+pub(super) fn page_url(config: &Config) -> Option<String> {
+    let TlsMode::LocalCa { .. } = &config.tls.mode else { return None };
+    let listen = config.http_listen.first()?;
+    let host = if listen.ip().is_unspecified() { own_address() } else { Some(listen.ip()) };
+    let at = host
+        .map_or_else(|| format!("localhost:{}", listen.port()), |ip| SocketAddr::new(ip, listen.port()).to_string());
+    Some(format!("http://{at}{TRUST_PAGE}"))
+}
+
+/// The address by which this machine would go out, found without a packet.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| is_local(*ip))
 }
 
 /// A word for a shell, as people may paste it.

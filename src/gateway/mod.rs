@@ -38,3 +38,4 @@ pub use live::{Live, LiveError};
 pub(crate) use live::{client_authorities, jwt_verifier};
 pub use run::{GatewayError, run};
 pub use succession::{Inheritance, InheritanceError};
+pub use trust_page::TRUST_PAGE;

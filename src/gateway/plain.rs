@@ -14,7 +14,7 @@ use super::{
     http1::{Then, answer_once},
     live::Live,
     redirect::Redirect,
-    trust_page::TrustPage,
+    trust_page::{TRUST_PAGE, TrustPage},
 };
 use crate::{
     address::is_local,
@@ -83,7 +83,7 @@ fn trust_page(mode: &TlsMode) -> Option<TrustPage> {
     match TrustAnchor::read(&LocalCa::new(dir).authority_cert()) {
         Ok(anchor) => Some(TrustPage::new(&anchor)),
         Err(error) => {
-            warn!(%error, path = TrustPage::PATH, "there is no page for devices that are to trust the local authority");
+            warn!(%error, path = TRUST_PAGE, "there is no page for devices that are to trust the local authority");
             None
         }
     }

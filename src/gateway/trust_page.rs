@@ -11,6 +11,9 @@ use crate::{edge::trust_anchor::TrustAnchor, message::RequestHead};
 const PAGE: &str = include_str!("trust.html");
 const PROFILE: &str = include_str!("trust.mobileconfig");
 
+/// The path of the page on the plain listener.
+pub const TRUST_PAGE: &str = "/.sallyport/trust";
+
 /// The page and its files, ready to be sent.
 pub(super) struct TrustPage {
     files: [File; 4],
@@ -24,8 +27,6 @@ struct File {
 }
 
 impl TrustPage {
-    pub(super) const PATH: &str = "/.sallyport/trust";
-
     pub(super) fn new(anchor: &TrustAnchor) -> Self {
         let nothing = || HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
         let file = |path, content_type, body| File { path, content_type, policy: nothing(), body };
@@ -33,7 +34,7 @@ impl TrustPage {
         let policy = HeaderValue::try_from(page_policy(&page)).unwrap_or_else(|_| nothing());
         Self {
             files: [
-                File { policy, ..file(Self::PATH, "text/html; charset=utf-8", page.into_bytes()) },
+                File { policy, ..file(TRUST_PAGE, "text/html; charset=utf-8", page.into_bytes()) },
                 file("/.sallyport/ca.crt", "application/x-x509-ca-cert", anchor.der().to_vec()),
                 file("/.sallyport/ca.pem", "application/x-pem-file", anchor.pem().into_bytes()),
                 file("/.sallyport/ca.mobileconfig", "application/x-apple-aspen-config", profile(anchor).into_bytes()),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     canary::Canary,
     client::{Answer, finish, send_plain},
-    instance::Instance,
+    instance::{Instance, run},
 };
 
 const PATHS: [&str; 4] =
@@ -139,4 +139,13 @@ fn without_a_local_authority_there_is_no_page() {
     for path in PATHS {
         assert_eq!(ask(&i, "GET", path).status, 308, "{path}");
     }
+}
+
+#[test]
+fn init_says_where_the_page_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(&["init", "--dir", dir.path().to_str().unwrap()]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let url = said.lines().find(|line| line.starts_with("http://")).unwrap();
+    assert!(url.ends_with(":8080/.sallyport/trust"), "{said}");
 }

@@ -18,6 +18,7 @@ use self::{
     notices::Notices,
     role::{Ended, Launcher, Role},
 };
+use super::trust::page_url;
 use crate::{
     config::{self, Config, Upstream},
     edge::sockets::Sockets,
@@ -54,6 +55,8 @@ async fn supervise(path: &Path, config: &Config, site: &Site) -> Result<()> {
 /// All that runs under this process.
 struct Household {
     url: String,
+    /// How to trust the certificate, where that takes something.
+    trust_page: Option<String>,
     launcher: Launcher,
     notices: Notices,
     /// Asks for successors of all roles.
@@ -94,6 +97,7 @@ impl Household {
         };
         Ok(Self {
             url: config.public_url.to_string(),
+            trust_page: page_url(config),
             launcher,
             notices,
             renew: signal(SignalKind::user_defined2())?,
@@ -165,6 +169,9 @@ impl Household {
             Progress::Starting if all_serve => {
                 self.progress = Progress::Serving;
                 info!(url = %self.url, "started");
+                if let Some(url) = &self.trust_page {
+                    info!(%url, "how to trust the certificate, for devices of this network");
+                }
                 Word::Ready.tell();
             }
             Progress::Renewing if self.gateway.is_serving_as(pid) => {
