@@ -263,6 +263,21 @@ fn no_page_of_another_site_changes_anything_by_a_certificate() {
 }
 
 #[test]
+fn who_shows_a_right_certificate_is_not_banned_for_wrong_paths() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway_with(&canary.address, &authority, "", |i| {
+        i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", "shared_addresses = []");
+        i.replace("include_local = false", "include_local = true");
+        i.replace("forbidden_paths = 20", "forbidden_paths = 3");
+    });
+    let ana = authority.sign("ana");
+    for n in 0..6 {
+        let answer = ask(&i, &ana, &Request::new("GET", &format!("/wrong/{n}")));
+        assert_eq!(answer.map(|answer| answer.status), Some(404), "{n}");
+    }
+}
+
+#[test]
 fn a_trusted_proxys_certificate_is_not_its_clients() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway_with(&canary.address, &authority, "", |i| {
