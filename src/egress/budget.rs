@@ -15,9 +15,9 @@ use super::pass::Pass;
 /// Connections of one job at a time: yt-dlp needs few, and one that opens many is after something else.
 const MAX_OPEN: usize = 32;
 
-/// The budgets of all passes that are not over.
+/// The budgets of all passes that are not over. A job that is taken up again has another pass, with another end.
 #[derive(Debug, Default)]
-pub(super) struct Budgets(Mutex<HashMap<Uuid, Entry>>);
+pub(super) struct Budgets(Mutex<HashMap<(Uuid, i64), Entry>>);
 
 #[derive(Debug)]
 struct Entry {
@@ -41,7 +41,7 @@ impl Budgets {
     pub(super) fn enter(&self, pass: &Pass, now: i64) -> Option<Spender> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, entry| entry.until > now);
-        let entry = entries.entry(pass.job).or_insert_with(|| Entry {
+        let entry = entries.entry((pass.job, pass.until)).or_insert_with(|| Entry {
             until: pass.until,
             budget: Arc::new(Budget { left: AtomicU64::new(pass.bytes), open: AtomicUsize::new(0) }),
         });

@@ -4,9 +4,9 @@
 //! into place by one rename, so a finished folder is whole or not there, whenever the machine stops.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -145,6 +145,7 @@ impl MediaFolder {
     pub(crate) fn publish(&self, id: TaskId) -> io::Result<()> {
         let ready = self.job(id).ready();
         sync(&ready)?;
+        real_folder(&ready)?;
         fs::rename(&ready, self.folder(id))?;
         sync(&self.0)?;
         self.job(id).discard()
@@ -237,6 +238,8 @@ impl JobFolder {
 
     /// Judges the file that yt-dlp reported and takes it if it is one.
     pub(crate) fn accept(&self, reported: &Path) -> Result<MediaType, AcceptError> {
+        // The job's folder was the child's to change.
+        real_folder(&self.out()).and_then(|()| real_folder(&self.ready())).map_err(|_| AcceptError::Outside)?;
         let path = fs::canonicalize(reported).map_err(|_| AcceptError::Outside)?;
         let direct_child = path.parent() == Some(fs::canonicalize(self.out())?.as_path());
         let media = MediaType::of(&path).ok_or(AcceptError::UnknownType)?;
@@ -270,7 +273,7 @@ fn content(folder: &Path) -> io::Result<Option<Finished>> {
     for media in TYPES {
         match fs::symlink_metadata(folder.join(media.file_name())) {
             Ok(about) if about.is_file() => {
-                let has_thumbnail = folder.join(THUMBNAIL).is_file();
+                let has_thumbnail = fs::symlink_metadata(folder.join(THUMBNAIL)).is_ok_and(|about| about.is_file());
                 return Ok(Some(Finished { media, bytes: about.len(), has_thumbnail }));
             }
             Ok(_) => {}
@@ -283,7 +286,7 @@ fn content(folder: &Path) -> io::Result<Option<Finished>> {
 
 fn head(path: &Path) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(HEAD);
-    File::open(path)?.take(HEAD as u64).read_to_end(&mut head)?;
+    open_regular(path)?.0.take(HEAD as u64).read_to_end(&mut head)?;
     Ok(head)
 }
 
@@ -301,6 +304,18 @@ fn remove_folder(path: &Path) -> io::Result<()> {
 
 fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Opens a regular file, and no link to one.
+pub(crate) fn open_regular(path: &Path) -> io::Result<(File, fs::Metadata)> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let about = file.metadata()?;
+    if about.is_file() { Ok((file, about)) } else { Err(io::Error::other("not a regular file")) }
+}
+
+fn real_folder(path: &Path) -> io::Result<()> {
+    let real = fs::symlink_metadata(path)?.is_dir();
+    if real { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use uuid::Uuid;
 use super::sandbox::Sandbox;
 use crate::egress::{Pass, PassKey};
 
+const MARGIN: Duration = Duration::from_secs(2);
+
 /// Who signs them.
 pub(crate) struct Passes(PassKey);
 
@@ -15,9 +17,10 @@ impl Passes {
         Self(key)
     }
 
-    /// The proxy for a child that runs for `time` at most, in which `bytes` may pass.
+    /// The proxy for a child that runs for `time` at most, in which `bytes` may pass. Passes end at whole seconds, so this one a
+    /// little later than the child.
     pub(crate) fn proxy(&self, sandbox: &Sandbox, job: Uuid, time: Duration, bytes: u64) -> String {
-        let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(time);
+        let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(time + MARGIN);
         let until = i64::try_from(end.as_secs()).unwrap_or(i64::MAX);
         sandbox.proxy(&self.0.sign(&Pass { job, until, bytes }))
     }

@@ -19,6 +19,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::task::spawn_blocking;
 
 use super::{
+    media::open_regular,
     range::{Part, Slice},
     refusal::Refusal,
     task::TaskId,
@@ -78,7 +79,7 @@ impl Sending {
     /// Answers a GET or HEAD with the given headers; 404 when the file is gone.
     pub(crate) async fn answer(self, method: &Method, headers: &HeaderMap) -> Result<Response, Refusal> {
         let path = self.path.clone();
-        let opened = spawn_blocking(move || open(path)).await.map_err(|_| Refusal::internal())?;
+        let opened = spawn_blocking(move || open_regular(&path)).await.map_err(|_| Refusal::internal())?;
         let (file, about) = opened.map_err(|error| {
             tracing::error!(task = %self.id, %error, "a finished file cannot be read");
             Refusal::not_found("Archivo no encontrado")
@@ -215,12 +216,6 @@ fn read_at(file: &File, at: u64, wanted: u64) -> io::Result<Bytes> {
     let mut piece = Vec::with_capacity(usize::try_from(wanted).map_err(io::Error::other)?);
     let read = rustix::io::pread(file, rustix::buffer::spare_capacity(&mut piece), at)?;
     if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(piece.into()) }
-}
-
-fn open(path: PathBuf) -> io::Result<(File, Metadata)> {
-    let file = File::open(path)?;
-    let about = file.metadata()?;
-    if about.is_file() { Ok((file, about)) } else { Err(io::Error::other("not a regular file")) }
 }
 
 /// The members of a list header, over all its lines; none where the header is missing.

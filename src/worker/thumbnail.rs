@@ -1,12 +1,12 @@
 //! Makes a thumbnail from a finished file: one frame, or the cover of a sound file. Best effort; none is no error.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{ffi::OsString, io::Read, path::Path, time::Duration};
 
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    media::JobFolder,
+    media::{JobFolder, open_regular},
     sandbox::Allowance,
     ytdlp::{Confined, DEMUXERS, Run, Tools},
 };
@@ -48,7 +48,9 @@ fn arguments(file: &Path, moment: &str, picture: &Path) -> Vec<OsString> {
 
 /// True for a picture; a file that is none is taken away.
 fn is_picture(path: &Path) -> bool {
-    let whole = std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\xff\xd8\xff"));
+    let mut head = [0; 3];
+    let read = open_regular(path).and_then(|(mut file, _)| file.read_exact(&mut head));
+    let whole = read.is_ok() && head == *b"\xff\xd8\xff";
     if !whole {
         drop(std::fs::remove_file(path));
     }

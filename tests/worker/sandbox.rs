@@ -88,8 +88,8 @@ for name, text in lists.items():
         sizes.append('linked')
     except OSError:
         pass
-    os.path.lexists(home + '/s') or os.symlink(film, home + '/s')
     try:
+        os.path.lexists(home + '/s') or os.symlink(film, home + '/s')
         open(home + '/s').close()
         sizes.append('by a link')
     except OSError:
@@ -206,6 +206,87 @@ tell('started')
     let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
     assert_eq!(told(&worker), json!("started"));
     eventually("their end", || processes_of(&looks).is_empty().then_some(()));
+}
+
+/// The first process of its namespace, with no group and no signal by which its parent's end would be its own.
+const HIDING: &str = "import ctypes, os, time\n\
+    libc = ctypes.CDLL(None)\n\
+    print('refused' if libc.prctl(1, 0) == -1 else 'allowed', flush=True)\n\
+    import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+    time.sleep(1000)\n";
+
+#[test]
+fn the_first_process_cannot_hide_either() {
+    let (worker, _dir) = worker(HIDING);
+    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana").to_string();
+    let mut stream = std::net::TcpStream::connect(worker.address).unwrap();
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    eventually("it", || (processes_of(&looks).len() >= 2).then_some(()));
+    drop(stream);
+    eventually("its end", || processes_of(&looks).is_empty().then_some(()));
+}
+
+#[test]
+fn a_child_cannot_make_a_link_that_the_worker_would_follow() {
+    let program = format!(
+        "import json, os{TELL}
+made = []
+for name, target in (('link', '/etc/passwd'), ('up', '../..')):
+    try:
+        os.symlink(target, os.environ['HOME'] + '/' + name)
+        made.append(name)
+    except OSError:
+        pass
+tell(made)
+"
+    );
+    let (worker, _dir) = worker(&program);
+    assert_eq!(told(&worker), json!([]));
+}
+
+#[test]
+fn a_child_makes_no_namespaces_and_sends_nothing_past_the_rules_for_ports() {
+    let program = format!(
+        "import ctypes, errno, json, os, socket{TELL}
+libc = ctypes.CDLL(None, use_errno=True)
+allowed = []
+def call(name, number, *arguments):
+    ctypes.set_errno(0)
+    if libc.syscall(number, *arguments) != -1 or ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS):
+        allowed.append(name)
+if os.uname().machine == 'x86_64':
+    for flag in (0x10000000, 0x40000000, 0x00020000, 0x20000000):
+        if libc.syscall(56, flag | 17, 0, 0, 0, 0) == 0:
+            os._exit(0)
+        if ctypes.get_errno() != errno.EPERM:
+            allowed.append(hex(flag))
+    call('clone3', 435, 0, 0)
+for kind, protocol in ((socket.SOCK_STREAM, 262), (socket.SOCK_DGRAM, 0), (socket.SOCK_DGRAM, 17), (socket.SOCK_RAW, 1),
+                       (socket.SOCK_STREAM, 132), (socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 262)):
+    try:
+        socket.socket(socket.AF_INET, kind, protocol)
+        allowed.append(str((kind, protocol)))
+    except PermissionError:
+        pass
+tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+for what in (lambda: tcp.sendto(b'x', 0x20000000, ('127.0.0.1', 9)), lambda: tcp.setsockopt(6, 30, 1), lambda: tcp.listen()):
+    try:
+        what()
+        allowed.append('tcp')
+    except PermissionError:
+        pass
+    except OSError as error:
+        allowed.append(str(error))
+try:
+    tcp.connect(('127.0.0.1', 9))
+except PermissionError:
+    pass
+tell(allowed)
+"
+    );
+    let (worker, _dir) = worker(&program);
+    assert_eq!(told(&worker), json!([]));
 }
 
 #[test]

@@ -91,7 +91,9 @@ impl AttemptError {
             },
             Self::Order(OrderError::NotConvinced(_)) => Outcome::NotConvinced,
             Self::Order(OrderError::NotOffered) => Outcome::Refused,
-            Self::Shelf(ShelfError::Unusable(_) | ShelfError::OtherName(_)) | Self::Timeout => Outcome::Unreachable,
+            Self::Shelf(ShelfError::Unusable(_) | ShelfError::OtherName(_) | ShelfError::Ended) | Self::Timeout => {
+                Outcome::Unreachable
+            }
             Self::Account(_) | Self::Order(_) | Self::Shelf(ShelfError::Write(_)) | Self::Nobody => Outcome::Own,
         }
     }

@@ -113,8 +113,8 @@ impl Acme {
         match result {
             Ok(authority) => {
                 *failures = 0;
-                // Whatever its dates say, a new one is not asked for at once.
-                *due = self.renewal(domain).max(now + Duration::from_secs(1));
+                // Whatever its dates say, authorities count.
+                *due = self.renewal(domain).max(now + self.retry);
                 info!(%domain, %authority, renewal = %jiff::Timestamp::try_from(*due).unwrap_or_default(), "got a certificate");
                 Outcome::Issued
             }

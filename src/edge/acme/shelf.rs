@@ -1,6 +1,9 @@
 //! The certificates that authorities have given: each with its key in one file (0600), replaced as a whole.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
@@ -33,6 +36,9 @@ pub(super) enum ShelfError {
     /// It is one for other names.
     #[error("what the authority gave is not for {0}")]
     OtherName(Domain),
+    /// It has ended already.
+    #[error("what the authority gave has ended already")]
+    Ended,
     /// The file cannot be written.
     #[error(transparent)]
     Write(#[from] SecretError),
@@ -69,8 +75,12 @@ impl Shelf {
     }
 
     pub(super) fn put(&self, domain: &Domain, directory: &Url, issued: &Issued) -> Result<(), ShelfError> {
-        let text = format!("{FROM}{directory}\n{}\n{}", issued.chain, issued.key);
+        // Our key first, which is then the one that is read, whatever else came with the chain.
+        let text = format!("{FROM}{directory}\n{}\n{}", issued.key, issued.chain);
         self.check(domain, &text)?;
+        if validity(&text).is_none_or(|validity| validity.until <= SystemTime::now()) {
+            return Err(ShelfError::Ended);
+        }
         Ok(secret_file::write(&self.file(domain), text.as_bytes())?)
     }
 

@@ -7,7 +7,7 @@ use std::{ffi::OsString, io, os::unix::process::CommandExt, path::PathBuf, proce
 
 use rustix::{
     process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit},
-    thread::set_no_new_privs,
+    thread::{CapabilitiesSecureBits, set_capabilities_secure_bits, set_no_new_privs},
 };
 
 use super::{
@@ -113,6 +113,8 @@ impl Confinement {
         let network = if self.relay.is_some() { Network::Own } else { Network::Shared };
         if network == Network::Own {
             limit(Resource::Nproc, MAX_TASKS)?;
+            // Where the account is root's, it is root in its namespaces, too, for whatever that is good for.
+            set_capabilities_secure_bits(CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED)?;
         }
         landlock::restrict(files, network)?;
         syscalls::restrict()

@@ -13,7 +13,7 @@ use std::{
     process::{ExitStatus, Stdio, exit},
 };
 
-use rustix::process::{Signal, getpgrp, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe::Receiver,
@@ -46,8 +46,9 @@ pub(super) fn keep(confinement: &Confinement, args: Vec<OsString>) -> io::Error 
 }
 
 async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStatus> {
-    // Whoever ends the group in good order means the child; we go when it is gone.
-    let _deaf = signal(SignalKind::terminate())?;
+    // Whoever ends the group in good order means the child; we go when it is gone, and with it all that it has left.
+    let mut terminate = signal(SignalKind::terminate())?;
+    set_child_subreaper(Some(getpid()))?;
     let relay = match guard {
         Some(guard) => Some(Relay::listen(guard).await?),
         None => None,
@@ -60,19 +61,44 @@ async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStat
         // From within a namespace, a process outside is nobody.
         command.args(["--parent", &std::process::id().to_string()]);
     }
-    let mut child = command.args(args).stdin(Stdio::null()).spawn()?;
+    // In a group of its own, since it may signal its own group, and we are what ends it.
+    let mut child = command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true).spawn()?;
+    let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).ok_or(io::ErrorKind::NotFound)?;
     let relaying = async {
         match relay {
             Some(relay) => relay.serve().await,
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
-        status = child.wait() => status,
-        () = relaying => Err(io::Error::other("the relay has ended")),
-        _ = lifeline.read_u8() => {
-            kill_process_group(getpgrp(), Signal::KILL)?;
-            child.wait().await
+    tokio::pin!(relaying);
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            () = &mut relaying => break Err(io::Error::other("the relay has ended")),
+            // By its number, for it can leave every group.
+            _ = terminate.recv() => drop(kill_process(id, Signal::TERM)),
+            _ = lifeline.read_u8() => {
+                child.start_kill()?;
+                break child.wait().await;
+            }
+        }
+    };
+    drop(child);
+    end_orphans();
+    status
+}
+
+/// Ends what the child has left, wherever it hides: without a namespace of processes, orphans come to us.
+fn end_orphans() {
+    let own = "/proc/thread-self/children";
+    while let Ok(children) = std::fs::read_to_string(own) {
+        let children: Vec<Pid> =
+            children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect();
+        for child in &children {
+            let _ = kill_process(*child, Signal::KILL);
+        }
+        if children.is_empty() || wait(WaitOptions::empty()).is_err() {
+            return;
         }
     }
 }

@@ -63,9 +63,10 @@ pub(super) fn restrict(files: &Files, network: Network) -> io::Result<()> {
 
 fn apply(files: &Files, network: Network) -> Result<RulesetStatus, RulesetError> {
     let read = AccessFs::from_read(ABI);
-    // A download is data: it is never run, and no other kind of file than these is ever needed.
+    // A download is data: it is never run, and no other kind of file than these is ever needed. Above all no symbolic link, which
+    // the worker could follow to where the child cannot go itself.
     let write: BitFlags<AccessFs> = AccessFs::from_all(ABI)
-        & !make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeSock | MakeFifo | IoctlDev});
+        & !make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeSock | MakeFifo | MakeSym | IoctlDev});
     let devices = make_bitflags!(AccessFs::{ReadFile | WriteFile});
     let ports = match (network, files.strictness) {
         (Network::Shared, Strictness::Whole) => CompatLevel::HardRequirement,

@@ -4,14 +4,23 @@ use std::{
     io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, UnixStream},
+    sync::Semaphore,
+    time::sleep,
 };
 
 use super::INSIDE_PORT;
+
+/// Of one child at a time, so that none takes the guard's places from the others.
+const MAX_CONNECTIONS: usize = 40;
+/// After a failure to accept.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A relay that listens.
 pub(super) struct Relay {
@@ -28,12 +37,18 @@ impl Relay {
 
     /// Until the process ends. A connection that the guard does not take is closed.
     pub(super) async fn serve(self) {
-        loop {
-            let Ok((mut child, _)) = self.listener.accept().await else { continue };
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+            let Ok((mut child, _)) = self.listener.accept().await else {
+                sleep(PAUSE).await;
+                continue;
+            };
             let guard = self.guard.clone();
             tokio::spawn(async move {
                 let mut guard = UnixStream::connect(guard).await?;
-                copy_bidirectional(&mut child, &mut guard).await
+                let copied = copy_bidirectional(&mut child, &mut guard).await;
+                drop(slot);
+                copied
             });
         }
     }

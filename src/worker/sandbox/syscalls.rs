@@ -1,9 +1,9 @@
-//! What may not be asked of the kernel at all: sockets but for IP, which the other walls see to, and what is of use only to
+//! What may not be asked of the kernel at all: sockets but for TCP, which the other walls see to, and what is of use only to
 //! somebody who wants to get out.
 
 use std::{collections::BTreeMap, env::consts::ARCH, io};
 
-use libc::c_long;
+use libc::{c_int, c_long};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
@@ -11,10 +11,11 @@ use seccompiler::{
 use thiserror::Error;
 
 /// Other processes, other namespaces, mounts, keys, and kernel interfaces with a history.
-const FORBIDDEN: [c_long; 26] = [
+const FORBIDDEN: [c_long; 40] = [
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
     libc::SYS_unshare,
@@ -22,8 +23,11 @@ const FORBIDDEN: [c_long; 26] = [
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_move_mount,
+    libc::SYS_mount_setattr,
     libc::SYS_open_tree,
     libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fspick,
     libc::SYS_fsmount,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
@@ -34,11 +38,42 @@ const FORBIDDEN: [c_long; 26] = [
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
     libc::SYS_io_uring_setup,
+    libc::SYS_fanotify_init,
+    libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_init_module,
     libc::SYS_finit_module,
+    libc::SYS_delete_module,
     libc::SYS_kexec_load,
+    libc::SYS_quotactl,
+    libc::SYS_swapon,
+    libc::SYS_acct,
+    libc::SYS_personality,
+    libc::SYS_settimeofday,
+    libc::SYS_reboot,
+    // Nobody is to come in.
+    libc::SYS_listen,
 ];
+
+/// By which namespaces are made.
+const NAMESPACES: [c_int; 7] = [
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+];
+
+/// What comes with the kind of a socket.
+const SOCKET_FLAGS: c_int = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+
+/// `TCP_FASTOPEN_CONNECT` (tcp(7)).
+const TCP_FASTOPEN_CONNECT: c_int = 30;
+
+/// What is refused, by the number of the call.
+type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
 #[derive(Debug, Error)]
 enum SyscallsError {
@@ -54,18 +89,57 @@ pub(super) fn restrict() -> io::Result<()> {
 }
 
 fn apply() -> Result<(), SyscallsError> {
-    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = FORBIDDEN.iter().map(|number| (*number, Vec::new())).collect();
-    rules.insert(libc::SYS_socket, vec![neither(&[libc::AF_INET, libc::AF_INET6])?]);
-    let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, ARCH.try_into()?)?;
-    apply_filter(&BpfProgram::try_from(filter)?)?;
-    Ok(())
+    let mut rules: Rules = FORBIDDEN.iter().map(|number| (*number, Vec::new())).collect();
+    // TCP over IP and nothing else: no kind of socket that the rules for ports do not know, and nothing that is sent before it is
+    // connected.
+    let kind = !SOCKET_FLAGS.cast_unsigned();
+    rules.insert(
+        libc::SYS_socket,
+        vec![
+            when(&[is_not(0, libc::AF_INET)?, is_not(0, libc::AF_INET6)?])?,
+            when(&[condition(1, SeccompCmpOp::MaskedEq(u64::from(kind)), libc::SOCK_DGRAM)?])?,
+            when(&[condition(1, SeccompCmpOp::MaskedEq(u64::from(kind)), libc::SOCK_RAW)?])?,
+            when(&[condition(1, SeccompCmpOp::MaskedEq(u64::from(kind)), libc::SOCK_SEQPACKET)?])?,
+            when(&[is_not(2, 0)?, is_not(2, libc::IPPROTO_TCP)?])?,
+        ],
+    );
+    for (number, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+        rules.insert(number, vec![when(&[has(flags, libc::MSG_FASTOPEN)?])?]);
+    }
+    let fast = when(&[is(1, libc::IPPROTO_TCP)?, is(2, TCP_FASTOPEN_CONNECT)?])?;
+    rules.insert(libc::SYS_setsockopt, vec![fast]);
+    // It dies with its parent, whatever it wants.
+    rules.insert(libc::SYS_prctl, vec![when(&[is(0, libc::PR_SET_PDEATHSIG)?])?]);
+    let new: Result<Vec<_>, _> = NAMESPACES.iter().map(|flag| when(&[has(0, *flag)?])).collect();
+    rules.insert(libc::SYS_clone, new?);
+    install(rules, libc::EPERM)?;
+    // Its arguments are behind a pointer, where no filter sees them; without it libraries fall back to the one above.
+    install(Rules::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
 }
 
-/// Where the first argument is none of these.
-fn neither(families: &[i32]) -> Result<SeccompRule, BackendError> {
-    let conditions = families.iter().map(|family| {
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, u64::from(family.cast_unsigned()))
-    });
-    SeccompRule::new(conditions.collect::<Result<_, _>>()?)
+fn install(rules: Rules, refusal: c_int) -> Result<(), SyscallsError> {
+    let refused = SeccompAction::Errno(refusal.cast_unsigned());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, ARCH.try_into()?)?;
+    Ok(apply_filter(&BpfProgram::try_from(filter)?)?)
+}
+
+/// Where all of these hold.
+fn when(conditions: &[SeccompCondition]) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(conditions.to_vec())
+}
+
+fn is(argument: u8, value: c_int) -> Result<SeccompCondition, BackendError> {
+    condition(argument, SeccompCmpOp::Eq, value)
+}
+
+fn is_not(argument: u8, value: c_int) -> Result<SeccompCondition, BackendError> {
+    condition(argument, SeccompCmpOp::Ne, value)
+}
+
+fn has(argument: u8, flag: c_int) -> Result<SeccompCondition, BackendError> {
+    condition(argument, SeccompCmpOp::MaskedEq(u64::from(flag.cast_unsigned())), flag)
+}
+
+fn condition(argument: u8, comparison: SeccompCmpOp, value: c_int) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, u64::from(value.cast_unsigned()))
 }

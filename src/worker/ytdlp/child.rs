@@ -42,8 +42,9 @@ pub(crate) struct Confined<'a> {
 pub(crate) struct Group {
     child: Child,
     id: Pid,
-    /// Closed when we are gone; waiting for the child would close it, too, if it were left in there.
-    _lifeline: Option<ChildStdin>,
+    /// Closed when we are gone; waiting for the child would close it, too, if it were left in there. Its end has the keeper end
+    /// everything.
+    lifeline: Option<ChildStdin>,
 }
 
 impl Confined<'_> {
@@ -69,8 +70,7 @@ impl Confined<'_> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
+            .process_group(0);
         command
     }
 }
@@ -80,7 +80,7 @@ impl Group {
         let mut child = confined.command().spawn()?;
         let lifeline = child.stdin.take();
         let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { child, id, _lifeline: lifeline })
+        Ok(Self { child, id, lifeline })
     }
 
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
@@ -91,34 +91,27 @@ impl Group {
         self.child.stderr.take()
     }
 
-    /// Waits until the child ends by itself; what it left running is killed.
+    /// Waits until the child ends by itself; what it left running is ended by the keeper.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait().await;
-        self.signal(Signal::KILL);
-        status
+        self.child.wait().await
     }
 
     /// Asks the group to end, and ends it.
     pub(crate) async fn stop(&mut self) {
         self.signal(Signal::TERM);
+        if timeout(GRACE, self.child.wait()).await.is_ok() {
+            return;
+        }
+        drop(self.lifeline.take());
         if timeout(GRACE, self.child.wait()).await.is_err() {
             self.signal(Signal::KILL);
             // A killed process ends; the result says nothing more.
             drop(self.child.wait().await);
         }
-        self.signal(Signal::KILL);
     }
 
     /// A group that is gone already needs no signal. Its id stays taken for as long as one member lives.
     fn signal(&self, signal: Signal) {
         kill_process_group(self.id, signal).ok();
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if self.child.id().is_some() {
-            self.signal(Signal::KILL);
-        }
     }
 }
