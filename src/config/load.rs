@@ -23,10 +23,18 @@ const ENV_PREFIX: &str = "SALLYPORT_";
 pub fn load(path: &Path) -> Result<Config, Diagnostics> {
     let source = std::fs::read_to_string(path)
         .map_err(|e| Diagnostic::in_file(path, format!("cannot be read: {e}; `sallyport init` writes one")))?;
-    let file: Wire = parse(path, &source)?;
+    read(path, &source)
+}
+
+/// Reads `source`, the text of the file at `path`, with what the environment has to say of it.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(path: &Path, source: &str) -> Result<Config, Diagnostics> {
+    let file: Wire = parse(path, source)?;
     let wire = layered(&file)?;
     let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Config::resolve(wire, &file).map_err(|faults| locate(path, &source, &faults))
+    Config::resolve(wire, &file).map_err(|faults| locate(path, source, &faults))
 }
 
 /// Parses a TOML file into `T`, with a fault at its line and column.

@@ -10,7 +10,7 @@ mod units;
 mod wire;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Located};
-pub use load::load;
+pub use load::{load, read};
 pub use settings::Settings;
 pub use types::{
     AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, HostPort, JwtConfig, JwtKeyConfig,

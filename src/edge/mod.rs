@@ -7,7 +7,7 @@ pub mod client_ca;
 pub mod handover;
 pub mod listener;
 pub mod local_ca;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod server_names;
 mod shared_address;
 pub mod slots;

@@ -20,7 +20,7 @@ const MAX_HEADER: usize = 4 * 1024;
 
 /// Whom a header names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub enum Source {
     /// The client, with whom the proxy speaks.
     Client(SocketAddr),
     /// Nobody: the proxy speaks for itself, or does not know.
@@ -29,7 +29,7 @@ pub(super) enum Source {
 
 /// Why there is no header.
 #[derive(Debug, Error)]
-pub(super) enum ProxyFault {
+pub enum ProxyFault {
     /// The connection begins with something else.
     #[error("the connection does not begin with a PROXY header")]
     Missing,
@@ -49,9 +49,11 @@ pub(super) enum ProxyFault {
 
 /// A whole header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Header {
-    length: usize,
-    source: Source,
+pub struct Header {
+    /// Its length in bytes; what comes after is the client's.
+    pub length: usize,
+    /// Whom it names.
+    pub source: Source,
 }
 
 /// Takes the header off the beginning of `stream`.
@@ -76,7 +78,7 @@ pub(super) async fn read_source(stream: &mut TcpStream) -> Result<Source, ProxyF
 }
 
 /// The header that `bytes` begin with; None while more of it must come.
-fn parse(bytes: &[u8]) -> Result<Option<Header>, ProxyFault> {
+pub fn parse(bytes: &[u8]) -> Result<Option<Header>, ProxyFault> {
     let may_begin = |start: &[u8]| bytes.iter().zip(start).all(|(a, b)| a == b);
     if may_begin(V2_START) {
         parse_v2(bytes)

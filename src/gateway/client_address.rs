@@ -10,7 +10,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The first address from the right of the header that is no trusted proxy, if the socket's peer is one; the peer's own
 /// otherwise. An entry that is no address ends the reading: what stands left of it is anybody's word.
-pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &ProxyConfig) -> IpAddr {
+#[must_use]
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &ProxyConfig) -> IpAddr {
     if !proxies.trust(peer) {
         return peer;
     }

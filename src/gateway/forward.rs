@@ -98,18 +98,18 @@ pub(super) async fn forward(
 }
 
 async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<(), Failure> {
-    let onward = Onward { framing: client.framing(), websocket: client.asks_for_websocket() };
-    let request =
-        headers::to_upstream(exchange, onward, &gateway.live.statement_key, now()).ok_or(Failure::NoPermit)?;
-    let Exchange { id, outcome: Outcome::Permitted(permit), head, traffic, .. } = exchange else {
+    let Exchange { id, client: address, outcome: Outcome::Permitted(permit), head, traffic, .. } = exchange else {
         return Err(Failure::NoPermit);
     };
+    let (framing, websocket) = (client.framing(), client.asks_for_websocket());
+    let onward = Onward { head, permit, client: *address, id: *id, framing, websocket };
+    let request = headers::to_upstream(&onward, &gateway.live.statement_key, now());
     let patience = Patience::new(permit.app().timeout);
-    let upload = Upload::new(request, onward.framing, permit);
+    let upload = Upload::new(request, framing, permit);
     let live = &gateway.live;
     let mut passage = Passage { live, client, permit, method: &head.method, traffic, patience, upload };
     let (mut upstream, answer) = passage.ask(&gateway.pool).await?;
-    let switches = onward.websocket && answer.switches_to_websocket();
+    let switches = websocket && answer.switches_to_websocket();
     let Http1Response { head: mut answered, framing, connection, reusable } = answer;
     headers::from_upstream(&mut answered, &connection, permit, *id, &head.host);
     if answered.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -1,11 +1,13 @@
 //! Header fields on their way: what never reaches the application, what the gateway states, what an answer gets.
 
-use std::{borrow::Cow, net::Ipv4Addr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::exchange::{Exchange, Outcome};
 use crate::{
     message::{Connection, Framing, RequestHead, ResponseHead, connection, is_hop_by_hop, write_field},
     observe::RequestId,
@@ -61,20 +63,29 @@ const STATEMENT: HeaderName = HeaderName::from_static(statement::HEADER);
 
 const SESSION_COOKIE: &[u8] = b"__Host-sallyport=";
 
-/// What an application is told of a request beside its fields.
+/// A request that goes on, with all that its application is told of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Onward {
+pub struct Onward<'a> {
+    /// Its head.
+    pub head: &'a RequestHead,
+    /// That it may.
+    pub permit: &'a Permit,
+    /// Who makes it.
+    pub client: IpAddr,
+    /// Its id.
+    pub id: RequestId,
     /// How the client's body ends.
-    pub(super) framing: Framing,
+    pub framing: Framing,
     /// Whether the client wants to speak WebSocket.
-    pub(super) websocket: bool,
+    pub websocket: bool,
 }
 
-/// Writes what the application gets: the head, and a judged body where there is one. None without a permit.
+/// Writes what the application gets: the head, and a judged body where there is one.
 ///
 /// Nothing is removed from the client's head afterwards: what is not written here does not go on.
-pub(super) fn to_upstream(exchange: &Exchange, onward: Onward, key: &StatementKey, now: i64) -> Option<Bytes> {
-    let Exchange { outcome: Outcome::Permitted(permit), head, .. } = exchange else { return None };
+#[must_use]
+pub fn to_upstream(onward: &Onward<'_>, key: &StatementKey, now: i64) -> Bytes {
+    let Onward { head, permit, .. } = *onward;
     let target = permit.rewritten_target(head.path()).map_or(Cow::Borrowed(head.target()), Cow::Owned);
     let mut out = Vec::with_capacity(1024);
     for part in [head.method.as_str(), " ", &target, " HTTP/1.1\r\n"] {
@@ -82,15 +93,15 @@ pub(super) fn to_upstream(exchange: &Exchange, onward: Onward, key: &StatementKe
     }
     write_field(&mut out, &header::HOST, head.host.as_bytes());
     write_client_fields(&mut out, head, permit);
-    write_own_fields(&mut out, exchange, permit);
+    write_own_fields(&mut out, onward);
     if permit.app().statement {
-        let statement = key.sign(&statement(exchange, permit, &target, now));
+        let statement = key.sign(&statement(onward, &target, now));
         write_field(&mut out, &STATEMENT, statement.as_bytes());
     }
-    write_framing(&mut out, head, permit, onward);
+    write_framing(&mut out, onward);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(permit.body().unwrap_or_default());
-    Some(out.into())
+    out.into()
 }
 
 fn write_client_fields(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit) {
@@ -120,42 +131,42 @@ fn is_rewritten(name: &HeaderName, permit: &Permit) -> bool {
         || (judged && matches!(*name, header::CONTENT_TYPE | header::CONTENT_ENCODING))
 }
 
-fn write_own_fields(out: &mut Vec<u8>, exchange: &Exchange, permit: &Permit) {
-    write_field(out, &FORWARDED_FOR, exchange.client.to_string().as_bytes());
+fn write_own_fields(out: &mut Vec<u8>, onward: &Onward<'_>) {
+    write_field(out, &FORWARDED_FOR, onward.client.to_string().as_bytes());
     write_field(out, &FORWARDED_PROTO, b"https");
-    write_field(out, &FORWARDED_HOST, exchange.head.host.as_bytes());
-    write_field(out, &REQUEST_ID, exchange.id.as_str().as_bytes());
-    if let Some(identity) = permit.identity() {
+    write_field(out, &FORWARDED_HOST, onward.head.host.as_bytes());
+    write_field(out, &REQUEST_ID, onward.id.as_str().as_bytes());
+    if let Some(identity) = onward.permit.identity() {
         write_field(out, &REMOTE_USER, identity.user.as_str().as_bytes());
     }
 }
 
-fn write_framing(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit, onward: Onward) {
+fn write_framing(out: &mut Vec<u8>, onward: &Onward<'_>) {
     let length = |out: &mut Vec<u8>, n: u64| write_field(out, &header::CONTENT_LENGTH, n.to_string().as_bytes());
     if onward.websocket {
         write_field(out, &header::CONNECTION, b"upgrade");
         write_field(out, &header::UPGRADE, b"websocket");
     }
-    match (permit.body(), onward.framing) {
+    match (onward.permit.body(), onward.framing) {
         (Some(body), _) => {
             write_field(out, &header::CONTENT_TYPE, b"application/json");
             length(out, body.len() as u64);
         }
         // A method that is known for bodies says that it has none (RFC 9110, section 8.6).
-        (None, Framing::Length(0)) if !matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {}
+        (None, Framing::Length(0)) if !matches!(onward.head.method, Method::POST | Method::PUT | Method::PATCH) => {}
         (None, Framing::Length(n)) => length(out, n),
         (None, Framing::Chunked | Framing::UntilClose) => write_field(out, &header::TRANSFER_ENCODING, b"chunked"),
     }
 }
 
 /// What the gateway says of this request to an application that believes only that.
-fn statement(exchange: &Exchange, permit: &Permit, target: &str, now: i64) -> Statement {
-    let identity = permit.identity();
+fn statement(onward: &Onward<'_>, target: &str, now: i64) -> Statement {
+    let identity = onward.permit.identity();
     Statement {
         user: identity.map(|i| i.user.clone()),
         admin: identity.is_some_and(|i| i.admin),
-        request_id: exchange.id.as_str().to_owned(),
-        method: exchange.head.method.as_str().to_owned(),
+        request_id: onward.id.as_str().to_owned(),
+        method: onward.head.method.as_str().to_owned(),
         target: target.to_owned(),
         at: now,
     }

@@ -32,7 +32,9 @@ mod trust_page;
 mod tunnel;
 mod upload;
 
+pub use client_address::client_address;
 pub use geoip::{GeoIp, GeoIpError};
+pub use headers::{Onward, to_upstream};
 pub use links::{LinkPlace, LinkRefusal, LinkRequest, MadeLink};
 pub use live::{Live, LiveError};
 pub(crate) use live::{client_authorities, jwt_verifier};

@@ -1,6 +1,9 @@
 //! From policy files to the site: every contradiction is found here, at start, with its line and column.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use http::{HeaderName, HeaderValue, Method};
 
@@ -52,7 +55,7 @@ pub fn builtin(name: &str) -> Option<&'static str> {
 /// # Errors
 /// Every fault of every policy, and applications without one.
 pub fn compile(config: &Config) -> Result<Site, Diagnostics> {
-    compile_after(config, &Site { apps: Vec::new() })
+    compile_after(config, &Site::new(Vec::new()))
 }
 
 /// The same for a site that takes over from `old`: rates that are the same remember whom they have counted.
@@ -65,26 +68,40 @@ pub fn compile_after(config: &Config, old: &Site) -> Result<Site, Diagnostics> {
     for app in &config.apps {
         let old = old.apps.iter().find(|old| *old.name == *app.name);
         match compile_app(app, config, old.map(|old| &**old)) {
-            Ok(app) => apps.push(Arc::new(app)),
+            Ok(app) => apps.push(app),
             Err(Diagnostics(found)) => faults.extend(found),
         }
     }
-    if faults.is_empty() { Ok(Site { apps }) } else { Err(Diagnostics(faults)) }
+    if faults.is_empty() { Ok(Site::new(apps)) } else { Err(Diagnostics(faults)) }
 }
 
 fn compile_app(app: &AppConfig, config: &Config, old: Option<&App>) -> Result<App, Diagnostics> {
     let (path, source) = source(app, config)?;
-    let policy: wire::Policy = config::parse(&path, &source)?;
+    compile_text((&path, &source), app, config, old)
+}
+
+/// Compiles `source`, the text of the policy at `path`, for one application of `config`; `old` is as with
+/// [`compile_after`].
+///
+/// # Errors
+/// Every fault of the policy.
+pub fn compile_text(
+    (path, source): (&Path, &str),
+    app: &AppConfig,
+    config: &Config,
+    old: Option<&App>,
+) -> Result<App, Diagnostics> {
+    let policy: wire::Policy = config::parse(path, source)?;
     let mut compiler = Compiler {
         max_clients: config.limits.max_tracked_clients,
         allow_private: &config.worker.allow_private,
         old,
-        source: source.as_str().into(),
+        source: source.into(),
         has_countries: config.geoip.is_some(),
         faults: Vec::new(),
     };
     let app = compiler.app(app, policy);
-    if compiler.faults.is_empty() { Ok(app) } else { Err(config::locate(&path, &source, &compiler.faults)) }
+    if compiler.faults.is_empty() { Ok(app) } else { Err(config::locate(path, source, &compiler.faults)) }
 }
 
 /// A file in the policies folder overrides the built-in policy of its name.

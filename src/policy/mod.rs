@@ -18,7 +18,7 @@ mod wire;
 
 pub use addresses::{AddressRules, Countries, CountryCode, InvalidCountryCode};
 pub use body::{BodyFault, BodyRule};
-pub use compile::{builtin, compile, compile_after};
+pub use compile::{builtin, compile, compile_after, compile_text};
 pub use cors::{CorsAnswer, CorsPolicy, Origin, PreflightAnswer};
 pub use decide::{Addressing, RequestFacts};
 pub use decision::{Decision, PendingBody};

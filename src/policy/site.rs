@@ -49,6 +49,12 @@ pub struct App {
 }
 
 impl Site {
+    /// A site of these applications, in this order.
+    #[must_use]
+    pub fn new(apps: Vec<App>) -> Self {
+        Self { apps: apps.into_iter().map(Arc::new).collect() }
+    }
+
     /// The applications.
     #[must_use]
     pub fn apps(&self) -> &[Arc<App>] {

@@ -14,7 +14,7 @@ mod media;
 mod order;
 mod passes;
 mod queue;
-mod range;
+pub mod range;
 mod refusal;
 mod replay;
 mod running;

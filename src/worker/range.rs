@@ -2,7 +2,7 @@
 
 /// What of a representation is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub enum Part {
     /// All of it: no range was asked for, or one that is to be ignored.
     Whole,
     /// These bytes, never none.
@@ -13,10 +13,11 @@ pub(crate) enum Part {
 
 /// Consecutive bytes within a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slice {
-    pub(crate) first: u64,
+pub struct Slice {
+    /// The first of them, from 0.
+    pub first: u64,
     /// Counted in, and at least `first`.
-    pub(crate) last: u64,
+    pub last: u64,
 }
 
 /// One range as it was asked for.
@@ -36,7 +37,8 @@ impl Part {
     /// Judges a `Range` value against a file of `length` bytes.
     ///
     /// A server may ignore a range (section 14.2): several at once and what the grammar does not know are.
-    pub(crate) fn of(range: Option<&str>, length: u64) -> Self {
+    #[must_use]
+    pub fn of(range: Option<&str>, length: u64) -> Self {
         match range.and_then(parse) {
             None => Self::Whole,
             Some(Asked::From(first)) => Self::slice(first, u64::MAX, length),
