@@ -17,19 +17,19 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &ProxyConfig) 
     }
     match proxies.header {
         ForwardedHeader::XForwardedFor => {
-            let entries = lines(headers, X_FORWARDED_FOR).flat_map(|line| line.rsplit(','));
-            first_stranger(peer, entries.map(|entry| parse(entry.trim())), proxies)
+            let entries = lines(headers, X_FORWARDED_FOR).flat_map(|line| line.rsplit(|b| *b == b','));
+            first_stranger(peer, entries.map(|entry| parse(entry.trim_ascii())), proxies)
         }
         ForwardedHeader::Forwarded => {
-            let elements = lines(headers, header::FORWARDED).flat_map(|line| line.rsplit(unquoted(',')));
-            first_stranger(peer, elements.map(|element| parse(node(element.trim())?)), proxies)
+            let elements = lines(headers, header::FORWARDED).flat_map(|line| line.rsplit(unquoted(b',')));
+            first_stranger(peer, elements.map(|element| parse(node(element)?)), proxies)
         }
     }
 }
 
-/// The last line first.
-fn lines(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    headers.get_all(name).iter().rev().map(|value: &HeaderValue| value.to_str().unwrap_or_default())
+/// The last line first; bytes and not text, so that what is no text spoils its own entry only.
+fn lines(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(name).iter().rev().map(HeaderValue::as_bytes)
 }
 
 fn first_stranger(peer: IpAddr, entries: impl Iterator<Item = Option<IpAddr>>, proxies: &ProxyConfig) -> IpAddr {
@@ -45,27 +45,32 @@ fn first_stranger(peer: IpAddr, entries: impl Iterator<Item = Option<IpAddr>>, p
 }
 
 /// "192.0.2.1", "2001:db8::1", "[2001:db8::1]", each maybe with a port.
-fn parse(entry: &str) -> Option<IpAddr> {
+fn parse(entry: &[u8]) -> Option<IpAddr> {
+    let entry = std::str::from_utf8(entry).ok()?;
     let bare = entry.strip_prefix('[').and_then(|e| e.strip_suffix(']')).unwrap_or(entry);
     let address = bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|a| a.ip()));
     address.map(|a: IpAddr| a.to_canonical())
 }
 
 /// The `for` of an element such as `for="[2001:db8::1]:80";proto=https`, which must not have it twice (RFC 7239, section 4).
-fn node(element: &str) -> Option<&str> {
-    let pairs = element.split(unquoted(';')).filter_map(|pair| pair.split_once('='));
-    let mut nodes = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for")).map(|(_, value)| value);
+fn node(element: &[u8]) -> Option<&[u8]> {
+    let mut nodes = element.trim_ascii().split(unquoted(b';')).filter_map(node_of_pair);
     let value = nodes.next().filter(|_| nodes.next().is_none())?;
-    Some(value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value))
+    Some(value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value))
+}
+
+fn node_of_pair(pair: &[u8]) -> Option<&[u8]> {
+    let (name, value) = pair.split_at_checked(pair.iter().position(|b| *b == b'=')?)?;
+    name.eq_ignore_ascii_case(b"for").then(|| value.strip_prefix(b"="))?
 }
 
 /// Matches `separator` outside of quotes. From the right this holds as long as what trusted proxies have written is
 /// well-formed, whatever stands left of it. No address has an escape in it.
-fn unquoted(separator: char) -> impl FnMut(char) -> bool {
+fn unquoted(separator: u8) -> impl FnMut(&u8) -> bool {
     let mut quoted = false;
-    move |c| {
-        quoted ^= c == '"';
-        c == separator && !quoted
+    move |b| {
+        quoted ^= *b == b'"';
+        *b == separator && !quoted
     }
 }
 
@@ -73,18 +78,21 @@ fn unquoted(separator: char) -> impl FnMut(char) -> bool {
 mod tests {
     use super::*;
 
-    fn client(header: ForwardedHeader, peer: &str, lines: &[&'static str]) -> String {
-        let name = match header {
+    fn name_of(kind: ForwardedHeader) -> HeaderName {
+        match kind {
             ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,
             ForwardedHeader::Forwarded => header::FORWARDED,
-        };
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append(&name, HeaderValue::from_static(line));
         }
+    }
+
+    fn proxies(header: ForwardedHeader) -> ProxyConfig {
         let trusted = vec!["10.0.0.0/8".parse().unwrap()];
-        let proxies = ProxyConfig { trusted, shared: Vec::new(), protocol: false, header };
-        client_address(peer.parse().unwrap(), &headers, &proxies).to_string()
+        ProxyConfig { trusted, shared: Vec::new(), protocol: false, header }
+    }
+
+    fn client(kind: ForwardedHeader, peer: &str, lines: &[&'static str]) -> String {
+        let headers = lines.iter().map(|line| (name_of(kind), HeaderValue::from_static(line))).collect();
+        client_address(peer.parse().unwrap(), &headers, &proxies(kind)).to_string()
     }
 
     fn x(peer: &str, lines: &[&'static str]) -> String {
@@ -130,6 +138,19 @@ mod tests {
             assert_eq!(forwarded(&[line]), expected, "{line}");
         }
         assert_eq!(forwarded(&["for=1.1.1.1", "for=192.0.2.7"]), "192.0.2.7", "the last line is the last proxy's");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_no_more_than_one_bad_entry() {
+        for (kind, line) in [
+            (ForwardedHeader::XForwardedFor, &b"\xff, 192.0.2.7"[..]),
+            (ForwardedHeader::Forwarded, b"for=\"\xff\", for=192.0.2.7"),
+            (ForwardedHeader::Forwarded, b"for=192.0.2.7;host=\"\xff\""),
+        ] {
+            let headers = [(name_of(kind), HeaderValue::from_bytes(line).unwrap())].into_iter().collect();
+            let client = client_address("10.0.0.1".parse().unwrap(), &headers, &proxies(kind));
+            assert_eq!(client.to_string(), "192.0.2.7", "{line:?}");
+        }
     }
 
     #[test]

@@ -71,6 +71,15 @@ fn a_trusted_proxys_header_gives_the_address_for_log_limit_and_application() {
 }
 
 #[test]
+fn bytes_that_are_no_text_do_not_make_a_client_its_proxy() {
+    let canary = Canary::start();
+    let i = gateway(&canary, "\"127.0.0.0/8\"", false);
+    // A proxy that adds to what came, as nginx does.
+    let answer = get(&i, b"", ("X-Forwarded-For", "é, 192.0.2.7")).unwrap();
+    assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
+}
+
+#[test]
 fn a_proxy_that_is_added_while_it_runs_is_believed() {
     let canary = Canary::start();
     let i = gateway(&canary, "", false);
