@@ -1,0 +1,34 @@
+//! An origin is allowed by its exact bytes, or not at all.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
+use sallyport::policy::{CorsAnswer, CorsPolicy, Origin};
+
+use super::parts;
+
+/// The first line is an origin of the policy, each other one an `Origin` that a browser might send.
+pub fn run(data: &[u8]) {
+    let (allowed, rest) = parts::text(data);
+    let Ok(origin) = allowed.parse::<Origin>() else { return };
+    assert!(allowed.starts_with("https://") || allowed.starts_with("http://"), "{allowed:?}");
+    assert!(!allowed.ends_with('/') && !allowed.contains(['*', '@', '?', '#', ' ', '\\']), "{allowed:?}");
+    assert!(allowed.is_ascii() && !allowed.bytes().any(|b| b.is_ascii_uppercase()), "{allowed:?}");
+    let policy = CorsPolicy {
+        origins: vec![origin],
+        credentials: true,
+        allow_headers: HeaderValue::from_static("content-type"),
+        expose_headers: HeaderValue::from_static("etag"),
+        max_age: Duration::from_secs(1),
+    };
+    let sent: Vec<_> = rest.split(|b| *b == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
+    for value in &sent {
+        let headers: HeaderMap = [(header::ORIGIN, value.clone())].into_iter().collect();
+        let allows = matches!(policy.answer(&headers), CorsAnswer::Allow { .. });
+        assert_eq!(allows, value.as_bytes() == allowed.as_bytes(), "{value:?} of {allowed:?}");
+    }
+    if sent.len() > 1 {
+        let headers: HeaderMap = sent.into_iter().map(|value| (header::ORIGIN, value)).collect();
+        assert_eq!(policy.answer(&headers), CorsAnswer::Vary, "two origins at once");
+    }
+}

@@ -1,0 +1,31 @@
+//! One credential is presented, or none, or the request is refused; and nobody is let in by what was never issued.
+
+use sallyport::identity::{Credential, CredentialKind, CredentialKinds, PresentationError, presented};
+
+use super::{parts, site};
+
+/// A query, then fields.
+pub fn run(data: &[u8]) {
+    let (query, rest) = parts::text(data);
+    let (headers, _) = parts::fields(rest);
+    let all = [CredentialKind::ApiKey, CredentialKind::Jwt, CredentialKind::Link, CredentialKind::OfflinetubeLink];
+    let found = presented(&headers, Some(query), all.into_iter().collect(), &[]);
+    let in_headers = ["x-api-key", "authorization"].iter().map(|name| headers.get_all(*name).iter().count());
+    match (in_headers.sum::<usize>(), &found) {
+        (2.., Ok(_)) => panic!("one of two was chosen"),
+        (0, Ok(Some(Credential::ApiKey(_) | Credential::Jwt(_)))) => panic!("there is none in the fields"),
+        (1, Ok(None)) => panic!("it was overlooked"),
+        (_, Ok(found)) => judge(found.as_ref()),
+        (_, Err(PresentationError::Two | PresentationError::Unreadable | PresentationError::UnreadableLink)) => {}
+    }
+    // What the application keeps for itself is no credential here.
+    let theirs = [http::header::AUTHORIZATION, "x-api-key".parse().unwrap()];
+    assert!(matches!(presented(&headers, None, CredentialKinds::default(), &theirs), Ok(None)));
+}
+
+fn judge(credential: Option<&Credential<'_>>) {
+    let Some(credential) = credential else { return };
+    let known = matches!(credential, Credential::ApiKey(key) if key == site::KEY);
+    let verified = site::authority().verify(credential, "downloads", "/a", Some("a"), 0);
+    assert_eq!(verified.is_ok(), known, "{credential:?}");
+}

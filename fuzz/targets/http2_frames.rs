@@ -1,0 +1,25 @@
+//! What is made of frames does not depend on how their bytes come.
+
+use std::time::Instant;
+
+use sallyport::message::{FrameFault, FrameWatch};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub fn run(data: &[u8]) {
+    let bytes = [PREFACE, data].concat();
+    let whole = watch(&bytes, bytes.len());
+    for step in [1, 5, 9, 10] {
+        assert_eq!(watch(&bytes, step), whole, "in pieces of {step}");
+    }
+    // Five hundred times the same is a flood only where the frames bring nothing.
+    if !data.is_empty() {
+        let again = data.repeat(500);
+        assert_eq!(watch(&[PREFACE, &again].concat(), 4_096), watch(&[PREFACE, &again].concat(), 16_384));
+    }
+}
+
+fn watch(bytes: &[u8], step: usize) -> Result<(), FrameFault> {
+    let (mut watch, now) = (FrameWatch::default(), Instant::now());
+    bytes.chunks(step).try_for_each(|piece| watch.see(piece, now))
+}

@@ -1,0 +1,49 @@
+//! A link's parameters are found whole or not at all, what was signed opens its own target, and nothing else opens anything.
+
+use sallyport::identity::{
+    link::{LinkClaims, LinkError, LinkKeys, LinkQuery},
+    offlinetube::OfflineTubeQuery,
+};
+
+use super::{parts, site};
+
+pub(super) fn keys() -> LinkKeys {
+    LinkKeys::parse(&format!("k1 {}\nk2 {}", "01".repeat(32), "23".repeat(32))).unwrap()
+}
+
+/// A query, then a path.
+pub fn run(data: &[u8]) {
+    let (query, rest) = parts::text(data);
+    let (path, _) = parts::text(rest);
+    if let Ok(found) = LinkQuery::find(query) {
+        let rest = found.as_ref().map_or(query, |link| &link.rest);
+        assert!(!rest.split('&').any(|pair| pair.starts_with("sp_")), "{query:?} leaves {rest:?}");
+        // No input of a fuzzer has a right signature.
+        let opened = found.map(|link| keys().verify("downloads", path, &link, 0));
+        assert!(!matches!(opened, Some(Ok(_) | Err(LinkError::Expired))), "{query:?}");
+    }
+    if let Ok(Some(link)) = OfflineTubeQuery::find(query) {
+        let ours = |pair: &str| ["expires", "signature", "user"].contains(&pair.split('=').next().unwrap());
+        assert!(!link.rest.split('&').any(ours), "{query:?} leaves {:?}", link.rest);
+        assert!(site::offlinetube().verify(path, &link, 0).is_err(), "{query:?}");
+    }
+    signed(path, query);
+}
+
+fn signed(path: &str, query: &str) {
+    if query.is_empty() || query.split('&').any(|pair| pair.starts_with("sp_")) {
+        return;
+    }
+    let target = format!("{path}?{query}");
+    let claims = LinkClaims { app: "downloads", target: &target, user: "ana", expires: 10, id: "i1" };
+    let own = keys().sign(&claims);
+    for presented in [format!("{query}&{own}"), format!("{own}&{query}")] {
+        let link = LinkQuery::find(&presented).unwrap().unwrap();
+        assert_eq!(link.rest, query);
+        let verify = |app: &str, path: &str, now| keys().verify(app, path, &link, now);
+        assert_eq!(verify("downloads", path, 10).unwrap().user.as_str(), "ana");
+        assert_eq!(verify("downloads", path, 11), Err(LinkError::Expired));
+        assert_eq!(verify("other", path, 10), Err(LinkError::Forged));
+        assert_eq!(verify("downloads", &format!("{path}x"), 10), Err(LinkError::Forged));
+    }
+}

@@ -1,0 +1,14 @@
+//! A part lies within its file, and what is sent can be asked for again.
+
+use sallyport::worker::range::Part;
+
+/// Eight bytes for the file's length, then the value of `Range`.
+pub fn run(data: &[u8]) {
+    let Some((length, value)) = data.split_first_chunk::<8>() else { return };
+    let (length, Ok(value)) = (u64::from_be_bytes(*length), std::str::from_utf8(value)) else { return };
+    if let Part::Slice(slice) = Part::of(Some(value), length) {
+        assert!(slice.first <= slice.last && slice.last < length, "{slice:?} of {length}");
+        let same = format!("bytes={}-{}", slice.first, slice.last);
+        assert_eq!(Part::of(Some(&same), length), Part::Slice(slice));
+    }
+}

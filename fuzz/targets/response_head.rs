@@ -1,0 +1,40 @@
+//! An answer's head that is read and written anew says the same, to a client as to us.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use sallyport::message::{Framing, Http1Response, Persistence, is_hop_by_hop, write_response};
+
+use super::parts::byte;
+
+pub fn run(data: &[u8]) {
+    let (choice, data) = byte(data);
+    let method = if choice & 1 == 0 { Method::GET } else { Method::HEAD };
+    let Ok(mut response) = Http1Response::parse(&Bytes::copy_from_slice(data), &method) else { return };
+    drop_connection_fields(&mut response.head.headers);
+    if response.head.status == StatusCode::NO_CONTENT || response.head.status.is_informational() {
+        response.head.headers.remove(header::CONTENT_LENGTH);
+    }
+    // What ends with the application's connection goes on in chunks.
+    let framing = if response.framing == Framing::UntilClose { Framing::Chunked } else { response.framing };
+    let bodiless = framing == Framing::Length(0);
+    let mut out = Vec::new();
+    write_response(&mut out, &response.head, None, (!bodiless).then_some(framing), Persistence::Close);
+    let again = Http1Response::parse(&Bytes::from(out), &method).expect("what was written does not parse");
+    assert_eq!(again.head.status, response.head.status);
+    assert!(again.connection.close && again.connection.named.is_empty());
+    let mut headers = again.head.headers;
+    drop_connection_fields(&mut headers);
+    let length = headers.get(header::CONTENT_LENGTH).cloned();
+    assert_eq!(length, response.head.headers.get(header::CONTENT_LENGTH).cloned());
+    assert_eq!(headers, response.head.headers);
+    if !bodiless {
+        assert_eq!(again.framing, framing);
+    }
+}
+
+fn drop_connection_fields(headers: &mut HeaderMap) {
+    let names: Vec<_> = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    for name in &names {
+        headers.remove(name);
+    }
+}

@@ -1,0 +1,35 @@
+//! The worker believes what the gateway signed for this request, and not one byte else.
+
+use sallyport::statement::{Statement, StatementKey};
+
+use super::parts;
+
+const NOW: i64 = 1_800_000_000;
+
+/// A target, then a value: `~` in it stands for the right statement.
+pub fn run(data: &[u8]) {
+    let (target, value) = parts::text(data);
+    let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");
+    let statement = Statement {
+        user: Some("ana".parse().unwrap()),
+        admin: true,
+        request_id: "r1".to_owned(),
+        method: "GET".to_owned(),
+        target: target.to_owned(),
+        at: NOW,
+    };
+    let right = key.sign(&statement);
+    assert_eq!(key.verify(&right, "GET", target, NOW), Ok(statement));
+    assert!(key.verify(&right, "GET", &format!("{target}x"), NOW).is_err());
+    assert!(key.verify(&right, "POST", target, NOW).is_err());
+    let Ok(value) = std::str::from_utf8(value) else { return };
+    let presented = value.replacen('~', &right, 1);
+    assert_eq!(key.verify(&presented, "GET", target, NOW).is_ok(), presented == right, "{presented}");
+    if let [at, with, ..] = *value.as_bytes() {
+        let mut bytes = right.clone().into_bytes();
+        let at = usize::from(at) * 3 % bytes.len();
+        bytes[at] = with & 0x7f;
+        let presented = String::from_utf8(bytes).unwrap();
+        assert_eq!(key.verify(&presented, "GET", target, NOW).is_ok(), presented == right, "{presented}");
+    }
+}

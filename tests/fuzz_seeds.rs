@@ -1,0 +1,89 @@
+//! The fuzz targets over their seeds, and over changes of them that are the same in every run: what a fuzzer has found
+//! once is found again at once, without one.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "../fuzz/targets/mod.rs"]
+mod targets;
+
+use std::{fs, path::Path};
+
+/// So many changes of each seed.
+const CHANGES: u32 = 2_000;
+
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())).map(|f| f.unwrap());
+    let mut seeds: Vec<_> =
+        files.map(|f| (f.file_name().into_string().unwrap(), fs::read(f.path()).unwrap())).collect();
+    seeds.sort();
+    seeds
+}
+
+/// Marsaglia's xorshift64: as good as a die, and the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % sides.max(1)
+    }
+
+    /// `bytes` with one to four changes: a byte, a part taken out, repeated or moved, an end cut off.
+    fn change(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=self.roll(4) {
+            let (at, length) = (self.roll(bytes.len() + 1), 1 + self.roll(16));
+            let end = (at + length).min(bytes.len());
+            match self.roll(7) {
+                0 => bytes.truncate(at),
+                1 => drop(bytes.drain(at..end)),
+                2 => {
+                    let part = bytes[at..end].to_vec();
+                    let to = self.roll(bytes.len() + 1);
+                    bytes.splice(to..to, part);
+                }
+                3 => bytes.insert(at, u8::try_from(self.roll(256)).unwrap()),
+                4 => bytes.insert(at, b"\r\n\0 \t:;,=&%/.\"'[]{}0-~"[self.roll(22)]),
+                5 if at < bytes.len() => bytes[at] ^= 1 << self.roll(8),
+                _ if at < bytes.len() => bytes[at] = u8::try_from(self.roll(256)).unwrap(),
+                _ => {}
+            }
+        }
+        bytes
+    }
+}
+
+#[test]
+fn every_target_holds_over_its_seeds_and_what_is_near_them() {
+    std::thread::scope(|scope| {
+        for (name, target) in targets::ALL {
+            scope.spawn(move || {
+                let seeds = seeds(name);
+                assert!(!seeds.is_empty(), "{name} has no seed");
+                let mut dice = Dice(0x5a11_9047);
+                for (file, bytes) in &seeds {
+                    let run = |bytes: &[u8]| {
+                        let outcome = std::panic::catch_unwind(|| target(bytes));
+                        assert!(outcome.is_ok(), "{name}, by {file}: {:?}", String::from_utf8_lossy(bytes));
+                    };
+                    run(bytes);
+                    (0..CHANGES).for_each(|_| run(&dice.change(bytes)));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn every_target_is_one_of_the_fuzzer() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap();
+    for (name, _) in targets::ALL {
+        let path = format!("fuzz_targets/{name}.rs");
+        assert!(manifest.contains(&format!("path = \"{path}\"")), "fuzz/Cargo.toml lacks {name}");
+        let text = fs::read_to_string(root.join("fuzz").join(path)).unwrap();
+        assert!(text.contains(&format!("sallyport_fuzz::{name}::run")), "{name} runs something else");
+    }
+}
