@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What scripts/run and scripts/test need, installed where it is missing. Sourced by both; a second time it changes nothing.
+# What scripts/run, scripts/test and scripts/suites need, installed where it is missing. Sourced by them; a second time it changes nothing.
 #
 # Afterwards: the working folder is the project's, $TOOLS holds yt-dlp and deno and is on the PATH.
 
@@ -32,21 +32,38 @@ missing_packages() {
   done
 }
 
+# install_packages PACKAGE…: with Debian's own tool, as root; fails where that cannot be.
+install_packages() {
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then as_root=(sudo -n); fi
+  if [ -z "$(type -P apt-get)" ] || ! "${as_root[@]}" true 2>/dev/null; then return 1; fi
+  "${as_root[@]}" apt-get update -q >&2
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >&2
+}
+
 # setup_packages [PACKAGE:PROGRAM]…: the common ones, and each further package whose program is missing.
 setup_packages() {
-  local packages as_root=()
+  local packages
   mapfile -t packages < <(missing_packages "$@" | tr ' ' '\n')
   [ ${#packages[@]} -gt 0 ] || return 0
-  local by_hand="apt-get install -y --no-install-recommends ${packages[*]}"
-  if [ "$(id -u)" -ne 0 ]; then as_root=(sudo -n); fi
-  if [ -z "$(type -P apt-get)" ] || ! "${as_root[@]}" true 2>/dev/null; then
-    fail "these packages are missing: ${packages[*]}
-Install them, on Debian as root with:
-  $by_hand"
-  fi
   say "installing ${packages[*]}"
-  "${as_root[@]}" apt-get update -q >&2
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >&2
+  install_packages "${packages[@]}" || fail "these packages are missing: ${packages[*]}
+Install them, on Debian as root with:
+  apt-get install -y --no-install-recommends ${packages[*]}"
+}
+
+# setup_optional_packages [PACKAGE:PROGRAM]…: installs what is missing, where that is possible.
+setup_optional_packages() {
+  local entry packages=()
+  for entry; do
+    [ -n "$(type -P "${entry#*:}")" ] || packages+=("${entry%:*}")
+  done
+  [ ${#packages[@]} -gt 0 ] || return 0
+  say "installing ${packages[*]}"
+  install_packages "${packages[@]}" && return 0
+  for entry in "${packages[@]}"; do
+    install_packages "$entry" || echo "SKIPPED: ${entry} cannot be installed here" >&2
+  done
 }
 
 setup_rust() {
@@ -63,22 +80,25 @@ setup_rust() {
   fi
 }
 
-# A folder of Python tools, made anew when what it should hold, or where it lies, has changed.
-setup_python_tools() {
-  local stamp=.tools/stamp wanted
-  wanted=$(printf '%s\n' "$ROOT" "${PYTHON_TOOLS[@]}")
-  if [ -x "$TOOLS/yt-dlp" ] && [ -x "$TOOLS/deno" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+# setup_venv FOLDER TOOL…: a folder of Python tools, made anew when what it should hold, or where it lies, has changed.
+setup_venv() {
+  local folder=$1 wanted
+  shift
+  wanted=$(printf '%s\n' "$ROOT" "$@")
+  if [ -x "$folder/bin/pip" ] && [ "$(cat "$folder/stamp" 2>/dev/null)" = "$wanted" ]; then
     return 0
   fi
-  say "installing ${PYTHON_TOOLS[*]} into .tools"
-  rm -f "$stamp"
+  say "installing $* into $folder"
+  python3 -m venv --clear "$folder" &&
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "$@" >&2 &&
+    printf '%s\n' "$wanted" >"$folder/stamp"
+}
+
+setup_python_tools() {
+  setup_venv .tools/venv "${PYTHON_TOOLS[@]}"
   mkdir -p "$TOOLS"
-  python3 -m venv --clear .tools/venv
-  .tools/venv/bin/pip install --quiet --disable-pip-version-check "${PYTHON_TOOLS[@]}" >&2
   ln -sfn ../venv/bin/yt-dlp "$TOOLS/yt-dlp"
   ln -sfn ../venv/bin/deno "$TOOLS/deno"
-  "$TOOLS/yt-dlp" --version >/dev/null
-  printf '%s\n' "$wanted" >"$stamp"
 }
 
 setup() {

@@ -1,0 +1,132 @@
+"""Chromium's own judgement: which pages may read what, and whether a video plays."""
+
+import hashlib
+import http.server
+import json
+import queue
+import ssl
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from urllib.parse import quote
+
+from instance import free_ports, program, run, run_any
+from upstream import PAGES, Application
+from verdict import expect
+
+SWITCHES = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-extensions --mute-audio --autoplay-policy=no-user-gesture-required"
+).split()
+
+
+class Reports(http.server.SimpleHTTPRequestHandler):
+    """Serves the pages and takes what they report."""
+
+    reports: queue.Queue = queue.Queue()
+
+    def __init__(self, *args):
+        super().__init__(*args, directory=PAGES)
+
+    def do_POST(self):
+        self.reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class Pages:
+    """A web site of its own, over TLS, under two names: one that the gateway's policy lets read, and another one."""
+
+    def __init__(self, folder):
+        self.port = free_ports(1)[0]
+        self.allowed, self.foreign = f"https://app.localhost:{self.port}", f"https://evil.localhost:{self.port}"
+        cert, key = folder / "pages.pem", folder / "pages.key"
+        subject = ["-subj", "/CN=pages", "-addext", "subjectAltName=DNS:app.localhost,DNS:evil.localhost"]
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        run(["openssl", "req", "-x509", *curve, "-nodes", "-keyout", key, "-out", cert, "-days", "2", *subject])
+        self.cert = cert
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Reports)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def key_hash(cert):
+    """What --ignore-certificate-errors-spki-list wants of a certificate."""
+    key = run(["openssl", "x509", "-in", cert, "-noout", "-pubkey"]).stdout
+    der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=key.encode(), capture_output=True, check=True)
+    digest = subprocess.run(["openssl", "base64", "-A"], input=hashlib.sha256(der.stdout).digest(), capture_output=True, check=True)
+    return digest.stdout.decode()
+
+
+def visit(url, certs, reports, seconds=60):
+    """Opens a page; what it reports."""
+    while not reports.empty():
+        reports.get()
+    trusted = ",".join(key_hash(cert) for cert in certs)
+    with tempfile.TemporaryDirectory() as profile, tempfile.TemporaryFile("w+") as log:
+        switches = [*SWITCHES, f"--ignore-certificate-errors-spki-list={trusted}", f"--user-data-dir={profile}"]
+        # With a port for a debugger it stays open until it is ended.
+        chromium = subprocess.Popen(
+            [program("chromium"), *switches, "--remote-debugging-port=0", url], stdout=log, stderr=log, text=True
+        )
+        try:
+            return reports.get(timeout=seconds)
+        except queue.Empty:
+            log.seek(0)
+            raise TimeoutError(f"the page reported nothing: {log.read()[-2000:]}") from None
+        finally:
+            chromium.terminate()
+            chromium.wait(20)
+
+
+def answer(status, range_=None):
+    return {"status": status, "etag": '"e"' if range_ is None else None, "secret": None, "range": range_, "id": True}
+
+
+READS = {
+    "simple": answer(200),
+    "with cookies": answer(200),
+    "preflighted": {**answer(200), "etag": None},
+    "preflighted, with cookies": {**answer(200), "etag": None},
+    "with a key": answer(200),
+    "a range": answer(206, "bytes 1-2/67108864"),
+    "a field that is not allowed": "blocked",
+    "a method that is not allowed": "blocked",
+    "a route without CORS": "blocked",
+    "a POST that asks nobody": "sent",
+    "a WebSocket": "open",
+}
+READS_NOTHING = {name: "sent" if verdict == "sent" else "blocked" for name, verdict in READS.items()}
+
+
+def cors(gateways, _quick):
+    gateway = gateways("intermediate")
+    verdicts = 0
+    for origin, expected in ((gateway.pages.allowed, READS), (gateway.pages.foreign, READS_NOTHING)):
+        Application.seen.clear()
+        url = f"{origin}/cors.html?gateway={quote(gateway.url)}&key={gateway.key}"
+        seen = visit(url, [gateway.pages.cert, gateway.certificate], Reports.reports)
+        for who, page in (("own", expected), ("nobody", READS_NOTHING)):
+            wrong = {name: seen[who][name] for name in page if seen[who][name] != page[name]}
+            expect(not wrong, f"{origin}, {who}: {wrong}")
+            verdicts += len(page)
+        # A page cannot read the answer to such a POST; what counts is that the application never got it.
+        expect("POST /open/csrf" not in Application.seen, f"{origin} changed something by a POST")
+        changed = [line for line in Application.seen if line.startswith("PUT")]
+        expect(len(changed) == (2 if expected is READS else 0), f"{origin}: {changed}")
+    version = run_any([program("chromium"), "--version"]).strip()
+    return f"{verdicts} of {verdicts} verdicts of {version.split(' built')[0]} as expected"
+
+
+def video(gateways, _quick):
+    gateway = gateways("intermediate")
+    url = f"{gateway.url}/open/player.html?media={quote(gateway.link('/media/clip.mp4'))}"
+    seen = visit(url, [gateway.certificate], Application.reports)
+    expect(seen.get("readyState", 0) >= 2 and seen.get("time", 0) > 5 and seen.get("width") == 320, f"{seen}")
+    return f"Chromium plays a signed link and seeks to 20 s and back to 5 s of {seen['duration']:.0f} s"

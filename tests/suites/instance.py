@@ -1,0 +1,125 @@
+"""A gateway of the suites' own: made by `init`, started, looked at, ended."""
+
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import upstream
+from verdict import Skipped, expect
+
+HERE = Path(__file__).parent
+
+
+class Instance:
+    """A running gateway in front of the suites' application; `pages` are those of other sites, `media` is a folder of files."""
+
+    def __init__(self, binary, folder, profile, pages, media):
+        self.binary, self.folder, self.pages, self.media = binary, folder, pages, media
+        self.port, plain, admin = free_ports(3)
+        self.config = folder / "config.toml"
+        self.url = f"https://localhost:{self.port}"
+        made = run([binary, "init", "--json", "--dir", folder])
+        self.key = json.loads(made.stdout)["api_key"]
+        shutil.copy(HERE / "policy.toml", folder / "policies" / "suites.toml")
+        self.config.write_text(f"""
+[gateway]
+listen = ["127.0.0.1:{self.port}", "[::1]:{self.port}"]
+http_listen = ["127.0.0.1:{plain}"]
+admin_listen = "127.0.0.1:{admin}"
+max_connections_per_client = 12000
+max_requests_per_client = 5000
+[tls]
+profile = "{profile}"
+[[app]]
+name = "websocket"
+policy = "suites"
+prefix = "/ws"
+upstream = "{upstream.start_websocket()}"
+cors_origins = ["{pages.allowed}"]
+[[app]]
+name = "suites"
+policy = "suites"
+upstream = "{upstream.start(media)}"
+cors_origins = ["{pages.allowed}"]
+""")
+        self.authority, self.certificate = folder / "certs" / "ca.pem", folder / "certs" / "server.pem"
+        self.plain = f"http://127.0.0.1:{plain}"
+        self.stderr = (folder / "stderr").open("w")
+        self.process = subprocess.Popen([binary, "gateway", "--config", self.config], stderr=self.stderr)
+        deadline = time.monotonic() + 20
+        while not accepts(self.port):
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise RuntimeError(f"the gateway did not start: {(folder / 'stderr').read_text()}")
+            time.sleep(0.05)
+
+    def command(self, *args):
+        """What a command on this instance prints."""
+        return json.loads(run([self.binary, *args, "--json", "--config", self.config]).stdout)
+
+    def link(self, path):
+        """A signed link."""
+        return self.command("link", "create", path)["url"]
+
+    def resident(self):
+        """The memory that it holds, in MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    def tls(self, alpn=None):
+        """A TLS connection."""
+        context = ssl.create_default_context(cafile=str(self.authority))
+        if alpn:
+            context.set_alpn_protocols([alpn])
+        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), 10), server_hostname="localhost")
+
+    def lives(self):
+        """Whether an honest request succeeds."""
+        with self.tls() as stream:
+            stream.sendall(b"GET /open/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return b"".join(iter(lambda: stream.recv(65536), b"")).startswith(b"HTTP/1.1 200 ")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
+        self.stderr.close()
+
+
+def run(command, **options):
+    """Runs a program to its good end; what it prints is text."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, **options)
+    expect(done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stderr.strip()}")
+    return done
+
+
+def free_ports(count):
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in held]
+    for s in held:
+        s.close()
+    return ports
+
+
+def accepts(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def run_any(command, **options):
+    """Runs a program to its end, whatever it says of its end; what it prints."""
+    command = [str(c) for c in command]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "errors": "replace"} | options
+    return subprocess.run(command, text=True, check=False, **options).stdout
+
+
+def program(name):
+    """The path of a program, which may not be there."""
+    if path := shutil.which(name):
+        return path
+    raise Skipped(f"{name} is not installed")

@@ -1,0 +1,63 @@
+"""TLS profiles, as sslyze, testssl.sh and sslscan see them. What they may complain of is named here, with the reason."""
+
+import json
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from instance import program, run_any
+from verdict import expect
+
+# Of the local authority: trust and revocation are between the owner and the devices. Public authorities end certificates
+# after 90 days because keys leak unseen; this key never leaves the machine.
+CERTIFICATE_FINDINGS = {"maximum_certificate_lifespan"}
+TESTSSL_FINDINGS = {
+    "cert_trust": "a local authority",
+    "cert_chain_of_trust": "a local authority",
+    "cert_revocation": "a local authority has no list that devices could fetch",
+    "cipher_order": "left to the client, as Mozilla's profiles have it: every suite is good, and phones without AES "
+    "in hardware are quicker with ChaCha20",
+}
+
+
+def sslyze(gateways, _quick):
+    figures = []
+    for profile in ("intermediate", "modern"):
+        gateway = gateways(profile)
+        command = [Path(sys.executable).with_name("sslyze"), "--mozilla_config", profile, f"localhost:{gateway.port}"]
+        output = run_any([*command, "--certinfo_ca_file", gateway.authority])
+        report = output.split("COMPLIANCE AGAINST TLS CONFIGURATION")[-1]
+        found = set(re.findall(r"^ +\* (\w+):", report, re.M))
+        expect("localhost:" in report and found <= CERTIFICATE_FINDINGS, f"{profile}: {report.strip()}")
+        figures.append(f"{profile}: {'compliant' if not found else 'compliant but for ' + ', '.join(sorted(found))}")
+    return "; ".join(figures)
+
+
+def testssl(gateways, quick):
+    figures = []
+    for profile in ("intermediate",) if quick else ("intermediate", "modern"):
+        gateway = gateways(profile)
+        report = gateway.folder / "testssl.json"
+        command = [program("testssl"), "--quiet", "--color", "0", "--warnings", "off", "--jsonfile", report]
+        run_any([*command, "--add-ca", gateway.authority, f"localhost:{gateway.port}"])
+        findings = json.loads(report.read_text())
+        bad = {f["id"].split(" ")[0]: f for f in findings if f["severity"] in ("MEDIUM", "HIGH", "CRITICAL")}
+        unexpected = [f"{f['severity']} {name}: {f['finding']}" for name, f in bad.items() if name not in TESTSSL_FINDINGS]
+        expect(len(findings) > 50 and not unexpected, f"{profile}: {unexpected or 'it looked at nothing'}")
+        figures.append(f"{profile}: {len(findings)} looked at, MEDIUM or worse: {', '.join(sorted(bad)) or 'none'}")
+    return "; ".join(figures)
+
+
+def sslscan(gateways, _quick):
+    figures = []
+    for profile, versions in (("intermediate", {"1.2", "1.3"}), ("modern", {"1.3"})):
+        output = run_any([program("sslscan"), "--xml=-", f"localhost:{gateways(profile).port}"])
+        test = ElementTree.fromstring(output).find("ssltest")
+        spoken = {p.get("version") for p in test.iter("protocol") if p.get("enabled") == "1"}
+        weak = [c.get("cipher") for c in test.iter("cipher") if int(c.get("bits")) < 128 or "CBC" in c.get("cipher")]
+        bleeds = [h.get("sslversion") for h in test.iter("heartbleed") if h.get("vulnerable") != "0"]
+        expect(spoken == versions, f"{profile} speaks {spoken}")
+        expect(not weak and not bleeds, f"{profile}: {weak} {bleeds}")
+        figures.append(f"{profile}: TLS {' and '.join(sorted(spoken))}, {len(list(test.iter('cipher')))} suites, all AEAD")
+    return "; ".join(figures)
