@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode;
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
 
 /// The longest path, in bytes as sent.
 const MAX_BYTES: usize = 8 * 1024;
+/// What is still not at its end after so many decodings was made to mislead.
+const MAX_DECODINGS: usize = 4;
 
 /// A path that was judged: its bytes as sent, which are what the upstream gets, and what they say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,11 +132,26 @@ const fn is_syntax(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f || matches!(byte, b'/' | b'\\' | b'.')
 }
 
-/// True when decoding once more would make syntax, another escape, or the first byte of an overlong form.
+/// True when decoding again, however often, would make syntax, another escape, or the first byte of an overlong form.
 ///
-/// A lone `%` in a title is data, and so is `%Fa`; `%2e` is not.
+/// A lone `%` in a title is data, and so is `%Fa`; `%2e` is not, and nor is `%2%65`, whose last digit is escaped itself.
 fn holds_dangerous_escape(decoded: &str) -> bool {
-    decoded.as_bytes().windows(3).any(|window| match window {
+    let mut bytes = Cow::Borrowed(decoded.as_bytes());
+    for _ in 0..MAX_DECODINGS {
+        if stands_for_syntax(&bytes) {
+            return true;
+        }
+        // Borrowed where there was nothing to decode.
+        match Cow::from(percent_decode(&bytes)) {
+            Cow::Borrowed(_) => return false,
+            Cow::Owned(next) => bytes = Cow::Owned(next),
+        }
+    }
+    true
+}
+
+fn stands_for_syntax(bytes: &[u8]) -> bool {
+    bytes.windows(3).any(|window| match window {
         [b'%', high, low] => {
             hex_pair(*high, *low).is_some_and(|b| is_syntax(b) || matches!(b, b'%' | b';' | 0xc0 | 0xc1 | 0xe0 | 0xf0))
         }
@@ -242,6 +260,8 @@ mod tests {
         "/a^b",
         "/a`b",
         "/%25%32%65/a",
+        "/%252%2565%252%2565/a",
+        "/%252%25%36%35/a",
     ];
 
     #[test]
