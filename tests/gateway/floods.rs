@@ -16,29 +16,43 @@ use crate::{
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// `GET https://localhost/x`, without a credential, so that each is denied.
 fn head() -> Vec<u8> {
-    [&[0x82, 0x87, 0x04, 2][..], b"/x", &[0x01, 9], b"localhost"].concat()
+    get_head("/x")
 }
 
-fn start(i: &Instance) -> Stream {
+pub(crate) fn get_head(path: &str) -> Vec<u8> {
+    head_of(0x82, path)
+}
+
+pub(crate) fn post_head(path: &str) -> Vec<u8> {
+    head_of(0x83, path)
+}
+
+/// The method as an entry of HPACK's table, `https`, the path and the authority as they are.
+fn head_of(method: u8, path: &str) -> Vec<u8> {
+    let length = u8::try_from(path.len()).unwrap();
+    [&[method, 0x87, 0x04, length][..], path.as_bytes(), &[0x01, 9], b"localhost"].concat()
+}
+
+pub(crate) fn start(i: &Instance) -> Stream {
     let mut stream = connect_frames(i.tls, &i.authority());
     stream.write_all(PREFACE).unwrap();
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
@@ -46,7 +60,7 @@ fn start(i: &Instance) -> Stream {
 }
 
 /// Whether the connection ends while these are sent, and soon after.
-fn ends(stream: &mut Stream, frames: impl Iterator<Item = Vec<u8>>) -> bool {
+pub(crate) fn ends(stream: &mut Stream, frames: impl Iterator<Item = Vec<u8>>) -> bool {
     stream.sock.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
     stream.sock.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     for frame in frames {
@@ -68,7 +82,7 @@ fn is_over(stream: &mut Stream) -> bool {
     }
 }
 
-fn resident_kib(i: &Instance) -> u64 {
+pub(crate) fn resident_kib(i: &Instance) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", i.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

@@ -27,6 +27,7 @@ mod programs;
 mod acme;
 mod addresses;
 mod admin;
+mod advisories;
 mod ban_filters;
 mod bans;
 mod bodies;
