@@ -206,3 +206,7 @@ fn validation(algorithm: Algorithm, expected: &Expected) -> Validation {
 #[cfg(test)]
 #[path = "jwt_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "jwt_rfc_tests.rs"]
+mod rfc_tests;
