@@ -2,14 +2,19 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use sallyport::message::{Framing, Http1Response, Persistence, is_hop_by_hop, write_response};
+use sallyport::message::{Framing, HeadScan, Http1Response, Persistence, is_hop_by_hop, write_response};
 
 use super::parts::byte;
 
 pub fn run(data: &[u8]) {
     let (choice, data) = byte(data);
     let method = if choice & 1 == 0 { Method::GET } else { Method::HEAD };
-    let Ok(mut response) = Http1Response::parse(&Bytes::copy_from_slice(data), &method) else { return };
+    let Ok(Some(end)) = HeadScan::default().end(data) else { return };
+    let Ok(mut response) = Http1Response::parse(&Bytes::copy_from_slice(&data[..end]), &method) else { return };
+    // With what is added, it may have more fields than would be taken.
+    if response.head.headers.len() > 97 {
+        return;
+    }
     drop_connection_fields(&mut response.head.headers);
     if response.head.status == StatusCode::NO_CONTENT || response.head.status.is_informational() {
         response.head.headers.remove(header::CONTENT_LENGTH);

@@ -22,8 +22,8 @@ use crate::{
 
 const DAY: Duration = Duration::from_hours(24);
 const AUTHORITY_LIFE: Duration = DAY.saturating_mul(3_650);
-/// Apple's systems accept 825 days at most from an authority that a user has added.
-const LEAF_LIFE: Duration = DAY.saturating_mul(397);
+/// With the day before it, less than the 366 days that Mozilla's intermediate profile allows.
+const LEAF_LIFE: Duration = DAY.saturating_mul(364);
 const RENEW_BEFORE: Duration = DAY.saturating_mul(30);
 
 /// The files of a local authority and of the certificate it has made.
