@@ -38,10 +38,10 @@ const OWN_PREFIXES: [&str; 9] = [
 ];
 
 /// A request as it came.
-struct Came {
-    head: RequestHead,
-    framing: Framing,
-    websocket: bool,
+pub(super) struct Came {
+    pub(super) head: RequestHead,
+    pub(super) framing: Framing,
+    pub(super) websocket: bool,
 }
 
 pub fn run(data: &[u8]) {
@@ -87,7 +87,7 @@ fn over_http2(data: &[u8]) -> Option<(Came, &[u8])> {
     Some((Came { head, framing, websocket: false }, body))
 }
 
-fn decide(came: &Came, body: &[u8]) -> Option<Permit> {
+pub(super) fn decide(came: &Came, body: &[u8]) -> Option<Permit> {
     let facts = RequestFacts {
         method: &came.head.method,
         path: came.head.path(),

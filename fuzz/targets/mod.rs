@@ -22,6 +22,7 @@ pub mod cors_origin;
 pub mod credential;
 pub mod forward;
 pub mod http2_frames;
+pub mod json_body;
 pub mod jwt;
 pub mod link_query;
 pub mod policy_toml;
@@ -36,7 +37,7 @@ pub mod statement;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its folder in `fuzz/seeds/`.
-pub const ALL: [(&str, Target); 16] = [
+pub const ALL: [(&str, Target); 17] = [
     ("chunked_body", chunked_body::run),
     ("client_address", client_address::run),
     ("config_toml", config_toml::run),
@@ -44,6 +45,7 @@ pub const ALL: [(&str, Target); 16] = [
     ("credential", credential::run),
     ("forward", forward::run),
     ("http2_frames", http2_frames::run),
+    ("json_body", json_body::run),
     ("jwt", jwt::run),
     ("link_query", link_query::run),
     ("policy_toml", policy_toml::run),
