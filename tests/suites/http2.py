@@ -18,7 +18,7 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 1, 1, 4, 8, 0x20
 NO_ERROR, PROTOCOL, INTERNAL, FLOW, TIMEOUT, CLOSED, SIZE, REFUSED, CANCEL, COMPRESSION = range(10)
 ENHANCE_YOUR_CALM = 11
-WAIT = 3
+WAIT = 10
 
 
 def frame(kind, flags, stream, payload=b""):
@@ -282,7 +282,7 @@ async def many(gateway):
     expect(all(len(a.content) == n for n, a in enumerate(bodies)), "an echo is another one")
 
 
-def http2(gateways, _quick):
+def http2(gateways, quick):
     gateway, failed = gateways("intermediate"), []
     gateway.lives()
     routes = {"passes": "/open/a", "refuses": "/guarded", "is limited": "/limited"}
@@ -291,10 +291,13 @@ def http2(gateways, _quick):
         stream.recv(65536)
     for route, path in routes.items():
         for name, judge in CASES:
+            if quick and name in KNOWN:
+                continue
             try:
                 judge(gateway, path)
+                expect(name not in KNOWN, "it holds now; take it out of KNOWN")
             except Exception as error:
-                if name in KNOWN:
+                if name in KNOWN and isinstance(error, TimeoutError):
                     continue
                 failed.append(f"{name} (where it {route}): {type(error).__name__} {error}")
     expect(not failed, f"{len(failed)} of {len(CASES) * len(routes)}:\n  " + "\n  ".join(failed))
