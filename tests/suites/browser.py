@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from pathlib import Path
 from urllib.parse import quote
 
 from instance import free_ports, program, run, run_any
@@ -17,7 +16,8 @@ from verdict import expect
 
 SWITCHES = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-extensions --mute-audio --autoplay-policy=no-user-gesture-required"
+    "--disable-component-update --disable-sync --disable-extensions --mute-audio "
+    "--autoplay-policy=no-user-gesture-required"
 ).split()
 
 
@@ -59,8 +59,12 @@ class Pages:
 def key_hash(cert):
     """What --ignore-certificate-errors-spki-list wants of a certificate."""
     key = run(["openssl", "x509", "-in", cert, "-noout", "-pubkey"]).stdout
-    der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=key.encode(), capture_output=True, check=True)
-    digest = subprocess.run(["openssl", "base64", "-A"], input=hashlib.sha256(der.stdout).digest(), capture_output=True, check=True)
+    der = subprocess.run(
+        ["openssl", "pkey", "-pubin", "-outform", "DER"], input=key.encode(), capture_output=True, check=True
+    )
+    digest = subprocess.run(
+        ["openssl", "base64", "-A"], input=hashlib.sha256(der.stdout).digest(), capture_output=True, check=True
+    )
     return digest.stdout.decode()
 
 

@@ -32,8 +32,19 @@ def curl(gateway, media, folder):
 
 
 def aria2(gateway, media, folder):
-    for url, header in ((f"{gateway.url}/media/big", [f"--header=X-API-Key: {gateway.key}"]), (gateway.link("/media/big"), [])):
-        options = ["-x8", "-s8", "-k1M", "--file-allocation=none", f"--ca-certificate={gateway.authority}", "-d", folder]
+    for url, header in (
+        (f"{gateway.url}/media/big", [f"--header=X-API-Key: {gateway.key}"]),
+        (gateway.link("/media/big"), []),
+    ):
+        options = [
+            "-x8",
+            "-s8",
+            "-k1M",
+            "--file-allocation=none",
+            f"--ca-certificate={gateway.authority}",
+            "-d",
+            folder,
+        ]
         run([program("aria2c"), "-q", *options, *header, "-o", "aria2.out", url])
         same(folder / "aria2.out", media / "big", "aria2c")
     return "aria2 (8 connections, by key and by link)"
@@ -42,7 +53,10 @@ def aria2(gateway, media, folder):
 def ffmpeg(gateway, media, _folder):
     url = f"{gateway.url}/media/clip.mp4"
     trust = ["-ca_file", gateway.authority, "-tls_verify", "1"]
-    for source, options in ((url, ["-headers", f"X-API-Key: {gateway.key}\r\n"]), (gateway.link("/media/clip.mp4"), [])):
+    for source, options in (
+        (url, ["-headers", f"X-API-Key: {gateway.key}\r\n"]),
+        (gateway.link("/media/clip.mp4"), []),
+    ):
         fields = ["-v", "error", "-show_entries", "format=duration,size", "-of", "csv=p=0"]
         probed = run([program("ffprobe"), *trust, *options, *fields, source]).stdout
         expect(probed == run(["ffprobe", *fields, media / "clip.mp4"]).stdout, f"ffprobe: {probed}")
@@ -65,7 +79,19 @@ def yt_dlp(gateway, media, folder):
 
 def clients(gateways, _quick):
     gateway = gateways("intermediate")
-    with_key = run_any([program("curl"), "-s", "--cacert", gateway.authority, "-o", os.devnull, "-w", "%{http_code}", f"{gateway.url}/media/big"])
+    with_key = run_any(
+        [
+            program("curl"),
+            "-s",
+            "--cacert",
+            gateway.authority,
+            "-o",
+            os.devnull,
+            "-w",
+            "%{http_code}",
+            f"{gateway.url}/media/big",
+        ]
+    )
     expect(with_key == "401", f"without a credential: {with_key}")
     figures = [client(gateway, gateway.media, gateway.folder) for client in (curl, aria2, ffmpeg, yt_dlp)]
     return "byte-identical: " + ", ".join(figures)

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 
 class Instance:
-    """A running gateway in front of the suites' application; `pages` are those of other sites, `media` is a folder of files."""
+    """A running gateway before the suites' application; `pages` are other sites, `media` is a folder of files."""
 
     def __init__(self, binary, folder, profile, pages, media):
         self.binary, self.folder, self.pages, self.media = binary, folder, pages, media

@@ -8,7 +8,7 @@ import time
 from instance import program, run_any
 from verdict import expect
 
-# Memory that connections may take while they are there, in MiB: some 20 KiB each, and what a body or answer has in flight.
+# Memory that connections may take while they are there, in MiB: some 20 KiB each, and what is in flight.
 FOR_EACH_CONNECTION = 0.06
 BASE = 64
 

@@ -1,4 +1,4 @@
-"""Runs the public suites against a built gateway: one line for each, and 1 at the end where one found what it should not.
+"""Runs the public suites against a built gateway: one line for each, and 1 at the end where one found a fault.
 
 usage: main.py BINARY [--quick] [SUITE]…
 """
@@ -21,7 +21,10 @@ from tls import sslscan, sslyze, testssl
 from verdict import Skipped, Unexpected
 from websocket import websocket
 
-SUITES = {s.__name__: s for s in (sslyze, sslscan, testssl, http2, websocket, cors, video, clients, shcheck, slowhttptest, flood)}
+SUITES = {
+    s.__name__: s
+    for s in (sslyze, sslscan, testssl, http2, websocket, cors, video, clients, shcheck, slowhttptest, flood)
+}
 # What takes longer than a test run should.
 SLOW = {"testssl"}
 

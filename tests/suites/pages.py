@@ -22,7 +22,7 @@ def shcheck(gateways, _quick):
     gateway = gateways("intermediate")
     tool = Path(sys.executable).with_name("shcheck.py")
     output = run_any([sys.executable, tool, "-d", "-j", "-m", "GET", f"{gateway.url}/nowhere"])
-    report = json.loads(output[output.index("{"):output.rindex("}") + 1])
+    report = json.loads(output[output.index("{") : output.rindex("}") + 1])
     (site,) = report.values()
     missing = set(site["missing"]) - MISSING.keys()
     expect(not missing, f"missing: {sorted(missing)}")

@@ -1,4 +1,4 @@
-"""TLS profiles, as sslyze, testssl.sh and sslscan see them. What they may complain of is named here, with the reason."""
+"""TLS profiles, as sslyze, testssl.sh and sslscan see them. What they may complain of is named here, and why."""
 
 import json
 import re
@@ -42,7 +42,9 @@ def testssl(gateways, quick):
         run_any([*command, "--add-ca", gateway.authority, f"localhost:{gateway.port}"])
         findings = json.loads(report.read_text())
         bad = {f["id"].split(" ")[0]: f for f in findings if f["severity"] in ("MEDIUM", "HIGH", "CRITICAL")}
-        unexpected = [f"{f['severity']} {name}: {f['finding']}" for name, f in bad.items() if name not in TESTSSL_FINDINGS]
+        unexpected = [
+            f"{f['severity']} {name}: {f['finding']}" for name, f in bad.items() if name not in TESTSSL_FINDINGS
+        ]
         expect(len(findings) > 50 and not unexpected, f"{profile}: {unexpected or 'it looked at nothing'}")
         figures.append(f"{profile}: {len(findings)} looked at, MEDIUM or worse: {', '.join(sorted(bad)) or 'none'}")
     return "; ".join(figures)
@@ -58,5 +60,7 @@ def sslscan(gateways, _quick):
         bleeds = [h.get("sslversion") for h in test.iter("heartbleed") if h.get("vulnerable") != "0"]
         expect(spoken == versions, f"{profile} speaks {spoken}")
         expect(not weak and not bleeds, f"{profile}: {weak} {bleeds}")
-        figures.append(f"{profile}: TLS {' and '.join(sorted(spoken))}, {len(list(test.iter('cipher')))} suites, all AEAD")
+        figures.append(
+            f"{profile}: TLS {' and '.join(sorted(spoken))}, {len(list(test.iter('cipher')))} suites, all AEAD"
+        )
     return "; ".join(figures)

@@ -5,6 +5,7 @@ import os
 import ssl
 
 import websockets
+
 from verdict import expect
 
 
@@ -49,7 +50,9 @@ async def closes(url, context):
         connection = await websockets.connect(url, ssl=context)
         await connection.close(code, "enough")
         expect(connection.protocol.close_sent.code == code, "closed otherwise")
-        expect(connection.protocol.close_rcvd and connection.protocol.close_rcvd.code == code, f"{code} was not answered")
+        expect(
+            connection.protocol.close_rcvd and connection.protocol.close_rcvd.code == code, f"{code} was not answered"
+        )
     return len(codes)
 
 
