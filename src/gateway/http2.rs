@@ -1,6 +1,7 @@
 //! One stream of an HTTP/2 connection: pingora's session, as a request's client.
 
 use std::{
+    future::poll_fn,
     pin::pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -12,14 +13,20 @@ use pingora::{
     http::{RequestHeader, ResponseHeader},
     protocols::http::v2::server::HttpSession,
 };
+use tokio::time::timeout;
 
 use super::client::{Answer, ClientFault};
 use crate::message::{Framing, ResponseHead};
+
+/// A client that has sent every byte it has declared gets so long to say that this was all.
+const END_GRACE: Duration = Duration::from_secs(1);
 
 /// One stream.
 pub(super) struct Http2 {
     session: HttpSession,
     body_done: bool,
+    /// Bytes of the body that have come.
+    body_bytes: u64,
 }
 
 impl Http2 {
@@ -27,7 +34,7 @@ impl Http2 {
     pub(super) fn new(mut session: HttpSession, send_timeout: Duration) -> Self {
         session.set_write_timeout(Some(send_timeout));
         let body_done = session.is_body_done();
-        Self { session, body_done }
+        Self { session, body_done, body_bytes: 0 }
     }
 
     pub(super) fn request(&self) -> &RequestHeader {
@@ -45,6 +52,7 @@ impl Http2 {
         loop {
             let data = ready!(pin!(self.session.read_body_bytes()).poll(cx)).map_err(|_| ClientFault::Gone)?;
             self.body_done |= data.is_none();
+            self.body_bytes += data.as_ref().map_or(0, |data| data.len() as u64);
             // Many bodies end by an empty frame, which is no data; written as a chunk, it would be the last one.
             if data.as_ref().is_none_or(|data| !data.is_empty()) {
                 return Poll::Ready(Ok(data));
@@ -71,8 +79,19 @@ impl Http2 {
         self.session.write_body(data, false).await.map_err(|_| ClientFault::Gone)
     }
 
-    pub(super) fn finish(&mut self) -> Result<(), ClientFault> {
-        self.session.finish().map_err(|_| ClientFault::Gone)
+    pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {
+        self.session.finish().map_err(|_| ClientFault::Gone)?;
+        self.await_end().await;
+        Ok(())
+    }
+
+    /// An application may answer at the last byte of a body, before the frame has come that ends it. A stream that is let go
+    /// of then is reset, and some clients throw the answer away with it (against RFC 9113, section 8.1).
+    async fn await_end(&mut self) {
+        let declared = declared_length(&self.session.req_header().headers);
+        if !self.body_done && declared == Some(self.body_bytes) {
+            let _ = timeout(END_GRACE, poll_fn(|cx| self.poll_body(cx))).await;
+        }
     }
 
     /// The few bytes of such an answer wait for the client's window by themselves, and nobody with them: a client that opens

@@ -117,6 +117,34 @@ fn a_body_that_ends_by_an_empty_frame_ends_once() {
 }
 
 #[test]
+fn a_request_whose_end_comes_after_its_last_byte_is_not_reset() {
+    let address = upstream(|_, mut stream| {
+        while read_until(&mut stream, b"Wiki").is_some() {
+            let _ = stream.write_all(OK);
+        }
+    });
+    let i = open(address);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = connect_http2(i.tls, &i.authority()).await;
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::builder().method("PUT").uri("https://localhost/a").header("content-length", 4);
+        let (answer, mut body) = sender.send_request(request.body(()).unwrap(), false).unwrap();
+        body.send_data(Bytes::from_static(b"Wiki"), false).unwrap();
+        let mut answer = answer.await.unwrap().into_body();
+        while let Some(data) = answer.data().await {
+            data.unwrap();
+        }
+        // The whole answer is here; the client has yet to say that there was no more.
+        let reset = std::future::poll_fn(|cx| body.poll_reset(cx));
+        let reset = tokio::time::timeout(Duration::from_millis(200), reset).await;
+        assert!(reset.is_err(), "{reset:?}");
+        body.send_data(Bytes::new(), true).unwrap();
+    });
+}
+
+#[test]
 fn no_request_is_lost_that_came_in_one_go_with_many_others() {
     let address = upstream(|_, mut stream| {
         while let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
