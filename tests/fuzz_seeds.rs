@@ -83,7 +83,7 @@ fn every_target_is_one_of_the_fuzzer() {
     for (name, _) in targets::ALL {
         let path = format!("fuzz_targets/{name}.rs");
         assert!(manifest.contains(&format!("path = \"{path}\"")), "fuzz/Cargo.toml lacks {name}");
-        let text = fs::read_to_string(root.join("fuzz").join(path)).unwrap();
+        let text = fs::read_to_string(root.join("fuzz").join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
         assert!(text.contains(&format!("sallyport_fuzz::{name}::run")), "{name} runs something else");
     }
 }
