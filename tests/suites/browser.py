@@ -3,16 +3,19 @@
 import hashlib
 import http.server
 import json
+import os
 import queue
 import ssl
 import subprocess
 import tempfile
 import threading
+import urllib.request
+from pathlib import Path
 from urllib.parse import quote
 
 from instance import free_ports, program, run, run_any
 from upstream import PAGES, Application
-from verdict import expect
+from verdict import Skipped, expect
 
 SWITCHES = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -25,9 +28,20 @@ class Reports(http.server.SimpleHTTPRequestHandler):
     """Serves the pages and takes what they report."""
 
     reports: queue.Queue = queue.Queue()
+    # A page that was made for the moment, under /made.html.
+    made = b""
 
     def __init__(self, *args):
         super().__init__(*args, directory=PAGES)
+
+    def do_GET(self):
+        if self.path != "/made.html":
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(self.made)))
+        self.end_headers()
+        self.wfile.write(self.made)
 
     def do_POST(self):
         self.reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -126,6 +140,26 @@ def cors(gateways, _quick):
         expect(len(changed) == (2 if expected is READS else 0), f"{origin}: {changed}")
     version = run_any([program("chromium"), "--version"]).strip()
     return f"{verdicts} of {verdicts} verdicts of {version.split(' built')[0]} as expected"
+
+
+def axe(gateways, _quick):
+    """Accessibility of the gateway's own page, by axe-core, which is put into a copy of it."""
+    gateway = gateways("intermediate")
+    library = Path(os.environ.get("SUITES_AXE", ""))
+    if not library.is_file():
+        raise Skipped("axe-core is not installed")
+    with urllib.request.urlopen(f"{gateway.plain}/.sallyport/trust") as page:
+        text = page.read().decode()
+    look = "axe.run().then((seen) => fetch('/report', { method: 'POST', body: JSON.stringify(seen) }));"
+    script = f"<script>{library.read_text()}</script><script>{look}</script>"
+    Reports.made = text.replace("</body>", f"{script}</body>").encode()
+    expect(script.encode() in Reports.made, "the page has no end")
+    seen = visit(f"{gateway.pages.allowed}/made.html", [gateway.pages.cert], Reports.reports)
+    faults = [f"{fault['impact']}: {fault['help']}" for fault in seen["violations"]]
+    expect(not faults, f"the trust page: {faults}")
+    return (
+        f"the trust page: {len(seen['passes'])} rules of axe-core {seen['testEngine']['version']} hold, none is broken"
+    )
 
 
 def video(gateways, _quick):

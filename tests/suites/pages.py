@@ -7,24 +7,33 @@ from pathlib import Path
 from instance import run_any
 from verdict import expect
 
-# Which of shcheck's headers an error of the gateway's has, on `localhost`, and why the others are not there.
+# What is not there, and why.
 MISSING = {
-    "Strict-Transport-Security": "never on localhost and on addresses, where it would shut out other programs",
-    # An error is a JSON document; these are for pages, and what embeds or opens others.
-    "Permissions-Policy": "for pages",
-    "Cross-Origin-Embedder-Policy": "for pages",
-    "Cross-Origin-Opener-Policy": "for pages",
-    "Cross-Origin-Resource-Policy": "for pages",
+    # An error is a JSON document; the rest is for pages, and what embeds or opens others.
+    "an error": {
+        "Strict-Transport-Security": "never on localhost and on addresses, where it would shut out other programs",
+        "Permissions-Policy": "for pages",
+        "Cross-Origin-Embedder-Policy": "for pages",
+        "Cross-Origin-Opener-Policy": "for pages",
+        "Cross-Origin-Resource-Policy": "for pages",
+    },
+    "the trust page": {
+        "Permissions-Policy": "nothing runs in it: its policy lets no script in, nor any frame",
+        "Cross-Origin-Embedder-Policy": "it embeds nothing",
+    },
 }
 
 
 def shcheck(gateways, _quick):
     gateway = gateways("intermediate")
     tool = Path(sys.executable).with_name("shcheck.py")
-    output = run_any([sys.executable, tool, "-d", "-j", "-m", "GET", f"{gateway.url}/nowhere"])
-    report = json.loads(output[output.index("{") : output.rindex("}") + 1])
-    (site,) = report.values()
-    missing = set(site["missing"]) - MISSING.keys()
-    expect(not missing, f"missing: {sorted(missing)}")
-    count = len(site["present"]) + len(site["missing"])
-    return f"an error: {len(site['present'])} of {count}; not: {', '.join(sorted(site['missing']))}"
+    figures = []
+    for what, url in (("an error", f"{gateway.url}/nowhere"), ("the trust page", f"{gateway.plain}/.sallyport/trust")):
+        output = run_any([sys.executable, tool, "-d", "-j", "-m", "GET", url])
+        report = json.loads(output[output.index("{") : output.rindex("}") + 1])
+        (site,) = report.values()
+        missing = set(site["missing"])
+        expect(missing <= MISSING[what].keys(), f"{what} lacks {sorted(missing - MISSING[what].keys())}")
+        count = len(site["present"]) + len(missing)
+        figures.append(f"{what}: {len(site['present'])} of {count}, not {', '.join(sorted(missing))}")
+    return "; ".join(figures)
