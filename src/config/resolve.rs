@@ -271,6 +271,7 @@ impl Faults {
             allow_private,
             concurrent_downloads: worker.concurrent_downloads,
             max_filesize: worker.max_filesize.0,
+            disk_reserve: worker.disk_reserve.0,
             job_timeout: worker.job_timeout.0,
             info_timeout: worker.info_timeout.0,
         })

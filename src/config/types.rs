@@ -246,6 +246,8 @@ pub struct WorkerConfig {
     pub concurrent_downloads: usize,
     /// The largest file that is kept, in bytes.
     pub max_filesize: u64,
+    /// Free space that downloads leave alone, in bytes.
+    pub disk_reserve: u64,
     /// The longest that one download may run.
     pub job_timeout: Duration,
     /// The longest that one look at a page's metadata may take.

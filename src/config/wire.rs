@@ -210,6 +210,7 @@ pub(crate) struct Worker {
     pub(crate) allow_private: Vec<String>,
     pub(crate) concurrent_downloads: usize,
     pub(crate) max_filesize: ByteSize,
+    pub(crate) disk_reserve: ByteSize,
     pub(crate) job_timeout: Duration,
     pub(crate) info_timeout: Duration,
 }
@@ -363,6 +364,7 @@ impl Default for Worker {
             allow_private: Vec::new(),
             concurrent_downloads: 2,
             max_filesize: ByteSize(20 << 30),
+            disk_reserve: ByteSize(1 << 30),
             job_timeout: seconds(6 * 3_600),
             info_timeout: seconds(60),
         }

@@ -4,8 +4,10 @@ use std::{ffi::OsString, io, path::PathBuf};
 
 use thiserror::Error;
 use tokio::task::{JoinError, spawn_blocking};
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    disk::{Disks, NoRoom},
     media::{AcceptError, Finished, JobFolder, MediaFolder},
     passes::Passes,
     running::Running,
@@ -18,9 +20,6 @@ use super::{
 };
 use crate::config::WorkerConfig;
 
-/// Less free space than this is a full disk: databases and logs live there too.
-pub(crate) const SPACE_TO_KEEP: u64 = 256 << 20;
-
 /// Pages and manifests on the way to the media, in bytes.
 const ABOUT: u64 = 256 << 20;
 
@@ -32,6 +31,7 @@ pub(crate) struct Workshop {
     pub(crate) config: WorkerConfig,
     pub(crate) store: Store,
     pub(crate) media: MediaFolder,
+    pub(crate) disks: Disks,
     pub(crate) readiness: Readiness,
     pub(crate) passes: Passes,
 }
@@ -56,8 +56,8 @@ pub(crate) enum Failure {
     Killed,
     #[error("the download took too long")]
     TimedOut,
-    #[error("the disk is full")]
-    DiskFull,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     #[error(transparent)]
     Refused(AcceptError),
     #[error("files of the job: {0}")]
@@ -77,10 +77,10 @@ struct Said {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            Self::DiskFull
-        } else {
-            Self::Io(error)
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoRoom(NoRoom::Full),
+            io::ErrorKind::ReadOnlyFilesystem => Self::NoRoom(NoRoom::ReadOnly),
+            _ => Self::Io(error),
         }
     }
 }
@@ -98,7 +98,9 @@ impl Failure {
     /// What the task's owner is told.
     pub(crate) fn message(&self) -> String {
         match self {
-            Self::Io(_) | Self::Store(_) | Self::Lost(_) => "the download failed on this server".to_owned(),
+            Self::Io(_) | Self::Store(_) | Self::Lost(_) | Self::NoRoom(NoRoom::Unknown(_) | NoRoom::Lost(_)) => {
+                "the download failed on this server".to_owned()
+            }
             told => told.to_string(),
         }
     }
@@ -132,13 +134,14 @@ impl Workshop {
     async fn fetch(&self, task: &Task, job: &JobFolder, tools: &Tools, running: &Running) -> Result<(), Failure> {
         let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
         running.stop.run_until_cancelled(source.resolve()).await.ok_or(Failure::Stopped)??;
-        let media = self.media.clone();
-        if spawn_blocking(move || media.free_bytes()).await?? < SPACE_TO_KEEP {
-            return Err(Failure::DiskFull);
-        }
+        self.disks.room().await?;
         let limits = Limits { max_filesize: self.config.max_filesize };
         let args = download(tools, &source, task.quality, task.output, job, limits);
-        let reported = self.listen(task, self.confined(tools, task, job, args), running).await?;
+        let stop = running.stop.child_token();
+        let room = self.disks.watch(stop.clone());
+        let reported = self.listen(task, self.confined(tools, task, job, args), running, &stop).await;
+        room.end()?;
+        let reported = reported?;
         self.store.processing(task.id).await?;
         let job = job.clone();
         spawn_blocking(move || job.accept(&reported)).await??;
@@ -155,8 +158,14 @@ impl Workshop {
     }
 
     /// Follows the child to its end; the path that it reported is the only sign of success.
-    async fn listen(&self, task: &Task, child: Confined<'_>, running: &Running) -> Result<PathBuf, Failure> {
-        let mut run = Run::start(child, MAX_LINE, &running.stop, self.config.job_timeout)?;
+    async fn listen(
+        &self,
+        task: &Task,
+        child: Confined<'_>,
+        running: &Running,
+        stop: &CancellationToken,
+    ) -> Result<PathBuf, Failure> {
+        let mut run = Run::start(child, MAX_LINE, stop, self.config.job_timeout)?;
         let mut said = Said::default();
         while let Some(line) = run.next().await {
             if let Line::Err(text) = &line

@@ -169,12 +169,6 @@ impl MediaFolder {
         Ok(())
     }
 
-    /// How much more the folder's file system takes.
-    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
-        let space = rustix::fs::statvfs(&self.0)?;
-        Ok(space.f_bavail.saturating_mul(space.f_frsize))
-    }
-
     fn folder(&self, id: TaskId) -> PathBuf {
         self.0.join(id.to_string())
     }

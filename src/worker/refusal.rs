@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::store::StoreError;
+use super::{disk::NoRoom, store::StoreError};
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -62,6 +62,10 @@ impl Refusal {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full")
     }
 
+    fn read_only() -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_read_only", "The disk is read-only")
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal Server Error")
     }
@@ -74,6 +78,17 @@ impl From<StoreError> for Refusal {
             StoreError::Full => Self::disk_full(),
             StoreError::QueueFull => Self::unavailable("queue_full", "Too many downloads are waiting already"),
             _ => Self::internal(),
+        }
+    }
+}
+
+impl From<NoRoom> for Refusal {
+    fn from(reason: NoRoom) -> Self {
+        tracing::warn!(%reason, "an order was refused");
+        match reason {
+            NoRoom::Full => Self::disk_full(),
+            NoRoom::ReadOnly => Self::read_only(),
+            NoRoom::Unknown(_) | NoRoom::Lost(_) => Self::internal(),
         }
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     api::{self, App},
+    disk::Disks,
     guard::{self, Guard},
     job::Workshop,
     media::{MediaFolder, make_private},
@@ -146,7 +147,8 @@ async fn workshop(config: &Config) -> Result<(Workshop, Option<egress::Serving>)
     let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), sandbox);
     let passes = Passes::new(egress::pass_key(&config.egress)?);
-    Ok((Workshop { config: config.worker.clone(), store, media, readiness, passes }, egress))
+    let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
+    Ok((Workshop { config: config.worker.clone(), store, media, disks, readiness, passes }, egress))
 }
 
 fn routes(app: App, keeper: Arc<Guard>, answering: TaskTracker) -> Router {

@@ -20,6 +20,7 @@ mod process;
 mod town;
 
 mod bodies;
+mod disks;
 mod downloads;
 mod egress;
 mod files;

@@ -2,13 +2,11 @@
 
 use axum::{Json, extract::State};
 use serde::Deserialize;
-use tokio::task::spawn_blocking;
 
 use super::{App, view::TaskView};
 use crate::worker::{
     body::Body,
     caller::Caller,
-    job::SPACE_TO_KEEP,
     order::{Output, Quality},
     refusal::Refusal,
     source::{SourceError, SourceUrl},
@@ -37,11 +35,7 @@ pub(super) async fn start(
     let output = Output::parse(&order.download_type, order.format.as_deref())
         .map_err(|e| Refusal::invalid("invalid_value", e.to_string()))?;
     workshop.readiness.tools().await?;
-    let media = workshop.media.clone();
-    let free = spawn_blocking(move || media.free_bytes()).await;
-    if free.is_ok_and(|free| free.is_ok_and(|bytes| bytes < SPACE_TO_KEEP)) {
-        return Err(Refusal::disk_full());
-    }
+    workshop.disks.room().await?;
     let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
     app.queue.add(task.clone()).await?;
     Ok(Json(TaskView::new(task, None)))

@@ -1,0 +1,148 @@
+//! Disks that are full or read-only, as small file systems of their own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::thread::UnshareFlags;
+use serde_json::{Value, json};
+
+use crate::{
+    media,
+    origin::Origin,
+    process::{Setup, Worker, eventually, processes_of},
+    town::{run, unshare},
+};
+
+/// A file system that only this test sees, for as long as this lives.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path, size: &str) -> Self {
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "none", at.to_str().unwrap()]);
+        Self(at.to_owned())
+    }
+
+    /// As soon as nobody writes to it any more.
+    fn remount(&self, how: &str) {
+        let args = ["-o", &format!("remount,{how}"), self.0.to_str().unwrap()];
+        eventually("a remount", || Command::new("mount").args(args).status().unwrap().success().then_some(()));
+    }
+
+    fn free(&self) -> u64 {
+        let space = rustix::fs::statvfs(&self.0).unwrap();
+        space.f_bavail * space.f_frsize
+    }
+
+    /// Fills it until so much is left.
+    fn leave(&self, bytes: u64) {
+        let filler = usize::try_from(self.free() - bytes).unwrap();
+        fs::write(self.0.join("filler"), vec![0; filler]).unwrap();
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}
+
+/// None, with a word on it, where this user may mount nothing.
+fn with_disk(origin: &Origin, size: &str, extra: &'static str) -> Option<(Worker, Disk)> {
+    if unshare(UnshareFlags::NEWNS).is_err() {
+        println!("SKIPPED: only root can mount a disk for a test");
+        return None;
+    }
+    run("mount", &["--make-rprivate", "/"]);
+    let mut worker = Worker::with(origin, &Setup { extra, ..Setup::default() });
+    assert!(worker.terminate());
+    let disk = Disk::mount(&worker.dir.path().join("data/media"), size);
+    worker.start_again();
+    Some((worker, disk))
+}
+
+fn refused(worker: &Worker, url: &str) -> (u16, Value) {
+    let answer = worker.post("ana", "/api/download", &json!({ "url": url }).to_string());
+    (answer.status, answer.json()["code"].clone())
+}
+
+#[test]
+fn a_disk_that_fills_ends_what_runs_before_the_reserve_is_gone_and_refuses_what_comes() {
+    let origin = Origin::start();
+    let Some((worker, disk)) = with_disk(&origin, "32M", "disk_reserve = \"8MiB\"") else { return };
+    let kept = worker.completed("bob", &origin.url("sample.mp4"));
+    let running = worker.download("ana", &origin.url("stall/sample.mp4"));
+    worker.wait_for_partial(&running, 1);
+    disk.leave(7 << 20);
+    let task = worker.wait_for_status(&running, "error");
+    assert_eq!(task["error_message"], "the disk is full");
+    assert_eq!(processes_of(&running), [0_u32; 0]);
+    eventually("its folder's end", || (!worker.job(&running).exists()).then_some(()));
+    assert!(disk.free() >= 7 << 20, "the reserve was left alone");
+    assert_eq!(refused(&worker, &origin.url("sample.mp4")), (507, json!("disk_full")));
+    let file = worker.get("bob", &format!("/api/download/{}/file", kept["id"].as_str().unwrap()));
+    assert_eq!((file.status, file.body), (200, media::read("sample.mp4")), "what is there is served");
+    disk.empty();
+    worker.completed("ana", &origin.url("sample.mp4"));
+}
+
+#[test]
+fn a_disk_that_is_full_to_the_last_byte_is_the_tasks_error_and_leaves_nothing() {
+    let origin = Origin::start();
+    let Some((worker, disk)) = with_disk(&origin, "16M", "disk_reserve = \"0B\"") else { return };
+    let before = disk.free();
+    let id = worker.download("ana", &origin.url("endless/film.mp4"));
+    assert_eq!(worker.wait_for_status(&id, "error")["error_message"], "the disk is full");
+    eventually("room again", || (disk.free() >= before).then_some(()));
+    worker.completed("ana", &origin.url("sample.mp4"));
+}
+
+#[test]
+fn the_disk_of_the_database_counts_as_well() {
+    let origin = Origin::start();
+    let worker = Worker::with(&origin, &Setup { extra: "disk_reserve = \"900TiB\"", ..Setup::default() });
+    assert_eq!(refused(&worker, &origin.url("sample.mp4")), (507, json!("disk_full")));
+    drop(worker);
+    let Some((mut worker, _media)) = with_disk(&origin, "64M", "disk_reserve = \"16MiB\"") else { return };
+    assert!(worker.terminate());
+    // The media folder has room enough, and what is around it has none.
+    let elsewhere = worker.dir.path().join("media");
+    fs::create_dir(&elsewhere).unwrap();
+    let roomy = Disk::mount(&elsewhere, "64M");
+    worker.reconfigure("disk_reserve", "media_dir = \"media\"\ndisk_reserve");
+    let data = worker.dir.path().join("data");
+    let key = fs::read(data.join("secrets/worker.key")).unwrap();
+    let tight = Disk::mount(&data, "8M");
+    fs::create_dir(data.join("secrets")).unwrap();
+    fs::write(data.join("secrets/worker.key"), key).unwrap();
+    run("chmod", &["600", data.join("secrets/worker.key").to_str().unwrap()]);
+    worker.start_again();
+    assert!(roomy.free() > 16 << 20);
+    assert_eq!(refused(&worker, &origin.url("sample.mp4")), (507, json!("disk_full")));
+    tight.remount("size=32M");
+    worker.completed("ana", &origin.url("sample.mp4"));
+}
+
+#[test]
+fn a_read_only_disk_refuses_orders_and_goes_on_serving() {
+    let origin = Origin::start();
+    let Some((mut worker, disk)) = with_disk(&origin, "32M", "disk_reserve = \"8MiB\"") else { return };
+    let kept = worker.completed("ana", &origin.url("sample.mp4"));
+    let file = format!("/api/download/{}/file", kept["id"].as_str().unwrap());
+    disk.remount("ro");
+    for _ in 0..2 {
+        assert_eq!(refused(&worker, &origin.url("sample.mp4")), (507, json!("disk_read_only")));
+        assert_eq!(worker.get("ana", &file).body, media::read("sample.mp4"));
+        // It starts on such a disk, too.
+        assert!(worker.terminate());
+        worker.start_again();
+    }
+    disk.remount("rw");
+    worker.completed("ana", &origin.url("sample.mp4"));
+}
