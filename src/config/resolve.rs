@@ -15,7 +15,7 @@ use super::{
     settings::settings,
     types::{
         AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, JwtConfig, JwtKeyConfig, Limits,
-        LinksConfig, LogConfig, Network, ProxyConfig, TlsConfig, TlsMode, Upstream, WorkerConfig,
+        LinksConfig, LogConfig, Network, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream, WorkerConfig,
     },
     wire::{self, TlsModeName, Wire},
 };
@@ -257,6 +257,16 @@ impl Faults {
         if worker.concurrent_downloads == 0 {
             self.add(key("concurrent_downloads"), "0 would never download; write at least 1");
         }
+        let retention = Retention {
+            keep_for: worker.keep_for.map(|time| time.0),
+            keep_bytes: worker.keep_bytes.map(|size| size.0),
+        };
+        if retention.keep_for.is_some_and(|time| time.is_zero()) {
+            self.add(key("keep_for"), "0 would keep nothing; leave it out to keep everything");
+        }
+        if retention.keep_bytes == Some(0) {
+            self.add(key("keep_bytes"), "0 would keep nothing; leave it out to keep everything");
+        }
         let allow_key = |i| vec![table("worker"), Key { name: "allow_private", index: Some(i) }];
         let allowed = worker.allow_private.iter().enumerate();
         let allow_private = allowed.filter_map(|(i, text)| self.parsed(allow_key(i), text)).collect();
@@ -272,6 +282,7 @@ impl Faults {
             concurrent_downloads: worker.concurrent_downloads,
             max_filesize: worker.max_filesize.0,
             disk_reserve: worker.disk_reserve.0,
+            retention,
             job_timeout: worker.job_timeout.0,
             info_timeout: worker.info_timeout.0,
         })

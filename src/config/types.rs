@@ -246,6 +246,8 @@ pub struct WorkerConfig {
     pub concurrent_downloads: usize,
     /// The largest file that is kept, in bytes.
     pub max_filesize: u64,
+    /// How long finished files are kept.
+    pub retention: Retention,
     /// Free space that downloads leave alone, in bytes.
     pub disk_reserve: u64,
     /// The longest that one download may run.
@@ -254,6 +256,15 @@ pub struct WorkerConfig {
     pub info_timeout: Duration,
     /// Whether children run where they cannot be kept in as they should.
     pub partial_sandbox: bool,
+}
+
+/// How long finished files are kept, by their last play; without limits for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Who was not played for so long goes.
+    pub keep_for: Option<Duration>,
+    /// All together are no larger than this, in bytes; the least recently played goes first.
+    pub keep_bytes: Option<u64>,
 }
 
 /// The egress guard's settings.

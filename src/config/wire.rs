@@ -211,6 +211,8 @@ pub(crate) struct Worker {
     pub(crate) concurrent_downloads: usize,
     pub(crate) max_filesize: ByteSize,
     pub(crate) disk_reserve: ByteSize,
+    pub(crate) keep_for: Option<Duration>,
+    pub(crate) keep_bytes: Option<ByteSize>,
     pub(crate) job_timeout: Duration,
     pub(crate) info_timeout: Duration,
 }
@@ -365,6 +367,8 @@ impl Default for Worker {
             concurrent_downloads: 2,
             max_filesize: ByteSize(20 << 30),
             disk_reserve: ByteSize(1 << 30),
+            keep_for: None,
+            keep_bytes: None,
             job_timeout: seconds(6 * 3_600),
             info_timeout: seconds(60),
         }

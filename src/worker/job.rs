@@ -10,6 +10,7 @@ use super::{
     disk::{Disks, NoRoom},
     media::{AcceptError, Finished, JobFolder, MediaFolder},
     passes::Passes,
+    readers::Readers,
     running::Running,
     sandbox::Allowance,
     source::{ResolveError, SourceError, SourceUrl},
@@ -32,6 +33,7 @@ pub(crate) struct Workshop {
     pub(crate) store: Store,
     pub(crate) media: MediaFolder,
     pub(crate) disks: Disks,
+    pub(crate) readers: Readers,
     pub(crate) readiness: Readiness,
     pub(crate) passes: Passes,
 }

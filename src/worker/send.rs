@@ -21,6 +21,7 @@ use tokio::task::spawn_blocking;
 use super::{
     media::open_regular,
     range::{Part, Slice},
+    readers::Reading,
     refusal::Refusal,
     task::TaskId,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Sending {
     pub(crate) disposition: Disposition,
     /// The name to save it by.
     pub(crate) name: Option<String>,
+    pub(crate) reading: Arc<Reading>,
 }
 
 /// What a client may already have.
@@ -73,6 +75,8 @@ struct Rest {
     file: Arc<File>,
     at: u64,
     left: u64,
+    /// Held to the end of the answer.
+    _reading: Arc<Reading>,
 }
 
 impl Sending {
@@ -87,7 +91,9 @@ impl Sending {
         let validators = Validators::of(self.id, &about);
         let mut response = match validators.judge(headers, SystemTime::now()) {
             Some(status) => status.into_response(),
-            None => respond(file, about.len(), validators.part(method, headers, about.len())),
+            None => {
+                respond(file, about.len(), validators.part(method, headers, about.len()), Arc::clone(&self.reading))
+            }
         };
         validators.describe(response.headers_mut());
         if response.status() != StatusCode::NOT_MODIFIED {
@@ -173,15 +179,15 @@ impl Validators {
     }
 }
 
-fn respond(file: File, length: u64, part: Part) -> Response {
+fn respond(file: File, length: u64, part: Part, reading: Arc<Reading>) -> Response {
     let whole = Slice { first: 0, last: length.saturating_sub(1) };
     match part {
         Part::Whole if length == 0 => StatusCode::OK.into_response(),
-        Part::Whole => (StatusCode::OK, [content_length(whole)], body(file, whole)).into_response(),
+        Part::Whole => (StatusCode::OK, [content_length(whole)], body(file, whole, reading)).into_response(),
         Part::Slice(slice) => {
             let range = format!("bytes {}-{}/{length}", slice.first, slice.last);
             let headers = [content_length(slice), (header::CONTENT_RANGE, range)];
-            (StatusCode::PARTIAL_CONTENT, headers, body(file, slice)).into_response()
+            (StatusCode::PARTIAL_CONTENT, headers, body(file, slice, reading)).into_response()
         }
         Part::Unsatisfiable => {
             (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{length}"))]).into_response()
@@ -193,8 +199,8 @@ fn content_length(slice: Slice) -> (HeaderName, String) {
     (header::CONTENT_LENGTH, slice.len().to_string())
 }
 
-fn body(file: File, slice: Slice) -> Body {
-    Body::from_stream(pieces(Rest { file: Arc::new(file), at: slice.first, left: slice.len() }))
+fn body(file: File, slice: Slice, reading: Arc<Reading>) -> Body {
+    Body::from_stream(pieces(Rest { file: Arc::new(file), at: slice.first, left: slice.len(), _reading: reading }))
 }
 
 /// Reads on only when the piece before was taken, so a slow client costs no memory and one that is gone no reading.
@@ -244,6 +250,8 @@ mod tests {
             path: PathBuf::new(),
             content_type: "video/mp4",
             disposition: Disposition::Attachment,
+            reading: crate::worker::readers::Readers::default()
+                .begin("550e8400-e29b-41d4-a716-446655440000".parse().unwrap()),
             name: Some("añb\"c\r\n 100%.mp4".into()),
         };
         assert_eq!(

@@ -31,6 +31,8 @@ use super::{
     media::{MediaFolder, make_private},
     passes::Passes,
     queue::Queue,
+    readers::Readers,
+    retention,
     sandbox::Sandbox,
     store::{Store, StoreError},
     ytdlp::Readiness,
@@ -103,7 +105,8 @@ pub async fn serve(
     let routes = routes(App::new(queue.clone(), stop.clone()), Arc::clone(&guard), answering.clone());
     let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone()).map_err(Reason::Listen)?;
     let store = queue.workshop().store.clone();
-    let working = tokio::spawn(async move { queue.work().await });
+    let stopped = stop.clone();
+    let working = tokio::spawn(async move { tokio::join!(queue.work(), retention::enforce(&queue, &stopped)) });
     reached(Stage::Ready);
     shutdown.await;
     stop.cancel();
@@ -148,7 +151,10 @@ async fn workshop(config: &Config) -> Result<(Workshop, Option<egress::Serving>)
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), sandbox);
     let passes = Passes::new(egress::pass_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
-    Ok((Workshop { config: config.worker.clone(), store, media, disks, readiness, passes }, egress))
+    Ok((
+        Workshop { config: config.worker.clone(), store, media, disks, readers: Readers::default(), readiness, passes },
+        egress,
+    ))
 }
 
 fn routes(app: App, keeper: Arc<Guard>, answering: TaskTracker) -> Router {

@@ -27,6 +27,7 @@ mod files;
 mod guard;
 mod looks;
 mod recovery;
+mod retention;
 mod sandbox;
 mod sockets;
 mod tools;

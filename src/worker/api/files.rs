@@ -13,6 +13,7 @@ use crate::worker::{
     media::MediaType,
     refusal::Refusal,
     send::{Disposition, Sending},
+    store::Store,
     task::{Task, TaskId},
 };
 
@@ -29,7 +30,7 @@ pub(super) async fn download(
     let id = named.ok().and_then(|Path(id)| id.parse().ok());
     let found = finished(&app, &caller, id).await?;
     let (task, media) = found.ok_or_else(Refusal::no_such_download)?;
-    sending(&app, &task, media, Disposition::Attachment).answer(&method, &headers).await
+    sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers).await
 }
 
 /// `GET /api/stream/{filename}`
@@ -44,7 +45,7 @@ pub(super) async fn stream(
     let Path(name) = named.map_err(|_| unknown())?;
     let found = finished(&app, &caller, task_of(&name)).await?;
     let (task, media) = found.filter(|(task, _)| task.file_name() == Some(name)).ok_or_else(unknown)?;
-    sending(&app, &task, media, Disposition::Inline).answer(&method, &headers).await
+    sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers).await
 }
 
 /// `GET /api/thumbnails/{id}`
@@ -61,7 +62,8 @@ pub(super) async fn thumbnail(
     let (task, _) = found.ok_or_else(|| Refusal::not_found("Miniatura no encontrada"))?;
     let path = app.queue.workshop().media.thumbnail(task.id);
     let (content_type, disposition) = ("image/jpeg", Disposition::Inline);
-    Sending { id: task.id, path, content_type, disposition, name: None }.answer(&method, &headers).await
+    let reading = app.queue.workshop().readers.begin(task.id);
+    Sending { id: task.id, path, content_type, disposition, name: None, reading }.answer(&method, &headers).await
 }
 
 /// The task of this id, if the caller may know of it and its file is there.
@@ -71,12 +73,27 @@ async fn finished(app: &App, caller: &Caller, id: Option<TaskId>) -> Result<Opti
     Ok(task.and_then(|task| task.finished().map(|media| (task, media))))
 }
 
-fn sending(app: &App, task: &Task, media: MediaType, disposition: Disposition) -> Sending {
+fn sending(app: &App, task: &Task, media: MediaType, method: &Method, disposition: Disposition) -> Sending {
+    let workshop = app.queue.workshop();
+    if method == Method::GET {
+        note_play(&workshop.store, task.id);
+    }
     Sending {
         id: task.id,
-        path: app.queue.workshop().media.file(task.id, media),
+        path: workshop.media.file(task.id, media),
+        reading: workshop.readers.begin(task.id),
         content_type: media.content_type(),
         disposition,
         name: task.file_name(),
     }
+}
+
+/// In the background: no first byte waits for the disk.
+fn note_play(store: &Store, id: TaskId) {
+    let store = store.clone();
+    tokio::spawn(async move {
+        if let Err(error) = store.played(id).await {
+            tracing::warn!(task = %id, %error, "a play could not be noted");
+        }
+    });
 }

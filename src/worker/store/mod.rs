@@ -1,5 +1,6 @@
 //! The task database: one SQLite file, every change of state on disk before it is answered.
 
+mod keep;
 mod life;
 mod list;
 mod row;
@@ -17,8 +18,8 @@ use thiserror::Error;
 
 pub(crate) use self::life::{Cancelled, Description};
 
-const SCHEMA: &str = include_str!("schema.sql");
-const SCHEMA_VERSION: i64 = 1;
+/// Each brings a database of the version that is its place in here to the next.
+const STEPS: [&str; 2] = [include_str!("schema.sql"), "ALTER TABLE task ADD COLUMN last_played_at TEXT;"];
 
 /// The tasks on disk; a handle to share.
 #[derive(Clone)]
@@ -108,11 +109,11 @@ fn keep_private(path: &Path) -> io::Result<()> {
 
 fn migrate(db: &Connection) -> Result<(), StoreError> {
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        0 => Ok(db.execute_batch(SCHEMA)?),
-        SCHEMA_VERSION => Ok(()),
-        newer => Err(StoreError::Newer(newer)),
+    let done = usize::try_from(version).ok().filter(|done| *done <= STEPS.len()).ok_or(StoreError::Newer(version))?;
+    for (step, next) in STEPS.iter().zip(1..).skip(done) {
+        db.execute_batch(&format!("BEGIN; {step} PRAGMA user_version = {next}; COMMIT;"))?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -189,10 +190,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_database_of_the_first_version_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("worker.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.execute_batch(
+            "PRAGMA user_version = 1; INSERT INTO task (id, owner, url, quality, download_type, status, created_at) VALUES \
+             ('550e8400-e29b-41d4-a716-446655440000', 'ana', 'https://e.com/', 'best', 'audio', 'pending', \
+             '2026-01-01T00:00:00Z')",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let store = Store::open(&path).unwrap();
+            let id = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+            assert_eq!(status(&store, id).await, Status::Pending);
+            store.played(id).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn a_database_of_a_newer_version_is_left_alone() {
         let (dir, store, []) = with_tasks().await;
-        store.run(|db| db.pragma_update(None, "user_version", 2)).await.unwrap();
+        store.run(|db| db.pragma_update(None, "user_version", 99)).await.unwrap();
         drop(store);
-        assert!(matches!(Store::open(&dir.path().join("worker.db")), Err(StoreError::Newer(2))));
+        assert!(matches!(Store::open(&dir.path().join("worker.db")), Err(StoreError::Newer(99))));
     }
 }

@@ -1,4 +1,3 @@
-BEGIN;
 CREATE TABLE task (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -19,5 +18,3 @@ CREATE TABLE task (
 ) STRICT;
 CREATE INDEX task_status ON task (status, sequence);
 CREATE INDEX task_owner ON task (owner, sequence);
-PRAGMA user_version = 1;
-COMMIT;

@@ -1,0 +1,61 @@
+//! How long finished files are kept.
+
+use std::{fs, io::Read, net::TcpStream};
+
+use crate::{
+    client::Request,
+    media,
+    origin::Origin,
+    process::{Setup, Worker, eventually},
+};
+
+fn id(task: &serde_json::Value) -> String {
+    task["id"].as_str().unwrap().to_owned()
+}
+
+fn wait_until_gone(worker: &Worker, id: &str) {
+    eventually("a removal", || worker.task(id).is_none().then_some(()));
+    assert!(!worker.media(id).exists());
+    assert!(worker.log().lines().any(|line| line.contains("not kept") && line.contains(id)), "{}", worker.log());
+}
+
+#[test]
+fn what_nobody_plays_goes_and_what_is_being_read_stays() {
+    let origin = Origin::start();
+    let worker = Worker::with(&origin, &Setup { extra: "keep_for = \"2s\"", ..Setup::default() });
+    let read = id(&worker.completed("ana", &origin.url("sample.mp4")));
+    // More than the buffers on the way take.
+    let film = fs::OpenOptions::new().append(true).open(worker.media(&read).join("media.mp4")).unwrap();
+    film.set_len(200 << 20).unwrap();
+    let request = Request::new("GET", &format!("/api/download/{read}/file")).signed("ana").to_string();
+    let mut reader = TcpStream::connect(worker.address).unwrap();
+    std::io::Write::write_all(&mut reader, request.as_bytes()).unwrap();
+    reader.read_exact(&mut [0; 1_000]).unwrap();
+    let running = worker.download("ana", &origin.url("stall/sample.mp4"));
+    let other = id(&worker.completed("bob", &origin.url("sample.mp4")));
+    wait_until_gone(&worker, &other);
+    assert_eq!(worker.task(&read).unwrap()["status"], "completed", "it is older, and being read");
+    assert_eq!(worker.task(&running).unwrap()["status"], "downloading");
+    drop(reader);
+    wait_until_gone(&worker, &read);
+    assert_eq!(worker.task(&running).unwrap()["status"], "downloading");
+}
+
+#[test]
+fn the_least_recently_played_makes_room() {
+    let origin = Origin::start();
+    let two_and_a_half = media::read("sample.mp4").len() * 5 / 2;
+    let extra = Box::leak(format!("keep_bytes = \"{two_and_a_half}B\"").into_boxed_str());
+    let mut worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
+    let first = id(&worker.completed("ana", &origin.url("sample.mp4")));
+    let second = id(&worker.completed("ana", &origin.url("sample.mp4")));
+    assert_eq!(worker.get("ana", &format!("/api/download/{first}/file")).status, 200);
+    // What was played outlasts a restart.
+    assert!(worker.terminate());
+    worker.start_again();
+    let third = id(&worker.completed("bob", &origin.url("sample.mp4")));
+    wait_until_gone(&worker, &second);
+    for kept in [&first, &third] {
+        assert_eq!(worker.task(kept).unwrap()["status"], "completed");
+    }
+}
