@@ -169,6 +169,20 @@ impl MediaFolder {
         Ok(())
     }
 
+    /// What lies in the folder and is of no task that `knows` knows.
+    pub(crate) fn strangers(&self, knows: impl Fn(TaskId) -> bool) -> io::Result<Vec<PathBuf>> {
+        let mut strangers = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.parse().ok());
+            if name != JOBS && !id.is_some_and(&knows) {
+                strangers.push(entry.path());
+            }
+        }
+        Ok(strangers)
+    }
+
     fn folder(&self, id: TaskId) -> PathBuf {
         self.0.join(id.to_string())
     }

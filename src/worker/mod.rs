@@ -10,6 +10,7 @@ mod caller;
 mod disk;
 mod file_name;
 mod guard;
+mod inventory;
 mod job;
 mod media;
 mod order;

@@ -10,6 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    inventory,
     job::{Failure, Workshop},
     media::Finished,
     refusal::Refusal,
@@ -63,7 +64,7 @@ impl Queue {
         let outcome = self.0.workshop.store.cancel(id).await?;
         match self.0.running.find(id) {
             Some(running) if outcome == Cancelled::Yes => running.stop.cancel(),
-            None if outcome == Cancelled::Yes => self.discard(id).await,
+            None if outcome == Cancelled::Yes => self.discard_all(id).await,
             _ => {}
         }
         Ok(outcome)
@@ -93,6 +94,9 @@ impl Queue {
         let media = self.0.workshop.media.clone();
         if let Err(error) = spawn_blocking(move || media.discard_jobs_except(&pending)).await? {
             tracing::error!(%error, "the folders of earlier jobs could not be removed");
+        }
+        if let Err(error) = inventory::take(&self.0.workshop.store, &self.0.workshop.media).await {
+            tracing::error!(%error, "the media folder could not be compared with the database");
         }
         Ok(())
     }

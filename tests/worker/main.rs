@@ -25,6 +25,7 @@ mod downloads;
 mod egress;
 mod files;
 mod guard;
+mod inventory;
 mod looks;
 mod recovery;
 mod retention;

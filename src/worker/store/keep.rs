@@ -1,12 +1,15 @@
 //! What is kept: when it was last played, and how large it is.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 use rusqlite::{Row, params};
 
 use super::{Store, StoreError, row::parsed};
-use crate::worker::{retention::Kept, task::TaskId};
+use crate::worker::{inventory::Entry, retention::Kept, task::TaskId};
+
+/// What a task says whose finished file is gone.
+const LOST: &str = "the file is no longer on this server";
 
 /// A player asks for many ranges; one play is noted once in so long.
 const PLAY: Duration = Duration::from_mins(1);
@@ -22,6 +25,47 @@ impl Store {
                  AND (last_played_at IS NULL OR last_played_at NOT BETWEEN ?3 AND ?2)",
             )?
             .execute(params![id.to_string(), now.to_string(), recent.to_string()])
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Every task, whoever owns it.
+    pub(crate) async fn ids(&self) -> Result<HashSet<TaskId>, StoreError> {
+        self.run(|db| db.prepare_cached("SELECT id FROM task")?.query_map([], |row| parsed(row, 0))?.collect()).await
+    }
+
+    /// The tasks that have a finished file, or had one that was lost.
+    pub(crate) async fn finished_ones(&self) -> Result<Vec<Entry>, StoreError> {
+        self.run(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT id, status FROM task WHERE status = 'completed' OR (status = 'error' AND error_message = ?1)",
+            )?;
+            let entry = |row: &Row<'_>| Ok(Entry { id: parsed(row, 0)?, status: parsed(row, 1)? });
+            statement.query_map([LOST], entry)?.collect()
+        })
+        .await
+    }
+
+    /// A finished file is gone.
+    pub(crate) async fn lose(&self, id: TaskId) -> Result<(), StoreError> {
+        self.run(move |db| {
+            db.execute(
+                "UPDATE task SET status = 'error', error_message = ?2 WHERE id = ?1 AND status = 'completed'",
+                params![id.to_string(), LOST],
+            )
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// A file that was gone is back, as after a disk was mounted that was not.
+    pub(crate) async fn find_again(&self, id: TaskId) -> Result<(), StoreError> {
+        self.run(move |db| {
+            db.execute(
+                "UPDATE task SET status = 'completed', error_message = '' WHERE id = ?1 AND error_message = ?2",
+                params![id.to_string(), LOST],
+            )
         })
         .await?;
         Ok(())
