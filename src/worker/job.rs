@@ -7,6 +7,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    digest::Digest,
     disk::{Disks, NoRoom},
     media::{AcceptError, Finished, JobFolder, MediaFolder},
     passes::Passes,
@@ -110,7 +111,14 @@ impl Failure {
 
 impl Workshop {
     /// Downloads what `task` asks for. An interrupted run is taken up where it was.
-    pub(crate) async fn run(&self, task: &Task, running: &Running) -> Result<Finished, Failure> {
+    pub(crate) async fn run(&self, task: &Task, running: &Running) -> Result<(Finished, Digest), Failure> {
+        let finished = self.file(task, running).await?;
+        let (path, stop) = (self.media.file(task.id, finished.media), running.stop.clone());
+        let digest = spawn_blocking(move || Digest::of(&path, || stop.is_cancelled())).await??;
+        Ok((finished, digest.ok_or(Failure::Stopped)?))
+    }
+
+    async fn file(&self, task: &Task, running: &Running) -> Result<Finished, Failure> {
         let (media, id) = (self.media.clone(), task.id);
         if let Some(finished) = spawn_blocking(move || media.finished(id)).await?? {
             return Ok(finished);

@@ -7,6 +7,7 @@
 mod api;
 mod body;
 mod caller;
+mod digest;
 mod disk;
 mod file_name;
 mod guard;

@@ -10,6 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    digest::Digest,
     inventory,
     job::{Failure, Workshop},
     media::Finished,
@@ -64,7 +65,7 @@ impl Queue {
         let outcome = self.0.workshop.store.cancel(id).await?;
         match self.0.running.find(id) {
             Some(running) if outcome == Cancelled::Yes => running.stop.cancel(),
-            None if outcome == Cancelled::Yes => self.discard_all(id).await,
+            None if outcome == Cancelled::Yes => self.discard(id).await,
             _ => {}
         }
         Ok(outcome)
@@ -155,13 +156,13 @@ impl Queue {
         }
     }
 
-    async fn conclude(&self, id: TaskId, outcome: Result<Finished, Failure>) -> Result<(), StoreError> {
+    async fn conclude(&self, id: TaskId, outcome: Result<(Finished, Digest), Failure>) -> Result<(), StoreError> {
         let store = &self.0.workshop.store;
         match outcome {
-            Ok(finished) => {
+            Ok((finished, digest)) => {
                 tracing::info!(task = %id, bytes = finished.bytes, "download completed");
-                if !store.complete(id, finished).await? {
-                    self.discard_all(id).await;
+                if !store.complete(id, finished, digest).await? {
+                    self.discard(id).await;
                 }
                 Ok(())
             }
@@ -192,19 +193,11 @@ impl Queue {
         Ok(self.0.workshop.store.forget(id).await?)
     }
 
-    /// Best effort: what stays is found again at the next start.
+    /// What nobody wants any more. Best effort: what stays is found again at the next start.
     async fn discard(&self, id: TaskId) {
-        let job = self.0.workshop.media.job(id);
-        if let Ok(Err(error)) = spawn_blocking(move || job.discard()).await {
-            tracing::warn!(task = %id, %error, "a job's folder could not be removed");
-        }
-    }
-
-    /// A file that nobody wants any more.
-    async fn discard_all(&self, id: TaskId) {
         let media = self.0.workshop.media.clone();
         if let Ok(Err(error)) = spawn_blocking(move || media.remove(id)).await {
-            tracing::warn!(task = %id, %error, "the file of a cancelled task could not be removed");
+            tracing::warn!(task = %id, %error, "the files of a task that ended without one could not be removed");
         }
     }
 

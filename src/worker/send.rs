@@ -19,6 +19,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::task::spawn_blocking;
 
 use super::{
+    digest::Digest,
     media::open_regular,
     range::{Part, Slice},
     readers::Reading,
@@ -28,6 +29,9 @@ use super::{
 
 /// So much is read at a time.
 const CHUNK: u64 = 256 << 10;
+
+/// RFC 9530, section 3; of the whole file, whatever part of it is sent.
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// What may stand in `filename*` (RFC 8187, section 3.2.1).
 const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
@@ -62,6 +66,15 @@ pub(crate) struct Sending {
     /// The name to save it by.
     pub(crate) name: Option<String>,
     pub(crate) reading: Arc<Reading>,
+    /// What the file is known to be; none where that is not known.
+    pub(crate) known: Option<Known>,
+}
+
+/// A file's content, as it was when it was finished.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) digest: Digest,
+    pub(crate) bytes: u64,
 }
 
 /// What a client may already have.
@@ -88,7 +101,9 @@ impl Sending {
             tracing::error!(task = %self.id, %error, "a finished file cannot be read");
             Refusal::not_found("Archivo no encontrado")
         })?;
-        let validators = Validators::of(self.id, &about);
+        // A file that somebody has replaced is not what was hashed.
+        let digest = self.known.filter(|known| known.bytes == about.len()).map(|known| known.digest);
+        let validators = Validators::of(self.id, &about, digest);
         let mut response = match validators.judge(headers, SystemTime::now()) {
             Some(status) => status.into_response(),
             None => {
@@ -96,6 +111,11 @@ impl Sending {
             }
         };
         validators.describe(response.headers_mut());
+        if response.status() == StatusCode::OK
+            && let Some(value) = digest.and_then(|digest| HeaderValue::try_from(digest.repr_digest()).ok())
+        {
+            response.headers_mut().insert(REPR_DIGEST, value);
+        }
         if response.status() != StatusCode::NOT_MODIFIED {
             self.describe(response.headers_mut());
         }
@@ -123,8 +143,9 @@ impl Sending {
 }
 
 impl Validators {
-    fn of(id: TaskId, about: &Metadata) -> Self {
-        let etag = format!("\"{id}-{:x}-{:x}-{:x}\"", about.len(), about.mtime(), about.mtime_nsec());
+    fn of(id: TaskId, about: &Metadata, digest: Option<Digest>) -> Self {
+        let written = || format!("\"{id}-{:x}-{:x}-{:x}\"", about.len(), about.mtime(), about.mtime_nsec());
+        let etag = digest.map_or_else(written, Digest::etag);
         let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(about.mtime().max(0).cast_unsigned());
         Self { etag, modified }
     }
@@ -252,6 +273,7 @@ mod tests {
             disposition: Disposition::Attachment,
             reading: crate::worker::readers::Readers::default()
                 .begin("550e8400-e29b-41d4-a716-446655440000".parse().unwrap()),
+            known: None,
             name: Some("añb\"c\r\n 100%.mp4".into()),
         };
         assert_eq!(

@@ -7,6 +7,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::{
+    digest::Digest,
     file_name::public_name,
     media::MediaType,
     order::{Output, Quality},
@@ -62,6 +63,8 @@ pub(crate) struct Task {
     pub(crate) format_note: String,
     pub(crate) filesize: u64,
     pub(crate) media: Option<MediaType>,
+    /// Of its finished file; one that is older than this has none.
+    pub(crate) digest: Option<Digest>,
     pub(crate) has_thumbnail: bool,
     pub(crate) error_message: String,
     pub(crate) created_at: Timestamp,
@@ -127,6 +130,7 @@ impl Task {
             format_note: String::new(),
             filesize: 0,
             media: None,
+            digest: None,
             has_thumbnail: false,
             error_message: String::new(),
             created_at: Timestamp::now(),

@@ -2,7 +2,10 @@
 
 use std::{thread::sleep, time::Duration};
 
+use data_encoding::{BASE64, HEXLOWER};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use sha2::{Digest, Sha256};
 
 use crate::{
     client::{Answer, Request},
@@ -112,6 +115,52 @@ fn rfc9110_13_conditions_and_head() {
         assert_eq!(answer.status, status, "{name}: {value}");
         assert_eq!(answer.header("etag"), Some(etag));
     }
+}
+
+#[test]
+fn rfc9530_the_whole_file_comes_with_its_checksum() {
+    let mut finished = finished();
+    let hash = Sha256::digest(&finished.source);
+    let etag = format!("\"{}\"", HEXLOWER.encode(&hash));
+    let digest = format!("sha-256=:{}:", BASE64.encode(&hash));
+    let check = |finished: &Finished| {
+        for (method, range, status, told) in [
+            ("GET", None, 200, Some(&*digest)),
+            ("HEAD", None, 200, Some(&*digest)),
+            ("GET", Some("bytes=0-9"), 206, None),
+            ("GET", Some("bytes=-0"), 416, None),
+        ] {
+            let range: Vec<_> = range.map(|range| ("range", range)).into_iter().collect();
+            let answer = finished.ask(method, &range);
+            assert_eq!((answer.status, answer.header("repr-digest")), (status, told), "{method} {range:?}");
+            assert_eq!(answer.header("etag"), Some(&*etag));
+        }
+        assert_eq!(finished.ask("GET", &[("if-none-match", &etag)]).status, 304);
+    };
+    check(&finished);
+    assert!(finished.worker.terminate());
+    finished.worker.start_again();
+    check(&finished);
+    // Nobody is told that another content is this one.
+    let path = finished.worker.media(finished.file.split('/').nth(3).unwrap()).join("media.mp4");
+    std::fs::write(path, "other").unwrap();
+    let other = finished.ask("GET", &[("if-none-match", &etag)]);
+    assert_eq!((other.status, other.header("repr-digest")), (200, None));
+}
+
+#[test]
+fn a_file_that_was_in_its_place_at_a_kill_has_its_checksum_after_it() {
+    let origin = Origin::start();
+    let mut worker = Worker::start(&origin);
+    let id = worker.download("ana", &origin.url("stall/sample.mp4"));
+    worker.wait_for_partial(&id, 1);
+    worker.kill();
+    std::fs::create_dir(worker.media(&id)).unwrap();
+    std::fs::write(worker.media(&id).join("media.mp4"), media::read("sample.mp4")).unwrap();
+    worker.start_again();
+    worker.wait_for_status(&id, "completed");
+    let digest = format!("sha-256=:{}:", BASE64.encode(&Sha256::digest(media::read("sample.mp4"))));
+    assert_eq!(worker.get("ana", &format!("/api/download/{id}/file")).header("repr-digest"), Some(&*digest));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::worker::{
     file_name::task_of,
     media::MediaType,
     refusal::Refusal,
-    send::{Disposition, Sending},
+    send::{Disposition, Known, Sending},
     store::Store,
     task::{Task, TaskId},
 };
@@ -63,7 +63,9 @@ pub(super) async fn thumbnail(
     let path = app.queue.workshop().media.thumbnail(task.id);
     let (content_type, disposition) = ("image/jpeg", Disposition::Inline);
     let reading = app.queue.workshop().readers.begin(task.id);
-    Sending { id: task.id, path, content_type, disposition, name: None, reading }.answer(&method, &headers).await
+    Sending { id: task.id, path, content_type, disposition, name: None, reading, known: None }
+        .answer(&method, &headers)
+        .await
 }
 
 /// The task of this id, if the caller may know of it and its file is there.
@@ -84,6 +86,7 @@ fn sending(app: &App, task: &Task, media: MediaType, method: &Method, dispositio
         reading: workshop.readers.begin(task.id),
         content_type: media.content_type(),
         disposition,
+        known: task.digest.map(|digest| Known { digest, bytes: task.filesize }),
         name: task.file_name(),
     }
 }

@@ -11,6 +11,7 @@ use super::{
     row::{COLUMNS, read},
 };
 use crate::worker::{
+    digest::Digest,
     media::Finished,
     task::{Task, TaskId},
 };
@@ -72,17 +73,18 @@ impl Store {
     }
 
     /// The file is in its place. False when the task was cancelled or removed meanwhile.
-    pub(crate) async fn complete(&self, id: TaskId, finished: Finished) -> Result<bool, StoreError> {
+    pub(crate) async fn complete(&self, id: TaskId, finished: Finished, digest: Digest) -> Result<bool, StoreError> {
         self.run(move |db| {
             let changed = db.execute(
                 "UPDATE task SET status = 'completed', filesize = ?2, extension = ?3, has_thumbnail = ?4, \
-                 completed_at = ?5 WHERE id = ?1 AND status IN ('downloading', 'processing')",
+                 completed_at = ?5, sha256 = ?6 WHERE id = ?1 AND status IN ('downloading', 'processing')",
                 params![
                     id.to_string(),
                     finished.bytes.cast_signed(),
                     finished.media.extension(),
                     finished.has_thumbnail,
-                    Timestamp::now().to_string()
+                    Timestamp::now().to_string(),
+                    digest.to_string(),
                 ],
             )?;
             Ok(changed == 1)

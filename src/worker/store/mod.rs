@@ -19,7 +19,11 @@ use thiserror::Error;
 pub(crate) use self::life::{Cancelled, Description};
 
 /// Each brings a database of the version that is its place in here to the next.
-const STEPS: [&str; 2] = [include_str!("schema.sql"), "ALTER TABLE task ADD COLUMN last_played_at TEXT;"];
+const STEPS: [&str; 3] = [
+    include_str!("schema.sql"),
+    "ALTER TABLE task ADD COLUMN last_played_at TEXT;",
+    "ALTER TABLE task ADD COLUMN sha256 TEXT;",
+];
 
 /// The tasks on disk; a handle to share.
 #[derive(Clone)]
@@ -157,7 +161,8 @@ mod tests {
         store.claim().await.unwrap();
         assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes);
         let finished = Finished { media: "mp4".parse().unwrap(), bytes: 1, has_thumbnail: false };
-        assert!(!store.complete(id, finished).await.unwrap());
+        let digest = "00".repeat(32).parse().unwrap();
+        assert!(!store.complete(id, finished, digest).await.unwrap());
         store.processing(id).await.unwrap();
         store.fail(id, "late".into()).await.unwrap();
         store.release(id).await.unwrap();

@@ -6,7 +6,7 @@ use crate::worker::{order::Output, task::Task};
 
 /// In the order that [`read`] takes them in.
 pub(super) const COLUMNS: &str = "id, owner, url, quality, download_type, format, status, title, format_note, filesize, \
-    extension, has_thumbnail, error_message, created_at, completed_at";
+    extension, has_thumbnail, error_message, created_at, completed_at, sha256";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
     let (kind, format): (String, Option<String>) = (row.get(4)?, row.get(5)?);
@@ -26,12 +26,18 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         has_thumbnail: row.get(11)?,
         error_message: row.get(12)?,
         created_at: parsed(row, 13)?,
-        completed_at: row
-            .get::<_, Option<String>>(14)?
-            .map(|t| t.parse())
-            .transpose()
-            .map_err(|e| unreadable(14, e))?,
+        completed_at: optional(row, 14)?,
+        digest: optional(row, 15)?,
     })
+}
+
+fn optional<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse()).transpose().map_err(|e| unreadable(column, e))
 }
 
 pub(super) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
