@@ -14,6 +14,7 @@ mod guard;
 mod inventory;
 mod job;
 mod media;
+mod multipart;
 mod order;
 mod passes;
 mod queue;

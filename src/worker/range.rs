@@ -1,12 +1,14 @@
 //! Byte ranges (RFC 9110, section 14): which part of a file a request is for.
 
 /// What of a representation is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// All of it: no range was asked for, or one that is to be ignored.
     Whole,
     /// These bytes, never none.
     Slice(Slice),
+    /// These, two at least, which have no byte in common and come in the order that they were asked for.
+    Slices(Vec<Slice>),
     /// What was asked for lies outside.
     Unsatisfiable,
 }
@@ -27,7 +29,14 @@ enum Asked {
     Last(u64),
 }
 
+/// Who asks for more at a time gets the whole file.
+const MAX_RANGES: usize = 16;
+
 impl Slice {
+    fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
     pub(crate) fn len(self) -> u64 {
         self.last - self.first + 1
     }
@@ -36,29 +45,56 @@ impl Slice {
 impl Part {
     /// Judges a `Range` value against a file of `length` bytes.
     ///
-    /// A server may ignore a range (section 14.2): several at once and what the grammar does not know are.
+    /// A server may ignore a range (section 14.2): many at once, what overlaps, and what the grammar does not know are.
     #[must_use]
     pub fn of(range: Option<&str>, length: u64) -> Self {
-        match range.and_then(parse) {
-            None => Self::Whole,
-            Some(Asked::From(first)) => Self::slice(first, u64::MAX, length),
-            Some(Asked::Between(first, last)) => Self::slice(first, last, length),
-            Some(Asked::Last(0)) => Self::Unsatisfiable,
-            Some(Asked::Last(count)) => Self::slice(length.saturating_sub(count), u64::MAX, length),
+        let Some(asked) = range.and_then(parse) else { return Self::Whole };
+        let slices: Vec<Slice> = asked.iter().filter_map(|asked| asked.within(length)).collect();
+        match *slices {
+            [] => Self::Unsatisfiable,
+            [slice] => Self::Slice(slice),
+            _ if overlap(&slices) => Self::Whole,
+            _ => Self::Slices(slices),
         }
-    }
-
-    fn slice(first: u64, last: u64, length: u64) -> Self {
-        if first >= length { Self::Unsatisfiable } else { Self::Slice(Slice { first, last: last.min(length - 1) }) }
     }
 }
 
-fn parse(value: &str) -> Option<Asked> {
+impl Asked {
+    /// What of it a file of so many bytes has.
+    fn within(&self, length: u64) -> Option<Slice> {
+        let (first, last) = match *self {
+            Self::From(first) => (first, u64::MAX),
+            Self::Between(first, last) => (first, last),
+            Self::Last(0) => return None,
+            Self::Last(count) => (length.saturating_sub(count), u64::MAX),
+        };
+        (first < length).then(|| Slice { first, last: last.min(length - 1) })
+    }
+}
+
+fn overlap(slices: &[Slice]) -> bool {
+    let mut others = slices.iter();
+    while let Some(slice) = others.next() {
+        if others.clone().any(|other| slice.overlaps(*other)) {
+            return true;
+        }
+    }
+    false
+}
+
+fn parse(value: &str) -> Option<Vec<Asked>> {
     let (unit, set) = value.split_once('=')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") || set.contains(',') {
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
     }
-    match set.trim_matches([' ', '\t']).split_once('-')? {
+    // Members of a list may be empty (section 5.6.1).
+    let members = set.split(',').map(|member| member.trim_matches([' ', '\t'])).filter(|member| !member.is_empty());
+    let asked: Vec<Asked> = members.map(one).collect::<Option<_>>()?;
+    (1..=MAX_RANGES).contains(&asked.len()).then_some(asked)
+}
+
+fn one(member: &str) -> Option<Asked> {
+    match member.split_once('-')? {
         ("", count) => number(count).map(Asked::Last),
         (first, "") => number(first).map(Asked::From),
         (first, last) => {
@@ -114,7 +150,30 @@ mod tests {
     }
 
     #[test]
-    fn rfc9110_14_2_what_is_malformed_or_several_is_ignored() {
+    fn rfc9110_14_1_2_several_ranges() {
+        let several = |range: &str| {
+            let Part::Slices(slices) = of(range) else { return Vec::new() };
+            slices.iter().map(|s| (s.first, s.last)).collect()
+        };
+        assert_eq!(several("bytes=0-1,5-6"), [(0, 1), (5, 6)]);
+        assert_eq!(several("bytes= -1 , ,0-0,"), [(99, 99), (0, 0)]);
+        assert_eq!(several("bytes=0-1,2-3,200-,-0"), [(0, 1), (2, 3)]);
+        assert_eq!(of("bytes=0-1,200-300"), slice(0, 1));
+        assert_eq!(of("bytes=100-,200-300"), Part::Unsatisfiable);
+    }
+
+    #[test]
+    fn rfc9110_17_15_many_or_overlapping_ranges_are_the_whole_file() {
+        assert_eq!(of("bytes=0-5,5-6"), Part::Whole);
+        assert_eq!(of("bytes=50-60,0-,70-71"), Part::Whole);
+        assert_eq!(of("bytes=-100,0-0"), Part::Whole);
+        let many = |count: u64| (0..count).map(|i| format!("{i}-{i}")).collect::<Vec<_>>().join(",");
+        assert!(matches!(of(&format!("bytes={}", many(16))), Part::Slices(_)));
+        assert_eq!(of(&format!("bytes={}", many(17))), Part::Whole);
+    }
+
+    #[test]
+    fn rfc9110_14_2_what_is_malformed_is_ignored() {
         for range in [
             "",
             "bytes",
@@ -127,7 +186,9 @@ mod tests {
             "bytes=+1-2",
             "bytes=1-2-3",
             "bytes=--1",
-            "bytes=0-1,5-6",
+            "bytes=,",
+            "bytes=0-1,x",
+            "bytes=0-1;5-6",
             "items=0-5",
             "bytes:0-5",
             "bytes=1 - 2",

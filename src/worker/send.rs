@@ -1,6 +1,7 @@
 //! Sends a file: conditional requests and ranges (RFC 9110, sections 13 and 14), in large pieces, as fast as it is read.
 
 use std::{
+    collections::VecDeque,
     fs::{File, Metadata},
     io,
     os::unix::fs::MetadataExt,
@@ -21,6 +22,7 @@ use tokio::task::spawn_blocking;
 use super::{
     digest::Digest,
     media::open_regular,
+    multipart::{Multipart, Segment},
     range::{Part, Slice},
     readers::Reading,
     refusal::Refusal,
@@ -83,11 +85,10 @@ struct Validators {
     modified: SystemTime,
 }
 
-/// The part of a file that is still to be read.
+/// What is still to be sent.
 struct Rest {
     file: Arc<File>,
-    at: u64,
-    left: u64,
+    segments: VecDeque<Segment>,
     /// Held to the end of the answer.
     _reading: Arc<Reading>,
 }
@@ -106,9 +107,7 @@ impl Sending {
         let validators = Validators::of(self.id, &about, digest);
         let mut response = match validators.judge(headers, SystemTime::now()) {
             Some(status) => status.into_response(),
-            None => {
-                respond(file, about.len(), validators.part(method, headers, about.len()), Arc::clone(&self.reading))
-            }
+            None => self.respond(file, about.len(), validators.part(method, headers, about.len())),
         };
         validators.describe(response.headers_mut());
         if response.status() == StatusCode::OK
@@ -122,8 +121,36 @@ impl Sending {
         Ok(response)
     }
 
+    fn respond(&self, file: File, length: u64, part: Part) -> Response {
+        match part {
+            Part::Whole if length == 0 => StatusCode::OK.into_response(),
+            Part::Whole => {
+                let whole = Slice { first: 0, last: length.saturating_sub(1) };
+                (StatusCode::OK, [length_of(length)], self.body(file, [Segment::File(whole)].into())).into_response()
+            }
+            Part::Slice(slice) => {
+                let range = format!("bytes {}-{}/{length}", slice.first, slice.last);
+                let headers = [length_of(slice.len()), (header::CONTENT_RANGE, range)];
+                (StatusCode::PARTIAL_CONTENT, headers, self.body(file, [Segment::File(slice)].into())).into_response()
+            }
+            Part::Slices(slices) => {
+                let parts = Multipart::new(&slices, self.content_type, length);
+                let headers = [length_of(parts.content_length()), (header::CONTENT_TYPE, parts.content_type())];
+                (StatusCode::PARTIAL_CONTENT, headers, self.body(file, parts.into_segments())).into_response()
+            }
+            Part::Unsatisfiable => {
+                let range = format!("bytes */{length}");
+                (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, range)]).into_response()
+            }
+        }
+    }
+
+    fn body(&self, file: File, segments: VecDeque<Segment>) -> Body {
+        Body::from_stream(pieces(Rest { file: Arc::new(file), segments, _reading: Arc::clone(&self.reading) }))
+    }
+
     fn describe(&self, headers: &mut HeaderMap) {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(self.content_type));
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         if let Ok(value) = HeaderValue::try_from(self.content_disposition()) {
             headers.insert(header::CONTENT_DISPOSITION, value);
@@ -200,40 +227,24 @@ impl Validators {
     }
 }
 
-fn respond(file: File, length: u64, part: Part, reading: Arc<Reading>) -> Response {
-    let whole = Slice { first: 0, last: length.saturating_sub(1) };
-    match part {
-        Part::Whole if length == 0 => StatusCode::OK.into_response(),
-        Part::Whole => (StatusCode::OK, [content_length(whole)], body(file, whole, reading)).into_response(),
-        Part::Slice(slice) => {
-            let range = format!("bytes {}-{}/{length}", slice.first, slice.last);
-            let headers = [content_length(slice), (header::CONTENT_RANGE, range)];
-            (StatusCode::PARTIAL_CONTENT, headers, body(file, slice, reading)).into_response()
-        }
-        Part::Unsatisfiable => {
-            (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{length}"))]).into_response()
-        }
-    }
-}
-
-fn content_length(slice: Slice) -> (HeaderName, String) {
-    (header::CONTENT_LENGTH, slice.len().to_string())
-}
-
-fn body(file: File, slice: Slice, reading: Arc<Reading>) -> Body {
-    Body::from_stream(pieces(Rest { file: Arc::new(file), at: slice.first, left: slice.len(), _reading: reading }))
+fn length_of(bytes: u64) -> (HeaderName, String) {
+    (header::CONTENT_LENGTH, bytes.to_string())
 }
 
 /// Reads on only when the piece before was taken, so a slow client costs no memory and one that is gone no reading.
 fn pieces(rest: Rest) -> impl Stream<Item = io::Result<Bytes>> {
     stream::try_unfold(rest, |mut rest| async move {
-        if rest.left == 0 {
-            return Ok(None);
+        let slice = match rest.segments.pop_front() {
+            None => return Ok(None),
+            Some(Segment::Text(text)) => return Ok(Some((text, rest))),
+            Some(Segment::File(slice)) => slice,
+        };
+        let (file, wanted) = (Arc::clone(&rest.file), slice.len().min(CHUNK));
+        let piece = spawn_blocking(move || read_at(&file, slice.first, wanted)).await??;
+        let first = slice.first + piece.len() as u64;
+        if first <= slice.last {
+            rest.segments.push_front(Segment::File(Slice { first, ..slice }));
         }
-        let (file, at, wanted) = (Arc::clone(&rest.file), rest.at, rest.left.min(CHUNK));
-        let piece = spawn_blocking(move || read_at(&file, at, wanted)).await??;
-        rest.at += piece.len() as u64;
-        rest.left = rest.left.saturating_sub(piece.len() as u64);
         Ok(Some((piece, rest)))
     })
 }

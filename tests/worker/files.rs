@@ -3,7 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use data_encoding::{BASE64, HEXLOWER};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use sha2::{Digest, Sha256};
 
@@ -76,9 +76,55 @@ fn rfc9110_14_ranges_in_every_form() {
         assert_eq!((answer.status, answer.body.len()), (416, 0), "{range}");
         assert_eq!(answer.header("content-range"), Some(format!("bytes */{length}").as_str()), "{range}");
     }
-    for range in ["bytes=0-1,5-6", "bytes=5-1", "bytes=x", "items=0-1", "bytes", ""] {
+    for range in ["bytes=0-5,5-6", "bytes=5-1", "bytes=x", "items=0-1", "bytes", ""] {
         let answer = finished.range(range);
         assert_eq!((answer.status, answer.body.len()), (200, length), "{range}");
+    }
+}
+
+#[test]
+fn rfc9110_14_6_several_ranges_come_in_parts() {
+    let finished = finished();
+    let (source, length) = (&finished.source, finished.source.len());
+    let answer = finished.range("bytes=0-9, 500-599,-1");
+    assert_eq!((answer.status, answer.header("content-range")), (206, None));
+    assert_eq!(answer.header("content-length"), Some(answer.body.len().to_string().as_str()));
+    let boundary = answer.header("content-type").unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let mut expected = Vec::new();
+    for (lead, first, last) in [("", 0, 9), ("\r\n", 500, 599), ("\r\n", length - 1, length - 1)] {
+        let range = format!("Content-Range: bytes {first}-{last}/{length}");
+        expected.extend(format!("{lead}--{boundary}\r\nContent-Type: video/mp4\r\n{range}\r\n\r\n").into_bytes());
+        expected.extend(&source[first..=last]);
+    }
+    expected.extend(format!("\r\n--{boundary}--\r\n").into_bytes());
+    assert!(answer.body == expected);
+
+    let one = finished.range(&format!("bytes=7-8,{length}-"));
+    assert_eq!((one.status, &*one.body), (206, &source[7..=8]), "the other one is not there");
+    assert_eq!(finished.range(&format!("bytes={length}-,-0")).status, 416);
+    let other = finished.ask("GET", &[("range", "bytes=0-1,5-6"), ("if-range", "\"other\"")]);
+    assert_eq!((other.status, other.body.len()), (200, length));
+}
+
+/// The title is what a page says; its length, its pictures and its slashes are a client's to survive.
+#[test]
+fn rfc8187_any_title_survives_as_a_name() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    for (page, title) in [("emoji", "🎬👩\u{200d}🚀 ½/¾\\ \u{202e}4pm".to_owned()), ("long", "🎬é/x".repeat(1_250))]
+    {
+        let text = format!("<html><head><title>{title}</title></head><body><video src=sample.mp4></video></body>");
+        origin.serve(&format!("{page}.html"), &text);
+        let task = worker.completed("ana", &origin.url(&format!("{page}.html")));
+        let name = task["filename"].as_str().unwrap();
+        assert!(name.starts_with('🎬') && !name.contains(['/', '\\', '\u{202e}']), "{name}");
+        let file = worker.get("ana", &format!("/api/download/{}/file", task["id"].as_str().unwrap()));
+        let disposition = file.header("content-disposition").unwrap();
+        let (plain, full) = disposition.split_once("; filename*=UTF-8''").unwrap();
+        assert!(plain.is_ascii() && plain.starts_with("attachment; filename=\"_") && disposition.len() < 4_096);
+        assert_eq!(percent_decode_str(full).decode_utf8().unwrap(), name);
+        let stream = format!("/api/stream/{}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+        assert_eq!(worker.get("ana", &stream).body, media::read("sample.mp4"));
     }
 }
 
