@@ -5,6 +5,7 @@
 //! folder of its own, whose result is moved into place only when it was judged to be whole.
 
 mod api;
+mod archive;
 mod body;
 mod caller;
 mod digest;

@@ -82,6 +82,34 @@ fn an_mp4_an_hls_and_a_dash_source_are_downloaded_and_played() {
 }
 
 #[test]
+fn several_files_come_as_one_archive_also_by_a_signed_link() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let ids = ["sample.mp4", "hls.m3u8"].map(|source| {
+        let id = start_download(&i, &origin.url(source));
+        completed(&i, &id);
+        id
+    });
+    let target = format!("/api/v2/zip?ids={},{}", ids[0], ids[1]);
+    let made = i.post("/.sallyport/links", &json!({ "path": target }).to_string());
+    assert_eq!(made.status, 201, "{made:?}");
+    let url = made.json()["url"].as_str().unwrap().to_owned();
+    let link = url.split_once("localhost").unwrap().1;
+    let whole = media::read("sample.mp4");
+    for answer in [i.get(&target), i.send(&Request::new("GET", link))] {
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/zip")));
+        assert!(answer.body.starts_with(b"PK\x03\x04") && answer.body.windows(4).any(|four| four == b"PK\x05\x06"));
+        assert!(answer.body.windows(whole.len()).any(|part| part == whole), "the first file as it is");
+    }
+    let other = link.replace(&ids[1], &ids[0]);
+    assert_eq!(i.send(&Request::new("GET", &other)).status, 403, "a link opens what was signed");
+    i.command(&["user", "add", "ana"]);
+    let ana = i.new_key(&["--user", "ana"]);
+    assert_eq!(i.send(&Request::new("GET", &target).key(&ana)).status, 404);
+    assert_eq!(i.send(&Request::new("GET", &target)).status, 401);
+}
+
+#[test]
 fn users_see_only_what_is_theirs() {
     let origin = Origin::start();
     let i = up(&origin);

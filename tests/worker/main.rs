@@ -19,6 +19,7 @@ mod client;
 mod process;
 mod town;
 
+mod archives;
 mod bodies;
 mod disks;
 mod downloads;

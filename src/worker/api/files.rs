@@ -69,7 +69,11 @@ pub(super) async fn thumbnail(
 }
 
 /// The task of this id, if the caller may know of it and its file is there.
-async fn finished(app: &App, caller: &Caller, id: Option<TaskId>) -> Result<Option<(Task, MediaType)>, Refusal> {
+pub(super) async fn finished(
+    app: &App,
+    caller: &Caller,
+    id: Option<TaskId>,
+) -> Result<Option<(Task, MediaType)>, Refusal> {
     let Some(id) = id else { return Ok(None) };
     let task = app.queue.workshop().store.find(id, caller).await?;
     Ok(task.and_then(|task| task.finished().map(|media| (task, media))))
@@ -92,7 +96,7 @@ fn sending(app: &App, task: &Task, media: MediaType, method: &Method, dispositio
 }
 
 /// In the background: no first byte waits for the disk.
-fn note_play(store: &Store, id: TaskId) {
+pub(super) fn note_play(store: &Store, id: TaskId) {
     let store = store.clone();
     tokio::spawn(async move {
         if let Err(error) = store.played(id).await {

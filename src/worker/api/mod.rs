@@ -1,4 +1,4 @@
-//! The routes of the OfflineTube v5 API.
+//! The routes of the OfflineTube v5 API, and under `/api/v2` what that lacks.
 
 mod download;
 mod downloads;
@@ -7,6 +7,7 @@ mod info;
 mod look;
 mod search;
 mod view;
+mod zip;
 
 use axum::{
     Router,
@@ -19,7 +20,7 @@ use axum::{
 
 use tokio_util::sync::CancellationToken;
 
-use self::look::Looks;
+use self::{look::Looks, zip::Archives};
 use super::{queue::Queue, refusal::Refusal};
 
 /// A body is a URL and a few words.
@@ -30,11 +31,12 @@ const MAX_BODY: usize = 16 << 10;
 pub(crate) struct App {
     pub(crate) queue: Queue,
     looks: Looks,
+    archives: Archives,
 }
 
 impl App {
     pub(crate) fn new(queue: Queue, stop: CancellationToken) -> Self {
-        Self { queue, looks: Looks::new(stop) }
+        Self { queue, looks: Looks::new(stop), archives: Archives::default() }
     }
 }
 
@@ -51,6 +53,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/trending", get(search::trending))
         .route("/api/stream/{filename}", get(files::stream))
         .route("/api/thumbnails/{id}", get(files::thumbnail))
+        .route("/api/v2/zip", get(zip::zip))
         .fallback(async || Refusal::not_found("Not Found"))
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed")

@@ -1,0 +1,101 @@
+//! `GET /api/v2/zip?ids=…`: several finished files as one archive.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderName, Method, header},
+};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use super::{App, files::finished};
+use crate::worker::{
+    archive::{self, Member},
+    caller::Caller,
+    refusal::Refusal,
+    task::TaskId,
+};
+
+/// In one archive.
+const MAX_FILES: usize = 100;
+
+/// Each takes a thread for as long as its client reads.
+const AT_A_TIME: usize = 16;
+
+/// The query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// Ids of finished downloads, with commas between them.
+    ids: String,
+}
+
+/// The right to make an archive.
+#[derive(Clone)]
+pub(super) struct Archives(Arc<Semaphore>);
+
+impl Default for Archives {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_A_TIME)))
+    }
+}
+
+type Answer = ([(HeaderName, &'static str); 3], Body);
+
+pub(super) async fn zip(
+    State(app): State<App>,
+    caller: Caller,
+    method: Method,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Answer, Refusal> {
+    let Query(Wanted { ids }) = wanted.map_err(|_| Refusal::malformed("write the ids of downloads as ids=ID,ID"))?;
+    let ids = parse(&ids)?;
+    let mut members = Vec::with_capacity(ids.len());
+    for id in ids {
+        members.push(member(&app, &caller, id, &method).await?);
+    }
+    let headers = [
+        (header::CONTENT_TYPE, "application/zip"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"downloads.zip\""),
+        (header::CACHE_CONTROL, "private, no-store"),
+    ];
+    if method == Method::HEAD {
+        return Ok((headers, Body::empty()));
+    }
+    let busy = |_| Refusal::unavailable("busy", "Too many archives are being sent already");
+    let slot = Arc::clone(&app.archives.0).try_acquire_owned().map_err(busy)?;
+    Ok((headers, archive::body(members, slot)))
+}
+
+/// Each id once, in the order given.
+fn parse(text: &str) -> Result<Vec<TaskId>, Refusal> {
+    let mut ids = Vec::new();
+    for id in text.split(',') {
+        let id = id.parse().map_err(|_| Refusal::no_such_download())?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+        if ids.len() > MAX_FILES {
+            return Err(Refusal::invalid("too_many", format!("An archive has {MAX_FILES} files at most")));
+        }
+    }
+    Ok(ids)
+}
+
+/// The same 404 for what does not exist, is not finished, or is somebody else's.
+async fn member(app: &App, caller: &Caller, id: TaskId, method: &Method) -> Result<Member, Refusal> {
+    let found = finished(app, caller, Some(id)).await?;
+    let (task, media) = found.ok_or_else(Refusal::no_such_download)?;
+    let workshop = app.queue.workshop();
+    if method == Method::GET {
+        super::files::note_play(&workshop.store, id);
+    }
+    Ok(Member {
+        name: task.file_name().ok_or_else(Refusal::no_such_download)?,
+        path: workshop.media.file(id, media),
+        finished: task.completed_at,
+        reading: workshop.readers.begin(id),
+    })
+}
