@@ -82,6 +82,8 @@ fn a_disk_that_fills_ends_what_runs_before_the_reserve_is_gone_and_refuses_what_
     disk.leave(7 << 20);
     let task = worker.wait_for_status(&running, "error");
     assert_eq!(task["error_message"], "the disk is full");
+    let again = |request: &String| request.starts_with("stall/sample.mp4 from");
+    assert!(!origin.requests().iter().any(again), "it was ended, and did not go on where the source had stalled");
     assert_eq!(processes_of(&running), [0_u32; 0]);
     eventually("its folder's end", || (!worker.job(&running).exists()).then_some(()));
     assert!(disk.free() >= 7 << 20, "the reserve was left alone");
