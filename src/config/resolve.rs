@@ -23,6 +23,8 @@ use super::{
 /// Each is kept for each client, so this bounds memory.
 const MAX_FORBIDDEN_PATHS: u32 = 100;
 const SECOND: Duration = Duration::from_secs(1);
+/// Even the start of yt-dlp takes some of it.
+const MIN_STALL_TIMEOUT: Duration = SECOND;
 
 /// A value that parsed but cannot be meant.
 pub(crate) struct Fault {
@@ -267,6 +269,12 @@ impl Faults {
         if retention.keep_bytes == Some(0) {
             self.add(key("keep_bytes"), "0 would keep nothing; leave it out to keep everything");
         }
+        if worker.concurrent_downloads_per_user == 0 {
+            self.add(key("concurrent_downloads_per_user"), "0 would never download; write at least 1");
+        }
+        if worker.stall_timeout.0 < MIN_STALL_TIMEOUT {
+            self.add(key("stall_timeout"), "too short for a page to be read; write at least \"1s\"");
+        }
         let allow_key = |i| vec![table("worker"), Key { name: "allow_private", index: Some(i) }];
         let allowed = worker.allow_private.iter().enumerate();
         let allow_private = allowed.filter_map(|(i, text)| self.parsed(allow_key(i), text)).collect();
@@ -280,6 +288,10 @@ impl Faults {
             partial_sandbox: insecure.partial_sandbox,
             allow_private,
             concurrent_downloads: worker.concurrent_downloads,
+            concurrent_downloads_per_user: worker.concurrent_downloads_per_user,
+            retries: worker.retries,
+            retry_delay: worker.retry_delay.0,
+            stall_timeout: worker.stall_timeout.0,
             max_filesize: worker.max_filesize.0,
             disk_reserve: worker.disk_reserve.0,
             retention,

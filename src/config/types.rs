@@ -244,6 +244,14 @@ pub struct WorkerConfig {
     pub allow_private: Vec<HostPort>,
     /// How many downloads run at a time.
     pub concurrent_downloads: usize,
+    /// How many of one user's.
+    pub concurrent_downloads_per_user: usize,
+    /// How often a download that failed for a passing reason is tried again.
+    pub retries: u32,
+    /// How long until the first of these, at least; each later one waits twice as long as the one before.
+    pub retry_delay: Duration,
+    /// The longest silence of a download before it is ended and tried again.
+    pub stall_timeout: Duration,
     /// The largest file that is kept, in bytes.
     pub max_filesize: u64,
     /// How long finished files are kept.

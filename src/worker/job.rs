@@ -11,6 +11,7 @@ use super::{
     disk::{Disks, NoRoom},
     media::{AcceptError, Finished, JobFolder, MediaFolder},
     passes::Passes,
+    quiet::Quiet,
     readers::Readers,
     running::Running,
     sandbox::Allowance,
@@ -61,6 +62,8 @@ pub(crate) enum Failure {
     TimedOut,
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    #[error("the download stalled")]
+    Stalled,
     #[error(transparent)]
     Refused(AcceptError),
     #[error("files of the job: {0}")]
@@ -98,6 +101,15 @@ impl From<AcceptError> for Failure {
 }
 
 impl Failure {
+    /// True where another try, later, may go better.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Stalled | Self::Resolve(ResolveError::Unresolved) => true,
+            Self::Complaint(complaint) => complaint.kind.passes(),
+            _ => false,
+        }
+    }
+
     /// What the task's owner is told.
     pub(crate) fn message(&self) -> String {
         match self {
@@ -176,8 +188,18 @@ impl Workshop {
         stop: &CancellationToken,
     ) -> Result<PathBuf, Failure> {
         let mut run = Run::start(child, MAX_LINE, stop, self.config.job_timeout)?;
-        let mut said = Said::default();
-        while let Some(line) = run.next().await {
+        let (mut said, mut quiet) =
+            (Said::default(), Quiet::new(self.config.stall_timeout, self.media.job(task.id).path()));
+        loop {
+            let line = tokio::select! {
+                line = run.next() => line,
+                () = quiet.stalled() => {
+                    run.stop().await;
+                    return Err(Failure::Stalled);
+                }
+            };
+            let Some(line) = line else { break };
+            quiet.heard();
             if let Line::Err(text) = &line
                 && text.starts_with("ERROR:")
             {

@@ -1,4 +1,4 @@
-//! What a download was asked for: quality, kind and container, each from a closed list.
+//! What a download was asked for: quality, kind, container and priority, each from a closed list.
 
 use std::{fmt, str::FromStr};
 
@@ -52,6 +52,37 @@ pub(crate) enum UnknownOutput {
     Kind,
     #[error("unknown format; write mp4, mkv or webm for video, m4a, mp3 or opus for audio")]
     Format,
+}
+
+/// What goes before what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Priority {
+    /// After everybody's that is not low.
+    Low,
+    #[default]
+    Normal,
+    /// Before what else its owner has.
+    High,
+}
+
+impl Priority {
+    /// As it is stored; the higher, the sooner.
+    pub(crate) fn rank(self) -> i64 {
+        match self {
+            Self::Low => -1,
+            Self::Normal => 0,
+            Self::High => 1,
+        }
+    }
+
+    pub(crate) fn of_rank(rank: i64) -> Self {
+        match rank {
+            ..0 => Self::Low,
+            0 => Self::Normal,
+            1.. => Self::High,
+        }
+    }
 }
 
 impl Default for Quality {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, Notify, Semaphore},
     task::{JoinSet, spawn_blocking},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -15,14 +15,18 @@ use super::{
     job::{Failure, Workshop},
     media::Finished,
     refusal::Refusal,
+    retry::Retries,
     running::{Registry, Running},
-    store::{Cancelled, StoreError},
+    store::{Cancelled, Next, Retried, StoreError},
     task::{Status, Task, TaskId},
     ytdlp::Progress,
 };
 
 /// After a failure of our own, how long until the next try.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// After so long the queue looks again, so that a clock that jumps holds nothing up.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// The queue; a handle to share.
 #[derive(Clone)]
@@ -35,6 +39,12 @@ struct Inner {
     handover: Mutex<()>,
     wake: Notify,
     stop: CancellationToken,
+}
+
+/// What a free slot gets.
+enum Claim {
+    Job(Box<Task>, Arc<Running>),
+    Wait(Duration),
 }
 
 impl Queue {
@@ -120,15 +130,15 @@ impl Queue {
     }
 
     /// The next task, or none after a wait that was in vain.
-    async fn next(&self) -> Option<(Task, Arc<Running>)> {
+    async fn next(&self) -> Option<(Box<Task>, Arc<Running>)> {
         if self.0.workshop.readiness.tools().await.is_err() {
             self.unless_stopped(sleep(PAUSE)).await;
             return None;
         }
         match self.claim().await {
-            Ok(Some(claimed)) => return Some(claimed),
-            Ok(None) => {
-                self.unless_stopped(self.0.wake.notified()).await;
+            Ok(Claim::Job(task, running)) => return Some((task, running)),
+            Ok(Claim::Wait(time)) => {
+                self.unless_stopped(timeout(time, self.0.wake.notified())).await;
             }
             Err(error) => {
                 tracing::error!(%error, "no task can be claimed");
@@ -138,13 +148,17 @@ impl Queue {
         None
     }
 
-    async fn claim(&self) -> Result<Option<(Task, Arc<Running>)>, StoreError> {
+    async fn claim(&self) -> Result<Claim, StoreError> {
         let _handover = self.0.handover.lock().await;
-        let task = self.0.workshop.store.claim().await?;
-        Ok(task.map(|task| {
-            let running = self.0.running.enter(task.id, self.0.stop.child_token());
-            (task, running)
-        }))
+        let Workshop { store, config, .. } = &self.0.workshop;
+        Ok(match store.claim(config.concurrent_downloads_per_user).await? {
+            Next::Claimed(task) => {
+                let running = self.0.running.enter(task.id, self.0.stop.child_token());
+                Claim::Job(task, running)
+            }
+            Next::Later(time) => Claim::Wait(time.min(LONGEST_WAIT)),
+            Next::Nothing => Claim::Wait(LONGEST_WAIT),
+        })
     }
 
     async fn run(&self, task: &Task, running: &Running) {
@@ -154,6 +168,8 @@ impl Queue {
         if let Err(error) = self.conclude(task.id, outcome).await {
             tracing::error!(task = %task.id, %error, "the end of a download could not be stored");
         }
+        // Its owner may have another one now, or it waits for its next try.
+        self.0.wake.notify_one();
     }
 
     async fn conclude(&self, id: TaskId, outcome: Result<(Finished, Digest), Failure>) -> Result<(), StoreError> {
@@ -169,13 +185,28 @@ impl Queue {
             Err(Failure::Stopped) if self.0.stop.is_cancelled() => store.release(id).await,
             // Whoever mends that finds the task where it was.
             Err(Failure::Unready(_)) => store.release(id).await,
-            Err(failure) => {
-                tracing::warn!(task = %id, %failure, "download ended without a file");
-                store.fail(id, failure.message()).await?;
-                self.discard(id).await;
+            Err(failure) if failure.passes() => self.retry(id, &failure).await,
+            Err(failure) => self.fail(id, &failure).await,
+        }
+    }
+
+    async fn retry(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
+        let Workshop { store, config, .. } = &self.0.workshop;
+        let retries = Retries { most: config.retries, first: config.retry_delay };
+        match store.retry(id, failure.message(), retries).await? {
+            Retried::After(wait) => {
+                tracing::warn!(task = %id, %failure, ?wait, "download failed and waits for another try");
                 Ok(())
             }
+            Retried::Spent | Retried::Gone => self.fail(id, failure).await,
         }
+    }
+
+    async fn fail(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
+        tracing::warn!(task = %id, %failure, "download ended without a file");
+        self.0.workshop.store.fail(id, failure.message()).await?;
+        self.discard(id).await;
+        Ok(())
     }
 
     async fn remove_all(&self, id: TaskId) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use super::{
     digest::Digest,
     file_name::public_name,
     media::MediaType,
-    order::{Output, Quality},
+    order::{Output, Priority, Quality},
 };
 use crate::username::UserName;
 
@@ -58,6 +58,7 @@ pub(crate) struct Task {
     pub(crate) url: String,
     pub(crate) quality: Quality,
     pub(crate) output: Output,
+    pub(crate) priority: Priority,
     pub(crate) status: Status,
     pub(crate) title: String,
     pub(crate) format_note: String,
@@ -125,6 +126,7 @@ impl Task {
             url,
             quality,
             output,
+            priority: Priority::default(),
             status: Status::Pending,
             title: String::new(),
             format_note: String::new(),

@@ -15,6 +15,12 @@ use crate::media;
 /// Where a stalling answer stops.
 pub(crate) const STALL_AFTER: usize = 128 * 1024;
 
+/// Where an answer that is cut off ends.
+const CUT_AFTER: usize = 32 * 1024;
+
+const UNAVAILABLE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
+
 /// The server and what it was asked for.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
@@ -29,6 +35,8 @@ struct Shared {
     own: Mutex<HashMap<String, String>>,
     /// Where some names have moved to.
     moved: Mutex<HashMap<String, String>>,
+    /// How often each name has failed so far that fails a few times.
+    failed: Mutex<HashMap<String, u32>>,
 }
 
 impl Origin {
@@ -94,12 +102,28 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
     let from = range.unwrap_or(0).min(body.len());
+    if let Some(times) = manner.strip_prefix("fail").and_then(|times| times.parse().ok())
+        && shared.fails(&path, times)
+    {
+        return stream.write_all(UNAVAILABLE);
+    }
     write!(stream, "{}", head(name, range.is_some(), from, body.len()))?;
     let rest = &body[from..];
     match manner {
         "slow" if from == 0 => slowly(&mut stream, rest),
         "stall" if from == 0 => stall(&mut stream, rest),
+        "cut" if shared.fails(&path, 4) => stream.write_all(&rest[..CUT_AFTER.min(rest.len())]),
         _ => stream.write_all(rest),
+    }
+}
+
+impl Shared {
+    /// True for the first `times` that `path` is asked for.
+    fn fails(&self, path: &str, times: u32) -> bool {
+        let mut failed = self.failed.lock().unwrap();
+        let count = failed.entry(path.to_owned()).or_default();
+        *count += 1;
+        *count <= times
     }
 }
 

@@ -51,7 +51,8 @@ impl Worker {
         fs::write(&key, KEY).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         let config = format!(
-            "[worker]\nlisten = \"{address}\"\nyt_dlp = \"{}\"\nallow_private = [\"{}\"]\n{}\n",
+            "[worker]\nlisten = \"{address}\"\nyt_dlp = \"{}\"\nallow_private = [\"{}\"]\n\
+             retry_delay = \"300ms\"\n{}\n",
             setup.yt_dlp.display(),
             origin.address,
             setup.extra

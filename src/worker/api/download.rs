@@ -7,7 +7,7 @@ use super::{App, view::TaskView};
 use crate::worker::{
     body::Body,
     caller::Caller,
-    order::{Output, Quality},
+    order::{Output, Priority, Quality},
     refusal::Refusal,
     source::{SourceError, SourceUrl},
     task::Task,
@@ -23,6 +23,8 @@ pub(super) struct Order {
     #[serde(default = "video")]
     download_type: String,
     format: Option<String>,
+    #[serde(default)]
+    priority: Priority,
 }
 
 pub(super) async fn start(
@@ -37,6 +39,7 @@ pub(super) async fn start(
     workshop.readiness.tools().await?;
     workshop.disks.room().await?;
     let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
+    let task = Task { priority: order.priority, ..task };
     app.queue.add(task.clone()).await?;
     Ok(Json(TaskView::new(task, None)))
 }

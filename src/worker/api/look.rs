@@ -121,8 +121,10 @@ fn refusal(end: &End, complaint: Option<Complaint>, what: &str) -> Refusal {
             "upstream_timeout",
             format!("{what} is not available: the site took too long"),
         ),
-        (_, Some(Complaint { kind: Kind::Other, message })) => Refusal::invalid("upstream_refused", message),
-        (_, Some(Complaint { kind: Kind::Unreachable, .. })) => unreachable(what),
+        (_, Some(Complaint { kind: Kind::Other | Kind::Faltering, message })) => {
+            Refusal::invalid("upstream_refused", message)
+        }
+        (_, Some(Complaint { kind: Kind::Unreachable | Kind::Forbidden, .. })) => unreachable(what),
         _ => Refusal::new(
             StatusCode::BAD_GATEWAY,
             "upstream_failed",

@@ -1,4 +1,4 @@
-//! The life of a task: waiting, claimed, and ended in one of its ways.
+//! The life of a task once it is claimed, to its end in one of its ways.
 //!
 //! The status column is the one truth about a task. A job that ends writes its result only where the task is still
 //! its own, so a cancel or a removal in between wins, whatever the order of events.
@@ -6,15 +6,8 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::{
-    Store, StoreError,
-    row::{COLUMNS, read},
-};
-use crate::worker::{
-    digest::Digest,
-    media::Finished,
-    task::{Task, TaskId},
-};
+use super::{Store, StoreError};
+use crate::worker::{digest::Digest, media::Finished, task::TaskId};
 
 /// What a source says of itself before it is downloaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,18 +29,6 @@ pub(crate) enum Cancelled {
 }
 
 impl Store {
-    /// Takes the task that has waited longest; it is downloading from now on.
-    pub(crate) async fn claim(&self) -> Result<Option<Task>, StoreError> {
-        self.run(|db| {
-            let sql = format!(
-                "UPDATE task SET status = 'downloading' WHERE sequence = \
-                 (SELECT min(sequence) FROM task WHERE status = 'pending') RETURNING {COLUMNS}"
-            );
-            db.query_row(&sql, [], read).optional()
-        })
-        .await
-    }
-
     /// Notes what the source says of itself.
     pub(crate) async fn describe(&self, id: TaskId, about: Description) -> Result<(), StoreError> {
         self.run(move |db| {
@@ -77,7 +58,7 @@ impl Store {
         self.run(move |db| {
             let changed = db.execute(
                 "UPDATE task SET status = 'completed', filesize = ?2, extension = ?3, has_thumbnail = ?4, \
-                 completed_at = ?5, sha256 = ?6 WHERE id = ?1 AND status IN ('downloading', 'processing')",
+                 completed_at = ?5, sha256 = ?6, error_message = '' WHERE id = ?1 AND status IN ('downloading', 'processing')",
                 params![
                     id.to_string(),
                     finished.bytes.cast_signed(),

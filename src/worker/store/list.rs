@@ -14,6 +14,9 @@ use crate::worker::{
 /// More tasks than this do not wait at a time.
 const MAX_PENDING: i64 = 1_000;
 
+/// So many of them are one user's, at most.
+const MAX_PENDING_PER_USER: i64 = 500;
+
 impl Store {
     /// Adds a new task at the end of the queue.
     pub(crate) async fn add(&self, task: Task) -> Result<(), StoreError> {
@@ -73,9 +76,10 @@ impl Store {
 /// False when the queue is full.
 fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
     let added = db.execute(
-        "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at) \
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
-         WHERE (SELECT count(*) FROM task WHERE status = 'pending') < ?9",
+        "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at, priority) \
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 \
+         WHERE (SELECT count(*) FROM task WHERE status = 'pending') < ?10 \
+         AND (SELECT count(*) FROM task WHERE status = 'pending' AND owner = ?2) < ?11",
         params![
             task.id.to_string(),
             task.owner.as_str(),
@@ -85,7 +89,9 @@ fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
             task.output.format(),
             task.status.name(),
             task.created_at.to_string(),
+            task.priority.rank(),
             MAX_PENDING,
+            MAX_PENDING_PER_USER,
         ],
     )?;
     Ok(added == 1)

@@ -1,5 +1,6 @@
 //! The task database: one SQLite file, every change of state on disk before it is answered.
 
+mod claim;
 mod keep;
 mod life;
 mod list;
@@ -16,13 +17,17 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
 
-pub(crate) use self::life::{Cancelled, Description};
+pub(crate) use self::{
+    claim::{Next, Retried},
+    life::{Cancelled, Description},
+};
 
 /// Each brings a database of the version that is its place in here to the next.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("schema.sql"),
     "ALTER TABLE task ADD COLUMN last_played_at TEXT;",
     "ALTER TABLE task ADD COLUMN sha256 TEXT;",
+    include_str!("schema_4.sql"),
 ];
 
 /// The tasks on disk; a handle to share.
@@ -141,6 +146,13 @@ mod tests {
         (dir, store, ids)
     }
 
+    async fn claimed(store: &Store) -> Option<TaskId> {
+        match store.claim(9).await.unwrap() {
+            Next::Claimed(task) => Some(task.id),
+            Next::Later(_) | Next::Nothing => None,
+        }
+    }
+
     async fn status(store: &Store, id: TaskId) -> Status {
         store.get(id).await.unwrap().unwrap().status
     }
@@ -148,17 +160,17 @@ mod tests {
     #[tokio::test]
     async fn tasks_are_claimed_in_order_and_once() {
         let (_dir, store, [first, second]) = with_tasks().await;
-        assert_eq!(store.claim().await.unwrap().unwrap().id, first);
-        assert_eq!(store.claim().await.unwrap().unwrap().id, second);
-        assert!(store.claim().await.unwrap().is_none());
+        assert_eq!(claimed(&store).await, Some(first));
+        assert_eq!(claimed(&store).await, Some(second));
+        assert_eq!(claimed(&store).await, None);
         store.release(first).await.unwrap();
-        assert_eq!(store.claim().await.unwrap().unwrap().id, first, "an interrupted one keeps its place");
+        assert_eq!(claimed(&store).await, Some(first), "an interrupted one keeps its place");
     }
 
     #[tokio::test]
     async fn a_cancel_wins_over_whatever_the_job_says_later() {
         let (_dir, store, [id]) = with_tasks().await;
-        store.claim().await.unwrap();
+        claimed(&store).await;
         assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes);
         let finished = Finished { media: "mp4".parse().unwrap(), bytes: 1, has_thumbnail: false };
         let digest = "00".repeat(32).parse().unwrap();
@@ -167,14 +179,14 @@ mod tests {
         store.fail(id, "late".into()).await.unwrap();
         store.release(id).await.unwrap();
         assert_eq!(status(&store, id).await, Status::Cancelled);
-        assert!(store.claim().await.unwrap().is_none());
+        assert_eq!(claimed(&store).await, None);
     }
 
     #[tokio::test]
     async fn what_was_under_way_is_pending_after_a_restart() {
         let (dir, store, [first, second, done]) = with_tasks().await;
         for _ in 0..3 {
-            store.claim().await.unwrap();
+            claimed(&store).await;
         }
         store.processing(second).await.unwrap();
         store.fail(done, "gone".into()).await.unwrap();
@@ -221,5 +233,25 @@ mod tests {
         store.run(|db| db.pragma_update(None, "user_version", 99)).await.unwrap();
         drop(store);
         assert!(matches!(Store::open(&dir.path().join("worker.db")), Err(StoreError::Newer(99))));
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_first_version_keeps_its_tasks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("worker.db");
+        let id = TaskId::random();
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.execute(
+            "INSERT INTO task (id, owner, url, quality, download_type, status, created_at) \
+             VALUES (?1, 'ana', 'https://e.com/', 'best', 'video', 'pending', '2026-01-01T00:00:00Z')",
+            [id.to_string()],
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let store = Store::open(&path).unwrap();
+            assert_eq!(claimed(&store).await, Some(id));
+        }
     }
 }

@@ -2,11 +2,14 @@
 
 use rusqlite::{Row, types::Type};
 
-use crate::worker::{order::Output, task::Task};
+use crate::worker::{
+    order::{Output, Priority},
+    task::Task,
+};
 
 /// In the order that [`read`] takes them in.
 pub(super) const COLUMNS: &str = "id, owner, url, quality, download_type, format, status, title, format_note, filesize, \
-    extension, has_thumbnail, error_message, created_at, completed_at, sha256";
+    extension, has_thumbnail, error_message, created_at, completed_at, sha256, priority";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
     let (kind, format): (String, Option<String>) = (row.get(4)?, row.get(5)?);
@@ -28,6 +31,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         created_at: parsed(row, 13)?,
         completed_at: optional(row, 14)?,
         digest: optional(row, 15)?,
+        priority: Priority::of_rank(row.get(16)?),
     })
 }
 

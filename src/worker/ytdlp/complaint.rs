@@ -16,6 +16,10 @@ pub(crate) enum Kind {
     TooLarge,
     /// The site was not reached.
     Unreachable,
+    /// The guard lets nobody go there.
+    Forbidden,
+    /// The site was reached, and may do better another time.
+    Faltering,
     /// The site or the page is at fault.
     Other,
 }
@@ -26,7 +30,8 @@ const MAX_MESSAGE: usize = 300;
 const ADVICE: [&str; 5] =
     ["; please report this issue", "; Confirm you are", ". Confirm you are", ". Use --", " (caused by "];
 
-const SIGNS: [(&str, Kind); 13] = [
+/// The first that fits.
+const SIGNS: [(&str, Kind); 24] = [
     ("No space left on device", Kind::DiskFull),
     ("Disk quota exceeded", Kind::DiskFull),
     ("File too large", Kind::TooLarge),
@@ -38,8 +43,19 @@ const SIGNS: [(&str, Kind); 13] = [
     ("Connection refused", Kind::Unreachable),
     ("Network is unreachable", Kind::Unreachable),
     ("No route to host", Kind::Unreachable),
-    ("timed out", Kind::Unreachable),
+    ("Tunnel connection failed: 403", Kind::Forbidden),
     ("Tunnel connection failed", Kind::Unreachable),
+    ("HTTP Error 408", Kind::Faltering),
+    ("HTTP Error 425", Kind::Faltering),
+    ("HTTP Error 429", Kind::Faltering),
+    ("HTTP Error 4", Kind::Other),
+    ("HTTP Error 5", Kind::Faltering),
+    ("timed out", Kind::Unreachable),
+    ("Connection reset", Kind::Faltering),
+    ("Connection aborted", Kind::Faltering),
+    ("Remote end closed connection", Kind::Faltering),
+    ("more expected", Kind::Faltering),
+    ("Did not get any data blocks", Kind::Faltering),
 ];
 
 impl Complaint {
@@ -50,10 +66,17 @@ impl Complaint {
         let message = match kind {
             Kind::DiskFull => "the disk is full".to_owned(),
             Kind::TooLarge => "the file is larger than the limit".to_owned(),
-            Kind::Unreachable => "the site could not be reached".to_owned(),
-            Kind::Other => clean(text),
+            Kind::Unreachable | Kind::Forbidden => "the site could not be reached".to_owned(),
+            Kind::Faltering | Kind::Other => clean(text),
         };
         Some(Self { kind, message })
+    }
+}
+
+impl Kind {
+    /// True where another try, later, may go better.
+    pub(crate) fn passes(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Faltering)
     }
 }
 
@@ -98,5 +121,30 @@ mod tests {
         assert_eq!(kind("ERROR: [x] Unable to download: Failed to resolve 'a.b'"), Kind::Unreachable);
         assert_eq!(kind("ERROR: Unsupported URL"), Kind::Other);
         assert_eq!(Complaint::of("WARNING: x"), None);
+    }
+
+    #[test]
+    fn what_may_go_better_another_time_is_told_from_what_will_not() {
+        let passes = |text: &str| Complaint::of(&format!("ERROR: {text}")).unwrap().kind.passes();
+        for text in [
+            "[generic] Unable to download webpage: HTTP Error 503: Service Unavailable",
+            "unable to download video data: HTTP Error 429: Too Many Requests",
+            "[download] Got error: ('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))",
+            "[download] Got error: 4096 bytes read, 1000 more expected. Giving up after 3 retries",
+            "Unable to connect to proxy: Tunnel connection failed: 502 Bad Gateway",
+            "The read operation timed out",
+        ] {
+            assert!(passes(text), "{text}");
+        }
+        for text in [
+            "[generic] Unable to download webpage: HTTP Error 404: Not Found",
+            "[generic] Unable to download webpage: HTTP Error 403: Forbidden",
+            "Unable to connect to proxy: Tunnel connection failed: 403 Forbidden",
+            "Unsupported URL: https://example.com/",
+            "fragment 3 not found, unable to continue",
+            "unable to write data: [Errno 28] No space left on device",
+        ] {
+            assert!(!passes(text), "{text}");
+        }
     }
 }

@@ -69,6 +69,14 @@ impl Run {
         self.lines.recv().await
     }
 
+    /// Ends it, and everything that it started.
+    pub(crate) async fn stop(self) {
+        let Self { lines, end, stop } = self;
+        drop((lines, stop));
+        // It ended in one way or another.
+        drop(end.await);
+    }
+
     /// How it ended.
     pub(crate) async fn end(self) -> End {
         let Self { lines, end, stop: _still_running } = self;

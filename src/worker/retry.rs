@@ -1,0 +1,55 @@
+//! When a download that failed for a passing reason is tried again.
+
+use std::time::Duration;
+
+/// No wait is longer, but for what chance adds.
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// How often, and after how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retries {
+    pub(crate) most: u32,
+    /// The first wait; each later one is twice as long as the one before.
+    pub(crate) first: Duration,
+}
+
+impl Retries {
+    /// How long until the next try, after `tries` that were in vain; none when there is no next one.
+    ///
+    /// `chance` adds up to half of the wait, so that what failed together does not come back together.
+    pub(crate) fn wait(self, tries: u32, chance: u8) -> Option<Duration> {
+        if tries == 0 || tries > self.most {
+            return None;
+        }
+        let doubled = 1_u32.checked_shl(tries - 1).and_then(|factor| self.first.checked_mul(factor));
+        let wait = doubled.unwrap_or(LONGEST).min(LONGEST);
+        Some(wait + wait * u32::from(chance) / (2 * u32::from(u8::MAX)))
+    }
+
+    /// No wait was ever longer; one that is comes of a clock that was set back.
+    pub(crate) const fn bound() -> Duration {
+        LONGEST.saturating_mul(2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_wait_is_twice_the_last_and_there_is_an_end_to_them() {
+        let retries = Retries { most: 3, first: Duration::from_secs(10) };
+        let waits = [1, 2, 3, 4].map(|tries| retries.wait(tries, 0).map(|wait| wait.as_secs()));
+        assert_eq!(waits, [Some(10), Some(20), Some(40), None]);
+        assert_eq!(retries.wait(2, u8::MAX), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn no_wait_goes_beyond_the_bound() {
+        let retries = Retries { most: u32::MAX, first: Duration::from_secs(10) };
+        for tries in [9, 10, 31, 32, 33, u32::MAX] {
+            let wait = retries.wait(tries, u8::MAX).unwrap();
+            assert!(Duration::from_hours(1) < wait && wait < Retries::bound(), "{tries}: {wait:?}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Whose turn it is: users one after the other, each with what is most important to him, and nobody with too many at a time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    Store, StoreError,
+    row::{COLUMNS, read},
+};
+use crate::worker::{
+    retry::Retries,
+    task::{Task, TaskId},
+};
+
+/// What the queue has for a free slot.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// This task, which is downloading from now on.
+    Claimed(Box<Task>),
+    /// Nothing yet; something after so long.
+    Later(Duration),
+    /// Nothing until something else ends or is ordered.
+    Nothing,
+}
+
+/// What became of a download that failed for a passing reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retried {
+    /// It is pending, for so long at least.
+    After(Duration),
+    /// It was tried often enough.
+    Spent,
+    /// It was cancelled or removed meanwhile.
+    Gone,
+}
+
+/// What is `low` yields to everybody's; `high` goes before the user's own only, or everybody's would be.
+const FIRST: &str = "SELECT task.sequence FROM task LEFT JOIN turn ON turn.owner = task.owner \
+    WHERE status = 'pending' AND (not_before <= ?1 OR not_before > ?2) \
+    AND (SELECT count(*) FROM task AS other WHERE other.owner = task.owner \
+        AND other.status IN ('downloading', 'processing')) < ?3 \
+    ORDER BY priority < 0, coalesce(turn.at, 0), priority DESC, task.sequence LIMIT 1";
+
+impl Store {
+    /// Takes the task whose turn it is, of a user who has fewer than `per_user` under way.
+    pub(crate) async fn claim(&self, per_user: usize) -> Result<Next, StoreError> {
+        let per_user = i64::try_from(per_user).unwrap_or(i64::MAX);
+        self.run(move |db| {
+            let claiming = db.unchecked_transaction()?;
+            let next = claim(&claiming, Timestamp::now().as_millisecond(), per_user)?;
+            claiming.commit()?;
+            Ok(next)
+        })
+        .await
+    }
+
+    /// It failed for a reason that may pass: it waits for another try, where one is left.
+    pub(crate) async fn retry(&self, id: TaskId, why: String, retries: Retries) -> Result<Retried, StoreError> {
+        let [chance] = crate::random::random();
+        self.run(move |db| {
+            let under_way = "SELECT tries + 1 FROM task WHERE id = ?1 AND status IN ('downloading', 'processing')";
+            let tries: Option<u32> = db.query_row(under_way, [id.to_string()], |row| row.get(0)).optional()?;
+            let Some(tries) = tries else { return Ok(Retried::Gone) };
+            let Some(wait) = retries.wait(tries, chance) else { return Ok(Retried::Spent) };
+            db.execute(
+                "UPDATE task SET status = 'pending', tries = ?2, not_before = ?3, error_message = ?4 WHERE id = ?1",
+                params![id.to_string(), tries, Timestamp::now().as_millisecond().saturating_add(millis(wait)), why],
+            )?;
+            Ok(Retried::After(wait))
+        })
+        .await
+    }
+}
+
+fn claim(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Next> {
+    let bound = now.saturating_add(millis(Retries::bound()));
+    let first: Option<i64> =
+        db.prepare_cached(FIRST)?.query_row(params![now, bound, per_user], |r| r.get(0)).optional()?;
+    let Some(sequence) = first else { return later(db, now) };
+    let sql = format!("UPDATE task SET status = 'downloading', not_before = 0 WHERE sequence = ?1 RETURNING {COLUMNS}");
+    let task = db.query_row(&sql, [sequence], read)?;
+    db.execute(
+        "INSERT OR REPLACE INTO turn (owner, at) SELECT ?1, coalesce(max(at), 0) + 1 FROM turn",
+        [task.owner.as_str()],
+    )?;
+    Ok(Next::Claimed(Box::new(task)))
+}
+
+/// What could run but for its owner's others waits for one of those to end.
+fn later(db: &Connection, now: i64) -> rusqlite::Result<Next> {
+    let sql = "SELECT min(not_before) FROM task WHERE status = 'pending' AND not_before > ?1";
+    let at: Option<i64> = db.query_row(sql, [now], |row| row.get(0))?;
+    Ok(at.map_or(Next::Nothing, |at| Next::Later(Duration::from_millis(at.saturating_sub(now).unsigned_abs()))))
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::{
+        order::{Output, Priority, Quality},
+        task::Status,
+    };
+
+    const RETRIES: Retries = Retries { most: 1, first: Duration::from_mins(1) };
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("worker.db")).unwrap();
+        (dir, store)
+    }
+
+    async fn order(store: &Store, owner: &str, priority: Priority) -> TaskId {
+        let url = "https://e.com/".into();
+        let task = Task { priority, ..Task::new(owner.parse().unwrap(), url, Quality::Best, Output::Audio(None)) };
+        let id = task.id;
+        store.add(task).await.unwrap();
+        id
+    }
+
+    async fn claimed(store: &Store, per_user: usize) -> Option<TaskId> {
+        match store.claim(per_user).await.unwrap() {
+            Next::Claimed(task) => Some(task.id),
+            Next::Later(_) | Next::Nothing => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn users_take_turns_whoever_ordered_more() {
+        let (_dir, store) = store();
+        let mut ana = Vec::new();
+        for _ in 0..4 {
+            ana.push(order(&store, "ana", Priority::High).await);
+        }
+        let bob = [order(&store, "bob", Priority::Normal).await, order(&store, "bob", Priority::Normal).await];
+        let eve = order(&store, "eve", Priority::Normal).await;
+        for expected in [ana[0], bob[0], eve, ana[1], bob[1], ana[2], ana[3]] {
+            assert_eq!(claimed(&store, 9).await, Some(expected));
+        }
+        assert_eq!(claimed(&store, 9).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_important_goes_before_the_users_own_and_what_is_not_after_everybodys() {
+        let (_dir, store) = store();
+        let low = order(&store, "ana", Priority::Low).await;
+        let normal = order(&store, "ana", Priority::Normal).await;
+        let high = order(&store, "ana", Priority::High).await;
+        let other = order(&store, "bob", Priority::Normal).await;
+        for expected in [high, other, normal, low] {
+            assert_eq!(claimed(&store, 9).await, Some(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_has_more_than_his_share_at_a_time() {
+        let (_dir, store) = store();
+        let first = order(&store, "ana", Priority::Normal).await;
+        let second = order(&store, "ana", Priority::Normal).await;
+        assert_eq!(claimed(&store, 1).await, Some(first));
+        assert!(matches!(store.claim(1).await.unwrap(), Next::Nothing));
+        store.fail(first, "gone".into()).await.unwrap();
+        assert_eq!(claimed(&store, 1).await, Some(second));
+    }
+
+    #[tokio::test]
+    async fn what_failed_waits_and_keeps_its_tries_over_a_restart() {
+        let (dir, store) = store();
+        let id = order(&store, "ana", Priority::Normal).await;
+        assert_eq!(claimed(&store, 1).await, Some(id));
+        let wait = match store.retry(id, "cut".into(), RETRIES).await.unwrap() {
+            Retried::After(wait) => wait,
+            ended => unreachable!("{ended:?}"),
+        };
+        assert!(RETRIES.first <= wait && wait <= RETRIES.first * 3 / 2);
+        drop(store);
+        let store = Store::open(&dir.path().join("worker.db")).unwrap();
+        let task = store.get(id).await.unwrap().unwrap();
+        assert_eq!((task.status, &*task.error_message), (Status::Pending, "cut"));
+        let left = match store.claim(1).await.unwrap() {
+            Next::Later(left) => left,
+            early => unreachable!("{early:?}"),
+        };
+        assert!(left <= wait && left + Duration::from_secs(30) > wait, "{left:?} of {wait:?}");
+
+        store.run(|db| db.execute("UPDATE task SET not_before = 0", [])).await.unwrap();
+        assert_eq!(claimed(&store, 1).await, Some(id));
+        assert_eq!(store.retry(id, "cut".into(), RETRIES).await.unwrap(), Retried::Spent);
+        store.cancel(id).await.unwrap();
+        assert_eq!(store.retry(id, "cut".into(), RETRIES).await.unwrap(), Retried::Gone);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_holds_nothing_up_for_long() {
+        let (_dir, store) = store();
+        let id = order(&store, "ana", Priority::Normal).await;
+        let future = Timestamp::now().as_millisecond() + millis(Duration::from_hours(24));
+        store.run(move |db| db.execute("UPDATE task SET not_before = ?1", [future])).await.unwrap();
+        assert_eq!(claimed(&store, 1).await, Some(id));
+    }
+}
