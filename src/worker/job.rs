@@ -1,14 +1,18 @@
 //! One download from its claim to the file in its place, or to the reason why there is none.
 
-use std::{ffi::OsString, io, path::PathBuf};
+use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
 
 use thiserror::Error;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::{
+    sync::Mutex,
+    task::{JoinError, spawn_blocking},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     digest::Digest,
     disk::{Disks, NoRoom},
+    events::{Events, What},
     media::{AcceptError, Finished, JobFolder, MediaFolder},
     passes::Passes,
     quiet::Quiet,
@@ -17,7 +21,7 @@ use super::{
     sandbox::Allowance,
     source::{ResolveError, SourceError, SourceUrl},
     store::{Store, StoreError},
-    task::Task,
+    task::{Status, Task, TaskId},
     thumbnail,
     ytdlp::{Complaint, Confined, End, Event, Limits, Line, Readiness, Run, Tools, Unready, download},
 };
@@ -38,6 +42,9 @@ pub(crate) struct Workshop {
     pub(crate) readers: Readers,
     pub(crate) readiness: Readiness,
     pub(crate) passes: Passes,
+    pub(crate) events: Events,
+    /// Held from the look at a task to the event, so that the last event is the newest state.
+    pub(crate) telling: Mutex<()>,
 }
 
 /// Why there is no file.
@@ -164,10 +171,29 @@ impl Workshop {
         let reported = self.listen(task, self.confined(tools, task, job, args), running, &stop).await;
         room.end()?;
         let reported = reported?;
-        self.store.processing(task.id).await?;
+        self.processing(task.id).await?;
         let job = job.clone();
         spawn_blocking(move || job.accept(&reported)).await??;
         Ok(())
+    }
+
+    async fn processing(&self, id: TaskId) -> Result<(), StoreError> {
+        if self.store.processing(id).await? {
+            self.tell(id).await;
+        }
+        Ok(())
+    }
+
+    /// Tells those who follow what a task is now.
+    pub(crate) async fn tell(&self, id: TaskId) {
+        let _telling = self.telling.lock().await;
+        match self.store.get(id).await {
+            Ok(Some(task)) if task.status != Status::Removing => {
+                self.events.publish(task.owner.clone(), What::Task(Arc::new(task)));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(task = %id, %error, "nobody could be told of a task"),
+        }
     }
 
     fn confined<'a>(&self, tools: &'a Tools, task: &Task, job: &'a JobFolder, args: Vec<OsString>) -> Confined<'a> {
@@ -206,9 +232,15 @@ impl Workshop {
                 tracing::warn!(task = %task.id, text, "yt-dlp");
             }
             match Event::of(&line) {
-                Some(Event::Described(about)) => self.store.describe(task.id, about).await?,
-                Some(Event::Progress(progress)) => running.advance(progress),
-                Some(Event::Processing) => self.store.processing(task.id).await?,
+                Some(Event::Described(about)) => {
+                    self.store.describe(task.id, about).await?;
+                    self.tell(task.id).await;
+                }
+                Some(Event::Progress(progress)) => {
+                    let shown = running.advance(progress);
+                    self.events.publish(task.owner.clone(), What::Progress(task.id, shown));
+                }
+                Some(Event::Processing) => self.processing(task.id).await?,
                 Some(Event::Reported(path)) => said.reported = Some(path),
                 Some(Event::Complained(complaint)) => said.complaint = said.complaint.or(Some(complaint)),
                 None => tracing::debug!(task = %task.id, ?line, "yt-dlp"),

@@ -10,6 +10,7 @@ mod body;
 mod caller;
 mod digest;
 mod disk;
+mod events;
 mod file_name;
 mod guard;
 mod inventory;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     digest::Digest,
+    events::What,
     inventory,
     job::{Failure, Workshop},
     media::Finished,
@@ -64,7 +65,9 @@ impl Queue {
 
     /// Adds a task.
     pub(crate) async fn add(&self, task: Task) -> Result<(), StoreError> {
+        let id = task.id;
         self.0.workshop.store.add(task).await?;
+        self.0.workshop.tell(id).await;
         self.0.wake.notify_one();
         Ok(())
     }
@@ -73,6 +76,9 @@ impl Queue {
     pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, Refusal> {
         let _handover = self.0.handover.lock().await;
         let outcome = self.0.workshop.store.cancel(id).await?;
+        if outcome == Cancelled::Yes {
+            self.0.workshop.tell(id).await;
+        }
         match self.0.running.find(id) {
             Some(running) if outcome == Cancelled::Yes => running.stop.cancel(),
             None if outcome == Cancelled::Yes => self.discard(id).await,
@@ -154,6 +160,7 @@ impl Queue {
         Ok(match store.claim(config.concurrent_downloads_per_user).await? {
             Next::Claimed(task) => {
                 let running = self.0.running.enter(task.id, self.0.stop.child_token());
+                self.0.workshop.tell(task.id).await;
                 Claim::Job(task, running)
             }
             Next::Later(time) => Claim::Wait(time.min(LONGEST_WAIT)),
@@ -168,6 +175,7 @@ impl Queue {
         if let Err(error) = self.conclude(task.id, outcome).await {
             tracing::error!(task = %task.id, %error, "the end of a download could not be stored");
         }
+        self.0.workshop.tell(task.id).await;
         // Its owner may have another one now, or it waits for its next try.
         self.0.wake.notify_one();
     }
@@ -210,6 +218,7 @@ impl Queue {
     }
 
     async fn remove_all(&self, id: TaskId) -> Result<(), Failure> {
+        let owner = self.0.workshop.store.get(id).await?.map(|task| task.owner);
         let running = {
             let _handover = self.0.handover.lock().await;
             self.0.workshop.store.begin_removal(id).await?;
@@ -221,7 +230,12 @@ impl Queue {
         }
         let media = self.0.workshop.media.clone();
         spawn_blocking(move || media.remove(id)).await??;
-        Ok(self.0.workshop.store.forget(id).await?)
+        self.0.workshop.store.forget(id).await?;
+        if let Some(owner) = owner {
+            let _telling = self.0.workshop.telling.lock().await;
+            self.0.workshop.events.publish(owner, What::Removed(id));
+        }
+        Ok(())
     }
 
     /// What nobody wants any more. Best effort: what stays is found again at the next start.

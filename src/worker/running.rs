@@ -41,11 +41,12 @@ impl Running {
         *locked(&self.progress)
     }
 
-    /// Notes progress. A download in several parts starts over with each; what is shown never goes back.
-    pub(crate) fn advance(&self, progress: Progress) {
+    /// Notes progress. A download in several parts starts over with each; what is shown, which is returned, never goes back.
+    pub(crate) fn advance(&self, progress: Progress) -> Progress {
         let mut last = locked(&self.progress);
         let percent = progress.percent.max(last.percent);
         *last = Progress { percent, ..progress };
+        *last
     }
 
     /// Waits until nothing of it runs any more.

@@ -18,6 +18,7 @@ use axum::{
 };
 use thiserror::Error;
 use tokio::{
+    sync::Mutex,
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
@@ -26,6 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     api::{self, App},
     disk::Disks,
+    events::Events,
     guard::{self, Guard},
     job::Workshop,
     media::{MediaFolder, make_private},
@@ -151,10 +153,9 @@ async fn workshop(config: &Config) -> Result<(Workshop, Option<egress::Serving>)
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), sandbox);
     let passes = Passes::new(egress::pass_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
-    Ok((
-        Workshop { config: config.worker.clone(), store, media, disks, readers: Readers::default(), readiness, passes },
-        egress,
-    ))
+    let (events, telling, readers) = (Events::new(), Mutex::default(), Readers::default());
+    let config = config.worker.clone();
+    Ok((Workshop { config, store, media, disks, readers, readiness, passes, events, telling }, egress))
 }
 
 fn routes(app: App, keeper: Arc<Guard>, answering: TaskTracker) -> Router {

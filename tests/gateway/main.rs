@@ -38,6 +38,7 @@ mod cors;
 mod credentials;
 mod desync;
 mod floods;
+mod follow;
 mod framing;
 mod greedy;
 mod headers;

@@ -24,6 +24,7 @@ mod bodies;
 mod disks;
 mod downloads;
 mod egress;
+mod events;
 mod files;
 mod guard;
 mod inventory;

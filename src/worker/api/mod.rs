@@ -2,6 +2,7 @@
 
 mod download;
 mod downloads;
+mod events;
 mod files;
 mod info;
 mod look;
@@ -32,11 +33,13 @@ pub(crate) struct App {
     pub(crate) queue: Queue,
     looks: Looks,
     archives: Archives,
+    /// Cancelled when the worker stops.
+    stop: CancellationToken,
 }
 
 impl App {
     pub(crate) fn new(queue: Queue, stop: CancellationToken) -> Self {
-        Self { queue, looks: Looks::new(stop), archives: Archives::default() }
+        Self { queue, looks: Looks::new(stop.clone()), archives: Archives::default(), stop }
     }
 }
 
@@ -54,6 +57,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/stream/{filename}", get(files::stream))
         .route("/api/thumbnails/{id}", get(files::thumbnail))
         .route("/api/v2/zip", get(zip::zip))
+        .route("/api/v2/events", get(events::follow))
         .fallback(async || Refusal::not_found("Not Found"))
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed")

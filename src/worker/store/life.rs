@@ -41,16 +41,16 @@ impl Store {
         Ok(())
     }
 
-    /// Downloading is over, processing begins.
-    pub(crate) async fn processing(&self, id: TaskId) -> Result<(), StoreError> {
+    /// Downloading is over, processing begins. False when it was not downloading.
+    pub(crate) async fn processing(&self, id: TaskId) -> Result<bool, StoreError> {
         self.run(move |db| {
-            db.execute(
+            let changed = db.execute(
                 "UPDATE task SET status = 'processing' WHERE id = ?1 AND status = 'downloading'",
                 [id.to_string()],
-            )
+            )?;
+            Ok(changed == 1)
         })
-        .await?;
-        Ok(())
+        .await
     }
 
     /// The file is in its place. False when the task was cancelled or removed meanwhile.

@@ -64,7 +64,8 @@ impl Store {
         .await
     }
 
-    pub(super) async fn get(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
+    /// The task of this id, in whatever state, whoever asks.
+    pub(crate) async fn get(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         self.run(move |db| {
             let sql = format!("SELECT {COLUMNS} FROM task WHERE id = ?1");
             db.prepare_cached(&sql)?.query_row([id.to_string()], read).optional()
