@@ -6,7 +6,12 @@ use sallyport::worker::range::Part;
 pub fn run(data: &[u8]) {
     let Some((length, value)) = data.split_first_chunk::<8>() else { return };
     let (length, Ok(value)) = (u64::from_be_bytes(*length), std::str::from_utf8(value)) else { return };
-    if let Part::Slice(slice) = Part::of(Some(value), length) {
+    let slices = match Part::of(Some(value), length) {
+        Part::Slice(slice) => vec![slice],
+        Part::Slices(slices) => slices,
+        _ => return,
+    };
+    for slice in slices {
         assert!(slice.first <= slice.last && slice.last < length, "{slice:?} of {length}");
         let same = format!("bytes={}-{}", slice.first, slice.last);
         assert_eq!(Part::of(Some(&same), length), Part::Slice(slice));

@@ -256,25 +256,8 @@ impl Faults {
                 "not a loopback address; use 127.0.0.1 or a unix: socket, so that only the gateway reaches the worker",
             );
         }
-        if worker.concurrent_downloads == 0 {
-            self.add(key("concurrent_downloads"), "0 would never download; write at least 1");
-        }
-        let retention = Retention {
-            keep_for: worker.keep_for.map(|time| time.0),
-            keep_bytes: worker.keep_bytes.map(|size| size.0),
-        };
-        if retention.keep_for.is_some_and(|time| time.is_zero()) {
-            self.add(key("keep_for"), "0 would keep nothing; leave it out to keep everything");
-        }
-        if retention.keep_bytes == Some(0) {
-            self.add(key("keep_bytes"), "0 would keep nothing; leave it out to keep everything");
-        }
-        if worker.concurrent_downloads_per_user == 0 {
-            self.add(key("concurrent_downloads_per_user"), "0 would never download; write at least 1");
-        }
-        if worker.stall_timeout.0 < MIN_STALL_TIMEOUT {
-            self.add(key("stall_timeout"), "too short for a page to be read; write at least \"1s\"");
-        }
+        let retention = self.retention(&worker);
+        self.turns(&worker);
         let allow_key = |i| vec![table("worker"), Key { name: "allow_private", index: Some(i) }];
         let allowed = worker.allow_private.iter().enumerate();
         let allow_private = allowed.filter_map(|(i, text)| self.parsed(allow_key(i), text)).collect();
@@ -298,6 +281,36 @@ impl Faults {
             job_timeout: worker.job_timeout.0,
             info_timeout: worker.info_timeout.0,
         })
+    }
+
+    fn turns(&mut self, worker: &wire::Worker) {
+        let key = |name| vec![table("worker"), table(name)];
+        for (name, count) in [
+            ("concurrent_downloads", worker.concurrent_downloads),
+            ("concurrent_downloads_per_user", worker.concurrent_downloads_per_user),
+        ] {
+            if count == 0 {
+                self.add(key(name), "0 would never download; write at least 1");
+            }
+        }
+        if worker.stall_timeout.0 < MIN_STALL_TIMEOUT {
+            self.add(key("stall_timeout"), "too short for a page to be read; write at least \"1s\"");
+        }
+    }
+
+    fn retention(&mut self, worker: &wire::Worker) -> Retention {
+        let key = |name| vec![table("worker"), table(name)];
+        let retention = Retention {
+            keep_for: worker.keep_for.map(|time| time.0),
+            keep_bytes: worker.keep_bytes.map(|size| size.0),
+        };
+        if retention.keep_for.is_some_and(|time| time.is_zero()) {
+            self.add(key("keep_for"), "0 would keep nothing; leave it out to keep everything");
+        }
+        if retention.keep_bytes == Some(0) {
+            self.add(key("keep_bytes"), "0 would keep nothing; leave it out to keep everything");
+        }
+        retention
     }
 
     fn apps(&mut self, apps: Vec<wire::App>) -> Vec<AppConfig> {
