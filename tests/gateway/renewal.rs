@@ -132,8 +132,8 @@ fn at_sigusr2_gateway_and_worker_are_followed_and_nothing_is_refused_cut_or_lost
     });
     assert!(rest(&mut stream) > LONG, "the stream was cut");
     eventually("the end of the first", || (!alive(gateway) && !alive(worker)).then_some(()));
-    let all = descendants(i.pid());
-    assert_eq!(all.len(), 2, "{}", i.stderr());
+    // What kept the download may take a moment longer than the download.
+    let all = eventually("two roles and nobody else", || Some(descendants(i.pid())).filter(|all| all.len() == 2));
     signal("-KILL", i.pid());
     eventually("the end of all", || all.iter().all(|pid| !alive(*pid)).then_some(()));
 }

@@ -248,6 +248,7 @@ mod tests {
             [id.to_string()],
         )
         .unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
         drop(old);
         for _ in 0..2 {
             let store = Store::open(&path).unwrap();
