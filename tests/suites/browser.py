@@ -87,7 +87,7 @@ def visit(url, certs, reports, seconds=60):
     while not reports.empty():
         reports.get()
     trusted = ",".join(key_hash(cert) for cert in certs)
-    with tempfile.TemporaryDirectory() as profile, tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, tempfile.TemporaryFile("w+") as log:
         switches = [*SWITCHES, f"--ignore-certificate-errors-spki-list={trusted}", f"--user-data-dir={profile}"]
         # With a port for a debugger it stays open until it is ended.
         chromium = subprocess.Popen(

@@ -41,7 +41,11 @@ def http2(gateways, quick):
                     continue
                 failed.append(f"{name} (where it {route}): {type(error).__name__} {error}")
     expect(not failed, f"{len(failed)} of {len(CASES) * len(routes)}:\n  " + "\n  ".join(failed))
-    asyncio.run(many(gateway))
+    try:
+        asyncio.run(many(gateway))
+    except httpx.LocalProtocolError:
+        # httpcore opens streams in another order than it numbers them, now and then, and refuses its own request. Once is enough.
+        asyncio.run(many(gateway))
     expect(gateway.lives(), "the gateway is gone")
     held = f"{len(CASES) - len(KNOWN)} of {len(CASES)} cases on each of {len(routes)} routes"
     return f"{held}; httpx: 200 of 200; not: {', '.join(f'{name} ({why})' for name, why in KNOWN.items())}"
