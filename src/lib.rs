@@ -16,6 +16,7 @@ mod mac;
 pub mod message;
 pub mod observe;
 pub mod policy;
+mod problem;
 pub mod random;
 pub mod secret_file;
 pub mod statement;

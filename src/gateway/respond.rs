@@ -15,6 +15,7 @@ use crate::{
     limits::Exceeded,
     message::ResponseHead,
     policy::{App, CorsAnswer, Denial, ErrorStyle, Permit, PreflightAnswer, Reason},
+    problem::Problem,
 };
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -33,25 +34,6 @@ static OWN_ANSWER: LazyLock<HeaderMap> = LazyLock::new(|| {
     }
     headers
 });
-
-/// An error's body by RFC 9457.
-#[derive(Serialize)]
-pub(super) struct Problem<'a> {
-    r#type: &'a str,
-    title: Option<&'a str>,
-    status: u16,
-    detail: &'a str,
-    instance: &'a str,
-    code: &'a str,
-}
-
-impl<'a> Problem<'a> {
-    pub(super) fn new(reason: Reason, detail: &'a str, instance: &'a str) -> Self {
-        let status = reason.status();
-        let (r#type, code) = (problem_type(reason), reason.code());
-        Self { r#type, title: status.canonical_reason(), status: status.as_u16(), detail, instance, code }
-    }
-}
 
 /// The answer to a request that is denied.
 pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
@@ -121,6 +103,11 @@ fn start(exchange: &Exchange, app: Option<&App>, status: StatusCode) -> Response
     ResponseHead { status, headers }
 }
 
+/// A reason as RFC 9457 has it.
+fn problem<'a>(reason: Reason, detail: &'a str, id: &'a str) -> Problem<'a> {
+    Problem::new(reason.status(), reason.code(), detail).of_type(problem_type(reason)).of_request(id)
+}
+
 /// RFC 9457, or what the application's front end expects.
 fn error_body(denial: &Denial, exchange: &Exchange) -> Vec<u8> {
     let reason = denial.reason;
@@ -130,7 +117,7 @@ fn error_body(denial: &Denial, exchange: &Exchange) -> Vec<u8> {
     };
     let body = match denial.style() {
         ErrorStyle::Fastapi => serde_json::to_vec(&json!({ "detail": detail })),
-        ErrorStyle::Problem => serde_json::to_vec(&Problem::new(reason, &detail, exchange.id.as_str())),
+        ErrorStyle::Problem => serde_json::to_vec(&problem(reason, &detail, exchange.id.as_str())),
     };
     body.unwrap_or_default()
 }

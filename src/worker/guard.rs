@@ -13,7 +13,6 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
 use thiserror::Error;
 
 use super::{
@@ -21,6 +20,7 @@ use super::{
     replay::{ReplayError, ReplayMemory},
 };
 use crate::{
+    problem::Problem,
     secret_file::{self, SecretError},
     statement::{HEADER, LIFETIME, Statement, StatementError, StatementKey},
 };
@@ -66,16 +66,6 @@ enum NotLetIn {
     Nobody,
     #[error("the next worker answers from now on")]
     Released,
-}
-
-/// An RFC 9457 body.
-#[derive(Serialize)]
-struct Problem {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'static str,
-    code: &'static str,
 }
 
 impl Guard {
@@ -126,30 +116,23 @@ impl Moment {
 }
 
 impl NotLetIn {
-    fn problem(&self) -> Problem {
-        let (status, title, detail, code) = match self {
-            Self::Nobody => (StatusCode::FORBIDDEN, "Forbidden", "A user is needed here", "no_user"),
+    fn problem(&self) -> Problem<'static> {
+        let (status, code, detail) = match self {
+            Self::Nobody => (StatusCode::FORBIDDEN, "no_user", "A user is needed here"),
             Self::Replay(ReplayError::Full) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", "Too many requests in a minute", "busy")
+                (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many requests in a minute")
             }
-            Self::Released => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", "The worker is being renewed", "busy")
-            }
-            _ => (
-                StatusCode::UNAUTHORIZED,
-                "Unauthorized",
-                "Only requests that the gateway signed are served",
-                "unsigned",
-            ),
+            Self::Released => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The worker is being renewed"),
+            _ => (StatusCode::UNAUTHORIZED, "unsigned", "Only requests that the gateway signed are served"),
         };
-        Problem { r#type: "about:blank", title, status: status.as_u16(), detail, code }
+        Problem::new(status, code, detail)
     }
 }
 
 impl IntoResponse for NotLetIn {
     fn into_response(self) -> Response {
         let problem = self.problem();
-        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::UNAUTHORIZED);
+        let status = problem.status();
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let kind = HeaderValue::from_static("application/problem+json");
         (status, [(header::CONTENT_TYPE, kind)], body).into_response()
