@@ -2,15 +2,18 @@
 
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Why a request was not let through.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem<'a> {
     /// A URI that names the kind of problem; `about:blank` where the status says it all.
     r#type: &'a str,
     /// The status in words.
+    #[schema(required)]
     title: Option<&'a str>,
     /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// For people; the words may change.
     detail: &'a str,

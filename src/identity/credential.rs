@@ -60,6 +60,9 @@ pub enum PresentationError {
 }
 
 impl CredentialKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::ApiKey, Self::Jwt, Self::Link, Self::OfflinetubeLink, Self::ClientCertificate];
+
     /// The name in logs.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -87,6 +87,11 @@ const THUMBNAIL: &str = "thumbnail.jpg";
 const JOBS: &str = ".jobs";
 
 impl MediaType {
+    /// What a file may be sent as.
+    pub(crate) fn content_types() -> impl Iterator<Item = &'static str> + Clone {
+        TYPES.into_iter().map(Self::content_type)
+    }
+
     pub(crate) fn extension(self) -> &'static str {
         self.extension
     }

@@ -4,6 +4,16 @@ use std::{fmt, str::FromStr};
 
 use serde::Deserialize;
 use thiserror::Error;
+use utoipa::ToSchema;
+
+/// Every [`Quality`] by its name.
+pub(crate) const QUALITIES: [&str; 8] = ["best", "2160p", "1440p", "1080p", "720p", "480p", "360p", "240p"];
+
+/// What an [`Output`] is read from.
+pub(crate) const KINDS: [&str; 2] = ["video", "audio"];
+
+/// Likewise: for video, then for audio.
+pub(crate) const FORMATS: [&str; 6] = ["mp4", "mkv", "webm", "m4a", "mp3", "opus"];
 
 /// The best picture that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -55,7 +65,7 @@ pub(crate) enum UnknownOutput {
 }
 
 /// What goes before what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Priority {
     /// After everybody's that is not low.
@@ -184,11 +194,11 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_read_back() {
-        for quality in ["best", "2160p", "1440p", "1080p", "720p", "480p", "360p", "240p"] {
+        for quality in QUALITIES {
             assert_eq!(quality.parse::<Quality>().unwrap().to_string(), quality);
         }
-        for (kind, formats) in [("video", ["mp4", "mkv", "webm"]), ("audio", ["m4a", "mp3", "opus"])] {
-            for format in formats {
+        for (kind, formats) in KINDS.into_iter().zip(FORMATS.chunks(3)) {
+            for &format in formats {
                 let output = Output::parse(kind, Some(format)).unwrap();
                 assert_eq!((output.kind(), output.format()), (kind, Some(format)));
             }

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{disk::NoRoom, store::StoreError};
 
@@ -21,9 +22,13 @@ pub(crate) struct Refusal {
     retry_after: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct RefusalBody {
+/// Why a request was not answered.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Refusal)]
+pub(crate) struct RefusalBody {
+    /// For people; the words may change.
     detail: Cow<'static, str>,
+    /// For programs; it does not change. None with a 404.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
 }

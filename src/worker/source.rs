@@ -11,7 +11,8 @@ use crate::{
     config::HostPort,
 };
 
-const MAX_LENGTH: usize = 2_048;
+/// In bytes.
+pub(crate) const MAX_LENGTH: usize = 2_048;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// yt-dlp takes instructions for its extractors from such a fragment.

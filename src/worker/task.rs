@@ -94,6 +94,10 @@ impl fmt::Display for TaskId {
 }
 
 impl Status {
+    /// What clients see.
+    pub(crate) const SHOWN: [Self; 6] =
+        [Self::Pending, Self::Downloading, Self::Processing, Self::Completed, Self::Error, Self::Cancelled];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -111,9 +115,8 @@ impl FromStr for Status {
     type Err = UnknownStatus;
 
     fn from_str(text: &str) -> Result<Self, UnknownStatus> {
-        use Status::{Cancelled, Completed, Downloading, Error, Pending, Processing, Removing};
-        let all = [Pending, Downloading, Processing, Completed, Error, Cancelled, Removing];
-        all.into_iter().find(|status| status.name() == text).ok_or_else(|| UnknownStatus(text.to_owned()))
+        let mut all = Self::SHOWN.into_iter().chain([Self::Removing]);
+        all.find(|status| status.name() == text).ok_or_else(|| UnknownStatus(text.to_owned()))
     }
 }
 

@@ -110,6 +110,19 @@ fn several_files_come_as_one_archive_also_by_a_signed_link() {
 }
 
 #[test]
+fn the_api_describes_itself_to_who_may_use_it() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let described = i.get("/api/v2/openapi.json");
+    assert_eq!((described.status, described.header("content-type")), (200, Some("application/json")));
+    let copy = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json")).unwrap();
+    assert_eq!(described.json(), serde_json::from_str::<Value>(&copy).unwrap());
+    assert_eq!(i.send(&Request::new("GET", "/api/v2/openapi.json")).status, 401);
+    let only_media = i.new_key(&["--scope", "media:read"]);
+    assert_eq!(i.send(&Request::new("GET", "/api/v2/openapi.json").key(&only_media)).status, 403);
+}
+
+#[test]
 fn users_see_only_what_is_theirs() {
     let origin = Origin::start();
     let i = up(&origin);

@@ -2,31 +2,64 @@
 
 use axum::{Json, extract::State};
 use serde::Deserialize;
+use utoipa::{ToSchema, openapi::Object};
 
-use super::{App, view::TaskView};
+use super::{
+    App,
+    openapi::{one_of, source_url},
+    view::{TaskView, kinds, qualities},
+};
 use crate::worker::{
     body::Body,
     caller::Caller,
-    order::{Output, Priority, Quality},
-    refusal::Refusal,
+    order::{FORMATS, Output, Priority, Quality},
+    refusal::{Refusal, RefusalBody},
     source::{SourceError, SourceUrl},
     task::Task,
 };
 
-/// The body.
-#[derive(Debug, Deserialize)]
+/// What is to be downloaded.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
+    /// A page or a file, by http or https and at a public place.
+    #[schema(schema_with = source_url)]
     url: String,
+    /// The best picture that is wanted.
     #[serde(default)]
+    #[schema(schema_with = wanted_quality)]
     quality: Quality,
+    /// With the picture or without.
     #[serde(default = "video")]
+    #[schema(schema_with = wanted_kind)]
     download_type: String,
+    /// The container: `mp4`, `mkv` or `webm` for video, `m4a`, `mp3` or `opus` for audio; whatever comes unless given.
+    #[schema(schema_with = formats)]
     format: Option<String>,
+    /// Before or after what else waits.
     #[serde(default)]
+    #[schema(inline)]
     priority: Priority,
 }
 
+/// Start a download
+///
+/// It waits for its turn; the list and the events tell of it.
+#[utoipa::path(
+    post,
+    path = "/api/download",
+    request_body = Order,
+    responses(
+        (status = 200, body = TaskView, description = "The download, which waits"),
+        (status = 400, body = RefusalBody, description = "The body is not one JSON object with distinct keys (`malformed`)"),
+        (status = 413, body = RefusalBody, description = "The body is too large (`unreadable_body`)"),
+        (status = 415, body = RefusalBody, description = "The body is not said to be JSON (`not_json`)"),
+        (status = 422, body = RefusalBody, description = "A value is not accepted (`invalid_value`, `url_refused`)"),
+        (status = 503, body = RefusalBody, description = "Nothing can be downloaded now (`queue_full`, `yt_dlp_missing`, \
+            `yt_dlp_too_old`, `yt_dlp_broken`, `sandbox_missing`)"),
+        (status = 507, body = RefusalBody, description = "There is no room (`disk_full`, `disk_read_only`)"),
+    )
+)]
 pub(super) async fn start(
     State(app): State<App>,
     caller: Caller,
@@ -48,6 +81,22 @@ impl From<SourceError> for Refusal {
     fn from(error: SourceError) -> Self {
         Self::invalid("url_refused", error.to_string())
     }
+}
+
+fn wanted_quality() -> Object {
+    let mut quality = qualities();
+    quality.default = Some(Quality::default().to_string().into());
+    quality
+}
+
+fn wanted_kind() -> Object {
+    let mut kind = kinds();
+    kind.default = Some(video().into());
+    kind
+}
+
+fn formats() -> Object {
+    one_of(FORMATS)
 }
 
 fn video() -> String {

@@ -5,19 +5,34 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     http::StatusCode,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{App, view::TaskView};
 use crate::worker::{
     caller::Caller,
-    refusal::Refusal,
+    refusal::{Refusal, RefusalBody},
     store::Cancelled,
     task::{Task, TaskId},
 };
 
+/// What was done.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Done {
+    /// For people.
+    message: &'static str,
+}
+
 type Id = Result<Path<String>, PathRejection>;
 
-/// `GET /api/downloads`
+/// List the downloads
+///
+/// The caller's own; everybody's for an administrator.
+#[utoipa::path(
+    get,
+    path = "/api/downloads",
+    responses((status = 200, body = Vec<TaskView>, description = "The newest first"))
+)]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Vec<TaskView>>, Refusal> {
     let tasks = app.queue.workshop().store.list(caller).await?;
     let view = |task: Task| {
@@ -27,11 +42,24 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
     Ok(Json(tasks.into_iter().map(view).collect()))
 }
 
-/// `DELETE /api/downloads/{id}`: cancels it; it stays in the list.
-pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Result<Json<Value>, Refusal> {
+/// Cancel a download
+///
+/// It stays in the list.
+#[utoipa::path(
+    delete,
+    path = "/api/downloads/{id}",
+    params(("id" = String, Path, format = Uuid, description = "The download")),
+    responses(
+        (status = 200, body = Done, description = "It was cancelled"),
+        (status = 404, body = RefusalBody, description = "None of the caller's has this id"),
+        (status = 409, body = RefusalBody, description = "It has already ended (`already_ended`)"),
+        (status = 507, body = RefusalBody, description = "The disk is full (`disk_full`)"),
+    )
+)]
+pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Result<Json<Done>, Refusal> {
     let id = own(&app, &caller, id).await?;
     match app.queue.cancel(id).await? {
-        Cancelled::Yes => Ok(Json(json!({"message": "Descarga cancelada"}))),
+        Cancelled::Yes => Ok(Json(Done { message: "Descarga cancelada" })),
         Cancelled::TooLate => {
             Err(Refusal::new(StatusCode::CONFLICT, "already_ended", "The download has already ended"))
         }
@@ -39,11 +67,21 @@ pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Re
     }
 }
 
-/// `DELETE /api/downloads/{id}/remove`: removes it with its files.
-pub(super) async fn remove(State(app): State<App>, caller: Caller, id: Id) -> Result<Json<Value>, Refusal> {
+/// Remove a download with its files
+#[utoipa::path(
+    delete,
+    path = "/api/downloads/{id}/remove",
+    params(("id" = String, Path, format = Uuid, description = "The download")),
+    responses(
+        (status = 200, body = Done, description = "It is gone"),
+        (status = 404, body = RefusalBody, description = "None of the caller's has this id"),
+        (status = 507, body = RefusalBody, description = "The disk is full (`disk_full`)"),
+    )
+)]
+pub(super) async fn remove(State(app): State<App>, caller: Caller, id: Id) -> Result<Json<Done>, Refusal> {
     let id = own(&app, &caller, id).await?;
     app.queue.remove(id).await?;
-    Ok(Json(json!({"message": "Descarga eliminada"})))
+    Ok(Json(Done { message: "Descarga eliminada" }))
 }
 
 /// The id in the path, if it is of a task that the caller may know of.

@@ -16,12 +16,13 @@ use axum::{
 use futures_util::stream::{Stream, unfold};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{App, view::TaskView};
 use crate::worker::{
     caller::Caller,
     events::{EventId, Follower, Missed, What, Whose},
-    refusal::Refusal,
+    refusal::{Refusal, RefusalBody},
     task::TaskId,
     ytdlp::Progress,
 };
@@ -30,27 +31,52 @@ use crate::worker::{
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The query.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Ask {
-    /// 1 for everybody's.
+    /// 1 for everybody's, which administrators only see.
     #[serde(default)]
+    #[param(maximum = 1, default = 0)]
     all: u8,
 }
 
-/// The data of `progress`.
-#[derive(Debug, Serialize)]
-struct ProgressView {
+/// What has come of a download; the data of `progress`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Progress)]
+pub(super) struct ProgressView {
+    /// The download.
+    #[schema(format = Uuid)]
     id: String,
+    /// In percent.
+    #[schema(minimum = 0, maximum = 100)]
     progress: f64,
     downloaded_bytes: u64,
+    #[schema(required)]
     total_bytes: Option<u64>,
     /// In bytes a second.
+    #[schema(required)]
     speed: Option<f64>,
     /// In seconds.
+    #[schema(required)]
     eta: Option<f64>,
 }
 
+/// Follow what happens to downloads
+///
+/// Server-Sent Events (HTML, section 9.2). `task` has a `Task`, `progress` a `Progress`, `removed` an id, `reset` nothing: that
+/// comes first, and wherever events were missed that are not to be had any more; the list is to be read anew, then.
+#[utoipa::path(
+    get,
+    path = "/api/v2/events",
+    params(Ask, ("last-event-id" = Option<String>, Header, description = "The last event that was seen")),
+    responses(
+        (status = 200, body = String, content_type = "text/event-stream", description = "Events, without an end"),
+        (status = 403, body = RefusalBody, description = "Only administrators see everybody's (`admins_only`)"),
+        (status = 422, body = RefusalBody, description = "The query is not what is expected (`invalid_value`)"),
+        (status = 429, body = RefusalBody, description = "The user has too many streams open (`too_many_streams`)"),
+    )
+)]
 pub(super) async fn follow(
     State(app): State<App>,
     caller: Caller,

@@ -6,12 +6,15 @@ use axum::{
     response::Response,
 };
 
-use super::App;
+use super::{
+    App,
+    file_answers::{Conditions, MediaAnswers, ThumbnailAnswers},
+};
 use crate::worker::{
     caller::Caller,
     file_name::task_of,
     media::MediaType,
-    refusal::Refusal,
+    refusal::{Refusal, RefusalBody},
     send::{Disposition, Known, Sending},
     store::Store,
     task::{Task, TaskId},
@@ -19,7 +22,16 @@ use crate::worker::{
 
 type Named = Result<Path<String>, PathRejection>;
 
-/// `GET /api/download/{id}/file`
+/// A finished file, to be saved
+#[utoipa::path(
+    get,
+    path = "/api/download/{id}/file",
+    params(("id" = String, Path, format = Uuid, description = "The download"), Conditions),
+    responses(
+        MediaAnswers,
+        (status = 404, body = RefusalBody, description = "None of the caller's has this id and is finished"),
+    )
+)]
 pub(super) async fn download(
     State(app): State<App>,
     caller: Caller,
@@ -33,7 +45,16 @@ pub(super) async fn download(
     sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers).await
 }
 
-/// `GET /api/stream/{filename}`
+/// A finished file, to be played
+#[utoipa::path(
+    get,
+    path = "/api/stream/{filename}",
+    params(("filename" = String, Path, description = "As the download has it"), Conditions),
+    responses(
+        MediaAnswers,
+        (status = 404, body = RefusalBody, description = "None of the caller's has this name"),
+    )
+)]
 pub(super) async fn stream(
     State(app): State<App>,
     caller: Caller,
@@ -48,7 +69,16 @@ pub(super) async fn stream(
     sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers).await
 }
 
-/// `GET /api/thumbnails/{id}`
+/// A download's picture
+#[utoipa::path(
+    get,
+    path = "/api/thumbnails/{id}",
+    params(("id" = String, Path, format = Uuid, description = "The download"), Conditions),
+    responses(
+        ThumbnailAnswers,
+        (status = 404, body = RefusalBody, description = "None of the caller's has this id and a picture"),
+    )
+)]
 pub(super) async fn thumbnail(
     State(app): State<App>,
     caller: Caller,

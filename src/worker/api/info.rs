@@ -3,58 +3,98 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
+use utoipa::ToSchema;
 
-use super::{App, look::resolved};
-use crate::worker::{body::Body, caller::Caller, refusal::Refusal, source::SourceUrl, ytdlp::look_at};
+use super::{
+    App,
+    look::{NotSeen, resolved},
+    openapi::source_url,
+};
+use crate::worker::{
+    body::Body,
+    caller::Caller,
+    refusal::{Refusal, RefusalBody},
+    source::SourceUrl,
+    ytdlp::look_at,
+};
 
 const MAX_DESCRIPTION: usize = 2_000;
 const WHAT: &str = "Information";
 
-/// The body.
-#[derive(Debug, Deserialize)]
+/// What is asked about.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {
+    /// A page or a file, by http or https and at a public place.
+    #[schema(schema_with = source_url)]
     url: String,
 }
 
-/// The answer; read from yt-dlp by the same names.
-#[derive(Debug, Deserialize, Serialize)]
+/// What a page offers.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Info {
-    pub(super) id: Option<String>,
-    pub(super) title: Option<String>,
-    description: Option<String>,
-    pub(super) thumbnail: Option<String>,
-    pub(super) duration: Option<Number>,
-    pub(super) uploader: Option<String>,
-    pub(super) view_count: Option<Number>,
-    #[serde(default)]
-    formats: Vec<Format>,
-    /// What a page holds that is a list by yt-dlp's account, as one with an embedded video is.
-    #[serde(default, skip_serializing)]
-    entries: Vec<Option<Info>>,
-    /// Where the question was about; not what yt-dlp has under this name, which is the media's address.
-    #[serde(skip_deserializing)]
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub(super) page: Page,
+    /// What was asked about.
     pub(super) url: String,
 }
 
+/// What yt-dlp says of a page, by its names.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct Page {
+    #[schema(required)]
+    pub(super) id: Option<String>,
+    #[schema(required)]
+    pub(super) title: Option<String>,
+    #[schema(required)]
+    description: Option<String>,
+    #[schema(required)]
+    pub(super) thumbnail: Option<String>,
+    /// In seconds.
+    #[schema(required, value_type = Option<f64>)]
+    pub(super) duration: Option<Number>,
+    #[schema(required)]
+    pub(super) uploader: Option<String>,
+    #[schema(required, value_type = Option<f64>)]
+    pub(super) view_count: Option<Number>,
+    #[serde(default)]
+    #[schema(required)]
+    formats: Vec<Format>,
+    /// What a page holds that is a list by yt-dlp's account, as one with an embedded video is.
+    #[serde(default, skip_serializing)]
+    entries: Vec<Option<Page>>,
+}
+
 /// One format of a page.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Format {
     #[serde(rename = "format_id")]
+    #[schema(required)]
     id: Option<String>,
     #[serde(rename = "format_note")]
+    #[schema(required)]
     note: Option<String>,
+    #[schema(required)]
     ext: Option<String>,
+    #[schema(required)]
     resolution: Option<String>,
+    #[schema(required, value_type = Option<f64>)]
     height: Option<Number>,
+    #[schema(required, value_type = Option<f64>)]
     width: Option<Number>,
+    #[schema(required, value_type = Option<f64>)]
     fps: Option<Number>,
+    /// In bytes.
+    #[schema(required, value_type = Option<f64>)]
     filesize: Option<Number>,
+    #[schema(required)]
     vcodec: Option<String>,
+    #[schema(required)]
     acodec: Option<String>,
 }
 
-impl Info {
+impl Page {
     /// The first entry, as a download would take it; itself where it has none.
     fn of_first(mut self) -> Self {
         let first = std::mem::take(&mut self.entries).into_iter().flatten().next();
@@ -62,6 +102,21 @@ impl Info {
     }
 }
 
+/// What a page offers
+///
+/// Without the addresses of its media.
+#[utoipa::path(
+    post,
+    path = "/api/info",
+    request_body = Question,
+    responses(
+        (status = 200, body = Info, description = "What the page offers"),
+        (status = 400, body = RefusalBody, description = "The body is not one JSON object with distinct keys (`malformed`)"),
+        (status = 413, body = RefusalBody, description = "The body is too large (`unreadable_body`)"),
+        (status = 415, body = RefusalBody, description = "The body is not said to be JSON (`not_json`)"),
+        NotSeen,
+    )
+)]
 pub(super) async fn info(
     State(app): State<App>,
     _: Caller,
@@ -74,9 +129,9 @@ pub(super) async fn info(
 /// Looks at one page.
 pub(super) async fn about(app: &App, source: &SourceUrl) -> Result<Info, Refusal> {
     resolved(source, WHAT).await?;
-    let page: Info = app.looks.look(app.queue.workshop(), |tools| look_at(tools, source), WHAT).await?;
-    let mut info = page.of_first();
-    info.description = info.description.map(|text| text.chars().take(MAX_DESCRIPTION).collect());
-    source.as_str().clone_into(&mut info.url);
-    Ok(info)
+    let page: Page = app.looks.look(app.queue.workshop(), |tools| look_at(tools, source), WHAT).await?;
+    let mut page = page.of_first();
+    page.description = page.description.map(|text| text.chars().take(MAX_DESCRIPTION).collect());
+    // What yt-dlp has under this name is the media's address.
+    Ok(Info { page, url: source.as_str().to_owned() })
 }

@@ -6,11 +6,12 @@ use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
+use utoipa::IntoResponses;
 use uuid::Uuid;
 
 use crate::worker::{
     job::Workshop,
-    refusal::Refusal,
+    refusal::{Refusal, RefusalBody},
     sandbox::Allowance,
     source::{ResolveError, SourceUrl},
     ytdlp::{Complaint, Confined, End, Kind, Line, Run, Tools},
@@ -32,6 +33,24 @@ const MAX_BYTES: u64 = 64 << 20;
 pub(super) struct Looks {
     slots: Arc<Semaphore>,
     stop: CancellationToken,
+}
+
+/// What a route that looks answers in place of what was asked for.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes what `Refusal` makes")]
+pub(super) enum NotSeen {
+    /// A value is not accepted, or the site refuses (`invalid_value`, `url_refused`, `upstream_refused`)
+    #[response(status = 422)]
+    Refused(RefusalBody),
+    /// The site cannot be read (`upstream_unreachable`, `upstream_failed`)
+    #[response(status = 502)]
+    Unreadable(RefusalBody),
+    /// Not now (`busy`, `yt_dlp_missing`, `yt_dlp_too_old`, `yt_dlp_broken`, `sandbox_missing`)
+    #[response(status = 503)]
+    Unready(RefusalBody),
+    /// The site is too slow (`upstream_timeout`)
+    #[response(status = 504)]
+    TooSlow(RefusalBody),
 }
 
 /// A folder that is gone when its owner is.

@@ -1,11 +1,14 @@
 //! The routes of the OfflineTube v5 API, and under `/api/v2` what that lacks.
 
+mod access;
 mod download;
 mod downloads;
 mod events;
+mod file_answers;
 mod files;
 mod info;
 mod look;
+mod openapi;
 mod search;
 mod view;
 mod zip;
@@ -16,10 +19,9 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     middleware::map_response,
     response::Response,
-    routing::{delete, get, post},
 };
-
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{look::Looks, zip::Archives};
 use super::{queue::Queue, refusal::Refusal};
@@ -43,21 +45,27 @@ impl App {
     }
 }
 
+/// Every route, with its description: method and path stand there, and nowhere else.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::blank())
+        .routes(routes!(download::start))
+        .routes(routes!(downloads::list))
+        .routes(routes!(files::download))
+        .routes(routes!(downloads::cancel))
+        .routes(routes!(downloads::remove))
+        .routes(routes!(info::info))
+        .routes(routes!(search::search))
+        .routes(routes!(search::trending))
+        .routes(routes!(files::stream))
+        .routes(routes!(files::thumbnail))
+        .routes(routes!(zip::zip))
+        .routes(routes!(events::follow))
+        .routes(routes!(openapi::document))
+}
+
 /// Every route but the health check.
 pub(crate) fn router(app: App) -> Router {
-    Router::new()
-        .route("/api/download", post(download::start))
-        .route("/api/downloads", get(downloads::list))
-        .route("/api/download/{id}/file", get(files::download))
-        .route("/api/downloads/{id}", delete(downloads::cancel))
-        .route("/api/downloads/{id}/remove", delete(downloads::remove))
-        .route("/api/info", post(info::info))
-        .route("/api/search", get(search::search))
-        .route("/api/trending", get(search::trending))
-        .route("/api/stream/{filename}", get(files::stream))
-        .route("/api/thumbnails/{id}", get(files::thumbnail))
-        .route("/api/v2/zip", get(zip::zip))
-        .route("/api/v2/events", get(events::follow))
+    Router::from(routes())
         .fallback(async || Refusal::not_found("Not Found"))
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed")

@@ -6,8 +6,12 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{Object, Type, schema::ObjectBuilder},
+};
 
-use super::{App, info};
+use super::{App, info, look::NotSeen, openapi::text};
 use crate::worker::{caller::Caller, refusal::Refusal, source::SourceUrl, ytdlp::search as search_arguments};
 
 const MAX_RESULTS: u8 = 50;
@@ -17,33 +21,48 @@ const MAX_TEXT: usize = 200;
 const TRENDING: &str = "música popular";
 
 /// The query.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Search {
+    /// Some words, or the URL of one page.
+    #[param(schema_with = words)]
     q: String,
+    /// So many at most.
     #[serde(default = "some_results")]
+    #[param(schema_with = some_or_many)]
     max_results: u8,
 }
 
-/// The answer.
-#[derive(Debug, Serialize)]
+/// What was found.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Results {
     results: Vec<Found>,
+    /// What was asked.
     query: String,
 }
 
-/// One result; read from yt-dlp by the same names.
-#[derive(Debug, Deserialize, Serialize)]
+/// One result.
+// Read from yt-dlp by the same names.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Found {
+    #[schema(required)]
     id: Option<String>,
+    #[schema(required)]
     title: Option<String>,
     #[serde(default)]
+    #[schema(required)]
     thumbnail: Option<String>,
     #[serde(default, skip_serializing)]
     thumbnails: Vec<Thumbnail>,
+    /// In seconds.
+    #[schema(required, value_type = Option<f64>)]
     duration: Option<Number>,
+    #[schema(required)]
     uploader: Option<String>,
+    #[schema(required, value_type = Option<f64>)]
     view_count: Option<Number>,
+    #[schema(required)]
     url: Option<String>,
 }
 
@@ -58,7 +77,16 @@ struct Listing {
     entries: Vec<Option<Found>>,
 }
 
-/// `GET /api/search?q=…&max_results=…`; `q` may be the URL of one page.
+/// Search for what could be downloaded
+#[utoipa::path(
+    get,
+    path = "/api/search",
+    params(Search),
+    responses(
+        (status = 200, body = Results, description = "What was found"),
+        NotSeen,
+    )
+)]
 pub(super) async fn search(
     State(app): State<App>,
     _: Caller,
@@ -79,7 +107,15 @@ pub(super) async fn search(
     found(&app, text, query.max_results, "Search").await
 }
 
-/// `GET /api/trending`
+/// What is popular
+#[utoipa::path(
+    get,
+    path = "/api/trending",
+    responses(
+        (status = 200, body = Results, description = "What was found"),
+        NotSeen,
+    )
+)]
 pub(super) async fn trending(State(app): State<App>, _: Caller) -> Result<Json<Results>, Refusal> {
     found(&app, TRENDING, some_results(), "Trending").await
 }
@@ -106,7 +142,7 @@ impl Found {
 }
 
 impl From<info::Info> for Found {
-    fn from(page: info::Info) -> Self {
+    fn from(info::Info { page, url }: info::Info) -> Self {
         Self {
             id: page.id,
             title: page.title,
@@ -115,9 +151,22 @@ impl From<info::Info> for Found {
             duration: page.duration,
             uploader: page.uploader,
             view_count: page.view_count,
-            url: Some(page.url),
+            url: Some(url),
         }
     }
+}
+
+fn words() -> Object {
+    text(1, MAX_TEXT)
+}
+
+fn some_or_many() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(MAX_RESULTS))
+        .default(Some(some_results().into()))
+        .build()
 }
 
 fn some_results() -> u8 {

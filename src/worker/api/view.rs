@@ -1,35 +1,66 @@
 //! A task as clients see it: every key of the OfflineTube v5 task object, always.
 
 use serde::Serialize;
+use utoipa::{ToSchema, openapi::Object};
 
+use super::openapi::one_of;
 use crate::worker::{
+    order::{KINDS, QUALITIES},
     task::{Status, Task},
     ytdlp::Progress,
 };
 
-/// The task object.
-#[derive(Debug, Serialize)]
+/// A download.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Task)]
 pub(crate) struct TaskView {
+    #[schema(format = Uuid)]
     id: String,
+    /// The source.
     url: String,
     title: String,
+    /// The path of a picture; empty for none.
     thumbnail: String,
+    #[schema(schema_with = statuses)]
     status: &'static str,
+    /// In percent.
+    #[schema(minimum = 0, maximum = 100)]
     progress: f64,
+    /// Such as `5.2 MB/s`; empty unless it is downloading.
     speed: String,
+    /// Such as `12s`, likewise.
     eta: String,
+    /// In bytes.
     filesize: u64,
     downloaded_bytes: u64,
     format_note: String,
     is_playlist: bool,
     playlist_index: u32,
     playlist_total: u32,
+    /// What `/api/stream/{filename}` takes; empty until it is completed.
     filename: String,
+    #[schema(schema_with = qualities)]
     quality: String,
+    #[schema(schema_with = kinds)]
     download_type: &'static str,
+    /// Empty for none.
     error_message: String,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(required, format = DateTime)]
     completed_at: Option<String>,
+}
+
+fn statuses() -> Object {
+    one_of(Status::SHOWN.map(Status::name))
+}
+
+pub(super) fn qualities() -> Object {
+    one_of(QUALITIES)
+}
+
+pub(super) fn kinds() -> Object {
+    one_of(KINDS)
 }
 
 impl TaskView {

@@ -9,12 +9,19 @@ use axum::{
 };
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        Array, KnownFormat, SchemaFormat, Type,
+        schema::{ArrayBuilder, ObjectBuilder},
+    },
+};
 
 use super::{App, files::finished};
 use crate::worker::{
     archive::{self, Member},
     caller::Caller,
-    refusal::Refusal,
+    refusal::{Refusal, RefusalBody},
     task::TaskId,
 };
 
@@ -25,10 +32,12 @@ const MAX_FILES: usize = 100;
 const AT_A_TIME: usize = 16;
 
 /// The query.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
-    /// Ids of finished downloads, with commas between them.
+    /// Ids of finished downloads, with commas between them; 100 at most.
+    #[param(style = Form, explode = false, schema_with = ids)]
     ids: String,
 }
 
@@ -44,6 +53,19 @@ impl Default for Archives {
 
 type Answer = ([(HeaderName, &'static str); 3], Body);
 
+/// Several finished files as one archive
+#[utoipa::path(
+    get,
+    path = "/api/v2/zip",
+    params(Wanted),
+    responses(
+        (status = 200, content_type = "application/zip", description = "The archive, made while it is sent"),
+        (status = 400, body = RefusalBody, description = "The query is not what is expected (`malformed`)"),
+        (status = 404, body = RefusalBody, description = "One of them is not the caller's, or not finished"),
+        (status = 422, body = RefusalBody, description = "There are more than 100 (`too_many`)"),
+        (status = 503, body = RefusalBody, description = "Too many archives are being sent already (`busy`)"),
+    )
+)]
 pub(super) async fn zip(
     State(app): State<App>,
     caller: Caller,
@@ -67,6 +89,11 @@ pub(super) async fn zip(
     let busy = |_| Refusal::unavailable("busy", "Too many archives are being sent already");
     let slot = Arc::clone(&app.archives.0).try_acquire_owned().map_err(busy)?;
     Ok((headers, archive::body(members, slot)))
+}
+
+fn ids() -> Array {
+    let id = ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
+    ArrayBuilder::new().items(id).min_items(Some(1)).max_items(Some(MAX_FILES)).build()
 }
 
 /// Each id once, in the order given.

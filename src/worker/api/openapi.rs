@@ -1,0 +1,194 @@
+//! The API as an OpenAPI 3.1 document: what the routes say of themselves, and what the gateway adds on the way to them.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use axum::{
+    body::Bytes,
+    http::{HeaderName, StatusCode, header},
+};
+use utoipa::{
+    OpenApi,
+    openapi::{
+        self, Content, Header, KnownFormat, Object, Ref, RefOr, Response, SchemaFormat, Type,
+        path::Operation,
+        schema::ObjectBuilder,
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+    },
+};
+
+use super::{
+    access::{Access, Asked},
+    events::ProgressView,
+};
+use crate::{
+    identity::CredentialKind,
+    policy::Reason,
+    problem::Problem,
+    worker::{refusal::RefusalBody, source::MAX_LENGTH},
+};
+
+/// What is said of the whole; the rest comes from the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Sallyport's worker",
+        description = "The OfflineTube v5 API, and under `/api/v2` what that lacks, as a client of the gateway sees them.\n\n\
+            The gateway refuses with `application/problem+json` (RFC 9457), the worker with `application/json`; an \
+            application whose policy says `errors = \"fastapi\"` has the latter from both. Which credentials and \
+            scopes a route takes is here as in the policy that comes with the program."
+    ),
+    servers((url = "/", description = "The gateway")),
+    components(schemas(ProgressView, RefusalBody, Problem))
+)]
+struct Document;
+
+static JSON: LazyLock<Bytes> = LazyLock::new(|| {
+    let described = describe(super::routes().into_openapi());
+    serde_json::to_vec_pretty(&described).unwrap_or_default().into()
+});
+
+/// This document
+///
+/// It is made from the program itself, and the same for every client.
+#[utoipa::path(
+    get,
+    path = "/api/v2/openapi.json",
+    responses((status = 200, body = Object, description = "OpenAPI 3.1"))
+)]
+pub(super) async fn document() -> ([(HeaderName, &'static str); 1], Bytes) {
+    ([(header::CONTENT_TYPE, "application/json")], JSON.clone())
+}
+
+/// What the routes are collected into.
+pub(super) fn blank() -> openapi::OpenApi {
+    Document::openapi()
+}
+
+/// A text of `min` to `max` characters.
+pub(super) fn text(min: usize, max: usize) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).min_length(Some(min)).max_length(Some(max)).build()
+}
+
+/// What a [`SourceUrl`](crate::worker::source::SourceUrl) is read from, as far as its text tells.
+pub(super) fn source_url() -> Object {
+    let mut url = text(1, MAX_LENGTH);
+    url.format = Some(SchemaFormat::KnownFormat(KnownFormat::Uri));
+    url.pattern = Some("^[hH][tT][tT][pP][sS]?:".to_owned());
+    url
+}
+
+/// One of these texts.
+pub(super) fn one_of(names: impl IntoIterator<Item = &'static str>) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+}
+
+/// Adds the gateway's part.
+fn describe(mut api: openapi::OpenApi) -> openapi::OpenApi {
+    let access = Access::of_the_worker();
+    for (path, item) in &mut api.paths.paths {
+        let operations = [
+            ("GET", &mut item.get),
+            ("POST", &mut item.post),
+            ("PUT", &mut item.put),
+            ("PATCH", &mut item.patch),
+            ("DELETE", &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let (Some(operation), Some(asked)) = (operation, access.of(method, path)) {
+                guard(operation, asked);
+            }
+        }
+    }
+    let components = api.components.get_or_insert_default();
+    for kind in CredentialKind::ALL {
+        components.security_schemes.insert(kind.name().to_owned(), scheme(kind).into());
+    }
+    for (status, reasons) in by_status(|_| true) {
+        components.responses.insert(component(status), refusal(status, &reasons).into());
+    }
+    api
+}
+
+/// Who may ask, and what the gateway may answer in place of the worker.
+fn guard(operation: &mut Operation, asked: Asked<'_>) {
+    let needed = |kind: &CredentialKind| SecurityRequirement::new(kind.name(), scopes(*kind, asked));
+    operation.operation_id = Some(asked.name.to_owned());
+    operation.security = Some(asked.credentials.iter().map(needed).collect());
+    for (status, reasons) in by_status(|reason| asked.may_meet(reason)) {
+        let key = status.as_str().to_owned();
+        let common = || RefOr::Ref(Ref::from_response_name(component(status)));
+        if let RefOr::T(own) = operation.responses.responses.entry(key).or_insert_with(common) {
+            join(own, refusal(status, &reasons));
+        }
+    }
+}
+
+/// A link stands for itself.
+fn scopes(kind: CredentialKind, asked: Asked<'_>) -> Vec<String> {
+    match kind {
+        CredentialKind::Link | CredentialKind::OfflinetubeLink => Vec::new(),
+        _ => asked.scopes.to_vec(),
+    }
+}
+
+fn by_status(wanted: impl Fn(Reason) -> bool) -> BTreeMap<StatusCode, Vec<Reason>> {
+    let mut found = BTreeMap::<_, Vec<_>>::new();
+    for reason in Reason::ALL.iter().copied().filter(|reason| wanted(*reason)) {
+        found.entry(reason.status()).or_default().push(reason);
+    }
+    found
+}
+
+fn component(status: StatusCode) -> String {
+    format!("Gateway{}", status.as_u16())
+}
+
+/// What the gateway answers with this status.
+fn refusal(status: StatusCode, reasons: &[Reason]) -> Response {
+    let reasons: Vec<_> = reasons.iter().map(|r| format!("* `{}`: {}", r.code(), r.detail())).collect();
+    let mut response = Response::new(format!("From the gateway:\n\n{}", reasons.join("\n")));
+    for (media_type, schema) in [("application/problem+json", "Problem"), ("application/json", "Refusal")] {
+        let content = Content::new(Some(Ref::from_schema_name(schema)));
+        response.content.insert(media_type.to_owned(), content.into());
+    }
+    let header = match status {
+        StatusCode::UNAUTHORIZED => Some(("WWW-Authenticate", Type::String)),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some(("Retry-After", Type::Integer)),
+        _ => None,
+    };
+    response.headers.extend(header.map(|(name, kind)| (name.to_owned(), Header::new(Object::with_type(kind)).into())));
+    response
+}
+
+/// Both may answer with the same status.
+fn join(own: &mut Response, gateways: Response) {
+    own.description = format!("{}\n\n{}", own.description, gateways.description);
+    own.content.extend(gateways.content);
+    own.headers.extend(gateways.headers);
+}
+
+fn scheme(kind: CredentialKind) -> SecurityScheme {
+    let in_query = |name, text| SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::with_description(name, text)));
+    match kind {
+        CredentialKind::ApiKey => SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+            "X-API-Key",
+            "A key, which is taken as a bearer token or as the password of Basic as well.",
+        ))),
+        CredentialKind::Jwt => {
+            SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build())
+        }
+        CredentialKind::Link => in_query("sp_sig", "A signed link, with `sp_user`, `sp_exp`, `sp_kid` and `sp_id`."),
+        CredentialKind::OfflinetubeLink => {
+            in_query("signature", "A signed link in OfflineTube's style, with `expires` and `user`.")
+        }
+        CredentialKind::ClientCertificate => SecurityScheme::MutualTls {
+            description: Some("Taken where no other credential is sent.".to_owned()),
+            deprecated: None,
+            extensions: None,
+        },
+    }
+}
+
+#[cfg(test)]
+#[path = "openapi_tests.rs"]
+mod tests;
