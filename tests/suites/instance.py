@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import upstream
@@ -14,22 +15,68 @@ from verdict import Skipped, expect
 HERE = Path(__file__).parent
 
 
-class Instance:
+class Running:
+    """A folder that `init` has made, and a role that runs in it once it is started."""
+
+    def __init__(self, binary, folder):
+        self.binary, self.folder = binary, folder
+        self.port, self.plain_port, self.admin_port = free_ports(3)
+        self.config = folder / "config.toml"
+        self.url = f"https://localhost:{self.port}"
+        self.plain = f"http://127.0.0.1:{self.plain_port}"
+        self.authority, self.certificate = folder / "certs" / "ca.pem", folder / "certs" / "server.pem"
+        self.key = json.loads(run([binary, "init", "--json", "--dir", folder]).stdout)["api_key"]
+
+    def listeners(self):
+        """The beginning of a configuration."""
+        return f"""
+[gateway]
+listen = ["127.0.0.1:{self.port}", "[::1]:{self.port}"]
+http_listen = ["127.0.0.1:{self.plain_port}"]
+admin_listen = "127.0.0.1:{self.admin_port}"
+"""
+
+    def start(self, role):
+        """Waits until it listens."""
+        self.stderr = (self.folder / "stderr").open("w")
+        self.process = subprocess.Popen([self.binary, role, "--config", self.config], stderr=self.stderr)
+        deadline = time.monotonic() + 20
+        while not accepts(self.port):
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise RuntimeError(f"{role} did not start: {(self.folder / 'stderr').read_text()}")
+            time.sleep(0.05)
+
+    def command(self, *args):
+        """What a command on this instance prints."""
+        return json.loads(run([self.binary, *args, "--json", "--config", self.config]).stdout)
+
+    def tls(self, alpn=None):
+        """A TLS connection."""
+        context = ssl.create_default_context(cafile=str(self.authority))
+        if alpn:
+            context.set_alpn_protocols([alpn])
+        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), 10), server_hostname="localhost")
+
+    def get(self, path):
+        """What is there for who has the key."""
+        request = urllib.request.Request(self.url + path, headers={"X-API-Key": self.key})
+        with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=str(self.authority))) as answer:
+            return answer.read()
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
+        self.stderr.close()
+
+
+class Instance(Running):
     """A running gateway before the suites' application; `pages` are other sites, `media` is a folder of files."""
 
     def __init__(self, binary, folder, profile, pages, media):
-        self.binary, self.folder, self.pages, self.media = binary, folder, pages, media
-        self.port, plain, admin = free_ports(3)
-        self.config = folder / "config.toml"
-        self.url = f"https://localhost:{self.port}"
-        made = run([binary, "init", "--json", "--dir", folder])
-        self.key = json.loads(made.stdout)["api_key"]
+        super().__init__(binary, folder)
+        self.pages, self.media = pages, media
         shutil.copy(HERE / "policy.toml", folder / "policies" / "suites.toml")
-        self.config.write_text(f"""
-[gateway]
-listen = ["127.0.0.1:{self.port}", "[::1]:{self.port}"]
-http_listen = ["127.0.0.1:{plain}"]
-admin_listen = "127.0.0.1:{admin}"
+        self.config.write_text(f"""{self.listeners()}
 max_connections_per_client = 12000
 max_requests_per_client = 5000
 [tls]
@@ -46,19 +93,7 @@ policy = "suites"
 upstream = "{upstream.start(media)}"
 cors_origins = ["{pages.allowed}"]
 """)
-        self.authority, self.certificate = folder / "certs" / "ca.pem", folder / "certs" / "server.pem"
-        self.plain = f"http://127.0.0.1:{plain}"
-        self.stderr = (folder / "stderr").open("w")
-        self.process = subprocess.Popen([binary, "gateway", "--config", self.config], stderr=self.stderr)
-        deadline = time.monotonic() + 20
-        while not accepts(self.port):
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                raise RuntimeError(f"the gateway did not start: {(folder / 'stderr').read_text()}")
-            time.sleep(0.05)
-
-    def command(self, *args):
-        """What a command on this instance prints."""
-        return json.loads(run([self.binary, *args, "--json", "--config", self.config]).stdout)
+        self.start("gateway")
 
     def link(self, path):
         """A signed link."""
@@ -69,29 +104,17 @@ cors_origins = ["{pages.allowed}"]
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
-    def tls(self, alpn=None):
-        """A TLS connection."""
-        context = ssl.create_default_context(cafile=str(self.authority))
-        if alpn:
-            context.set_alpn_protocols([alpn])
-        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), 10), server_hostname="localhost")
-
     def lives(self):
         """Whether an honest request succeeds."""
         with self.tls() as stream:
             stream.sendall(b"GET /open/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return b"".join(iter(lambda: stream.recv(65536), b"")).startswith(b"HTTP/1.1 200 ")
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(30)
-        self.stderr.close()
-
 
 def run(command, **options):
     """Runs a program to its good end; what it prints is text."""
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, **options)
-    expect(done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stderr.strip()}")
+    expect(done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stderr.strip() or done.stdout}")
     return done
 
 

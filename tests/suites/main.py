@@ -11,6 +11,7 @@ import time
 import traceback
 from pathlib import Path
 
+from api import api
 from browser import Pages, axe, cors, video
 from clients import clients
 from http2 import http2
@@ -23,7 +24,7 @@ from websocket import websocket
 
 SUITES = {
     s.__name__: s
-    for s in (sslyze, sslscan, testssl, http2, websocket, cors, video, clients, shcheck, axe, slowhttptest, flood)
+    for s in (sslyze, sslscan, testssl, http2, websocket, cors, video, clients, api, shcheck, axe, slowhttptest, flood)
 }
 # What takes longer than a test run should.
 SLOW = {"testssl"}

@@ -6,7 +6,7 @@ use utoipa::{ToSchema, openapi::Object};
 
 use super::{
     App,
-    openapi::{one_of, source_url},
+    openapi::one_of,
     view::{TaskView, kinds, qualities},
 };
 use crate::worker::{
@@ -23,22 +23,17 @@ use crate::worker::{
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
     /// A page or a file, by http or https and at a public place.
-    #[schema(schema_with = source_url)]
+    #[schema(format = Uri, min_length = 1, max_length = 2048, pattern = "^[hH][tT][tT][pP][sS]?:")]
     url: String,
-    /// The best picture that is wanted.
     #[serde(default)]
     #[schema(schema_with = wanted_quality)]
     quality: Quality,
-    /// With the picture or without.
     #[serde(default = "video")]
     #[schema(schema_with = wanted_kind)]
     download_type: String,
-    /// The container: `mp4`, `mkv` or `webm` for video, `m4a`, `mp3` or `opus` for audio; whatever comes unless given.
     #[schema(schema_with = formats)]
     format: Option<String>,
-    /// Before or after what else waits.
     #[serde(default)]
-    #[schema(inline)]
     priority: Priority,
 }
 
@@ -96,7 +91,8 @@ fn wanted_kind() -> Object {
 }
 
 fn formats() -> Object {
-    one_of(FORMATS)
+    let words = "The container: the first three for video, the others for audio; as it comes unless given.";
+    one_of(words, FORMATS)
 }
 
 fn video() -> String {

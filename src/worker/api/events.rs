@@ -71,7 +71,7 @@ pub(super) struct ProgressView {
     path = "/api/v2/events",
     params(Ask, ("last-event-id" = Option<String>, Header, description = "The last event that was seen")),
     responses(
-        (status = 200, body = String, content_type = "text/event-stream", description = "Events, without an end"),
+        (status = 200, content_type = "text/event-stream", description = "Events, without an end"),
         (status = 403, body = RefusalBody, description = "Only administrators see everybody's (`admins_only`)"),
         (status = 422, body = RefusalBody, description = "The query is not what is expected (`invalid_value`)"),
         (status = 429, body = RefusalBody, description = "The user has too many streams open (`too_many_streams`)"),

@@ -8,7 +8,6 @@ use utoipa::ToSchema;
 use super::{
     App,
     look::{NotSeen, resolved},
-    openapi::source_url,
 };
 use crate::worker::{
     body::Body,
@@ -26,7 +25,7 @@ const WHAT: &str = "Information";
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {
     /// A page or a file, by http or https and at a public place.
-    #[schema(schema_with = source_url)]
+    #[schema(format = Uri, min_length = 1, max_length = 2048, pattern = "^[hH][tT][tT][pP][sS]?:")]
     url: String,
 }
 

@@ -9,7 +9,7 @@ use axum::{
 use utoipa::{
     OpenApi,
     openapi::{
-        self, Content, Header, KnownFormat, Object, Ref, RefOr, Response, SchemaFormat, Type,
+        self, Content, Header, Object, Ref, RefOr, Response, Type,
         path::Operation,
         schema::ObjectBuilder,
         security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
@@ -20,12 +20,7 @@ use super::{
     access::{Access, Asked},
     events::ProgressView,
 };
-use crate::{
-    identity::CredentialKind,
-    policy::Reason,
-    problem::Problem,
-    worker::{refusal::RefusalBody, source::MAX_LENGTH},
-};
+use crate::{identity::CredentialKind, policy::Reason, problem::Problem, worker::refusal::RefusalBody};
 
 /// What is said of the whole; the rest comes from the routes.
 #[derive(OpenApi)]
@@ -64,22 +59,10 @@ pub(super) fn blank() -> openapi::OpenApi {
     Document::openapi()
 }
 
-/// A text of `min` to `max` characters.
-pub(super) fn text(min: usize, max: usize) -> Object {
-    ObjectBuilder::new().schema_type(Type::String).min_length(Some(min)).max_length(Some(max)).build()
-}
-
-/// What a [`SourceUrl`](crate::worker::source::SourceUrl) is read from, as far as its text tells.
-pub(super) fn source_url() -> Object {
-    let mut url = text(1, MAX_LENGTH);
-    url.format = Some(SchemaFormat::KnownFormat(KnownFormat::Uri));
-    url.pattern = Some("^[hH][tT][tT][pP][sS]?:".to_owned());
-    url
-}
-
 /// One of these texts.
-pub(super) fn one_of(names: impl IntoIterator<Item = &'static str>) -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+pub(super) fn one_of(description: &str, names: impl IntoIterator<Item = &'static str>) -> Object {
+    let names = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
+    names.description(Some(description)).build()
 }
 
 /// Adds the gateway's part.

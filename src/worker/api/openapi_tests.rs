@@ -1,8 +1,13 @@
 use std::{collections::BTreeSet, env, fs, path::Path};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::worker::{
+    api::{search, zip},
+    order::QUALITIES,
+    source,
+};
 
 fn served() -> Value {
     serde_json::from_slice(&JSON).unwrap()
@@ -38,13 +43,21 @@ fn every_operation_names_its_credentials_and_scopes() {
 #[test]
 fn limits_are_those_of_the_code() {
     let document = served();
-    let order = &document["components"]["schemas"]["Order"];
-    assert_eq!(order["properties"]["url"]["maxLength"], 2_048);
-    assert_eq!(order["properties"]["quality"]["enum"][1], "2160p");
-    assert_eq!(order["additionalProperties"], false);
-    let search = document["paths"]["/api/search"]["get"]["parameters"].as_array().unwrap();
-    let found = |name| &search.iter().find(|parameter| parameter["name"] == name).unwrap()["schema"];
-    assert_eq!((&found("q")["maxLength"], &found("max_results")["maximum"]), (&200.into(), &50.into()));
+    let schemas = &document["components"]["schemas"];
+    for body in ["Order", "Question"] {
+        assert_eq!(schemas[body]["properties"]["url"]["maxLength"], source::MAX_LENGTH);
+        assert_eq!(schemas[body]["additionalProperties"], false);
+        assert_eq!(schemas[body]["required"], json!(["url"]));
+    }
+    assert_eq!(schemas["Order"]["properties"]["quality"]["enum"], json!(QUALITIES));
+    let found = |path: &str, name: &str| {
+        let parameters = document["paths"][path]["get"]["parameters"].as_array().unwrap();
+        parameters.iter().find(|parameter| parameter["name"] == name).unwrap().clone()
+    };
+    let (q, count, ids) = (found("/api/search", "q"), found("/api/search", "max_results"), found("/api/v2/zip", "ids"));
+    assert_eq!((&q["schema"]["maxLength"], &q["required"]), (&json!(search::MAX_TEXT), &json!(true)));
+    assert_eq!((&count["schema"]["maximum"], &count["required"]), (&json!(search::MAX_RESULTS), &json!(false)));
+    assert_eq!((&ids["schema"]["maxItems"], &ids["required"]), (&json!(zip::MAX_FILES), &json!(true)));
 }
 
 #[test]

@@ -6,16 +6,13 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
-use utoipa::{
-    IntoParams, ToSchema,
-    openapi::{Object, Type, schema::ObjectBuilder},
-};
+use utoipa::{IntoParams, ToSchema};
 
-use super::{App, info, look::NotSeen, openapi::text};
+use super::{App, info, look::NotSeen};
 use crate::worker::{caller::Caller, refusal::Refusal, source::SourceUrl, ytdlp::search as search_arguments};
 
-const MAX_RESULTS: u8 = 50;
-const MAX_TEXT: usize = 200;
+pub(super) const MAX_RESULTS: u8 = 50;
+pub(super) const MAX_TEXT: usize = 200;
 
 /// YouTube's own trending page is gone; this is what OfflineTube has in its place.
 const TRENDING: &str = "música popular";
@@ -25,12 +22,16 @@ const TRENDING: &str = "música popular";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Search {
-    /// Some words, or the URL of one page.
-    #[param(schema_with = words)]
+    /// Some words, or the URL of one page; no control characters.
+    #[param(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     q: String,
     /// So many at most.
     #[serde(default = "some_results")]
-    #[param(schema_with = some_or_many)]
+    #[param(minimum = 1, maximum = 50, default = some_results)]
     max_results: u8,
 }
 
@@ -154,19 +155,6 @@ impl From<info::Info> for Found {
             url: Some(url),
         }
     }
-}
-
-fn words() -> Object {
-    text(1, MAX_TEXT)
-}
-
-fn some_or_many() -> Object {
-    ObjectBuilder::new()
-        .schema_type(Type::Integer)
-        .minimum(Some(1))
-        .maximum(Some(MAX_RESULTS))
-        .default(Some(some_results().into()))
-        .build()
 }
 
 fn some_results() -> u8 {

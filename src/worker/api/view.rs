@@ -52,15 +52,15 @@ pub(crate) struct TaskView {
 }
 
 fn statuses() -> Object {
-    one_of(Status::SHOWN.map(Status::name))
+    one_of("What becomes of it.", Status::SHOWN.map(Status::name))
 }
 
 pub(super) fn qualities() -> Object {
-    one_of(QUALITIES)
+    one_of("The best picture that is wanted.", QUALITIES)
 }
 
 pub(super) fn kinds() -> Object {
-    one_of(KINDS)
+    one_of("With the picture or without.", KINDS)
 }
 
 impl TaskView {

@@ -9,13 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use utoipa::{
-    IntoParams,
-    openapi::{
-        Array, KnownFormat, SchemaFormat, Type,
-        schema::{ArrayBuilder, ObjectBuilder},
-    },
-};
+use utoipa::IntoParams;
 
 use super::{App, files::finished};
 use crate::worker::{
@@ -26,7 +20,7 @@ use crate::worker::{
 };
 
 /// In one archive.
-const MAX_FILES: usize = 100;
+pub(super) const MAX_FILES: usize = 100;
 
 /// Each takes a thread for as long as its client reads.
 const AT_A_TIME: usize = 16;
@@ -37,7 +31,7 @@ const AT_A_TIME: usize = 16;
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// Ids of finished downloads, with commas between them; 100 at most.
-    #[param(style = Form, explode = false, schema_with = ids)]
+    #[param(style = Form, explode = false, value_type = Vec<uuid::Uuid>, min_items = 1, max_items = 100)]
     ids: String,
 }
 
@@ -89,11 +83,6 @@ pub(super) async fn zip(
     let busy = |_| Refusal::unavailable("busy", "Too many archives are being sent already");
     let slot = Arc::clone(&app.archives.0).try_acquire_owned().map_err(busy)?;
     Ok((headers, archive::body(members, slot)))
-}
-
-fn ids() -> Array {
-    let id = ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
-    ArrayBuilder::new().items(id).min_items(Some(1)).max_items(Some(MAX_FILES)).build()
 }
 
 /// Each id once, in the order given.

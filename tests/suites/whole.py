@@ -1,0 +1,50 @@
+"""Gateway and worker under `up`, before a yt-dlp that has everything and asks nobody."""
+
+import re
+import shlex
+
+from instance import Running, free_ports
+
+# What is tried here is the API, thousands of times, and not what it fetches.
+YT_DLP = """#!/bin/sh
+case "$*" in
+  *--version) echo 2026.11.01 ;;
+  *media.%*)
+    for word; do case $word in home:*) out=${{word#home:}} ;; esac; done
+    cp {clip} "$out/media.mp4"
+    echo 'B {{"title": "A clip", "height": 240}}'
+    echo 'A {{"filepath": "'"$out/media.mp4"'"}}' ;;
+  *ytsearch*) echo '{{"entries": [{{"id": "a", "title": "A", "duration": 12.5, "url": "https://example.com/a"}}, null]}}' ;;
+  *) echo '{{"id": "a", "title": "A", "duration": 12, "formats": [{{"format_id": "1", "ext": "mp4", "height": 240}}]}}' ;;
+esac
+"""
+
+# Where it may download from.
+SOURCE = "127.0.0.1:9"
+
+
+class Whole(Running):
+    """No rate is in the way."""
+
+    def __init__(self, binary, folder, clip):
+        folder.mkdir()
+        super().__init__(binary, folder)
+        (worker,) = free_ports(1)
+        yt_dlp, policy = folder / "yt-dlp", folder / "policies" / "worker.toml"
+        yt_dlp.write_text(YT_DLP.format(clip=shlex.quote(str(clip))))
+        yt_dlp.chmod(0o755)
+        policy.write_text(re.sub(r'limit = "\d+/minute"', 'limit = "1000000/minute"', policy.read_text()))
+        self.config.write_text(f"""{self.listeners()}
+[bans]
+enabled = false
+[worker]
+listen = "127.0.0.1:{worker}"
+yt_dlp = "{yt_dlp}"
+readable = ["{clip}"]
+allow_private = ["{SOURCE}"]
+[[app]]
+name = "downloads"
+policy = "worker"
+upstream = "127.0.0.1:{worker}"
+""")
+        self.start("up")
