@@ -54,6 +54,15 @@ fn each_unit_is_right_and_exposed_to_1_5_at_most() {
 }
 
 #[test]
+fn each_service_is_bounded_whole() {
+    for name in UNITS.iter().filter(|name| name.ends_with(".service")) {
+        for limit in ["MemoryMax=", "CPUQuota=", "TasksMax="] {
+            assert!(unit(name).lines().any(|line| line.starts_with(limit)), "{name}: {limit}");
+        }
+    }
+}
+
+#[test]
 fn the_ports_of_the_socket_are_those_of_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.toml"), "").unwrap();

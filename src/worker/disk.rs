@@ -15,6 +15,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use super::written::Written;
+
 /// How often the disks are looked at while something is written to them.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,15 @@ pub(crate) struct Disks(Arc<Watched>);
 struct Watched {
     folders: Vec<PathBuf>,
     reserve: u64,
+}
+
+/// What one job may have of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    /// The job's.
+    pub(crate) folder: PathBuf,
+    /// In bytes, of all its files.
+    pub(crate) most: u64,
 }
 
 /// Why nothing more is written.
@@ -41,9 +52,26 @@ pub(crate) enum NoRoom {
     Lost(#[from] JoinError),
 }
 
+/// Why a job ends before it is done.
+#[derive(Debug)]
+pub(crate) enum Exhausted {
+    Disks(NoRoom),
+    /// It has more than its share.
+    Share,
+}
+
+impl<E> From<E> for Exhausted
+where
+    NoRoom: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self::Disks(error.into())
+    }
+}
+
 /// Stops a job when the room ends before the job does.
 pub(crate) struct Watch {
-    ended: Arc<Mutex<Option<NoRoom>>>,
+    ended: Arc<Mutex<Option<Exhausted>>>,
     _looking: AbortOnDropHandle<()>,
 }
 
@@ -59,23 +87,42 @@ impl Disks {
         spawn_blocking(move || watched.judge()).await?
     }
 
-    /// Cancels `job` as soon as the room ends.
-    pub(crate) fn watch(&self, job: CancellationToken) -> Watch {
-        let (disks, ended) = (self.clone(), Arc::<Mutex<Option<NoRoom>>>::default());
+    /// Cancels `job` as soon as the room ends, or it has more than its share.
+    pub(crate) fn watch(&self, job: CancellationToken, share: Share) -> Watch {
+        let (disks, ended) = (self.clone(), Arc::<Mutex<Option<Exhausted>>>::default());
         let told = Arc::clone(&ended);
         let looking = tokio::spawn(async move {
-            let reason = disks.exhausted().await;
+            let reason = disks.exhausted(share).await;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
             job.cancel();
         });
         Watch { ended, _looking: AbortOnDropHandle::new(looking) }
     }
 
-    async fn exhausted(&self) -> NoRoom {
+    async fn exhausted(&self, share: Share) -> Exhausted {
         loop {
             sleep(LOOK).await;
             if let Err(reason) = self.room().await {
-                return reason;
+                return reason.into();
+            }
+            let share = share.clone();
+            match spawn_blocking(move || share.judge()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => return reason,
+                Err(lost) => return lost.into(),
+            }
+        }
+    }
+}
+
+impl Share {
+    fn judge(&self) -> Result<(), Exhausted> {
+        match Written::in_folder(&self.folder) {
+            Ok(written) if written.bytes <= self.most => Ok(()),
+            Ok(_) => Err(Exhausted::Share),
+            Err(reason) => {
+                tracing::warn!(folder = %self.folder.display(), %reason, "nobody can say what a download has written");
+                Err(Exhausted::Share)
             }
         }
     }
@@ -83,7 +130,7 @@ impl Disks {
 
 impl Watch {
     /// Why the job was stopped, if it was.
-    pub(crate) fn end(self) -> Result<(), NoRoom> {
+    pub(crate) fn end(self) -> Result<(), Exhausted> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }

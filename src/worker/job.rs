@@ -1,6 +1,11 @@
 //! One download from its claim to the file in its place, or to the reason why there is none.
 
-use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use thiserror::Error;
 use tokio::{
@@ -11,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     digest::Digest,
-    disk::{Disks, NoRoom},
+    disk::{Disks, Exhausted, NoRoom, Share},
     events::{Events, What},
     media::{AcceptError, Finished, JobFolder, MediaFolder},
     passes::Passes,
@@ -29,6 +34,15 @@ use crate::config::WorkerConfig;
 
 /// Pages and manifests on the way to the media, in bytes.
 const ABOUT: u64 = 256 << 20;
+
+/// Picture and sound apart, both in one, and that once more in another container; each may be as large as one file.
+const FILES: u64 = 3;
+
+/// What programs keep for themselves while they run, in bytes.
+const MARGIN: u64 = 16 << 20;
+
+/// How many complaints of one run go to the log, and how many characters of each.
+const LOGGED: (usize, usize) = (5, 500);
 
 /// Longer lines are none that we asked for.
 const MAX_LINE: usize = 64 << 10;
@@ -69,6 +83,8 @@ pub(crate) enum Failure {
     TimedOut,
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    #[error("the download takes more room than a download may")]
+    TooMuch,
     #[error("the download stalled")]
     Stalled,
     #[error(transparent)]
@@ -84,6 +100,8 @@ pub(crate) enum Failure {
 /// What a child said by the time it ended.
 #[derive(Default)]
 struct Said {
+    described: bool,
+    logged: usize,
     reported: Option<PathBuf>,
     complaint: Option<Complaint>,
 }
@@ -94,6 +112,15 @@ impl From<io::Error> for Failure {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoRoom(NoRoom::Full),
             io::ErrorKind::ReadOnlyFilesystem => Self::NoRoom(NoRoom::ReadOnly),
             _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<Exhausted> for Failure {
+    fn from(reason: Exhausted) -> Self {
+        match reason {
+            Exhausted::Disks(reason) => Self::NoRoom(reason),
+            Exhausted::Share => Self::TooMuch,
         }
     }
 }
@@ -138,16 +165,21 @@ impl Workshop {
     }
 
     async fn file(&self, task: &Task, running: &Running) -> Result<Finished, Failure> {
-        let (media, id) = (self.media.clone(), task.id);
-        if let Some(finished) = spawn_blocking(move || media.finished(id)).await?? {
+        let job = self.media.job(task.id);
+        if let Some(finished) = self.finished(task.id).await? {
+            discard(job).await;
             return Ok(finished);
         }
-        let job = self.media.job(task.id);
         let tools = self.readiness.tools().await?;
         if self.accepted(&job).await?.is_none() {
             self.fetch(task, &job, &tools, running).await?;
         }
         self.finish(task, &job, &tools, running).await
+    }
+
+    async fn finished(&self, id: TaskId) -> Result<Option<Finished>, Failure> {
+        let media = self.media.clone();
+        Ok(spawn_blocking(move || media.finished(id)).await??)
     }
 
     async fn accepted(&self, job: &JobFolder) -> Result<Option<Finished>, Failure> {
@@ -167,8 +199,10 @@ impl Workshop {
         let limits = Limits { max_filesize: self.config.max_filesize };
         let args = download(tools, &source, task.quality, task.output, job, limits);
         let stop = running.stop.child_token();
-        let room = self.disks.watch(stop.clone());
-        let reported = self.listen(task, self.confined(tools, task, job, args), running, &stop).await;
+        let most = limits.max_filesize.saturating_mul(FILES).saturating_add(MARGIN);
+        let work = job.work();
+        let room = self.disks.watch(stop.clone(), Share { folder: work.clone(), most });
+        let reported = self.listen(task, self.confined(tools, task, &work, args), running, &stop).await;
         room.end()?;
         let reported = reported?;
         self.processing(task.id).await?;
@@ -196,13 +230,13 @@ impl Workshop {
         }
     }
 
-    fn confined<'a>(&self, tools: &'a Tools, task: &Task, job: &'a JobFolder, args: Vec<OsString>) -> Confined<'a> {
+    fn confined<'a>(&self, tools: &'a Tools, task: &Task, folder: &'a Path, args: Vec<OsString>) -> Confined<'a> {
         let (largest, time) = (self.config.max_filesize, self.config.job_timeout);
         let allowance = Allowance { file: largest, cpu: time.as_secs() };
         // Picture and sound apart, each of which may be begun anew once.
         let bytes = largest.saturating_mul(4).saturating_add(ABOUT);
         let proxy = Some(self.passes.proxy(&tools.sandbox, task.id.into(), time, bytes));
-        Confined { tools, program: &tools.yt_dlp, args, folder: job.path(), allowance, proxy }
+        Confined { tools, program: &tools.yt_dlp, args, folder, reads: &[], allowance, proxy }
     }
 
     /// Follows the child to its end; the path that it reported is the only sign of success.
@@ -213,9 +247,8 @@ impl Workshop {
         running: &Running,
         stop: &CancellationToken,
     ) -> Result<PathBuf, Failure> {
+        let (mut said, mut quiet) = (Said::default(), Quiet::new(self.config.stall_timeout, child.folder));
         let mut run = Run::start(child, MAX_LINE, stop, self.config.job_timeout)?;
-        let (mut said, mut quiet) =
-            (Said::default(), Quiet::new(self.config.stall_timeout, self.media.job(task.id).path()));
         loop {
             let line = tokio::select! {
                 line = run.next() => line,
@@ -226,13 +259,11 @@ impl Workshop {
             };
             let Some(line) = line else { break };
             quiet.heard();
-            if let Line::Err(text) = &line
-                && text.starts_with("ERROR:")
-            {
-                tracing::warn!(task = %task.id, text, "yt-dlp");
-            }
+            said.log(task.id, &line);
             match Event::of(&line) {
+                Some(Event::Described(_)) if said.described => {}
                 Some(Event::Described(about)) => {
+                    said.described = true;
                     self.store.describe(task.id, about).await?;
                     self.tell(task.id).await;
                 }
@@ -264,11 +295,30 @@ impl Workshop {
             media.publish(id)?;
             media.finished(id)
         });
-        published.await??.ok_or(Failure::Killed)
+        let finished = published.await??.ok_or(Failure::Killed)?;
+        discard(job.clone()).await;
+        Ok(finished)
+    }
+}
+
+/// Removes a folder that is not needed any more. Best effort: what stays is found again at the next start.
+async fn discard(job: JobFolder) {
+    if let Ok(Err(error)) = spawn_blocking(move || job.discard()).await {
+        tracing::warn!(%error, "the folder of a job could not be removed");
     }
 }
 
 impl Said {
+    /// Has the log tell the first complaints.
+    fn log(&mut self, id: TaskId, line: &Line) {
+        let Line::Err(text) = line else { return };
+        if text.starts_with("ERROR:") && self.logged < LOGGED.0 {
+            self.logged += 1;
+            let text: String = text.chars().take(LOGGED.1).collect();
+            tracing::warn!(task = %id, text, "yt-dlp");
+        }
+    }
+
     fn judge(self, end: &End) -> Result<PathBuf, Failure> {
         match (end, self.reported, self.complaint) {
             (End::Stopped, ..) => Err(Failure::Stopped),

@@ -1,4 +1,4 @@
-//! The media folder: `{id}/media.{ext}` for what is finished, `.jobs/{id}/` for what is not.
+//! The media folder: `{id}/media.{ext}` for what is finished, `.jobs/{id}/` for what is not; of the latter, `work/` is the child's.
 //!
 //! Every path here is made of a task's id and constants. What a job made is judged in its own folder and then moved
 //! into place by one rename, so a finished folder is whole or not there, whenever the machine stops.
@@ -6,7 +6,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -14,6 +14,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
+    removal::remove,
     sniff::{HEAD, looks_like_media},
     task::TaskId,
 };
@@ -42,7 +43,7 @@ pub(crate) struct Finished {
 #[derive(Clone, Debug)]
 pub(crate) struct MediaFolder(PathBuf);
 
-/// The folder that one job and its child work in.
+/// The folder that one job works in; its child has a part of it.
 #[derive(Clone, Debug)]
 pub(crate) struct JobFolder(PathBuf);
 
@@ -152,23 +153,26 @@ impl MediaFolder {
         sync(&ready)?;
         real_folder(&ready)?;
         fs::rename(&ready, self.folder(id))?;
-        sync(&self.0)?;
-        self.job(id).discard()
+        sync(&self.0)
     }
 
     /// Removes everything of this id.
     pub(crate) fn remove(&self, id: TaskId) -> io::Result<()> {
-        self.job(id).discard()?;
-        remove_folder(&self.folder(id))
+        // The one is removed whatever becomes of the other.
+        let job = self.job(id).discard();
+        remove(&self.folder(id)).and(job)
     }
 
-    /// Removes the folders of everything that runs but these jobs.
+    /// Removes the folders of everything that runs but these jobs. One that cannot be removed keeps none of the others.
     pub(crate) fn discard_jobs_except(&self, kept: &[TaskId]) -> io::Result<()> {
         for entry in fs::read_dir(self.jobs())? {
             let entry = entry?;
             let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
             if !id.is_some_and(|id| kept.contains(&id)) {
-                remove_folder(&entry.path())?;
+                let path = entry.path();
+                if let Err(error) = remove(&path) {
+                    tracing::error!(path = %path.display(), %error, "the folder of an earlier job could not be removed");
+                }
             }
         }
         Ok(())
@@ -196,6 +200,10 @@ impl MediaFolder {
 impl JobFolder {
     /// Makes the folder; what an interrupted run left in it stays.
     pub(crate) fn create(&self) -> io::Result<()> {
+        if real_folder(&self.work()).is_err() {
+            // Of a version by which the child could write to all of it.
+            self.discard()?;
+        }
         make_private(&self.out())?;
         make_private(&self.temporary())?;
         make_private(&self.ready())?;
@@ -220,23 +228,30 @@ impl JobFolder {
         Ok(())
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
+    /// All that a child may write to.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.0.join("work")
     }
 
     /// Where yt-dlp puts what is whole.
     pub(crate) fn out(&self) -> PathBuf {
-        self.0.join("out")
+        self.work().join("out")
     }
 
     /// Where yt-dlp puts what is not.
     pub(crate) fn temporary(&self) -> PathBuf {
-        self.0.join("tmp")
+        self.work().join("tmp")
     }
 
-    /// The thumbnail's place beside the accepted file.
+    /// Where a child puts a thumbnail.
     pub(crate) fn thumbnail(&self) -> PathBuf {
-        self.ready().join(THUMBNAIL)
+        self.work().join(THUMBNAIL)
+    }
+
+    /// Puts the thumbnail beside the accepted file.
+    pub(crate) fn take_thumbnail(&self) -> io::Result<()> {
+        sole(&self.thumbnail())?;
+        fs::rename(self.thumbnail(), self.ready().join(THUMBNAIL))
     }
 
     /// The path of an accepted file.
@@ -251,13 +266,13 @@ impl JobFolder {
 
     /// Judges the file that yt-dlp reported and takes it if it is one.
     pub(crate) fn accept(&self, reported: &Path) -> Result<MediaType, AcceptError> {
-        // The job's folder was the child's to change.
-        real_folder(&self.out()).and_then(|()| real_folder(&self.ready())).map_err(|_| AcceptError::Outside)?;
+        // This was the child's to change.
+        real_folder(&self.out()).map_err(|_| AcceptError::Outside)?;
         let path = fs::canonicalize(reported).map_err(|_| AcceptError::Outside)?;
         let direct_child = path.parent() == Some(fs::canonicalize(self.out())?.as_path());
         let media = MediaType::of(&path).ok_or(AcceptError::UnknownType)?;
-        let about = fs::symlink_metadata(reported)?;
-        if !direct_child || !about.is_file() {
+        let about = sole(reported).map_err(|_| AcceptError::Outside)?;
+        if !direct_child {
             return Err(AcceptError::Outside);
         }
         if about.len() == 0 {
@@ -273,11 +288,11 @@ impl JobFolder {
 
     /// Removes the folder and everything in it.
     pub(crate) fn discard(&self) -> io::Result<()> {
-        remove_folder(&self.0)
+        remove(&self.0)
     }
 
-    /// The folder that becomes the finished one.
-    fn ready(&self) -> PathBuf {
+    /// The folder that becomes the finished one, out of every child's reach.
+    pub(crate) fn ready(&self) -> PathBuf {
         self.0.join("ready")
     }
 }
@@ -308,13 +323,6 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-fn remove_folder(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -324,6 +332,12 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<(File, fs::Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     let about = file.metadata()?;
     if about.is_file() { Ok((file, about)) } else { Err(io::Error::other("not a regular file")) }
+}
+
+/// A regular file that has one name: under another, the next child could still change it.
+fn sole(path: &Path) -> io::Result<fs::Metadata> {
+    let about = fs::symlink_metadata(path)?;
+    if about.is_file() && about.nlink() == 1 { Ok(about) } else { Err(io::Error::other("not a file of one name")) }
 }
 
 fn real_folder(path: &Path) -> io::Result<()> {
@@ -354,7 +368,8 @@ mod tests {
         assert_eq!(folder.finished(id).unwrap(), None, "not before it is published");
         folder.publish(id).unwrap();
         assert_eq!(fs::read(folder.file(id, media)).unwrap(), VIDEO);
-        assert!(!job.path().exists());
+        job.discard().unwrap();
+        assert!(!job.work().exists());
         folder.remove(id).unwrap();
         assert_eq!(folder.finished(id).unwrap(), None);
     }

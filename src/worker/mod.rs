@@ -24,6 +24,7 @@ mod quiet;
 pub mod range;
 mod readers;
 mod refusal;
+mod removal;
 mod replay;
 mod retention;
 mod retry;
@@ -36,6 +37,7 @@ mod source;
 mod store;
 mod task;
 mod thumbnail;
+mod written;
 mod ytdlp;
 
 pub use sandbox::confine;

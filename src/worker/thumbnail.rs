@@ -22,12 +22,13 @@ pub(crate) async fn make(tools: &Tools, job: &JobFolder, file: &Path, stop: &Can
     let Some(ffmpeg) = &tools.ffmpeg else { return };
     for moment in MOMENTS {
         let args = arguments(file, moment, &job.thumbnail());
-        let confined = Confined { tools, program: ffmpeg, args, folder: job.path(), allowance: ALLOWANCE, proxy: None };
+        let (folder, reads) = (&job.work(), &[job.ready()]);
+        let confined = Confined { tools, program: ffmpeg, args, folder, reads, allowance: ALLOWANCE, proxy: None };
         let Ok(mut run) = Run::start(confined, 4_096, stop, TIMEOUT) else { return };
         while run.next().await.is_some() {}
         run.end().await;
-        let picture = job.thumbnail();
-        if spawn_blocking(move || is_picture(&picture)).await.unwrap_or(false) {
+        let job = job.clone();
+        if spawn_blocking(move || is_picture(&job.thumbnail()) && job.take_thumbnail().is_ok()).await.unwrap_or(false) {
             return;
         }
     }

@@ -28,6 +28,7 @@ mod events;
 mod files;
 mod guard;
 mod inventory;
+mod jobs;
 mod looks;
 mod queue;
 mod recovery;

@@ -22,6 +22,7 @@ pub(crate) struct Worker {
     pub(crate) dir: TempDir,
     pub(crate) address: SocketAddr,
     child: Child,
+    wrapper: &'static [&'static str],
 }
 
 /// What a configuration has beyond the defaults of these tests.
@@ -59,7 +60,7 @@ impl Worker {
         );
         fs::write(dir.path().join("config.toml"), config).unwrap();
         let child = spawn(dir.path(), setup.wrapper);
-        let worker = Self { dir, address, child };
+        let worker = Self { dir, address, child, wrapper: setup.wrapper };
         worker.wait_until_ready();
         worker
     }
@@ -89,7 +90,7 @@ impl Worker {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(self.dir.path(), &[]);
+        self.child = spawn(self.dir.path(), self.wrapper);
         self.wait_until_ready();
     }
 
@@ -159,7 +160,7 @@ impl Worker {
 
     /// Waits until so many bytes of a download are on disk.
     pub(crate) fn wait_for_partial(&self, id: &str, bytes: u64) {
-        let folder = self.job(id).join("tmp");
+        let folder = self.job(id).join("work/tmp");
         eventually("a partial file", || {
             let size = |entry: fs::DirEntry| entry.metadata().map_or(0, |m| m.len());
             let total: u64 = fs::read_dir(&folder).ok()?.flatten().map(size).sum();
@@ -216,6 +217,14 @@ pub(crate) fn fake_yt_dlp(dir: &Path, script: &str) -> PathBuf {
     fs::write(&path, format!("#!/bin/sh\n{version}\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
+}
+
+/// The same as a Python program; and the line of a configuration that lets it be read.
+pub(crate) fn python_yt_dlp(dir: &Path, program: &str) -> (PathBuf, String) {
+    let path = dir.join("program.py");
+    fs::write(&path, program).unwrap();
+    let yt_dlp = fake_yt_dlp(dir, &format!("exec python3 {} \"$@\"", path.display()));
+    (yt_dlp, format!("readable = [\"{}\"]", dir.display()))
 }
 
 fn free_address() -> SocketAddr {

@@ -85,7 +85,7 @@ fn a_file_that_was_whole_but_not_yet_mended_at_a_kill_is_mended_after_it() {
     let names = std::fs::read_dir(media::folder()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
     let mut segments: Vec<String> = names.filter(|n| n.contains(".ts")).collect();
     segments.sort();
-    let tmp = worker.job(&id).join("tmp");
+    let tmp = worker.job(&id).join("work/tmp");
     std::fs::create_dir_all(&tmp).unwrap();
     std::fs::write(tmp.join("media.mp4"), segments.iter().flat_map(|n| media::read(n)).collect::<Vec<u8>>()).unwrap();
     worker.start_again();

@@ -8,17 +8,13 @@ use tempfile::TempDir;
 
 use crate::{
     origin::Origin,
-    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of, signal},
+    process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal},
 };
 
 /// A worker whose yt-dlp is a Python program, and the folder that this lies in.
 fn worker(program: &str) -> (Worker, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("program.py");
-    fs::write(&path, program).unwrap();
-    let script = format!("exec python3 {} \"$@\"", path.display());
-    let readable = format!("readable = [\"{}\"]", dir.path().display());
-    let yt_dlp = fake_yt_dlp(dir.path(), &script);
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), program);
     (Worker::with(&Origin::start(), &Setup { yt_dlp, extra: readable.leak(), ..Setup::default() }), dir)
 }
 

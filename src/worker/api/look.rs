@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::worker::{
     job::Workshop,
     refusal::{Refusal, RefusalBody},
+    removal::remove,
     sandbox::Allowance,
     source::{ResolveError, SourceUrl},
     ytdlp::{Complaint, Confined, End, Kind, Line, Run, Tools},
@@ -80,7 +81,7 @@ impl Looks {
         let allowance = Allowance { file: MAX_FILE, cpu: time.as_secs() };
         let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, MAX_BYTES));
         let (program, folder) = (&tools.yt_dlp, &scratch.0);
-        let confined = Confined { tools: &tools, program, args, folder, allowance, proxy };
+        let confined = Confined { tools: &tools, program, args, folder, reads: &[], allowance, proxy };
         // When the client goes away this future is dropped, and the run with it.
         let run = Run::start(confined, MAX_ANSWER, &self.stop, time);
         let run = run.map_err(|error| {
@@ -120,7 +121,11 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.0);
-        spawn_blocking(move || drop(std::fs::remove_dir_all(path)));
+        spawn_blocking(move || {
+            if let Err(error) = remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "a folder could not be removed");
+            }
+        });
     }
 }
 

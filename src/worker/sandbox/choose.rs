@@ -82,7 +82,7 @@ impl Sandbox {
         let failed = |e: io::Error| SandboxError::Trial(e.to_string());
         let ourselves = env::current_exe().map_err(failed)?;
         let mut command = Command::new(&ourselves);
-        command.args(self.arguments(folder, std::slice::from_ref(&ourselves), PROBE)).arg(&ourselves).arg("--version");
+        command.args(self.arguments(folder, [&ourselves], PROBE)).arg(&ourselves).arg("--version");
         // The pipe ends when we do, as it does for every keeper.
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.process_group(0).spawn().map_err(failed)?;

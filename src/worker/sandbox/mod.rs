@@ -60,7 +60,12 @@ pub(crate) struct Allowance {
 
 impl Sandbox {
     /// The arguments for [`confine`], up to the program; `folder` is the one that the child may write to.
-    pub(crate) fn arguments(&self, folder: &Path, readable: &[PathBuf], allowance: Allowance) -> Vec<OsString> {
+    pub(crate) fn arguments<'a>(
+        &self,
+        folder: &Path,
+        readable: impl IntoIterator<Item = &'a PathBuf>,
+        allowance: Allowance,
+    ) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["confine".into(), "--keep".into()];
         let mut add = |name: &str, value: OsString| args.extend([OsString::from(name), value]);
         match &self.way_out {

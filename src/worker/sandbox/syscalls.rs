@@ -10,8 +10,9 @@ use seccompiler::{
 };
 use thiserror::Error;
 
-/// Other processes, other namespaces, mounts, keys, and kernel interfaces with a history.
-const FORBIDDEN: [c_long; 40] = [
+/// Other processes, other namespaces, mounts, keys, and kernel interfaces with a history; and what Landlock lets pass for any file
+/// of the account: modes, owners, attributes, times and news of them.
+const FORBIDDEN: [c_long; 54] = [
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -51,9 +52,35 @@ const FORBIDDEN: [c_long; 40] = [
     libc::SYS_personality,
     libc::SYS_settimeofday,
     libc::SYS_reboot,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    SETXATTRAT,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    FILE_SETATTR,
+    libc::SYS_utimensat,
+    libc::SYS_inotify_add_watch,
     // Nobody is to come in.
     libc::SYS_listen,
 ];
+
+/// Numbers that libc does not name yet; they are the same on every architecture.
+const FCHMODAT2: c_long = 452;
+const SETXATTRAT: c_long = 463;
+const FILE_SETATTR: c_long = 469;
+
+/// What newer architectures have under other names only.
+#[cfg(target_arch = "x86_64")]
+const FORBIDDEN_OF_OLD: [c_long; 6] =
+    [libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
+#[cfg(not(target_arch = "x86_64"))]
+const FORBIDDEN_OF_OLD: [c_long; 0] = [];
 
 /// By which namespaces are made.
 const NAMESPACES: [c_int; 7] = [
@@ -89,7 +116,7 @@ pub(super) fn restrict() -> io::Result<()> {
 }
 
 fn apply() -> Result<(), SyscallsError> {
-    let mut rules: Rules = FORBIDDEN.iter().map(|number| (*number, Vec::new())).collect();
+    let mut rules: Rules = FORBIDDEN.iter().chain(&FORBIDDEN_OF_OLD).map(|number| (*number, Vec::new())).collect();
     // TCP over IP and nothing else: no kind of socket that the rules for ports do not know, and nothing that is sent before it is
     // connected.
     let kind = !SOCKET_FLAGS.cast_unsigned();

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Confined<'a> {
     pub(crate) args: Vec<OsString>,
     /// Working folder, home and place of temporary files; nothing else can be written to.
     pub(crate) folder: &'a Path,
+    /// What it may read beside its programs.
+    pub(crate) reads: &'a [PathBuf],
     pub(crate) allowance: Allowance,
     /// The egress guard's URL, with a pass; None for what has no business outside.
     pub(crate) proxy: Option<String>,
@@ -54,8 +56,9 @@ impl Confined<'_> {
         // In the environment, which other users cannot read, and not among the arguments, which they can. No variable exempts
         // any host, since there is no other.
         let proxies = self.proxy.iter().flat_map(|url| PROXIES.map(|name| (name, url)));
+        let readable = self.tools.readable.iter().chain(self.reads);
         command
-            .args(self.tools.sandbox.arguments(self.folder, &self.tools.readable, self.allowance))
+            .args(self.tools.sandbox.arguments(self.folder, readable, self.allowance))
             .arg(self.program)
             .args(self.args)
             .env_clear()

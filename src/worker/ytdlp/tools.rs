@@ -169,7 +169,7 @@ impl fmt::Display for Version {
 async fn version_output(tools: &Tools, folder: &Path) -> Option<String> {
     let args = ["--ignore-config", "--no-plugin-dirs", "--version"].map(OsString::from).to_vec();
     let allowance = Allowance { file: 1 << 20, cpu: PROBE_TIMEOUT.as_secs() };
-    let confined = Confined { tools, program: &tools.yt_dlp, args, folder, allowance, proxy: None };
+    let confined = Confined { tools, program: &tools.yt_dlp, args, folder, reads: &[], allowance, proxy: None };
     let mut group = Group::spawn(confined).ok()?;
     let stdout = group.take_stdout()?;
     let mut output = String::new();

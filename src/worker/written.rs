@@ -1,0 +1,76 @@
+//! What a job has written so far, as far as a download has any business to write.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use thiserror::Error;
+
+/// Files and folders of one job; a download has some dozens.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Folders in folders; those of a JavaScript runtime's cache are the deepest.
+const MAX_DEPTH: usize = 32;
+
+/// What lies in a job's folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// On the disk.
+    pub(crate) bytes: u64,
+    entries: usize,
+    newest: Option<SystemTime>,
+}
+
+/// Why nobody can say what a job has written.
+#[derive(Debug, Error)]
+pub(crate) enum Uncounted {
+    #[error("more files than a download has")]
+    TooMany,
+    #[error("folders deeper than a download's")]
+    TooDeep,
+    #[error("a folder that cannot be read: {0}")]
+    Closed(#[from] io::Error),
+}
+
+impl Written {
+    /// Looks through `folder`; what goes away meanwhile is not counted.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self, Uncounted> {
+        let (mut written, mut folders) = (Self::default(), vec![(folder.to_owned(), 0)]);
+        while let Some((folder, depth)) = folders.pop() {
+            if depth > MAX_DEPTH {
+                return Err(Uncounted::TooDeep);
+            }
+            written.add(&folder, |below| folders.push((below, depth + 1)))?;
+        }
+        Ok(written)
+    }
+
+    fn add(&mut self, folder: &Path, mut below: impl FnMut(PathBuf)) -> Result<(), Uncounted> {
+        let Some(entries) = still_there(fs::read_dir(folder))? else { return Ok(()) };
+        for entry in entries {
+            let entry = entry?;
+            let Some(about) = still_there(entry.metadata())? else { continue };
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(Uncounted::TooMany);
+            }
+            self.bytes = self.bytes.saturating_add(about.blocks().saturating_mul(512));
+            self.newest = self.newest.max(about.modified().ok());
+            if about.is_dir() {
+                below(entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn still_there<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,202 @@
+//! The folder of a job: what a child that means harm can leave there, and that nothing of it stays or counts.
+
+use std::{fs, path::Path, process::Command};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    origin::Origin,
+    process::{Setup, Worker, eventually, python_yt_dlp},
+};
+
+/// Root reads and changes what it likes, which the accounts that the worker is for do not.
+const WITHOUT_OVERRIDE: &[&str] =
+    &["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"];
+
+fn worker(program: &str, extra: &str) -> (Worker, Origin, TempDir) {
+    let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), program);
+    let wrapper = if rustix::process::geteuid().is_root() { WITHOUT_OVERRIDE } else { &[] };
+    let extra = format!("{readable}\n{extra}").leak();
+    (Worker::with(&origin, &Setup { yt_dlp, extra, wrapper }), origin, dir)
+}
+
+/// Has the program run as a download; the task, once `what` holds of it.
+fn download(worker: &Worker, origin: &Origin, what: impl Fn(&Value) -> bool) -> Value {
+    let id = worker.download("ana", &origin.url("sample.mp4"));
+    worker.wait_for(&id, what)
+}
+
+fn ended(task: &Value) -> bool {
+    task["status"] == "error"
+}
+
+fn nothing_is_left(worker: &Worker) {
+    let jobs = worker.dir.path().join("data/media/.jobs");
+    eventually("an empty folder", || fs::read_dir(&jobs).unwrap().next().is_none().then_some(()));
+}
+
+const TELL: &str = "import json, os, sys, time\n\
+    def tell(what):\n    print('B ' + json.dumps({'title': json.dumps(what)}), flush=True)\n\
+    home = os.environ['HOME']\n\
+    job = home[:home.index('.jobs/') + 6 + 36]\n";
+
+#[test]
+fn a_child_has_no_hand_in_what_was_accepted_or_in_who_may_read_what() {
+    let program = format!(
+        "{TELL}
+done = []
+def attempt(name, what):
+    try:
+        what()
+        done.append(name)
+    except OSError:
+        pass
+data = job[:job.index('/media/.jobs')]
+attempt('plant', lambda: open(job + '/ready/media.mp4', 'wb').write(b'\\0\\0\\0\\x20ftypisom'))
+attempt('make', lambda: os.mkdir(job + '/other'))
+attempt('list', lambda: os.listdir(job + '/ready'))
+attempt('move', lambda: os.rename(job + '/ready', home + '/mine'))
+for path in (job, job + '/ready', data, data + '/media', data + '/worker.db', data + '/secrets/worker.key'):
+    attempt('chmod ' + path, lambda: os.chmod(path, 0o755))
+    attempt('chown ' + path, lambda: os.chown(path, os.getuid(), os.getgid()))
+    attempt('utime ' + path, lambda: os.utime(path, (1, 1)))
+    attempt('xattr ' + path, lambda: os.setxattr(path, 'user.x', b'x'))
+    attempt('names', lambda: os.listdir(path))
+tell(done)
+sys.exit('ERROR: enough')
+"
+    );
+    let (worker, origin, _dir) = worker(&program, "");
+    let task = download(&worker, &origin, ended);
+    assert_eq!(task["title"], "[]", "{}", worker.log());
+    nothing_is_left(&worker);
+}
+
+#[test]
+fn a_result_that_has_a_second_name_is_none() {
+    let program = format!(
+        "{TELL}
+open(home + '/out/media.mp4', 'wb').write(b'\\0\\0\\0\\x20ftypisom' + bytes(1000))
+os.link(home + '/out/media.mp4', home + '/out/kept')
+print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
+"
+    );
+    let (worker, origin, _dir) = worker(&program, "");
+    let task = download(&worker, &origin, ended);
+    assert_eq!(task["error_message"], "the reported file is not a file of the job");
+    nothing_is_left(&worker);
+}
+
+/// Folders in folders, thousands deep, without a name that is short enough to be used, and closed to everybody.
+const MAZE: &str = "
+for name in ('a', 'b'):
+    os.chdir(home)
+    for step in range(3000):
+        os.mkdir('maze-' + name)
+        open('file', 'w').close()
+        os.chdir('maze-' + name)
+    os.mkdir('closed', 0o700)
+    open('closed/file', 'w').close()
+os.chdir(home)
+os.mkdir('sealed', 0)
+os.mkdir('blind', 0o300)
+open('blind/file', 'w').close()
+os.mkdir('blind/blind', 0o100)
+os.mkdir('shut', 0o500)
+";
+
+#[test]
+fn a_job_leaves_nothing_that_cannot_be_removed() {
+    let (mut worker, origin, _dir) = worker(&format!("{TELL}{MAZE}time.sleep(1000)\n"), "");
+    let task = download(&worker, &origin, ended);
+    assert_eq!(task["error_message"], "the download takes more room than a download may");
+    nothing_is_left(&worker);
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", task["id"].as_str().unwrap())).status, 200);
+    assert!(worker.terminate());
+    // Nor does a start trip over what was left then.
+    let folder = worker.job("00000000-0000-4000-8000-000000000000");
+    fs::create_dir(&folder).unwrap();
+    let left = Command::new("python3").args(["-c", &format!("{TELL}{MAZE}")]).env("HOME", &folder).status();
+    assert!(left.unwrap().success());
+    worker.start_again();
+    nothing_is_left(&worker);
+}
+
+#[test]
+fn what_a_child_complains_of_fills_no_log() {
+    let program = format!(
+        "{TELL}
+for number in range(2000):
+    print('ERROR: ' + 'x' * 60000, file=sys.stderr, flush=True)
+sys.exit(1)
+"
+    );
+    let (worker, origin, _dir) = worker(&program, "");
+    download(&worker, &origin, ended);
+    let log = worker.log();
+    assert!(log.contains("ERROR: xxx") && log.len() < 20_000, "{} bytes", log.len());
+}
+
+#[test]
+fn a_child_that_describes_its_source_again_and_again_is_heard_once() {
+    let program = format!("{TELL}\nfor number in range(500):\n    tell(number)\nsys.exit('ERROR: enough')\n");
+    let (worker, origin, _dir) = worker(&program, "");
+    assert_eq!(download(&worker, &origin, ended)["title"], "0");
+}
+
+/// Each as large as one may be, or smaller, and more of them than any download needs.
+fn hoards(how: &str) {
+    let program = format!(
+        "{TELL}
+tell('begins')
+for number in range(60):
+    {how}
+    print('P {{}}', flush=True)
+    time.sleep(0.2)
+print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
+"
+    );
+    let (worker, origin, _dir) = worker(&program, "max_filesize = \"1MiB\"");
+    let task = download(&worker, &origin, ended);
+    assert_eq!(task["error_message"], "the download takes more room than a download may", "{how}");
+    nothing_is_left(&worker);
+}
+
+#[test]
+fn a_job_that_writes_many_files_is_ended_where_one_file_would_be() {
+    hoards("open(home + '/tmp/%d' % number, 'wb').write(b'x' * 500000)");
+}
+
+#[test]
+fn a_job_cannot_hide_what_it_writes() {
+    hoards("os.makedirs(home + '/a' * 40, exist_ok=True)");
+    hoards("os.mkdir(home + '/%d' % number, 0o300)");
+    hoards("[open(home + '/%d-%d' % (number, n), 'w').close() for n in range(500)]");
+}
+
+#[test]
+fn a_job_of_an_older_version_begins_anew() {
+    let origin = Origin::start();
+    let mut worker = Worker::start(&origin);
+    let id = worker.download("ana", &origin.url("stall/sample.mp4"));
+    worker.wait_for_partial(&id, 1);
+    worker.kill();
+    let job = worker.job(&id);
+    fs::remove_dir_all(&job).unwrap();
+    // There the child could have made all of this, with nobody to judge it.
+    for folder in ["out", "tmp", "ready"] {
+        fs::create_dir_all(job.join(folder)).unwrap();
+        fs::write(job.join(folder).join("media.mp4"), b"\0\0\0\x20ftypisom, and nothing else").unwrap();
+    }
+    worker.start_again();
+    let task = worker.wait_for_status(&id, "completed");
+    assert_eq!(task["filesize"], json!(fs::metadata(media(&worker, &id)).unwrap().len()));
+    assert_eq!(fs::read(media(&worker, &id)).unwrap(), crate::media::read("sample.mp4"));
+    nothing_is_left(&worker);
+}
+
+fn media(worker: &Worker, id: &str) -> impl AsRef<Path> {
+    worker.media(id).join("media.mp4")
+}
