@@ -59,6 +59,8 @@ pub(crate) struct Workshop {
     pub(crate) events: Events,
     /// Held from the look at a task to the event, so that the last event is the newest state.
     pub(crate) telling: Mutex<()>,
+    /// Held while a file comes to lie where another one lies.
+    pub(crate) sharing: Mutex<()>,
 }
 
 /// Why there is no file.

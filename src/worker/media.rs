@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::{
     removal::remove,
+    sharing::Twin,
     sniff::{HEAD, looks_like_media},
     task::TaskId,
 };
@@ -37,6 +38,13 @@ pub(crate) struct Finished {
     pub(crate) media: MediaType,
     pub(crate) bytes: u64,
     pub(crate) has_thumbnail: bool,
+}
+
+/// A file's place on disk, whatever its names are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
 }
 
 /// The folder of everything that is kept.
@@ -154,6 +162,25 @@ impl MediaFolder {
         real_folder(&ready)?;
         fs::rename(&ready, self.folder(id))?;
         sync(&self.0)
+    }
+
+    /// Has a finished file be another name for that of `twin`, which has the same content, and whole under its name all the while.
+    pub(crate) fn replace_by_link(&self, id: TaskId, media: MediaType, twin: &Twin) -> io::Result<()> {
+        // Among the jobs, where the next start removes what a kill has left.
+        let link = self.jobs().join(format!("link-{id}"));
+        fs::hard_link(self.file(twin.id, twin.media), &link)?;
+        let replaced = fs::rename(&link, self.file(id, media));
+        if replaced.is_err() || link.exists() {
+            remove(&link)?;
+        }
+        replaced?;
+        sync(&self.folder(id))
+    }
+
+    /// Where the content of a finished file lies on disk; tasks that share it have the same.
+    pub(crate) fn place(&self, id: TaskId, media: MediaType) -> Option<Place> {
+        let about = fs::symlink_metadata(self.file(id, media)).ok()?;
+        Some(Place { device: about.dev(), inode: about.ino() })
     }
 
     /// Removes everything of this id.

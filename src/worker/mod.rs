@@ -32,6 +32,7 @@ mod running;
 mod sandbox;
 mod send;
 mod serve;
+mod sharing;
 mod sniff;
 mod source;
 mod store;

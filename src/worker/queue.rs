@@ -18,6 +18,7 @@ use super::{
     refusal::Refusal,
     retry::Retries,
     running::{Registry, Running},
+    sharing::{Own, share},
     store::{Cancelled, Next, Retried, StoreError},
     task::{Status, Task, TaskId},
     ytdlp::Progress,
@@ -126,8 +127,11 @@ impl Queue {
             if let Some((task, running)) = self.next().await {
                 let queue = self.clone();
                 jobs.spawn(async move {
-                    queue.run(&task, &running).await;
+                    let finished = queue.run(&task, &running).await;
                     drop(slot);
+                    if let Some(own) = finished {
+                        share(&queue.0.workshop, own, &queue.0.stop).await;
+                    }
                 });
             }
             while jobs.try_join_next().is_some() {}
@@ -168,34 +172,42 @@ impl Queue {
         })
     }
 
-    async fn run(&self, task: &Task, running: &Running) {
+    /// Runs a job to its end; what the task is completed with.
+    async fn run(&self, task: &Task, running: &Running) -> Option<Own> {
         let _leaving = self.0.running.leave_later(task.id);
         tracing::info!(task = %task.id, user = %task.owner, "download begins");
         let outcome = self.0.workshop.run(task, running).await;
-        if let Err(error) = self.conclude(task.id, outcome).await {
+        let concluded = self.conclude(task.id, outcome).await;
+        if let Err(error) = &concluded {
             tracing::error!(task = %task.id, %error, "the end of a download could not be stored");
         }
         self.0.workshop.tell(task.id).await;
         // Its owner may have another one now, or it waits for its next try.
         self.0.wake.notify_one();
+        concluded.ok().flatten()
     }
 
-    async fn conclude(&self, id: TaskId, outcome: Result<(Finished, Digest), Failure>) -> Result<(), StoreError> {
+    async fn conclude(
+        &self,
+        id: TaskId,
+        outcome: Result<(Finished, Digest), Failure>,
+    ) -> Result<Option<Own>, StoreError> {
         let store = &self.0.workshop.store;
         match outcome {
             Ok((finished, digest)) => {
                 tracing::info!(task = %id, bytes = finished.bytes, "download completed");
-                if !store.complete(id, finished, digest).await? {
-                    self.discard(id).await;
+                if store.complete(id, finished, digest).await? {
+                    return Ok(Some(Own { id, finished, digest }));
                 }
-                Ok(())
+                self.discard(id).await;
             }
-            Err(Failure::Stopped) if self.0.stop.is_cancelled() => store.release(id).await,
+            Err(Failure::Stopped) if self.0.stop.is_cancelled() => store.release(id).await?,
             // Whoever mends that finds the task where it was.
-            Err(Failure::Unready(_)) => store.release(id).await,
-            Err(failure) if failure.passes() => self.retry(id, &failure).await,
-            Err(failure) => self.fail(id, &failure).await,
+            Err(Failure::Unready(_)) => store.release(id).await?,
+            Err(failure) if failure.passes() => self.retry(id, &failure).await?,
+            Err(failure) => self.fail(id, &failure).await?,
         }
+        Ok(None)
     }
 
     async fn retry(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {

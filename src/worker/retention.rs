@@ -1,12 +1,17 @@
 //! How long finished files are kept: some go by their age, and the oldest go first where there are too many; both by last play.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{queue::Queue, store::StoreError, task::TaskId};
+use super::{
+    media::{MediaFolder, MediaType, Place},
+    queue::Queue,
+    store::StoreError,
+    task::TaskId,
+};
 use crate::{config::Retention, username::UserName};
 
 /// How often it is looked.
@@ -20,10 +25,19 @@ pub(crate) struct Kept {
     pub(crate) bytes: u64,
     /// Its last play, or its end where nobody has played it.
     pub(crate) last_used: Timestamp,
+    pub(crate) media: MediaType,
+}
+
+/// What lies on disk once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Content {
+    At(Place),
+    /// It cannot be found.
+    Unknown(TaskId),
 }
 
 /// Why a file goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
     Age,
     Size,
@@ -44,9 +58,10 @@ pub(crate) async fn enforce(queue: &Queue, stop: &CancellationToken) {
 
 async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
     let workshop = queue.workshop();
-    let kept = workshop.store.kept().await?;
+    let (kept, media) = (workshop.store.kept().await?, workshop.media.clone());
+    let kept = spawn_blocking(move || kept.into_iter().map(|file| (place(&media, &file), file)).collect()).await?;
     for (file, why) in to_go(kept, limits, Timestamp::now(), |id| workshop.readers.any(id)) {
-        let Kept { id, owner, bytes, last_used } = file;
+        let Kept { id, owner, bytes, last_used, .. } = file;
         tracing::info!(task = %id, user = %owner, bytes, %last_used, ?why, "a file is not kept any longer");
         // A failure is in the log; the next look tries again.
         drop(queue.remove(id).await);
@@ -54,22 +69,42 @@ async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What goes, oldest first; never what is being read, which counts all the same.
-fn to_go(mut kept: Vec<Kept>, limits: Retention, now: Timestamp, read: impl Fn(TaskId) -> bool) -> Vec<(Kept, Why)> {
-    kept.sort_by_key(|file| file.last_used);
-    let mut total: u64 = kept.iter().map(|file| file.bytes).sum();
+fn place(media: &MediaFolder, file: &Kept) -> Content {
+    media.place(file.id, file.media).map_or(Content::Unknown(file.id), Content::At)
+}
+
+/// What goes, and why; never what is being read, which counts all the same.
+fn to_go(
+    kept: Vec<(Content, Kept)>,
+    limits: Retention,
+    now: Timestamp,
+    read: impl Fn(TaskId) -> bool,
+) -> Vec<(Kept, Why)> {
+    let old = |file: &Kept| limits.keep_for.is_some_and(|time| age(file, now) > time) && !read(file.id);
+    let (old, rest): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(_, file)| old(file));
+    let too_much = limits.keep_bytes.map(|most| beyond(rest, most, read)).unwrap_or_default();
+    let going = old.into_iter().map(|(_, file)| (file, Why::Age));
+    let mut going: Vec<_> = going.chain(too_much.into_iter().map(|file| (file, Why::Size))).collect();
+    going.sort_by_key(|(file, why)| (*why, file.last_used));
+    going
+}
+
+/// What goes until the rest fits, least recently used first. What several tasks share counts once, as used when any of them was
+/// used last, and makes room only as a whole.
+fn beyond(kept: Vec<(Content, Kept)>, most: u64, read: impl Fn(TaskId) -> bool) -> Vec<Kept> {
+    let mut contents: HashMap<Content, Vec<Kept>> = HashMap::new();
+    for (content, file) in kept {
+        contents.entry(content).or_default().push(file);
+    }
+    let bytes = |files: &[Kept]| files.iter().map(|file| file.bytes).max().unwrap_or(0);
+    let mut total: u64 = contents.values().map(|files| bytes(files)).sum();
+    let mut contents: Vec<_> = contents.into_values().collect();
+    contents.sort_by_key(|files| files.iter().map(|file| file.last_used).max());
     let mut going = Vec::new();
-    for file in kept {
-        let why = if limits.keep_for.is_some_and(|time| age(&file, now) > time) {
-            Why::Age
-        } else if limits.keep_bytes.is_some_and(|most| total > most) {
-            Why::Size
-        } else {
-            continue;
-        };
-        if !read(file.id) {
-            total = total.saturating_sub(file.bytes);
-            going.push((file, why));
+    for files in contents {
+        if total > most && !files.iter().any(|file| read(file.id)) {
+            total = total.saturating_sub(bytes(&files));
+            going.extend(files);
         }
     }
     going
@@ -87,7 +122,12 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     fn file(bytes: u64, last_used: &str) -> Kept {
-        Kept { id: TaskId::random(), owner: "ana".parse().unwrap(), bytes, last_used: last_used.parse().unwrap() }
+        let (owner, media) = ("ana".parse().unwrap(), "mp4".parse().unwrap());
+        Kept { id: TaskId::random(), owner, bytes, last_used: last_used.parse().unwrap(), media }
+    }
+
+    fn apart(files: &[Kept]) -> Vec<(Content, Kept)> {
+        files.iter().map(|file| (Content::Unknown(file.id), file.clone())).collect()
     }
 
     fn names(going: &[(Kept, Why)]) -> Vec<(u64, Why)> {
@@ -100,7 +140,7 @@ mod tests {
             vec![file(3, "2026-01-03T00:00:00Z"), file(1, "2026-01-01T00:00:00.5Z"), file(2, "2026-01-01T00:00:00Z")];
         let now = "2026-01-04T00:00:00.2Z".parse().unwrap();
         let by =
-            |keep_for, keep_bytes| names(&to_go(files.clone(), Retention { keep_for, keep_bytes }, now, |_| false));
+            |keep_for, keep_bytes| names(&to_go(apart(&files), Retention { keep_for, keep_bytes }, now, |_| false));
         assert_eq!(by(None, Some(6)), []);
         assert_eq!(by(None, Some(5)), [(2, Why::Size)]);
         assert_eq!(by(None, Some(3)), [(2, Why::Size), (1, Why::Size)]);
@@ -115,13 +155,33 @@ mod tests {
         let read = files[0].id;
         let now = "2026-03-01T00:00:00Z".parse().unwrap();
         let limits = Retention { keep_for: Some(DAY), keep_bytes: Some(0) };
-        assert_eq!(names(&to_go(files, limits, now, |id| id == read)), [(2, Why::Age)]);
+        assert_eq!(names(&to_go(apart(&files), limits, now, |id| id == read)), [(2, Why::Age)]);
+    }
+
+    #[test]
+    fn what_is_shared_counts_once_and_goes_as_a_whole() {
+        let files = [(1, 7, "01"), (2, 5, "02"), (1, 7, "03"), (3, 4, "04")];
+        let files: Vec<_> = files
+            .map(|(inode, bytes, day)| {
+                let content = Content::At(Place { device: 1, inode });
+                (content, file(bytes, &format!("2026-01-{day}T00:00:00Z")))
+            })
+            .into();
+        let now = "2026-02-01T00:00:00Z".parse().unwrap();
+        let by = |keep_bytes, read: Option<TaskId>| {
+            let limits = Retention { keep_for: None, keep_bytes: Some(keep_bytes) };
+            names(&to_go(files.clone(), limits, now, |id| Some(id) == read))
+        };
+        assert_eq!(by(16, None), []);
+        assert_eq!(by(15, None), [(5, Why::Size)], "the other was used later");
+        assert_eq!(by(10, None), [(7, Why::Size), (5, Why::Size), (7, Why::Size)]);
+        assert_eq!(by(10, Some(files[0].1.id)), [(5, Why::Size), (4, Why::Size)]);
     }
 
     #[test]
     fn a_clock_that_was_set_back_makes_nothing_old() {
         let now = "2020-01-01T00:00:00Z".parse().unwrap();
         let limits = Retention { keep_for: Some(DAY), keep_bytes: None };
-        assert_eq!(to_go(vec![file(1, "2026-01-01T00:00:00Z")], limits, now, |_| false), []);
+        assert_eq!(to_go(apart(&[file(1, "2026-01-01T00:00:00Z")]), limits, now, |_| false), []);
     }
 }

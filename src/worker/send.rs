@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{Stream, stream};
+use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::task::spawn_blocking;
 
@@ -77,6 +78,8 @@ pub(crate) struct Sending {
 pub(crate) struct Known {
     pub(crate) digest: Digest,
     pub(crate) bytes: u64,
+    /// When it was finished, which is not when it was written where others have the same.
+    pub(crate) at: Timestamp,
 }
 
 /// What a client may already have.
@@ -103,8 +106,9 @@ impl Sending {
             Refusal::not_found("Archivo no encontrado")
         })?;
         // A file that somebody has replaced is not what was hashed.
-        let digest = self.known.filter(|known| known.bytes == about.len()).map(|known| known.digest);
-        let validators = Validators::of(self.id, &about, digest);
+        let known = self.known.filter(|known| known.bytes == about.len());
+        let digest = known.map(|known| known.digest);
+        let validators = Validators::of(self.id, &about, known);
         let mut response = match validators.judge(headers, SystemTime::now()) {
             Some(status) => status.into_response(),
             None => self.respond(file, about.len(), validators.part(method, headers, about.len())),
@@ -170,10 +174,11 @@ impl Sending {
 }
 
 impl Validators {
-    fn of(id: TaskId, about: &Metadata, digest: Option<Digest>) -> Self {
+    fn of(id: TaskId, about: &Metadata, known: Option<Known>) -> Self {
         let written = || format!("\"{id}-{:x}-{:x}-{:x}\"", about.len(), about.mtime(), about.mtime_nsec());
-        let etag = digest.map_or_else(written, Digest::etag);
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(about.mtime().max(0).cast_unsigned());
+        let etag = known.map_or_else(written, |known| known.digest.etag());
+        let at = known.map_or(about.mtime(), |known| known.at.as_second());
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(at.max(0).cast_unsigned());
         Self { etag, modified }
     }
 

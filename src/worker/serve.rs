@@ -153,9 +153,9 @@ async fn workshop(config: &Config) -> Result<(Workshop, Option<egress::Serving>)
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), sandbox);
     let passes = Passes::new(egress::pass_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
-    let (events, telling, readers) = (Events::new(), Mutex::default(), Readers::default());
+    let (events, readers, telling, sharing) = (Events::new(), Readers::default(), Mutex::default(), Mutex::default());
     let config = config.worker.clone();
-    Ok((Workshop { config, store, media, disks, readers, readiness, passes, events, telling }, egress))
+    Ok((Workshop { config, store, media, disks, readers, readiness, passes, events, telling, sharing }, egress))
 }
 
 fn routes(app: App, keeper: Arc<Guard>, answering: TaskTracker) -> Router {

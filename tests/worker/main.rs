@@ -35,5 +35,6 @@ mod recovery;
 mod retention;
 mod retries;
 mod sandbox;
+mod sharing;
 mod sockets;
 mod tools;

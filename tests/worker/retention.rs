@@ -48,12 +48,12 @@ fn the_least_recently_played_makes_room() {
     let extra = Box::leak(format!("keep_bytes = \"{two_and_a_half}B\"").into_boxed_str());
     let mut worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
     let first = id(&worker.completed("ana", &origin.url("sample.mp4")));
-    let second = id(&worker.completed("ana", &origin.url("sample.mp4")));
+    let second = id(&worker.completed("ana", &origin.url("hls.m3u8")));
     assert_eq!(worker.get("ana", &format!("/api/download/{first}/file")).status, 200);
     // What was played outlasts a restart.
     assert!(worker.terminate());
     worker.start_again();
-    let third = id(&worker.completed("bob", &origin.url("sample.mp4")));
+    let third = id(&worker.completed("bob", &origin.url("dash.mpd")));
     wait_until_gone(&worker, &second);
     for kept in [&first, &third] {
         assert_eq!(worker.task(kept).unwrap()["status"], "completed");

@@ -120,7 +120,7 @@ fn sending(app: &App, task: &Task, media: MediaType, method: &Method, dispositio
         reading: workshop.readers.begin(task.id),
         content_type: media.content_type(),
         disposition,
-        known: task.digest.map(|digest| Known { digest, bytes: task.filesize }),
+        known: task.digest.zip(task.completed_at).map(|(digest, at)| Known { digest, bytes: task.filesize, at }),
         name: task.file_name(),
     }
 }

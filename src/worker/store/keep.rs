@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, params};
 
 use super::{Store, StoreError, row::parsed};
-use crate::worker::{inventory::Entry, retention::Kept, task::TaskId};
+use crate::worker::{digest::Digest, inventory::Entry, retention::Kept, sharing::Twin, task::TaskId};
 
 /// What a task says whose finished file is gone.
 const LOST: &str = "the file is no longer on this server";
@@ -71,11 +71,31 @@ impl Store {
         Ok(())
     }
 
+    /// Other tasks whose finished files had this digest and length, newest first, so many at most.
+    pub(crate) async fn twins(
+        &self,
+        id: TaskId,
+        digest: Digest,
+        bytes: u64,
+        most: u32,
+    ) -> Result<Vec<Twin>, StoreError> {
+        self.run(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT id, extension FROM task WHERE status = 'completed' AND id <> ?1 AND sha256 = ?2 AND filesize = ?3 \
+                 ORDER BY sequence DESC LIMIT ?4",
+            )?;
+            let same = params![id.to_string(), digest.to_string(), bytes.cast_signed(), most];
+            let twin = |row: &Row<'_>| Ok(Twin { id: parsed(row, 0)?, media: parsed(row, 1)? });
+            statement.query_map(same, twin)?.collect()
+        })
+        .await
+    }
+
     /// Every finished file, whoever owns it.
     pub(crate) async fn kept(&self) -> Result<Vec<Kept>, StoreError> {
         self.run(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT id, owner, filesize, coalesce(last_played_at, completed_at, created_at) FROM task \
+                "SELECT id, owner, filesize, coalesce(last_played_at, completed_at, created_at), extension FROM task \
                  WHERE status = 'completed'",
             )?;
             statement.query_map([], read)?.collect()
@@ -90,5 +110,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Kept> {
         owner: parsed(row, 1)?,
         bytes: row.get::<_, i64>(2)?.max(0).cast_unsigned(),
         last_used: parsed(row, 3)?,
+        media: parsed(row, 4)?,
     })
 }
