@@ -18,13 +18,16 @@ from http2 import http2
 from instance import Instance
 from load import flood, slowhttptest
 from pages import shcheck
+from soak import soak
 from tls import sslscan, sslyze, testssl
 from verdict import Skipped, Unexpected
 from websocket import websocket
 
 SUITES = {
     s.__name__: s
-    for s in (sslyze, sslscan, testssl, http2, websocket, cors, video, clients, api, shcheck, axe, slowhttptest, flood)
+    for s in (
+        sslyze, sslscan, testssl, http2, websocket, cors, video, clients, api, shcheck, axe, slowhttptest, flood, soak,
+    )
 }
 # What takes longer than a test run should.
 SLOW = {"testssl"}
