@@ -122,6 +122,8 @@ impl NotLetIn {
             Self::Replay(ReplayError::Full) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many requests in a minute")
             }
+            // It was signed by whom it says, and came before we could know whether it came twice.
+            Self::BeforeStart => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The worker has just started"),
             Self::Released => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The worker is being renewed"),
             _ => (StatusCode::UNAUTHORIZED, "unsigned", "Only requests that the gateway signed are served"),
         };
@@ -135,7 +137,11 @@ impl IntoResponse for NotLetIn {
         let status = problem.status();
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let kind = HeaderValue::from_static("application/problem+json");
-        (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 

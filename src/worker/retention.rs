@@ -3,7 +3,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,6 +19,12 @@ use crate::{config::Retention, username::UserName};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// A clock that was set by more than this has jumped.
+const JUMP: Duration = Duration::from_mins(1);
+
+/// So long after a jump nothing goes for its age: should the clock be wrong, somebody may set it right.
+const DISTRUST: Duration = Duration::from_hours(1);
 
 /// A finished file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,13 +52,30 @@ enum Why {
     Size,
 }
 
+/// Now, by the clock that tells the date and by one that nobody sets.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    date: Timestamp,
+    steady: Instant,
+}
+
+/// What is known of the clock that tells the date.
+#[derive(Debug)]
+struct Clock {
+    last: Moment,
+    jumped: Option<Instant>,
+}
+
 /// Removes what is not to be kept, until `stop`; at once where everything is.
 pub(crate) async fn enforce(queue: &Queue, stop: &CancellationToken) {
     let limits = queue.workshop().config.retention;
     if limits == Retention::default() {
         return;
     }
+    let mut clock = Clock::new(Moment::now());
     while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
+        let believed = clock.look(Moment::now());
+        let limits = Retention { keep_for: limits.keep_for.filter(|_| believed), ..limits };
         if let Err(error) = sweep(queue, limits).await {
             tracing::error!(%error, "what is kept could not be looked through");
         }
@@ -108,6 +134,31 @@ fn beyond(kept: Vec<(Content, Kept)>, most: u64, read: impl Fn(TaskId) -> bool) 
         }
     }
     going
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { date: Timestamp::now(), steady: Instant::now() }
+    }
+}
+
+impl Clock {
+    fn new(now: Moment) -> Self {
+        Self { last: now, jumped: None }
+    }
+
+    /// Whether the date is believed.
+    fn look(&mut self, now: Moment) -> bool {
+        let passed = now.steady.saturating_duration_since(self.last.steady);
+        let by_date = now.date.duration_since(self.last.date).abs();
+        let off = Duration::try_from(by_date).unwrap_or(Duration::MAX).abs_diff(passed);
+        if off > JUMP {
+            tracing::warn!(?off, date = %now.date, "the clock has jumped; for an hour no file goes for its age");
+            self.jumped = Some(now.steady);
+        }
+        self.last = now;
+        self.jumped.is_none_or(|at| now.steady.saturating_duration_since(at) > DISTRUST)
+    }
 }
 
 /// None at all for what was used in the future of a clock that was set back.
@@ -176,6 +227,20 @@ mod tests {
         assert_eq!(by(15, None), [(5, Why::Size)], "the other was used later");
         assert_eq!(by(10, None), [(7, Why::Size), (5, Why::Size), (7, Why::Size)]);
         assert_eq!(by(10, Some(files[0].1.id)), [(5, Why::Size), (4, Why::Size)]);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_is_not_believed_for_an_hour() {
+        let start = Moment::now();
+        let at = |steady: u64, date: i64| Moment {
+            steady: start.steady + Duration::from_secs(steady),
+            date: start.date + jiff::SignedDuration::from_secs(date),
+        };
+        let mut clock = Clock::new(start);
+        assert!(clock.look(at(5, 5)) && clock.look(at(10, 40)), "a little is nothing");
+        assert!(!clock.look(at(15, 86_400)) && !clock.look(at(3_600, 90_000)));
+        assert!(clock.look(at(3_616, 90_016)));
+        assert!(!clock.look(at(3_621, 3_621)) && !clock.look(at(7_000, 7_000)), "back, too");
     }
 
     #[test]

@@ -68,3 +68,14 @@ fn nothing_but_health_answers_without_a_statement() {
     assert_eq!(worker.get("ana", "/docs").status, 404);
     assert_eq!(worker.post("ana", "/api/downloads", "{}").status, 405);
 }
+
+#[test]
+fn who_asked_before_the_worker_started_is_to_ask_again() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let mut early = statement(Some("ana"), "GET", LIST);
+    early.at = now() - 20;
+    let answer = with(&worker, &[sign(&early)]);
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &"busy".into()));
+    assert!(answer.header("retry-after").is_some());
+}

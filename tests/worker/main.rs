@@ -21,6 +21,7 @@ mod town;
 
 mod archives;
 mod bodies;
+mod clock;
 mod disks;
 mod downloads;
 mod egress;
