@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -20,6 +21,9 @@ const CUT_AFTER: usize = 32 * 1024;
 
 const UNAVAILABLE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
+
+/// Ten GiB.
+const HUGE: &str = "Content-Length: 10737418240\r\n";
 
 /// The server and what it was asked for.
 pub(crate) struct Origin {
@@ -37,6 +41,8 @@ struct Shared {
     moved: Mutex<HashMap<String, String>>,
     /// How often each name has failed so far that fails a few times.
     failed: Mutex<HashMap<String, u32>>,
+    /// How many bytes of answers that do not end by themselves were taken.
+    sent: Mutex<HashMap<String, usize>>,
 }
 
 impl Origin {
@@ -68,6 +74,11 @@ impl Origin {
         self.shared.requests.lock().unwrap().clone()
     }
 
+    /// How many bytes of this path, which has no end of its own, were sent so far.
+    pub(crate) fn sent(&self, path: &str) -> usize {
+        self.shared.sent.lock().unwrap().get(path).copied().unwrap_or(0)
+    }
+
     /// Serves `text` under `name`, too.
     pub(crate) fn serve(&self, name: &str, text: &str) {
         self.shared.own.lock().unwrap().insert(name.to_owned(), text.to_owned());
@@ -95,7 +106,8 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let (manner, name) = path.split_once('/').unwrap_or(("", &path));
     match manner {
         "trickle" => return trickle(&mut stream),
-        "endless" => return endless(&mut stream),
+        "endless" => return endless(&mut stream, "", &path, shared),
+        "huge" => return endless(&mut stream, HUGE, &path, shared),
         _ => {}
     }
     let Some(body) = content(shared, name) else {
@@ -107,13 +119,22 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     {
         return stream.write_all(UNAVAILABLE);
     }
-    write!(stream, "{}", head(name, range.is_some(), from, body.len()))?;
+    write!(stream, "{}", head(name, range.is_some(), from, said_length(manner, body.len())))?;
     let rest = &body[from..];
     match manner {
         "slow" if from == 0 => slowly(&mut stream, rest),
         "stall" if from == 0 => stall(&mut stream, rest),
         "cut" if shared.fails(&path, 4) => stream.write_all(&rest[..CUT_AFTER.min(rest.len())]),
         _ => stream.write_all(rest),
+    }
+}
+
+/// What an answer says of its length, which some say wrongly.
+fn said_length(manner: &str, length: usize) -> usize {
+    match manner {
+        "more" => length / 2,
+        "less" => length * 2,
+        _ => length,
     }
 }
 
@@ -129,7 +150,8 @@ impl Shared {
 
 fn content(shared: &Shared, name: &str) -> Option<Vec<u8>> {
     let own = shared.own.lock().unwrap().get(name).map(|text| text.clone().into_bytes());
-    own.or_else(|| fs::read(media::folder().join(name)).ok())
+    // A name, and no path to somewhere else.
+    own.or_else(|| fs::read(media::folder().join(Path::new(name).file_name()?)).ok())
 }
 
 fn read_range(reader: &mut impl BufRead) -> std::io::Result<Option<usize>> {
@@ -174,11 +196,12 @@ fn trickle(stream: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// More and more, with no length.
-fn endless(stream: &mut TcpStream) -> std::io::Result<()> {
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nConnection: close\r\n\r\n")?;
+/// More and more, until nobody takes it.
+fn endless(stream: &mut TcpStream, length: &str, path: &str, shared: &Shared) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n{length}Connection: close\r\n\r\n")?;
     loop {
         stream.write_all(&[0; 16_384])?;
+        *shared.sent.lock().unwrap().entry(path.to_owned()).or_default() += 16_384;
     }
 }
 

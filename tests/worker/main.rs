@@ -28,6 +28,7 @@ mod egress;
 mod events;
 mod files;
 mod guard;
+mod hostile;
 mod inventory;
 mod jobs;
 mod looks;

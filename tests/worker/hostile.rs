@@ -1,0 +1,168 @@
+//! Sources that lie and programs that fail: each job ends with an honest error or a whole file, and leaves nothing.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    media,
+    origin::Origin,
+    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of},
+};
+
+/// The task's error, once nothing of its job is left.
+fn error(worker: &Worker, order: &Value) -> String {
+    let answer = worker.post("ana", "/api/download", &order.to_string());
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    let task = worker.wait_for_status(&id, "error");
+    eventually("nothing left", || (processes_of(&id).is_empty() && !worker.job(&id).exists()).then_some(()));
+    assert!(!worker.media(&id).exists());
+    assert_eq!(worker.get("ana", &format!("/api/download/{id}/file")).status, 404);
+    task["error_message"].as_str().unwrap().to_owned()
+}
+
+fn error_of(worker: &Worker, url: &str) -> String {
+    error(worker, &json!({ "url": url }))
+}
+
+#[test]
+fn a_file_beyond_the_limit_is_cut_off_there_whatever_its_length_is_said_to_be() {
+    let origin = Origin::start();
+    let setup = Setup { extra: "max_filesize = \"4MiB\"\nretries = 0", ..Setup::default() };
+    let worker = Worker::with(&origin, &setup);
+    // Ten GiB, said so, of which nobody wants a byte.
+    assert!(error_of(&worker, &origin.url("huge/film.mp4")).contains("larger than the limit"));
+    assert!(origin.sent("huge/film.mp4") < 64 << 20, "{}", origin.sent("huge/film.mp4"));
+    // Without a length the kernel draws the line; what is on its way then is all that is sent beyond it.
+    assert_eq!(error_of(&worker, &origin.url("endless/film.mp4")), "the file is larger than the limit");
+    let sent = origin.sent("endless/film.mp4");
+    assert!((4 << 20..64 << 20).contains(&sent), "{sent}");
+}
+
+#[test]
+fn an_answer_that_is_longer_or_shorter_than_it_says_becomes_no_other_file() {
+    let origin = Origin::start();
+    let worker = Worker::with(&origin, &Setup { extra: "retries = 0", ..Setup::default() });
+    // What comes after the length is not of this answer, and without it there is no whole.
+    let half = worker.download("ana", &origin.url("more/sample.mp4"));
+    let task = worker.wait_for(&half, |task| task["status"] == "completed" || task["status"] == "error");
+    if task["status"] == "completed" {
+        let file = worker.get("ana", &format!("/api/download/{half}/file")).body;
+        assert_eq!(file, media::read("sample.mp4")[..media::read("sample.mp4").len() / 2]);
+    }
+    let message = error_of(&worker, &origin.url("less/sample.mp4"));
+    assert!(message.contains("more expected"), "{message}");
+}
+
+#[test]
+fn what_is_no_film_is_not_kept_as_one() {
+    let origin = Origin::start();
+    let worker = Worker::with(&origin, &Setup { extra: "retries = 0", ..Setup::default() });
+    origin.serve("empty.mp4", "");
+    origin.serve("page.mp4", "<!DOCTYPE html><html><title>Sign in</title><p>No film here.</html>");
+    origin.serve("login.mp4", "\n\n <HTML><script>location='/login'</script></HTML>");
+    origin.serve("text.mp4", "Not found");
+    for name in ["empty.mp4", "page.mp4", "login.mp4", "text.mp4"] {
+        let message = error_of(&worker, &origin.url(name));
+        assert!(!message.is_empty() && !message.contains("this server"), "{name}: {message}");
+    }
+}
+
+#[test]
+fn a_dash_manifest_reaches_no_files() {
+    let origin = Origin::start();
+    let worker = Worker::with(&origin, &Setup { extra: "retries = 0", ..Setup::default() });
+    let victim = worker.completed("bob", &origin.url("sample.mp4"));
+    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    let database = worker.dir.path().join("data/worker.db");
+    let itself = format!("http://{}/api/downloads", worker.address);
+    let places = [
+        format!("file://{}", film.display()),
+        format!("file://{}", database.display()),
+        itself,
+        "http://169.254.169.254/latest/meta-data/".to_owned(),
+        film.display().to_string(),
+    ];
+    for (number, place) in places.iter().enumerate() {
+        let name = format!("inside{number}.mpd");
+        origin.serve(
+            &name,
+            &format!(
+                "<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\" \
+             mediaPresentationDuration=\"PT6S\"><Period><AdaptationSet mimeType=\"video/mp4\"><Representation id=\"1\" \
+             bandwidth=\"100000\" width=\"320\" height=\"180\" codecs=\"avc1.64000d\"><BaseURL>{place}</BaseURL>\
+             </Representation></AdaptationSet></Period></MPD>"
+            ),
+        );
+        let message = error_of(&worker, &origin.url(&name));
+        assert!(!message.is_empty() && !message.contains("data/"), "{place}: {message}");
+    }
+    assert!(!worker.log().contains("not let in"), "the worker was not asked either: {}", worker.log());
+}
+
+#[test]
+fn a_downloader_that_crashes_or_prints_garbage_is_an_honest_error() {
+    let origin = Origin::start();
+    let scripts = [
+        "kill -SEGV $$",
+        "kill -KILL $$",
+        "exit 0",
+        "head -c 300000 /dev/urandom; head -c 300000 /dev/urandom >&2; exit 0",
+        "for i in 1 2 3; do printf 'P {\\nB []\\nA {\"filepath\":7}\\nB {\"title\":{}}\\nA {\"filepath\":\"/etc/passwd\"}\\n'; done",
+        "printf 'P {\"downloaded_bytes\":1e999,\"total_bytes\":-5,\"eta\":-1}\\n'; exit 3",
+        "head -c 2000000 /dev/zero; exit 1",
+        "printf 'A {\"filepath\":\"out/missing.mp4\"}\\n'",
+    ];
+    for script in scripts {
+        let dir = tempfile::tempdir().unwrap();
+        let yt_dlp = fake_yt_dlp(dir.path(), script);
+        let worker = Worker::with(&origin, &Setup { yt_dlp, extra: "retries = 0", ..Setup::default() });
+        let message = error_of(&worker, &origin.url("sample.mp4"));
+        assert!(
+            !message.is_empty() && !message.contains('/') && !message.contains("this server"),
+            "{script}: {message}"
+        );
+        assert_eq!(worker.get("ana", "/api/downloads").status, 200);
+    }
+}
+
+/// ffmpeg as far as it is only asked what it is, and otherwise what `script` says.
+fn fake_ffmpeg(dir: &Path, script: &str) -> PathBuf {
+    let path = dir.join("ffmpeg");
+    let asked = "case \" $* \" in *' -version '*|*' -bsfs '*|*' -protocols '*) exec /usr/bin/ffmpeg \"$@\";; esac";
+    fs::write(&path, format!("#!/bin/sh\n{asked}\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn an_ffmpeg_that_crashes_hangs_or_prints_garbage_is_an_honest_error() {
+    let origin = Origin::start();
+    for (script, expected) in [
+        ("kill -SEGV $$", ""),
+        ("head -c 300000 /dev/urandom; head -c 300000 /dev/urandom >&2; exit 0", ""),
+        ("for last in \"$@\"; do :; done; head -c 100000 /dev/urandom >\"${last#file:}\"; exit 1", ""),
+        ("sleep 300", "the download stalled"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let ffmpeg = fake_ffmpeg(dir.path(), script);
+        let extra = format!("ffmpeg = \"{}\"\nretries = 0\nstall_timeout = \"3s\"", ffmpeg.display()).leak();
+        let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
+        let message = error_of(&worker, &origin.url("dash.mpd"));
+        assert!(
+            !message.is_empty() && !message.contains('/') && !message.contains("this server"),
+            "{script}: {message}"
+        );
+        assert!(message.contains(expected), "{script}: {message}");
+        if expected.is_empty() {
+            // What needs no ffmpeg has no thumbnail, and is whole.
+            let task = worker.completed("ana", &origin.url("sample.mp4"));
+            assert_eq!(task["thumbnail"], "", "{script}");
+        }
+    }
+}
