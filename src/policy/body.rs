@@ -10,6 +10,9 @@ use crate::{address, config::HostPort, json};
 /// The longest URL, in bytes.
 const MAX_URL_BYTES: usize = 2_048;
 
+/// The longest word of a list, in bytes.
+const MAX_WORD_BYTES: usize = 64;
+
 /// What a route's body must be.
 #[derive(Debug)]
 pub struct BodyRule {
@@ -37,6 +40,11 @@ pub enum FieldKind {
     Text {
         /// The most characters.
         max_chars: usize,
+    },
+    /// A list of so many words at most, each of letters, digits, `-`, `_` and `.` (ASCII), 64 at most.
+    Words {
+        /// The most words.
+        max: usize,
     },
     /// One of these texts.
     OneOf(Box<[Box<str>]>),
@@ -125,6 +133,12 @@ impl Field {
         match (&self.kind, &*value) {
             (FieldKind::Text { max_chars }, Value::String(s)) if s.chars().count() <= *max_chars => Ok(()),
             (FieldKind::Text { max_chars }, _) => refused(format!("must be a text of at most {max_chars} characters")),
+            (FieldKind::Words { max }, Value::Array(words)) if words.len() <= *max && words.iter().all(is_word) => {
+                Ok(())
+            }
+            (FieldKind::Words { max }, _) => refused(format!(
+                "must be a list of at most {max} words, each of letters, digits, '-', '_' and '.', {MAX_WORD_BYTES} at most"
+            )),
             (FieldKind::OneOf(values), Value::String(s)) if values.iter().any(|v| **v == **s) => Ok(()),
             (FieldKind::OneOf(values), _) => refused(format!("must be one of {}", values.join(", "))),
             (FieldKind::MediaUrl { allow_private }, Value::String(s)) => match media_url(s, allow_private) {
@@ -141,6 +155,11 @@ impl Field {
             (FieldKind::Boolean, _) => refused("must be true or false".to_owned()),
         }
     }
+}
+
+fn is_word(value: &Value) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    value.as_str().is_some_and(|word| (1..=MAX_WORD_BYTES).contains(&word.len()) && word.bytes().all(plain))
 }
 
 /// A URL that may be fetched on a stranger's word, as far as its text tells; its names are resolved and judged again
@@ -179,6 +198,7 @@ mod tests {
                 Field { name: "url".into(), required: true, kind: FieldKind::MediaUrl { allow_private } },
                 Field { name: "type".into(), required: false, kind: one_of },
                 Field { name: "n".into(), required: false, kind: FieldKind::Integer { min: 1, max: 50 } },
+                Field { name: "tags".into(), required: false, kind: FieldKind::Words { max: 2 } },
             ],
             unknown: UnknownFields::Refuse,
         }
@@ -195,6 +215,25 @@ mod tests {
         let body = judge(" {\"url\" :\"https:\\/\\/Example.com/a\", \"type\":\"\\u0061udio\", \"n\": 5} ").unwrap();
         assert_eq!(body, r#"{"n":5,"type":"audio","url":"https://example.com/a"}"#);
         assert!(judge(r#"{"url":"http://127.0.0.1:8999/a"}"#).is_ok());
+        for tags in [r"[]", r#"["en"]"#, r#"["pt-BR","a_1."]"#] {
+            assert!(judge(&format!("{{\"url\":\"https://e.com/\",\"tags\":{tags}}}")).is_ok(), "{tags}");
+        }
+        let long = format!("[\"{}\"]", "a".repeat(65));
+        for tags in [
+            r#""en""#,
+            "{}",
+            "null",
+            "[1]",
+            r#"[["en"]]"#,
+            r#"[""]"#,
+            r#"["a b"]"#,
+            r#"["a","b","c"]"#,
+            r#"["é"]"#,
+            &long,
+        ] {
+            let body = judge(&format!("{{\"url\":\"https://e.com/\",\"tags\":{tags}}}"));
+            assert!(matches!(body, Err(BodyFault::Refused(..))), "{tags}");
+        }
     }
 
     #[test]

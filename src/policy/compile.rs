@@ -324,7 +324,9 @@ impl Compiler<'_> {
         let wire::Field { kind, required, values, min, max } = field;
         let fits = match kind {
             wire::FieldType::OneOf => values.as_ref().is_some_and(|v| !v.is_empty()) && min.is_none() && max.is_none(),
-            wire::FieldType::Text => values.is_none() && min.is_none() && max.is_none_or(|m| m > 0),
+            wire::FieldType::Text | wire::FieldType::Words => {
+                values.is_none() && min.is_none() && max.is_none_or(|m| m > 0)
+            }
             wire::FieldType::Integer => values.is_none(),
             wire::FieldType::MediaUrl | wire::FieldType::Boolean => values.is_none() && min.is_none() && max.is_none(),
         };
@@ -332,13 +334,14 @@ impl Compiler<'_> {
             self.add(
                 i,
                 "body",
-                format!("field {name:?}: values go with one-of, max with text, min and max with integer"),
+                format!("field {name:?}: values go with one-of, max with text and words, min and max with integer"),
             );
         }
         let kind = match kind {
             wire::FieldType::Text => {
                 FieldKind::Text { max_chars: max.and_then(|m| usize::try_from(m).ok()).unwrap_or(1_024) }
             }
+            wire::FieldType::Words => FieldKind::Words { max: max.and_then(|m| usize::try_from(m).ok()).unwrap_or(16) },
             wire::FieldType::OneOf => {
                 FieldKind::OneOf(values.unwrap_or_default().into_iter().map(Into::into).collect())
             }

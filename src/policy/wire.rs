@@ -147,6 +147,7 @@ pub(super) struct Field {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum FieldType {
     Text,
+    Words,
     OneOf,
     MediaUrl,
     Integer,

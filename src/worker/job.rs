@@ -26,6 +26,7 @@ use super::{
     sandbox::Allowance,
     source::{ResolveError, SourceError, SourceUrl},
     store::{Store, StoreError},
+    subtitles,
     task::{Status, Task, TaskId},
     thumbnail,
     ytdlp::{Complaint, Confined, End, Event, Limits, Line, Readiness, Run, Tools, Unready, download},
@@ -282,7 +283,7 @@ impl Workshop {
         said.judge(&run.end().await)
     }
 
-    /// Adds a thumbnail and moves everything into place.
+    /// Adds a thumbnail and subtitles, and moves everything into place.
     async fn finish(
         &self,
         task: &Task,
@@ -292,6 +293,11 @@ impl Workshop {
     ) -> Result<Finished, Failure> {
         let accepted = self.accepted(job).await?.ok_or(Failure::Killed)?;
         thumbnail::make(tools, job, &job.file(accepted.media), &running.stop).await;
+        let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
+        subtitles::fetch(self, tools, job, &source, &task.wanted, &running.stop).await?;
+        if running.stop.is_cancelled() {
+            return Err(Failure::Stopped);
+        }
         let (media, id) = (self.media.clone(), task.id);
         let published = spawn_blocking(move || {
             media.publish(id)?;

@@ -4,6 +4,7 @@
 //! into place by one rename, so a finished folder is whole or not there, whenever the machine stops.
 
 use std::{
+    ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -14,6 +15,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
+    language::{Language, Languages},
     removal::remove,
     sharing::Twin,
     sniff::{HEAD, looks_like_media},
@@ -33,11 +35,12 @@ pub(crate) struct MediaType {
 pub(crate) struct UnknownMediaType;
 
 /// A finished folder's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finished {
     pub(crate) media: MediaType,
     pub(crate) bytes: u64,
     pub(crate) has_thumbnail: bool,
+    pub(crate) subtitles: Languages,
 }
 
 /// A file's place on disk, whatever its names are.
@@ -148,6 +151,10 @@ impl MediaFolder {
 
     pub(crate) fn thumbnail(&self, id: TaskId) -> PathBuf {
         self.folder(id).join(THUMBNAIL)
+    }
+
+    pub(crate) fn subtitles(&self, id: TaskId, language: &Language) -> PathBuf {
+        self.folder(id).join(subtitles_name(language))
     }
 
     /// What is finished under this id, if anything is.
@@ -281,6 +288,32 @@ impl JobFolder {
         fs::rename(self.thumbnail(), self.ready().join(THUMBNAIL))
     }
 
+    /// Where the subtitles of one language are, beside the accepted file.
+    pub(crate) fn subtitles(&self, language: &Language) -> PathBuf {
+        self.ready().join(subtitles_name(language))
+    }
+
+    /// Removes subtitles that an earlier run, or a child, has put beside the accepted file.
+    pub(crate) fn forget_subtitles(&self) -> io::Result<()> {
+        real_folder(&self.ready())?;
+        for entry in fs::read_dir(self.ready())? {
+            let entry = entry?;
+            if language_of(&entry.file_name()).is_some() {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an empty folder for a child that fetches subtitles.
+    pub(crate) fn begin_subtitles(&self) -> io::Result<PathBuf> {
+        let folder = self.0.join("subtitles");
+        remove(&folder)?;
+        // Not where a child that runs in here could have put a link meanwhile.
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        Ok(folder)
+    }
+
     /// The path of an accepted file.
     pub(crate) fn file(&self, media: MediaType) -> PathBuf {
         self.ready().join(media.file_name())
@@ -329,7 +362,8 @@ fn content(folder: &Path) -> io::Result<Option<Finished>> {
         match fs::symlink_metadata(folder.join(media.file_name())) {
             Ok(about) if about.is_file() => {
                 let has_thumbnail = fs::symlink_metadata(folder.join(THUMBNAIL)).is_ok_and(|about| about.is_file());
-                return Ok(Some(Finished { media, bytes: about.len(), has_thumbnail }));
+                let subtitles = subtitles_in(folder)?;
+                return Ok(Some(Finished { media, bytes: about.len(), has_thumbnail, subtitles }));
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -337,6 +371,26 @@ fn content(folder: &Path) -> io::Result<Option<Finished>> {
         }
     }
     Ok(None)
+}
+
+fn subtitles_in(folder: &Path) -> io::Result<Languages> {
+    let mut languages = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            languages.extend(language_of(&entry.file_name()));
+        }
+    }
+    languages.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    Ok(Languages::of(languages))
+}
+
+fn subtitles_name(language: &Language) -> String {
+    format!("subtitles.{language}.vtt")
+}
+
+fn language_of(name: &OsStr) -> Option<Language> {
+    name.to_str()?.strip_prefix("subtitles.")?.strip_suffix(".vtt")?.parse().ok()
 }
 
 fn head(path: &Path) -> io::Result<Vec<u8>> {

@@ -15,6 +15,7 @@ mod file_name;
 mod guard;
 mod inventory;
 mod job;
+mod language;
 mod media;
 mod multipart;
 mod order;
@@ -36,8 +37,10 @@ mod sharing;
 mod sniff;
 mod source;
 mod store;
+mod subtitles;
 mod task;
 mod thumbnail;
+mod webvtt;
 mod written;
 mod ytdlp;
 

@@ -196,8 +196,9 @@ impl Queue {
         match outcome {
             Ok((finished, digest)) => {
                 tracing::info!(task = %id, bytes = finished.bytes, "download completed");
+                let own = Own { id, media: finished.media, bytes: finished.bytes, digest };
                 if store.complete(id, finished, digest).await? {
-                    return Ok(Some(Own { id, finished, digest }));
+                    return Ok(Some(own));
                 }
                 self.discard(id).await;
             }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     digest::Digest,
     job::Workshop,
-    media::{Finished, MediaFolder, MediaType},
+    media::{MediaFolder, MediaType},
     store::StoreError,
     task::TaskId,
 };
@@ -31,7 +31,8 @@ pub(crate) struct Twin {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own {
     pub(crate) id: TaskId,
-    pub(crate) finished: Finished,
+    pub(crate) media: MediaType,
+    pub(crate) bytes: u64,
     pub(crate) digest: Digest,
 }
 
@@ -52,11 +53,11 @@ pub(crate) async fn share(workshop: &Workshop, own: Own, stop: &CancellationToke
 }
 
 async fn try_all(workshop: &Workshop, own: Own, stop: &CancellationToken) -> Result<(), SharingError> {
-    for twin in workshop.store.twins(own.id, own.digest, own.finished.bytes, MAX_TRIED).await? {
+    for twin in workshop.store.twins(own.id, own.digest, own.bytes, MAX_TRIED).await? {
         let (media, stop) = (workshop.media.clone(), stop.clone());
         match spawn_blocking(move || try_one(&media, own, twin, &stop)).await? {
             Ok(true) => {
-                tracing::info!(task = %own.id, bytes = own.finished.bytes, "a file lies on disk once for several tasks");
+                tracing::info!(task = %own.id, bytes = own.bytes, "a file lies on disk once for several tasks");
                 break;
             }
             Ok(false) => {}
@@ -74,6 +75,6 @@ fn try_one(media: &MediaFolder, own: Own, twin: Twin, stop: &CancellationToken) 
         tracing::warn!(task = %twin.id, "the file of a finished download is not what it was");
         return Ok(false);
     }
-    media.replace_by_link(own.id, own.finished.media, &twin)?;
+    media.replace_by_link(own.id, own.media, &twin)?;
     Ok(true)
 }

@@ -9,8 +9,10 @@ use uuid::Uuid;
 use super::{
     digest::Digest,
     file_name::public_name,
+    language::Languages,
     media::MediaType,
     order::{Output, Priority, Quality},
+    subtitles::Wanted,
 };
 use crate::username::UserName;
 
@@ -59,6 +61,8 @@ pub(crate) struct Task {
     pub(crate) quality: Quality,
     pub(crate) output: Output,
     pub(crate) priority: Priority,
+    /// The subtitles that it is to have.
+    pub(crate) wanted: Wanted,
     pub(crate) status: Status,
     pub(crate) title: String,
     pub(crate) format_note: String,
@@ -67,6 +71,8 @@ pub(crate) struct Task {
     /// Of its finished file; one that is older than this has none.
     pub(crate) digest: Option<Digest>,
     pub(crate) has_thumbnail: bool,
+    /// The subtitles that its finished file has.
+    pub(crate) subtitles: Languages,
     pub(crate) error_message: String,
     pub(crate) created_at: Timestamp,
     pub(crate) completed_at: Option<Timestamp>,
@@ -130,6 +136,7 @@ impl Task {
             quality,
             output,
             priority: Priority::default(),
+            wanted: Wanted::default(),
             status: Status::Pending,
             title: String::new(),
             format_note: String::new(),
@@ -137,6 +144,7 @@ impl Task {
             media: None,
             digest: None,
             has_thumbnail: false,
+            subtitles: Languages::default(),
             error_message: String::new(),
             created_at: Timestamp::now(),
             completed_at: None,

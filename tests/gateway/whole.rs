@@ -123,6 +123,31 @@ fn the_api_describes_itself_to_who_may_use_it() {
 }
 
 #[test]
+fn subtitles_come_through_the_gateway_also_by_a_signed_link() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    origin.serve("en.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n");
+    origin.serve("page.html", "<video src=sample.mp4><track kind=subtitles srclang=en src=en.vtt></video>");
+    let order = json!({"url": origin.url("page.html"), "subtitles": ["en", "es"], "automatic_subtitles": false});
+    let answer = i.post("/api/download", &order.to_string());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(completed(&i, &id)["subtitles"], json!(["en"]));
+    let list = i.get(&format!("/api/v2/downloads/{id}/subtitles"));
+    let target = list.json()[0]["url"].as_str().unwrap().to_owned();
+    let made = i.post("/.sallyport/links", &json!({ "path": target }).to_string());
+    assert_eq!(made.status, 201, "{made:?}");
+    let url = made.json()["url"].as_str().unwrap().to_owned();
+    for answer in [i.get(&target), i.send(&Request::new("GET", url.split_once("localhost").unwrap().1))] {
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/vtt; charset=utf-8")));
+        assert_eq!(answer.body, b"WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nHello\n");
+    }
+    assert_eq!(i.send(&Request::new("GET", &target)).status, 401);
+    let refused = json!({"url": origin.url("page.html"), "subtitles": ["en.*"]});
+    assert_eq!(i.post("/api/download", &refused.to_string()).status, 422);
+}
+
+#[test]
 fn users_see_only_what_is_theirs() {
     let origin = Origin::start();
     let i = up(&origin);

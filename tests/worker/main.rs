@@ -39,4 +39,5 @@ mod retries;
 mod sandbox;
 mod sharing;
 mod sockets;
+mod subtitles;
 mod tools;

@@ -12,9 +12,11 @@ use super::{
 use crate::worker::{
     body::Body,
     caller::Caller,
+    language::Languages,
     order::{FORMATS, Output, Priority, Quality},
     refusal::{Refusal, RefusalBody},
     source::{SourceError, SourceUrl},
+    subtitles::Wanted,
     task::Task,
 };
 
@@ -35,6 +37,13 @@ pub(super) struct Order {
     format: Option<String>,
     #[serde(default)]
     priority: Priority,
+    /// The languages that subtitles are wanted in, by their tags.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, max_items = 8)]
+    subtitles: Languages,
+    /// Whether subtitles that were made by machine will do.
+    #[serde(default)]
+    automatic_subtitles: bool,
 }
 
 /// Start a download
@@ -67,7 +76,8 @@ pub(super) async fn start(
     workshop.readiness.tools().await?;
     workshop.disks.room().await?;
     let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
-    let task = Task { priority: order.priority, ..task };
+    let wanted = Wanted { languages: order.subtitles, automatic: order.automatic_subtitles };
+    let task = Task { priority: order.priority, wanted, ..task };
     app.queue.add(task.clone()).await?;
     Ok(Json(TaskView::new(task, None)))
 }

@@ -38,6 +38,9 @@ pub(super) struct MediaAnswers;
 /// A picture, or what the conditions make of it.
 pub(super) struct ThumbnailAnswers;
 
+/// Subtitles, or what the conditions make of them.
+pub(super) struct SubtitlesAnswers;
+
 impl IntoResponses for MediaAnswers {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         answers(MediaType::content_types())
@@ -47,6 +50,12 @@ impl IntoResponses for MediaAnswers {
 impl IntoResponses for ThumbnailAnswers {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         answers(["image/jpeg"])
+    }
+}
+
+impl IntoResponses for SubtitlesAnswers {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        answers(["text/vtt"])
     }
 }
 

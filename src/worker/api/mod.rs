@@ -10,6 +10,7 @@ mod info;
 mod look;
 mod openapi;
 mod search;
+mod subtitles;
 mod view;
 mod zip;
 
@@ -58,6 +59,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(search::trending))
         .routes(routes!(files::stream))
         .routes(routes!(files::thumbnail))
+        .routes(routes!(subtitles::list))
+        .routes(routes!(subtitles::file))
         .routes(routes!(zip::zip))
         .routes(routes!(events::follow))
         .routes(routes!(openapi::document))

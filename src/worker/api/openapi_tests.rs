@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::worker::{
     api::{search, zip},
+    language::Languages,
     order::QUALITIES,
     source,
 };
@@ -50,6 +51,7 @@ fn limits_are_those_of_the_code() {
         assert_eq!(schemas[body]["required"], json!(["url"]));
     }
     assert_eq!(schemas["Order"]["properties"]["quality"]["enum"], json!(QUALITIES));
+    assert_eq!(schemas["Order"]["properties"]["subtitles"]["maxItems"], Languages::MAX);
     let found = |path: &str, name: &str| {
         let parameters = document["paths"][path]["get"]["parameters"].as_array().unwrap();
         parameters.iter().find(|parameter| parameter["name"] == name).unwrap().clone()

@@ -49,6 +49,8 @@ pub(crate) struct TaskView {
     created_at: String,
     #[schema(required, format = DateTime)]
     completed_at: Option<String>,
+    /// The languages of its subtitles.
+    subtitles: Vec<String>,
 }
 
 fn statuses() -> Object {
@@ -90,6 +92,7 @@ impl TaskView {
             error_message: task.error_message,
             created_at: task.created_at.to_string(),
             completed_at: task.completed_at.map(|at| at.to_string()),
+            subtitles: task.subtitles.iter().map(ToString::to_string).collect(),
             url: task.url,
             title: task.title,
         }
@@ -115,7 +118,7 @@ mod tests {
         let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Video(None));
         let json = serde_json::to_value(TaskView::new(task, None)).unwrap();
         for key in "id url title thumbnail status progress speed eta filesize downloaded_bytes format_note is_playlist \
-            playlist_index playlist_total filename quality download_type error_message created_at completed_at"
+            playlist_index playlist_total filename quality download_type error_message created_at completed_at subtitles"
             .split_whitespace()
         {
             assert!(json.get(key).is_some(), "{key}");

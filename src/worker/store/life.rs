@@ -58,7 +58,7 @@ impl Store {
         self.run(move |db| {
             let changed = db.execute(
                 "UPDATE task SET status = 'completed', filesize = ?2, extension = ?3, has_thumbnail = ?4, \
-                 completed_at = ?5, sha256 = ?6, error_message = '' WHERE id = ?1 AND status IN ('downloading', 'processing')",
+                 completed_at = ?5, sha256 = ?6, subtitles = ?7, error_message = '' WHERE id = ?1 AND status IN ('downloading', 'processing')",
                 params![
                     id.to_string(),
                     finished.bytes.cast_signed(),
@@ -66,6 +66,7 @@ impl Store {
                     finished.has_thumbnail,
                     Timestamp::now().to_string(),
                     digest.to_string(),
+                    finished.subtitles.to_string(),
                 ],
             )?;
             Ok(changed == 1)

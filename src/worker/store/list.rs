@@ -77,8 +77,8 @@ impl Store {
 /// False when the queue is full.
 fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
     let added = db.execute(
-        "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at, priority) \
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 \
+        "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at, priority, \
+         wanted_subtitles, automatic_subtitles) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13 \
          WHERE (SELECT count(*) FROM task WHERE status = 'pending') < ?10 \
          AND (SELECT count(*) FROM task WHERE status = 'pending' AND owner = ?2) < ?11",
         params![
@@ -93,6 +93,8 @@ fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
             task.priority.rank(),
             MAX_PENDING,
             MAX_PENDING_PER_USER,
+            task.wanted.languages.to_string(),
+            task.wanted.automatic,
         ],
     )?;
     Ok(added == 1)

@@ -23,11 +23,12 @@ pub(crate) use self::{
 };
 
 /// Each brings a database of the version that is its place in here to the next.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("schema.sql"),
     "ALTER TABLE task ADD COLUMN last_played_at TEXT;",
     "ALTER TABLE task ADD COLUMN sha256 TEXT;",
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// The tasks on disk; a handle to share.
@@ -129,6 +130,7 @@ fn migrate(db: &Connection) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::worker::{
+        language::Languages,
         media::Finished,
         order::{Output, Quality},
         task::{Status, Task, TaskId},
@@ -172,7 +174,8 @@ mod tests {
         let (_dir, store, [id]) = with_tasks().await;
         claimed(&store).await;
         assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes);
-        let finished = Finished { media: "mp4".parse().unwrap(), bytes: 1, has_thumbnail: false };
+        let finished =
+            Finished { media: "mp4".parse().unwrap(), bytes: 1, has_thumbnail: false, subtitles: Languages::default() };
         let digest = "00".repeat(32).parse().unwrap();
         assert!(!store.complete(id, finished, digest).await.unwrap());
         store.processing(id).await.unwrap();

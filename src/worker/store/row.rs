@@ -4,12 +4,14 @@ use rusqlite::{Row, types::Type};
 
 use crate::worker::{
     order::{Output, Priority},
+    subtitles::Wanted,
     task::Task,
 };
 
 /// In the order that [`read`] takes them in.
 pub(super) const COLUMNS: &str = "id, owner, url, quality, download_type, format, status, title, format_note, filesize, \
-    extension, has_thumbnail, error_message, created_at, completed_at, sha256, priority";
+    extension, has_thumbnail, error_message, created_at, completed_at, sha256, priority, \
+    wanted_subtitles, automatic_subtitles, subtitles";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
     let (kind, format): (String, Option<String>) = (row.get(4)?, row.get(5)?);
@@ -32,6 +34,8 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         completed_at: optional(row, 14)?,
         digest: optional(row, 15)?,
         priority: Priority::of_rank(row.get(16)?),
+        wanted: Wanted { languages: parsed(row, 17)?, automatic: row.get(18)? },
+        subtitles: parsed(row, 19)?,
     })
 }
 

@@ -7,6 +7,7 @@ use crate::worker::{
     media::JobFolder,
     order::{Output, Quality, VideoFormat},
     source::SourceUrl,
+    subtitles::Wanted,
 };
 
 /// What one download may take.
@@ -52,6 +53,9 @@ const POST_PROCESSORS: [&str; 9] = [
 /// ffmpeg copy any local file that it names, another user's included, into the result.
 pub(crate) const DEMUXERS: &str = "mov,matroska,mpegts,mpeg,aac,mp3,ogg,flac,wav,flv,avi,h264,hevc,ac3,eac3,opus";
 
+/// Texts that ffmpeg may read.
+const TEXT_DEMUXERS: &str = "srt,ass,webvtt";
+
 /// Live streams have no end.
 const ENDS_IN_TIME: &str = "!is_live & duration<?14400";
 
@@ -81,6 +85,23 @@ pub(crate) fn download(
     args.add(["--progress-template", "postprocess:Q %(progress)j"]);
     args.add(["--print", DESCRIPTION, "--print", RESULT]);
     args.add(selection(quality, output).iter().map(String::as_str));
+    args.guard_ffmpeg();
+    args.end(source.as_str())
+}
+
+/// Arguments that fetch the subtitles of one thing into a folder, as WebVTT where that can be had.
+pub(crate) fn subtitles(tools: &Tools, source: &SourceUrl, wanted: &Wanted, folder: &Path) -> Vec<OsString> {
+    let mut args = Args::hygienic(tools);
+    args.add(["--no-playlist", "--playlist-items", "1", "--retries", "1", "-q", "--no-simulate"]);
+    // One that cannot be had keeps nobody from the others.
+    args.add(["--skip-download", "--ignore-errors", "--match-filters", ENDS_IN_TIME]);
+    args.add(["--write-subs", "--sub-langs", &wanted.languages.to_string()]);
+    if wanted.automatic {
+        args.add(["--write-auto-subs"]);
+    }
+    args.add(["--sub-format", "vtt/srt/best", "--convert-subs", "vtt"]);
+    args.add(["--no-mtime", "-o", "media.%(ext)s"]);
+    args.folder("home", folder);
     args.guard_ffmpeg();
     args.end(source.as_str())
 }
@@ -162,6 +183,9 @@ impl Args {
             let rule = format!("{name}+ffmpeg_i:-format_whitelist {DEMUXERS} -protocol_whitelist file,pipe");
             self.add(["--postprocessor-args", &rule]);
         }
+        let rule =
+            format!("SubtitlesConvertor+ffmpeg_i:-format_whitelist {TEXT_DEMUXERS} -protocol_whitelist file,pipe");
+        self.add(["--postprocessor-args", &rule]);
         self.add(["--downloader-args", "ffmpeg_i:-protocol_whitelist file,pipe"]);
     }
 

@@ -9,7 +9,7 @@ mod run;
 mod tools;
 
 pub(crate) use child::Confined;
-pub(crate) use command::{DEMUXERS, Limits, download, look_at, search};
+pub(crate) use command::{DEMUXERS, Limits, download, look_at, search, subtitles};
 pub(crate) use complaint::{Complaint, Kind};
 pub(crate) use event::{Event, Progress};
 pub(crate) use run::{End, Line, Run};

@@ -1,0 +1,98 @@
+//! The subtitles of finished files, as WebVTT.
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, Method},
+    response::Response,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    App,
+    file_answers::{Conditions, SubtitlesAnswers},
+    files::finished,
+};
+use crate::worker::{
+    caller::Caller,
+    language::Language,
+    refusal::{Refusal, RefusalBody},
+    send::{Disposition, Sending},
+    task::TaskId,
+};
+
+const CONTENT_TYPE: &str = "text/vtt; charset=utf-8";
+
+/// Subtitles in one language.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SubtitlesView {
+    language: String,
+    url: String,
+}
+
+/// The subtitles of a finished download
+#[utoipa::path(
+    get,
+    path = "/api/v2/downloads/{id}/subtitles",
+    params(("id" = String, Path, format = Uuid, description = "The download")),
+    responses(
+        (status = 200, body = Vec<SubtitlesView>, description = "One for each language that there is"),
+        (status = 404, body = RefusalBody, description = "None of the caller's has this id and is finished"),
+    )
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Vec<SubtitlesView>>, Refusal> {
+    let id = id.ok().and_then(|Path(id)| id.parse().ok());
+    let found = finished(&app, &caller, id).await?;
+    let (task, _) = found.ok_or_else(Refusal::no_such_download)?;
+    Ok(Json(task.subtitles.iter().map(|language| SubtitlesView::new(task.id, language)).collect()))
+}
+
+/// Subtitles as WebVTT
+#[utoipa::path(
+    get,
+    path = "/api/v2/downloads/{id}/subtitles/{file}",
+    params(
+        ("id" = String, Path, format = Uuid, description = "The download"),
+        ("file" = String, Path, description = "A language of its list, and `.vtt`"),
+        Conditions,
+    ),
+    responses(
+        SubtitlesAnswers,
+        (status = 404, body = RefusalBody, description = "None of the caller's has this id and subtitles in this language"),
+    )
+)]
+pub(super) async fn file(
+    State(app): State<App>,
+    caller: Caller,
+    named: Result<Path<(String, String)>, PathRejection>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let unknown = || Refusal::not_found("Subtitles not found");
+    let Path((id, name)) = named.map_err(|_| unknown())?;
+    let language = name.strip_suffix(".vtt").and_then(|tag| tag.parse().ok()).ok_or_else(unknown)?;
+    let (task, _) = finished(&app, &caller, id.parse().ok()).await?.ok_or_else(unknown)?;
+    let language = task.subtitles.find(&language).ok_or_else(unknown)?;
+    let workshop = app.queue.workshop();
+    let sending = Sending {
+        id: task.id,
+        path: workshop.media.subtitles(task.id, language),
+        content_type: CONTENT_TYPE,
+        disposition: Disposition::Inline,
+        name: None,
+        reading: workshop.readers.begin(task.id),
+        known: None,
+    };
+    sending.answer(&method, &headers).await
+}
+
+impl SubtitlesView {
+    fn new(id: TaskId, language: &Language) -> Self {
+        Self { language: language.to_string(), url: format!("/api/v2/downloads/{id}/subtitles/{language}.vtt") }
+    }
+}

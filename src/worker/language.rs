@@ -1,0 +1,158 @@
+//! Languages by their tags, as sites name their subtitles (`en`, `pt-BR`; BCP 47).
+
+use std::{fmt, str::FromStr};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// The longest tag (RFC 5646, section 4.4.1).
+const MAX_TAG: usize = 35;
+
+/// What yt-dlp takes for every language at once; no site that it knows has the one that is called so.
+const EVERY: &str = "all";
+
+/// A tag of letters and digits with hyphens between them, as it was written; safe in a file's name and in a pattern.
+#[derive(Clone, Debug)]
+pub(crate) struct Language(String);
+
+/// A few of them, each once, in the order given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub(crate) struct Languages(Vec<Language>);
+
+/// What is no list of languages.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum InvalidLanguage {
+    #[error("not a language; write its tag, like en or pt-BR")]
+    Tag,
+    #[error("too many languages; {max} at most", max = Languages::MAX)]
+    TooMany,
+}
+
+impl Language {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Tags have no case (RFC 5646, section 2.1.1).
+impl PartialEq for Language {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for Language {}
+
+impl FromStr for Language {
+    type Err = InvalidLanguage;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLanguage> {
+        let is_subtag = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
+        let good = text.len() <= MAX_TAG && !text.eq_ignore_ascii_case(EVERY) && text.split('-').all(is_subtag);
+        if good { Ok(Self(text.to_owned())) } else { Err(InvalidLanguage::Tag) }
+    }
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Languages {
+    /// In one list.
+    pub(crate) const MAX: usize = 8;
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Language> {
+        self.0.iter()
+    }
+
+    /// The one of this tag.
+    pub(crate) fn find(&self, language: &Language) -> Option<&Language> {
+        self.0.iter().find(|known| *known == language)
+    }
+
+    /// Those of a list; one that is there already is left out, and so is what is too many.
+    pub(crate) fn of(languages: impl IntoIterator<Item = Language>) -> Self {
+        let mut list = Self::default();
+        for language in languages {
+            drop(list.add(language));
+        }
+        list
+    }
+
+    fn add(&mut self, language: Language) -> Result<(), InvalidLanguage> {
+        if self.find(&language).is_some() {
+            return Ok(());
+        }
+        if self.0.len() == Self::MAX {
+            return Err(InvalidLanguage::TooMany);
+        }
+        self.0.push(language);
+        Ok(())
+    }
+}
+
+impl TryFrom<Vec<String>> for Languages {
+    type Error = InvalidLanguage;
+
+    fn try_from(tags: Vec<String>) -> Result<Self, InvalidLanguage> {
+        let mut list = Self::default();
+        for tag in tags {
+            list.add(tag.parse()?)?;
+        }
+        Ok(list)
+    }
+}
+
+/// As they are stored, and as yt-dlp takes them.
+impl fmt::Display for Languages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tags: Vec<&str> = self.iter().map(Language::as_str).collect();
+        f.write_str(&tags.join(","))
+    }
+}
+
+impl FromStr for Languages {
+    type Err = InvalidLanguage;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLanguage> {
+        let tags = text.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned);
+        tags.collect::<Vec<_>>().try_into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_no_pattern_no_path_and_no_option() {
+        for tag in ["en", "pt-BR", "zh-Hant-TW", "es-419", "a-en", "x"] {
+            assert_eq!(tag.parse::<Language>().unwrap().as_str(), tag);
+        }
+        let long = "a".repeat(36);
+        for text in [
+            "", "-en", "en-", "en--us", "en.*", ".*", "all", "ALL", "en,es", "../x", "en/x", "en_US", "é", "e n", &long,
+        ] {
+            assert_eq!(text.parse::<Language>(), Err(InvalidLanguage::Tag), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_each_language_once_and_few_of_them() {
+        let list = |tags: &[&str]| Languages::try_from(tags.iter().map(|&tag| tag.to_owned()).collect::<Vec<_>>());
+        let two = list(&["en", "pt-BR", "EN"]).unwrap();
+        assert_eq!(two.to_string(), "en,pt-BR");
+        assert_eq!(two.to_string().parse::<Languages>().unwrap(), two);
+        assert_eq!("".parse::<Languages>().unwrap(), Languages::default());
+        assert_eq!(list(&["a", "b", "c", "d", "e", "f", "g", "h", "i"]), Err(InvalidLanguage::TooMany));
+        assert!(list(&["a", "b", "c", "d", "e", "f", "g", "h", "A"]).is_ok());
+        assert_eq!(list(&["en", "x.*"]), Err(InvalidLanguage::Tag));
+    }
+}

@@ -1,0 +1,162 @@
+//! Fetches the subtitles that an order asks for, once its film is here. Best effort: what a site lacks or garbles is no error.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    job::Workshop,
+    language::{Language, Languages},
+    media::{JobFolder, open_regular},
+    sandbox::Allowance,
+    source::SourceUrl,
+    webvtt,
+    ytdlp::{Confined, Run, Tools, subtitles},
+};
+
+/// Several films' worth of text.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// What else comes on the way to them: pages, and what a JavaScript runtime keeps.
+const MAX_FILE: u64 = 64 << 20;
+const MAX_FETCHED: u64 = 128 << 20;
+const MAX_LINE: usize = 4_096;
+const TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Which subtitles an order asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) languages: Languages,
+    /// Also those that the site has made by machine, where it has no others.
+    pub(crate) automatic: bool,
+}
+
+/// Puts what there is of the `wanted` ones beside the accepted file.
+pub(crate) async fn fetch(
+    workshop: &Workshop,
+    tools: &Tools,
+    job: &JobFolder,
+    source: &SourceUrl,
+    wanted: &Wanted,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let (place, languages) = (job.clone(), wanted.languages.clone());
+    // Only what is made here is published, whatever the child has left.
+    let folder = spawn_blocking(move || {
+        place.forget_subtitles()?;
+        if languages.is_empty() { Ok(None) } else { place.begin_subtitles().map(Some) }
+    });
+    let Some(folder) = folder.await.map_err(io::Error::other)?? else { return Ok(()) };
+    let args = subtitles(tools, source, wanted, &folder);
+    let allowance = Allowance { file: MAX_FILE, cpu: TIMEOUT.as_secs() };
+    let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), TIMEOUT, MAX_FETCHED));
+    let confined = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };
+    let mut run = Run::start(confined, MAX_LINE, stop, TIMEOUT)?;
+    while let Some(line) = run.next().await {
+        tracing::debug!(?line, "yt-dlp, for subtitles");
+    }
+    run.end().await;
+    let (place, languages) = (job.clone(), wanted.languages.clone());
+    spawn_blocking(move || collect(&folder, &place, &languages)).await.map_err(io::Error::other)?
+}
+
+/// Takes what yt-dlp has left, as far as it is WebVTT of a language that was asked for.
+fn collect(from: &Path, job: &JobFolder, languages: &Languages) -> io::Result<()> {
+    for entry in fs::read_dir(from)?.flatten() {
+        let name = entry.file_name();
+        let wanted = name.to_str().and_then(language_of).and_then(|language| languages.find(&language).cloned());
+        let Some(language) = wanted else { continue };
+        match read(&entry.path()) {
+            Ok(text) => write_new(&job.subtitles(&language), &text)?,
+            Err(error) => tracing::warn!(%language, %error, "subtitles were not taken"),
+        }
+    }
+    Ok(())
+}
+
+/// By the names that yt-dlp gives.
+fn language_of(name: &str) -> Option<Language> {
+    name.strip_prefix("media.")?.strip_suffix(".vtt")?.parse().ok()
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let (file, about) = open_regular(path)?;
+    if about.len() > MAX_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text)?;
+    webvtt::rewrite(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// One that is there, as a site's `en` may be beside its `EN`, stays.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::worker::{media::MediaFolder, task::TaskId};
+
+    const CUE: &str = "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nHello\n";
+
+    #[test]
+    fn only_small_whole_webvtt_of_a_wanted_language_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = MediaFolder::open(&dir.path().join("media")).unwrap().job(TaskId::random());
+        job.create().unwrap();
+        let folder = job.begin_subtitles().unwrap();
+        let secret = dir.path().join("secret.vtt");
+        fs::write(&secret, CUE).unwrap();
+        symlink(&secret, folder.join("media.fr.vtt")).unwrap();
+        fs::create_dir(folder.join("media.it.vtt")).unwrap();
+        let large = format!("{CUE}{}", "\n".repeat(5 << 20));
+        let files: [(&str, &[u8]); 8] = [
+            ("media.EN.vtt", CUE.as_bytes()),
+            ("media.de.vtt", b"<html>"),
+            ("media.pl.vtt", b"WEBVTT\n\n00:00:01.000 --> 00:00:02.000\n\xff\n"),
+            ("media.sv.vtt", large.as_bytes()),
+            ("media.ja.vtt", CUE.as_bytes()),
+            ("media.da.srt", CUE.as_bytes()),
+            ("media.vtt", CUE.as_bytes()),
+            ("other.es.vtt", CUE.as_bytes()),
+        ];
+        for (name, bytes) in files {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+        let wanted = "en,de,pl,sv,fr,it,da,es".parse().unwrap();
+        collect(&folder, &job, &wanted).unwrap();
+        let kept = fs::read_dir(job.subtitles(&"en".parse().unwrap()).parent().unwrap()).unwrap().flatten();
+        assert_eq!(kept.map(|e| e.file_name()).collect::<Vec<_>>(), ["subtitles.en.vtt"]);
+        job.forget_subtitles().unwrap();
+        assert!(!job.subtitles(&"en".parse().unwrap()).exists());
+    }
+
+    #[test]
+    fn what_a_child_has_put_in_the_way_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        fs::write(&target, "mine").unwrap();
+        symlink(&target, dir.path().join("link")).unwrap();
+        write_new(&dir.path().join("link"), CUE).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
+    }
+}

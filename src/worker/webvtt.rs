@@ -1,0 +1,146 @@
+//! Reads WebVTT that a stranger has made, and writes what is understood of it anew: cues, and nothing else.
+//!
+//! Styles, regions and comments are left out: no player needs them to show the text, and a style sheet is more than a text.
+
+use thiserror::Error;
+
+/// A text that is no WebVTT, or has nothing to show.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("not WebVTT")]
+pub(crate) struct NotWebVtt;
+
+const ARROW: &str = "-->";
+
+/// Where and how a cue is shown (WebVTT, section 4.4); a region would be one that is left out.
+const SETTINGS: [&str; 5] = ["vertical", "line", "position", "size", "align"];
+
+/// In seconds; no film is longer.
+const MAX_HOURS: u32 = 999;
+
+/// A moment of the film, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(u32);
+
+/// Writes the cues of `text` anew, in their order.
+pub(crate) fn rewrite(text: &str) -> Result<String, NotWebVtt> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
+    let body = text.strip_prefix("WEBVTT").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n']));
+    // What stands in the first block is the header's.
+    let mut lines =
+        body.ok_or(NotWebVtt)?.lines().skip_while(|line| !line.is_empty() && !line.contains(ARROW)).peekable();
+    let mut written = String::from("WEBVTT\n");
+    while let Some(line) = lines.next() {
+        let Some(timing) = timing(line) else { continue };
+        let mut cue = String::new();
+        // A cue ends at an empty line, or where the next one begins without.
+        while let Some(line) = lines.next_if(|line| !line.is_empty() && !line.contains(ARROW)) {
+            cue.extend(line.chars().filter(|c| !c.is_control() || *c == '\t'));
+            cue.push('\n');
+        }
+        if !cue.trim().is_empty() {
+            written.extend(["\n", &timing, "\n", &without_empty_lines(&cue)]);
+        }
+    }
+    if written.contains(ARROW) { Ok(written) } else { Err(NotWebVtt) }
+}
+
+/// What was nothing but control characters would end the cue.
+fn without_empty_lines(cue: &str) -> String {
+    cue.lines().filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The line that says when a cue is shown, written anew.
+fn timing(line: &str) -> Option<String> {
+    let (start, rest) = line.split_once(ARROW)?;
+    let mut words = rest.split_ascii_whitespace();
+    let (start, end) = (Moment::parse(start.trim())?, Moment::parse(words.next()?)?);
+    let settings: String = words.filter(|word| is_setting(word)).flat_map(|word| [" ", word]).collect();
+    (start < end).then(|| format!("{} {ARROW} {}{settings}", start.write(), end.write()))
+}
+
+fn is_setting(word: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"%.,-".contains(&b);
+    word.split_once(':').is_some_and(|(name, value)| {
+        SETTINGS.contains(&name) && !value.is_empty() && value.bytes().all(plain) && !value.contains(ARROW)
+    })
+}
+
+impl Moment {
+    /// `hh:mm:ss.ttt`, or without the hours.
+    fn parse(text: &str) -> Option<Self> {
+        let (clock, thousandths) = text.split_once('.')?;
+        let mut parts = clock.split(':').map(number);
+        let (first, second, third) = (parts.next()??, parts.next()??, parts.next());
+        let (hours, minutes, seconds) = match third {
+            Some(third) => (first, second, third?),
+            None => (0, first, second),
+        };
+        let good =
+            parts.next().is_none() && hours <= MAX_HOURS && minutes < 60 && seconds < 60 && thousandths.len() == 3;
+        good.then_some(Self(((hours * 60 + minutes) * 60 + seconds) * 1_000 + number(thousandths)?))
+    }
+
+    fn write(self) -> String {
+        let (seconds, thousandths) = (self.0 / 1_000, self.0 % 1_000);
+        format!("{:02}:{:02}:{:02}.{thousandths:03}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    let digits = (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cues_are_written_anew_and_nothing_else() {
+        let text = "\u{feff}WEBVTT Kind: captions; Language: en\r\nX-HEADER: 1\r\n\r\nSTYLE\r\n::cue { background: url(//evil) }\r\n\r\n\
+            NOTE hello\r\n\r\nREGION\r\nid:r\r\n\r\nfirst\r\n00:01.000 --> 00:02.500 align:start region:r position:10%,line-left x:<script>\r\n\
+            <v Ana>Hello &amp; <c.yellow>you</c>\r\nthere\r\n\r\n01:00:00.000-->01:00:01.000\r\n\u{0}añ\u{7}o\r\n";
+        let expected = "WEBVTT\n\n00:00:01.000 --> 00:00:02.500 align:start position:10%,line-left\n<v Ana>Hello &amp; <c.yellow>you</c>\nthere\n\
+            \n01:00:00.000 --> 01:00:01.000\naño\n";
+        assert_eq!(rewrite(text).as_deref(), Ok(expected));
+        assert_eq!(rewrite(expected).as_deref(), Ok(expected), "what was written is read as it is");
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_left_out_of_what_can() {
+        let cue = "00:00:05.000 --> 00:00:06.000\nyes\n";
+        for other in [
+            "00:00:02.000 --> 00:00:01.000\nends before it begins\n",
+            "00:00:01 --> 00:00:02\nno thousandths\n",
+            "00:61:00.000 --> 01:02:00.000\nno such minute\n",
+            "99999:00:00.000 --> 99999:00:01.000\ntoo long\n",
+            "1:00:00:00.000 --> 2:00:00:00.000\nfour parts\n",
+            "+1:00.000 --> 00:02:00.000\na sign\n",
+            "00:00:01.000 --> 00:00:02.000\n",
+            "00:00:01.000 --> 00:00:02.000\n\u{0}\n",
+            "no cue\n",
+        ] {
+            assert_eq!(rewrite(&format!("WEBVTT\n\n{other}\n{cue}")).unwrap(), format!("WEBVTT\n\n{cue}"), "{other}");
+        }
+        let joined = format!("WEBVTT\n00:00:01.000 --> 00:00:02.000\na\n{cue}");
+        assert_eq!(rewrite(&joined).unwrap(), format!("WEBVTT\n\n00:00:01.000 --> 00:00:02.000\na\n\n{cue}"));
+        let blank = "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\na\n\u{1}\nb\n";
+        assert_eq!(rewrite(blank).unwrap(), "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\na\nb\n");
+    }
+
+    #[test]
+    fn other_texts_are_none() {
+        for text in [
+            "",
+            "WEBVTT",
+            "WEBVTT\n\nSTYLE\n::cue {}\n",
+            "WEBVTTX\n\n00:01.000 --> 00:02.000\na\n",
+            "#EXTM3U\n",
+            "<html><script>alert(1)</script></html>",
+            "1\n00:00:01,000 --> 00:00:02,000\na\n",
+            "WEBVTT\n\nonly --> words\n",
+        ] {
+            assert_eq!(rewrite(text), Err(NotWebVtt), "{text}");
+        }
+    }
+}
