@@ -39,6 +39,10 @@ pub struct Statement {
     pub target: String,
     /// When it was signed, in seconds since the Unix epoch.
     pub at: i64,
+    /// The query of a link to the object beside this one that goes with it, where the request came by a link and its route
+    /// hands such on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 /// Why a statement is not believed.
@@ -117,6 +121,7 @@ mod tests {
             method: "GET".into(),
             target: "/api/downloads?x=1".into(),
             at: 1_000,
+            link: None,
         }
     }
 

@@ -17,6 +17,7 @@ pub fn run(data: &[u8]) {
         method: "GET".to_owned(),
         target: target.to_owned(),
         at: NOW,
+        link: None,
     };
     let right = key.sign(&statement);
     assert_eq!(key.verify(&right, "GET", target, NOW), Ok(statement));

@@ -278,6 +278,7 @@ impl Faults {
             max_filesize: worker.max_filesize.0,
             disk_reserve: worker.disk_reserve.0,
             retention,
+            hls_keep_for: worker.hls_keep_for.0,
             job_timeout: worker.job_timeout.0,
             info_timeout: worker.info_timeout.0,
         })

@@ -256,6 +256,8 @@ pub struct WorkerConfig {
     pub max_filesize: u64,
     /// How long finished files are kept.
     pub retention: Retention,
+    /// How long prepared streams are kept that nobody plays.
+    pub hls_keep_for: Duration,
     /// Free space that downloads leave alone, in bytes.
     pub disk_reserve: u64,
     /// The longest that one download may run.

@@ -217,6 +217,7 @@ pub(crate) struct Worker {
     pub(crate) disk_reserve: ByteSize,
     pub(crate) keep_for: Option<Duration>,
     pub(crate) keep_bytes: Option<ByteSize>,
+    pub(crate) hls_keep_for: Duration,
     pub(crate) job_timeout: Duration,
     pub(crate) info_timeout: Duration,
 }
@@ -377,6 +378,7 @@ impl Default for Worker {
             disk_reserve: ByteSize(1 << 30),
             keep_for: None,
             keep_bytes: None,
+            hls_keep_for: seconds(24 * 3_600),
             job_timeout: seconds(6 * 3_600),
             info_timeout: seconds(60),
         }

@@ -169,6 +169,7 @@ fn statement(onward: &Onward<'_>, target: &str, now: i64) -> Statement {
         method: onward.head.method.as_str().to_owned(),
         target: target.to_owned(),
         at: now,
+        link: onward.permit.link().map(str::to_owned),
     }
 }
 

@@ -135,6 +135,14 @@ impl LinkKeys {
         format!("sp_user={user}&sp_exp={expires}&sp_kid={}&sp_id={id}&sp_sig={signature}", key.id)
     }
 
+    /// The query parameters that open `target` as well to whom `link`, which was verified, was made: in the same name, until
+    /// the same moment, taken back with it.
+    #[must_use]
+    pub fn extend(&self, app: &str, link: &LinkQuery<'_>, target: &str) -> Option<String> {
+        let expires = canonical_number(link.expires)?;
+        Some(self.sign(&LinkClaims { app, target, user: link.user, expires, id: link.id }))
+    }
+
     /// Verifies a presented link to `path` of `app` at `now`.
     ///
     /// # Errors
@@ -227,6 +235,18 @@ mod tests {
                 "{changed}"
             );
         }
+    }
+
+    #[test]
+    fn a_link_is_extended_to_one_other_target_and_to_no_longer_life() {
+        let keys = keys(&["a1"]);
+        let query = keys.sign(&claims());
+        let more = keys.extend("downloads", &LinkQuery::find(&query).unwrap().unwrap(), "/api/stream/b.mp4").unwrap();
+        let proof = VerifiedLink { user: "ana".parse().unwrap(), id: "i1".into() };
+        assert_eq!(verify(&keys, "downloads", "/api/stream/b.mp4", &more, 1_000), Ok(proof));
+        assert_eq!(verify(&keys, "downloads", "/api/stream/b.mp4", &more, 1_001), Err(LinkError::Expired));
+        assert_eq!(verify(&keys, "downloads", "/api/stream/a.mp4", &more, 1_000), Err(LinkError::Forged));
+        assert_eq!(verify(&keys, "other", "/api/stream/b.mp4", &more, 1_000), Err(LinkError::Forged));
     }
 
     #[test]

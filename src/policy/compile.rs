@@ -133,6 +133,7 @@ impl Compiler<'_> {
         let addresses = self.default_addresses(&policy.defaults);
         let create_link = self.create_link(cors.origins.is_empty(), &addresses);
         let all = self.all_routes(policy.route, &policy.defaults, &addresses, create_link);
+        self.linked_too(&all, policy.upstream.statement);
         let all_routes = all.iter().map(|placed| Arc::clone(&placed.route)).collect();
         App {
             name: app.name.as_str().into(),
@@ -169,6 +170,31 @@ impl Compiler<'_> {
         let (place, path) = (usize::MAX, format!("{OWN_PREFIX}links"));
         all.push(PlacedRoute { place, path, methods: vec![Method::POST], route: Arc::new(create_link) });
         all
+    }
+
+    /// `link_also` hands on no more than the link itself could be made for.
+    fn linked_too(&mut self, all: &[PlacedRoute], statement: bool) {
+        for PlacedRoute { place, path, route, .. } in all {
+            let Some(name) = &route.link_also else { continue };
+            let beside = path.rsplit_once('/').map(|(folder, _)| format!("{folder}/{name}"));
+            let other =
+                all.iter().find(|other| Some(&other.path) == beside.as_ref() && other.methods.contains(&Method::GET));
+            let takes_links = |route: &Route| route.credentials.contains(CredentialKind::Link);
+            if !statement || !takes_links(route) || path.ends_with('}') {
+                self.add(
+                    *place,
+                    "link_also",
+                    "goes with the credential \"link\", a path that ends in a name, and [upstream] statement",
+                );
+            }
+            if !other.is_some_and(|other| takes_links(&other.route) && other.route.scopes == route.scopes) {
+                self.add(
+                    *place,
+                    "link_also",
+                    "must name a route beside this one that takes links and has the same scopes",
+                );
+            }
+        }
     }
 
     fn route_table(&mut self, all: Vec<PlacedRoute>) -> RouteTable {
@@ -222,6 +248,7 @@ impl Compiler<'_> {
             max_body,
             body: route.body.map(|body| self.body(i, body)),
             link_object: route.link_object.map(Into::into),
+            link_also: route.link_also.map(Into::into),
             app_headers: route.app_headers.into_iter().map(header_name).collect(),
             handler: Handler::Upstream,
         }
@@ -247,6 +274,7 @@ impl Compiler<'_> {
             max_body: 16 << 10,
             body: Some(BodyRule { fields, unknown: UnknownFields::Refuse }),
             link_object: None,
+            link_also: None,
             app_headers: Box::default(),
             handler: Handler::CreateLink,
         }

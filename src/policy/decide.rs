@@ -110,7 +110,7 @@ impl Site {
         let route = route.ok_or(Reason::NoRoute)?;
         judgement.origin(app, route, facts)?;
         judgement.address_rate(route, facts.client)?;
-        let (identity, query) = judgement.authenticate(app, route, &matched, facts, (authority, now))?;
+        let Known { identity, query, link } = judgement.authenticate(app, route, &matched, facts, (authority, now))?;
         judgement.user_rate(route, identity.as_deref(), facts.client)?;
         declared_length_fits(facts.headers, route.max_body)?;
         let permit = Permit {
@@ -118,6 +118,7 @@ impl Site {
             route: Arc::clone(route),
             identity,
             query,
+            link,
             body: None,
             cors: std::mem::take(&mut judgement.cors),
             steps: std::mem::take(&mut judgement.steps),
@@ -213,11 +214,11 @@ impl<'s> Judgement<'s> {
         matched: &Matched<'_, '_>,
         facts: &RequestFacts<'_>,
         (authority, now): (&Authority, i64),
-    ) -> Result<(Option<Arc<Identity>>, QueryRewrite), Fault> {
+    ) -> Result<Known, Fault> {
         let explicit = presented(facts.headers, facts.query, route.credentials, &route.app_headers)?;
         let Some(credential) = explicit.or_else(|| certificate(route, facts)) else {
             self.steps.push(Step::Anonymous);
-            return if route.anonymous { Ok((None, QueryRewrite::Keep)) } else { Err(Reason::NotAuthenticated.into()) };
+            return if route.anonymous { Ok(Known::default()) } else { Err(Reason::NotAuthenticated.into()) };
         };
         let kind = credential.kind();
         self.steps.push(Step::Presented(kind));
@@ -232,6 +233,7 @@ impl<'s> Judgement<'s> {
         if !route.credentials.contains(kind) && !route.anonymous {
             return Err(Reason::CredentialNotAccepted.into());
         }
+        let link = link_also(route, app, facts.path, &credential, authority);
         let query = match credential {
             Credential::ApiKey(_) | Credential::Jwt(_) | Credential::ClientCertificate(_) => QueryRewrite::Keep,
             Credential::Link(link) => QueryRewrite::Only(link.rest),
@@ -245,7 +247,7 @@ impl<'s> Judgement<'s> {
             return Err(Reason::InsufficientScope.into());
         }
         self.steps.push(Step::Scopes);
-        Ok((Some(identity), query))
+        Ok(Known { identity: Some(identity), query, link })
     }
 
     fn user_rate(&mut self, route: &Route, identity: Option<&Identity>, client: IpAddr) -> Result<(), Fault> {
@@ -270,6 +272,14 @@ impl<'s> Judgement<'s> {
         let Self { cors, app, identity, steps } = self;
         Denial { reason, detail: None, exceeded, cors, app: app.map(Arc::clone), identity, steps }
     }
+}
+
+/// What a credential proves, and what becomes of it.
+#[derive(Default)]
+struct Known {
+    identity: Option<Arc<Identity>>,
+    query: QueryRewrite,
+    link: Option<String>,
 }
 
 /// A reason on its way to a denial.
@@ -320,6 +330,19 @@ impl From<Refusal> for Fault {
 fn certificate<'f>(route: &Route, facts: &RequestFacts<'f>) -> Option<Credential<'f>> {
     let taken = route.credentials.contains(CredentialKind::ClientCertificate);
     facts.certificate.filter(|_| taken).map(Credential::ClientCertificate)
+}
+
+/// The query of a link to the object beside `path`, for whom the verified `credential` was made.
+fn link_also(
+    route: &Route,
+    app: &App,
+    path: &str,
+    credential: &Credential<'_>,
+    authority: &Authority,
+) -> Option<String> {
+    let (Some(name), Credential::Link(link)) = (&route.link_also, credential) else { return None };
+    let (folder, _) = path.rsplit_once('/')?;
+    authority.links.extend(&app.name, link, &format!("{folder}/{name}"))
 }
 
 fn is_link(kind: CredentialKind) -> bool {

@@ -17,6 +17,8 @@ pub struct Permit {
     pub(super) route: Arc<Route>,
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) query: QueryRewrite,
+    /// The query of a link to what the route's `link_also` names.
+    pub(super) link: Option<String>,
     pub(super) body: Option<Vec<u8>>,
     pub(super) cors: CorsAnswer,
     pub(super) steps: Steps,
@@ -77,6 +79,12 @@ impl Permit {
             QueryRewrite::Only(rest) if rest.is_empty() => Some(raw_path.to_owned()),
             QueryRewrite::Only(rest) => Some(format!("{raw_path}?{rest}")),
         }
+    }
+
+    /// The query of a link to the object beside this one that goes with it, for an application that names it to the client.
+    #[must_use]
+    pub fn link(&self) -> Option<&str> {
+        self.link.as_deref()
     }
 
     /// The body that was judged and written anew, where the route has a rule for it.

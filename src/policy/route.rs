@@ -31,6 +31,8 @@ pub struct Route {
     pub body: Option<BodyRule>,
     /// The parameter of the path that OfflineTube's links sign.
     pub link_object: Option<Box<str>>,
+    /// The name of the object beside this one that who comes by a link gets a link to as well.
+    pub link_also: Option<Box<str>>,
     /// Headers that would hold a credential elsewhere, and are the application's own here.
     pub app_headers: Box<[HeaderName]>,
     /// Who answers.

@@ -97,6 +97,7 @@ pub(super) struct Route {
     pub(super) max_body: Option<ByteSize>,
     pub(super) body: Option<Body>,
     pub(super) link_object: Option<String>,
+    pub(super) link_also: Option<String>,
     #[serde(default)]
     pub(super) app_headers: Vec<AppHeader>,
 }

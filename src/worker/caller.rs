@@ -10,6 +10,8 @@ use crate::username::UserName;
 pub(crate) struct Caller {
     pub(crate) user: UserName,
     pub(crate) admin: bool,
+    /// The query of a link to what goes with the object that he asks for, where he came by a link.
+    pub(crate) link: Option<String>,
 }
 
 impl Caller {

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     fn caller(user: &str) -> Caller {
-        Caller { user: user.parse().unwrap(), admin: false }
+        Caller { user: user.parse().unwrap(), admin: false, link: None }
     }
 
     fn follow(events: &Events, user: &str, after: Option<EventId>) -> Option<Follower> {

@@ -161,7 +161,7 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
 
 fn caller(statement: Statement) -> Result<Caller, NotLetIn> {
     let user = statement.user.ok_or(NotLetIn::Nobody)?;
-    Ok(Caller { user, admin: statement.admin })
+    Ok(Caller { user, admin: statement.admin, link: statement.link })
 }
 
 #[cfg(test)]
@@ -187,6 +187,7 @@ mod tests {
             method: "GET".into(),
             target: "/a?b=1".into(),
             at,
+            link: None,
         };
         Request::builder().uri("/a?b=1").header(HEADER, guard.key.sign(&statement)).body(Body::empty()).unwrap()
     }

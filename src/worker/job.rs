@@ -18,6 +18,7 @@ use super::{
     digest::Digest,
     disk::{Disks, Exhausted, NoRoom, Share},
     events::{Events, What},
+    hls::Streams,
     media::{AcceptError, Finished, JobFolder, MediaFolder},
     passes::Passes,
     quiet::Quiet,
@@ -58,6 +59,7 @@ pub(crate) struct Workshop {
     pub(crate) readiness: Readiness,
     pub(crate) passes: Passes,
     pub(crate) events: Events,
+    pub(crate) streams: Streams,
     /// Held from the look at a task to the event, so that the last event is the newest state.
     pub(crate) telling: Mutex<()>,
     /// Held while a file comes to lie where another one lies.

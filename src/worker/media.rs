@@ -97,6 +97,7 @@ const TYPES: [MediaType; 18] = [
 const MEDIA_STEM: &str = "media";
 const THUMBNAIL: &str = "thumbnail.jpg";
 const JOBS: &str = ".jobs";
+const HLS: &str = "hls";
 
 impl MediaType {
     /// What a file may be sent as.
@@ -155,6 +156,17 @@ impl MediaFolder {
 
     pub(crate) fn subtitles(&self, id: TaskId, language: &Language) -> PathBuf {
         self.folder(id).join(subtitles_name(language))
+    }
+
+    /// Where a prepared stream of the finished file lies.
+    pub(crate) fn hls(&self, id: TaskId) -> PathBuf {
+        self.folder(id).join(HLS)
+    }
+
+    /// Every task that something finished lies under.
+    pub(crate) fn tasks(&self) -> io::Result<Vec<TaskId>> {
+        let names = fs::read_dir(&self.0)?.flatten().map(|entry| entry.file_name());
+        Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
     /// What is finished under this id, if anything is.

@@ -13,6 +13,7 @@ mod disk;
 mod events;
 mod file_name;
 mod guard;
+mod hls;
 mod inventory;
 mod job;
 mod language;

@@ -237,6 +237,7 @@ impl Queue {
             self.0.workshop.store.begin_removal(id).await?;
             self.0.running.find(id)
         };
+        self.0.workshop.streams.forget(id).await;
         if let Some(running) = running {
             running.stop.cancel();
             running.ended().await;

@@ -10,6 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    hls,
     media::{MediaFolder, MediaType, Place},
     queue::Queue,
     store::StoreError,
@@ -35,6 +36,15 @@ pub(crate) struct Kept {
     /// Its last play, or its end where nobody has played it.
     pub(crate) last_used: Timestamp,
     pub(crate) media: MediaType,
+}
+
+/// A finished file with what there is of it on disk.
+#[derive(Clone, Debug)]
+struct Lying {
+    content: Content,
+    /// The bytes of its prepared stream, which is its own.
+    stream: u64,
+    file: Kept,
 }
 
 /// What lies on disk once.
@@ -85,7 +95,7 @@ pub(crate) async fn enforce(queue: &Queue, stop: &CancellationToken) {
 async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
     let workshop = queue.workshop();
     let (kept, media) = (workshop.store.kept().await?, workshop.media.clone());
-    let kept = spawn_blocking(move || kept.into_iter().map(|file| (place(&media, &file), file)).collect()).await?;
+    let kept = spawn_blocking(move || kept.into_iter().map(|file| Lying::of(&media, file)).collect()).await?;
     for (file, why) in to_go(kept, limits, Timestamp::now(), |id| workshop.readers.any(id)) {
         let Kept { id, owner, bytes, last_used, .. } = file;
         tracing::info!(task = %id, user = %owner, bytes, %last_used, ?why, "a file is not kept any longer");
@@ -95,45 +105,48 @@ async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn place(media: &MediaFolder, file: &Kept) -> Content {
-    media.place(file.id, file.media).map_or(Content::Unknown(file.id), Content::At)
-}
-
 /// What goes, and why; never what is being read, which counts all the same.
-fn to_go(
-    kept: Vec<(Content, Kept)>,
-    limits: Retention,
-    now: Timestamp,
-    read: impl Fn(TaskId) -> bool,
-) -> Vec<(Kept, Why)> {
+fn to_go(kept: Vec<Lying>, limits: Retention, now: Timestamp, read: impl Fn(TaskId) -> bool) -> Vec<(Kept, Why)> {
     let old = |file: &Kept| limits.keep_for.is_some_and(|time| age(file, now) > time) && !read(file.id);
-    let (old, rest): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(_, file)| old(file));
+    let (old, rest): (Vec<_>, Vec<_>) = kept.into_iter().partition(|lying| old(&lying.file));
     let too_much = limits.keep_bytes.map(|most| beyond(rest, most, read)).unwrap_or_default();
-    let going = old.into_iter().map(|(_, file)| (file, Why::Age));
-    let mut going: Vec<_> = going.chain(too_much.into_iter().map(|file| (file, Why::Size))).collect();
+    let going = old.into_iter().map(|lying| (lying.file, Why::Age));
+    let mut going: Vec<_> = going.chain(too_much.into_iter().map(|lying| (lying.file, Why::Size))).collect();
     going.sort_by_key(|(file, why)| (*why, file.last_used));
     going
 }
 
 /// What goes until the rest fits, least recently used first. What several tasks share counts once, as used when any of them was
 /// used last, and makes room only as a whole.
-fn beyond(kept: Vec<(Content, Kept)>, most: u64, read: impl Fn(TaskId) -> bool) -> Vec<Kept> {
-    let mut contents: HashMap<Content, Vec<Kept>> = HashMap::new();
-    for (content, file) in kept {
-        contents.entry(content).or_default().push(file);
+fn beyond(kept: Vec<Lying>, most: u64, read: impl Fn(TaskId) -> bool) -> Vec<Lying> {
+    let mut contents: HashMap<Content, Vec<Lying>> = HashMap::new();
+    for lying in kept {
+        contents.entry(lying.content).or_default().push(lying);
     }
-    let bytes = |files: &[Kept]| files.iter().map(|file| file.bytes).max().unwrap_or(0);
-    let mut total: u64 = contents.values().map(|files| bytes(files)).sum();
+    let mut total: u64 = contents.values().map(|all| bytes(all)).sum();
     let mut contents: Vec<_> = contents.into_values().collect();
-    contents.sort_by_key(|files| files.iter().map(|file| file.last_used).max());
+    contents.sort_by_key(|all| all.iter().map(|lying| lying.file.last_used).max());
     let mut going = Vec::new();
-    for files in contents {
-        if total > most && !files.iter().any(|file| read(file.id)) {
-            total = total.saturating_sub(bytes(&files));
-            going.extend(files);
+    for all in contents {
+        if total > most && !all.iter().any(|lying| read(lying.file.id)) {
+            total = total.saturating_sub(bytes(&all));
+            going.extend(all);
         }
     }
     going
+}
+
+/// What several tasks with one content take, with the stream of each.
+fn bytes(all: &[Lying]) -> u64 {
+    let shared = all.iter().map(|lying| lying.file.bytes).max().unwrap_or(0);
+    all.iter().fold(shared, |sum, lying| sum.saturating_add(lying.stream))
+}
+
+impl Lying {
+    fn of(media: &MediaFolder, file: Kept) -> Self {
+        let content = media.place(file.id, file.media).map_or(Content::Unknown(file.id), Content::At);
+        Self { content, stream: hls::size(media, file.id), file }
+    }
 }
 
 impl Moment {
@@ -177,8 +190,9 @@ mod tests {
         Kept { id: TaskId::random(), owner, bytes, last_used: last_used.parse().unwrap(), media }
     }
 
-    fn apart(files: &[Kept]) -> Vec<(Content, Kept)> {
-        files.iter().map(|file| (Content::Unknown(file.id), file.clone())).collect()
+    fn apart(files: &[Kept]) -> Vec<Lying> {
+        let lying = |file: &Kept| Lying { content: Content::Unknown(file.id), stream: 0, file: file.clone() };
+        files.iter().map(lying).collect()
     }
 
     fn names(going: &[(Kept, Why)]) -> Vec<(u64, Why)> {
@@ -212,21 +226,23 @@ mod tests {
     #[test]
     fn what_is_shared_counts_once_and_goes_as_a_whole() {
         let files = [(1, 7, "01"), (2, 5, "02"), (1, 7, "03"), (3, 4, "04")];
-        let files: Vec<_> = files
+        let mut files: Vec<_> = files
             .map(|(inode, bytes, day)| {
                 let content = Content::At(Place { device: 1, inode });
-                (content, file(bytes, &format!("2026-01-{day}T00:00:00Z")))
+                Lying { content, stream: 0, file: file(bytes, &format!("2026-01-{day}T00:00:00Z")) }
             })
             .into();
         let now = "2026-02-01T00:00:00Z".parse().unwrap();
-        let by = |keep_bytes, read: Option<TaskId>| {
+        let by = |files: &[Lying], keep_bytes, read: Option<TaskId>| {
             let limits = Retention { keep_for: None, keep_bytes: Some(keep_bytes) };
-            names(&to_go(files.clone(), limits, now, |id| Some(id) == read))
+            names(&to_go(files.to_vec(), limits, now, |id| Some(id) == read))
         };
-        assert_eq!(by(16, None), []);
-        assert_eq!(by(15, None), [(5, Why::Size)], "the other was used later");
-        assert_eq!(by(10, None), [(7, Why::Size), (5, Why::Size), (7, Why::Size)]);
-        assert_eq!(by(10, Some(files[0].1.id)), [(5, Why::Size), (4, Why::Size)]);
+        assert_eq!(by(&files, 16, None), []);
+        assert_eq!(by(&files, 15, None), [(5, Why::Size)], "the other was used later");
+        assert_eq!(by(&files, 10, None), [(7, Why::Size), (5, Why::Size), (7, Why::Size)]);
+        assert_eq!(by(&files, 10, Some(files[0].file.id)), [(5, Why::Size), (4, Why::Size)]);
+        files[0].stream = 3;
+        assert_eq!(by(&files, 16, None), [(5, Why::Size)], "a stream counts for itself");
     }
 
     #[test]

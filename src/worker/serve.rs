@@ -29,6 +29,7 @@ use super::{
     disk::Disks,
     events::Events,
     guard::{self, Guard},
+    hls::{self, Streams},
     job::Workshop,
     media::{MediaFolder, make_private},
     passes::Passes,
@@ -97,7 +98,7 @@ pub async fn serve(
     reached: impl Fn(Stage),
 ) -> Result<(), WorkerError> {
     let stop = CancellationToken::new();
-    let (workshop, egress) = workshop(&config).await?;
+    let (workshop, egress) = workshop(&config, &stop).await?;
     let queue = Queue::new(workshop, stop.clone());
     queue.tidy().await.map_err(Reason::Store)?;
     // Said in the log here; the routes that need yt-dlp say it again.
@@ -108,7 +109,10 @@ pub async fn serve(
     let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone()).map_err(Reason::Listen)?;
     let store = queue.workshop().store.clone();
     let stopped = stop.clone();
-    let working = tokio::spawn(async move { tokio::join!(queue.work(), retention::enforce(&queue, &stopped)) });
+    let working = tokio::spawn(async move {
+        tokio::join!(queue.work(), retention::enforce(&queue, &stopped), hls::tidy(&queue, &stopped));
+        queue.workshop().streams.ended().await;
+    });
     reached(Stage::Ready);
     shutdown.await;
     stop.cancel();
@@ -137,7 +141,7 @@ async fn no_more_requests(answering: TaskTracker) {
 }
 
 /// With the guard, where it is part of this process.
-async fn workshop(config: &Config) -> Result<(Workshop, Option<egress::Serving>), Reason> {
+async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop, Option<egress::Serving>), Reason> {
     let folder = |path: &Path| {
         let path = path.to_owned();
         move |error| Reason::Folder { path, error }
@@ -153,9 +157,11 @@ async fn workshop(config: &Config) -> Result<(Workshop, Option<egress::Serving>)
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), sandbox);
     let passes = Passes::new(egress::pass_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
-    let (events, readers, telling, sharing) = (Events::new(), Readers::default(), Mutex::default(), Mutex::default());
-    let config = config.worker.clone();
-    Ok((Workshop { config, store, media, disks, readers, readiness, passes, events, telling, sharing }, egress))
+    let (events, readers, streams) = (Events::new(), Readers::default(), Streams::new(stop.clone()));
+    let (telling, sharing, config) = (Mutex::default(), Mutex::default(), config.worker.clone());
+    let workshop =
+        Workshop { config, store, media, disks, readers, readiness, passes, events, streams, telling, sharing };
+    Ok((workshop, egress))
 }
 
 fn routes(app: App, keeper: Arc<Guard>, answering: TaskTracker) -> Router {

@@ -93,6 +93,14 @@ fn a_policys_faults_are_found_at_their_place() {
         ("type = \"media-url\"", "type = \"text\", values = [\"x\"]", "values go with one-of"),
         ("max_body = \"16KiB\"", "max_body = \"1MiB\"", "64KiB"),
         ("link_object = \"id\"", "", "offlinetube-link"),
+        ("link_also = \"stream.mp4\"", "link_also = \"film.mp4\"", "beside this one"),
+        ("statement = true", "statement = false", "[upstream] statement"),
+        (
+            "\"link\"]\nscopes = [\"media:read\"]\nrates",
+            "\"jwt\"]\nscopes = [\"media:read\"]\nrates",
+            "the credential \"link\"",
+        ),
+        ("scopes = [\"media:read\"]\nrates", "scopes = []\nrates", "the same scopes"),
         (
             "credentials = [\"api-key\", \"jwt\", \"client-certificate\"]",
             "credentials = []",

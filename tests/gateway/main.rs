@@ -51,6 +51,7 @@ mod security_headers;
 mod server_names;
 mod sockets;
 mod state;
+mod streams;
 mod succession;
 mod tls;
 mod trust_page;

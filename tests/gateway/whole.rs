@@ -263,6 +263,7 @@ fn an_app_of_somebody_elses_at_the_workers_address_gets_no_worker_beside_it() {
     let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
     i.replace("listen = \"127.0.0.1:8001\"", &format!("listen = \"{}\"", canary.address));
     i.replace_in("policies/worker.toml", "statement = true", "statement = false");
+    i.replace_in("policies/worker.toml", "link_also", "# link_also");
     i.start_role("up");
     assert_eq!(i.get("/api/downloads").body, b"canary");
     assert_eq!(descendants(i.pid()).len(), 1, "the gateway only");

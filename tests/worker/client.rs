@@ -93,6 +93,7 @@ pub(crate) fn statement(user: Option<&str>, method: &str, target: &str) -> State
         method: method.to_owned(),
         target: target.to_owned(),
         at: now(),
+        link: None,
     }
 }
 

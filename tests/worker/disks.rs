@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use rustix::thread::UnshareFlags;
@@ -13,6 +14,7 @@ use crate::{
     media,
     origin::Origin,
     process::{Setup, Worker, eventually, processes_of},
+    streams::{finished, index, is_clean, stand_in},
     town::{run, unshare},
 };
 
@@ -137,14 +139,34 @@ fn a_read_only_disk_refuses_orders_and_goes_on_serving() {
     let Some((mut worker, disk)) = with_disk(&origin, "32M", "disk_reserve = \"8MiB\"") else { return };
     let kept = worker.completed("ana", &origin.url("sample.mp4"));
     let file = format!("/api/download/{}/file", kept["id"].as_str().unwrap());
+    let stream = index(kept["id"].as_str().unwrap());
+    assert_eq!(worker.get("ana", &stream).status, 200);
     disk.remount("ro");
     for _ in 0..2 {
         assert_eq!(refused(&worker, &origin.url("sample.mp4")), (507, json!("disk_read_only")));
         assert_eq!(worker.get("ana", &file).body, media::read("sample.mp4"));
+        assert_eq!(worker.get("ana", &stream).status, 200, "what is prepared is served");
         // It starts on such a disk, too.
         assert!(worker.terminate());
         worker.start_again();
     }
     disk.remount("rw");
     worker.completed("ana", &origin.url("sample.mp4"));
+}
+
+#[test]
+fn a_disk_that_fills_ends_a_stream_that_is_being_prepared() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let extra = stand_in(dir.path(), "sleep 600") + "disk_reserve = \"16MiB\"";
+    let Some((worker, disk)) = with_disk(&origin, "64M", extra.leak()) else { return };
+    let id = finished(&worker, &origin, &media::read("sample.mp4"));
+    thread::scope(|scope| {
+        let viewer = scope.spawn(|| worker.get("ana", &index(&id)));
+        eventually("a run", || worker.log().contains("a stream is being prepared").then_some(()));
+        disk.leave(8 << 20);
+        let answer = viewer.join().unwrap();
+        assert_eq!((answer.status, &answer.json()["code"]), (507, &json!("disk_full")));
+    });
+    is_clean(&worker, &id);
 }

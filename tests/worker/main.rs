@@ -39,5 +39,6 @@ mod retries;
 mod sandbox;
 mod sharing;
 mod sockets;
+mod streams;
 mod subtitles;
 mod tools;

@@ -38,6 +38,9 @@ pub(super) struct MediaAnswers;
 /// A picture, or what the conditions make of it.
 pub(super) struct ThumbnailAnswers;
 
+/// A prepared stream, or what the conditions make of it.
+pub(super) struct StreamAnswers;
+
 /// Subtitles, or what the conditions make of them.
 pub(super) struct SubtitlesAnswers;
 
@@ -50,6 +53,12 @@ impl IntoResponses for MediaAnswers {
 impl IntoResponses for ThumbnailAnswers {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         answers(["image/jpeg"])
+    }
+}
+
+impl IntoResponses for StreamAnswers {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        answers(["video/mp4"])
     }
 }
 

@@ -6,6 +6,7 @@ mod downloads;
 mod events;
 mod file_answers;
 mod files;
+mod hls;
 mod info;
 mod look;
 mod openapi;
@@ -61,6 +62,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(files::thumbnail))
         .routes(routes!(subtitles::list))
         .routes(routes!(subtitles::file))
+        .routes(routes!(hls::playlist))
+        .routes(routes!(hls::stream))
         .routes(routes!(zip::zip))
         .routes(routes!(events::follow))
         .routes(routes!(openapi::document))

@@ -1,0 +1,120 @@
+//! Where a prepared film lies: beside its file, and while it is made in a folder of its own among those of jobs.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use uuid::Uuid;
+
+use super::playlist::Playlist;
+use crate::worker::{
+    media::{MediaFolder, make_private, open_regular},
+    removal,
+    task::TaskId,
+};
+
+/// The film, and what players read first.
+pub(super) const STREAM: &str = "stream.mp4";
+pub(super) const INDEX: &str = "index.m3u8";
+
+/// Some hundred bytes for each segment of a film of hours.
+const MAX_INDEX: u64 = 4 << 20;
+
+/// A prepared film, or the place of one.
+pub(super) struct Prepared(PathBuf);
+
+/// A film that is being made; gone when this is.
+pub(super) struct Making(PathBuf);
+
+impl Prepared {
+    pub(super) fn of(media: &MediaFolder, id: TaskId) -> Self {
+        Self(media.hls(id))
+    }
+
+    pub(super) fn stream(&self) -> PathBuf {
+        self.0.join(STREAM)
+    }
+
+    /// In bytes; 0 where there is none.
+    pub(super) fn size(&self) -> u64 {
+        fs::symlink_metadata(self.stream()).map_or(0, |about| about.len())
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        fs::symlink_metadata(self.0.join(INDEX)).is_ok_and(|about| about.is_file())
+    }
+
+    /// The playlist of a film at `uri`. It is noted that somebody wants it.
+    pub(super) fn playlist(&self, uri: &str) -> io::Result<String> {
+        let index = self.0.join(INDEX);
+        let playlist = read(&index, self.size())?;
+        // A disk that is read-only serves all the same.
+        drop(OpenOptions::new().write(true).open(index).and_then(|file| file.set_modified(SystemTime::now())));
+        Ok(playlist.write(uri))
+    }
+
+    /// How long nobody has wanted it; none of one that is not there, or of a clock that was set back.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        fs::symlink_metadata(self.0.join(INDEX)).ok()?.modified().ok()?.elapsed().ok()
+    }
+
+    /// Takes it away as a whole, then apart.
+    pub(super) fn remove(&self, media: &MediaFolder) -> io::Result<()> {
+        let gone = media.jobs().join(format!("hls-{}", Uuid::new_v4()));
+        fs::rename(&self.0, &gone)?;
+        removal::remove(&gone)
+    }
+}
+
+impl Making {
+    pub(super) fn begin(media: &MediaFolder) -> io::Result<Self> {
+        let making = Self(media.jobs().join(format!("hls-{}", Uuid::new_v4())));
+        make_private(&making.folder())?;
+        make_private(&making.ready())?;
+        Ok(making)
+    }
+
+    /// Where ffmpeg works; all else of this is out of its reach.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.0.join("made")
+    }
+
+    /// Judges what ffmpeg has made and moves it into place, lastingly.
+    pub(super) fn publish(&self, to: &Prepared) -> io::Result<()> {
+        let (made, ready) = (self.folder(), self.ready());
+        // Whatever is wrong with these is ffmpeg's fault; what is missing below is the film's folder.
+        let (stream, about) = open_regular(&made.join(STREAM)).map_err(io::Error::other)?;
+        let playlist = read(&made.join(INDEX), about.len()).map_err(io::Error::other)?;
+        stream.sync_all()?;
+        fs::rename(made.join(STREAM), ready.join(STREAM))?;
+        let mut index = OpenOptions::new().write(true).create_new(true).mode(0o600).open(ready.join(INDEX))?;
+        index.write_all(playlist.write(STREAM).as_bytes())?;
+        index.sync_all()?;
+        File::open(&ready)?.sync_all()?;
+        fs::rename(&ready, &to.0)?;
+        to.0.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    }
+
+    fn ready(&self) -> PathBuf {
+        self.0.join("ready")
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.0);
+        if let Err(error) = removal::remove(&path) {
+            tracing::warn!(%error, "what was left of a stream could not be removed");
+        }
+    }
+}
+
+fn read(index: &Path, length: u64) -> io::Result<Playlist> {
+    let mut text = String::new();
+    open_regular(index)?.0.take(MAX_INDEX).read_to_string(&mut text)?;
+    Playlist::read(&text, length).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
