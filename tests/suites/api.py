@@ -46,7 +46,7 @@ class Known:
 
     def download(self):
         """A download that is completed."""
-        task = self.post("/api/download", 200, {"url": f"http://{SOURCE}/clip", "quality": "240p"}).json()
+        task = self.post("/api/download", 200, {"url": f"http://{SOURCE}/clip", "quality": "240p", "subtitles": ["en"]}).json()
         deadline = time.monotonic() + 30
         while task["status"] != "completed":
             expect(time.monotonic() < deadline and task["status"] != "error", f"the download: {task}")
@@ -64,7 +64,7 @@ class Known:
             (416, {"range": "bytes=999999999-"}),
         ):
             self.ask("GET", path, status, path_parameters=parameters, headers=headers)
-        self.ask("GET", path, 404, path_parameters=dict.fromkeys(parameters, NOBODYS))
+        self.ask("GET", path, 404, path_parameters={**parameters, next(iter(parameters)): NOBODYS})
 
     def all(self):
         task = self.download()
@@ -72,6 +72,10 @@ class Known:
         self.file("/api/download/{id}/file", this)
         self.file("/api/stream/{filename}", {"filename": task["filename"]})
         self.file("/api/thumbnails/{id}", this)
+        self.ask("GET", "/api/v2/downloads/{id}/subtitles", 200, path_parameters=this)
+        self.file("/api/v2/downloads/{id}/subtitles/{file}", {**this, "file": "en.vtt"})
+        self.ask("GET", "/api/v2/hls/{id}/index.m3u8", 200, path_parameters=this)
+        self.file("/api/v2/hls/{id}/stream.mp4", this)
         self.ask("GET", "/api/v2/zip", 200, query={"ids": task["id"]})
         self.ask("GET", "/api/v2/zip", 404, query={"ids": f"{task['id']},{NOBODYS}"})
         self.ask("GET", "/api/search", 200, query={"q": "a"})

@@ -6,11 +6,13 @@ import shlex
 from instance import Running, free_ports
 
 # What is tried here is the API, thousands of times, and not what it fetches.
-YT_DLP = """#!/bin/sh
+YT_DLP = r"""#!/bin/sh
+for word; do case $word in home:*) out=${{word#home:}} ;; esac; done
 case "$*" in
   *--version) echo 2026.11.01 ;;
+  *--skip-download*)
+    printf 'WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n' > "$out/media.en.vtt" ;;
   *media.%*)
-    for word; do case $word in home:*) out=${{word#home:}} ;; esac; done
     cp {clip} "$out/media.mp4"
     echo 'B {{"title": "A clip", "height": 240}}'
     echo 'A {{"filepath": "'"$out/media.mp4"'"}}' ;;

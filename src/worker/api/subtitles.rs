@@ -58,7 +58,7 @@ pub(super) async fn list(
     path = "/api/v2/downloads/{id}/subtitles/{file}",
     params(
         ("id" = String, Path, format = Uuid, description = "The download"),
-        ("file" = String, Path, description = "A language of its list, and `.vtt`"),
+        ("file" = String, Path, pattern = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*\.vtt$", max_length = 39, description = "A language of its list, and `.vtt`"),
         Conditions,
     ),
     responses(
