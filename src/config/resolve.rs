@@ -26,6 +26,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Even the start of yt-dlp takes some of it.
 const MIN_STALL_TIMEOUT: Duration = SECOND;
 
+/// A list's films wait all at once, and no more than this wait of one user.
+const MAX_PLAYLIST: u16 = 500;
+
 /// A value that parsed but cannot be meant.
 pub(crate) struct Fault {
     /// The way to the key, from the top.
@@ -272,6 +275,7 @@ impl Faults {
             allow_private,
             concurrent_downloads: worker.concurrent_downloads,
             concurrent_downloads_per_user: worker.concurrent_downloads_per_user,
+            max_playlist: worker.max_playlist,
             retries: worker.retries,
             retry_delay: worker.retry_delay.0,
             stall_timeout: worker.stall_timeout.0,
@@ -293,6 +297,12 @@ impl Faults {
             if count == 0 {
                 self.add(key(name), "0 would never download; write at least 1");
             }
+        }
+        if !(1..=MAX_PLAYLIST).contains(&worker.max_playlist) {
+            self.add(
+                key("max_playlist"),
+                "write a number from 1 to 500, which is how many downloads of one user may wait",
+            );
         }
         if worker.stall_timeout.0 < MIN_STALL_TIMEOUT {
             self.add(key("stall_timeout"), "too short for a page to be read; write at least \"1s\"");

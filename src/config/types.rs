@@ -246,6 +246,8 @@ pub struct WorkerConfig {
     pub concurrent_downloads: usize,
     /// How many of one user's.
     pub concurrent_downloads_per_user: usize,
+    /// How many films a list may have.
+    pub max_playlist: u16,
     /// How often a download that failed for a passing reason is tried again.
     pub retries: u32,
     /// How long until the first of these, at least; each later one waits twice as long as the one before.

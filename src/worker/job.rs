@@ -21,6 +21,7 @@ use super::{
     hls::Streams,
     media::{AcceptError, Finished, JobFolder, MediaFolder},
     passes::Passes,
+    playlist::Part,
     quiet::Quiet,
     readers::Readers,
     running::Running,
@@ -30,12 +31,12 @@ use super::{
     subtitles,
     task::{Status, Task, TaskId},
     thumbnail,
-    ytdlp::{Complaint, Confined, End, Event, Limits, Line, Readiness, Run, Tools, Unready, download},
+    ytdlp::{Complaint, Confined, End, Event, Limits, Line, Readiness, Run, Sought, Tools, Unready, download},
 };
 use crate::config::WorkerConfig;
 
 /// Pages and manifests on the way to the media, in bytes.
-const ABOUT: u64 = 256 << 20;
+pub(super) const ABOUT: u64 = 256 << 20;
 
 /// Picture and sound apart, both in one, and that once more in another container; each may be as large as one file.
 const FILES: u64 = 3;
@@ -47,7 +48,7 @@ const MARGIN: u64 = 16 << 20;
 const LOGGED: (usize, usize) = (5, 500);
 
 /// Longer lines are none that we asked for.
-const MAX_LINE: usize = 64 << 10;
+pub(super) const MAX_LINE: usize = 64 << 10;
 
 /// What every job works with.
 pub(crate) struct Workshop {
@@ -66,6 +67,13 @@ pub(crate) struct Workshop {
     pub(crate) sharing: Mutex<()>,
 }
 
+/// What a job ended with.
+pub(crate) enum Outcome {
+    File(Finished, Digest),
+    /// Its films are tasks of their own from now on.
+    List(Vec<TaskId>),
+}
+
 /// Why there is no file.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
@@ -82,6 +90,12 @@ pub(crate) enum Failure {
     Complaint(Complaint),
     #[error("the source is larger than the limit, longer than four hours, or live")]
     NotTaken,
+    #[error("the list has more than {0} films; order some of its first by playlist_limit")]
+    TooLong(u16),
+    #[error("the list has no films")]
+    EmptyList,
+    #[error("the list has more films than there is room for among the downloads that wait")]
+    NoRoomToWait,
     #[error("the downloader was stopped before it was done")]
     Killed,
     #[error("the download took too long")]
@@ -104,7 +118,7 @@ pub(crate) enum Failure {
 
 /// What a child said by the time it ended.
 #[derive(Default)]
-struct Said {
+pub(super) struct Said {
     described: bool,
     logged: usize,
     reported: Option<PathBuf>,
@@ -161,12 +175,17 @@ impl Failure {
 }
 
 impl Workshop {
-    /// Downloads what `task` asks for. An interrupted run is taken up where it was.
-    pub(crate) async fn run(&self, task: &Task, running: &Running) -> Result<(Finished, Digest), Failure> {
+    /// Downloads what `task` asks for, or makes tasks of it. An interrupted run is taken up where it was.
+    pub(crate) async fn run(&self, task: &Task, running: &Running) -> Result<Outcome, Failure> {
+        if let Part::List(extent, _) = task.part
+            && let Some(films) = self.expand(task, extent, running).await?
+        {
+            return Ok(Outcome::List(films));
+        }
         let finished = self.file(task, running).await?;
         let (path, stop) = (self.media.file(task.id, finished.media), running.stop.clone());
         let digest = spawn_blocking(move || Digest::of(&path, || stop.is_cancelled())).await??;
-        Ok((finished, digest.ok_or(Failure::Stopped)?))
+        Ok(Outcome::File(finished, digest.ok_or(Failure::Stopped)?))
     }
 
     async fn file(&self, task: &Task, running: &Running) -> Result<Finished, Failure> {
@@ -187,7 +206,7 @@ impl Workshop {
         Ok(spawn_blocking(move || media.finished(id)).await??)
     }
 
-    async fn accepted(&self, job: &JobFolder) -> Result<Option<Finished>, Failure> {
+    pub(super) async fn accepted(&self, job: &JobFolder) -> Result<Option<Finished>, Failure> {
         let job = job.clone();
         let accepted = spawn_blocking(move || {
             job.create()?;
@@ -198,11 +217,11 @@ impl Workshop {
 
     /// Runs yt-dlp and takes what it reports.
     async fn fetch(&self, task: &Task, job: &JobFolder, tools: &Tools, running: &Running) -> Result<(), Failure> {
-        let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
-        running.stop.run_until_cancelled(source.resolve()).await.ok_or(Failure::Stopped)??;
+        let source = self.source(task, running).await?;
         self.disks.room().await?;
         let limits = Limits { max_filesize: self.config.max_filesize };
-        let args = download(tools, &source, task.quality, task.output, job, limits);
+        let film = Sought { source: &source, item: task.part.item() };
+        let args = download(tools, film, task.quality, task.output, job, limits);
         let stop = running.stop.child_token();
         let most = limits.max_filesize.saturating_mul(FILES).saturating_add(MARGIN);
         let work = job.work();
@@ -214,6 +233,13 @@ impl Workshop {
         let job = job.clone();
         spawn_blocking(move || job.accept(&reported)).await??;
         Ok(())
+    }
+
+    /// The source of a task, judged anew.
+    pub(super) async fn source(&self, task: &Task, running: &Running) -> Result<SourceUrl, Failure> {
+        let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
+        running.stop.run_until_cancelled(source.resolve()).await.ok_or(Failure::Stopped)??;
+        Ok(source)
     }
 
     async fn processing(&self, id: TaskId) -> Result<(), StoreError> {
@@ -264,7 +290,7 @@ impl Workshop {
             };
             let Some(line) = line else { break };
             quiet.heard();
-            said.log(task.id, &line);
+            said.hear(task.id, &line);
             match Event::of(&line) {
                 Some(Event::Described(_)) if said.described => {}
                 Some(Event::Described(about)) => {
@@ -278,7 +304,7 @@ impl Workshop {
                 }
                 Some(Event::Processing) => self.processing(task.id).await?,
                 Some(Event::Reported(path)) => said.reported = Some(path),
-                Some(Event::Complained(complaint)) => said.complaint = said.complaint.or(Some(complaint)),
+                Some(Event::Complained(_)) => {}
                 None => tracing::debug!(task = %task.id, ?line, "yt-dlp"),
             }
         }
@@ -296,7 +322,8 @@ impl Workshop {
         let accepted = self.accepted(job).await?.ok_or(Failure::Killed)?;
         thumbnail::make(tools, job, &job.file(accepted.media), &running.stop).await;
         let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
-        subtitles::fetch(self, tools, job, &source, &task.wanted, &running.stop).await?;
+        let film = Sought { source: &source, item: task.part.item() };
+        subtitles::fetch(self, tools, job, film, &task.wanted, &running.stop).await?;
         if running.stop.is_cancelled() {
             return Err(Failure::Stopped);
         }
@@ -312,16 +339,19 @@ impl Workshop {
 }
 
 /// Removes a folder that is not needed any more. Best effort: what stays is found again at the next start.
-async fn discard(job: JobFolder) {
+pub(super) async fn discard(job: JobFolder) {
     if let Ok(Err(error)) = spawn_blocking(move || job.discard()).await {
         tracing::warn!(%error, "the folder of a job could not be removed");
     }
 }
 
 impl Said {
-    /// Has the log tell the first complaints.
-    fn log(&mut self, id: TaskId, line: &Line) {
+    /// Keeps the first complaint, and has the log tell the first few.
+    pub(super) fn hear(&mut self, id: TaskId, line: &Line) {
         let Line::Err(text) = line else { return };
+        if self.complaint.is_none() {
+            self.complaint = Complaint::of(text);
+        }
         if text.starts_with("ERROR:") && self.logged < LOGGED.0 {
             self.logged += 1;
             let text: String = text.chars().take(LOGGED.1).collect();
@@ -329,13 +359,20 @@ impl Said {
         }
     }
 
-    fn judge(self, end: &End) -> Result<PathBuf, Failure> {
-        match (end, self.reported, self.complaint) {
-            (End::Stopped, ..) => Err(Failure::Stopped),
-            (End::TimedOut, ..) => Err(Failure::TimedOut),
-            (End::Exited(_), Some(path), _) => Ok(path),
-            (_, _, Some(complaint)) => Err(Failure::Complaint(complaint)),
-            (End::Exited(status), None, None) if status.success() => Err(Failure::NotTaken),
+    fn judge(mut self, end: &End) -> Result<PathBuf, Failure> {
+        match (end, self.reported.take()) {
+            (End::Exited(_), Some(path)) => Ok(path),
+            _ => self.ended_well(end).and(Err(Failure::NotTaken)),
+        }
+    }
+
+    /// Whether a child ended by itself, and without a complaint.
+    pub(super) fn ended_well(self, end: &End) -> Result<(), Failure> {
+        match (end, self.complaint) {
+            (End::Stopped, _) => Err(Failure::Stopped),
+            (End::TimedOut, _) => Err(Failure::TimedOut),
+            (_, Some(complaint)) => Err(Failure::Complaint(complaint)),
+            (End::Exited(status), None) if status.success() => Ok(()),
             _ => Err(Failure::Killed),
         }
     }

@@ -21,6 +21,7 @@ mod media;
 mod multipart;
 mod order;
 mod passes;
+mod playlist;
 mod queue;
 mod quiet;
 pub mod range;

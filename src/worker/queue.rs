@@ -10,19 +10,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    digest::Digest,
     events::What,
     inventory,
-    job::{Failure, Workshop},
-    media::Finished,
+    job::{Failure, Outcome, Workshop},
     refusal::Refusal,
     retry::Retries,
     running::{Registry, Running},
     sharing::{Own, share},
-    store::{Cancelled, Next, Retried, StoreError},
+    store::{Cancelled, Next, Retried, Settled, StoreError},
     task::{Status, Task, TaskId},
     ytdlp::Progress,
 };
+use crate::username::UserName;
 
 /// After a failure of our own, how long until the next try.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -77,13 +76,17 @@ impl Queue {
     pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, Refusal> {
         let _handover = self.0.handover.lock().await;
         let outcome = self.0.workshop.store.cancel(id).await?;
-        if outcome == Cancelled::Yes {
-            self.0.workshop.tell(id).await;
-        }
-        match self.0.running.find(id) {
-            Some(running) if outcome == Cancelled::Yes => running.stop.cancel(),
-            None if outcome == Cancelled::Yes => self.discard(id).await,
-            _ => {}
+        if let Cancelled::Yes(ended) = &outcome {
+            // What runs is stopped before anything is tidied.
+            let running: Vec<_> = ended.iter().map(|id| self.0.running.find(*id)).collect();
+            running.iter().flatten().for_each(|running| running.stop.cancel());
+            for (id, running) in ended.iter().zip(running) {
+                self.0.workshop.tell(*id).await;
+                if running.is_none() {
+                    self.discard(*id).await;
+                }
+            }
+            self.settle_list_of(id).await?;
         }
         Ok(outcome)
     }
@@ -103,6 +106,9 @@ impl Queue {
     ///
     /// A folder that cannot be removed keeps nobody from his other files.
     pub(crate) async fn tidy(&self) -> Result<(), StoreError> {
+        for list in self.0.workshop.store.in_state(Status::Expanded).await? {
+            self.0.workshop.store.settle(list).await?;
+        }
         for id in self.0.workshop.store.in_state(Status::Removing).await? {
             if let Err(failure) = self.remove_all(id).await {
                 tracing::error!(task = %id, error = %failure, "a task could not be removed");
@@ -182,19 +188,24 @@ impl Queue {
             tracing::error!(task = %task.id, %error, "the end of a download could not be stored");
         }
         self.0.workshop.tell(task.id).await;
+        if let Some(list) = task.part.list() {
+            self.settle(list, &task.owner).await;
+        }
         // Its owner may have another one now, or it waits for its next try.
         self.0.wake.notify_one();
         concluded.ok().flatten()
     }
 
-    async fn conclude(
-        &self,
-        id: TaskId,
-        outcome: Result<(Finished, Digest), Failure>,
-    ) -> Result<Option<Own>, StoreError> {
+    async fn conclude(&self, id: TaskId, outcome: Result<Outcome, Failure>) -> Result<Option<Own>, StoreError> {
         let store = &self.0.workshop.store;
         match outcome {
-            Ok((finished, digest)) => {
+            Ok(Outcome::List(films)) => {
+                tracing::info!(task = %id, films = films.len(), "list read");
+                for film in films {
+                    self.0.workshop.tell(film).await;
+                }
+            }
+            Ok(Outcome::File(finished, digest)) => {
                 tracing::info!(task = %id, bytes = finished.bytes, "download completed");
                 let own = Own { id, media: finished.media, bytes: finished.bytes, digest };
                 if store.complete(id, finished, digest).await? {
@@ -230,24 +241,56 @@ impl Queue {
         Ok(())
     }
 
+    /// A task, or a list with all its films.
     async fn remove_all(&self, id: TaskId) -> Result<(), Failure> {
-        let owner = self.0.workshop.store.get(id).await?.map(|task| task.owner);
-        let running = {
+        let Some(task) = self.0.workshop.store.get(id).await? else { return Ok(()) };
+        let (hidden, running) = {
             let _handover = self.0.handover.lock().await;
-            self.0.workshop.store.begin_removal(id).await?;
-            self.0.running.find(id)
+            let hidden = self.0.workshop.store.begin_removal(id).await?;
+            let running: Vec<_> = hidden.iter().map(|id| self.0.running.find(*id)).collect();
+            running.iter().flatten().for_each(|running| running.stop.cancel());
+            (hidden, running)
         };
+        for (id, running) in hidden.into_iter().zip(running) {
+            self.remove_one(id, &task.owner, running).await?;
+        }
+        if let Some(list) = task.part.list() {
+            self.settle(list, &task.owner).await;
+        }
+        Ok(())
+    }
+
+    async fn remove_one(&self, id: TaskId, owner: &UserName, running: Option<Arc<Running>>) -> Result<(), Failure> {
         self.0.workshop.streams.forget(id).await;
         if let Some(running) = running {
-            running.stop.cancel();
             running.ended().await;
         }
         let media = self.0.workshop.media.clone();
         spawn_blocking(move || media.remove(id)).await??;
         self.0.workshop.store.forget(id).await?;
-        if let Some(owner) = owner {
-            let _telling = self.0.workshop.telling.lock().await;
-            self.0.workshop.events.publish(owner, What::Removed(id));
+        self.tell_removed(id, owner).await;
+        Ok(())
+    }
+
+    async fn tell_removed(&self, id: TaskId, owner: &UserName) {
+        let _telling = self.0.workshop.telling.lock().await;
+        self.0.workshop.events.publish(owner.clone(), What::Removed(id));
+    }
+
+    /// One of a list's films has changed.
+    async fn settle(&self, list: TaskId, owner: &UserName) {
+        match self.0.workshop.store.settle(list).await {
+            Ok(Settled::Changed) => self.0.workshop.tell(list).await,
+            Ok(Settled::Gone) => self.tell_removed(list, owner).await,
+            Ok(Settled::Unchanged) => {}
+            Err(error) => tracing::error!(task = %list, %error, "the films of a list could not be counted"),
+        }
+    }
+
+    async fn settle_list_of(&self, id: TaskId) -> Result<(), StoreError> {
+        let task = self.0.workshop.store.get(id).await?;
+        if let Some((list, owner)) = task.and_then(|task| task.part.list().zip(Some(task.owner))) {
+            self.settle(list, &owner).await;
         }
         Ok(())
     }

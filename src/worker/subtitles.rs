@@ -17,9 +17,8 @@ use super::{
     language::{Language, Languages},
     media::{JobFolder, open_regular},
     sandbox::Allowance,
-    source::SourceUrl,
     webvtt,
-    ytdlp::{Confined, Run, Tools, subtitles},
+    ytdlp::{Confined, Run, Sought, Tools, subtitles},
 };
 
 /// Several films' worth of text.
@@ -44,7 +43,7 @@ pub(crate) async fn fetch(
     workshop: &Workshop,
     tools: &Tools,
     job: &JobFolder,
-    source: &SourceUrl,
+    film: Sought<'_>,
     wanted: &Wanted,
     stop: &CancellationToken,
 ) -> io::Result<()> {
@@ -55,7 +54,7 @@ pub(crate) async fn fetch(
         if languages.is_empty() { Ok(None) } else { place.begin_subtitles().map(Some) }
     });
     let Some(folder) = folder.await.map_err(io::Error::other)?? else { return Ok(()) };
-    let args = subtitles(tools, source, wanted, &folder);
+    let args = subtitles(tools, film, wanted, &folder);
     let allowance = Allowance { file: MAX_FILE, cpu: TIMEOUT.as_secs() };
     let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), TIMEOUT, MAX_FETCHED));
     let confined = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };

@@ -12,6 +12,7 @@ use super::{
     language::Languages,
     media::MediaType,
     order::{Output, Priority, Quality},
+    playlist::Part,
     subtitles::Wanted,
 };
 use crate::username::UserName;
@@ -39,6 +40,8 @@ pub(crate) enum Status {
     Downloading,
     /// Everything is here; it is merged, judged and moved into place.
     Processing,
+    /// A list that was read: its films are under way.
+    Expanded,
     Completed,
     Error,
     Cancelled,
@@ -63,6 +66,7 @@ pub(crate) struct Task {
     pub(crate) priority: Priority,
     /// The subtitles that it is to have.
     pub(crate) wanted: Wanted,
+    pub(crate) part: Part,
     pub(crate) status: Status,
     pub(crate) title: String,
     pub(crate) format_note: String,
@@ -104,11 +108,21 @@ impl Status {
     pub(crate) const SHOWN: [Self; 6] =
         [Self::Pending, Self::Downloading, Self::Processing, Self::Completed, Self::Error, Self::Cancelled];
 
+    /// As clients see it: to them, a list is downloading while its films are.
+    pub(crate) fn shown(self) -> &'static str {
+        match self {
+            Self::Expanded => Self::Downloading.name(),
+            other => other.name(),
+        }
+    }
+
+    /// As it is stored.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Downloading => "downloading",
             Self::Processing => "processing",
+            Self::Expanded => "expanded",
             Self::Completed => "completed",
             Self::Error => "error",
             Self::Cancelled => "cancelled",
@@ -121,7 +135,7 @@ impl FromStr for Status {
     type Err = UnknownStatus;
 
     fn from_str(text: &str) -> Result<Self, UnknownStatus> {
-        let mut all = Self::SHOWN.into_iter().chain([Self::Removing]);
+        let mut all = Self::SHOWN.into_iter().chain([Self::Expanded, Self::Removing]);
         all.find(|status| status.name() == text).ok_or_else(|| UnknownStatus(text.to_owned()))
     }
 }
@@ -137,6 +151,7 @@ impl Task {
             output,
             priority: Priority::default(),
             wanted: Wanted::default(),
+            part: Part::Alone,
             status: Status::Pending,
             title: String::new(),
             format_note: String::new(),

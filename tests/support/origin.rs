@@ -174,6 +174,7 @@ fn head(name: &str, ranged: bool, from: usize, total: usize) -> String {
         Some("m3u8") => "application/vnd.apple.mpegurl",
         Some("mpd") => "application/dash+xml",
         Some("html") => "text/html",
+        Some("xml") => "application/rss+xml",
         _ => "video/mp4",
     };
     let status = if ranged {

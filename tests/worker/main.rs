@@ -32,6 +32,7 @@ mod hostile;
 mod inventory;
 mod jobs;
 mod looks;
+mod playlists;
 mod queue;
 mod recovery;
 mod retention;

@@ -1,5 +1,7 @@
 //! `POST /api/download`: starts a download.
 
+use std::num::NonZeroU16;
+
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use utoipa::{ToSchema, openapi::Object};
@@ -14,6 +16,7 @@ use crate::worker::{
     caller::Caller,
     language::Languages,
     order::{FORMATS, Output, Priority, Quality},
+    playlist::{Extent, Part, Tally},
     refusal::{Refusal, RefusalBody},
     source::{SourceError, SourceUrl},
     subtitles::Wanted,
@@ -44,6 +47,12 @@ pub(super) struct Order {
     /// Whether subtitles that were made by machine will do.
     #[serde(default)]
     automatic_subtitles: bool,
+    /// Whether all films of a list are wanted, and not the first or the one that the URL names. Each becomes a download of its own.
+    #[serde(default)]
+    playlist: bool,
+    /// Of a list, how many films from its beginning; without it a list that is longer than lists may be is refused.
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 500)]
+    playlist_limit: Option<NonZeroU16>,
 }
 
 /// Start a download
@@ -73,13 +82,25 @@ pub(super) async fn start(
     let source = SourceUrl::parse(&order.url, &workshop.config.allow_private)?;
     let output = Output::parse(&order.download_type, order.format.as_deref())
         .map_err(|e| Refusal::invalid("invalid_value", e.to_string()))?;
+    let part = part(order.playlist, order.playlist_limit, workshop.config.max_playlist)?;
     workshop.readiness.tools().await?;
     workshop.disks.room().await?;
     let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
     let wanted = Wanted { languages: order.subtitles, automatic: order.automatic_subtitles };
-    let task = Task { priority: order.priority, wanted, ..task };
+    let task = Task { priority: order.priority, wanted, part, ..task };
     app.queue.add(task.clone()).await?;
     Ok(Json(TaskView::new(task, None)))
+}
+
+fn part(playlist: bool, limit: Option<NonZeroU16>, most: u16) -> Result<Part, Refusal> {
+    match (playlist, limit) {
+        (false, None) => Ok(Part::Alone),
+        (false, Some(_)) => Err(Refusal::invalid("invalid_value", "playlist_limit goes with playlist")),
+        (true, Some(limit)) if limit.get() > most => {
+            Err(Refusal::invalid("invalid_value", format!("playlist_limit may be {most} at most")))
+        }
+        (true, limit) => Ok(Part::List(limit.map_or(Extent::Whole, Extent::First), Tally::default())),
+    }
 }
 
 impl From<SourceError> for Refusal {

@@ -59,7 +59,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
 pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Result<Json<Done>, Refusal> {
     let id = own(&app, &caller, id).await?;
     match app.queue.cancel(id).await? {
-        Cancelled::Yes => Ok(Json(Done { message: "Descarga cancelada" })),
+        Cancelled::Yes(_) => Ok(Json(Done { message: "Descarga cancelada" })),
         Cancelled::TooLate => {
             Err(Refusal::new(StatusCode::CONFLICT, "already_ended", "The download has already ended"))
         }

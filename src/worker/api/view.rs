@@ -6,6 +6,7 @@ use utoipa::{ToSchema, openapi::Object};
 use super::openapi::one_of;
 use crate::worker::{
     order::{KINDS, QUALITIES},
+    playlist::{Part, Tally},
     task::{Status, Task},
     ytdlp::Progress,
 };
@@ -34,8 +35,11 @@ pub(crate) struct TaskView {
     filesize: u64,
     downloaded_bytes: u64,
     format_note: String,
+    /// Whether it is a list, whose films are downloads of their own.
     is_playlist: bool,
+    /// Of a film of a list, its place, from 1; of a list, how many of its films have ended.
     playlist_index: u32,
+    /// How many films the list has.
     playlist_total: u32,
     /// What `/api/stream/{filename}` takes; empty until it is completed.
     filename: String,
@@ -51,6 +55,9 @@ pub(crate) struct TaskView {
     completed_at: Option<String>,
     /// The languages of its subtitles.
     subtitles: Vec<String>,
+    /// The list that it is a film of.
+    #[schema(required, format = Uuid)]
+    playlist_id: Option<String>,
 }
 
 fn statuses() -> Object {
@@ -71,21 +78,27 @@ impl TaskView {
         let completed = task.status == Status::Completed;
         let live = progress.filter(|_| task.status == Status::Downloading).unwrap_or_default();
         let processing = progress.filter(|_| task.status == Status::Processing);
-        let percent = if completed || processing.is_some() { 100.0 } else { live.percent };
+        let (is_playlist, index, total) = place(task.part);
+        let percent = match is_playlist {
+            true => f64::from(index) / f64::from(total.max(1)) * 100.0,
+            false if completed || processing.is_some() => 100.0,
+            false => live.percent,
+        };
         let thumbnail = if task.has_thumbnail { format!("/api/thumbnails/{}", task.id) } else { String::new() };
         Self {
             id: task.id.to_string(),
             thumbnail,
-            status: task.status.name(),
+            status: task.status.shown(),
             progress: (percent * 10.0).round() / 10.0,
             speed: live.speed.map(speed).unwrap_or_default(),
             eta: live.eta.map(|seconds| format!("{seconds:.0}s")).unwrap_or_default(),
             filesize: if completed { task.filesize } else { live.total.unwrap_or(task.filesize) },
             downloaded_bytes: if completed { task.filesize } else { progress.map_or(0, |p| p.downloaded) },
             format_note: task.format_note.clone(),
-            is_playlist: false,
-            playlist_index: 0,
-            playlist_total: 1,
+            is_playlist,
+            playlist_index: index,
+            playlist_total: total,
+            playlist_id: task.part.list().map(|list| list.to_string()),
             filename: task.file_name().unwrap_or_default(),
             quality: task.quality.to_string(),
             download_type: task.output.kind(),
@@ -96,6 +109,15 @@ impl TaskView {
             url: task.url,
             title: task.title,
         }
+    }
+}
+
+/// Whether a task is a list, and the two numbers that the API has for lists and their films.
+fn place(part: Part) -> (bool, u32, u32) {
+    match part {
+        Part::Alone => (false, 0, 1),
+        Part::List(_, Tally { total, ended }) => (true, ended, total),
+        Part::Entry(place) => (false, place.index, place.total),
     }
 }
 
@@ -118,7 +140,8 @@ mod tests {
         let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Video(None));
         let json = serde_json::to_value(TaskView::new(task, None)).unwrap();
         for key in "id url title thumbnail status progress speed eta filesize downloaded_bytes format_note is_playlist \
-            playlist_index playlist_total filename quality download_type error_message created_at completed_at subtitles"
+            playlist_index playlist_total filename quality download_type error_message created_at completed_at subtitles \
+            playlist_id"
             .split_whitespace()
         {
             assert!(json.get(key).is_some(), "{key}");

@@ -39,7 +39,8 @@ impl Store {
     pub(crate) async fn finished_ones(&self) -> Result<Vec<Entry>, StoreError> {
         self.run(|db| {
             let mut statement = db.prepare_cached(
-                "SELECT id, status FROM task WHERE status = 'completed' OR (status = 'error' AND error_message = ?1)",
+                "SELECT id, status FROM task WHERE list_extent IS NULL \
+                 AND (status = 'completed' OR (status = 'error' AND error_message = ?1))",
             )?;
             let entry = |row: &Row<'_>| Ok(Entry { id: parsed(row, 0)?, status: parsed(row, 1)? });
             statement.query_map([LOST], entry)?.collect()
@@ -96,7 +97,7 @@ impl Store {
         self.run(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT id, owner, filesize, coalesce(last_played_at, completed_at, created_at), extension FROM task \
-                 WHERE status = 'completed'",
+                 WHERE status = 'completed' AND list_extent IS NULL",
             )?;
             statement.query_map([], read)?.collect()
         })

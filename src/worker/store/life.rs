@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, row::parsed};
 use crate::worker::{digest::Digest, media::Finished, task::TaskId};
 
 /// What a source says of itself before it is downloaded.
@@ -18,10 +18,10 @@ pub(crate) struct Description {
 }
 
 /// What became of a wish to cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cancelled {
-    /// It is cancelled, now or already.
-    Yes,
+    /// It is cancelled, now or already. These are, from now on: itself, and the films of a list.
+    Yes(Vec<TaskId>),
     /// It had ended before.
     TooLate,
     /// There is no such task.
@@ -99,18 +99,20 @@ impl Store {
         Ok(())
     }
 
-    /// Cancels what has not ended.
+    /// Cancels what has not ended of a task, or of a list and its films.
     pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, StoreError> {
         self.run(move |db| {
-            db.execute(
-                "UPDATE task SET status = 'cancelled', completed_at = ?2 \
-                 WHERE id = ?1 AND status IN ('pending', 'downloading', 'processing')",
-                params![id.to_string(), Timestamp::now().to_string()],
+            let mut cancelling = db.prepare_cached(
+                "UPDATE task SET status = 'cancelled', completed_at = ?2, list_ended = list_total \
+                 WHERE (id = ?1 OR list = ?1) AND status IN ('pending', 'downloading', 'processing', 'expanded') \
+                 RETURNING id",
             )?;
+            let ended = params![id.to_string(), Timestamp::now().to_string()];
+            let ended = cancelling.query_map(ended, |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
             let status: Option<String> =
                 db.query_row("SELECT status FROM task WHERE id = ?1", [id.to_string()], |row| row.get(0)).optional()?;
             Ok(match status.as_deref() {
-                Some("cancelled") => Cancelled::Yes,
+                Some("cancelled") => Cancelled::Yes(ended),
                 Some(_) => Cancelled::TooLate,
                 None => Cancelled::Unknown,
             })

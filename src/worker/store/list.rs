@@ -8,14 +8,15 @@ use super::{
 };
 use crate::worker::{
     caller::Caller,
+    playlist::Part,
     task::{Status, Task, TaskId},
 };
 
 /// More tasks than this do not wait at a time.
-const MAX_PENDING: i64 = 1_000;
+pub(super) const MAX_PENDING: i64 = 1_000;
 
 /// So many of them are one user's, at most.
-const MAX_PENDING_PER_USER: i64 = 500;
+pub(super) const MAX_PENDING_PER_USER: i64 = 500;
 
 impl Store {
     /// Adds a new task at the end of the queue.
@@ -42,10 +43,17 @@ impl Store {
         Ok(task.filter(|task| task.status != Status::Removing && caller.may_see(&task.owner)))
     }
 
-    /// Hides a task whose files are about to go.
-    pub(crate) async fn begin_removal(&self, id: TaskId) -> Result<(), StoreError> {
-        self.run(move |db| db.execute("UPDATE task SET status = 'removing' WHERE id = ?1", [id.to_string()])).await?;
-        Ok(())
+    /// Hides a task whose files are about to go, and all films of a list: those, and the task last.
+    pub(crate) async fn begin_removal(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
+        self.run(move |db| {
+            let mut hiding = db.prepare_cached("UPDATE task SET status = 'removing' WHERE list = ?1 RETURNING id")?;
+            let mut hidden: Vec<_> =
+                hiding.query_map([id.to_string()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
+            db.execute("UPDATE task SET status = 'removing' WHERE id = ?1", [id.to_string()])?;
+            hidden.push(id);
+            Ok(hidden)
+        })
+        .await
     }
 
     /// Forgets a task whose files are gone.
@@ -78,7 +86,7 @@ impl Store {
 fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
     let added = db.execute(
         "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at, priority, \
-         wanted_subtitles, automatic_subtitles) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13 \
+         wanted_subtitles, automatic_subtitles, list_extent) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13, ?14 \
          WHERE (SELECT count(*) FROM task WHERE status = 'pending') < ?10 \
          AND (SELECT count(*) FROM task WHERE status = 'pending' AND owner = ?2) < ?11",
         params![
@@ -95,6 +103,10 @@ fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
             MAX_PENDING_PER_USER,
             task.wanted.languages.to_string(),
             task.wanted.automatic,
+            match task.part {
+                Part::List(extent, _) => Some(extent.number()),
+                Part::Alone | Part::Entry(_) => None,
+            },
         ],
     )?;
     Ok(added == 1)

@@ -4,6 +4,7 @@ mod claim;
 mod keep;
 mod life;
 mod list;
+mod lists;
 mod row;
 
 use std::{
@@ -20,15 +21,17 @@ use thiserror::Error;
 pub(crate) use self::{
     claim::{Next, Retried},
     life::{Cancelled, Description},
+    lists::{Expanded, Settled},
 };
 
 /// Each brings a database of the version that is its place in here to the next.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("schema.sql"),
     "ALTER TABLE task ADD COLUMN last_played_at TEXT;",
     "ALTER TABLE task ADD COLUMN sha256 TEXT;",
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
+    include_str!("schema_6.sql"),
 ];
 
 /// The tasks on disk; a handle to share.
@@ -173,7 +176,7 @@ mod tests {
     async fn a_cancel_wins_over_whatever_the_job_says_later() {
         let (_dir, store, [id]) = with_tasks().await;
         claimed(&store).await;
-        assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes);
+        assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes(vec![id]));
         let finished =
             Finished { media: "mp4".parse().unwrap(), bytes: 1, has_thumbnail: false, subtitles: Languages::default() };
         let digest = "00".repeat(32).parse().unwrap();

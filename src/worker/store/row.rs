@@ -4,6 +4,7 @@ use rusqlite::{Row, types::Type};
 
 use crate::worker::{
     order::{Output, Priority},
+    playlist::{Extent, Part, Place, Tally},
     subtitles::Wanted,
     task::Task,
 };
@@ -11,7 +12,7 @@ use crate::worker::{
 /// In the order that [`read`] takes them in.
 pub(super) const COLUMNS: &str = "id, owner, url, quality, download_type, format, status, title, format_note, filesize, \
     extension, has_thumbnail, error_message, created_at, completed_at, sha256, priority, \
-    wanted_subtitles, automatic_subtitles, subtitles";
+    wanted_subtitles, automatic_subtitles, subtitles, list_extent, list_total, list_ended, list, list_index, list_item";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
     let (kind, format): (String, Option<String>) = (row.get(4)?, row.get(5)?);
@@ -36,6 +37,16 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         priority: Priority::of_rank(row.get(16)?),
         wanted: Wanted { languages: parsed(row, 17)?, automatic: row.get(18)? },
         subtitles: parsed(row, 19)?,
+        part: part(row)?,
+    })
+}
+
+fn part(row: &Row<'_>) -> rusqlite::Result<Part> {
+    let (extent, total): (Option<u16>, u32) = (row.get(20)?, row.get(21)?);
+    Ok(match (extent, optional(row, 23)?) {
+        (Some(extent), _) => Part::List(Extent::of_number(extent), Tally { total, ended: row.get(22)? }),
+        (None, Some(list)) => Part::Entry(Place { list, index: row.get(24)?, total, item: row.get(25)? }),
+        (None, None) => Part::Alone,
     })
 }
 

@@ -16,6 +16,14 @@ pub(crate) struct Limits {
     pub(crate) max_filesize: u64,
 }
 
+/// A film: a page, or one of the films on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sought<'a> {
+    pub(crate) source: &'a SourceUrl,
+    /// Which one of a list that has no pages for its films; none for the only or first one.
+    pub(crate) item: Option<u32>,
+}
+
 /// No configuration, plugins, caches, cookies or remote code; nothing is executed, updated or guessed.
 const HYGIENE: [&str; 16] = [
     "--ignore-config",
@@ -60,19 +68,20 @@ const TEXT_DEMUXERS: &str = "srt,ass,webvtt";
 const ENDS_IN_TIME: &str = "!is_live & duration<?14400";
 
 const DESCRIPTION: &str = "before_dl:B %(.{title,height,abr,filesize,filesize_approx})j";
+const LISTED: &str = "video:E %(.{url,title,playlist_index,playlist_title,_type})j";
 const RESULT: &str = "after_move:A {\"filepath\":%(filepath)j}";
 
 /// Arguments that download one thing into a job's folder.
 pub(crate) fn download(
     tools: &Tools,
-    source: &SourceUrl,
+    film: Sought<'_>,
     quality: Quality,
     output: Output,
     job: &JobFolder,
     limits: Limits,
 ) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
-    args.add(["--no-playlist", "--playlist-items", "1"]);
+    args.pick(film.item);
     args.add(["--retries", "3", "--fragment-retries", "3", "--abort-on-unavailable-fragments"]);
     // A file that was whole at a kill is "already there" for the next run, which must mend it all the same.
     args.add(["--fixup", "force"]);
@@ -86,13 +95,14 @@ pub(crate) fn download(
     args.add(["--print", DESCRIPTION, "--print", RESULT]);
     args.add(selection(quality, output).iter().map(String::as_str));
     args.guard_ffmpeg();
-    args.end(source.as_str())
+    args.end(film.source.as_str())
 }
 
 /// Arguments that fetch the subtitles of one thing into a folder, as WebVTT where that can be had.
-pub(crate) fn subtitles(tools: &Tools, source: &SourceUrl, wanted: &Wanted, folder: &Path) -> Vec<OsString> {
+pub(crate) fn subtitles(tools: &Tools, film: Sought<'_>, wanted: &Wanted, folder: &Path) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
-    args.add(["--no-playlist", "--playlist-items", "1", "--retries", "1", "-q", "--no-simulate"]);
+    args.pick(film.item);
+    args.add(["--retries", "1", "-q", "--no-simulate"]);
     // One that cannot be had keeps nobody from the others.
     args.add(["--skip-download", "--ignore-errors", "--match-filters", ENDS_IN_TIME]);
     args.add(["--write-subs", "--sub-langs", &wanted.languages.to_string()]);
@@ -103,6 +113,14 @@ pub(crate) fn subtitles(tools: &Tools, source: &SourceUrl, wanted: &Wanted, fold
     args.add(["--no-mtime", "-o", "media.%(ext)s"]);
     args.folder("home", folder);
     args.guard_ffmpeg();
+    args.end(film.source.as_str())
+}
+
+/// Arguments that name the first `most` films of a page, without a look at each.
+pub(crate) fn listing(tools: &Tools, source: &SourceUrl, most: u16) -> Vec<OsString> {
+    let mut args = Args::hygienic(tools);
+    args.add(["--yes-playlist", "--flat-playlist", "--lazy-playlist", "--playlist-items", &format!("1:{most}")]);
+    args.add(["--retries", "3", "--extractor-retries", "3", "-q", "--print", LISTED]);
     args.end(source.as_str())
 }
 
@@ -171,6 +189,11 @@ impl Args {
         self.0.extend(args.into_iter().map(OsString::from));
     }
 
+    fn pick(&mut self, item: Option<u32>) {
+        let list = if item.is_some() { "--yes-playlist" } else { "--no-playlist" };
+        self.add([list, "--playlist-items", &item.unwrap_or(1).to_string()]);
+    }
+
     fn folder(&mut self, kind: &str, path: &Path) {
         let mut value = OsString::from(format!("{kind}:"));
         value.push(path);
@@ -217,7 +240,8 @@ mod tests {
             sandbox: Sandbox { way_out: WayOut::Loopback(1), strictness: Strictness::Whole },
         };
         let source = SourceUrl::parse("https://example.com/-x", &[]).unwrap();
-        let args = download(&tools, &source, quality, output, &job, Limits { max_filesize: 7 });
+        let film = Sought { source: &source, item: None };
+        let args = download(&tools, film, quality, output, &job, Limits { max_filesize: 7 });
         args.into_iter().map(|a| a.into_string().unwrap()).collect()
     }
 

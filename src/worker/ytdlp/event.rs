@@ -101,8 +101,11 @@ impl From<Described> for Description {
             (_, Some(abr)) if abr > 0.0 => format!("{abr:.0}kbps"),
             _ => String::new(),
         };
-        let title = said.title.unwrap_or_default().chars().take(MAX_TITLE).collect();
-        Self { title, format_note, filesize: whole(said.filesize.or(said.filesize_approx)).unwrap_or(0) }
+        Self {
+            title: title(said.title),
+            format_note,
+            filesize: whole(said.filesize.or(said.filesize_approx)).unwrap_or(0),
+        }
     }
 }
 
@@ -120,6 +123,11 @@ impl From<Downloaded> for Progress {
             eta: positive(said.eta),
         }
     }
+}
+
+/// As it is stored.
+pub(super) fn title(said: Option<String>) -> String {
+    said.unwrap_or_default().chars().take(MAX_TITLE).collect()
 }
 
 fn json_of<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {

@@ -5,12 +5,14 @@ mod command;
 mod complaint;
 mod event;
 mod homes;
+mod listing;
 mod run;
 mod tools;
 
 pub(crate) use child::Confined;
-pub(crate) use command::{DEMUXERS, Limits, download, look_at, search, subtitles};
+pub(crate) use command::{DEMUXERS, Limits, Sought, download, listing, look_at, search, subtitles};
 pub(crate) use complaint::{Complaint, Kind};
 pub(crate) use event::{Event, Progress};
+pub(crate) use listing::Listed;
 pub(crate) use run::{End, Line, Run};
 pub(crate) use tools::{Readiness, Tools, Unready};

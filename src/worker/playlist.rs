@@ -1,0 +1,252 @@
+//! Lists of films: an order for one becomes a task for each of its films, and is itself the sum of these.
+
+use std::{ffi::OsString, num::NonZeroU16, time::Duration};
+
+use uuid::Uuid;
+
+use super::{
+    job::{ABOUT, Failure, MAX_LINE, Said, Workshop, discard},
+    media::JobFolder,
+    running::Running,
+    sandbox::Allowance,
+    source::{self, SourceUrl},
+    store::Expanded,
+    task::{Task, TaskId},
+    ytdlp::{Confined, Listed, Run, Tools, listing},
+};
+
+/// The longest that the reading of a list may take: its pages, and none of its films.
+const TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Reading keeps nothing, but a JavaScript runtime may have a cache, in bytes.
+const MAX_FILE: u64 = 64 << 20;
+
+/// How much of a list is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it, or nothing where it has more films than a list may have.
+    Whole,
+    /// So many films from its beginning, where it has so many.
+    First(NonZeroU16),
+}
+
+/// What a task is among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A film that was ordered by itself.
+    Alone,
+    /// A list; its films are tasks of their own once it was read.
+    List(Extent, Tally),
+    /// A film of a list.
+    Entry(Place),
+}
+
+/// How far the films of a list are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// How many it had when it was read; none before that.
+    pub(crate) total: u32,
+    /// How many of them have come to an end, one way or another.
+    pub(crate) ended: u32,
+}
+
+/// Where in a list a film is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) list: TaskId,
+    /// From 1.
+    pub(crate) index: u32,
+    pub(crate) total: u32,
+    /// The film is this one of those on its page, where it has no page of its own.
+    pub(crate) item: Option<u32>,
+}
+
+/// A film of a list that was just read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) url: String,
+    pub(crate) title: String,
+    pub(crate) item: Option<u32>,
+    /// Why it is not to be downloaded.
+    pub(crate) fault: Option<String>,
+}
+
+/// What an order for a list turned out to be.
+#[derive(Debug)]
+enum Contents {
+    /// One film after all.
+    Film,
+    List {
+        title: String,
+        entries: Vec<Entry>,
+    },
+}
+
+impl Part {
+    /// The list that it is a film of.
+    pub(crate) fn list(self) -> Option<TaskId> {
+        match self {
+            Self::Entry(place) => Some(place.list),
+            Self::Alone | Self::List(..) => None,
+        }
+    }
+
+    /// Which of the films on its page it is, where it has no page of its own.
+    pub(crate) fn item(self) -> Option<u32> {
+        match self {
+            Self::Entry(place) => place.item,
+            Self::Alone | Self::List(..) => None,
+        }
+    }
+}
+
+impl Extent {
+    /// As it is stored.
+    pub(crate) fn number(self) -> u16 {
+        match self {
+            Self::Whole => 0,
+            Self::First(most) => most.get(),
+        }
+    }
+
+    pub(crate) fn of_number(number: u16) -> Self {
+        NonZeroU16::new(number).map_or(Self::Whole, Self::First)
+    }
+}
+
+impl Workshop {
+    /// Makes tasks of the films on the page that `task` names; none where there is one film after all.
+    pub(crate) async fn expand(
+        &self,
+        task: &Task,
+        extent: Extent,
+        running: &Running,
+    ) -> Result<Option<Vec<TaskId>>, Failure> {
+        let (tools, job) = (self.readiness.tools().await?, self.media.job(task.id));
+        self.accepted(&job).await?;
+        let read = self.read(task, extent, &job, &tools, running).await?;
+        let Contents::List { title, entries } = read else {
+            self.store.make_film(task.id).await?;
+            return Ok(None);
+        };
+        discard(job).await;
+        match self.store.expand(task.id, title, entries).await? {
+            Expanded::Into(films) => Ok(Some(films)),
+            Expanded::NoRoom => Err(Failure::NoRoomToWait),
+            Expanded::Gone => Err(Failure::Stopped),
+        }
+    }
+
+    async fn read(
+        &self,
+        task: &Task,
+        extent: Extent,
+        job: &JobFolder,
+        tools: &Tools,
+        running: &Running,
+    ) -> Result<Contents, Failure> {
+        let source = self.source(task, running).await?;
+        let most = self.config.max_playlist;
+        // One more tells a list that is too long from one that just is not.
+        let ask = match extent {
+            Extent::Whole => most.saturating_add(1),
+            Extent::First(wanted) => wanted.get().min(most),
+        };
+        let listed = self.listed(task, listing(tools, &source, ask), job, tools, running).await?;
+        if listed.len() > usize::from(most) {
+            return Err(Failure::TooLong(most));
+        }
+        self.contents(&source, listed)
+    }
+
+    async fn listed(
+        &self,
+        task: &Task,
+        args: Vec<OsString>,
+        job: &JobFolder,
+        tools: &Tools,
+        running: &Running,
+    ) -> Result<Vec<Listed>, Failure> {
+        let (folder, time) = (job.work(), TIMEOUT.min(self.config.job_timeout));
+        let allowance = Allowance { file: MAX_FILE, cpu: time.as_secs() };
+        let proxy = Some(self.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, ABOUT));
+        let child = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };
+        let (mut run, mut said) = (Run::start(child, MAX_LINE, &running.stop, time)?, Said::default());
+        let mut listed = Vec::new();
+        while let Some(line) = run.next().await {
+            said.hear(task.id, &line);
+            // It was told how many to name; a child that goes on and on is not listened to.
+            if listed.len() <= usize::from(self.config.max_playlist) {
+                listed.extend(Listed::of(&line));
+            }
+        }
+        said.ended_well(&run.end().await)?;
+        Ok(listed)
+    }
+
+    fn contents(&self, source: &SourceUrl, listed: Vec<Listed>) -> Result<Contents, Failure> {
+        let first = listed.first().ok_or(Failure::EmptyList)?;
+        if first.index.is_none() {
+            return Ok(Contents::Film);
+        }
+        let title = first.list_title.clone();
+        let entry =
+            |listed: Listed| Entry::new(listed, source, |url| SourceUrl::parse(url, &self.config.allow_private));
+        Ok(Contents::List { title, entries: listed.into_iter().map(entry).collect() })
+    }
+}
+
+impl Entry {
+    fn new(
+        listed: Listed,
+        page: &SourceUrl,
+        judge: impl FnOnce(&str) -> Result<SourceUrl, source::SourceError>,
+    ) -> Self {
+        let (title, index) = (listed.title, listed.index);
+        let Some(url) = listed.url else {
+            return Self { url: page.as_str().to_owned(), title, item: index, fault: None };
+        };
+        match judge(&url) {
+            Ok(source) => Self { url: source.as_str().to_owned(), title, item: None, fault: None },
+            Err(error) => {
+                let url = url.chars().take(source::MAX_LENGTH).collect();
+                Self { url, title, item: None, fault: Some(error.to_string()) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(url: Option<&str>) -> Entry {
+        let listed =
+            Listed { url: url.map(str::to_owned), title: "T".into(), index: Some(3), list_title: String::new() };
+        let page = SourceUrl::parse("https://example.com/list", &[]).unwrap();
+        Entry::new(listed, &page, |url| SourceUrl::parse(url, &[]))
+    }
+
+    #[test]
+    fn a_film_has_a_page_of_its_own_or_its_number_on_the_lists() {
+        let own = entry(Some("https://example.com/a b".replace(' ', "%20").as_str()));
+        assert_eq!((own.url.as_str(), own.item, own.fault), ("https://example.com/a%20b", None, None));
+        let numbered = entry(None);
+        assert_eq!((numbered.url.as_str(), numbered.item), ("https://example.com/list", Some(3)));
+    }
+
+    #[test]
+    fn what_a_list_may_not_name_is_an_entry_with_a_fault() {
+        for url in ["file:///etc/passwd", "http://127.0.0.1/", "http://a@example.com/", &"x".repeat(5_000)] {
+            let entry = entry(Some(url));
+            assert!(entry.fault.is_some() && entry.url.len() <= source::MAX_LENGTH, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_extent_is_read_as_it_is_stored() {
+        for extent in [Extent::Whole, Extent::First(NonZeroU16::MIN), Extent::First(NonZeroU16::MAX)] {
+            assert_eq!(Extent::of_number(extent.number()), extent);
+        }
+    }
+}

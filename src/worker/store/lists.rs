@@ -1,0 +1,204 @@
+//! Lists and their films: made of one order, counted together, ended and removed together.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{
+    Store, StoreError,
+    list::{MAX_PENDING, MAX_PENDING_PER_USER},
+    row::parsed,
+};
+use crate::worker::{
+    playlist::Entry,
+    task::{Status, TaskId},
+};
+
+/// What became of a list that was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Expanded {
+    /// These are its films.
+    Into(Vec<TaskId>),
+    /// There is no room for so many among what waits.
+    NoRoom,
+    /// It was cancelled or removed meanwhile.
+    Gone,
+}
+
+/// What a change of its films makes of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// It is another than before.
+    Changed,
+    /// The last of its films was removed, and it with it.
+    Gone,
+    /// There is no such list, or nothing changed.
+    Unchanged,
+}
+
+/// A list's films by their states.
+struct Count {
+    all: i64,
+    under_way: i64,
+    completed: i64,
+    failed: i64,
+    bytes: i64,
+}
+
+impl Store {
+    /// Makes a task of each film of a list, all at once; from then on the list is what they are.
+    pub(crate) async fn expand(
+        &self,
+        list: TaskId,
+        title: String,
+        entries: Vec<Entry>,
+    ) -> Result<Expanded, StoreError> {
+        self.run(move |db| {
+            let expanding = db.unchecked_transaction()?;
+            let expanded = expand(&expanding, list, &title, &entries)?;
+            expanding.commit()?;
+            Ok(expanded)
+        })
+        .await
+    }
+
+    /// The order was for a list, and there is one film.
+    pub(crate) async fn make_film(&self, id: TaskId) -> Result<(), StoreError> {
+        self.run(move |db| db.execute("UPDATE task SET list_extent = NULL WHERE id = ?1", [id.to_string()])).await?;
+        Ok(())
+    }
+
+    /// Counts a list's films anew; when all have ended, it has ended as well.
+    pub(crate) async fn settle(&self, list: TaskId) -> Result<Settled, StoreError> {
+        self.run(move |db| {
+            let settling = db.unchecked_transaction()?;
+            let settled = settle(&settling, list)?;
+            settling.commit()?;
+            Ok(settled)
+        })
+        .await
+    }
+}
+
+fn expand(db: &Connection, list: TaskId, title: &str, entries: &[Entry]) -> rusqlite::Result<Expanded> {
+    let Some(room) = room(db, list)? else { return Ok(Expanded::Gone) };
+    let total = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+    if total > room {
+        return Ok(Expanded::NoRoom);
+    }
+    let mut films = Vec::with_capacity(entries.len());
+    for (entry, index) in entries.iter().zip(1_i64..) {
+        let id = TaskId::random();
+        insert(db, id, list, (index, total), entry)?;
+        films.push(id);
+    }
+    db.execute(
+        "UPDATE task SET status = ?2, title = ?3, list_total = ?4, error_message = '' WHERE id = ?1",
+        params![list.to_string(), Status::Expanded.name(), title, total],
+    )?;
+    settle(db, list)?;
+    Ok(Expanded::Into(films))
+}
+
+/// How many more may wait of the list's owner; none where the list is not being read.
+fn room(db: &Connection, list: TaskId) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT min(?2 - (SELECT count(*) FROM task WHERE status = 'pending'), \
+        ?3 - (SELECT count(*) FROM task AS other WHERE status = 'pending' AND other.owner = task.owner)) \
+        FROM task WHERE id = ?1 AND status = 'downloading'";
+    db.query_row(sql, params![list.to_string(), MAX_PENDING, MAX_PENDING_PER_USER], |row| row.get(0)).optional()
+}
+
+/// What was ordered of the list is ordered of each of its films.
+fn insert(db: &Connection, id: TaskId, list: TaskId, place: (i64, i64), entry: &Entry) -> rusqlite::Result<()> {
+    let now = Timestamp::now().to_string();
+    let (status, ended) = match entry.fault {
+        Some(_) => (Status::Error, Some(&now)),
+        None => (Status::Pending, None),
+    };
+    db.prepare_cached(
+        "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at, priority, \
+         wanted_subtitles, automatic_subtitles, title, error_message, completed_at, list, list_index, list_total, list_item) \
+         SELECT ?1, owner, ?3, quality, download_type, format, ?4, ?5, priority, \
+         wanted_subtitles, automatic_subtitles, ?6, ?7, ?8, ?2, ?9, ?10, ?11 FROM task WHERE id = ?2",
+    )?
+    .execute(params![
+        id.to_string(),
+        list.to_string(),
+        entry.url,
+        status.name(),
+        now,
+        entry.title,
+        entry.fault.as_deref().unwrap_or_default(),
+        ended,
+        place.0,
+        place.1,
+        entry.item,
+    ])?;
+    Ok(())
+}
+
+fn settle(db: &Connection, list: TaskId) -> rusqlite::Result<Settled> {
+    let sql = "SELECT status FROM task WHERE id = ?1 AND list_extent IS NOT NULL";
+    let status = db.query_row(sql, [list.to_string()], |row| parsed(row, 0)).optional()?;
+    let count = count(db, list)?;
+    match status {
+        Some(Status::Expanded) if count.all > 0 => tally(db, list, &count),
+        Some(status) if count.all == 0 && status != Status::Removing => {
+            // One that was not read yet has none either.
+            let forgotten = db.execute("DELETE FROM task WHERE id = ?1 AND list_total > 0", [list.to_string()])?;
+            Ok(if forgotten == 1 { Settled::Gone } else { Settled::Unchanged })
+        }
+        _ => Ok(Settled::Unchanged),
+    }
+}
+
+/// What is being removed has left its list already.
+fn count(db: &Connection, list: TaskId) -> rusqlite::Result<Count> {
+    let read = |row: &Row<'_>| {
+        Ok(Count {
+            all: row.get(0)?,
+            under_way: row.get(1)?,
+            completed: row.get(2)?,
+            failed: row.get(3)?,
+            bytes: row.get(4)?,
+        })
+    };
+    db.query_row(
+        "SELECT count(*), \
+         count(*) FILTER (WHERE status IN ('pending', 'downloading', 'processing')), \
+         count(*) FILTER (WHERE status = 'completed'), \
+         count(*) FILTER (WHERE status = 'error'), \
+         coalesce(sum(filesize) FILTER (WHERE status = 'completed'), 0) \
+         FROM task WHERE list = ?1 AND status <> 'removing'",
+        [list.to_string()],
+        read,
+    )
+}
+
+fn tally(db: &Connection, list: TaskId, count: &Count) -> rusqlite::Result<Settled> {
+    let (status, message) = count.outcome();
+    let ended = (status != Status::Expanded).then(|| Timestamp::now().to_string());
+    let changed = db.execute(
+        "UPDATE task SET status = ?2, error_message = ?3, completed_at = ?4, list_ended = list_total - ?5, filesize = ?6 \
+         WHERE id = ?1 AND (status <> ?2 OR list_ended <> list_total - ?5 OR filesize <> ?6)",
+        params![list.to_string(), status.name(), message, ended, count.under_way, count.bytes],
+    )?;
+    Ok(if changed == 1 { Settled::Changed } else { Settled::Unchanged })
+}
+
+impl Count {
+    /// A list is completed when any of its films is, and says how many are not.
+    fn outcome(&self) -> (Status, String) {
+        let Self { all, under_way, completed, failed, .. } = *self;
+        let message = if failed == 0 { String::new() } else { format!("{failed} of {all} downloads failed") };
+        match (under_way, completed, failed) {
+            (1.., _, _) => (Status::Expanded, String::new()),
+            (_, 1.., _) => (Status::Completed, message),
+            (_, _, 1..) => (Status::Error, message),
+            _ => (Status::Cancelled, String::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "lists_tests.rs"]
+mod tests;

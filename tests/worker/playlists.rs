@@ -1,0 +1,317 @@
+//! Lists of films: one order, a download for each film, and the list as their sum.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::{
+    media,
+    origin::Origin,
+    process::{Setup, Worker, eventually, processes_of},
+};
+
+/// A feed with these links, at `name`.
+fn feed(origin: &Origin, name: &str, links: &[String]) -> String {
+    let item =
+        |(link, number): (&String, usize)| format!("<item><title>Film {number}</title><link>{link}</link></item>");
+    let items = links.iter().zip(1..).map(item).collect::<Vec<_>>().concat();
+    origin.serve(
+        name,
+        &format!("<?xml version=\"1.0\"?><rss version=\"2.0\"><channel><title>My list</title>{items}</channel></rss>"),
+    );
+    origin.url(name)
+}
+
+/// Orders a list; its id.
+fn order(worker: &Worker, url: &str, more: &Value) -> String {
+    let mut order = json!({"url": url, "playlist": true});
+    order.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let answer = worker.post("ana", "/api/download", &order.to_string());
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    assert_eq!(answer.json()["is_playlist"], true);
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+/// The films of a list, by their places.
+fn films(worker: &Worker, list: &str) -> Vec<Value> {
+    let all = worker.get("ana", "/api/downloads").json();
+    let mut films: Vec<_> =
+        all.as_array().unwrap().iter().filter(|task| task["playlist_id"] == list).cloned().collect();
+    films.sort_by_key(|film| film["playlist_index"].as_u64());
+    films
+}
+
+fn ended(worker: &Worker, list: &str) -> Value {
+    worker.wait_for(list, |task| matches!(task["status"].as_str(), Some("completed" | "error" | "cancelled")))
+}
+
+fn wait_for_films(worker: &Worker, list: &str, count: usize) -> Vec<Value> {
+    eventually("the films of a list", || Some(films(worker, list)).filter(|films| films.len() == count))
+}
+
+fn id(task: &Value) -> &str {
+    task["id"].as_str().unwrap()
+}
+
+#[test]
+fn a_list_becomes_a_download_of_each_of_its_films_and_ends_with_the_last() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let links = ["a/sample.mp4", "b/sample.mp4", "c/missing.mp4"].map(|path| origin.url(path));
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({"quality": "480p"}));
+    let whole = ended(&worker, &list);
+    assert_eq!(
+        (&whole["status"], &whole["title"], &whole["error_message"]),
+        (&json!("completed"), &json!("My list"), &json!("1 of 3 downloads failed"))
+    );
+    let counts = [&whole["is_playlist"], &whole["playlist_index"], &whole["playlist_total"], &whole["progress"]];
+    assert_eq!(counts, [&json!(true), &json!(3), &json!(3), &json!(100.0)]);
+    let films = films(&worker, &list);
+    let seen: Vec<_> =
+        films.iter().map(|film| (film["status"].as_str().unwrap(), film["url"].as_str().unwrap())).collect();
+    assert_eq!(seen, [("completed", &*links[0]), ("completed", &*links[1]), ("error", &*links[2])]);
+    for (film, index) in films.iter().zip(1..) {
+        assert_eq!((&film["playlist_index"], &film["playlist_total"]), (&json!(index), &json!(3)));
+        assert_eq!((&film["is_playlist"], &film["quality"]), (&json!(false), &json!("480p")));
+    }
+    let file = worker.get("ana", &format!("/api/download/{}/file", id(&films[1])));
+    assert!(file.body == media::read("sample.mp4"));
+    assert_eq!(worker.get("ana", &format!("/api/download/{list}/file")).status, 404, "a list has no file");
+    assert_eq!(whole["filesize"], json!(2 * media::read("sample.mp4").len()));
+    assert!(!worker.job(&list).exists());
+}
+
+#[test]
+fn films_without_pages_of_their_own_are_told_apart_by_their_place() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    origin.serve(
+        "page.html",
+        "<html><head><title>Two</title></head><body><video src=sample.mp4></video><video src=hls.m3u8></video></body></html>",
+    );
+    let list = order(&worker, &origin.url("page.html"), &json!({}));
+    assert_eq!(ended(&worker, &list)["status"], "completed");
+    let films = films(&worker, &list);
+    assert_eq!(films.len(), 2);
+    let asked = |what: &str| origin.requests().iter().filter(|path| path.starts_with(what)).count();
+    assert!(asked("sample.mp4") >= 1 && asked("hls.m3u8") >= 1, "{:?}", origin.requests());
+    assert!(worker.get("ana", &format!("/api/download/{}/file", id(&films[0]))).body == media::read("sample.mp4"));
+}
+
+#[test]
+fn an_order_for_a_list_that_is_one_film_is_an_order_for_that_film() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let task = ended(&worker, &order(&worker, &origin.url("sample.mp4"), &json!({})));
+    assert_eq!((&task["status"], &task["is_playlist"]), (&json!("completed"), &json!(false)));
+    assert!(worker.get("ana", &format!("/api/download/{}/file", id(&task))).body == media::read("sample.mp4"));
+}
+
+#[test]
+fn without_a_word_of_lists_the_first_film_is_taken() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let url = feed(&origin, "feed.xml", &["a/sample.mp4", "b/sample.mp4"].map(|path| origin.url(path)));
+    let task = worker.completed("ana", &url);
+    assert_eq!((&task["is_playlist"], &task["playlist_id"]), (&json!(false), &Value::Null));
+    assert!(!origin.requests().iter().any(|path| path.starts_with("b/")));
+}
+
+#[test]
+fn what_a_list_may_not_name_is_an_entry_that_says_so_and_nothing_asks_for_it() {
+    let (origin, inside) = (Origin::start(), Origin::start());
+    let worker = Worker::start(&origin);
+    let links = [
+        origin.url("sample.mp4"),
+        inside.url("sample.mp4"),
+        format!("http://localhost:{}/sample.mp4", inside.address.port()),
+        "http://169.254.169.254/latest/meta-data".to_owned(),
+        "file:///etc/passwd".to_owned(),
+        format!("http://{}/api/downloads", worker.address),
+        format!("https://example.com/{}", "x".repeat(5_000)),
+    ];
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
+    assert_eq!(ended(&worker, &list)["status"], "completed");
+    let films = films(&worker, &list);
+    assert_eq!((films.len(), &films[0]["status"]), (links.len(), &json!("completed")));
+    for film in &films[1..] {
+        assert_eq!(film["status"], "error", "{film}");
+        assert!(!film["error_message"].as_str().unwrap().is_empty() && film["url"].as_str().unwrap().len() <= 2_048);
+    }
+    assert_eq!(inside.requests(), Vec::<String>::new());
+}
+
+#[test]
+fn a_list_of_a_hundred_thousand_is_refused_and_nothing_of_it_is_fetched() {
+    let origin = Origin::start();
+    let setup = Setup { extra: "max_playlist = 3", ..Setup::default() };
+    let worker = Worker::with(&origin, &setup);
+    let links: Vec<_> = (0..100_000).map(|n| origin.url(&format!("{n}/sample.mp4"))).collect();
+    let url = feed(&origin, "long.xml", &links);
+    let whole = ended(&worker, &order(&worker, &url, &json!({})));
+    assert_eq!(whole["status"], "error");
+    assert!(whole["error_message"].as_str().unwrap().contains("more than 3"), "{whole}");
+    assert!(!origin.requests().iter().any(|path| path.ends_with("sample.mp4")));
+}
+
+#[test]
+fn of_a_list_that_is_too_long_the_first_films_can_be_had() {
+    let origin = Origin::start();
+    let setup = Setup { extra: "max_playlist = 3", ..Setup::default() };
+    let worker = Worker::with(&origin, &setup);
+    let links: Vec<_> = (0..5).map(|n| origin.url(&format!("{n}/sample.mp4"))).collect();
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({"playlist_limit": 2}));
+    assert_eq!(ended(&worker, &list)["status"], "completed");
+    let urls: Vec<_> = films(&worker, &list).iter().map(|film| film["url"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(urls, links[..2]);
+}
+
+#[test]
+fn an_empty_list_is_an_honest_error() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let list = ended(&worker, &order(&worker, &feed(&origin, "feed.xml", &[]), &json!({})));
+    assert_eq!((&list["status"], &list["error_message"]), (&json!("error"), &json!("the list has no films")));
+}
+
+#[test]
+fn a_limit_that_makes_no_sense_is_refused() {
+    let origin = Origin::start();
+    let setup = Setup { extra: "max_playlist = 3", ..Setup::default() };
+    let worker = Worker::with(&origin, &setup);
+    for order in [
+        json!({"playlist_limit": 2}),
+        json!({"playlist": true, "playlist_limit": 4}),
+        json!({"playlist": true, "playlist_limit": 0}),
+        json!({"playlist": true, "playlist_limit": -1}),
+        json!({"playlist": true, "playlist_limit": "2"}),
+        json!({"playlist": "yes"}),
+    ] {
+        let mut order = order;
+        order["url"] = origin.url("sample.mp4").into();
+        let answer = worker.post("ana", "/api/download", &order.to_string());
+        assert_eq!((answer.status, &answer.json()["code"]), (422, &json!("invalid_value")), "{order}");
+    }
+    assert_eq!(worker.get("ana", "/api/downloads").json(), json!([]));
+}
+
+#[test]
+fn who_cancels_a_list_cancels_all_of_it() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let links: Vec<_> = (0..6).map(|n| origin.url(&format!("stall/{n}/sample.mp4"))).collect();
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
+    let running = eventually("two films under way", || {
+        let running: Vec<_> =
+            films(&worker, &list).into_iter().filter(|film| film["status"] == "downloading").collect();
+        (running.len() == 2).then_some(running)
+    });
+    let before = Instant::now();
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200);
+    for film in &running {
+        eventually("the child's end", || processes_of(id(film)).is_empty().then_some(()));
+    }
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+    assert_eq!(worker.task(&list).unwrap()["status"], "cancelled");
+    let films = films(&worker, &list);
+    assert!(films.len() == 6 && films.iter().all(|film| film["status"] == "cancelled"), "{films:?}");
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200, "twice is no error");
+}
+
+#[test]
+fn who_removes_a_list_removes_all_of_it() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let links = ["a/sample.mp4", "stall/sample.mp4", "stall/b/sample.mp4"].map(|path| origin.url(path));
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
+    let films = eventually("one film that is here", || {
+        let films = films(&worker, &list);
+        films.iter().any(|film| film["status"] == "completed").then_some(films)
+    });
+    assert_eq!(worker.delete("bob", &format!("/api/downloads/{list}/remove")).status, 404, "it is another's");
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}/remove")).status, 200);
+    assert_eq!(worker.get("ana", "/api/downloads").json(), json!([]));
+    for film in &films {
+        assert!(!worker.media(id(film)).exists() && !worker.job(id(film)).exists(), "{film}");
+        assert_eq!(processes_of(id(film)), Vec::<u32>::new());
+    }
+}
+
+#[test]
+fn a_list_goes_with_the_last_of_its_films() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let links = ["a/sample.mp4", "b/sample.mp4"].map(|path| origin.url(path));
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
+    ended(&worker, &list);
+    let films = films(&worker, &list);
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", id(&films[0]))).status, 200);
+    assert_eq!(worker.task(&list).unwrap()["status"], "completed");
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", id(&films[1]))).status, 200);
+    assert_eq!(worker.task(&list), None);
+}
+
+#[test]
+fn a_list_whose_films_are_cancelled_one_by_one_is_cancelled() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let links = ["stall/a/sample.mp4", "stall/b/sample.mp4"].map(|path| origin.url(path));
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
+    for film in wait_for_films(&worker, &list, 2) {
+        assert_eq!(worker.task(&list).unwrap()["status"], "downloading");
+        assert_eq!(worker.delete("ana", &format!("/api/downloads/{}", id(&film))).status, 200);
+    }
+    assert_eq!(worker.task(&list).unwrap()["status"], "cancelled");
+}
+
+#[test]
+fn a_list_outlives_kills_at_any_moment() {
+    let origin = Origin::start();
+    let mut worker = Worker::start(&origin);
+    let links: Vec<_> = (0..4).map(|n| origin.url(&format!("{n}/sample.mp4"))).collect();
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
+    for count in 0..4 {
+        eventually("another film", || {
+            let done = films(&worker, &list).iter().filter(|film| film["status"] == "completed").count();
+            (done >= count).then_some(())
+        });
+        worker.kill();
+        worker.start_again();
+    }
+    assert_eq!(ended(&worker, &list)["status"], "completed");
+    let films = films(&worker, &list);
+    assert_eq!(films.len(), 4, "each film once: {films:?}");
+    for film in films {
+        assert!(worker.get("ana", &format!("/api/download/{}/file", id(&film))).body == media::read("sample.mp4"));
+    }
+    assert!(worker.terminate());
+    worker.start_again();
+    assert_eq!(worker.task(&list).unwrap()["status"], "completed", "a list has no file that could be missed");
+}
+
+#[test]
+fn a_list_that_cannot_be_reached_is_tried_again() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    feed(&origin, "feed.xml", &[origin.url("sample.mp4"), origin.url("a/sample.mp4")]);
+    let list = order(&worker, &origin.url("fail2/feed.xml"), &json!({}));
+    assert_eq!(ended(&worker, &list)["status"], "completed");
+    assert_eq!(films(&worker, &list).len(), 2);
+}
+
+#[test]
+fn more_films_than_may_wait_are_not_taken() {
+    let origin = Origin::start();
+    let setup = Setup { extra: "max_playlist = 500\nconcurrent_downloads = 1", ..Setup::default() };
+    let worker = Worker::with(&origin, &setup);
+    let links: Vec<_> = (0..300).map(|n| origin.url(&format!("stall/{n}/sample.mp4"))).collect();
+    let url = feed(&origin, "feed.xml", &links);
+    let first = order(&worker, &url, &json!({}));
+    let running = wait_for_films(&worker, &first, 300);
+    let second = order(&worker, &url, &json!({"priority": "high"}));
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}", id(&running[0]))).status, 200);
+    let refused = ended(&worker, &second);
+    assert_eq!(refused["status"], "error");
+    assert!(refused["error_message"].as_str().unwrap().contains("room"), "{refused}");
+    assert!(films(&worker, &second).is_empty());
+}
