@@ -77,7 +77,11 @@ impl Moment {
         };
         let good =
             parts.next().is_none() && hours <= MAX_HOURS && minutes < 60 && seconds < 60 && thousandths.len() == 3;
-        good.then_some(Self(((hours * 60 + minutes) * 60 + seconds) * 1_000 + number(thousandths)?))
+        // Not before: what is too long has no place in a number.
+        if !good {
+            return None;
+        }
+        Some(Self(((hours * 60 + minutes) * 60 + seconds) * 1_000 + number(thousandths)?))
     }
 
     fn write(self) -> String {
@@ -114,6 +118,9 @@ mod tests {
             "00:00:01 --> 00:00:02\nno thousandths\n",
             "00:61:00.000 --> 01:02:00.000\nno such minute\n",
             "99999:00:00.000 --> 99999:00:01.000\ntoo long\n",
+            "1200:00:00.000 --> 1200:00:01.000\ntoo long\n",
+            "9999:9999:9999.999 --> 9999:9999:9999.9999\ntoo much of everything\n",
+            "9999:9999.000 --> 9999:9999.001\nwithout hours\n",
             "1:00:00:00.000 --> 2:00:00:00.000\nfour parts\n",
             "+1:00.000 --> 00:02:00.000\na sign\n",
             "00:00:01.000 --> 00:00:02.000\n",
