@@ -4,7 +4,12 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::task::TaskId;
 
+/// In characters.
 const MAX_TITLE: usize = 120;
+
+/// In bytes of UTF-8: with the rest of its name it stays below the 255 that most file systems have for one, and leaves a little for
+/// what browsers add. Those that count in UTF-16 find fewer.
+const MAX_TITLE_BYTES: usize = 200;
 
 /// Builds the name from what a site says and what is known.
 pub(crate) fn public_name(title: &str, id: TaskId, extension: &str) -> String {
@@ -23,7 +28,8 @@ fn safe_title(title: &str) -> String {
     let cleaned: String =
         title.nfc().map(|c| if is_structural(c) { '_' } else { c }).filter(|c| !is_hidden(*c)).collect();
     let trimmed = cleaned.trim().trim_start_matches('.').trim();
-    let cut: String = trimmed.chars().take(MAX_TITLE).collect();
+    let most = trimmed.char_indices().take(MAX_TITLE).take_while(|(at, c)| at + c.len_utf8() <= MAX_TITLE_BYTES);
+    let cut: String = most.map(|(_, c)| c).collect();
     let cut = cut.trim_end();
     if cut.is_empty() { "download".to_owned() } else { cut.to_owned() }
 }
@@ -37,6 +43,7 @@ fn is_structural(c: char) -> bool {
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -57,7 +64,20 @@ mod tests {
         assert_eq!(name("gpj\u{202e}4pm"), format!("gpj4pm__{ID}.mp4"));
         assert_eq!(name(" . "), format!("download__{ID}.mp4"));
         assert_eq!(name("e\u{301}"), format!("é__{ID}.mp4"));
-        assert_eq!(name(&"ñ".repeat(500)).chars().count(), 120 + 2 + 36 + 4);
+        assert_eq!(name("gpj\u{61c}4pm"), format!("gpj4pm__{ID}.mp4"));
+        assert_eq!(name(&"x".repeat(500)).chars().count(), 120 + 2 + 36 + 4);
+    }
+
+    #[test]
+    fn a_name_is_short_enough_for_any_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        for title in ["ñ", "日本語の題名", "🎬", "👩‍👩‍👧‍👦", "e\u{301}", "x", "/", "\u{2028}", "ﷺ"]
+        {
+            let name = name(&title.repeat(5_000));
+            assert!(name.len() <= 255 && name.encode_utf16().count() <= 255, "{title}: {}", name.len());
+            std::fs::write(dir.path().join(&name), "").unwrap();
+            assert_eq!(task_of(&name), ID.parse().ok());
+        }
     }
 
     #[test]
