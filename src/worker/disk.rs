@@ -1,11 +1,6 @@
 //! Whether there is room for more: databases and logs lie on the same disks as what is downloaded, and go on longer than it.
 
-use std::{
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use thiserror::Error;
@@ -13,9 +8,11 @@ use tokio::{
     task::{JoinError, spawn_blocking},
     time::sleep,
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::written::Written;
+
+/// What a run may have on the disk that is to keep next to nothing: a JavaScript runtime has a cache, in bytes.
+pub(crate) const SCRATCH: u64 = 256 << 20;
 
 /// How often the disks are looked at while something is written to them.
 const LOOK: Duration = Duration::from_secs(1);
@@ -69,12 +66,6 @@ where
     }
 }
 
-/// Stops a job when the room ends before the job does.
-pub(crate) struct Watch {
-    ended: Arc<Mutex<Option<Exhausted>>>,
-    _looking: AbortOnDropHandle<()>,
-}
-
 impl Disks {
     /// `reserve` bytes stay free in each of `folders`.
     pub(crate) fn new(folders: Vec<PathBuf>, reserve: u64) -> Self {
@@ -87,19 +78,8 @@ impl Disks {
         spawn_blocking(move || watched.judge()).await?
     }
 
-    /// Cancels `job` as soon as the room ends, or it has more than its share.
-    pub(crate) fn watch(&self, job: CancellationToken, share: Share) -> Watch {
-        let (disks, ended) = (self.clone(), Arc::<Mutex<Option<Exhausted>>>::default());
-        let told = Arc::clone(&ended);
-        let looking = tokio::spawn(async move {
-            let reason = disks.exhausted(share).await;
-            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-            job.cancel();
-        });
-        Watch { ended, _looking: AbortOnDropHandle::new(looking) }
-    }
-
-    async fn exhausted(&self, share: Share) -> Exhausted {
+    /// Waits until the room ends, or a job has more than its share.
+    pub(crate) async fn exhausted(&self, share: Share) -> Exhausted {
         loop {
             sleep(LOOK).await;
             if let Err(reason) = self.room().await {
@@ -125,13 +105,6 @@ impl Share {
                 Err(Exhausted::Share)
             }
         }
-    }
-}
-
-impl Watch {
-    /// Why the job was stopped, if it was.
-    pub(crate) fn end(self) -> Result<(), Exhausted> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }
 

@@ -12,11 +12,10 @@ use tokio::{
     sync::Mutex,
     task::{JoinError, spawn_blocking},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     digest::Digest,
-    disk::{Disks, Exhausted, NoRoom, Share},
+    disk::{Disks, Exhausted, NoRoom},
     events::{Events, What},
     hls::Streams,
     media::{AcceptError, Finished, JobFolder, MediaFolder},
@@ -31,7 +30,10 @@ use super::{
     subtitles,
     task::{Status, Task, TaskId},
     thumbnail,
-    ytdlp::{Complaint, Confined, End, Event, Limits, Line, Readiness, Run, Sought, Tools, Unready, download},
+    ytdlp::{
+        Bounds, Complaint, Confined, End, Event, Limits, Line, Readiness, Run, Sought, Tools, Unready, download,
+        for_the_log,
+    },
 };
 use crate::config::WorkerConfig;
 
@@ -222,13 +224,8 @@ impl Workshop {
         let limits = Limits { max_filesize: self.config.max_filesize };
         let film = Sought { source: &source, item: task.part.item() };
         let args = download(tools, film, task.quality, task.output, job, limits);
-        let stop = running.stop.child_token();
-        let most = limits.max_filesize.saturating_mul(FILES).saturating_add(MARGIN);
         let work = job.work();
-        let room = self.disks.watch(stop.clone(), Share { folder: work.clone(), most });
-        let reported = self.listen(task, self.confined(tools, task, &work, args), running, &stop).await;
-        room.end()?;
-        let reported = reported?;
+        let reported = self.listen(task, self.confined(tools, task, &work, args), running).await?;
         self.processing(task.id).await?;
         let job = job.clone();
         spawn_blocking(move || job.accept(&reported)).await??;
@@ -271,15 +268,11 @@ impl Workshop {
     }
 
     /// Follows the child to its end; the path that it reported is the only sign of success.
-    async fn listen(
-        &self,
-        task: &Task,
-        child: Confined<'_>,
-        running: &Running,
-        stop: &CancellationToken,
-    ) -> Result<PathBuf, Failure> {
+    async fn listen(&self, task: &Task, child: Confined<'_>, running: &Running) -> Result<PathBuf, Failure> {
+        let most = self.config.max_filesize.saturating_mul(FILES).saturating_add(MARGIN);
+        let bounds = Bounds { disks: &self.disks, most, line: MAX_LINE, time: self.config.job_timeout };
         let (mut said, mut quiet) = (Said::default(), Quiet::new(self.config.stall_timeout, child.folder));
-        let mut run = Run::start(child, MAX_LINE, stop, self.config.job_timeout)?;
+        let mut run = Run::start(child, bounds, &running.stop)?;
         loop {
             let line = tokio::select! {
                 line = run.next() => line,
@@ -304,11 +297,10 @@ impl Workshop {
                 }
                 Some(Event::Processing) => self.processing(task.id).await?,
                 Some(Event::Reported(path)) => said.reported = Some(path),
-                Some(Event::Complained(_)) => {}
                 None => tracing::debug!(task = %task.id, ?line, "yt-dlp"),
             }
         }
-        said.judge(&run.end().await)
+        said.judge(run.end().await)
     }
 
     /// Adds a thumbnail and subtitles, and moves everything into place.
@@ -320,7 +312,7 @@ impl Workshop {
         running: &Running,
     ) -> Result<Finished, Failure> {
         let accepted = self.accepted(job).await?.ok_or(Failure::Killed)?;
-        thumbnail::make(tools, job, &job.file(accepted.media), &running.stop).await;
+        thumbnail::make(self, tools, job, &job.file(accepted.media), &running.stop).await;
         let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
         let film = Sought { source: &source, item: task.part.item() };
         subtitles::fetch(self, tools, job, film, &task.wanted, &running.stop).await?;
@@ -354,23 +346,23 @@ impl Said {
         }
         if text.starts_with("ERROR:") && self.logged < LOGGED.0 {
             self.logged += 1;
-            let text: String = text.chars().take(LOGGED.1).collect();
-            tracing::warn!(task = %id, text, "yt-dlp");
+            tracing::warn!(task = %id, text = for_the_log(text, LOGGED.1), "yt-dlp");
         }
     }
 
-    fn judge(mut self, end: &End) -> Result<PathBuf, Failure> {
-        match (end, self.reported.take()) {
+    fn judge(mut self, end: End) -> Result<PathBuf, Failure> {
+        match (&end, self.reported.take()) {
             (End::Exited(_), Some(path)) => Ok(path),
             _ => self.ended_well(end).and(Err(Failure::NotTaken)),
         }
     }
 
     /// Whether a child ended by itself, and without a complaint.
-    pub(super) fn ended_well(self, end: &End) -> Result<(), Failure> {
+    pub(super) fn ended_well(self, end: End) -> Result<(), Failure> {
         match (end, self.complaint) {
             (End::Stopped, _) => Err(Failure::Stopped),
             (End::TimedOut, _) => Err(Failure::TimedOut),
+            (End::Exhausted(reason), _) => Err(reason.into()),
             (_, Some(complaint)) => Err(Failure::Complaint(complaint)),
             (End::Exited(status), None) if status.success() => Ok(()),
             _ => Err(Failure::Killed),

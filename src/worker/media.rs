@@ -289,15 +289,15 @@ impl JobFolder {
         self.work().join("tmp")
     }
 
-    /// Where a child puts a thumbnail.
-    pub(crate) fn thumbnail(&self) -> PathBuf {
-        self.work().join(THUMBNAIL)
+    /// Puts the thumbnail that a child has made beside the accepted file.
+    pub(crate) fn take_thumbnail(&self, made: &Path) -> io::Result<()> {
+        sole(made)?;
+        fs::rename(made, self.ready().join(THUMBNAIL))
     }
 
-    /// Puts the thumbnail beside the accepted file.
-    pub(crate) fn take_thumbnail(&self) -> io::Result<()> {
-        sole(&self.thumbnail())?;
-        fs::rename(self.thumbnail(), self.ready().join(THUMBNAIL))
+    /// Makes an empty folder for a child that makes a thumbnail.
+    pub(crate) fn begin_thumbnail(&self) -> io::Result<PathBuf> {
+        self.begin("thumbnail")
     }
 
     /// Where the subtitles of one language are, beside the accepted file.
@@ -319,7 +319,11 @@ impl JobFolder {
 
     /// Makes an empty folder for a child that fetches subtitles.
     pub(crate) fn begin_subtitles(&self) -> io::Result<PathBuf> {
-        let folder = self.0.join("subtitles");
+        self.begin("subtitles")
+    }
+
+    fn begin(&self, name: &str) -> io::Result<PathBuf> {
+        let folder = self.0.join(name);
         remove(&folder)?;
         // Not where a child that runs in here could have put a link meanwhile.
         DirBuilder::new().mode(0o700).create(&folder)?;

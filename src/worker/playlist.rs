@@ -5,6 +5,7 @@ use std::{ffi::OsString, num::NonZeroU16, time::Duration};
 use uuid::Uuid;
 
 use super::{
+    disk::SCRATCH,
     job::{ABOUT, Failure, MAX_LINE, Said, Workshop, discard},
     media::JobFolder,
     running::Running,
@@ -12,7 +13,7 @@ use super::{
     source::{self, SourceUrl},
     store::Expanded,
     task::{Task, TaskId},
-    ytdlp::{Confined, Listed, Run, Tools, listing},
+    ytdlp::{Bounds, Confined, Listed, Run, Tools, listing},
 };
 
 /// The longest that the reading of a list may take: its pages, and none of its films.
@@ -171,7 +172,8 @@ impl Workshop {
         let allowance = Allowance { file: MAX_FILE, cpu: time.as_secs() };
         let proxy = Some(self.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, ABOUT));
         let child = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };
-        let (mut run, mut said) = (Run::start(child, MAX_LINE, &running.stop, time)?, Said::default());
+        let bounds = Bounds { disks: &self.disks, most: SCRATCH, line: MAX_LINE, time };
+        let (mut run, mut said) = (Run::start(child, bounds, &running.stop)?, Said::default());
         let mut listed = Vec::new();
         while let Some(line) = run.next().await {
             said.hear(task.id, &line);
@@ -180,7 +182,7 @@ impl Workshop {
                 listed.extend(Listed::of(&line));
             }
         }
-        said.ended_well(&run.end().await)?;
+        said.ended_well(run.end().await)?;
         Ok(listed)
     }
 

@@ -59,6 +59,8 @@ enum Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
     Age,
+    /// Its prepared stream alone, which can be made again.
+    StreamSize,
     Size,
 }
 
@@ -100,7 +102,10 @@ async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
         let Kept { id, owner, bytes, last_used, .. } = file;
         tracing::info!(task = %id, user = %owner, bytes, %last_used, ?why, "a file is not kept any longer");
         // A failure is in the log; the next look tries again.
-        drop(queue.remove(id).await);
+        match why {
+            Why::StreamSize => hls::remove(&workshop.media, id).await,
+            Why::Age | Why::Size => drop(queue.remove(id).await),
+        }
     }
     Ok(())
 }
@@ -111,14 +116,14 @@ fn to_go(kept: Vec<Lying>, limits: Retention, now: Timestamp, read: impl Fn(Task
     let (old, rest): (Vec<_>, Vec<_>) = kept.into_iter().partition(|lying| old(&lying.file));
     let too_much = limits.keep_bytes.map(|most| beyond(rest, most, read)).unwrap_or_default();
     let going = old.into_iter().map(|lying| (lying.file, Why::Age));
-    let mut going: Vec<_> = going.chain(too_much.into_iter().map(|lying| (lying.file, Why::Size))).collect();
+    let mut going: Vec<_> = going.chain(too_much).collect();
     going.sort_by_key(|(file, why)| (*why, file.last_used));
     going
 }
 
-/// What goes until the rest fits, least recently used first. What several tasks share counts once, as used when any of them was
-/// used last, and makes room only as a whole.
-fn beyond(kept: Vec<Lying>, most: u64, read: impl Fn(TaskId) -> bool) -> Vec<Lying> {
+/// What goes until the rest fits, least recently used first: prepared streams, so that no film goes for what can be made again, then
+/// films. What several tasks share counts once, as used when any of them was used last, and makes room only as a whole.
+fn beyond(kept: Vec<Lying>, most: u64, read: impl Fn(TaskId) -> bool) -> Vec<(Kept, Why)> {
     let mut contents: HashMap<Content, Vec<Lying>> = HashMap::new();
     for lying in kept {
         contents.entry(lying.content).or_default().push(lying);
@@ -127,10 +132,16 @@ fn beyond(kept: Vec<Lying>, most: u64, read: impl Fn(TaskId) -> bool) -> Vec<Lyi
     let mut contents: Vec<_> = contents.into_values().collect();
     contents.sort_by_key(|all| all.iter().map(|lying| lying.file.last_used).max());
     let mut going = Vec::new();
+    for lying in contents.iter_mut().flatten().filter(|lying| lying.stream > 0 && !read(lying.file.id)) {
+        if total > most {
+            total = total.saturating_sub(std::mem::take(&mut lying.stream));
+            going.push((lying.file.clone(), Why::StreamSize));
+        }
+    }
     for all in contents {
         if total > most && !all.iter().any(|lying| read(lying.file.id)) {
             total = total.saturating_sub(bytes(&all));
-            going.extend(all);
+            going.extend(all.into_iter().map(|lying| (lying.file, Why::Size)));
         }
     }
     going
@@ -242,7 +253,14 @@ mod tests {
         assert_eq!(by(&files, 10, None), [(7, Why::Size), (5, Why::Size), (7, Why::Size)]);
         assert_eq!(by(&files, 10, Some(files[0].file.id)), [(5, Why::Size), (4, Why::Size)]);
         files[0].stream = 3;
-        assert_eq!(by(&files, 16, None), [(5, Why::Size)], "a stream counts for itself");
+        assert_eq!(by(&files, 19, None), []);
+        assert_eq!(
+            by(&files, 16, None),
+            [(7, Why::StreamSize)],
+            "a stream counts for itself, and goes before any film"
+        );
+        assert_eq!(by(&files, 15, None), [(7, Why::StreamSize), (5, Why::Size)]);
+        assert_eq!(by(&files, 16, Some(files[0].file.id)), [(5, Why::Size)], "but not while it is played");
     }
 
     #[test]

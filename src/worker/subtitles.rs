@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
+    disk::SCRATCH,
     job::Workshop,
     language::{Language, Languages},
     media::{JobFolder, open_regular},
     sandbox::Allowance,
     webvtt,
-    ytdlp::{Confined, Run, Sought, Tools, subtitles},
+    ytdlp::{Bounds, Confined, Run, Sought, Tools, subtitles},
 };
 
 /// Several films' worth of text.
@@ -38,7 +39,7 @@ pub(crate) struct Wanted {
     pub(crate) automatic: bool,
 }
 
-/// Puts what there is of the `wanted` ones beside the accepted file.
+/// Puts what there is of the `wanted` ones beside the accepted file. An error is one by which nobody could tell what lies there.
 pub(crate) async fn fetch(
     workshop: &Workshop,
     tools: &Tools,
@@ -58,13 +59,21 @@ pub(crate) async fn fetch(
     let allowance = Allowance { file: MAX_FILE, cpu: TIMEOUT.as_secs() };
     let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), TIMEOUT, MAX_FETCHED));
     let confined = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };
-    let mut run = Run::start(confined, MAX_LINE, stop, TIMEOUT)?;
+    let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
+    let mut run = Run::start(confined, bounds, stop)?;
     while let Some(line) = run.next().await {
         tracing::debug!(?line, "yt-dlp, for subtitles");
     }
-    run.end().await;
+    let end = run.end().await;
     let (place, languages) = (job.clone(), wanted.languages.clone());
-    spawn_blocking(move || collect(&folder, &place, &languages)).await.map_err(io::Error::other)?
+    let collected = spawn_blocking(move || collect(&folder, &place, &languages)).await;
+    if let Ok(Ok(())) = collected {
+        return Ok(());
+    }
+    // A film without subtitles is better than none.
+    tracing::warn!(?end, ?collected, "subtitles were not taken");
+    let place = job.clone();
+    spawn_blocking(move || place.forget_subtitles()).await.map_err(io::Error::other)?
 }
 
 /// Takes what yt-dlp has left, as far as it is WebVTT of a language that was asked for.

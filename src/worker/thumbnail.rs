@@ -6,11 +6,14 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    disk::SCRATCH,
+    job::Workshop,
     media::{JobFolder, open_regular},
     sandbox::Allowance,
-    ytdlp::{Confined, DEMUXERS, Run, Tools},
+    ytdlp::{Bounds, Confined, DEMUXERS, Run, Tools},
 };
 
+const MAX_LINE: usize = 4_096;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const ALLOWANCE: Allowance = Allowance { file: 4 << 20, cpu: 60 };
 
@@ -18,17 +21,23 @@ const ALLOWANCE: Allowance = Allowance { file: 4 << 20, cpu: 60 };
 const MOMENTS: [&str; 2] = ["1", "0"];
 
 /// Puts a thumbnail of the accepted `file` beside it.
-pub(crate) async fn make(tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
+pub(crate) async fn make(workshop: &Workshop, tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
     let Some(ffmpeg) = &tools.ffmpeg else { return };
+    let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
     for moment in MOMENTS {
-        let args = arguments(file, moment, &job.thumbnail());
-        let (folder, reads) = (&job.work(), &[job.ready()]);
-        let confined = Confined { tools, program: ffmpeg, args, folder, reads, allowance: ALLOWANCE, proxy: None };
-        let Ok(mut run) = Run::start(confined, 4_096, stop, TIMEOUT) else { return };
+        let place = job.clone();
+        // Not where the child that fetched the film could have left something.
+        let Ok(Ok(folder)) = spawn_blocking(move || place.begin_thumbnail()).await else { return };
+        let picture = folder.join("picture.jpg");
+        let (args, reads) = (arguments(file, moment, &picture), &[job.ready()]);
+        let confined =
+            Confined { tools, program: ffmpeg, args, folder: &folder, reads, allowance: ALLOWANCE, proxy: None };
+        let Ok(mut run) = Run::start(confined, bounds, stop) else { return };
         while run.next().await.is_some() {}
         run.end().await;
         let job = job.clone();
-        if spawn_blocking(move || is_picture(&job.thumbnail()) && job.take_thumbnail().is_ok()).await.unwrap_or(false) {
+        let taken = spawn_blocking(move || is_picture(&picture) && job.take_thumbnail(&picture).is_ok());
+        if taken.await.unwrap_or(false) {
             return;
         }
     }
@@ -47,13 +56,9 @@ fn arguments(file: &Path, moment: &str, picture: &Path) -> Vec<OsString> {
     args
 }
 
-/// True for a picture; a file that is none is taken away.
+/// True for a picture that is no larger than ours are.
 fn is_picture(path: &Path) -> bool {
     let mut head = [0; 3];
-    let read = open_regular(path).and_then(|(mut file, _)| file.read_exact(&mut head));
-    let whole = read.is_ok() && head == *b"\xff\xd8\xff";
-    if !whole {
-        drop(std::fs::remove_file(path));
-    }
-    whole
+    let read = open_regular(path).and_then(|(mut file, about)| file.read_exact(&mut head).map(|()| about.len()));
+    read.is_ok_and(|length| length <= ALLOWANCE.file) && head == *b"\xff\xd8\xff"
 }

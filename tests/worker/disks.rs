@@ -141,11 +141,15 @@ fn a_read_only_disk_refuses_orders_and_goes_on_serving() {
     let file = format!("/api/download/{}/file", kept["id"].as_str().unwrap());
     let stream = index(kept["id"].as_str().unwrap());
     assert_eq!(worker.get("ana", &stream).status, 200);
+    let other = worker.completed("ana", &origin.url("a/sample.mp4"));
+    let unprepared = index(other["id"].as_str().unwrap());
     disk.remount("ro");
     for _ in 0..2 {
         assert_eq!(refused(&worker, &origin.url("sample.mp4")), (507, json!("disk_read_only")));
         assert_eq!(worker.get("ana", &file).body, media::read("sample.mp4"));
         assert_eq!(worker.get("ana", &stream).status, 200, "what is prepared is served");
+        let refused = worker.get("ana", &unprepared);
+        assert_eq!((refused.status, &refused.json()["code"]), (507, &json!("disk_read_only")));
         // It starts on such a disk, too.
         assert!(worker.terminate());
         worker.start_again();

@@ -176,6 +176,35 @@ fn a_job_cannot_hide_what_it_writes() {
     hoards("[open(home + '/%d-%d' % (number, n), 'w').close() for n in range(500)]");
 }
 
+/// What keeps next to nothing may have next to nothing on the disk.
+#[test]
+fn a_child_that_looks_at_a_page_or_fetches_subtitles_fills_no_disk() {
+    let program = "import os, sys, time
+home = os.environ['HOME']
+def fill():
+    for number in range(20):
+        open(home + '/%d' % number, 'wb').write(b'x' * (60 << 20))
+        time.sleep(0.5)
+if '--skip-download' in sys.argv:
+    fill()
+    open(home + '/media.en.vtt', 'w').write('WEBVTT\\n\\n00:01.000 --> 00:02.000\\nHello\\n')
+elif '-J' in sys.argv:
+    fill()
+    print('{\"title\": \"A\"}')
+else:
+    open(home + '/out/media.mp4', 'wb').write(b'\\0\\0\\0\\x20ftypisom, and more')
+    print('A {\"filepath\": \"' + home + '/out/media.mp4\"}', flush=True)
+";
+    let (worker, origin, _dir) = worker(program, "");
+    let order = json!({"url": origin.url("sample.mp4"), "subtitles": ["en"]});
+    let id = worker.post("ana", "/api/download", &order.to_string()).json()["id"].as_str().unwrap().to_owned();
+    let task = worker.wait_for_status(&id, "completed");
+    assert_eq!(task["subtitles"], json!([]), "the film is here, and what took too much is not");
+    let question = json!({"url": origin.url("sample.mp4")}).to_string();
+    assert_eq!(worker.post("ana", "/api/info", &question).status, 502);
+    nothing_is_left(&worker);
+}
+
 #[test]
 fn a_job_of_an_older_version_begins_anew() {
     let origin = Origin::start();

@@ -1,6 +1,6 @@
 //! HLS of finished films: their own streams in another container, prepared once and only for whom they belong to.
 
-use std::{env, fs, os::unix::fs::PermissionsExt, path::Path, process::Command, thread};
+use std::{collections::HashSet, env, fs, os::unix::fs::PermissionsExt, path::Path, process::Command, thread};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,11 +14,16 @@ use crate::{
 
 /// Replaces the file of a finished download by another one, as if that had been downloaded.
 pub(crate) fn finished(worker: &Worker, origin: &Origin, film: &[u8]) -> String {
+    let id = finished_of("ana", worker, origin);
+    fs::write(worker.media(&id).join("media.mkv"), film).unwrap();
+    id
+}
+
+fn finished_of(user: &str, worker: &Worker, origin: &Origin) -> String {
     let order = json!({"url": origin.url("sample.mp4"), "format": "mkv"});
-    let task = worker.post("ana", "/api/download", &order.to_string()).json();
+    let task = worker.post(user, "/api/download", &order.to_string()).json();
     let id = task["id"].as_str().unwrap().to_owned();
     worker.wait_for_status(&id, "completed");
-    fs::write(worker.media(&id).join("media.mkv"), film).unwrap();
     id
 }
 
@@ -94,6 +99,12 @@ fn belongs(pid: u32, worker: &Worker) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(worker.dir.path()))
 }
 
+/// How many films are being prepared.
+fn at_work(worker: &Worker) -> usize {
+    let pids = processes_of("hls-").into_iter().filter(|pid| belongs(*pid, worker));
+    pids.filter_map(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok()).collect::<HashSet<_>>().len()
+}
+
 #[test]
 fn every_stream_is_the_films_own_packet_by_packet() {
     let origin = Origin::start();
@@ -158,7 +169,8 @@ fn a_playlist_names_ranges_of_one_file_and_nothing_else_is_served() {
     let (length, at): (usize, usize) =
         range.split_once('@').map(|(length, at)| (length.parse().unwrap(), at.parse().unwrap())).unwrap();
     let bytes = format!("bytes={at}-{}", at + length - 1);
-    let part = Request::new("GET", &stream(&id)).header("range", bytes).signed("ana").send(worker.address);
+    let part =
+        Request::new("GET", &stream(&id)).header("range", bytes).signed("ana").send(worker.address);
     assert!(part.status == 206 && part.body == whole.body[at..at + length]);
     let head = Request::new("HEAD", &index(&id)).signed("ana").send(worker.address);
     assert_eq!((head.status, head.body.len()), (200, 0));
@@ -317,13 +329,16 @@ fn a_stream_that_nobody_wants_any_more_goes_and_comes_back() {
     assert!(folder.exists());
     eventually("its end", || (!folder.exists()).then_some(()));
     assert!(worker.media(&id).join("media.mkv").exists());
-    let part = Request::new("GET", &stream(&id)).header("range", "bytes=1000-1999").signed("ana").send(worker.address);
+    let part = Request::new("GET", &stream(&id))
+        .header("range", "bytes=1000-1999")
+        .signed("ana")
+        .send(worker.address);
     assert!(part.status == 206 && part.body == whole[1_000..2_000], "the same bytes at the same places");
     assert!(worker.get("ana", &index(&id)).body == first);
 }
 
 #[test]
-fn a_prepared_stream_counts_in_what_is_kept() {
+fn a_prepared_stream_counts_in_what_is_kept_and_goes_before_anybodys_film() {
     let origin = Origin::start();
     let half_more = media::read("sample.mp4").len() * 5 / 2;
     let extra = format!("keep_bytes = \"{half_more}B\"").leak();
@@ -331,6 +346,46 @@ fn a_prepared_stream_counts_in_what_is_kept() {
     let first = finished(&worker, &origin, &media::read("sample.mp4"));
     let second = finished(&worker, &origin, &media::read("sample.mp4"));
     assert_eq!(worker.get("ana", &index(&second)).status, 200);
-    eventually("room for the stream", || (!worker.media(&first).exists()).then_some(()));
-    assert!(worker.media(&second).join("hls").exists());
+    eventually("room for the films", || (!worker.media(&second).join("hls").exists()).then_some(()));
+    for id in [&first, &second] {
+        assert_eq!(worker.task(id).unwrap()["status"], "completed");
+        assert!(worker.media(id).exists());
+    }
+}
+
+/// A film whose preparation has failed is not tried again at each request, and a user's many films keep nobody else's waiting.
+#[test]
+fn nobody_keeps_others_from_having_a_film_prepared() {
+    let origin = Origin::start();
+    let (worker, _dir) =
+        with_ffmpeg(&origin, "sleep 600", "concurrent_downloads = 8\nconcurrent_downloads_per_user = 8");
+    let eves: Vec<_> = (0..6).map(|_| finished_of("eve", &worker, &origin)).collect();
+    let anas = finished_of("ana", &worker, &origin);
+    let worker = &worker;
+    thread::scope(|scope| {
+        let asking = |user: &'static str, id: &str| {
+            let path = index(id);
+            scope.spawn(move || code(&worker.get(user, &path)).1)
+        };
+        let asked: Vec<_> = eves.iter().map(|id| asking("eve", id)).collect();
+        let mut refused: Vec<_> = asked.into_iter().map(|asked| asked.join().unwrap()).collect();
+        refused.sort_by_key(ToString::to_string);
+        assert_eq!(refused, ["busy", "busy", "preparing", "preparing", "preparing", "preparing"].map(Value::from));
+        assert_eq!(at_work(worker), 1);
+        let ana = asking("ana", &anas);
+        eventually("ana's turn", || (at_work(worker) == 2).then_some(()));
+        assert_eq!(ana.join().unwrap(), "preparing");
+    });
+}
+
+#[test]
+fn a_film_that_could_not_be_prepared_is_not_tried_again_at_once() {
+    let origin = Origin::start();
+    let (worker, _dir) = with_ffmpeg(&origin, "exit 1", "");
+    let id = finished(&worker, &origin, &media::read("sample.mp4"));
+    for _ in 0..3 {
+        assert_eq!(code(&worker.get("ana", &index(&id))), (500, json!("remux_failed")));
+        assert_eq!(code(&worker.get("ana", &stream(&id))), (500, json!("remux_failed")));
+    }
+    assert_eq!(worker.log().matches("a stream was not prepared").count(), 1, "{}", worker.log());
 }

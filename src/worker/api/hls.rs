@@ -15,7 +15,7 @@ use crate::worker::{
     caller::Caller,
     refusal::{Refusal, RefusalBody},
     send::{Disposition, Sending},
-    task::TaskId,
+    task::Task,
 };
 
 /// RFC 8216, section 4.
@@ -44,11 +44,11 @@ pub(super) async fn playlist(
     caller: Caller,
     id: Id,
 ) -> Result<([(HeaderName, &'static str); 2], String), Refusal> {
-    let id = own(&app, &caller, id).await?;
+    let task = own(&app, &caller, id).await?;
     let workshop = app.queue.workshop();
-    let _reading = workshop.readers.begin(id);
-    let text = workshop.streams.playlist(&app.queue, id, caller.link.as_deref()).await?;
-    note_play(&workshop.store, id);
+    let _reading = workshop.readers.begin(task.id);
+    let text = workshop.streams.playlist(&app.queue, &task, caller.link.as_deref()).await?;
+    note_play(&workshop.store, task.id);
     // With the link that it may have in it, it is nobody else's.
     let headers = [(header::CONTENT_TYPE, PLAYLIST), (header::CACHE_CONTROL, "private, no-store")];
     Ok((headers, text))
@@ -75,10 +75,10 @@ pub(super) async fn stream(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let id = own(&app, &caller, id).await?;
-    let workshop = app.queue.workshop();
+    let task = own(&app, &caller, id).await?;
+    let (id, workshop) = (task.id, app.queue.workshop());
     let reading = workshop.readers.begin(id);
-    let path = workshop.streams.file(&app.queue, id).await?;
+    let path = workshop.streams.file(&app.queue, &task).await?;
     if method == Method::GET {
         note_play(&workshop.store, id);
     }
@@ -86,8 +86,8 @@ pub(super) async fn stream(
     Sending { id, path, content_type, disposition, name: None, reading, known: None }.answer(&method, &headers).await
 }
 
-async fn own(app: &App, caller: &Caller, id: Id) -> Result<TaskId, Refusal> {
+async fn own(app: &App, caller: &Caller, id: Id) -> Result<Task, Refusal> {
     let id = id.ok().and_then(|Path(id)| id.parse().ok());
     let found = finished(app, caller, id).await?;
-    found.map(|(task, _)| task.id).ok_or_else(Refusal::no_such_download)
+    found.map(|(task, _)| task).ok_or_else(Refusal::no_such_download)
 }

@@ -10,12 +10,13 @@ use utoipa::IntoResponses;
 use uuid::Uuid;
 
 use crate::worker::{
+    disk::{Exhausted, SCRATCH},
     job::Workshop,
     refusal::{Refusal, RefusalBody},
     removal::remove,
     sandbox::Allowance,
     source::{ResolveError, SourceUrl},
-    ytdlp::{Complaint, Confined, End, Kind, Line, Run, Tools},
+    ytdlp::{Bounds, Complaint, Confined, End, Kind, Line, Run, Tools},
 };
 
 const AT_A_TIME: usize = 2;
@@ -52,6 +53,9 @@ pub(super) enum NotSeen {
     /// The site is too slow (`upstream_timeout`)
     #[response(status = 504)]
     TooSlow(RefusalBody),
+    /// There is no room (`disk_full`, `disk_read_only`)
+    #[response(status = 507)]
+    NoRoom(RefusalBody),
 }
 
 /// A folder that is gone when its owner is.
@@ -75,6 +79,7 @@ impl Looks {
         let Ok(Ok(_slot)) = slot else {
             return Err(Refusal::unavailable("busy", "Too many of these requests run already"));
         };
+        workshop.disks.room().await?;
         let scratch = Scratch::make(workshop.media.jobs()).await?;
         let args = args(&tools);
         let time = workshop.config.info_timeout;
@@ -83,7 +88,8 @@ impl Looks {
         let (program, folder) = (&tools.yt_dlp, &scratch.0);
         let confined = Confined { tools: &tools, program, args, folder, reads: &[], allowance, proxy };
         // When the client goes away this future is dropped, and the run with it.
-        let run = Run::start(confined, MAX_ANSWER, &self.stop, time);
+        let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_ANSWER, time };
+        let run = Run::start(confined, bounds, &self.stop);
         let run = run.map_err(|error| {
             tracing::error!(%error, "yt-dlp could not be started");
             Refusal::internal()
@@ -96,13 +102,13 @@ async fn answer<T: DeserializeOwned>(mut run: Run, what: &str) -> Result<T, Refu
     let (mut answer, mut complaint) = (None, None);
     while let Some(line) = run.next().await {
         match line {
-            Line::Out(json) => answer = answer.or(serde_json::from_str(&json).ok()),
-            Line::Err(text) => complaint = complaint.or(Complaint::of(&text)),
+            Line::Out(json) => answer = answer.or_else(|| serde_json::from_str(&json).ok()),
+            Line::Err(text) => complaint = complaint.or_else(|| Complaint::of(&text)),
         }
     }
     match (run.end().await, answer) {
         (End::Exited(status), Some(answer)) if status.success() => Ok(answer),
-        (end, _) => Err(refusal(&end, complaint, what)),
+        (end, _) => Err(refusal(end, complaint, what)),
     }
 }
 
@@ -138,8 +144,9 @@ pub(super) async fn resolved(source: &SourceUrl, what: &'static str) -> Result<(
     }
 }
 
-fn refusal(end: &End, complaint: Option<Complaint>, what: &str) -> Refusal {
+fn refusal(end: End, complaint: Option<Complaint>, what: &str) -> Refusal {
     match (end, complaint) {
+        (End::Exhausted(Exhausted::Disks(reason)), _) => reason.into(),
         (End::TimedOut, _) => Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
             "upstream_timeout",

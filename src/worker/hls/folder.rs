@@ -114,7 +114,11 @@ impl Drop for Making {
 }
 
 fn read(index: &Path, length: u64) -> io::Result<Playlist> {
+    let (file, about) = open_regular(index)?;
+    if about.len() > MAX_INDEX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     let mut text = String::new();
-    open_regular(index)?.0.take(MAX_INDEX).read_to_string(&mut text)?;
+    file.take(MAX_INDEX).read_to_string(&mut text)?;
     Playlist::read(&text, length).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

@@ -6,29 +6,22 @@
 mod folder;
 mod playlist;
 mod remux;
+mod runs;
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use axum::http::StatusCode;
 use thiserror::Error;
-use tokio::{
-    sync::{Semaphore, watch},
-    task::spawn_blocking,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     folder::{Making, Prepared, STREAM},
     remux::Ffmpeg,
+    runs::{Joined, Run, Runs},
 };
 use super::{
-    disk::{Exhausted, NoRoom, Share},
+    disk::{Exhausted, NoRoom},
     job::Workshop,
     media::MediaFolder,
     queue::Queue,
@@ -38,27 +31,13 @@ use super::{
     ytdlp::Unready,
 };
 
-/// At a time; each reads and writes a whole film.
-const AT_A_TIME: usize = 2;
-
-/// With those that wait for that.
-const MAX_RUNS: usize = 16;
-
 /// How long an answer waits for a film: less than players do.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What is being prepared.
 pub(crate) struct Streams {
-    runs: Mutex<HashMap<TaskId, Run>>,
-    slots: Semaphore,
+    runs: Runs,
     tracker: TaskTracker,
-    stop: CancellationToken,
-}
-
-/// One film that is being prepared, for as many as wait for it.
-#[derive(Clone)]
-struct Run {
-    outcome: watch::Receiver<Option<Result<(), RemuxError>>>,
     stop: CancellationToken,
 }
 
@@ -90,30 +69,27 @@ pub(crate) enum RemuxError {
 impl Streams {
     /// Everything ends when `stop` is cancelled.
     pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { runs: Mutex::default(), slots: Semaphore::new(AT_A_TIME), tracker: TaskTracker::new(), stop }
+        Self { runs: Runs::default(), tracker: TaskTracker::new(), stop }
     }
 
     /// The playlist of a finished film whose stream is at [`STREAM`] beside it, with `link` as its query.
-    pub(crate) async fn playlist(&self, queue: &Queue, id: TaskId, link: Option<&str>) -> Result<String, RemuxError> {
-        self.ready(queue, id).await?;
-        let prepared = Prepared::of(&queue.workshop().media, id);
+    pub(crate) async fn playlist(&self, queue: &Queue, task: &Task, link: Option<&str>) -> Result<String, RemuxError> {
+        self.ready(queue, task).await?;
+        let prepared = Prepared::of(&queue.workshop().media, task.id);
         let uri = link.map_or_else(|| STREAM.to_owned(), |query| format!("{STREAM}?{query}"));
         blocking(move || prepared.playlist(&uri)).await
     }
 
     /// The file of a finished film's stream.
-    pub(crate) async fn file(&self, queue: &Queue, id: TaskId) -> Result<PathBuf, RemuxError> {
-        self.ready(queue, id).await?;
-        Ok(Prepared::of(&queue.workshop().media, id).stream())
+    pub(crate) async fn file(&self, queue: &Queue, task: &Task) -> Result<PathBuf, RemuxError> {
+        self.ready(queue, task).await?;
+        Ok(Prepared::of(&queue.workshop().media, task.id).stream())
     }
 
     /// Ends what is being prepared of a task that goes.
     pub(crate) async fn forget(&self, id: TaskId) {
-        let run = self.runs().get(&id).cloned();
-        if let Some(mut run) = run {
-            run.stop.cancel();
-            // It has an outcome, or is gone without.
-            drop(run.outcome.wait_for(Option::is_some).await);
+        if let Some(run) = self.runs.find(id) {
+            run.end().await;
         }
     }
 
@@ -123,68 +99,39 @@ impl Streams {
         self.tracker.wait().await;
     }
 
-    async fn ready(&self, queue: &Queue, id: TaskId) -> Result<(), RemuxError> {
-        let prepared = Prepared::of(&queue.workshop().media, id);
+    async fn ready(&self, queue: &Queue, task: &Task) -> Result<(), RemuxError> {
+        let prepared = Prepared::of(&queue.workshop().media, task.id);
         if blocking(move || Ok(prepared.is_there())).await? {
             return Ok(());
-        }
-        let mut run = self.join(queue, id)?;
-        let outcome = timeout(PATIENCE, run.outcome.wait_for(Option::is_some)).await;
-        match outcome.map_err(|_| RemuxError::NotYet)? {
-            Ok(outcome) => outcome.clone().unwrap_or(Err(RemuxError::Failed)),
-            Err(_) => Err(RemuxError::Failed),
-        }
-    }
-
-    /// The run for this film: the one that is under way, or a new one.
-    fn join(&self, queue: &Queue, id: TaskId) -> Result<Run, RemuxError> {
-        let mut runs = self.runs();
-        if let Some(run) = runs.get(&id) {
-            return Ok(run.clone());
         }
         if self.stop.is_cancelled() {
             return Err(RemuxError::Stopped);
         }
-        if runs.len() >= MAX_RUNS {
-            return Err(RemuxError::Busy);
-        }
-        let (told, outcome) = watch::channel(None);
-        let run = Run { outcome, stop: self.stop.child_token() };
-        runs.insert(id, run.clone());
-        let (queue, stop) = (queue.clone(), run.stop.clone());
-        self.tracker.spawn(async move {
-            let streams = &queue.workshop().streams;
-            let leaving = Leaving { streams, id };
-            let outcome = stop.run_until_cancelled(streams.slots.acquire()).await;
-            let outcome = match outcome {
-                Some(Ok(_slot)) => prepare(queue.workshop(), id, &stop).await,
-                _ => Err(RemuxError::Stopped),
-            };
-            if let Err(error) = &outcome {
-                tracing::warn!(task = %id, %error, "a stream was not prepared");
+        let mut run = match self.runs.join(task.id, &task.owner, &self.stop)? {
+            Joined::UnderWay(run) => run,
+            Joined::New(run, told) => {
+                self.tracker.spawn(work(queue.clone(), task.id, run.clone(), told));
+                run
             }
-            drop(leaving);
-            told.send_replace(Some(outcome));
-        });
-        Ok(run)
-    }
-
-    /// What is behind the lock is whole after a panic, too.
-    fn runs(&self) -> MutexGuard<'_, HashMap<TaskId, Run>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        run.outcome(PATIENCE).await
     }
 }
 
-/// A run that is about to end, also where its task was lost.
-struct Leaving<'a> {
-    streams: &'a Streams,
-    id: TaskId,
-}
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.streams.runs().remove(&self.id);
+/// A run, once it is its turn.
+async fn work(queue: Queue, id: TaskId, run: Run, told: watch::Sender<Option<Result<(), RemuxError>>>) {
+    let runs = &queue.workshop().streams.runs;
+    let leaving = runs.leave_later(id);
+    let outcome = match runs.place(&run).await {
+        Some(_place) => prepare(queue.workshop(), id, &run.stop).await,
+        None => Err(RemuxError::Stopped),
+    };
+    if let Err(error) = &outcome {
+        tracing::warn!(task = %id, %error, "a stream was not prepared");
     }
+    runs.note(id, &outcome);
+    drop(leaving);
+    told.send_replace(Some(outcome));
 }
 
 async fn prepare(workshop: &Workshop, id: TaskId, stop: &CancellationToken) -> Result<(), RemuxError> {
@@ -202,23 +149,19 @@ async fn prepare(workshop: &Workshop, id: TaskId, stop: &CancellationToken) -> R
     workshop.disks.room().await?;
     let media = workshop.media.clone();
     let making = blocking(move || Making::begin(&media)).await?;
-    let stop = stop.child_token();
     let (folder, bytes) = (making.folder(), task.map_or(0, |task| task.filesize));
-    let room = workshop.disks.watch(stop.clone(), Share { folder: folder.clone(), most: remux::most(bytes) });
-    let ffmpeg = Ffmpeg { tools: &tools, program: &program, folder: &folder, film: &film, stop: &stop };
+    let disks = &workshop.disks;
+    let ffmpeg = Ffmpeg { tools: &tools, program: &program, folder: &folder, film: &film, disks, stop };
     let made = match ffmpeg.codecs().await {
         Ok(codecs) => ffmpeg.remux(&codecs, bytes, workshop.config.job_timeout).await,
         Err(error) => Err(error),
     };
-    let room = room.end();
     // What is left of a run that has failed goes here, too.
     let made = blocking(move || {
         let making = making;
         if made.is_ok() { making.publish(&prepared).map(|()| made) } else { Ok(made) }
     });
-    let made = made.await;
-    room?;
-    made?
+    made.await?
 }
 
 /// Takes away what nobody has wanted for long, until `stop`.
@@ -230,8 +173,11 @@ pub(crate) async fn tidy(queue: &Queue, stop: &CancellationToken) {
         let swept = blocking(move || {
             for id in media.tasks()? {
                 let prepared = Prepared::of(&media, id);
-                if prepared.idle().is_some_and(|idle| idle > keep) && !readers.any(id) {
-                    prepared.remove(&media)?;
+                if prepared.idle().is_some_and(|idle| idle > keep)
+                    && !readers.any(id)
+                    && let Err(error) = prepared.remove(&media)
+                {
+                    tracing::error!(task = %id, %error, "a prepared stream could not be removed");
                 }
             }
             Ok(())
@@ -245,6 +191,14 @@ pub(crate) async fn tidy(queue: &Queue, stop: &CancellationToken) {
 /// How much the prepared stream of a film takes, in bytes.
 pub(crate) fn size(media: &MediaFolder, id: TaskId) -> u64 {
     Prepared::of(media, id).size()
+}
+
+/// Takes the prepared stream of a film away. A failure is in the log.
+pub(crate) async fn remove(media: &MediaFolder, id: TaskId) {
+    let media = media.clone();
+    if let Err(error) = blocking(move || Prepared::of(&media, id).remove(&media)).await {
+        tracing::error!(task = %id, %error, "a prepared stream could not be removed");
+    }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -14,8 +14,9 @@ use super::{
     folder::{INDEX, STREAM},
 };
 use crate::worker::{
+    disk::Disks,
     sandbox::Allowance,
-    ytdlp::{Confined, DEMUXERS, End, Line, Run, Tools},
+    ytdlp::{Bounds, Confined, DEMUXERS, End, Line, Run, Tools},
 };
 
 const MAX_LINE: usize = 4_096;
@@ -38,6 +39,7 @@ pub(super) struct Ffmpeg<'a> {
     pub(super) folder: &'a Path,
     /// The film that it reads.
     pub(super) film: &'a PathBuf,
+    pub(super) disks: &'a Disks,
     pub(super) stop: &'a CancellationToken,
 }
 
@@ -85,10 +87,11 @@ impl Ffmpeg<'_> {
 
     /// What it prints, where it ends well.
     async fn run(&self, args: Vec<OsString>, allowance: Allowance, time: Duration) -> Result<Vec<String>, RemuxError> {
-        let Self { tools, program, folder, stop, .. } = *self;
+        let Self { tools, program, folder, disks, stop, .. } = *self;
+        let bounds = Bounds { disks, most: allowance.file, line: MAX_LINE, time };
         let reads = slice::from_ref(self.film);
         let confined = Confined { tools, program, args, folder, reads, allowance, proxy: None };
-        let mut run = Run::start(confined, MAX_LINE, stop, time).map_err(|error| {
+        let mut run = Run::start(confined, bounds, stop).map_err(|error| {
             tracing::error!(%error, "ffmpeg could not be started");
             RemuxError::Failed
         })?;
@@ -102,6 +105,7 @@ impl Ffmpeg<'_> {
         match run.end().await {
             End::Exited(status) if status.success() => Ok(said),
             End::Stopped => Err(RemuxError::Stopped),
+            End::Exhausted(reason) => Err(reason.into()),
             end => {
                 tracing::warn!(?end, "ffmpeg has not prepared a stream");
                 Err(RemuxError::Failed)

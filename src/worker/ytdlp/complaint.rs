@@ -82,6 +82,17 @@ impl Kind {
     }
 }
 
+/// A line for our own log. What stands behind a `?` or `#` of a URL may be the user's secret.
+pub(crate) fn for_the_log(line: &str, most: usize) -> String {
+    let words = line.split(' ').map(|word| {
+        match word.find("://").and_then(|at| Some(at + word.get(at..)?.find(['?', '#'])?)) {
+            Some(end) => format!("{}…", word.get(..end).unwrap_or_default()),
+            None => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ").chars().take(most).collect()
+}
+
 /// The text without advice, paths and addresses.
 fn clean(text: &str) -> String {
     let end = ADVICE.iter().filter_map(|advice| text.find(advice)).min();
@@ -113,6 +124,14 @@ mod tests {
         assert_eq!(message("ERROR: [x] y: No such format. Use --list-formats for a list"), "[x] y: No such format");
         assert_eq!(message(&format!("ERROR: {}", "é".repeat(900))).chars().count(), 300);
         assert_eq!(message("ERROR:"), "the download failed");
+    }
+
+    #[test]
+    fn what_may_be_secret_in_a_url_is_not_for_the_log() {
+        let line = "ERROR: Unsupported URL: https://e.com/a?token=secret#x (see https://e.com/help) is it?";
+        let logged = "ERROR: Unsupported URL: https://e.com/a… (see https://e.com/help) is it?";
+        assert_eq!(for_the_log(line, 500), logged);
+        assert_eq!(for_the_log("ERROR: éé", 8), "ERROR: é");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{complaint::Complaint, run::Line};
+use super::run::Line;
 use crate::worker::store::Description;
 
 /// Longer titles are cut before they are stored.
@@ -21,8 +21,6 @@ pub(crate) enum Event {
     Processing,
     /// The result is whole, at this place.
     Reported(PathBuf),
-    /// Something went wrong.
-    Complained(Complaint),
 }
 
 /// How far a download is.
@@ -72,7 +70,7 @@ impl Event {
     pub(crate) fn of(line: &Line) -> Option<Self> {
         match line {
             Line::Out(text) => Self::of_output(text),
-            Line::Err(text) => Self::of_complaint(text),
+            Line::Err(text) => Self::of_step(text),
         }
     }
 
@@ -85,12 +83,9 @@ impl Event {
         }
     }
 
-    fn of_complaint(text: &str) -> Option<Self> {
-        if let Some(json) = text.strip_prefix("Q ") {
-            let step: PostProcessed = json_of(json)?;
-            return (step.postprocessor != "MoveFiles").then_some(Self::Processing);
-        }
-        Complaint::of(text).map(Self::Complained)
+    fn of_step(text: &str) -> Option<Self> {
+        let step: PostProcessed = json_of(text.strip_prefix("Q ")?)?;
+        (step.postprocessor != "MoveFiles").then_some(Self::Processing)
     }
 }
 
@@ -179,7 +174,7 @@ mod tests {
         assert_eq!(err(r#"Q {"status":"started","postprocessor":"Merger"}"#), Some(Event::Processing));
         assert_eq!(err(r#"Q {"status":"started","postprocessor":"MoveFiles"}"#), None);
         assert_eq!(err("WARNING: x"), None);
-        assert!(matches!(err("ERROR: x"), Some(Event::Complained(_))));
+        assert_eq!(err("ERROR: x"), None);
         for noise in ["", "A", "A NA", "P {", "B []", "hello world"] {
             assert_eq!(out(noise), None, "{noise}");
         }

@@ -11,8 +11,8 @@ mod tools;
 
 pub(crate) use child::Confined;
 pub(crate) use command::{DEMUXERS, Limits, Sought, download, listing, look_at, search, subtitles};
-pub(crate) use complaint::{Complaint, Kind};
+pub(crate) use complaint::{Complaint, Kind, for_the_log};
 pub(crate) use event::{Event, Progress};
 pub(crate) use listing::Listed;
-pub(crate) use run::{End, Line, Run};
+pub(crate) use run::{Bounds, End, Line, Run};
 pub(crate) use tools::{Readiness, Tools, Unready};

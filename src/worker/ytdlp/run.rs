@@ -15,12 +15,28 @@ use tokio_util::{
 };
 
 use super::child::{Confined, Group};
+use crate::worker::disk::{Disks, Exhausted, Share};
+
+/// Lines that nobody has taken yet, together at most: in bytes, and in number.
+const MAX_WAITING: (usize, usize) = (8 << 20, 64);
 
 /// A line of output.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     Out(String),
     Err(String),
+}
+
+/// What a run may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds<'a> {
+    /// What is left alone of these ends the run when it is touched.
+    pub(crate) disks: &'a Disks,
+    /// Of all files in its folder together, in bytes.
+    pub(crate) most: u64,
+    /// A longer line, in bytes, ends the reading.
+    pub(crate) line: usize,
+    pub(crate) time: Duration,
 }
 
 /// How a run ended.
@@ -32,6 +48,8 @@ pub(crate) enum End {
     Stopped,
     /// Because its time was up.
     TimedOut,
+    /// Because its room was.
+    Exhausted(Exhausted),
     /// The system lost it.
     Lost,
 }
@@ -44,23 +62,28 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts the child; it runs until it ends, `stop` is cancelled or `time` is over.
-    pub(crate) fn start(
-        confined: Confined<'_>,
-        max_line: usize,
-        stop: &CancellationToken,
-        time: Duration,
-    ) -> io::Result<Self> {
-        let stop = stop.child_token();
+    /// Starts the child; it runs until it ends, `stop` is cancelled or one of its bounds is reached.
+    pub(crate) fn start(confined: Confined<'_>, bounds: Bounds<'_>, stop: &CancellationToken) -> io::Result<Self> {
+        let Bounds { disks, most, line, time } = bounds;
+        let (stop, disks, share) =
+            (stop.child_token(), disks.clone(), Share { folder: confined.folder.to_owned(), most });
         let mut group = Group::spawn(confined)?;
-        let (sender, lines) = channel(64);
+        let (sender, lines) = channel((MAX_WAITING.0 / line.max(1)).clamp(1, MAX_WAITING.1));
         if let Some(stdout) = group.take_stdout() {
-            tokio::spawn(forward(stdout, max_line, Line::Out, sender.clone()));
+            tokio::spawn(forward(stdout, line, Line::Out, sender.clone()));
         }
         if let Some(stderr) = group.take_stderr() {
-            tokio::spawn(forward(stderr, max_line, Line::Err, sender));
+            tokio::spawn(forward(stderr, line, Line::Err, sender));
         }
-        let end = tokio::spawn(supervise(group, stop.clone(), time));
+        let stopped = stop.clone();
+        let early = async move {
+            tokio::select! {
+                () = stopped.cancelled() => End::Stopped,
+                () = sleep(time) => End::TimedOut,
+                reason = disks.exhausted(share) => End::Exhausted(reason),
+            }
+        };
+        let end = tokio::spawn(supervise(group, early));
         Ok(Self { lines, end, stop: stop.drop_guard() })
     }
 
@@ -95,11 +118,11 @@ async fn forward(stream: impl AsyncRead + Unpin, max_line: usize, kind: fn(Strin
     }
 }
 
-async fn supervise(mut group: Group, stop: CancellationToken, time: Duration) -> End {
+/// `early` is done when the child is to end before it does by itself.
+async fn supervise(mut group: Group, early: impl Future<Output = End>) -> End {
     let end = tokio::select! {
         status = group.wait() => return status.map_or(End::Lost, End::Exited),
-        () = stop.cancelled() => End::Stopped,
-        () = sleep(time) => End::TimedOut,
+        end = early => end,
     };
     group.stop().await;
     end
