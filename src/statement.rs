@@ -1,10 +1,13 @@
 //! The signed statement of who asks: what the gateway tells an upstream that believes only what the gateway signed.
 //!
 //! One header value, `v1.PAYLOAD.MAC`: PAYLOAD is the base64url of a JSON object, MAC the base64url of
-//! HMAC-SHA256 over a domain label and PAYLOAD as sent. It is bound to method and target and lives for
+//! HMAC-SHA256 over a domain label and PAYLOAD as sent. It is bound to receiver, method and target and lives for
 //! [`LIFETIME`]; a receiver also refuses a request id that it has already seen, so a copied header is worth nothing.
 
-use std::time::Duration;
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, Mac};
@@ -23,14 +26,56 @@ pub const LIFETIME: Duration = Duration::from_secs(30);
 
 const DOMAIN: &[u8] = b"sallyport statement v1\0";
 
+/// As whom somebody asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// For what is his own.
+    #[default]
+    User,
+    /// For everybody's.
+    Admin,
+}
+
+/// What a user may have of an application, beside what it allows anybody; without a number, as much as that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Downloads at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent_downloads: Option<NonZeroU32>,
+    /// Downloads that wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_downloads: Option<NonZeroU32>,
+    /// The size of a file, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_filesize: Option<NonZeroU64>,
+}
+
+/// To whom a request goes, and which.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// Where the receiver listens, as the configuration has it; a receiver that cannot know takes any.
+    pub to: Option<&'a str>,
+    /// The method.
+    pub method: &'a str,
+    /// Path and query.
+    pub target: &'a str,
+}
+
 /// Who asks for what, as the gateway found it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
     /// The authenticated user; absent on a route that needs no credential.
     pub user: Option<UserName>,
-    /// True when the user may act on everybody's objects.
-    pub admin: bool,
+    /// As whom.
+    pub role: Role,
+    /// What he may have.
+    #[serde(default, skip_serializing_if = "Limits::are_none")]
+    pub limits: Limits,
+    /// Whom this is for: where the application listens, as the configuration has it.
+    pub to: String,
     /// The request id, unique for each request.
     pub request_id: String,
     /// The method, as forwarded.
@@ -57,9 +102,15 @@ pub enum StatementError {
     /// Its time is too far from now.
     #[error("the statement has expired")]
     Expired,
-    /// It was made for another method or target.
+    /// It was made for another receiver, method or target.
     #[error("the statement is for another request")]
     OtherRequest,
+}
+
+impl Limits {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The key that gateway and worker share (`secrets/worker.key`).
@@ -81,11 +132,11 @@ impl StatementKey {
         format!("v1.{payload}.{}", BASE64URL_NOPAD.encode(&mac))
     }
 
-    /// Reads a header value that must have been signed for this `method` and `target` around `now` (Unix seconds).
+    /// Reads a header value that must have been signed for this `delivery` around `now` (Unix seconds).
     ///
     /// # Errors
     /// Anything else than that, as a [`StatementError`]; nothing of the payload is looked at before its MAC was checked.
-    pub fn verify(&self, value: &str, method: &str, target: &str, now: i64) -> Result<Statement, StatementError> {
+    pub fn verify(&self, value: &str, delivery: Delivery<'_>, now: i64) -> Result<Statement, StatementError> {
         let (payload, mac) =
             value.strip_prefix("v1.").and_then(|rest| rest.split_once('.')).ok_or(StatementError::Malformed)?;
         let mac = BASE64URL_NOPAD.decode(mac.as_bytes()).map_err(|_| StatementError::Malformed)?;
@@ -95,7 +146,8 @@ impl StatementKey {
         if now.abs_diff(statement.at) > LIFETIME.as_secs() {
             return Err(StatementError::Expired);
         }
-        if statement.method != method || statement.target != target {
+        let Delivery { to, method, target } = delivery;
+        if to.is_some_and(|to| statement.to != to) || statement.method != method || statement.target != target {
             return Err(StatementError::OtherRequest);
         }
         Ok(statement)
@@ -113,10 +165,14 @@ impl StatementKey {
 mod tests {
     use super::*;
 
+    const TO: &str = "127.0.0.1:8001";
+
     fn statement() -> Statement {
         Statement {
             user: Some("ana".parse().unwrap()),
-            admin: false,
+            role: Role::User,
+            limits: Limits { max_filesize: NonZeroU64::new(7), ..Limits::default() },
+            to: TO.into(),
             request_id: "r1".into(),
             method: "GET".into(),
             target: "/api/downloads?x=1".into(),
@@ -125,23 +181,35 @@ mod tests {
         }
     }
 
+    fn delivery<'a>(to: &'a str, method: &'a str, target: &'a str) -> Delivery<'a> {
+        Delivery { to: Some(to), method, target }
+    }
+
     #[test]
     fn what_was_signed_is_believed_for_its_own_request_only() {
         let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");
         let value = key.sign(&statement());
-        assert_eq!(key.verify(&value, "GET", "/api/downloads?x=1", 1_030), Ok(statement()));
-        assert_eq!(key.verify(&value, "POST", "/api/downloads?x=1", 1_000), Err(StatementError::OtherRequest));
-        assert_eq!(key.verify(&value, "GET", "/api/downloads", 1_000), Err(StatementError::OtherRequest));
-        assert_eq!(key.verify(&value, "GET", "/api/downloads?x=1", 1_031), Err(StatementError::Expired));
+        let right = delivery(TO, "GET", "/api/downloads?x=1");
+        assert_eq!(key.verify(&value, right, 1_030), Ok(statement()));
+        assert_eq!(key.verify(&value, Delivery { to: None, ..right }, 1_000), Ok(statement()));
+        for other in [
+            delivery(TO, "POST", "/api/downloads?x=1"),
+            delivery(TO, "GET", "/api/downloads"),
+            delivery("127.0.0.1:8002", "GET", "/api/downloads?x=1"),
+        ] {
+            assert_eq!(key.verify(&value, other, 1_000), Err(StatementError::OtherRequest), "{other:?}");
+        }
+        assert_eq!(key.verify(&value, right, 1_031), Err(StatementError::Expired));
     }
 
     #[test]
     fn a_forged_or_garbled_statement_is_refused() {
         let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");
         let other = StatementKey::new(b"another key of at least 32 bytes").sign(&statement());
-        assert_eq!(key.verify(&other, "GET", "/api/downloads?x=1", 1_000), Err(StatementError::Forged));
+        let right = delivery(TO, "GET", "/api/downloads?x=1");
+        assert_eq!(key.verify(&other, right, 1_000), Err(StatementError::Forged));
         for value in ["", "v1", "v1.", "v1..", "v2.a.b", "v1.!.!"] {
-            assert!(key.verify(value, "GET", "/", 1_000).is_err(), "{value:?}");
+            assert!(key.verify(value, right, 1_000).is_err(), "{value:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use sallyport::{
     message::{Framing, HeadScan, Http1Request, RequestHead, Version},
     observe::RequestId,
     policy::{Addressing, Decision, Permit, RequestFacts},
-    statement::StatementKey,
+    statement::{Delivery, StatementKey},
 };
 
 use super::{parts, site};
@@ -123,9 +123,12 @@ fn judge(written: &Bytes, onward: &Onward<'_>, key: &StatementKey) {
     assert!(websocket || !request.head.headers.contains_key("connection"), "{}", shown());
     judge_names(&request.head.headers, permit);
     let statement = request.head.headers.get("x-sallyport-statement").map(|v| v.to_str().unwrap());
-    assert_eq!(statement.is_some(), permit.app().statement);
-    if let Some(statement) = statement {
-        let stated = key.verify(statement, head.method.as_str(), request.head.target(), NOW).unwrap();
+    let expected = permit.app().statement.as_ref();
+    assert_eq!(statement.is_some(), expected.is_some());
+    if let Some((statement, expected)) = statement.zip(expected) {
+        let to = Some(expected.to.as_str());
+        let delivery = Delivery { to, method: head.method.as_str(), target: request.head.target() };
+        let stated = key.verify(statement, delivery, NOW).unwrap();
         assert_eq!(stated.user.as_ref(), permit.identity().map(|i| &i.user));
     }
 }

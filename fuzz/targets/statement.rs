@@ -1,6 +1,6 @@
 //! The worker believes what the gateway signed for this request, and not one byte else.
 
-use sallyport::statement::{Statement, StatementKey};
+use sallyport::statement::{Delivery, Limits, Role, Statement, StatementKey};
 
 use super::parts;
 
@@ -12,7 +12,9 @@ pub fn run(data: &[u8]) {
     let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");
     let statement = Statement {
         user: Some("ana".parse().unwrap()),
-        admin: true,
+        role: Role::Admin,
+        limits: Limits::default(),
+        to: "127.0.0.1:8001".to_owned(),
         request_id: "r1".to_owned(),
         method: "GET".to_owned(),
         target: target.to_owned(),
@@ -20,17 +22,19 @@ pub fn run(data: &[u8]) {
         link: None,
     };
     let right = key.sign(&statement);
-    assert_eq!(key.verify(&right, "GET", target, NOW), Ok(statement));
-    assert!(key.verify(&right, "GET", &format!("{target}x"), NOW).is_err());
-    assert!(key.verify(&right, "POST", target, NOW).is_err());
+    let delivery = Delivery { to: Some("127.0.0.1:8001"), method: "GET", target };
+    assert_eq!(key.verify(&right, delivery, NOW), Ok(statement));
+    assert!(key.verify(&right, Delivery { target: &format!("{target}x"), ..delivery }, NOW).is_err());
+    assert!(key.verify(&right, Delivery { method: "POST", ..delivery }, NOW).is_err());
+    assert!(key.verify(&right, Delivery { to: Some("127.0.0.1:8002"), ..delivery }, NOW).is_err());
     let Ok(value) = std::str::from_utf8(value) else { return };
     let presented = value.replacen('~', &right, 1);
-    assert_eq!(key.verify(&presented, "GET", target, NOW).is_ok(), presented == right, "{presented}");
+    assert_eq!(key.verify(&presented, delivery, NOW).is_ok(), presented == right, "{presented}");
     if let [at, with, ..] = *value.as_bytes() {
         let mut bytes = right.clone().into_bytes();
         let at = usize::from(at) * 3 % bytes.len();
         bytes[at] = with & 0x7f;
         let presented = String::from_utf8(bytes).unwrap();
-        assert_eq!(key.verify(&presented, "GET", target, NOW).is_ok(), presented == right, "{presented}");
+        assert_eq!(key.verify(&presented, delivery, NOW).is_ok(), presented == right, "{presented}");
     }
 }

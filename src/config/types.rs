@@ -1,6 +1,7 @@
 //! The configuration as the program uses it: every path absolute, every address parsed.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
@@ -354,6 +355,15 @@ impl FromStr for Upstream {
             Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             Some(_) => Err(InvalidUpstream(text.to_owned())),
             None => text.parse().map(Self::Tcp).map_err(|_| InvalidUpstream(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::{
     message::{Connection, Framing, RequestHead, ResponseHead, connection, is_hop_by_hop, write_field},
     observe::RequestId,
-    policy::{CorsAnswer, Permit, SecurityHeaders},
-    statement::{self, Statement, StatementKey},
+    policy::{CorsAnswer, Permit, SecurityHeaders, Stated},
+    statement::{self, Limits, Role, Statement, StatementKey},
 };
 
 /// Prefixes of names that only the gateway may set, with every sign read as `-`, since CGI makes `_` of all of them.
@@ -94,8 +94,8 @@ pub fn to_upstream(onward: &Onward<'_>, key: &StatementKey, now: i64) -> Bytes {
     write_field(&mut out, &header::HOST, head.host.as_bytes());
     write_client_fields(&mut out, head, permit);
     write_own_fields(&mut out, onward);
-    if permit.app().statement {
-        let statement = key.sign(&statement(onward, &target, now));
+    if let Some(stated) = &permit.app().statement {
+        let statement = key.sign(&statement(onward, stated, &target, now));
         write_field(&mut out, &STATEMENT, statement.as_bytes());
     }
     write_framing(&mut out, onward);
@@ -160,11 +160,14 @@ fn write_framing(out: &mut Vec<u8>, onward: &Onward<'_>) {
 }
 
 /// What the gateway says of this request to an application that believes only that.
-fn statement(onward: &Onward<'_>, target: &str, now: i64) -> Statement {
+fn statement(onward: &Onward<'_>, stated: &Stated, target: &str, now: i64) -> Statement {
     let identity = onward.permit.identity();
+    let admin = identity.is_some_and(|i| i.admin);
     Statement {
         user: identity.map(|i| i.user.clone()),
-        admin: identity.is_some_and(|i| i.admin),
+        role: if admin { Role::Admin } else { Role::User },
+        limits: if admin { Limits::default() } else { stated.limits },
+        to: stated.to.clone(),
         request_id: onward.id.as_str().to_owned(),
         method: onward.head.method.as_str().to_owned(),
         target: target.to_owned(),

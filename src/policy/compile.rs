@@ -1,6 +1,7 @@
 //! From policy files to the site: every contradiction is found here, at start, with its line and column.
 
 use std::{
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,13 +15,14 @@ use super::{
     headers::SecurityHeaders,
     route::{Handler, Limit, Route, RouteTable},
     safe_path::Parameters,
-    site::{App, OWN_PREFIX, Site},
+    site::{App, OWN_PREFIX, Site, Stated},
     wire,
 };
 use crate::{
-    config::{self, AppConfig, Config, Diagnostic, Diagnostics, Fault, HostPort, Key},
+    config::{self, AppConfig, Config, Diagnostic, Diagnostics, Fault, HostPort, Key, Upstream},
     identity::{CredentialKind, Scopes},
     limits::{RateLimit, Tracker},
+    statement::Limits,
 };
 
 /// The routes of one path, with the place of the first one in the file.
@@ -138,7 +140,7 @@ impl Compiler<'_> {
         App {
             name: app.name.as_str().into(),
             timeout: app.timeout,
-            statement: policy.upstream.statement,
+            statement: self.statement(&policy.upstream, &app.upstream),
             style: policy.errors,
             cors,
             headers,
@@ -151,6 +153,19 @@ impl Compiler<'_> {
             all_routes,
             source: Arc::clone(&self.source),
         }
+    }
+
+    fn statement(&mut self, upstream: &wire::Upstream, at: &Upstream) -> Option<Stated> {
+        let wire::Limits { concurrent_downloads, waiting_downloads, max_filesize } = upstream.limits;
+        if !upstream.statement && upstream.limits != wire::Limits::default() {
+            self.add_to_upstream("they go with statement = true, by which the worker learns of them");
+        }
+        let max_filesize = max_filesize.map(|size| NonZeroU64::new(size.0));
+        if max_filesize == Some(None) {
+            self.add_to_upstream("a max_filesize of 0 would keep nothing; leave it out for no limit");
+        }
+        let limits = Limits { concurrent_downloads, waiting_downloads, max_filesize: max_filesize.flatten() };
+        upstream.statement.then(|| Stated { to: at.to_string(), limits })
     }
 
     /// Those of the policy, and the gateway's own.
@@ -410,6 +425,11 @@ impl Compiler<'_> {
             self.faults.push(table_fault("cors", key, format!("{bad:?} is not the name of a header")));
         }
         HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+
+    fn add_to_upstream(&mut self, what: &str) {
+        let key = ["upstream", "limits"].map(|name| Key { name, index: None }).to_vec();
+        self.faults.push(Fault { key, what: what.to_owned() });
     }
 
     fn add(&mut self, route: usize, key: &'static str, what: impl Into<String>) {

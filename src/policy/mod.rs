@@ -27,5 +27,5 @@ pub use headers::SecurityHeaders;
 pub use permit::{Permit, Target};
 pub use route::{LimitBy, Route, RouteTable};
 pub use safe_path::{Parameters, SafePath, UnsafePath};
-pub use site::{App, Site, host_name};
+pub use site::{App, Site, Stated, host_name};
 pub use steps::{Step, Steps};

@@ -10,7 +10,7 @@ use super::{
     route::{Route, RouteTable},
     safe_path::{Parameters, SafePath},
 };
-use crate::config::Upstream;
+use crate::{config::Upstream, statement::Limits};
 
 /// The paths that are the gateway's own on every site.
 pub(super) const OWN_PREFIX: &str = "/.sallyport/";
@@ -21,6 +21,15 @@ pub struct Site {
     pub(super) apps: Vec<Arc<App>>,
 }
 
+/// What a statement says of its application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// Where it listens.
+    pub to: String,
+    /// What each user may have of it who is no administrator.
+    pub limits: Limits,
+}
+
 /// One application with its compiled policy.
 #[derive(Debug)]
 pub struct App {
@@ -28,8 +37,8 @@ pub struct App {
     pub name: Arc<str>,
     /// The longest silence within an answer.
     pub timeout: Duration,
-    /// Whether each request carries the gateway's signed statement.
-    pub statement: bool,
+    /// What each request's signed statement says beside who asks for what; None: it carries none.
+    pub statement: Option<Stated>,
     /// The form of error bodies.
     pub style: ErrorStyle,
     /// Cross-origin rules.
@@ -83,7 +92,7 @@ impl Site {
     /// True when an application is Sallyport's own worker: it believes only statements, and is where the worker listens.
     #[must_use]
     pub fn needs_worker(&self, listen: &Upstream) -> bool {
-        self.apps.iter().any(|app| app.statement && app.upstream == *listen)
+        self.apps.iter().any(|app| app.statement.is_some() && app.upstream == *listen)
     }
 
     /// The applications whose policy reads otherwise than in `old`; those that `old` does not have among them.

@@ -1,6 +1,6 @@
 //! A policy file as it is written; `docs/policies.md` tells each key's meaning.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use serde::Deserialize;
 
@@ -76,6 +76,16 @@ pub(super) enum Setting {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Upstream {
     pub(super) statement: bool,
+    pub(super) limits: Limits,
+}
+
+/// `[upstream.limits]`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) concurrent_downloads: Option<NonZeroU32>,
+    pub(super) waiting_downloads: Option<NonZeroU32>,
+    pub(super) max_filesize: Option<ByteSize>,
 }
 
 /// `[[route]]`

@@ -3,21 +3,30 @@
 use axum::{extract::FromRequestParts, http::request::Parts};
 
 use super::refusal::Refusal;
-use crate::username::UserName;
+use crate::{
+    statement::{Limits, Role},
+    username::UserName,
+};
 
 /// The user behind a request; made by the guard only.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) user: UserName,
-    pub(crate) admin: bool,
+    pub(crate) role: Role,
+    /// What he may have, beside what anybody may.
+    pub(crate) limits: Limits,
     /// The query of a link to what goes with the object that he asks for, where he came by a link.
     pub(crate) link: Option<String>,
 }
 
 impl Caller {
+    pub(crate) fn is_admin(&self) -> bool {
+        self.role == Role::Admin
+    }
+
     /// True when this caller may know of what `owner` has.
     pub(crate) fn may_see(&self, owner: &UserName) -> bool {
-        self.admin || self.user == *owner
+        self.is_admin() || self.user == *owner
     }
 }
 

@@ -236,9 +236,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statement::{Limits, Role};
 
     fn caller(user: &str) -> Caller {
-        Caller { user: user.parse().unwrap(), admin: false, link: None }
+        let (role, limits) = (Role::User, Limits::default());
+        Caller { user: user.parse().unwrap(), role, limits, link: None }
     }
 
     fn follow(events: &Events, user: &str, after: Option<EventId>) -> Option<Follower> {

@@ -20,14 +20,17 @@ use super::{
     replay::{ReplayError, ReplayMemory},
 };
 use crate::{
+    config::Upstream,
     problem::Problem,
     secret_file::{self, SecretError},
-    statement::{HEADER, LIFETIME, Statement, StatementError, StatementKey},
+    statement::{Delivery, HEADER, LIFETIME, Statement, StatementError, StatementKey},
 };
 
 /// The key and the memory of what was seen.
 pub(crate) struct Guard {
     key: StatementKey,
+    /// Where we listen; None where that is no address that a gateway could name.
+    own: Option<String>,
     /// None once the next process has it.
     seen: Mutex<Option<ReplayMemory>>,
     past: Past,
@@ -71,13 +74,14 @@ enum NotLetIn {
 impl Guard {
     /// One that knows what an earlier process has left in the file `left`, and takes it away: should this process be
     /// killed, the file would no longer tell all.
-    pub(crate) fn new(key: StatementKey, left: &Path) -> Self {
+    pub(crate) fn new(key: StatementKey, listen: &Upstream, left: &Path) -> Self {
         let inherited = fs::read(left).ok().filter(|_| fs::remove_file(left).is_ok());
         let (seen, past) = match inherited.as_deref().and_then(ReplayMemory::from_bytes) {
             Some(seen) => (seen, Past::Inherited),
             None => (ReplayMemory::default(), Past::Unknown),
         };
-        Self { key, seen: Mutex::new(Some(seen)), past, start: Moment::now() }
+        let own = listen.is_local().then(|| listen.to_string());
+        Self { key, own, seen: Mutex::new(Some(seen)), past, start: Moment::now() }
     }
 
     /// Lets nobody in any more, and leaves what was seen to the next process.
@@ -95,7 +99,8 @@ impl Guard {
         let (Some(value), None) = (values.next(), values.next()) else { return Err(NotLetIn::NotOne) };
         let value = value.to_str().map_err(|_| StatementError::Malformed)?;
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        let statement = self.key.verify(value, request.method().as_str(), target, now.unix)?;
+        let delivery = Delivery { to: self.own.as_deref(), method: request.method().as_str(), target };
+        let statement = self.key.verify(value, delivery, now.unix)?;
         let age = now.steady.duration_since(self.start.steady);
         // An earlier process may have seen it, as long as it is believable at all.
         if self.past == Past::Unknown && age <= 2 * LIFETIME && statement.at < self.start.unix {
@@ -161,12 +166,14 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
 
 fn caller(statement: Statement) -> Result<Caller, NotLetIn> {
     let user = statement.user.ok_or(NotLetIn::Nobody)?;
-    Ok(Caller { user, admin: statement.admin, link: statement.link })
+    Ok(Caller { user, role: statement.role, limits: statement.limits, link: statement.link })
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use crate::statement::{Limits, Role};
 
     use axum::body::Body;
 
@@ -182,7 +189,9 @@ mod tests {
     fn request(guard: &Guard, id: &str, user: Option<&str>, at: i64) -> Request {
         let statement = Statement {
             user: user.map(|u| u.parse().unwrap()),
-            admin: false,
+            role: Role::User,
+            limits: Limits::default(),
+            to: "unix:/w".into(),
             request_id: id.into(),
             method: "GET".into(),
             target: "/a?b=1".into(),
@@ -195,6 +204,7 @@ mod tests {
     fn guard() -> Guard {
         Guard {
             key: StatementKey::new(b"k"),
+            own: Some("unix:/w".into()),
             seen: Mutex::new(Some(ReplayMemory::default())),
             past: Past::Unknown,
             start: Moment { unix: START, steady: Instant::now() },
@@ -221,17 +231,17 @@ mod tests {
     #[test]
     fn who_knows_what_an_earlier_process_has_seen_lets_in_the_rest() {
         let dir = tempfile::tempdir().unwrap();
-        let left = dir.path().join("seen");
-        let first = Guard::new(StatementKey::new(b"k"), &left);
+        let (left, listen) = (dir.path().join("seen"), Upstream::Unix("/w".into()));
+        let first = Guard::new(StatementKey::new(b"k"), &listen, &left);
         let at = first.start.unix - 1;
         first.seen.lock().unwrap().as_mut().unwrap().remember("1", 0).unwrap();
         first.leave(&left).unwrap();
         let late = request(&first, "3", Some("ana"), at + 1);
         assert!(matches!(first.judge(&late, first.start), Err(NotLetIn::Released)));
-        let next = Guard::new(StatementKey::new(b"k"), &left);
+        let next = Guard::new(StatementKey::new(b"k"), &listen, &left);
         assert!(matches!(next.judge(&request(&next, "1", Some("ana"), at), next.start), Err(NotLetIn::Replay(_))));
         assert!(next.judge(&request(&next, "2", Some("ana"), at), next.start).is_ok());
-        let after_a_kill = Guard::new(StatementKey::new(b"k"), &left);
+        let after_a_kill = Guard::new(StatementKey::new(b"k"), &listen, &left);
         let refused = after_a_kill.judge(&request(&next, "2", Some("ana"), at - 1), after_a_kill.start);
         assert!(matches!(refused, Err(NotLetIn::BeforeStart)));
     }

@@ -221,7 +221,7 @@ impl Workshop {
     async fn fetch(&self, task: &Task, job: &JobFolder, tools: &Tools, running: &Running) -> Result<(), Failure> {
         let source = self.source(task, running).await?;
         self.disks.room().await?;
-        let limits = Limits { max_filesize: self.config.max_filesize };
+        let limits = Limits { max_filesize: self.largest(task) };
         let film = Sought { source: &source, item: task.part.item() };
         let args = download(tools, film, task.quality, task.output, job, limits);
         let work = job.work();
@@ -258,8 +258,13 @@ impl Workshop {
         }
     }
 
+    /// The largest file that this task may have.
+    fn largest(&self, task: &Task) -> u64 {
+        task.max_filesize.unwrap_or(u64::MAX).min(self.config.max_filesize)
+    }
+
     fn confined<'a>(&self, tools: &'a Tools, task: &Task, folder: &'a Path, args: Vec<OsString>) -> Confined<'a> {
-        let (largest, time) = (self.config.max_filesize, self.config.job_timeout);
+        let (largest, time) = (self.largest(task), self.config.job_timeout);
         let allowance = Allowance { file: largest, cpu: time.as_secs() };
         // Picture and sound apart, each of which may be begun anew once.
         let bytes = largest.saturating_mul(4).saturating_add(ABOUT);
@@ -269,7 +274,7 @@ impl Workshop {
 
     /// Follows the child to its end; the path that it reported is the only sign of success.
     async fn listen(&self, task: &Task, child: Confined<'_>, running: &Running) -> Result<PathBuf, Failure> {
-        let most = self.config.max_filesize.saturating_mul(FILES).saturating_add(MARGIN);
+        let most = self.largest(task).saturating_mul(FILES).saturating_add(MARGIN);
         let bounds = Bounds { disks: &self.disks, most, line: MAX_LINE, time: self.config.job_timeout };
         let (mut said, mut quiet) = (Said::default(), Quiet::new(self.config.stall_timeout, child.folder));
         let mut run = Run::start(child, bounds, &running.stop)?;

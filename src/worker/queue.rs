@@ -21,7 +21,7 @@ use super::{
     task::{Status, Task, TaskId},
     ytdlp::Progress,
 };
-use crate::username::UserName;
+use crate::{statement::Limits, username::UserName};
 
 /// After a failure of our own, how long until the next try.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -63,10 +63,10 @@ impl Queue {
         self.0.running.find(id).map(|running| running.progress())
     }
 
-    /// Adds a task.
-    pub(crate) async fn add(&self, task: Task) -> Result<(), StoreError> {
+    /// Adds a task of a user who has these limits.
+    pub(crate) async fn add(&self, task: Task, limits: Limits) -> Result<(), StoreError> {
         let id = task.id;
-        self.0.workshop.store.add(task).await?;
+        self.0.workshop.store.add(task, limits).await?;
         self.0.workshop.tell(id).await;
         self.0.wake.notify_one();
         Ok(())

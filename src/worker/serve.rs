@@ -104,7 +104,7 @@ pub async fn serve(
     // Said in the log here; the routes that need yt-dlp say it again.
     drop(queue.workshop().readiness.tools().await);
     let (seen, answering) = (config.data_dir.join("worker.seen"), TaskTracker::new());
-    let guard = Arc::new(Guard::new(key, &seen));
+    let guard = Arc::new(Guard::new(key, &config.worker.listen, &seen));
     let routes = routes(App::new(queue.clone(), stop.clone()), Arc::clone(&guard), answering.clone());
     let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone()).map_err(Reason::Listen)?;
     let store = queue.workshop().store.clone();

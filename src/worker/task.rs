@@ -67,6 +67,8 @@ pub(crate) struct Task {
     /// The subtitles that it is to have.
     pub(crate) wanted: Wanted,
     pub(crate) part: Part,
+    /// The largest file that its owner may have, in bytes; none for what the worker allows anybody.
+    pub(crate) max_filesize: Option<u64>,
     pub(crate) status: Status,
     pub(crate) title: String,
     pub(crate) format_note: String,
@@ -152,6 +154,7 @@ impl Task {
             priority: Priority::default(),
             wanted: Wanted::default(),
             part: Part::Alone,
+            max_filesize: None,
             status: Status::Pending,
             title: String::new(),
             format_note: String::new(),

@@ -169,6 +169,56 @@ fn users_see_only_what_is_theirs() {
     );
 }
 
+/// With these limits for users, and a key of one.
+fn up_with_limits(origin: &Origin, limits: &str) -> (Instance, String) {
+    let i = up_with(origin, |i| {
+        i.replace("concurrent_downloads_per_user = 2", "concurrent_downloads_per_user = 4");
+        i.replace("concurrent_downloads = 2", "concurrent_downloads = 4");
+        let statement = "statement = true # the worker answers only what the gateway signed\n";
+        i.replace_in("policies/worker.toml", statement, &format!("{statement}\n[upstream.limits]\n{limits}\n"));
+    });
+    i.command(&["user", "add", "ana"]);
+    let ana = i.new_key(&["--user", "ana"]);
+    (i, ana)
+}
+
+#[test]
+fn so_many_downloads_as_a_policy_allows_a_user_run_and_wait() {
+    let origin = Origin::start();
+    let (i, ana) = up_with_limits(&origin, "concurrent_downloads = 1\nwaiting_downloads = 1");
+    let order = |path: &str| {
+        let body = json!({ "url": origin.url(path) }).to_string();
+        i.send(&Request::new("POST", "/api/download").key(&ana).json(&body))
+    };
+    let first = order("stall/sample.mp4").json()["id"].as_str().unwrap().to_owned();
+    eventually("her first download", || (task(&i, &first)["status"] == "downloading").then_some(()));
+    let second = order("a/sample.mp4").json()["id"].as_str().unwrap().to_owned();
+    let third = order("b/sample.mp4");
+    assert_eq!((third.status, &third.json()["code"]), (503, &json!("queue_full")));
+
+    let administrators: Vec<_> = (0..2).map(|n| start_download(&i, &origin.url(&format!("{n}/sample.mp4")))).collect();
+    administrators.iter().for_each(|id| drop(completed(&i, id)));
+    assert_eq!((&task(&i, &first)["status"], &task(&i, &second)["status"]), (&json!("downloading"), &json!("pending")));
+    let cancelled = i.send(&Request::new("DELETE", &format!("/api/downloads/{first}")).key(&ana));
+    assert_eq!(cancelled.status, 200);
+    completed(&i, &second);
+}
+
+#[test]
+fn no_file_is_larger_than_a_policy_allows_its_user() {
+    let origin = Origin::start();
+    let (i, ana) = up_with_limits(&origin, "max_filesize = \"100KiB\"");
+    let body = json!({ "url": origin.url("sample.mp4") }).to_string();
+    let ordered = i.send(&Request::new("POST", "/api/download").key(&ana).json(&body)).json();
+    let large = eventually("the end of her download", || {
+        let task = task(&i, ordered["id"].as_str().unwrap());
+        (task["status"] == "error").then_some(task)
+    });
+    assert!(large["error_message"].as_str().unwrap().contains("larger than the limit"), "{large}");
+    let own = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
+    assert!(own["filesize"].as_u64().unwrap() > 100 << 10, "an administrator may have more");
+}
+
 #[test]
 fn the_worker_answers_nobody_but_the_gateway() {
     let origin = Origin::start();

@@ -58,7 +58,7 @@ fn several_files_come_as_one_archive() {
     let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(&source));
     let line = |i: usize| format!("{} {} {hash}\n", tasks[i]["filename"].as_str().unwrap(), source.len());
     assert_eq!(listed(&dechunked(&answer.body)), line(1) + &line(0));
-    let head = Request::new("HEAD", &target).signed("ana").send(worker.address);
+    let head = Request::new("HEAD", &target).signed("ana", worker.address).send(worker.address);
     assert_eq!((head.status, head.header("content-type"), head.body.len()), (200, Some("application/zip"), 0));
 
     let running = worker.download("ana", &origin.url("stall/sample.mp4"));
@@ -85,7 +85,7 @@ fn archives_have_so_many_threads_and_a_client_that_leaves_gives_its_own_back() {
     let target = format!("/api/v2/zip?ids={id}");
     let begin = || {
         let mut stream = TcpStream::connect(worker.address).unwrap();
-        stream.write_all(Request::new("GET", &target).signed("ana").to_string().as_bytes()).unwrap();
+        stream.write_all(Request::new("GET", &target).signed("ana", worker.address).to_string().as_bytes()).unwrap();
         let mut start = [0; 12];
         stream.read_exact(&mut start).unwrap();
         (stream, String::from_utf8(start.to_vec()).unwrap())

@@ -30,7 +30,7 @@ fn a_body_that_is_not_what_the_route_names_starts_nothing() {
     }
     let text = Request::new("POST", "/api/download").header("content-type", "text/plain");
     let text = Request { body: Some(r#"{"url":"https://e.com"}"#), ..text };
-    assert_eq!(text.signed("ana").send(worker.address).status, 415);
+    assert_eq!(text.signed("ana", worker.address).send(worker.address).status, 415);
     let long = format!("{{\"url\":\"https://e.com/{}\"}}", "x".repeat(20_000));
     assert_eq!(worker.post("ana", "/api/download", &long).status, 413);
     assert_eq!(worker.get("ana", "/api/downloads").body, b"[]");

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use sallyport::statement::{HEADER, Statement, StatementKey};
+use sallyport::statement::{HEADER, Limits, Role, Statement, StatementKey};
 use serde_json::Value;
 
 pub(crate) const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -54,8 +54,8 @@ impl<'a> Request<'a> {
     }
 
     /// Adds what the gateway adds.
-    pub(crate) fn signed(self, user: &str) -> Self {
-        let value = sign(&statement(Some(user), self.method, self.target));
+    pub(crate) fn signed(self, user: &str, to: SocketAddr) -> Self {
+        let value = sign(&statement(Some(user), to, self.method, self.target));
         self.header(HEADER, value)
     }
 
@@ -84,11 +84,13 @@ impl std::fmt::Display for Request<'_> {
 }
 
 /// A fresh statement; the user `admin` is one.
-pub(crate) fn statement(user: Option<&str>, method: &str, target: &str) -> Statement {
+pub(crate) fn statement(user: Option<&str>, to: SocketAddr, method: &str, target: &str) -> Statement {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     Statement {
         user: user.map(|name| name.parse().unwrap()),
-        admin: user == Some("admin"),
+        role: if user == Some("admin") { Role::Admin } else { Role::User },
+        limits: Limits::default(),
+        to: to.to_string(),
         request_id: format!("r{}", COUNT.fetch_add(1, Ordering::Relaxed)),
         method: method.to_owned(),
         target: target.to_owned(),

@@ -30,7 +30,7 @@ impl Stream {
     }
 
     fn at(worker: &Worker, user: &str, target: &str, last: Option<&str>) -> Self {
-        let mut request = Request::new("GET", target).signed(user);
+        let mut request = Request::new("GET", target).signed(user, worker.address);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -171,7 +171,9 @@ fn a_user_has_no_more_streams_than_eight_and_gets_his_places_back() {
     drop(streams);
     eventually("a place", || {
         let mut stream = TcpStream::connect(worker.address).unwrap();
-        stream.write_all(Request::new("GET", "/api/v2/events").signed("ana").to_string().as_bytes()).unwrap();
+        stream
+            .write_all(Request::new("GET", "/api/v2/events").signed("ana", worker.address).to_string().as_bytes())
+            .unwrap();
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).unwrap();
         line.contains("200").then_some(())

@@ -36,7 +36,7 @@ impl Finished {
         for (name, value) in headers {
             request = request.header(name, *value);
         }
-        request.signed("ana").send(self.worker.address)
+        request.signed("ana", self.worker.address).send(self.worker.address)
     }
 
     fn range(&self, range: &str) -> Answer {
@@ -275,8 +275,9 @@ fn nobody_learns_of_anothers_download() {
         ("DELETE", format!("/api/downloads/{id}/remove")),
         ("GET", finished.stream.clone()),
     ] {
-        let others = Request::new(method, &target).signed("bob").send(worker.address);
-        let nobodys = Request::new(method, &target.replace(id, unknown)).signed("bob").send(worker.address);
+        let others = Request::new(method, &target).signed("bob", worker.address).send(worker.address);
+        let nobodys =
+            Request::new(method, &target.replace(id, unknown)).signed("bob", worker.address).send(worker.address);
         assert_eq!((others.status, nobodys.status), (404, 404), "{target}");
         assert_eq!(others.body, nobodys.body, "{target}");
     }

@@ -22,7 +22,7 @@ fn with(worker: &Worker, values: &[String]) -> Answer {
 fn only_a_fresh_statement_for_this_very_request_lets_in() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
-    let good = || statement(Some("ana"), "GET", LIST);
+    let good = || statement(Some("ana"), worker.address, "GET", LIST);
     let value = sign(&good());
     assert_eq!(with(&worker, std::slice::from_ref(&value)).status, 200);
 
@@ -30,8 +30,10 @@ fn only_a_fresh_statement_for_this_very_request_lets_in() {
     old.at = now() - 31;
     let mut ahead = good();
     ahead.at = now() + 60;
-    let other_path = statement(Some("ana"), "GET", "/api/downloads?x=1");
-    let other_method = statement(Some("ana"), "DELETE", LIST);
+    let other_path = statement(Some("ana"), worker.address, "GET", "/api/downloads?x=1");
+    let mut other_worker = good();
+    other_worker.to = "127.0.0.1:1".to_owned();
+    let other_method = statement(Some("ana"), worker.address, "DELETE", LIST);
     let unsigned: Vec<Vec<String>> = vec![
         vec![],
         vec![value.clone()],
@@ -40,6 +42,7 @@ fn only_a_fresh_statement_for_this_very_request_lets_in() {
         vec![sign(&old)],
         vec![sign(&ahead)],
         vec![sign(&other_path)],
+        vec![sign(&other_worker)],
         vec![sign(&other_method)],
         vec!["v1.e30.e30".to_owned()],
         vec![String::new()],
@@ -50,7 +53,7 @@ fn only_a_fresh_statement_for_this_very_request_lets_in() {
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{i}");
         assert_eq!((&answer.json()["code"], &answer.json()["status"]), (&"unsigned".into(), &401.into()), "{i}");
     }
-    let nobody = with(&worker, &[sign(&statement(None, "GET", LIST))]);
+    let nobody = with(&worker, &[sign(&statement(None, worker.address, "GET", LIST))]);
     assert_eq!((nobody.status, &nobody.json()["code"]), (403, &"no_user".into()));
 }
 
@@ -73,7 +76,7 @@ fn nothing_but_health_answers_without_a_statement() {
 fn who_asked_before_the_worker_started_is_to_ask_again() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
-    let mut early = statement(Some("ana"), "GET", LIST);
+    let mut early = statement(Some("ana"), worker.address, "GET", LIST);
     early.at = now() - 20;
     let answer = with(&worker, &[sign(&early)]);
     assert_eq!((answer.status, &answer.json()["code"]), (503, &"busy".into()));

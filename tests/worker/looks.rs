@@ -111,7 +111,7 @@ fn a_look_ends_when_nobody_waits_for_it_any_more() {
     let worker = Worker::with(&origin, &setup);
     let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
     let mut client = TcpStream::connect(worker.address).unwrap();
-    let request = Request::new("GET", "/api/search?q=x").signed("ana");
+    let request = Request::new("GET", "/api/search?q=x").signed("ana", worker.address);
     client.write_all(request.to_string().as_bytes()).unwrap();
     eventually("the child", || (!processes_of(&looks).is_empty()).then_some(()));
     drop(client);

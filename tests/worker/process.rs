@@ -109,15 +109,15 @@ impl Worker {
     }
 
     pub(crate) fn get(&self, user: &str, target: &str) -> Answer {
-        Request::new("GET", target).signed(user).send(self.address)
+        Request::new("GET", target).signed(user, self.address).send(self.address)
     }
 
     pub(crate) fn delete(&self, user: &str, target: &str) -> Answer {
-        Request::new("DELETE", target).signed(user).send(self.address)
+        Request::new("DELETE", target).signed(user, self.address).send(self.address)
     }
 
     pub(crate) fn post(&self, user: &str, target: &str, body: &str) -> Answer {
-        Request::new("POST", target).json(body).signed(user).send(self.address)
+        Request::new("POST", target).json(body).signed(user, self.address).send(self.address)
     }
 
     /// Starts a download; its id.

@@ -27,7 +27,7 @@ fn what_nobody_plays_goes_and_what_is_being_read_stays() {
     // More than the buffers on the way take.
     let film = fs::OpenOptions::new().append(true).open(worker.media(&read).join("media.mp4")).unwrap();
     film.set_len(200 << 20).unwrap();
-    let request = Request::new("GET", &format!("/api/download/{read}/file")).signed("ana").to_string();
+    let request = Request::new("GET", &format!("/api/download/{read}/file")).signed("ana", worker.address).to_string();
     let mut reader = TcpStream::connect(worker.address).unwrap();
     std::io::Write::write_all(&mut reader, request.as_bytes()).unwrap();
     reader.read_exact(&mut [0; 1_000]).unwrap();

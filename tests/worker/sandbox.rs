@@ -215,7 +215,7 @@ const HIDING: &str = "import ctypes, os, time\n\
 fn the_first_process_cannot_hide_either() {
     let (worker, _dir) = worker(HIDING);
     let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
-    let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana").to_string();
+    let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana", worker.address).to_string();
     let mut stream = std::net::TcpStream::connect(worker.address).unwrap();
     std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
     eventually("it", || (processes_of(&looks).len() >= 2).then_some(()));
@@ -294,7 +294,7 @@ fn a_killed_worker_leaves_nothing_that_hides() {
     std::thread::scope(|scope| {
         let look = scope.spawn(|| {
             let mut stream = std::net::TcpStream::connect(worker.address).unwrap();
-            let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana");
+            let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana", worker.address);
             std::io::Write::write_all(&mut stream, request.to_string().as_bytes()).unwrap();
             stream
         });

@@ -73,7 +73,7 @@ fn who_removes_a_shared_file_cuts_off_nobody_who_reads_it() {
     let [ana, bob] = ["ana", "bob"].map(|user| id(&worker.completed(user, &origin.url("sample.mp4"))));
     wait_until_shared(&worker, &ana, &bob);
     let mut reader = TcpStream::connect(worker.address).unwrap();
-    let request = Request::new("GET", &format!("/api/download/{ana}/file")).signed("ana").to_string();
+    let request = Request::new("GET", &format!("/api/download/{ana}/file")).signed("ana", worker.address).to_string();
     reader.write_all(request.as_bytes()).unwrap();
     reader.read_exact(&mut [0; 10]).unwrap();
     assert_eq!(worker.delete("bob", &format!("/api/downloads/{bob}/remove")).status, 200);

@@ -170,9 +170,9 @@ fn a_playlist_names_ranges_of_one_file_and_nothing_else_is_served() {
         range.split_once('@').map(|(length, at)| (length.parse().unwrap(), at.parse().unwrap())).unwrap();
     let bytes = format!("bytes={at}-{}", at + length - 1);
     let part =
-        Request::new("GET", &stream(&id)).header("range", bytes).signed("ana").send(worker.address);
+        Request::new("GET", &stream(&id)).header("range", bytes).signed("ana", worker.address).send(worker.address);
     assert!(part.status == 206 && part.body == whole.body[at..at + length]);
-    let head = Request::new("HEAD", &index(&id)).signed("ana").send(worker.address);
+    let head = Request::new("HEAD", &index(&id)).signed("ana", worker.address).send(worker.address);
     assert_eq!((head.status, head.body.len()), (200, 0));
 
     for name in ["index.m3u8x", "stream.mp4.tmp", "init.mp4", "index0.m4s", "..%2fmedia.mkv", "media.mkv", ""] {
@@ -285,7 +285,7 @@ fn a_film_that_takes_long_is_said_to_be_on_its_way_and_ends_with_its_task() {
     // A worker that is killed meanwhile begins with a clean folder.
     let address = worker.address;
     let viewer = thread::spawn({
-        let request = Request::new("GET", &index(&ids[1])).signed("ana").to_string();
+        let request = Request::new("GET", &index(&ids[1])).signed("ana", worker.address).to_string();
         move || {
             use std::io::{Read, Write};
             let mut connection = std::net::TcpStream::connect(address).unwrap();
@@ -331,7 +331,7 @@ fn a_stream_that_nobody_wants_any_more_goes_and_comes_back() {
     assert!(worker.media(&id).join("media.mkv").exists());
     let part = Request::new("GET", &stream(&id))
         .header("range", "bytes=1000-1999")
-        .signed("ana")
+        .signed("ana", worker.address)
         .send(worker.address);
     assert!(part.status == 206 && part.body == whole[1_000..2_000], "the same bytes at the same places");
     assert!(worker.get("ana", &index(&id)).body == first);

@@ -76,7 +76,10 @@ fn subtitles_are_served_as_files_are_and_only_to_their_owner() {
     let base = subtitles(&task);
     let english = worker.get("ana", &format!("{base}/en.vtt"));
     let ask = |name: &str, value: &str| {
-        Request::new("GET", &format!("{base}/en.vtt")).header(name, value).signed("ana").send(worker.address)
+        Request::new("GET", &format!("{base}/en.vtt"))
+            .header(name, value)
+            .signed("ana", worker.address)
+            .send(worker.address)
     };
     let part = ask("range", "bytes=0-5");
     assert_eq!((part.status, &*part.body), (206, &b"WEBVTT"[..]));

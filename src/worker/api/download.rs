@@ -1,6 +1,6 @@
 //! `POST /api/download`: starts a download.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU64};
 
 use axum::{Json, extract::State};
 use serde::Deserialize;
@@ -85,10 +85,11 @@ pub(super) async fn start(
     let part = part(order.playlist, order.playlist_limit, workshop.config.max_playlist)?;
     workshop.readiness.tools().await?;
     workshop.disks.room().await?;
+    let (limits, max_filesize) = (caller.limits, caller.limits.max_filesize.map(NonZeroU64::get));
     let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
     let wanted = Wanted { languages: order.subtitles, automatic: order.automatic_subtitles };
-    let task = Task { priority: order.priority, wanted, part, ..task };
-    app.queue.add(task.clone()).await?;
+    let task = Task { priority: order.priority, wanted, part, max_filesize, ..task };
+    app.queue.add(task.clone(), limits).await?;
     Ok(Json(TaskView::new(task, None)))
 }
 

@@ -95,7 +95,7 @@ pub(super) async fn follow(
 fn whose(caller: &Caller, all: u8) -> Result<Whose, Refusal> {
     match all {
         0 => Ok(Whose::Own(caller.user.clone())),
-        1 if caller.admin => Ok(Whose::Everybodys),
+        1 if caller.is_admin() => Ok(Whose::Everybodys),
         1 => Err(Refusal::new(StatusCode::FORBIDDEN, "admins_only", "Only administrators see everybody's downloads")),
         _ => Err(Refusal::invalid("invalid_value", "all is 0 or 1")),
     }

@@ -40,7 +40,7 @@ pub(crate) enum Retried {
 const FIRST: &str = "SELECT task.sequence FROM task LEFT JOIN turn ON turn.owner = task.owner \
     WHERE status = 'pending' AND (not_before <= ?1 OR not_before > ?2) \
     AND (SELECT count(*) FROM task AS other WHERE other.owner = task.owner \
-        AND other.status IN ('downloading', 'processing')) < ?3 \
+        AND other.status IN ('downloading', 'processing')) < min(?3, coalesce(turn.at_a_time, ?3)) \
     ORDER BY priority < 0, coalesce(turn.at, 0), priority DESC, task.sequence LIMIT 1";
 
 impl Store {
@@ -82,7 +82,8 @@ fn claim(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Next> {
     let sql = format!("UPDATE task SET status = 'downloading', not_before = 0 WHERE sequence = ?1 RETURNING {COLUMNS}");
     let task = db.query_row(&sql, [sequence], read)?;
     db.execute(
-        "INSERT OR REPLACE INTO turn (owner, at) SELECT ?1, coalesce(max(at), 0) + 1 FROM turn",
+        "INSERT INTO turn (owner, at) SELECT ?1, coalesce(max(at), 0) + 1 FROM turn WHERE true \
+         ON CONFLICT (owner) DO UPDATE SET at = excluded.at",
         [task.owner.as_str()],
     )?;
     Ok(Next::Claimed(Box::new(task)))
@@ -101,7 +102,10 @@ fn millis(time: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+    use crate::statement::Limits;
     use crate::worker::{
         order::{Output, Priority, Quality},
         task::Status,
@@ -119,7 +123,7 @@ mod tests {
         let url = "https://e.com/".into();
         let task = Task { priority, ..Task::new(owner.parse().unwrap(), url, Quality::Best, Output::Audio(None)) };
         let id = task.id;
-        store.add(task).await.unwrap();
+        store.add(task, Limits::default()).await.unwrap();
         id
     }
 
@@ -166,6 +170,29 @@ mod tests {
         assert!(matches!(store.claim(1).await.unwrap(), Next::Nothing));
         store.fail(first, "gone".into()).await.unwrap();
         assert_eq!(claimed(&store, 1).await, Some(second));
+    }
+
+    #[tokio::test]
+    async fn what_the_gateway_allows_a_user_holds_from_his_newest_order_on() {
+        let (_dir, store) = store();
+        let order = async |limits| {
+            let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
+            store.add(task, limits).await
+        };
+        let limits = Limits {
+            concurrent_downloads: NonZeroU32::new(1),
+            waiting_downloads: NonZeroU32::new(2),
+            ..Limits::default()
+        };
+        order(limits).await.unwrap();
+        order(limits).await.unwrap();
+        assert!(matches!(order(limits).await, Err(StoreError::QueueFull)));
+        assert!(claimed(&store, 9).await.is_some());
+        assert_eq!(claimed(&store, 9).await, None);
+        order(limits).await.unwrap();
+        assert!(matches!(order(limits).await, Err(StoreError::QueueFull)));
+        order(Limits::default()).await.unwrap();
+        assert!(claimed(&store, 9).await.is_some(), "a turn has not forgotten the limits, and the newest order has");
     }
 
     #[tokio::test]

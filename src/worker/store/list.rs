@@ -1,15 +1,21 @@
 //! Which tasks there are: added, looked up, removed.
 
+use std::num::NonZeroU32;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Store, StoreError,
     row::{COLUMNS, parsed, read},
 };
-use crate::worker::{
-    caller::Caller,
-    playlist::Part,
-    task::{Status, Task, TaskId},
+use crate::{
+    statement::Limits,
+    username::UserName,
+    worker::{
+        caller::Caller,
+        playlist::Part,
+        task::{Status, Task, TaskId},
+    },
 };
 
 /// More tasks than this do not wait at a time.
@@ -19,9 +25,16 @@ pub(super) const MAX_PENDING: i64 = 1_000;
 pub(super) const MAX_PENDING_PER_USER: i64 = 500;
 
 impl Store {
-    /// Adds a new task at the end of the queue.
-    pub(crate) async fn add(&self, task: Task) -> Result<(), StoreError> {
-        let added = self.run(move |db| insert(db, &task)).await?;
+    /// Adds a new task at the end of the queue. From then on its owner has these `limits`.
+    pub(crate) async fn add(&self, task: Task, limits: Limits) -> Result<(), StoreError> {
+        let adding = move |db: &Connection| {
+            let adding = db.unchecked_transaction()?;
+            limit(&adding, &task.owner, limits)?;
+            let added = insert(&adding, &task)?;
+            adding.commit()?;
+            Ok(added)
+        };
+        let added = self.run(adding).await?;
         if added { Ok(()) } else { Err(StoreError::QueueFull) }
     }
 
@@ -32,7 +45,7 @@ impl Store {
                 "SELECT {COLUMNS} FROM task WHERE status <> 'removing' AND (?1 OR owner = ?2) ORDER BY sequence"
             );
             let mut statement = db.prepare_cached(&sql)?;
-            statement.query_map(params![caller.admin, caller.user.as_str()], read)?.collect()
+            statement.query_map(params![caller.is_admin(), caller.user.as_str()], read)?.collect()
         })
         .await
     }
@@ -82,13 +95,25 @@ impl Store {
     }
 }
 
+fn limit(db: &Connection, owner: &UserName, limits: Limits) -> rusqlite::Result<()> {
+    let (at_a_time, waiting) = (limits.concurrent_downloads, limits.waiting_downloads);
+    db.prepare_cached(
+        "INSERT INTO turn (owner, at, at_a_time, waiting) VALUES (?1, 0, ?2, ?3) \
+         ON CONFLICT (owner) DO UPDATE SET at_a_time = ?2, waiting = ?3",
+    )?
+    .execute(params![owner.as_str(), at_a_time.map(NonZeroU32::get), waiting.map(NonZeroU32::get)])?;
+    Ok(())
+}
+
 /// False when the queue is full.
 fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
     let added = db.execute(
         "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at, priority, \
-         wanted_subtitles, automatic_subtitles, list_extent) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13, ?14 \
+         wanted_subtitles, automatic_subtitles, list_extent, max_filesize) \
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13, ?14, ?15 \
          WHERE (SELECT count(*) FROM task WHERE status = 'pending') < ?10 \
-         AND (SELECT count(*) FROM task WHERE status = 'pending' AND owner = ?2) < ?11",
+         AND (SELECT count(*) FROM task WHERE status = 'pending' AND owner = ?2) \
+            < min(?11, coalesce((SELECT waiting FROM turn WHERE owner = ?2), ?11))",
         params![
             task.id.to_string(),
             task.owner.as_str(),
@@ -107,6 +132,7 @@ fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
                 Part::List(extent, _) => Some(extent.number()),
                 Part::Alone | Part::Entry(_) => None,
             },
+            task.max_filesize.map(u64::cast_signed),
         ],
     )?;
     Ok(added == 1)

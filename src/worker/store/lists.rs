@@ -102,7 +102,7 @@ fn expand(db: &Connection, list: TaskId, title: &str, entries: &[Entry]) -> rusq
 /// How many more may wait of the list's owner; none where the list is not being read.
 fn room(db: &Connection, list: TaskId) -> rusqlite::Result<Option<i64>> {
     let sql = "SELECT min(?2 - (SELECT count(*) FROM task WHERE status = 'pending'), \
-        ?3 - (SELECT count(*) FROM task AS other WHERE status = 'pending' AND other.owner = task.owner)) \
+        min(?3, coalesce((SELECT waiting FROM turn WHERE turn.owner = task.owner), ?3)) - (SELECT count(*) FROM task AS other WHERE status = 'pending' AND other.owner = task.owner)) \
         FROM task WHERE id = ?1 AND status = 'downloading'";
     db.query_row(sql, params![list.to_string(), MAX_PENDING, MAX_PENDING_PER_USER], |row| row.get(0)).optional()
 }
@@ -116,9 +116,11 @@ fn insert(db: &Connection, id: TaskId, list: TaskId, place: (i64, i64), entry: &
     };
     db.prepare_cached(
         "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at, priority, \
-         wanted_subtitles, automatic_subtitles, title, error_message, completed_at, list, list_index, list_total, list_item) \
+         wanted_subtitles, automatic_subtitles, title, error_message, completed_at, list, list_index, list_total, list_item, \
+         max_filesize) \
          SELECT ?1, owner, ?3, quality, download_type, format, ?4, ?5, priority, \
-         wanted_subtitles, automatic_subtitles, ?6, ?7, ?8, ?2, ?9, ?10, ?11 FROM task WHERE id = ?2",
+         wanted_subtitles, automatic_subtitles, ?6, ?7, ?8, ?2, ?9, ?10, ?11, \
+         max_filesize FROM task WHERE id = ?2",
     )?
     .execute(params![
         id.to_string(),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::statement::Limits;
 use crate::worker::{
     order::{Output, Quality},
     playlist::{Extent, Part, Tally},
@@ -11,7 +12,7 @@ async fn with_list() -> (tempfile::TempDir, Store, TaskId) {
     let store = Store::open(&dir.path().join("worker.db")).unwrap();
     let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
     let list = Task { part: Part::List(Extent::Whole, Tally::default()), ..task };
-    store.add(list.clone()).await.unwrap();
+    store.add(list.clone(), Limits::default()).await.unwrap();
     claim(&store).await;
     (dir, store, list.id)
 }

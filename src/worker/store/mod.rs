@@ -25,13 +25,14 @@ pub(crate) use self::{
 };
 
 /// Each brings a database of the version that is its place in here to the next.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     include_str!("schema.sql"),
     "ALTER TABLE task ADD COLUMN last_played_at TEXT;",
     "ALTER TABLE task ADD COLUMN sha256 TEXT;",
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
 ];
 
 /// The tasks on disk; a handle to share.
@@ -132,6 +133,7 @@ fn migrate(db: &Connection) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statement::Limits;
     use crate::worker::{
         language::Languages,
         media::Finished,
@@ -146,7 +148,7 @@ mod tests {
         for id in &mut ids {
             let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
             *id = task.id;
-            store.add(task).await.unwrap();
+            store.add(task, Limits::default()).await.unwrap();
         }
         (dir, store, ids)
     }

@@ -12,7 +12,8 @@ use crate::worker::{
 /// In the order that [`read`] takes them in.
 pub(super) const COLUMNS: &str = "id, owner, url, quality, download_type, format, status, title, format_note, filesize, \
     extension, has_thumbnail, error_message, created_at, completed_at, sha256, priority, \
-    wanted_subtitles, automatic_subtitles, subtitles, list_extent, list_total, list_ended, list, list_index, list_item";
+    wanted_subtitles, automatic_subtitles, subtitles, list_extent, list_total, list_ended, list, list_index, list_item, \
+    max_filesize";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
     let (kind, format): (String, Option<String>) = (row.get(4)?, row.get(5)?);
@@ -38,6 +39,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         wanted: Wanted { languages: parsed(row, 17)?, automatic: row.get(18)? },
         subtitles: parsed(row, 19)?,
         part: part(row)?,
+        max_filesize: row.get::<_, Option<i64>>(26)?.map(i64::cast_unsigned),
     })
 }
 
