@@ -161,7 +161,8 @@ async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Refused) {
         Refused::Pass(_) => "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"egress\"",
         Refused::TooMany => "429 Too Many Requests",
         Refused::Dial(error) if error.is_forbidden() => "403 Forbidden",
-        Refused::Dial(_) => "502 Bad Gateway",
+        // In words that no server has by itself, so that yt-dlp's account tells the guard's answer from a site's.
+        Refused::Dial(_) => "502 Host Not Reached",
     };
     let body = format!("{refused}\n");
     let answer = format!(

@@ -14,7 +14,8 @@ use crate::{
     config::HostPort,
 };
 
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Resolvers ask once more after five seconds, since a packet may be lost; nobody waits for a third time.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
 /// For each address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// So many addresses of a name are tried.

@@ -13,7 +13,8 @@ use crate::{
 
 /// In bytes.
 pub(crate) const MAX_LENGTH: usize = 2_048;
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// As long as the egress guard's.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// yt-dlp takes instructions for its extractors from such a fragment.
 const SMUGGLED: &str = "__youtubedl_smuggle";

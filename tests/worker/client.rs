@@ -61,7 +61,7 @@ impl<'a> Request<'a> {
 
     pub(crate) fn send(&self, to: SocketAddr) -> Answer {
         let mut stream = TcpStream::connect(to).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         stream.write_all(self.to_string().as_bytes()).unwrap();
         let mut raw = Vec::new();
         stream.read_to_end(&mut raw).unwrap();

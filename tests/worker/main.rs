@@ -32,6 +32,7 @@ mod hostile;
 mod inventory;
 mod jobs;
 mod looks;
+mod offline;
 mod playlists;
 mod queue;
 mod recovery;

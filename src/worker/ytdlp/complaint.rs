@@ -31,7 +31,7 @@ const ADVICE: [&str; 5] =
     ["; please report this issue", "; Confirm you are", ". Confirm you are", ". Use --", " (caused by "];
 
 /// The first that fits.
-const SIGNS: [(&str, Kind); 25] = [
+const SIGNS: [(&str, Kind); 26] = [
     ("No space left on device", Kind::DiskFull),
     ("Disk quota exceeded", Kind::DiskFull),
     ("File too large", Kind::TooLarge),
@@ -47,6 +47,8 @@ const SIGNS: [(&str, Kind); 25] = [
     ("Tunnel connection failed", Kind::Unreachable),
     // The guard's own answer to a pass that is over, as by a clock that was set; the next one begins anew.
     ("HTTP Error 407", Kind::Unreachable),
+    // Likewise, where it has not reached the site.
+    ("HTTP Error 502: Host Not Reached", Kind::Unreachable),
     ("HTTP Error 408", Kind::Faltering),
     ("HTTP Error 425", Kind::Faltering),
     ("HTTP Error 429", Kind::Faltering),

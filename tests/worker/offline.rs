@@ -1,0 +1,78 @@
+//! Search, trending and information where there is no network: a clear answer, and soon.
+
+use std::{
+    fs,
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
+
+use rustix::thread::UnshareFlags;
+use serde_json::json;
+
+use crate::{
+    client::Answer,
+    origin::Origin,
+    process::Worker,
+    town::{Town, run, unshare},
+};
+
+/// Less than what a request may take (`info_timeout`): a few tries, each with a name that is waited for.
+const SOON: Duration = Duration::from_secs(40);
+
+fn is_unreachable(what: &str, ask: impl FnOnce() -> Answer) {
+    let start = Instant::now();
+    let answer = ask();
+    println!("{what}: {} in {:?}", answer.status, start.elapsed());
+    let body = answer.json();
+    assert_eq!((answer.status, &body["code"]), (502, &json!("upstream_unreachable")), "{what}: {body}");
+    let detail = body["detail"].as_str().unwrap();
+    assert!(detail.starts_with(what) && detail.ends_with("could not be reached"), "{detail}");
+    assert!(start.elapsed() < SOON, "{what}: {:?}", start.elapsed());
+}
+
+/// Each of the three by real yt-dlp.
+fn all_are_unreachable() {
+    let worker = Worker::start(&Origin::start());
+    is_unreachable("Search", || worker.get("ana", "/api/search?q=film"));
+    is_unreachable("Trending", || worker.get("ana", "/api/trending"));
+    for url in ["https://films.example.com/a", "http://93.184.216.99/a.mp4", "https://93.184.216.99/a"] {
+        is_unreachable("Information", || worker.post("ana", "/api/info", &json!({ "url": url }).to_string()));
+    }
+    is_unreachable("Information", || worker.get("ana", "/api/search?q=https://93.184.216.99/a"));
+}
+
+#[test]
+fn without_names_nothing_is_reached() {
+    let Some(_town) = Town::enter() else { return };
+    all_are_unreachable();
+}
+
+#[test]
+fn without_any_network_nothing_is_reached() {
+    if unshare(UnshareFlags::NEWNET).is_err() {
+        println!("SKIPPED: only root can make a network for a test");
+        return;
+    }
+    run("ip", &["link", "set", "lo", "up"]);
+    all_are_unreachable();
+}
+
+/// As behind a router whose line is down.
+#[test]
+fn where_nobody_answers_for_names_nothing_is_reached() {
+    if unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).is_err() {
+        println!("SKIPPED: only root can make a network for a test");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let resolver = dir.path().join("resolv.conf");
+    fs::write(&resolver, "nameserver 127.0.0.1\n").unwrap();
+    run("mount", &["--make-rprivate", "/"]);
+    run("mount", &["--bind", resolver.to_str().unwrap(), "/etc/resolv.conf"]);
+    run("ip", &["link", "set", "lo", "up"]);
+    let _silent = UdpSocket::bind("127.0.0.1:53").unwrap();
+    let worker = Worker::start(&Origin::start());
+    is_unreachable("Search", || worker.get("ana", "/api/search?q=film"));
+    is_unreachable("Trending", || worker.get("ana", "/api/trending"));
+    is_unreachable("Information", || worker.post("ana", "/api/info", r#"{"url": "https://films.example.com/a"}"#));
+}
