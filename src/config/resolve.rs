@@ -285,6 +285,7 @@ impl Faults {
             hls_keep_for: worker.hls_keep_for.0,
             job_timeout: worker.job_timeout.0,
             info_timeout: worker.info_timeout.0,
+            look_keep_for: worker.look_keep_for.0,
         })
     }
 

@@ -267,6 +267,8 @@ pub struct WorkerConfig {
     pub job_timeout: Duration,
     /// The longest that one look at a page's metadata may take.
     pub info_timeout: Duration,
+    /// How long what a look has found is kept for who asks the same.
+    pub look_keep_for: Duration,
     /// Whether children run where they cannot be kept in as they should.
     pub partial_sandbox: bool,
 }

@@ -221,6 +221,7 @@ pub(crate) struct Worker {
     pub(crate) hls_keep_for: Duration,
     pub(crate) job_timeout: Duration,
     pub(crate) info_timeout: Duration,
+    pub(crate) look_keep_for: Duration,
 }
 
 /// `[egress]`
@@ -383,6 +384,7 @@ impl Default for Worker {
             hls_keep_for: seconds(24 * 3_600),
             job_timeout: seconds(6 * 3_600),
             info_timeout: seconds(60),
+            look_keep_for: seconds(600),
         }
     }
 }

@@ -20,7 +20,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
 const SMUGGLED: &str = "__youtubedl_smuggle";
 
 /// A URL that may be fetched, as far as its text tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SourceUrl {
     url: Url,
     allowed: bool,

@@ -1,13 +1,14 @@
 //! Information, search and trending.
 
-use std::{io::Write, net::TcpStream, thread};
+use std::{collections::BTreeSet, ffi::OsString, fs, io::Write, net::TcpStream, path::Path, thread, time::Duration};
 
 use serde_json::json;
 
 use crate::{
-    client::Request,
+    client::{Answer, Request},
     origin::Origin,
-    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of},
+    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of, python_yt_dlp},
+    town::{PUBLIC, Town},
 };
 
 #[test]
@@ -43,24 +44,179 @@ fn a_search_that_makes_no_sense_is_refused() {
     assert_eq!((private.status, &private.json()["code"]), (422, &json!("url_refused")));
 }
 
+/// A program that takes its time and says when it began, and so is another one each time.
+const CLOCK: &str = "began=$(date +%s%N); sleep $1; echo \"{\\\"entries\\\": [{\\\"id\\\": \\\"$began\\\"}]}\"";
+
+/// A worker with a program that takes so many seconds for an answer that no other run gives.
+fn with_clock(origin: &Origin, dir: &Path, seconds: &str, extra: &'static str) -> Worker {
+    let script = CLOCK.replace("$1", seconds);
+    Worker::with(origin, &Setup { yt_dlp: fake_yt_dlp(dir, &script), extra, ..Setup::default() })
+}
+
+fn search(worker: &Worker, user: &str, text: &str) -> Answer {
+    worker.get(user, &format!("/api/search?q={text}"))
+}
+
+/// What a run has said of itself.
+fn run_of(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["results"][0]["id"].as_str().unwrap().to_owned()
+}
+
+/// The folders of looks that run.
+fn running(worker: &Worker) -> BTreeSet<OsString> {
+    let folders = fs::read_dir(worker.job("")).unwrap().flatten().map(|entry| entry.file_name());
+    folders.filter(|name| name.to_string_lossy().starts_with("look-")).collect()
+}
+
 #[test]
-fn few_looks_run_at_a_time_and_none_for_long() {
+fn few_looks_run_at_a_time_fewer_of_one_user_and_none_for_long() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let setup =
-        Setup { yt_dlp: fake_yt_dlp(dir.path(), "sleep 300"), extra: "info_timeout = \"5s\"", ..Setup::default() };
-    let worker = Worker::with(&origin, &setup);
-    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
-    let look = || worker.get("ana", "/api/search?q=x");
+        Setup { yt_dlp: fake_yt_dlp(dir.path(), "sleep 300"), extra: "info_timeout = \"10s\"", ..Setup::default() };
+    let worker = &Worker::with(&origin, &setup);
+    let busy = |user: &str| {
+        let answer = search(worker, user, "another");
+        assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("busy")), "{user}");
+        assert!(answer.header("retry-after").is_some());
+    };
     thread::scope(|scope| {
-        let patient = [scope.spawn(look), scope.spawn(look)];
-        eventually("two children", || (processes_of(&looks).len() >= 4).then_some(()));
-        let busy = look();
-        assert_eq!((busy.status, &busy.json()["code"]), (503, &json!("busy")));
-        for answer in patient.map(|p| p.join().unwrap()) {
+        let look = |user, text| scope.spawn(move || search(worker, user, text));
+        let anas = [look("ana", "a"), look("ana", "b")];
+        eventually("two of hers", || (running(worker).len() == 2).then_some(()));
+        busy("ana");
+        let bobs = [look("bob", "c"), look("bob", "d")];
+        eventually("two of his", || (running(worker).len() == 4).then_some(()));
+        busy("carl");
+        for answer in anas.into_iter().chain(bobs).map(|p| p.join().unwrap()) {
             assert_eq!((answer.status, &answer.json()["code"]), (504, &json!("upstream_timeout")));
         }
     });
+}
+
+#[test]
+fn what_was_asked_before_is_not_asked_of_the_site_again() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let url = origin.url("dash.mpd");
+    let info = |user: &str, url: &str| worker.post(user, "/api/info", &json!({ "url": url }).to_string());
+    let first = info("ana", &url);
+    assert_eq!(first.status, 200, "{first:?}");
+    let asked = origin.requests().len();
+    let second = info("bob", &url.replace("http", "HTTP"));
+    assert_eq!((second.status, &second.body), (200, &first.body));
+    assert_eq!(search(&worker, "ana", &url).json()["results"][0]["title"], first.json()["title"]);
+    assert_eq!(origin.requests().len(), asked, "{:?}", origin.requests());
+    assert_eq!(second.header("cache-control"), Some("no-store"), "only the worker keeps it");
+}
+
+#[test]
+fn an_answer_is_kept_for_its_question_only_and_for_as_long_as_is_said() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let worker = with_clock(&origin, dir.path(), "0", "look_keep_for = \"5s\"");
+    let few = |count| run_of(&worker.get("ana", &format!("/api/search?q=a&max_results={count}")));
+    let first = few(20);
+    assert_eq!([few(20), run_of(&search(&worker, "bob", "%20a"))], [first.clone(), first.clone()]);
+    let others = [few(19), run_of(&search(&worker, "ana", "b")), run_of(&worker.get("ana", "/api/trending"))];
+    assert!(!others.contains(&first), "{others:?}");
+    assert_eq!(run_of(&worker.get("bob", "/api/trending")), others[2]);
+    eventually("its end", || (few(20) != first).then_some(()));
+}
+
+#[test]
+fn nothing_is_kept_where_the_configuration_says_so() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let worker = with_clock(&origin, dir.path(), "0", "look_keep_for = \"0s\"");
+    let runs = [(); 3].map(|()| run_of(&search(&worker, "ana", "a")));
+    assert_eq!(BTreeSet::from(runs).len(), 3);
+}
+
+#[test]
+fn equal_questions_that_come_at_once_are_asked_once() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    // Not even kept: whoever comes while it runs gets what comes of it.
+    let worker = &with_clock(&origin, dir.path(), "2", "look_keep_for = \"0s\"");
+    thread::scope(|scope| {
+        let users = ["ana", "ana", "ana", "ana", "bob", "carl"];
+        let all = users.map(|user| scope.spawn(move || run_of(&search(worker, user, "a"))));
+        let runs: BTreeSet<_> = all.into_iter().map(|asker| asker.join().unwrap()).collect();
+        assert_eq!(runs.len(), 1, "{runs:?}");
+    });
+}
+
+#[test]
+fn a_look_goes_on_for_who_still_waits_when_others_have_gone() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let worker = &with_clock(&origin, dir.path(), "4", "");
+    let ask = |user: &str| {
+        let mut client = TcpStream::connect(worker.address).unwrap();
+        let request = Request::new("GET", "/api/search?q=a").signed(user);
+        client.write_all(request.to_string().as_bytes()).unwrap();
+        client
+    };
+    let first = ask("ana");
+    let run = eventually("the run", || Some(running(worker)).filter(|runs| !runs.is_empty()));
+    thread::scope(|scope| {
+        let others = ["bob", "carl"].map(|user| scope.spawn(move || run_of(&search(worker, user, "a"))));
+        let short = ask("dora");
+        thread::sleep(Duration::from_millis(500));
+        drop((first, short));
+        while others.iter().any(|other| !other.is_finished()) {
+            assert!(running(worker).is_subset(&run), "another one: {:?}", running(worker));
+            thread::sleep(Duration::from_millis(20));
+        }
+        let [bobs, carls] = others.map(|other| other.join().unwrap());
+        assert_eq!(bobs, carls);
+    });
+}
+
+#[test]
+fn a_failure_is_not_kept() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let info = || worker.post("ana", "/api/info", &json!({"url": origin.url("later.html")}).to_string());
+    let missing = info();
+    assert_eq!((missing.status, &missing.json()["code"]), (422, &json!("upstream_refused")));
+    origin.serve("later.html", "<title>Later</title><video src=sample.mp4></video>");
+    let there = info();
+    assert_eq!(there.status, 200, "{there:?}");
+}
+
+#[test]
+fn what_is_kept_has_a_bound_and_the_oldest_makes_room() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let program =
+        "import json, time\nprint(json.dumps({'entries': [{'id': str(time.time_ns()), 'title': 'x' * 250_000}]}))\n";
+    let (yt_dlp, extra) = python_yt_dlp(dir.path(), program);
+    let worker = Worker::with(&origin, &Setup { yt_dlp, extra: extra.leak(), ..Setup::default() });
+    let ask = |n: usize| run_of(&search(&worker, "ana", &n.to_string()));
+    // Of 8 MiB.
+    let runs: Vec<_> = (0..34).map(ask).collect();
+    assert_eq!(ask(33), runs[33]);
+    assert_eq!(ask(10), runs[10]);
+    assert_ne!(ask(0), runs[0]);
+}
+
+/// By a name that means another place by then.
+#[test]
+fn what_is_kept_is_no_way_around_the_judgement_of_addresses() {
+    let Some(town) = Town::enter() else { return };
+    let _films = Origin::at(&format!("{PUBLIC}:80"));
+    town.name("films.example.com", &[&[PUBLIC]]);
+    let worker = Worker::start(&Origin::start());
+    let info = || worker.post("ana", "/api/info", &json!({"url": "http://films.example.com/sample.mp4"}).to_string());
+    assert_eq!(info().status, 200);
+    town.name("films.example.com", &[&["10.0.0.5"]]);
+    let inside = info();
+    assert_eq!((inside.status, &inside.json()["code"]), (422, &json!("url_refused")));
+    town.name("films.example.com", &[&[PUBLIC]]);
+    assert_eq!(info().status, 200);
 }
 
 #[test]

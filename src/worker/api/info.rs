@@ -7,14 +7,14 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    look::{NotSeen, resolved},
+    look::{LookError, NotSeen, Question, resolved},
 };
+use crate::username::UserName;
 use crate::worker::{
     body::Body,
     caller::Caller,
     refusal::{Refusal, RefusalBody},
     source::SourceUrl,
-    ytdlp::look_at,
 };
 
 const MAX_DESCRIPTION: usize = 2_000;
@@ -23,7 +23,8 @@ const WHAT: &str = "Information";
 /// What is asked about.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Question {
+#[schema(as = Question)]
+pub(super) struct Asked {
     /// A page or a file, by http or https and at a public place.
     #[schema(format = Uri, min_length = 1, max_length = 2048, pattern = "^[hH][tT][tT][pP][sS]?:")]
     url: String,
@@ -107,7 +108,7 @@ impl Page {
 #[utoipa::path(
     post,
     path = "/api/info",
-    request_body = Question,
+    request_body = Asked,
     responses(
         (status = 200, body = Info, description = "What the page offers"),
         (status = 400, body = RefusalBody, description = "The body is not one JSON object with distinct keys (`malformed`)"),
@@ -118,19 +119,27 @@ impl Page {
 )]
 pub(super) async fn info(
     State(app): State<App>,
-    _: Caller,
-    Body(question): Body<Question>,
+    caller: Caller,
+    Body(asked): Body<Asked>,
 ) -> Result<Json<Info>, Refusal> {
-    let source = SourceUrl::parse(&question.url, &app.queue.workshop().config.allow_private)?;
-    Ok(Json(about(&app, &source).await?))
+    let source = SourceUrl::parse(&asked.url, &app.queue.workshop().config.allow_private)?;
+    Ok(Json(about(&app, &caller.user, source).await?))
 }
 
 /// Looks at one page.
-pub(super) async fn about(app: &App, source: &SourceUrl) -> Result<Info, Refusal> {
-    resolved(source, WHAT).await?;
-    let page: Page = app.looks.look(app.queue.workshop(), |tools| look_at(tools, source), WHAT).await?;
+pub(super) async fn about(app: &App, user: &UserName, source: SourceUrl) -> Result<Info, Refusal> {
+    resolved(&source, WHAT).await?;
+    let url = source.as_str().to_owned();
+    let json = app.looks.look(&app.queue, user, Question::Page(source)).await;
+    let page = json.and_then(|json| serde_json::from_slice(&json).map_err(|_| LookError::Unreadable));
+    // What yt-dlp has under this name is the media's address.
+    page.map(|page| Info { page, url }).map_err(|error| error.refusal(WHAT))
+}
+
+/// What is shown of yt-dlp's answer, by the same names.
+pub(super) fn read(line: &str) -> Option<Vec<u8>> {
+    let page: Page = serde_json::from_str(line).ok()?;
     let mut page = page.of_first();
     page.description = page.description.map(|text| text.chars().take(MAX_DESCRIPTION).collect());
-    // What yt-dlp has under this name is the media's address.
-    Ok(Info { page, url: source.as_str().to_owned() })
+    serde_json::to_vec(&page).ok()
 }

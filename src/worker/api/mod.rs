@@ -43,7 +43,8 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(queue: Queue, stop: CancellationToken) -> Self {
-        Self { queue, looks: Looks::new(stop.clone()), archives: Archives::default(), stop }
+        let looks = Looks::new(&queue.workshop().config, stop.clone());
+        Self { queue, looks, archives: Archives::default(), stop }
     }
 }
 

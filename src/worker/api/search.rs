@@ -8,8 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{App, info, look::NotSeen};
-use crate::worker::{caller::Caller, refusal::Refusal, source::SourceUrl, ytdlp::search as search_arguments};
+use super::{
+    App, info,
+    look::{LookError, NotSeen, Question},
+};
+use crate::{
+    username::UserName,
+    worker::{caller::Caller, refusal::Refusal, source::SourceUrl},
+};
 
 pub(super) const MAX_RESULTS: u8 = 50;
 pub(super) const MAX_TEXT: usize = 200;
@@ -90,7 +96,7 @@ struct Listing {
 )]
 pub(super) async fn search(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     query: Result<Query<Search>, QueryRejection>,
 ) -> Result<Json<Results>, Refusal> {
     let Query(query) =
@@ -103,9 +109,9 @@ pub(super) async fn search(
         return Err(Refusal::invalid("invalid_value", "max_results must be 1 to 50"));
     }
     if text.contains("://") {
-        return one_page(&app, text).await;
+        return one_page(&app, &caller.user, text).await;
     }
-    found(&app, text, query.max_results, "Search").await
+    found(&app, &caller.user, text, query.max_results, "Search").await
 }
 
 /// What is popular
@@ -117,20 +123,33 @@ pub(super) async fn search(
         NotSeen,
     )
 )]
-pub(super) async fn trending(State(app): State<App>, _: Caller) -> Result<Json<Results>, Refusal> {
-    found(&app, TRENDING, some_results(), "Trending").await
+pub(super) async fn trending(State(app): State<App>, caller: Caller) -> Result<Json<Results>, Refusal> {
+    found(&app, &caller.user, TRENDING, some_results(), "Trending").await
 }
 
-async fn found(app: &App, text: &str, count: u8, what: &'static str) -> Result<Json<Results>, Refusal> {
-    let args = |tools: &_| search_arguments(tools, text, count);
-    let listing: Listing = app.looks.look(app.queue.workshop(), args, what).await?;
-    let results = listing.entries.into_iter().flatten().map(Found::with_thumbnail).collect();
+async fn found(
+    app: &App,
+    user: &UserName,
+    text: &str,
+    count: u8,
+    what: &'static str,
+) -> Result<Json<Results>, Refusal> {
+    let json = app.looks.look(&app.queue, user, Question::Search { text: text.to_owned(), count }).await;
+    let results = json.and_then(|json| serde_json::from_slice(&json).map_err(|_| LookError::Unreadable));
+    let results = results.map_err(|error| error.refusal(what))?;
     Ok(Json(Results { results, query: text.to_owned() }))
 }
 
-async fn one_page(app: &App, text: &str) -> Result<Json<Results>, Refusal> {
+/// What is shown of yt-dlp's answer, by the same names.
+pub(super) fn read(line: &str) -> Option<Vec<u8>> {
+    let listing: Listing = serde_json::from_str(line).ok()?;
+    let found: Vec<_> = listing.entries.into_iter().flatten().map(Found::with_thumbnail).collect();
+    serde_json::to_vec(&found).ok()
+}
+
+async fn one_page(app: &App, user: &UserName, text: &str) -> Result<Json<Results>, Refusal> {
     let source = SourceUrl::parse(text, &app.queue.workshop().config.allow_private)?;
-    let page = info::about(app, &source).await?;
+    let page = info::about(app, user, source).await?;
     Ok(Json(Results { results: vec![page.into()], query: text.to_owned() }))
 }
 

@@ -1,0 +1,99 @@
+//! One run of yt-dlp, in a folder of its own, to its one line of JSON.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{LookError, Question};
+use crate::worker::{
+    disk::{Exhausted, SCRATCH},
+    job::Workshop,
+    removal::remove,
+    sandbox::Allowance,
+    ytdlp::{Bounds, Complaint, Confined, End, Kind, Line, Run},
+};
+
+/// The metadata of one page, at most.
+const MAX_ANSWER: usize = 8 << 20;
+
+/// A look keeps nothing, but a JavaScript runtime may have a cache.
+const MAX_FILE: u64 = 64 << 20;
+/// Pages, and no media.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A folder that is gone when its owner is.
+struct Scratch(PathBuf);
+
+/// Dropped, it ends.
+pub(super) async fn run(
+    workshop: &Workshop,
+    question: &Question,
+    stop: &CancellationToken,
+) -> Result<Bytes, LookError> {
+    let tools = workshop.readiness.tools().await?;
+    workshop.disks.room().await?;
+    let scratch = Scratch::make(workshop.media.jobs()).await?;
+    let args = question.args(&tools);
+    let time = workshop.config.info_timeout;
+    let allowance = Allowance { file: MAX_FILE, cpu: time.as_secs() };
+    let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, MAX_BYTES));
+    let (program, folder) = (&tools.yt_dlp, &scratch.0);
+    let confined = Confined { tools: &tools, program, args, folder, reads: &[], allowance, proxy };
+    let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_ANSWER, time };
+    let run = Run::start(confined, bounds, stop);
+    let run = run.map_err(|error| {
+        tracing::error!(%error, "yt-dlp could not be started");
+        LookError::NotRun
+    })?;
+    answer(run, question).await
+}
+
+async fn answer(mut run: Run, question: &Question) -> Result<Bytes, LookError> {
+    let (mut answer, mut complaint) = (None, None);
+    while let Some(line) = run.next().await {
+        match line {
+            Line::Out(json) => answer = answer.or_else(|| question.read(&json)),
+            Line::Err(text) => complaint = complaint.or_else(|| Complaint::of(&text)),
+        }
+    }
+    match (run.end().await, answer) {
+        (End::Exited(status), Some(answer)) if status.success() => Ok(answer),
+        (end, _) => Err(error(end, complaint)),
+    }
+}
+
+fn error(end: End, complaint: Option<Complaint>) -> LookError {
+    match (end, complaint) {
+        (End::TimedOut, _) => LookError::TooSlow,
+        (End::Exhausted(Exhausted::Disks(reason)), _) => reason.into(),
+        (_, Some(Complaint { kind: Kind::Other | Kind::Faltering, message })) => LookError::Refused(message),
+        (_, Some(Complaint { kind: Kind::Unreachable | Kind::Forbidden, .. })) => LookError::Unreachable,
+        _ => LookError::Unreadable,
+    }
+}
+
+impl Scratch {
+    async fn make(parent: PathBuf) -> Result<Self, LookError> {
+        let path = parent.join(format!("look-{}", Uuid::new_v4()));
+        let scratch = Self(path.clone());
+        let made = spawn_blocking(move || std::fs::create_dir(path)).await;
+        match made {
+            Ok(Ok(())) => Ok(scratch),
+            _ => Err(LookError::NotRun),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.0);
+        spawn_blocking(move || {
+            if let Err(error) = remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "a folder could not be removed");
+            }
+        });
+    }
+}
