@@ -37,6 +37,7 @@ mod configuration;
 mod cors;
 mod credentials;
 mod desync;
+mod events;
 mod floods;
 mod follow;
 mod framing;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Gateway and worker under `up`, allowed to download from the origin.
-fn up(origin: &Origin) -> Instance {
+pub(crate) fn up(origin: &Origin) -> Instance {
     up_with(origin, |_| ())
 }
 
@@ -197,7 +197,9 @@ fn so_many_downloads_as_a_policy_allows_a_user_run_and_wait() {
     assert_eq!((third.status, &third.json()["code"]), (503, &json!("queue_full")));
 
     let administrators: Vec<_> = (0..2).map(|n| start_download(&i, &origin.url(&format!("{n}/sample.mp4")))).collect();
-    administrators.iter().for_each(|id| drop(completed(&i, id)));
+    for id in &administrators {
+        completed(&i, id);
+    }
     assert_eq!((&task(&i, &first)["status"], &task(&i, &second)["status"]), (&json!("downloading"), &json!("pending")));
     let cancelled = i.send(&Request::new("DELETE", &format!("/api/downloads/{first}")).key(&ana));
     assert_eq!(cancelled.status, 200);

@@ -81,6 +81,8 @@ class Known:
         self.ask("GET", "/api/search", 200, query={"q": "a"})
         self.ask("GET", "/api/search", 422, query={"q": "http://10.0.0.1/"})
         self.ask("GET", "/api/trending", 200)
+        self.ask("GET", "/api/v2/events/socket", 400)
+        self.ask("GET", "/api/v2/events/socket", 422, query={"all": 2})
         self.post("/api/info", 200, {"url": f"http://{SOURCE}/clip"})
         self.post("/api/info", 422, {"url": "http://10.0.0.1/"})
         self.post("/api/download", 422, {"url": "http://10.0.0.1/"})

@@ -1,6 +1,7 @@
 //! A plain HTTP/1.1 client, and the gateway's part: signed statements.
 
 use std::{
+    fmt::Display,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicU64, Ordering},
@@ -54,7 +55,7 @@ impl<'a> Request<'a> {
     }
 
     /// Adds what the gateway adds.
-    pub(crate) fn signed(self, user: &str, to: SocketAddr) -> Self {
+    pub(crate) fn signed(self, user: &str, to: impl Display) -> Self {
         let value = sign(&statement(Some(user), to, self.method, self.target));
         self.header(HEADER, value)
     }
@@ -84,7 +85,7 @@ impl std::fmt::Display for Request<'_> {
 }
 
 /// A fresh statement; the user `admin` is one.
-pub(crate) fn statement(user: Option<&str>, to: SocketAddr, method: &str, target: &str) -> Statement {
+pub(crate) fn statement(user: Option<&str>, to: impl Display, method: &str, target: &str) -> Statement {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     Statement {
         user: user.map(|name| name.parse().unwrap()),

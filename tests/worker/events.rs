@@ -15,17 +15,17 @@ use crate::{
 };
 
 /// An open stream of events.
-struct Stream(BufReader<TcpStream>);
+pub(crate) struct Stream(BufReader<TcpStream>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Event {
-    name: String,
-    id: String,
-    data: Value,
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) data: Value,
 }
 
 impl Stream {
-    fn open(worker: &Worker, user: &str, last: Option<&str>) -> Self {
+    pub(crate) fn open(worker: &Worker, user: &str, last: Option<&str>) -> Self {
         Self::at(worker, user, "/api/v2/events", last)
     }
 
@@ -66,7 +66,7 @@ impl Stream {
     }
 
     /// All until one is `last`.
-    fn until(&mut self, last: impl Fn(&Event) -> bool) -> Vec<Event> {
+    pub(crate) fn until(&mut self, last: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
             events.push(self.next().unwrap_or_else(|| panic!("it ended after {events:?}")));
@@ -77,7 +77,7 @@ impl Stream {
     }
 }
 
-fn is(status: &'static str) -> impl Fn(&Event) -> bool {
+pub(crate) fn is(status: &'static str) -> impl Fn(&Event) -> bool {
     move |event| event.name == "task" && event.data["status"] == status
 }
 

@@ -155,7 +155,7 @@ fn a_look_goes_on_for_who_still_waits_when_others_have_gone() {
     let worker = &with_clock(&origin, dir.path(), "4", "");
     let ask = |user: &str| {
         let mut client = TcpStream::connect(worker.address).unwrap();
-        let request = Request::new("GET", "/api/search?q=a").signed(user);
+        let request = Request::new("GET", "/api/search?q=a").signed(user, worker.address);
         client.write_all(request.to_string().as_bytes()).unwrap();
         client
     };

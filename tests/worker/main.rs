@@ -25,6 +25,7 @@ mod clock;
 mod disks;
 mod downloads;
 mod egress;
+mod event_sockets;
 mod events;
 mod files;
 mod guard;

@@ -1,30 +1,27 @@
 //! `GET /api/v2/events`: what happens to tasks, as Server-Sent Events (HTML, section 9.2).
-//!
-//! `task` has a task object, `progress` what has come of one in numbers, `removed` an id. `reset` comes first, and wherever
-//! events were missed that are not to be had any more: the list of downloads is to be read anew, then.
 
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     response::{
         IntoResponse,
         sse::{Event, KeepAlive, Sse},
     },
 };
 use futures_util::stream::{Stream, unfold};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::{App, view::TaskView};
+use super::{
+    App,
+    told::{self, Told},
+};
 use crate::worker::{
     caller::Caller,
-    events::{EventId, Follower, Missed, What, Whose},
+    events::Follower,
     refusal::{Refusal, RefusalBody},
-    task::TaskId,
-    ytdlp::Progress,
 };
 
 /// More often than any proxy gives up a silent answer.
@@ -39,27 +36,6 @@ pub(super) struct Ask {
     #[serde(default)]
     #[param(maximum = 1, default = 0)]
     all: u8,
-}
-
-/// What has come of a download; the data of `progress`.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Progress)]
-pub(super) struct ProgressView {
-    /// The download.
-    #[schema(format = Uuid)]
-    id: String,
-    /// In percent.
-    #[schema(minimum = 0, maximum = 100)]
-    progress: f64,
-    downloaded_bytes: u64,
-    #[schema(required)]
-    total_bytes: Option<u64>,
-    /// In bytes a second.
-    #[schema(required)]
-    speed: Option<f64>,
-    /// In seconds.
-    #[schema(required)]
-    eta: Option<f64>,
 }
 
 /// Follow what happens to downloads
@@ -84,56 +60,20 @@ pub(super) async fn follow(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
     let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
-    let whose = whose(&caller, ask.all)?;
-    let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let follower = app.queue.workshop().events.follow(&caller, whose, after).ok_or_else(|| {
-        Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", "Too many event streams are open already")
-    })?;
+    let after = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let follower = told::follow(&app, &caller, ask.all, after)?;
     Ok(Sse::new(events(app, follower)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
-}
-
-fn whose(caller: &Caller, all: u8) -> Result<Whose, Refusal> {
-    match all {
-        0 => Ok(Whose::Own(caller.user.clone())),
-        1 if caller.is_admin() => Ok(Whose::Everybodys),
-        1 => Err(Refusal::new(StatusCode::FORBIDDEN, "admins_only", "Only administrators see everybody's downloads")),
-        _ => Err(Refusal::invalid("invalid_value", "all is 0 or 1")),
-    }
 }
 
 /// Ends when the worker does.
 fn events(app: App, follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
     unfold((app, follower), async |(app, mut follower)| {
-        loop {
-            match follower.missed() {
-                Missed::Event(id, what) => return Some((Ok(event(&app, id, what)), (app, follower))),
-                Missed::Lost(id) => return Some((Ok(named("reset", id, &json!({}))), (app, follower))),
-                Missed::Nothing => app.stop.run_until_cancelled(follower.more()).await?,
-            }
-        }
+        let told = app.stop.run_until_cancelled(told::next(&app, &mut follower)).await?;
+        Some((Ok(event(&told)), (app, follower)))
     })
 }
 
-fn event(app: &App, id: EventId, what: What) -> Event {
-    match what {
-        What::Task(task) => {
-            let progress = app.queue.progress(task.id);
-            named("task", id, &TaskView::new(task.as_ref().clone(), progress))
-        }
-        What::Progress(task, progress) => named("progress", id, &ProgressView::new(task, progress)),
-        What::Removed(task) => named("removed", id, &json!({ "id": task.to_string() })),
-    }
-}
-
-fn named(name: &str, id: EventId, data: &impl Serialize) -> Event {
-    let json = serde_json::to_string(data).unwrap_or_default();
-    Event::default().event(name).id(id.to_string()).data(json)
-}
-
-impl ProgressView {
-    fn new(id: TaskId, progress: Progress) -> Self {
-        let Progress { percent, downloaded, total, speed, eta } = progress;
-        let progress = (percent * 10.0).round() / 10.0;
-        Self { id: id.to_string(), progress, downloaded_bytes: downloaded, total_bytes: total, speed, eta }
-    }
+fn event(told: &Told) -> Event {
+    let json = serde_json::to_string(&told.data).unwrap_or_default();
+    Event::default().event(told.name).id(told.id.to_string()).data(json)
 }

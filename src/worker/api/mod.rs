@@ -11,7 +11,9 @@ mod info;
 mod look;
 mod openapi;
 mod search;
+mod socket;
 mod subtitles;
+mod told;
 mod view;
 mod zip;
 
@@ -67,6 +69,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(hls::stream))
         .routes(routes!(zip::zip))
         .routes(routes!(events::follow))
+        .routes(routes!(socket::follow))
         .routes(routes!(openapi::document))
 }
 

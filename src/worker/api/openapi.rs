@@ -18,7 +18,7 @@ use utoipa::{
 
 use super::{
     access::{Access, Asked},
-    events::ProgressView,
+    told::ProgressView,
 };
 use crate::{identity::CredentialKind, policy::Reason, problem::Problem, worker::refusal::RefusalBody};
 

@@ -1,0 +1,90 @@
+//! A download followed over a WebSocket, through gateway and worker and real TLS.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tungstenite::{Error, HandshakeError, Message, WebSocket, client::IntoClientRequest, http::HeaderValue};
+
+use crate::{
+    client::{Request, Tls, connect},
+    instance::Instance,
+    origin::Origin,
+    whole::{start_download, up},
+};
+
+const TARGET: &str = "/api/v2/events/socket";
+
+/// Opens one, or says with which status and code it was refused.
+fn open(i: &Instance, target: &str, fields: &[(&'static str, &str)]) -> Result<WebSocket<Tls>, (u16, Value)> {
+    let mut request = format!("wss://localhost{target}").into_client_request().unwrap();
+    for (name, value) in fields {
+        request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
+    }
+    let stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    match tungstenite::client(request, stream) {
+        Ok((socket, _)) => Ok(socket),
+        Err(HandshakeError::Failure(Error::Http(answer))) => {
+            let body = answer.body().as_deref().unwrap_or_default();
+            let code = serde_json::from_slice::<Value>(body).map_or(Value::Null, |body| body["code"].clone());
+            Err((answer.status().as_u16(), code))
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn next(socket: &mut WebSocket<Tls>) -> Value {
+    loop {
+        match socket.read().unwrap() {
+            Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+            Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_download_is_followed_over_a_websocket_until_its_key_is_taken_back() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let made = i.command(&["key", "create", "--scope", "downloads:read"]);
+    let key = made["key"].as_str().unwrap();
+    let mut socket = open(&i, TARGET, &[("x-api-key", key)]).unwrap();
+    let reset = next(&mut socket);
+    assert_eq!(reset["event"], "reset");
+    let id = start_download(&i, &origin.url("slow/sample.mp4"));
+    let mut events = Vec::new();
+    while events.last().is_none_or(|event: &Value| event["data"]["status"] != "completed") {
+        events.push(next(&mut socket));
+    }
+    assert!(events.iter().all(|event| event["data"]["id"] == *id), "{events:?}");
+    let progress: Vec<_> = events.iter().filter(|event| event["event"] == "progress").collect();
+    assert!(progress.len() >= 3, "{events:?}");
+    let known = |data: &Value| data["speed"].is_f64() && data["eta"].is_f64() && data["total_bytes"].is_u64();
+    assert!(progress.iter().any(|event| known(&event["data"])), "{progress:?}");
+
+    let after = events[2]["id"].as_str().unwrap();
+    let mut again = open(&i, &format!("{TARGET}?after={after}"), &[("x-api-key", key)]).unwrap();
+    let missed = next(&mut again);
+    assert!(missed["event"] != "reset" && !events[..3].contains(&missed), "{missed}");
+
+    i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
+    let revoked = Instant::now();
+    assert!(socket.read().is_err(), "nothing more comes");
+    assert!(revoked.elapsed() < Duration::from_secs(5), "within seconds: {:?}", revoked.elapsed());
+}
+
+#[test]
+fn no_websocket_opens_to_who_may_not_follow() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let only_media = i.new_key(&["--scope", "media:read"]);
+    let refused =
+        |target: &str, fields: &[(&'static str, &str)]| open(&i, target, fields).err().map(|(status, _)| status);
+    assert_eq!(refused(TARGET, &[]), Some(401));
+    assert_eq!(refused(TARGET, &[("x-api-key", &only_media)]), Some(403));
+    let foreign = [("x-api-key", i.key()), ("origin", "https://evil.example")];
+    assert_eq!(refused(TARGET, &foreign), Some(403), "another site's page");
+    assert_eq!(refused(&format!("{TARGET}?all=2"), &[("x-api-key", i.key())]), Some(422));
+    let plain = i.send(&Request::new("GET", TARGET).key(i.key()));
+    assert_eq!((plain.status, &plain.json()["code"]), (400, &json!("not_a_websocket")));
+}
