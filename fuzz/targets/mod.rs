@@ -21,6 +21,7 @@ pub mod config_toml;
 pub mod cors_origin;
 pub mod credential;
 pub mod forward;
+pub mod hls_playlist;
 pub mod http2_frames;
 pub mod json_body;
 pub mod jwt;
@@ -32,18 +33,20 @@ pub mod request_head;
 pub mod response_head;
 pub mod safe_path;
 pub mod statement;
+pub mod webvtt;
 
 /// A target: it panics on bytes that are not treated as they should be.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its folder in `fuzz/seeds/`.
-pub const ALL: [(&str, Target); 17] = [
+pub const ALL: [(&str, Target); 19] = [
     ("chunked_body", chunked_body::run),
     ("client_address", client_address::run),
     ("config_toml", config_toml::run),
     ("cors_origin", cors_origin::run),
     ("credential", credential::run),
     ("forward", forward::run),
+    ("hls_playlist", hls_playlist::run),
     ("http2_frames", http2_frames::run),
     ("json_body", json_body::run),
     ("jwt", jwt::run),
@@ -55,4 +58,5 @@ pub const ALL: [(&str, Target); 17] = [
     ("response_head", response_head::run),
     ("safe_path", safe_path::run),
     ("statement", statement::run),
+    ("webvtt", webvtt::run),
 ];

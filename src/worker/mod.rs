@@ -13,7 +13,7 @@ mod disk;
 mod events;
 mod file_name;
 mod guard;
-mod hls;
+pub mod hls;
 mod inventory;
 mod job;
 mod language;
@@ -42,7 +42,7 @@ mod store;
 mod subtitles;
 mod task;
 mod thumbnail;
-mod webvtt;
+pub mod webvtt;
 mod written;
 mod ytdlp;
 

@@ -7,14 +7,14 @@ use thiserror::Error;
 /// A text that is no WebVTT, or has nothing to show.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not WebVTT")]
-pub(crate) struct NotWebVtt;
+pub struct NotWebVtt;
 
 const ARROW: &str = "-->";
 
 /// Where and how a cue is shown (WebVTT, section 4.4); a region would be one that is left out.
 const SETTINGS: [&str; 5] = ["vertical", "line", "position", "size", "align"];
 
-/// In seconds; no film is longer.
+/// No film is longer.
 const MAX_HOURS: u32 = 999;
 
 /// A moment of the film, in milliseconds.
@@ -22,7 +22,7 @@ const MAX_HOURS: u32 = 999;
 struct Moment(u32);
 
 /// Writes the cues of `text` anew, in their order.
-pub(crate) fn rewrite(text: &str) -> Result<String, NotWebVtt> {
+pub fn rewrite(text: &str) -> Result<String, NotWebVtt> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
     let body = text.strip_prefix("WEBVTT").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n']));
     // What stands in the first block is the header's.

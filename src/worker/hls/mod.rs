@@ -4,7 +4,7 @@
 //! wanted it for a while, or the file goes.
 
 mod folder;
-mod playlist;
+pub mod playlist;
 mod remux;
 mod runs;
 

@@ -7,11 +7,11 @@ use thiserror::Error;
 /// A text that is no such playlist, or does not fit its file.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not the playlist of one file")]
-pub(super) struct NotAPlaylist;
+pub struct NotAPlaylist;
 
 /// What a film consists of: a head, and segments right behind it and each other.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Playlist {
+pub struct Playlist {
     /// In bytes; what players need before any segment (section 4.3.2.5).
     head: u64,
     segments: Vec<Segment>,
@@ -23,12 +23,12 @@ struct Segment {
     bytes: u64,
 }
 
-/// No film is longer; ten hours in seconds.
+/// No film is longer: ten hours, in seconds.
 const MAX_SECONDS: f64 = 36_000.0;
 
 impl Playlist {
     /// Reads ffmpeg's text about a file of so many bytes.
-    pub(super) fn read(text: &str, length: u64) -> Result<Self, NotAPlaylist> {
+    pub fn read(text: &str, length: u64) -> Result<Self, NotAPlaylist> {
         let (mut head, mut micros, mut end, mut segments) = (None, None, 0, Vec::new());
         for line in text.lines() {
             if let Some(attributes) = line.strip_prefix("#EXT-X-MAP:") {
@@ -50,7 +50,8 @@ impl Playlist {
     }
 
     /// The playlist as players get it; the film is at `uri`.
-    pub(super) fn write(&self, uri: &str) -> String {
+    #[must_use]
+    pub fn write(&self, uri: &str) -> String {
         let longest = self.segments.iter().map(|segment| segment.micros).max().unwrap_or_default();
         let mut text = format!(
             "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{}\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-INDEPENDENT-SEGMENTS\n\
