@@ -1,4 +1,4 @@
-//! Sends a file: conditional requests and ranges (RFC 9110, sections 13 and 14), in large pieces, as fast as it is read.
+//! Sends a file: conditional requests and ranges (RFC 9110, sections 13 and 14), as the connection's lane takes it.
 
 use std::{
     collections::VecDeque,
@@ -21,17 +21,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::task::spawn_blocking;
 
 use super::{
+    conduit::{Lane, MAX_STRETCH},
     digest::Digest,
     media::open_regular,
     multipart::{Multipart, Segment},
+    page_cache,
     range::{Part, Slice},
     readers::Reading,
     refusal::Refusal,
     task::TaskId,
 };
-
-/// So much is read at a time.
-const CHUNK: u64 = 256 << 10;
 
 /// RFC 9530, section 3; of the whole file, whatever part of it is sent.
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -92,13 +91,14 @@ struct Validators {
 struct Rest {
     file: Arc<File>,
     segments: VecDeque<Segment>,
+    lane: Lane,
     /// Held to the end of the answer.
     _reading: Arc<Reading>,
 }
 
 impl Sending {
-    /// Answers a GET or HEAD with the given headers; 404 when the file is gone.
-    pub(crate) async fn answer(self, method: &Method, headers: &HeaderMap) -> Result<Response, Refusal> {
+    /// Answers a GET or HEAD with the given headers, on the connection of this lane; 404 when the file is gone.
+    pub(crate) async fn answer(self, method: &Method, headers: &HeaderMap, lane: Lane) -> Result<Response, Refusal> {
         let path = self.path.clone();
         let opened = spawn_blocking(move || open_regular(&path)).await.map_err(|_| Refusal::internal())?;
         let (file, about) = opened.map_err(|error| {
@@ -111,7 +111,7 @@ impl Sending {
         let validators = Validators::of(self.id, &about, known);
         let mut response = match validators.judge(headers, SystemTime::now()) {
             Some(status) => status.into_response(),
-            None => self.respond(file, about.len(), validators.part(method, headers, about.len())),
+            None => self.respond(file, about.len(), validators.part(method, headers, about.len()), lane),
         };
         validators.describe(response.headers_mut());
         if response.status() == StatusCode::OK
@@ -125,22 +125,23 @@ impl Sending {
         Ok(response)
     }
 
-    fn respond(&self, file: File, length: u64, part: Part) -> Response {
+    fn respond(&self, file: File, length: u64, part: Part, lane: Lane) -> Response {
+        let body = |segments| self.body(file, segments, lane);
         match part {
             Part::Whole if length == 0 => StatusCode::OK.into_response(),
             Part::Whole => {
                 let whole = Slice { first: 0, last: length.saturating_sub(1) };
-                (StatusCode::OK, [length_of(length)], self.body(file, [Segment::File(whole)].into())).into_response()
+                (StatusCode::OK, [length_of(length)], body([Segment::File(whole)].into())).into_response()
             }
             Part::Slice(slice) => {
                 let range = format!("bytes {}-{}/{length}", slice.first, slice.last);
                 let headers = [length_of(slice.len()), (header::CONTENT_RANGE, range)];
-                (StatusCode::PARTIAL_CONTENT, headers, self.body(file, [Segment::File(slice)].into())).into_response()
+                (StatusCode::PARTIAL_CONTENT, headers, body([Segment::File(slice)].into())).into_response()
             }
             Part::Slices(slices) => {
                 let parts = Multipart::new(&slices, self.content_type, length);
                 let headers = [length_of(parts.content_length()), (header::CONTENT_TYPE, parts.content_type())];
-                (StatusCode::PARTIAL_CONTENT, headers, self.body(file, parts.into_segments())).into_response()
+                (StatusCode::PARTIAL_CONTENT, headers, body(parts.into_segments())).into_response()
             }
             Part::Unsatisfiable => {
                 let range = format!("bytes */{length}");
@@ -149,8 +150,9 @@ impl Sending {
         }
     }
 
-    fn body(&self, file: File, segments: VecDeque<Segment>) -> Body {
-        Body::from_stream(pieces(Rest { file: Arc::new(file), segments, _reading: Arc::clone(&self.reading) }))
+    fn body(&self, file: File, segments: VecDeque<Segment>, lane: Lane) -> Body {
+        let file = Arc::new(file);
+        Body::from_stream(pieces(Rest { file, segments, lane, _reading: Arc::clone(&self.reading) }))
     }
 
     fn describe(&self, headers: &mut HeaderMap) {
@@ -236,7 +238,7 @@ fn length_of(bytes: u64) -> (HeaderName, String) {
     (header::CONTENT_LENGTH, bytes.to_string())
 }
 
-/// Reads on only when the piece before was taken, so a slow client costs no memory and one that is gone no reading.
+/// Goes on only when the piece before was taken, so a client that is gone costs no reading.
 fn pieces(rest: Rest) -> impl Stream<Item = io::Result<Bytes>> {
     stream::try_unfold(rest, |mut rest| async move {
         let slice = match rest.segments.pop_front() {
@@ -244,21 +246,15 @@ fn pieces(rest: Rest) -> impl Stream<Item = io::Result<Bytes>> {
             Some(Segment::Text(text)) => return Ok(Some((text, rest))),
             Some(Segment::File(slice)) => slice,
         };
-        let (file, wanted) = (Arc::clone(&rest.file), slice.len().min(CHUNK));
-        let piece = spawn_blocking(move || read_at(&file, slice.first, wanted)).await??;
+        let wanted = slice.len().min(MAX_STRETCH as u64);
+        page_cache::bring(&rest.file, slice.first, wanted).await?;
+        let piece = rest.lane.lay(Arc::clone(&rest.file), slice.first, wanted);
         let first = slice.first + piece.len() as u64;
         if first <= slice.last {
             rest.segments.push_front(Segment::File(Slice { first, ..slice }));
         }
         Ok(Some((piece, rest)))
     })
-}
-
-/// Reads into fresh memory that nobody has to clear first, and hands that very memory on.
-fn read_at(file: &File, at: u64, wanted: u64) -> io::Result<Bytes> {
-    let mut piece = Vec::with_capacity(usize::try_from(wanted).map_err(io::Error::other)?);
-    let read = rustix::io::pread(file, rustix::buffer::spare_capacity(&mut piece), at)?;
-    if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(piece.into()) }
 }
 
 /// The members of a list header, over all its lines; none where the header is missing.

@@ -26,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     api::{self, App},
+    conduit::{Conduit, Lane, Socket},
     disk::Disks,
     events::Events,
     guard::{self, Guard},
@@ -192,18 +193,18 @@ fn listen(
 }
 
 /// Takes nobody any more once `stop` is cancelled; who comes then waits for the next worker.
-struct UntilStopped<L> {
+pub(super) struct UntilStopped<L> {
     listener: L,
     stop: CancellationToken,
 }
 
-impl<L: Listener> Listener for UntilStopped<L> {
-    type Io = L::Io;
+impl<L: Listener<Io: Socket>> Listener for UntilStopped<L> {
+    type Io = Conduit<L::Io>;
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         match self.stop.run_until_cancelled(self.listener.accept()).await {
-            Some(accepted) => accepted,
+            Some((socket, from)) => (Conduit::new(socket), from),
             None => pending().await,
         }
     }
@@ -215,11 +216,12 @@ impl<L: Listener> Listener for UntilStopped<L> {
 
 fn spawn<L>(listener: L, routes: Router, stop: CancellationToken) -> JoinHandle<()>
 where
-    L: Listener,
+    L: Listener<Io: Socket>,
     L::Addr: std::fmt::Debug,
 {
     tokio::spawn(async move {
         let listener = UntilStopped { listener, stop: stop.clone() };
+        let routes = routes.into_make_service_with_connect_info::<Lane>();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(async move {
             stop.cancelled().await;
             // A connection that was just taken would be closed before its request is read.

@@ -1,7 +1,7 @@
 //! Finished files and thumbnails. What a client names is looked up; it never becomes part of a path.
 
 use axum::{
-    extract::{Path, State, rejection::PathRejection},
+    extract::{ConnectInfo, Path, State, rejection::PathRejection},
     http::{HeaderMap, Method},
     response::Response,
 };
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::worker::{
     caller::Caller,
+    conduit::Lane,
     file_name::task_of,
     media::MediaType,
     refusal::{Refusal, RefusalBody},
@@ -38,11 +39,12 @@ pub(super) async fn download(
     named: Named,
     method: Method,
     headers: HeaderMap,
+    ConnectInfo(lane): ConnectInfo<Lane>,
 ) -> Result<Response, Refusal> {
     let id = named.ok().and_then(|Path(id)| id.parse().ok());
     let found = finished(&app, &caller, id).await?;
     let (task, media) = found.ok_or_else(Refusal::no_such_download)?;
-    sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers).await
+    sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers, lane).await
 }
 
 /// A finished file, to be played
@@ -61,12 +63,13 @@ pub(super) async fn stream(
     named: Named,
     method: Method,
     headers: HeaderMap,
+    ConnectInfo(lane): ConnectInfo<Lane>,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal::not_found("Archivo no encontrado");
     let Path(name) = named.map_err(|_| unknown())?;
     let found = finished(&app, &caller, task_of(&name)).await?;
     let (task, media) = found.filter(|(task, _)| task.file_name() == Some(name)).ok_or_else(unknown)?;
-    sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers).await
+    sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers, lane).await
 }
 
 /// A download's picture
@@ -85,6 +88,7 @@ pub(super) async fn thumbnail(
     named: Named,
     method: Method,
     headers: HeaderMap,
+    ConnectInfo(lane): ConnectInfo<Lane>,
 ) -> Result<Response, Refusal> {
     let id = named.ok().and_then(|Path(id)| id.parse().ok());
     let found = finished(&app, &caller, id).await?;
@@ -94,7 +98,7 @@ pub(super) async fn thumbnail(
     let (content_type, disposition) = ("image/jpeg", Disposition::Inline);
     let reading = app.queue.workshop().readers.begin(task.id);
     Sending { id: task.id, path, content_type, disposition, name: None, reading, known: None }
-        .answer(&method, &headers)
+        .answer(&method, &headers, lane)
         .await
 }
 

@@ -1,7 +1,7 @@
 //! Finished films as HLS, for players that cannot read their file.
 
 use axum::{
-    extract::{Path, State, rejection::PathRejection},
+    extract::{ConnectInfo, Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderName, Method, header},
     response::Response,
 };
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::worker::{
     caller::Caller,
+    conduit::Lane,
     refusal::{Refusal, RefusalBody},
     send::{Disposition, Sending},
     task::Task,
@@ -74,6 +75,7 @@ pub(super) async fn stream(
     id: Id,
     method: Method,
     headers: HeaderMap,
+    ConnectInfo(lane): ConnectInfo<Lane>,
 ) -> Result<Response, Refusal> {
     let task = own(&app, &caller, id).await?;
     let (id, workshop) = (task.id, app.queue.workshop());
@@ -83,7 +85,9 @@ pub(super) async fn stream(
         note_play(&workshop.store, id);
     }
     let (content_type, disposition) = ("video/mp4", Disposition::Inline);
-    Sending { id, path, content_type, disposition, name: None, reading, known: None }.answer(&method, &headers).await
+    Sending { id, path, content_type, disposition, name: None, reading, known: None }
+        .answer(&method, &headers, lane)
+        .await
 }
 
 async fn own(app: &App, caller: &Caller, id: Id) -> Result<Task, Refusal> {

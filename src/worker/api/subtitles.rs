@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{ConnectInfo, Path, State, rejection::PathRejection},
     http::{HeaderMap, Method},
     response::Response,
 };
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::worker::{
     caller::Caller,
+    conduit::Lane,
     language::Language,
     refusal::{Refusal, RefusalBody},
     send::{Disposition, Sending},
@@ -72,6 +73,7 @@ pub(super) async fn file(
     named: Result<Path<(String, String)>, PathRejection>,
     method: Method,
     headers: HeaderMap,
+    ConnectInfo(lane): ConnectInfo<Lane>,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal::not_found("Subtitles not found");
     let Path((id, name)) = named.map_err(|_| unknown())?;
@@ -88,7 +90,7 @@ pub(super) async fn file(
         reading: workshop.readers.begin(task.id),
         known: None,
     };
-    sending.answer(&method, &headers).await
+    sending.answer(&method, &headers, lane).await
 }
 
 impl SubtitlesView {

@@ -1,0 +1,226 @@
+//! A connection on which stretches of files leave by sendfile(2): the system hands their pages on, and none comes into this process.
+//!
+//! hyper sends nothing but bytes in memory. So it is given bytes that only stand for a stretch's; nobody reads those. Where their turn
+//! comes to be written, the stretch goes out in their place. It lies in the connection's lane, in the same order.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, IoSlice},
+    os::fd::AsFd,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use axum::{body::Bytes, extract::connect_info::Connected, serve::IncomingStream};
+use rustix::fs::sendfile;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+
+use super::serve::UntilStopped;
+
+/// The longest stretch.
+pub(crate) const MAX_STRETCH: usize = 256 << 10;
+
+/// Stands for bytes of files, and is itself never sent.
+static STAND_IN: [u8; MAX_STRETCH] = [0; MAX_STRETCH];
+
+/// A socket that is asked first whether it takes anything.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn try_write(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize>;
+}
+
+/// The connection.
+pub(crate) struct Conduit<S> {
+    socket: S,
+    lane: Lane,
+}
+
+/// The stretches that are still to be sent on a connection.
+#[derive(Clone, Default)]
+pub(crate) struct Lane(Arc<Mutex<VecDeque<Stretch>>>);
+
+struct Stretch {
+    file: Arc<File>,
+    at: u64,
+    left: usize,
+}
+
+impl Lane {
+    /// Takes a stretch of so many bytes at most; what hyper is to send in its turn, which is as long as what was taken.
+    pub(crate) fn lay(&self, file: Arc<File>, at: u64, bytes: u64) -> Bytes {
+        let left = usize::try_from(bytes).map_or(MAX_STRETCH, |bytes| bytes.min(MAX_STRETCH));
+        self.stretches().push_back(Stretch { file, at, left });
+        Bytes::from_static(STAND_IN.get(..left).unwrap_or_default())
+    }
+
+    /// They are whole after a panic, too.
+    fn stretches(&self) -> MutexGuard<'_, VecDeque<Stretch>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<L> Connected<IncomingStream<'_, UntilStopped<L>>> for Lane
+where
+    L: axum::serve::Listener<Io: Socket>,
+{
+    fn connect_info(stream: IncomingStream<'_, UntilStopped<L>>) -> Self {
+        stream.io().lane.clone()
+    }
+}
+
+impl<S: Socket> Conduit<S> {
+    pub(crate) fn new(socket: S) -> Self {
+        Self { socket, lane: Lane::default() }
+    }
+
+    /// Sends what it can of the next stretch, of which so many bytes must be left: hyper's count and ours are one.
+    fn poll_stretch(&self, cx: &mut Context<'_>, left: usize) -> Poll<io::Result<usize>> {
+        let mut stretches = self.lane.stretches();
+        let stretch = stretches.front_mut().filter(|s| s.left == left).ok_or(io::ErrorKind::InvalidData)?;
+        loop {
+            ready!(self.socket.poll_writable(cx))?;
+            let Stretch { file, at, left } = stretch;
+            match self.socket.try_write(|| Ok(sendfile(&self.socket, file, Some(at), *left)?)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The file has become shorter.
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(sent) => {
+                    stretch.left = stretch.left.saturating_sub(sent);
+                    if stretch.left == 0 {
+                        stretches.pop_front();
+                    }
+                    return Poll::Ready(Ok(sent));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+fn stands_in(bytes: &[u8]) -> bool {
+    STAND_IN.as_ptr_range().contains(&bytes.as_ptr())
+}
+
+impl<S: Socket> AsyncWrite for Conduit<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let own = pieces.iter().position(|piece| stands_in(piece)).unwrap_or(pieces.len());
+        match pieces.split_at(own) {
+            ([], [piece, ..]) => this.poll_stretch(cx, piece.len()),
+            (own, _) => Pin::new(&mut this.socket).poll_write_vectored(cx, own),
+        }
+    }
+
+    /// hyper would otherwise join the pieces in memory, stand-ins and all.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+impl<S: Socket> AsyncRead for Conduit<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_read(cx, buf)
+    }
+}
+
+impl Socket for TcpStream {
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(cx)
+    }
+
+    fn try_write(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, write)
+    }
+}
+
+impl Socket for UnixStream {
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(cx)
+    }
+
+    fn try_write(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, write)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, io::Write};
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    fn file(content: &[u8]) -> Arc<File> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        Arc::new(file)
+    }
+
+    async fn write(conduit: &mut Conduit<UnixStream>, pieces: &[&[u8]]) -> io::Result<usize> {
+        let pieces: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        poll_fn(|cx| Pin::new(&mut *conduit).poll_write_vectored(cx, &pieces)).await
+    }
+
+    #[tokio::test]
+    async fn stretches_go_out_in_their_turn_between_other_bytes() {
+        let (socket, mut other) = UnixStream::pair().unwrap();
+        let (mut conduit, film) = (Conduit::new(socket), file(b"0123456789"));
+        let (first, second) = (conduit.lane.lay(Arc::clone(&film), 2, 3), conduit.lane.lay(film, 7, 2));
+        let mut pieces: Vec<Bytes> = vec![Bytes::from_static(b"<"), first, Bytes::from_static(b"|"), second];
+        while !pieces.is_empty() {
+            let slices: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+            let written = write(&mut conduit, &slices).await.unwrap();
+            assert_eq!(written, pieces.remove(0).len());
+        }
+        drop(conduit);
+        let mut came = String::new();
+        other.read_to_string(&mut came).await.unwrap();
+        assert_eq!(came, "<234|78");
+    }
+
+    #[tokio::test]
+    async fn a_stand_in_without_its_stretch_is_never_sent() {
+        let (socket, mut other) = UnixStream::pair().unwrap();
+        let (mut conduit, film) = (Conduit::new(socket), file(b"0123456789"));
+        let laid = conduit.lane.lay(film, 0, 4);
+        for wrong in [&laid[1..], &laid[..3]] {
+            assert_eq!(write(&mut conduit, &[wrong]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+        assert_eq!(write(&mut conduit, &[&laid[..]]).await.unwrap(), 4);
+        assert_eq!(write(&mut conduit, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        drop(conduit);
+        let mut came = String::new();
+        other.read_to_string(&mut came).await.unwrap();
+        assert_eq!(came, "0123");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_has_become_shorter_ends_the_connection() {
+        let (socket, _other) = UnixStream::pair().unwrap();
+        let mut conduit = Conduit::new(socket);
+        let laid = conduit.lane.lay(file(b"01"), 2, 4);
+        assert_eq!(write(&mut conduit, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
