@@ -9,10 +9,11 @@ use std::{
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use thiserror::Error;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::{
+    appetite::Appetite,
     client::{Client, ClientFault, Speaks},
     exchange::{Exchange, Outcome, Traffic},
     handle::{Gateway, deny},
@@ -177,14 +178,16 @@ impl Passage<'_, '_> {
     async fn answer(&mut self, upstream: &mut Connection, head: ResponseHead, framing: Framing) -> Result<(), Failure> {
         self.traffic.status = Some(head.status);
         self.client.start(head, framing).await?;
-        let mut body = BodyDecoder::new(framing);
-        while let Some(data) = self.next_piece(upstream, &mut body).await? {
-            self.traffic.bytes_out += data.len() as u64;
+        let (mut body, mut appetite) = (BodyDecoder::new(framing), Appetite::default());
+        while let Some(data) = self.next_piece(upstream, &mut body, appetite.bytes()).await? {
+            let (began, bytes) = (Instant::now(), data.len() as u64);
+            self.traffic.bytes_out += bytes;
             tokio::select! {
                 biased;
                 sent = self.client.send(data) => sent?,
                 () = revoked(self.live, self.permit) => return Err(Failure::Revoked),
             }
+            appetite.took(bytes, began);
             if self.patience.reset() {
                 self.look()?;
             }
@@ -196,10 +199,11 @@ impl Passage<'_, '_> {
         &mut self,
         upstream: &mut Connection,
         body: &mut BodyDecoder,
+        most: usize,
     ) -> Result<Option<Bytes>, Failure> {
         poll_fn(|cx| {
             let stage = self.advance(cx, upstream)?;
-            if let Poll::Ready(data) = upstream.poll_body(cx, body) {
+            if let Poll::Ready(data) = upstream.poll_body(cx, body, most) {
                 return Poll::Ready(data.map_err(Failure::from));
             }
             // Nothing more is here for now, so what was written must not wait any longer.

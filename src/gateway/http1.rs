@@ -183,7 +183,8 @@ impl<'s> Http1<'s> {
         }
         let Sent::Head(encoder) = &mut self.answer else { return Err(ClientFault::Gone) };
         let encoded = encoder.encode(data).map_err(|_| ClientFault::Gone)?;
-        self.put(encoded).await
+        self.put(encoded).await?;
+        Ok(poll_fn(|cx| self.stream.poll_settle(cx)).await?)
     }
 
     pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {

@@ -2,6 +2,7 @@
 //! HTTP/1 from a reader of our own that takes nothing but the letter of the grammar.
 
 mod admin;
+mod appetite;
 mod bans;
 mod certificates;
 mod client;

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use rustix::{
     io::Errno,
@@ -27,8 +27,6 @@ use crate::{
 
 /// What is read at once of a head, with the small body that often comes along.
 const HEAD_READ_BYTES: usize = 8 * 1024;
-/// What is read at once of a body.
-const BODY_READ_BYTES: usize = 64 * 1024;
 /// So many informational answers may come before the answer itself.
 const MAX_INFORMATIONAL: u8 = 8;
 
@@ -117,11 +115,12 @@ impl Connection {
         self.input.is_empty() && self.informational == 0
     }
 
-    /// The next data of the answer's body; None at its end.
+    /// The next data of the answer's body, of which `most` bytes are read at once; None at its end.
     pub fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
         decoder: &mut BodyDecoder,
+        most: usize,
     ) -> Poll<Result<Option<Bytes>, AnswerFault>> {
         loop {
             if let Some(data) = decoder.decode(&mut self.ahead)? {
@@ -130,11 +129,12 @@ impl Connection {
             if decoder.is_done() {
                 return Poll::Ready(Ok(None));
             }
-            self.input.reserve(BODY_READ_BYTES);
-            if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))? == 0 {
+            self.input.reserve(most);
+            if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut (&mut self.input).limit(most)))? == 0 {
                 decoder.end()?;
             }
-            self.ahead = self.input.split().freeze();
+            // With all its memory, which is then free once the client has this.
+            self.ahead = std::mem::take(&mut self.input).freeze();
         }
     }
 
