@@ -4,6 +4,8 @@
 use std::{collections::BTreeMap, env::consts::ARCH, io};
 
 use libc::{c_int, c_long};
+#[cfg(target_arch = "x86_64")]
+use seccompiler::sock_filter;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
@@ -99,6 +101,16 @@ const SOCKET_FLAGS: c_int = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
 /// `TCP_FASTOPEN_CONNECT` (tcp(7)).
 const TCP_FASTOPEN_CONNECT: c_int = 30;
 
+/// Ends who calls by a number of x32, which has the architecture of the others and none of the numbers below: each of these has this bit
+/// (seccomp(2)). Loads the number, which comes first of what a filter sees; tests the bit; ends or lets pass.
+#[cfg(target_arch = "x86_64")]
+const WITHOUT_X32: [sock_filter; 4] = [
+    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+    instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0x4000_0000, 1),
+    instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_KILL_PROCESS, 0),
+    instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+];
+
 /// What is refused, by the number of the call.
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
@@ -116,6 +128,8 @@ pub(super) fn restrict() -> io::Result<()> {
 }
 
 fn apply() -> Result<(), SyscallsError> {
+    #[cfg(target_arch = "x86_64")]
+    apply_filter(&WITHOUT_X32)?;
     let mut rules: Rules = FORBIDDEN.iter().chain(&FORBIDDEN_OF_OLD).map(|number| (*number, Vec::new())).collect();
     // TCP over IP and nothing else: no kind of socket that the rules for ports do not know, and nothing that is sent before it is
     // connected.
@@ -142,6 +156,13 @@ fn apply() -> Result<(), SyscallsError> {
     install(rules, libc::EPERM)?;
     // Its arguments are behind a pointer, where no filter sees them; without it libraries fall back to the one above.
     install(Rules::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
+}
+
+/// `otherwise` is how many instructions are left out where a test is not passed.
+#[cfg(target_arch = "x86_64")]
+#[expect(clippy::cast_possible_truncation, reason = "codes of instructions are below 256")]
+const fn instruction(code: u32, k: u32, otherwise: u8) -> sock_filter {
+    sock_filter { code: code as u16, jt: 0, jf: otherwise, k }
 }
 
 fn install(rules: Rules, refusal: c_int) -> Result<(), SyscallsError> {
