@@ -45,3 +45,4 @@ mod sockets;
 mod streams;
 mod subtitles;
 mod tools;
+mod units;

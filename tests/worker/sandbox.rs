@@ -1,7 +1,11 @@
 //! The sandbox: what a child that means harm can read, write, start and take. A stand-in for yt-dlp does what a page could have made
 //! the real one do.
 
-use std::{fs, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,13 +23,13 @@ fn worker(program: &str) -> (Worker, TempDir) {
 }
 
 /// What the program has to tell, which it prints as the title of a search's only result.
-fn told(worker: &Worker) -> Value {
+pub(crate) fn told(worker: &Worker) -> Value {
     let answer = worker.get("ana", "/api/search?q=x");
     assert_eq!(answer.status, 200, "{:?}", answer.json());
     serde_json::from_str(answer.json()["results"][0]["title"].as_str().unwrap()).unwrap()
 }
 
-const TELL: &str = "\ndef tell(what):\n    print(json.dumps({'entries': [{'title': json.dumps(what)}]}))\n";
+pub(crate) const TELL: &str = "\ndef tell(what):\n    print(json.dumps({'entries': [{'title': json.dumps(what)}]}))\n";
 
 #[test]
 fn a_child_reads_and_writes_nothing_but_its_own_folder() {
@@ -130,7 +134,7 @@ for family in (socket.AF_UNIX, socket.AF_NETLINK, socket.AF_PACKET, socket.AF_VS
     except OSError as error:
         families.append(str(error))
 calls = {{'ptrace': 101, 'mount': 165, 'unshare': 272, 'setns': 308, 'bpf': 321, 'io_uring_setup': 425, 'keyctl': 250,
-         'process_vm_readv': 310, 'userfaultfd': 323}}
+         'process_vm_readv': 310, 'userfaultfd': 323, 'shmget': 29, 'semget': 64, 'msgget': 68, 'mq_open': 240}}
 if os.uname().machine != 'x86_64':
     calls = {{}}
 killed = []
@@ -283,6 +287,93 @@ tell(allowed)
     );
     let (worker, _dir) = worker(&program);
     assert_eq!(told(&worker), json!([]));
+}
+
+/// Tells which of the calls that name a process are allowed, and which of those for the caller are not.
+const SETTINGS: &str = "import ctypes, errno, os, resource, threading
+libc = ctypes.CDLL(None, use_errno=True)
+me = os.getpid()
+def error_of(what):
+    try:
+        what()
+        return 0
+    except OSError as error:
+        return error.errno
+def call(*arguments):
+    if libc.syscall(*arguments) == -1:
+        raise OSError(ctypes.get_errno(), 'call')
+files = resource.getrlimit(resource.RLIMIT_NOFILE)
+ioprio_set = {'x86_64': 251, 'aarch64': 30}[os.uname().machine]
+migrate, move = {'x86_64': (256, 279), 'aarch64': (238, 239)}[os.uname().machine]
+queue, send = {'x86_64': (129, 424), 'aarch64': (138, 424)}[os.uname().machine]
+at_others = {
+    'prlimit': lambda: resource.prlimit(me, resource.RLIMIT_NOFILE, files),
+    'prlimit, to look': lambda: resource.prlimit(me, resource.RLIMIT_NOFILE),
+    'setpriority': lambda: os.setpriority(os.PRIO_PROCESS, me, 19),
+    'setpriority of a group': lambda: os.setpriority(os.PRIO_PGRP, 0, 19),
+    'setpriority of a user': lambda: os.setpriority(os.PRIO_USER, 0, 19),
+    'sched_setaffinity': lambda: os.sched_setaffinity(me, os.sched_getaffinity(0)),
+    'sched_setscheduler': lambda: os.sched_setscheduler(me, os.SCHED_OTHER, os.sched_param(0)),
+    'sched_setparam': lambda: os.sched_setparam(me, os.sched_param(0)),
+    'ioprio_set': lambda: call(ioprio_set, 1, me, (3 << 13) | 7),
+    'ioprio_set of a user': lambda: call(ioprio_set, 3, 0, (3 << 13) | 7),
+    'migrate_pages': lambda: call(migrate, me, 0, 0, 0),
+    'move_pages': lambda: call(move, me, 0, 0, 0, 0, 0),
+    'rt_sigqueueinfo': lambda: call(queue, me, 0, 0),
+    'pidfd_send_signal': lambda: call(send, -1, 0, 0, 0),
+}
+at_itself = {
+    'setrlimit': lambda: resource.setrlimit(resource.RLIMIT_NOFILE, files),
+    'nice': lambda: os.nice(1),
+    'sched_setaffinity': lambda: os.sched_setaffinity(0, os.sched_getaffinity(0)),
+    'ioprio_set': lambda: call(ioprio_set, 1, 0, (2 << 13) | 7),
+    'thread': lambda: threading.Thread(target=int).start(),
+    'kill': lambda: os.kill(me, 0),
+}
+tell([[name for name, what in at_others.items() if error_of(what) != errno.EPERM],
+      [name for name, what in at_itself.items() if error_of(what) != 0]])
+";
+
+/// They are refused for any process that is named, which here is the one that asks: who is meant is nothing a filter can tell.
+#[test]
+fn a_child_sets_limits_priorities_and_processors_for_nobody_but_itself() {
+    let (worker, _dir) = worker(&format!("import json{TELL}{SETTINGS}"));
+    assert_eq!(told(&worker), json!([[], []]));
+}
+
+/// As yt-dlp has it run what a page brings: by code that is compiled while it runs, in threads, and ended when it takes too long.
+pub(crate) const RUNS_JAVASCRIPT: &str = "import os, subprocess, sys
+deno = next(word for word in sys.argv if word.startswith('deno:'))[5:]
+command = [deno, 'run', '--ext=js', '--no-code-cache', '--no-prompt', '--no-remote', '--no-lock', '--node-modules-dir=none',
+           '--no-config', '--no-npm', '--cached-only', '-']
+script = 'let sum = 0; for (let i = 0; i < 30000000; i++) sum = (sum * 31 + i) % 65537; console.log(typeof sum, [3, 1, 2].toSorted().join())'
+run = subprocess.run(command, input=script, capture_output=True, text=True)
+endless = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+try:
+    endless.communicate('console.log(1); for (;;) {}', timeout=3)
+except subprocess.TimeoutExpired:
+    endless.kill()
+tell([run.returncode, run.stdout, run.stderr, endless.wait()])
+";
+
+/// The line of a configuration that names the JavaScript runtime, where there is one.
+pub(crate) fn js_runtime() -> Option<String> {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/deno");
+    let deno = env::var_os("TEST_DENO").map(PathBuf::from).or_else(|| installed.exists().then_some(installed));
+    if deno.is_none() {
+        println!("SKIPPED: there is no deno");
+    }
+    Some(format!("js_runtime = {:?}", deno?.to_str()?))
+}
+
+#[test]
+fn a_javascript_runtime_works_in_the_sandbox() {
+    let Some(runtime) = js_runtime() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), &format!("import json{TELL}{RUNS_JAVASCRIPT}"));
+    let extra = format!("{readable}\n{runtime}").leak();
+    let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra, ..Setup::default() });
+    assert_eq!(told(&worker), json!([0, "number 1,2,3\n", "", -9]));
 }
 
 /// Those of x32 have the same architecture and other numbers, which no list has; the kernel need not know them for this.

@@ -20,8 +20,11 @@ use super::{
 /// In bytes of memory that a process may write to. V8 reserves far more addresses than that, which do not count.
 const MAX_DATA: u64 = 4 << 30;
 const MAX_FILES: u64 = 1_024;
-/// In processes and threads; counted for the namespace, so it is set within one only.
+/// In processes and threads, counted for the namespace.
 const MAX_TASKS: u64 = 512;
+/// The same, counted for the account, which is the worker's and has three quarters of what the unit may have (`TasksMax=`). An account
+/// that is not a unit's has other things to do.
+const MAX_TASKS_OF_UNIT: u64 = 768;
 
 /// What the helper was asked to do.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -111,13 +114,17 @@ impl Confinement {
         limit(Resource::Data, MAX_DATA)?;
         limit(Resource::Nofile, MAX_FILES)?;
         let network = if self.relay.is_some() { Network::Own } else { Network::Shared };
-        if network == Network::Own {
-            limit(Resource::Nproc, MAX_TASKS)?;
-            // Where the account is root's, it is root in its namespaces, too, for whatever that is good for.
-            set_capabilities_secure_bits(CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED)?;
+        match (network, files.strictness) {
+            (Network::Own, _) => {
+                limit(Resource::Nproc, MAX_TASKS)?;
+                // Where the account is root's, it is root in its namespaces, too, for whatever that is good for.
+                set_capabilities_secure_bits(CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED)?;
+            }
+            (Network::Shared, Strictness::Whole) => limit(Resource::Nproc, MAX_TASKS_OF_UNIT)?,
+            (Network::Shared, Strictness::Partial) => {}
         }
         landlock::restrict(files, network)?;
-        syscalls::restrict()
+        syscalls::restrict(network)
     }
 }
 

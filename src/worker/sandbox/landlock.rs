@@ -38,19 +38,19 @@ const SYSTEM: [&str; 20] = [
 ];
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// Whose network the process is in.
+/// Whose network the process is in; with one of its own come processes of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Network {
     /// One of its own, where there is nothing to be kept from.
     Own,
-    /// This machine's, in which ports can be closed since Linux 6.7 only.
+    /// This machine's, as its processes are, too. Ports can be closed there since Linux 6.7 only, the way of signals since 6.12.
     Shared,
 }
 
 /// Holds for this process and all that it starts.
 ///
 /// # Errors
-/// Where the kernel has no Landlock and the sandbox must be whole.
+/// Where the kernel has no Landlock, or too little of it, and the sandbox must be whole.
 pub(super) fn restrict(files: &Files, network: Network) -> io::Result<()> {
     let status = apply(files, network).map_err(|error| io::Error::other(format!("Landlock: {error}")))?;
     match (status, files.strictness) {
@@ -68,16 +68,17 @@ fn apply(files: &Files, network: Network) -> Result<RulesetStatus, RulesetError>
     let write: BitFlags<AccessFs> = AccessFs::from_all(ABI)
         & !make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeSock | MakeFifo | MakeSym | IoctlDev});
     let devices = make_bitflags!(AccessFs::{ReadFile | WriteFile});
-    let ports = match (network, files.strictness) {
+    // Where no namespace does it: ports, and signals to whom they like.
+    let alone = match (network, files.strictness) {
         (Network::Shared, Strictness::Whole) => CompatLevel::HardRequirement,
         _ => CompatLevel::BestEffort,
     };
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI))?
-        .set_compatibility(ports)
+        .set_compatibility(alone)
         .handle_access(AccessNet::from_all(ABI::V4))?
-        .set_compatibility(CompatLevel::BestEffort)
         .scope(Scope::from_all(ABI))?
+        .set_compatibility(CompatLevel::BestEffort)
         .create()?
         .add_rules(path_beneath_rules(SYSTEM, read))?
         .add_rules(path_beneath_rules(&files.read, read))?

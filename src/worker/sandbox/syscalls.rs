@@ -12,10 +12,15 @@ use seccompiler::{
 };
 use thiserror::Error;
 
+use super::landlock::Network;
+
 /// Other processes, other namespaces, mounts, keys, and kernel interfaces with a history; and what Landlock lets pass for any file
 /// of the account: modes, owners, attributes, times and news of them.
-const FORBIDDEN: [c_long; 54] = [
+const FORBIDDEN: [c_long; 61] = [
     libc::SYS_ptrace,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_send_signal,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_process_madvise,
@@ -68,6 +73,11 @@ const FORBIDDEN: [c_long; 54] = [
     FILE_SETATTR,
     libc::SYS_utimensat,
     libc::SYS_inotify_add_watch,
+    // What stays in memory when its processes have ended, where no namespace of its own goes with them.
+    libc::SYS_shmget,
+    libc::SYS_semget,
+    libc::SYS_msgget,
+    libc::SYS_mq_open,
     // Nobody is to come in.
     libc::SYS_listen,
 ];
@@ -83,6 +93,24 @@ const FORBIDDEN_OF_OLD: [c_long; 6] =
     [libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
 #[cfg(not(target_arch = "x86_64"))]
 const FORBIDDEN_OF_OLD: [c_long; 0] = [];
+
+/// What is set for the process that the first argument names, which is the caller for 0. Without a namespace of processes, the others
+/// are the account's: the keeper, the worker, and other users' jobs. No filter can tell whose a number is.
+const OF_A_PROCESS: [c_long; 7] = [
+    libc::SYS_prlimit64,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+];
+
+/// Where the first argument says what the second one names, and the value of it for a process (ioprio_set(2), setpriority(2)).
+const OF_A_KIND: [(c_long, c_int); 2] = [(libc::SYS_setpriority, 0), (libc::SYS_ioprio_set, 1)];
+
+/// The lowest process id is 1; what is less is a group, or everybody (kill(2)).
+const NEGATIVE: c_int = c_int::MIN;
 
 /// By which namespaces are made.
 const NAMESPACES: [c_int; 7] = [
@@ -123,14 +151,22 @@ enum SyscallsError {
 }
 
 /// Holds for this process and all that it starts; what is forbidden fails as it does for want of rights.
-pub(super) fn restrict() -> io::Result<()> {
-    apply().map_err(|error| io::Error::other(format!("seccomp: {error}")))
+pub(super) fn restrict(network: Network) -> io::Result<()> {
+    apply(network).map_err(|error| io::Error::other(format!("seccomp: {error}")))
 }
 
-fn apply() -> Result<(), SyscallsError> {
+fn apply(network: Network) -> Result<(), SyscallsError> {
     #[cfg(target_arch = "x86_64")]
     apply_filter(&WITHOUT_X32)?;
     let mut rules: Rules = FORBIDDEN.iter().chain(&FORBIDDEN_OF_OLD).map(|number| (*number, Vec::new())).collect();
+    add_sockets(&mut rules)?;
+    add_processes(&mut rules, network)?;
+    install(rules, libc::EPERM)?;
+    // Its arguments are behind a pointer, where no filter sees them; without it libraries fall back to the one above.
+    install(Rules::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
+}
+
+fn add_sockets(rules: &mut Rules) -> Result<(), BackendError> {
     // TCP over IP and nothing else: no kind of socket that the rules for ports do not know, and nothing that is sent before it is
     // connected.
     let kind = !SOCKET_FLAGS.cast_unsigned();
@@ -149,13 +185,25 @@ fn apply() -> Result<(), SyscallsError> {
     }
     let fast = when(&[is(1, libc::IPPROTO_TCP)?, is(2, TCP_FASTOPEN_CONNECT)?])?;
     rules.insert(libc::SYS_setsockopt, vec![fast]);
+    Ok(())
+}
+
+fn add_processes(rules: &mut Rules, network: Network) -> Result<(), BackendError> {
+    for number in OF_A_PROCESS {
+        rules.insert(number, vec![when(&[is_not(0, 0)?])?]);
+    }
+    for (number, process) in OF_A_KIND {
+        rules.insert(number, vec![when(&[is_not(0, process)?])?, when(&[is_not(1, 0)?])?]);
+    }
+    if network == Network::Shared {
+        // The rest is Landlock's, which knows whose a process is.
+        rules.insert(libc::SYS_kill, vec![when(&[has(0, NEGATIVE)?])?]);
+    }
     // It dies with its parent, whatever it wants.
     rules.insert(libc::SYS_prctl, vec![when(&[is(0, libc::PR_SET_PDEATHSIG)?])?]);
     let new: Result<Vec<_>, _> = NAMESPACES.iter().map(|flag| when(&[has(0, *flag)?])).collect();
     rules.insert(libc::SYS_clone, new?);
-    install(rules, libc::EPERM)?;
-    // Its arguments are behind a pointer, where no filter sees them; without it libraries fall back to the one above.
-    install(Rules::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
+    Ok(())
 }
 
 /// `otherwise` is how many instructions are left out where a test is not passed.

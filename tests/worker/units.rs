@@ -1,0 +1,206 @@
+//! The sandbox as a systemd unit has it: an account of its own, no namespaces, and a kernel that lets this account's packets no
+//! further than loopback. What a child does to the worker's other processes there, it would do to other users.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::{
+    origin::Origin,
+    process::{Setup, Worker, eventually, processes_of, python_yt_dlp},
+    sandbox::{RUNS_JAVASCRIPT, TELL, js_runtime, told},
+    town::{Canary, PUBLIC, Town, run},
+};
+
+/// That of nobody, as a unit's account is that of nothing else.
+const ACCOUNT: &str = "65534";
+
+/// Gives the worker its folder and has it run under the account, with no right that this does not have.
+const AS_ACCOUNT: &[&str] = &[
+    "sh",
+    "-c",
+    "chown -R 65534:65534 \"${4%/*}\" && exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \"$@\"",
+    "sh",
+];
+
+/// The worker, the egress guard as another unit, and the network that they are in.
+struct Unit {
+    worker: Worker,
+    guard: Child,
+    _dir: TempDir,
+}
+
+impl Unit {
+    /// In this town's network, with `program` for yt-dlp.
+    fn start(port: u16, program: &str) -> Self {
+        Self::with(port, program, "")
+    }
+
+    fn with(port: u16, program: &str, extra: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let (yt_dlp, readable) = python_yt_dlp(dir.path(), program);
+        let extra = format!("{readable}\n{extra}\n[egress]\nlisten = \"127.0.0.1:{port}\"").leak();
+        let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra, wrapper: AS_ACCOUNT });
+        let config = worker.dir.path().join("config.toml");
+        let mut guard = Command::new(env!("CARGO_BIN_EXE_sallyport"));
+        let guard = guard.args(["egress", "--config"]).arg(config).stderr(Stdio::null()).spawn().unwrap();
+        eventually("the guard", || TcpStream::connect(("127.0.0.1", port)).ok());
+        assert!(!worker.log().contains("weaker sandbox"), "it is whole: {}", worker.log());
+        Self { worker, guard, _dir: dir }
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        self.guard.kill().ok();
+        self.guard.wait().ok();
+    }
+}
+
+/// A town in which the account has no way but to loopback, as by `IPAddressDeny=any` and `IPAddressAllow=localhost`.
+fn town() -> Option<(Town, u16)> {
+    let town = Town::enter()?;
+    for (family, localhost) in [("-4", "127.0.0.0/8"), ("-6", "::1/128")] {
+        let rule = |words: &str| run("ip", &[&[family, "rule"], &words.split(' ').collect::<Vec<_>>()[..]].concat());
+        rule("add pref 20 lookup local");
+        rule(&format!("add pref 10 uidrange {ACCOUNT}-{ACCOUNT} to {localhost} lookup local"));
+        rule(&format!("add pref 11 uidrange {ACCOUNT}-{ACCOUNT} prohibit"));
+        rule("del pref 0");
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    Some((town, port))
+}
+
+/// Downloads as it should, and otherwise tells what it has reached that it should not.
+const GOES_OUT: &str = "import os, socket, sys, urllib.request
+film = os.environ['HOME'] + '/out/media.mp4'
+if os.path.isdir(os.path.dirname(film)):
+    urllib.request.urlretrieve('http://films.example.com/sample.mp4', film)
+    print('A ' + json.dumps({'filepath': film}))
+    sys.exit()
+reached = []
+for address in ADDRESSES:
+    host, port = address.rsplit(':', 1)
+    family = socket.AF_INET6 if host.startswith('[') else socket.AF_INET
+    to = (host.strip('[]'), int(port))
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        try:
+            with socket.socket(family, kind) as s:
+                s.settimeout(2)
+                s.connect(to)
+                s.send(b'x')
+                reached.append(address)
+        except PermissionError:
+            pass
+        except OSError as error:
+            reached.append(address + str(error))
+tell(reached)
+";
+
+#[test]
+fn a_unit_lets_nothing_out_but_by_the_guard() {
+    let Some((town, port)) = town() else { return };
+    let origin = Origin::at(&format!("{PUBLIC}:80"));
+    town.name("films.example.com", &[&[PUBLIC]]);
+    let inside = ["10.0.0.5", "192.168.1.1", "100.64.0.9", "169.254.169.254", "93.184.216.35", "[fd00::5]"];
+    let mut addresses: Vec<_> =
+        inside.iter().flat_map(|host| [80, 443, port].map(|port| format!("{host}:{port}"))).collect();
+    addresses.extend(["127.0.0.1:80", "127.0.0.1:443", "127.0.0.1:6379", "[::1]:80", "[::1]:443"].map(str::to_owned));
+    let canary = Canary::new();
+    canary.at(&addresses.iter().map(String::as_str).collect::<Vec<_>>());
+    let program = format!("import json{TELL}ADDRESSES = {addresses:?}\n{GOES_OUT}");
+    let unit = Unit::start(port, &program);
+    let before = canary.seen();
+    assert_eq!(told(&unit.worker), json!([]));
+    assert_eq!((before, canary.seen()), (vec![], vec![]));
+    unit.worker.completed("ana", "http://films.example.com/sample.mp4");
+    assert!(origin.requests().iter().any(|request| request.contains("sample.mp4")));
+    assert_eq!(canary.seen(), Vec::<String>::new());
+    TcpStream::connect("10.0.0.5:80").unwrap();
+    eventually("the canary, which is awake", || (!canary.seen().is_empty()).then_some(()));
+}
+
+#[test]
+fn a_javascript_runtime_works_in_a_unit() {
+    let (Some(runtime), Some((_town, port))) = (js_runtime(), town()) else { return };
+    let unit = Unit::with(port, &format!("import json{TELL}{RUNS_JAVASCRIPT}"), &runtime);
+    assert_eq!(told(&unit.worker), json!([0, "number 1,2,3\n", "", -9]));
+}
+
+/// A film that a process which hides keeps open, and says so when it does; the keeper is whose child this is.
+const KEEPS_IT_OPEN: &str = "import ctypes, json, os, resource, sys, time
+home, keeper = os.environ['HOME'], os.getppid()
+film = os.open(home + '/out/media.mp4', os.O_RDWR | os.O_CREAT, 0o600)
+os.write(film, b'\\0\\0\\0\\x20ftypisom' + bytes(100000))
+hidden, ready = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for fd in (0, 1, 2):
+            os.close(fd)
+        os.write(ready, b'x')
+        time.sleep(60)
+        os.pwrite(film, b'changed', 1000)
+    os._exit(0)
+os.read(hidden, 1)
+";
+
+#[test]
+fn a_child_in_a_unit_cannot_keep_its_keeper_from_ending_what_hides() {
+    let Some((_town, port)) = town() else { return };
+    let program = format!(
+        "{KEEPS_IT_OPEN}
+done = []
+def attempt(name, what):
+    try:
+        what()
+        done.append(name)
+    except OSError:
+        pass
+attempt('prlimit', lambda: resource.prlimit(keeper, resource.RLIMIT_NOFILE, (0, 0)))
+attempt('setpriority', lambda: os.setpriority(os.PRIO_PROCESS, keeper, 19))
+attempt('of all', lambda: os.setpriority(os.PRIO_USER, 0, 19))
+attempt('affinity', lambda: os.sched_setaffinity(keeper, {{0}}))
+attempt('scheduler', lambda: os.sched_setscheduler(keeper, os.SCHED_IDLE, os.sched_param(0)))
+attempt('kill', lambda: os.kill(keeper, 0))
+attempt('kill all', lambda: os.kill(-1, 0))
+print('B ' + json.dumps({{'title': json.dumps(done)}}), flush=True)
+print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
+"
+    );
+    let unit = Unit::start(port, &program);
+    let id = unit.worker.download("ana", &format!("http://{PUBLIC}/film.mp4"));
+    let task = unit.worker.wait_for(&id, |task| task["status"] == "completed" || task["status"] == "error");
+    assert_eq!((&task["title"], &task["status"]), (&json!("[]"), &json!("completed")), "{task} {}", unit.worker.log());
+    assert_eq!(processes_of(&id), Vec::<u32>::new(), "before anybody is told");
+}
+
+#[test]
+fn a_child_in_a_unit_leaves_tasks_for_the_worker() {
+    let Some((_town, port)) = town() else { return };
+    let program = format!(
+        "import json, os, time{TELL}
+started = 0
+try:
+    while started < 1024:
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        started += 1
+except OSError:
+    pass
+tell(started)
+"
+    );
+    let unit = Unit::start(port, &program);
+    let started = told(&unit.worker).as_u64().unwrap();
+    assert!((100..=768).contains(&started), "{started} of the unit's");
+    assert!(include_str!("../../systemd/sallyport-worker.service").contains("\nTasksMax=1024\n"));
+}
