@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     origin::Origin,
-    process::{Setup, Worker, eventually, processes_of, python_yt_dlp},
+    process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal},
     sandbox::{RUNS_JAVASCRIPT, TELL, js_runtime, told},
     town::{Canary, PUBLIC, Town, run},
 };
@@ -180,6 +180,39 @@ print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
     let task = unit.worker.wait_for(&id, |task| task["status"] == "completed" || task["status"] == "error");
     assert_eq!((&task["title"], &task["status"]), (&json!("[]"), &json!("completed")), "{task} {}", unit.worker.log());
     assert_eq!(processes_of(&id), Vec::<u32>::new(), "before anybody is told");
+}
+
+#[test]
+fn a_job_fails_whose_keeper_cannot_look_for_what_hides() {
+    let Some((_town, port)) = town() else { return };
+    let program = format!(
+        "{KEEPS_IT_OPEN}
+print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
+while not os.path.exists(home + '/go'):
+    time.sleep(0.05)
+"
+    );
+    let unit = Unit::start(port, &program);
+    let id = unit.worker.download("ana", &format!("http://{PUBLIC}/film.mp4"));
+    let keeper = eventually("the hidden one", || {
+        let all = processes_of(&id);
+        let keeper = all.iter().find(|pid| command_of(**pid).contains("--keep")).copied();
+        keeper.filter(|_| all.len() >= 3)
+    });
+    let who = [&format!("--reuid={ACCOUNT}"), &format!("--regid={ACCOUNT}"), "--clear-groups"];
+    run("setpriv", &[&who[..], &["prlimit", "--nofile=0:0", "--pid", &keeper.to_string()]].concat());
+    fs::write(unit.worker.job(&id).join("work/go"), "").unwrap();
+    let task = unit.worker.wait_for(&id, |task| task["status"] == "completed" || task["status"] == "error");
+    // It is nobody's any more.
+    for pid in processes_of(&id) {
+        signal("-KILL", pid);
+    }
+    assert_eq!(task["status"], "error", "{task}");
+    assert!(!unit.worker.media(&id).exists());
+}
+
+fn command_of(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
 #[test]

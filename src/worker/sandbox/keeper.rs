@@ -6,14 +6,19 @@
 
 use std::{
     ffi::OsString,
-    io,
+    fs, io,
     os::fd::AsFd,
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{ExitStatus, Stdio, exit},
+    thread::sleep,
+    time::Duration,
 };
 
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait},
+};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe::Receiver,
@@ -22,7 +27,12 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{confine::Confinement, namespace, relay::Relay};
+use super::{NOT_KEPT, confine::Confinement, namespace, relay::Relay};
+
+/// Our own (proc_tid_children(5)), of which a list may lack some while others end.
+const CHILDREN: &str = "/proc/thread-self/children";
+/// Until the list is looked at once more.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Runs this program again as `confine ARGS`, and ends as that ends.
 ///
@@ -41,7 +51,10 @@ pub(super) fn keep(confinement: &Confinement, args: Vec<OsString>) -> io::Error 
     let kept = runtime.block_on(watch(args, confinement.relay.as_deref()));
     match kept {
         Ok(status) => exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))),
-        Err(error) => error,
+        Err(error) => {
+            eprintln!("sallyport: {error}");
+            exit(NOT_KEPT)
+        }
     }
 }
 
@@ -84,21 +97,32 @@ async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStat
         }
     };
     drop(child);
-    end_orphans();
+    end_orphans()?;
     status
 }
 
-/// Ends what the child has left, wherever it hides: without a namespace of processes, orphans come to us.
-fn end_orphans() {
-    let own = "/proc/thread-self/children";
-    while let Ok(children) = std::fs::read_to_string(own) {
-        let children: Vec<Pid> =
-            children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect();
-        for child in &children {
-            let _ = kill_process(*child, Signal::KILL);
-        }
-        if children.is_empty() || wait(WaitOptions::empty()).is_err() {
-            return;
+/// Ends what the child has left, wherever it hides: without a namespace of processes, orphans come to us. That there is nobody left is
+/// what the kernel says, and nothing else is taken for it.
+fn end_orphans() -> io::Result<()> {
+    let mut patience = WaitOptions::NOHANG;
+    loop {
+        // Also for those of a clone that has no signal for its end.
+        match wait(patience | WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned())) {
+            Err(Errno::CHILD) => return Ok(()),
+            Ok(None) => patience = kill_children()?,
+            Ok(Some(_)) | Err(Errno::INTR) => patience = WaitOptions::NOHANG,
+            Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// How to wait then: for those who were killed, or not at all where the list lacks whoever is left.
+fn kill_children() -> io::Result<WaitOptions> {
+    let children = fs::read_to_string(CHILDREN)?;
+    let children = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+    if children.filter(|child| kill_process(*child, Signal::KILL).is_ok()).count() > 0 {
+        return Ok(WaitOptions::empty());
+    }
+    sleep(PAUSE);
+    Ok(WaitOptions::NOHANG)
 }

@@ -14,7 +14,9 @@ mod syscalls;
 
 use std::{
     ffi::OsString,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
+    process::ExitStatus,
 };
 
 pub(crate) use choose::SandboxError;
@@ -22,6 +24,15 @@ pub use confine::confine;
 
 /// Where the guard is found from within a namespace.
 const INSIDE_PORT: u16 = 8118;
+
+/// What a keeper ends with that cannot vouch for it that nothing of its child is left; a panic ends with it as well.
+const NOT_KEPT: i32 = 101;
+
+/// True where a keeper ended as its child did, once nothing of this was left. A signal has hit the keeper itself: that of its child
+/// would have become a code.
+pub(crate) fn is_kept(status: ExitStatus) -> bool {
+    status.signal().is_none() && status.code() != Some(NOT_KEPT)
+}
 
 /// How children reach the egress guard, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]

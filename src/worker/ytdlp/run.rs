@@ -15,7 +15,10 @@ use tokio_util::{
 };
 
 use super::child::{Confined, Group};
-use crate::worker::disk::{Disks, Exhausted, Share};
+use crate::worker::{
+    disk::{Disks, Exhausted, Share},
+    sandbox::is_kept,
+};
 
 /// Lines that nobody has taken yet, together at most: in bytes, and in number.
 const MAX_WAITING: (usize, usize) = (8 << 20, 64);
@@ -50,8 +53,18 @@ pub(crate) enum End {
     TimedOut,
     /// Because its room was.
     Exhausted(Exhausted),
-    /// The system lost it.
+    /// The system lost it, or its keeper does not know what is left of it.
     Lost,
+}
+
+impl End {
+    fn of(keeper: ExitStatus) -> Self {
+        if is_kept(keeper) {
+            return Self::Exited(keeper);
+        }
+        tracing::error!(%keeper, "it is not known what a child has left, so it counts as lost");
+        Self::Lost
+    }
 }
 
 /// A run under way; dropped, it stops.
@@ -121,7 +134,7 @@ async fn forward(stream: impl AsyncRead + Unpin, max_line: usize, kind: fn(Strin
 /// `early` is done when the child is to end before it does by itself.
 async fn supervise(mut group: Group, early: impl Future<Output = End>) -> End {
     let end = tokio::select! {
-        status = group.wait() => return status.map_or(End::Lost, End::Exited),
+        status = group.wait() => return status.map_or(End::Lost, End::of),
         end = early => end,
     };
     group.stop().await;
