@@ -150,6 +150,7 @@ impl From<AcceptError> for Failure {
     fn from(error: AcceptError) -> Self {
         match error {
             AcceptError::Io(error) => error.into(),
+            AcceptError::Stopped => Self::Stopped,
             refused => Self::Refused(refused),
         }
     }
@@ -227,8 +228,9 @@ impl Workshop {
         let work = job.work();
         let reported = self.listen(task, self.confined(tools, task, &work, args), running).await?;
         self.processing(task.id).await?;
-        let job = job.clone();
-        spawn_blocking(move || job.accept(&reported)).await??;
+        let (job, leftovers, stop) = (job.clone(), tools.sandbox.leftovers(), running.stop.clone());
+        let accepted = spawn_blocking(move || job.accept(&reported, leftovers, || stop.is_cancelled()));
+        accepted.await??;
         Ok(())
     }
 

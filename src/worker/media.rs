@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::{
     language::{Language, Languages},
     removal::remove,
+    sandbox::Leftovers,
     sharing::Twin,
     sniff::{HEAD, looks_like_media},
     task::TaskId,
@@ -69,6 +70,8 @@ pub(crate) enum AcceptError {
     UnknownType,
     #[error("the source sent a text or a playlist in place of media")]
     NotMedia,
+    #[error("stopped")]
+    Stopped,
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -98,6 +101,9 @@ const MEDIA_STEM: &str = "media";
 const THUMBNAIL: &str = "thumbnail.jpg";
 const JOBS: &str = ".jobs";
 const HLS: &str = "hls";
+
+/// So much is copied between two looks at whether to stop, in bytes.
+const PIECE: u64 = 64 << 20;
 
 impl MediaType {
     /// What a file may be sent as.
@@ -340,18 +346,28 @@ impl JobFolder {
         content(&self.ready())
     }
 
-    /// Judges the file that yt-dlp reported and takes it if it is one.
-    pub(crate) fn accept(&self, reported: &Path) -> Result<MediaType, AcceptError> {
+    /// Judges the file that yt-dlp reported and takes it if it is one; what somebody may still write to is taken as a copy, which ends
+    /// where `stopped` says so.
+    pub(crate) fn accept(
+        &self,
+        reported: &Path,
+        leftovers: Leftovers,
+        stopped: impl Fn() -> bool,
+    ) -> Result<MediaType, AcceptError> {
         // This was the child's to change.
         real_folder(&self.out()).map_err(|_| AcceptError::Outside)?;
         let path = fs::canonicalize(reported).map_err(|_| AcceptError::Outside)?;
         let direct_child = path.parent() == Some(fs::canonicalize(self.out())?.as_path());
         let media = MediaType::of(&path).ok_or(AcceptError::UnknownType)?;
-        let about = sole(reported).map_err(|_| AcceptError::Outside)?;
+        sole(reported).map_err(|_| AcceptError::Outside)?;
         if !direct_child {
             return Err(AcceptError::Outside);
         }
-        if about.len() == 0 {
+        let path = match leftovers {
+            Leftovers::None => path,
+            Leftovers::Possible => self.copy(&path, stopped)?,
+        };
+        if fs::symlink_metadata(&path)?.len() == 0 {
             return Err(AcceptError::Empty);
         }
         if !looks_like_media(&head(&path)?) {
@@ -360,6 +376,29 @@ impl JobFolder {
         sync(&path)?;
         fs::rename(&path, self.file(media))?;
         Ok(media)
+    }
+
+    /// Makes a file of its own of what somebody may have open, out of every child's reach. It costs no room where the disk can share
+    /// blocks; elsewhere there are two for a moment.
+    fn copy(&self, from: &Path, stopped: impl Fn() -> bool) -> Result<PathBuf, AcceptError> {
+        let copy = self.0.join("copy");
+        remove(&copy)?;
+        let (from_file, about) = open_regular(from)?;
+        let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy)?;
+        // Not what somebody goes on to write.
+        let mut left = about.len();
+        while left > 0 {
+            if stopped() {
+                return Err(AcceptError::Stopped);
+            }
+            let copied = io::copy(&mut (&from_file).take(left.min(PIECE)), &mut to)?;
+            if copied == 0 {
+                break;
+            }
+            left = left.saturating_sub(copied);
+        }
+        fs::remove_file(from)?;
+        Ok(copy)
     }
 
     /// Removes the folder and everything in it.
@@ -457,11 +496,32 @@ mod tests {
         (dir, folder, id, job)
     }
 
+    fn accept(job: &JobFolder, reported: &Path) -> Result<MediaType, AcceptError> {
+        job.accept(reported, Leftovers::None, || false)
+    }
+
+    #[test]
+    fn who_keeps_a_file_open_changes_nothing_of_what_was_accepted() {
+        let (_dir, _folder, _id, job) = job();
+        let path = job.out().join("media.mp4");
+        let film = VIDEO.repeat(1_000);
+        fs::write(&path, &film).unwrap();
+        let open = OpenOptions::new().write(true).open(&path).unwrap();
+        assert!(matches!(job.accept(&path, Leftovers::Possible, || true), Err(AcceptError::Stopped)));
+        assert_eq!(job.accepted().unwrap(), None);
+        // What a copy that was stopped has left is in nobody's way.
+        let media = job.accept(&path, Leftovers::Possible, || false).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&open, b"changed", 1_000).unwrap();
+        assert!(fs::read(job.file(media)).unwrap() == film);
+        assert_eq!(fs::metadata(job.file(media)).unwrap().mode() & 0o777, 0o600);
+        assert!(!path.exists() && !job.0.join("copy").exists());
+    }
+
     #[test]
     fn a_file_is_accepted_and_published_under_its_id() {
         let (_dir, folder, id, job) = job();
         fs::write(job.out().join("media.mp4"), VIDEO).unwrap();
-        let media = job.accept(&job.out().join("media.mp4")).unwrap();
+        let media = accept(&job, &job.out().join("media.mp4")).unwrap();
         assert_eq!(folder.finished(id).unwrap(), None, "not before it is published");
         folder.publish(id).unwrap();
         assert_eq!(fs::read(folder.file(id, media)).unwrap(), VIDEO);
@@ -494,10 +554,10 @@ mod tests {
         fs::write(out.join("list.mp4"), "#EXTM3U\nfile:///x.mp4\n").unwrap();
         fs::write(out.join("run.desktop"), VIDEO).unwrap();
         for reported in [outside, "/etc/passwd".into(), out.join("../../x.mp4"), out.join("missing.mp4")] {
-            assert!(job.accept(&reported).is_err(), "{}", reported.display());
+            assert!(accept(&job, &reported).is_err(), "{}", reported.display());
         }
         for reported in ["link.mp4", "folder.mp4", "empty.mp4", "list.mp4", "run.desktop"] {
-            assert!(job.accept(&out.join(reported)).is_err(), "{reported}");
+            assert!(accept(&job, &out.join(reported)).is_err(), "{reported}");
         }
         assert_eq!(job.accepted().unwrap(), None);
     }

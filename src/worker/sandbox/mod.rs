@@ -34,6 +34,15 @@ pub(crate) fn is_kept(status: ExitStatus) -> bool {
     status.signal().is_none() && status.code() != Some(NOT_KEPT)
 }
 
+/// What may be left of a child when its keeper has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leftovers {
+    /// Nothing: the kernel has ended all processes of the namespace.
+    None,
+    /// A process that has hidden from the keeper, which is hard, but no law of nature.
+    Possible,
+}
+
 /// How children reach the egress guard, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WayOut {
@@ -97,6 +106,13 @@ impl Sandbox {
         }
         args.push("--".into());
         args
+    }
+
+    pub(crate) fn leftovers(&self) -> Leftovers {
+        match self.way_out {
+            WayOut::Namespace(_) => Leftovers::None,
+            WayOut::Loopback(_) => Leftovers::Possible,
+        }
     }
 
     /// The address of the guard as the child sees it, with the pass that `credential` is.
