@@ -1,5 +1,7 @@
 //! Downloads from beginning to end, and those that somebody ends before.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::{
@@ -99,8 +101,10 @@ fn cancel_ends_the_process_group_and_keeps_the_task() {
 
     let answer = worker.delete("ana", &format!("/api/downloads/{id}"));
     assert_eq!((answer.status, answer.json()), (200, json!({"message": "Descarga cancelada"})));
+    let answered = Instant::now();
     assert_eq!(worker.task(&id).unwrap()["status"], "cancelled");
     eventually("the child's end", || processes_of(&id).is_empty().then_some(()));
+    assert!(answered.elapsed() < Duration::from_secs(2), "{:?}", answered.elapsed());
     eventually("an empty job folder", || (!worker.job(&id).exists()).then_some(()));
     assert_eq!(worker.get("ana", &format!("/api/download/{id}/file")).status, 404);
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{id}")).status, 200, "twice is no error");

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -164,5 +165,36 @@ fn an_ffmpeg_that_crashes_hangs_or_prints_garbage_is_an_honest_error() {
             let task = worker.completed("ana", &origin.url("sample.mp4"));
             assert_eq!(task["thumbnail"], "", "{script}");
         }
+    }
+}
+
+/// Cancels, and has everything end within two seconds of the answer.
+fn cancel(worker: &Worker, id: &str) {
+    let answer = worker.delete("ana", &format!("/api/downloads/{id}"));
+    let answered = Instant::now();
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    eventually("their end", || processes_of(id).is_empty().then_some(()));
+    assert!(answered.elapsed() < Duration::from_secs(2), "{:?}", answered.elapsed());
+    assert_eq!(worker.task(id).unwrap()["status"], "cancelled");
+    eventually("an empty job folder", || (!worker.job(id).exists()).then_some(()));
+    assert!(!worker.media(id).exists());
+}
+
+/// A film that ffmpeg makes of two streams, and one that it makes a thumbnail of; it wants to end at neither.
+#[test]
+fn a_cancel_ends_an_ffmpeg_that_does_not_listen_within_two_seconds() {
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
+    let ffmpeg = fake_ffmpeg(dir.path(), "trap '' TERM INT HUP; while :; do sleep 1; done");
+    let extra = format!("ffmpeg = \"{}\"\nretries = 0", ffmpeg.display()).leak();
+    let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
+    for name in ["dash.mpd", "sample.mp4"] {
+        let id = worker.download("ana", &origin.url(name));
+        let works = |pid: &u32| {
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.contains("/ffmpeg") && !command.contains("confine") && !command.contains("yt-dlp")
+        };
+        eventually("ffmpeg", || processes_of(&id).iter().any(works).then_some(()));
+        cancel(&worker, &id);
     }
 }

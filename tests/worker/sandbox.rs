@@ -3,6 +3,7 @@
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     origin::Origin,
-    process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal},
+    process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal, yt_dlp},
 };
 
 /// A worker whose yt-dlp is a Python program, and the folder that this lies in.
@@ -24,7 +25,12 @@ fn worker(program: &str) -> (Worker, TempDir) {
 
 /// What the program has to tell, which it prints as the title of a search's only result.
 pub(crate) fn told(worker: &Worker) -> Value {
-    let answer = worker.get("ana", "/api/search?q=x");
+    told_of(worker, "x")
+}
+
+/// The same, where it is told something itself.
+fn told_of(worker: &Worker, text: &str) -> Value {
+    let answer = worker.get("ana", &format!("/api/search?q={}", text.replace('/', "%2F")));
     assert_eq!(answer.status, 200, "{:?}", answer.json());
     serde_json::from_str(answer.json()["results"][0]["title"].as_str().unwrap()).unwrap()
 }
@@ -36,6 +42,11 @@ fn a_child_reads_and_writes_nothing_but_its_own_folder() {
     let program = format!(
         "import json, os, sys{TELL}
 home = os.environ['HOME']
+if os.path.isdir(home + '/out'):
+    open(home + '/out/media.mp4', 'wb').write(b'\\0\\0\\0\\x20ftypisom' + bytes(1000))
+    print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}))
+    sys.exit()
+film = sys.argv[-1].split(':', 1)[1]
 data = os.path.dirname(os.path.dirname(os.path.dirname(home)))
 root = os.path.dirname(data)
 parent = os.getppid()
@@ -47,10 +58,10 @@ def attempt(path, mode):
         return False
 read = [data + '/worker.db', data + '/secrets/worker.key', data + '/secrets/egress.key', root + '/config.toml', root + '/log',
         '/etc/passwd', '/etc/shadow', '/root/.bashrc', '/proc/1/environ', '/proc/1/cmdline', '/proc/self/../1/status']
-read += [os.path.join(data, 'media', task, 'media.mp4') for task in open('/dev/null').read().split()]
-write = [data + '/x', data + '/media/x', data + '/media/.jobs/x', root + '/x', '/tmp/x', '/var/tmp/x', '/dev/shm/x', '/usr/x']
+read += [film]
+write = [film, data + '/x', data + '/media/x', data + '/media/.jobs/x', root + '/x', '/tmp/x', '/var/tmp/x', '/dev/shm/x', '/usr/x']
 listed = []
-for folder in [data, data + '/media', '/root', '/home', '/tmp', '/etc', '/proc', '/var']:
+for folder in [data, data + '/media', os.path.dirname(film), '/root', '/home', '/tmp', '/etc', '/proc', '/var']:
     try:
         os.listdir(folder)
         listed.append(folder)
@@ -61,7 +72,11 @@ tell({{'read': [p for p in read if attempt(p, 'r')], 'written': [p for p in writ
 "
     );
     let (worker, _dir) = worker(&program);
-    assert_eq!(told(&worker), json!({"read": [], "written": [], "listed": [], "own": true}));
+    let victim = worker.completed("bob", &format!("http://{}/film.mp4", crate::town::PUBLIC));
+    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    assert_eq!(fs::metadata(&film).unwrap().len(), 1_012);
+    let expected = json!({"read": [], "written": [], "listed": [], "own": true});
+    assert_eq!(told_of(&worker, film.to_str().unwrap()), expected);
 }
 
 #[test]
@@ -103,8 +118,93 @@ tell(sizes)
     assert!(copies_without_a_sandbox(&film), "the lists are good ones");
 }
 
+/// The real yt-dlp without the arguments that are rules for ffmpeg, which by itself copies what a playlist names.
+const WITHOUT_HYGIENE: &str = "import runpy, sys
+words, args = iter(sys.argv[1:]), []
+for word in words:
+    if word in ('--postprocessor-args', '--downloader-args'):
+        next(words)
+    else:
+        args.append(word)
+if args[-1].endswith('?meta'):
+    args.insert(0, '--embed-metadata')
+sys.argv[1:] = args
+runpy.run_path(YT_DLP, run_name='__main__')
+";
+
+/// Such a program, in the same Python; and the line of a configuration that lets it read the real one.
+fn yt_dlp_without_hygiene(dir: &Path) -> Option<(PathBuf, String)> {
+    let real = yt_dlp();
+    let content = fs::read(&real).ok()?;
+    let interpreter = content.split(|byte| *byte == b'\n').next().filter(|line| line.starts_with(b"#!"))?;
+    let real = format!("{:?}", real.to_str()?);
+    let path = dir.join("yt-dlp");
+    let text = [interpreter, b"\n", WITHOUT_HYGIENE.replace("YT_DLP", &real).as_bytes()].concat();
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    Some((path, format!("readable = [{real}, {:?}]", dir.to_str()?)))
+}
+
+#[test]
+fn no_post_processor_reaches_another_users_film_even_without_our_arguments() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((wrapped, readable)) = yt_dlp_without_hygiene(dir.path()) else {
+        println!("SKIPPED: this yt-dlp is no Python program");
+        return;
+    };
+    let origin = Origin::start();
+    let extra = format!("{readable}\nretries = 0").leak();
+    let worker = Worker::with(&origin, &Setup { yt_dlp: wrapped, extra, ..Setup::default() });
+    let victim = worker.completed("bob", &origin.url("sample.mp4"));
+    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    // One that may be read, so that it is seen what a list would do with the other.
+    let open = dir.path().join("film.mp4");
+    fs::copy(&film, &open).unwrap();
+    for attack in ATTACKS {
+        let closed = attack.order(&worker, &origin, "closed", &film);
+        let open = attack.order(&worker, &origin, "open", &open);
+        let [closed, open] = [closed, open]
+            .map(|id| worker.wait_for(&id, |task| task["status"] == "error" || task["status"] == "completed"));
+        println!("{} {}: {} where it may be read", attack.name, attack.order, open["status"]);
+        assert_eq!(closed["status"], "error", "{closed}");
+        assert!(!worker.media(closed["id"].as_str().unwrap()).exists());
+    }
+}
+
+/// A list in place of a film, and the order that has ffmpeg read it.
+struct Attack {
+    name: &'static str,
+    order: &'static str,
+}
+
+const ATTACKS: &[Attack] = &[
+    Attack { name: "master.m3u8", order: "{}" },
+    Attack { name: "list.mp4", order: "{\"format\": \"mkv\"}" },
+    Attack { name: "list.mp4", order: "{\"download_type\": \"audio\", \"format\": \"mp3\"}" },
+    Attack { name: "list.mp4?meta", order: "{}" },
+    Attack { name: "list.mp4?meta", order: "{\"format\": \"mkv\"}" },
+];
+
+impl Attack {
+    /// Orders it for the film that lies there, by lists of this name; the task.
+    fn order(&self, worker: &Worker, origin: &Origin, which: &str, film: &Path) -> String {
+        let list = |what: &str| format!("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{what}\n#EXT-X-ENDLIST\n");
+        for name in ["list.mp4", "list.mp4?meta", "segment.ts"] {
+            origin.serve(&format!("{which}-{name}"), &list(&format!("file://{}", film.display())));
+        }
+        origin.serve(&format!("{which}-stream.m3u8"), &list(&format!("{which}-segment.ts")));
+        let master = "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"x\",DEFAULT=YES,URI=\"stream.m3u8\"\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=100000,RESOLUTION=320x180,CODECS=\"avc1.64000d,mp4a.40.2\",AUDIO=\"a\"\n\
+            stream.m3u8\n";
+        origin.serve(&format!("{which}-master.m3u8"), &master.replace("stream.m3u8", &format!("{which}-stream.m3u8")));
+        let mut order: Value = serde_json::from_str(self.order).unwrap();
+        order["url"] = json!(origin.url(&format!("{which}-{}", self.name)));
+        worker.post("ana", "/api/download", &order.to_string()).json()["id"].as_str().unwrap().to_owned()
+    }
+}
+
 /// Whether such a list does what it is meant to where nothing keeps ffmpeg in.
-fn copies_without_a_sandbox(film: &std::path::Path) -> bool {
+fn copies_without_a_sandbox(film: &Path) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let list = format!("ffconcat version 1.0\nfile {}\n", film.display());
     fs::write(dir.path().join("b.ffconcat"), list).unwrap();
