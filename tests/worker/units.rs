@@ -5,6 +5,7 @@ use std::{
     fs,
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -12,8 +13,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
+    media,
     origin::Origin,
-    process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal},
+    process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal, yt_dlp},
     sandbox::{RUNS_JAVASCRIPT, TELL, js_runtime, told},
     town::{Canary, PUBLIC, Town, run},
 };
@@ -28,6 +30,9 @@ const AS_ACCOUNT: &[&str] = &[
     "chown -R 65534:65534 \"${4%/*}\" && exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \"$@\"",
     "sh",
 ];
+
+/// As setpriv has others run under it.
+const AS_OTHER: &[&str] = &["--reuid=65534", "--regid=65534", "--clear-groups"];
 
 /// The worker, the egress guard as another unit, and the network that they are in.
 struct Unit {
@@ -46,7 +51,11 @@ impl Unit {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let (yt_dlp, readable) = python_yt_dlp(dir.path(), program);
-        let extra = format!("{readable}\n{extra}\n[egress]\nlisten = \"127.0.0.1:{port}\"").leak();
+        Self::of(port, yt_dlp, &format!("{readable}\n{extra}"), dir)
+    }
+
+    fn of(port: u16, yt_dlp: PathBuf, extra: &str, dir: TempDir) -> Self {
+        let extra = format!("{extra}\n[egress]\nlisten = \"127.0.0.1:{port}\"").leak();
         let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra, wrapper: AS_ACCOUNT });
         let config = worker.dir.path().join("config.toml");
         let mut guard = Command::new(env!("CARGO_BIN_EXE_sallyport"));
@@ -127,6 +136,32 @@ fn a_unit_lets_nothing_out_but_by_the_guard() {
     eventually("the canary, which is awake", || (!canary.seen().is_empty()).then_some(()));
 }
 
+/// Downloads, merges, thumbnails and streams, by the real programs.
+#[test]
+fn a_unit_makes_of_a_source_what_up_makes_of_it() {
+    let Some((town, port)) = town() else { return };
+    let runs = Command::new("setpriv").args(AS_OTHER).arg(yt_dlp()).arg("--version").output();
+    if !runs.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: this yt-dlp runs for its owner only");
+        return;
+    }
+    let _origin = Origin::at(&format!("{PUBLIC}:80"));
+    town.name("films.example.com", &[&[PUBLIC]]);
+    let unit = Unit::of(port, yt_dlp(), "", tempfile::tempdir().unwrap());
+    let orders = [("sample.mp4", "mp4"), ("hls.m3u8", "mp4"), ("dash.mpd", "mp4"), ("sample.mp4", "mkv")];
+    let ids = orders.map(|(name, format)| {
+        let order = json!({"url": format!("http://films.example.com/{name}"), "format": format});
+        unit.worker.post("ana", "/api/download", &order.to_string()).json()["id"].as_str().unwrap().to_owned()
+    });
+    for id in ids {
+        let task = unit.worker.wait_for_status(&id, "completed");
+        assert_ne!(task["thumbnail"], "", "{task}");
+        let file = unit.worker.get("ana", &format!("/api/download/{id}/file")).body;
+        assert_eq!(media::probe(&file), ("h264,aac".to_owned(), 6));
+        assert_eq!(unit.worker.get("ana", &format!("/api/v2/hls/{id}/index.m3u8")).status, 200);
+    }
+}
+
 #[test]
 fn a_javascript_runtime_works_in_a_unit() {
     let (Some(runtime), Some((_town, port))) = (js_runtime(), town()) else { return };
@@ -199,8 +234,7 @@ while not os.path.exists(home + '/go'):
         let keeper = all.iter().find(|pid| command_of(**pid).contains("--keep")).copied();
         keeper.filter(|_| all.len() >= 3)
     });
-    let who = [&format!("--reuid={ACCOUNT}"), &format!("--regid={ACCOUNT}"), "--clear-groups"];
-    run("setpriv", &[&who[..], &["prlimit", "--nofile=0:0", "--pid", &keeper.to_string()]].concat());
+    run("setpriv", &[AS_OTHER, &["prlimit", "--nofile=0:0", "--pid", &keeper.to_string()]].concat());
     fs::write(unit.worker.job(&id).join("work/go"), "").unwrap();
     let task = unit.worker.wait_for(&id, |task| task["status"] == "completed" || task["status"] == "error");
     // It is nobody's any more.
