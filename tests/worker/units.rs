@@ -136,13 +136,22 @@ fn a_unit_lets_nothing_out_but_by_the_guard() {
     eventually("the canary, which is awake", || (!canary.seen().is_empty()).then_some(()));
 }
 
+/// Whether the real yt-dlp, or what its first line names, is under a home.
+fn is_at_home() -> bool {
+    let program = fs::canonicalize(yt_dlp()).unwrap_or_default();
+    let content = fs::read(&program).unwrap_or_default();
+    let first = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let first = String::from_utf8_lossy(first.strip_prefix(b"#!").unwrap_or_default()).into_owned();
+    let interpreter = fs::canonicalize(first.split_whitespace().next().unwrap_or_default()).unwrap_or_default();
+    [program, interpreter].iter().any(|path| path.starts_with("/root") || path.starts_with("/home"))
+}
+
 /// Downloads, merges, thumbnails and streams, by the real programs.
 #[test]
 fn a_unit_makes_of_a_source_what_up_makes_of_it() {
     let Some((town, port)) = town() else { return };
-    let runs = Command::new("setpriv").args(AS_OTHER).arg(yt_dlp()).arg("--version").output();
-    if !runs.is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: this yt-dlp runs for its owner only");
+    if is_at_home() {
+        println!("SKIPPED: this yt-dlp, or its Python, lies in somebody's home, where a unit does not look");
         return;
     }
     let _origin = Origin::at(&format!("{PUBLIC}:80"));
