@@ -9,6 +9,7 @@ pub mod config;
 pub mod edge;
 pub mod egress;
 pub mod gateway;
+mod hasten;
 pub mod identity;
 pub mod json;
 pub mod limits;

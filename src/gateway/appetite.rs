@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// What is read at once, at least and at most.
-const LEAST: u64 = 32 << 10;
+const LEAST: u64 = 16 << 10;
 const MOST: u64 = 256 << 10;
 /// The socket of a slow client takes the first megabytes at once. So the pieces grow slowly: to this part of what went out since the
 /// client has kept us waiting last.
@@ -43,7 +43,7 @@ mod tests {
     async fn a_client_gets_large_pieces_for_as_long_as_it_is_prompt() {
         let mut appetite = Appetite::default();
         appetite.took(1 << 20, Instant::now());
-        assert_eq!(appetite.bytes(), 32 << 10);
+        assert_eq!(appetite.bytes(), 16 << 10);
         appetite.took(7 << 20, Instant::now());
         assert_eq!(appetite.bytes(), 128 << 10);
         appetite.took(1 << 30, Instant::now());
@@ -51,6 +51,6 @@ mod tests {
         let asked = Instant::now();
         advance(PROMPT).await;
         appetite.took(1, asked);
-        assert_eq!(appetite.bytes(), 32 << 10);
+        assert_eq!(appetite.bytes(), 16 << 10);
     }
 }

@@ -16,6 +16,7 @@ use tokio::{
 use super::connection::{Connection, Io};
 use crate::{
     config::Upstream,
+    hasten::hasten,
     policy::{Permit, Target},
 };
 
@@ -70,7 +71,7 @@ impl Pool {
             Ok(match upstream(permit)? {
                 Upstream::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
+                    hasten(&stream, address.ip());
                     Io::Left(stream)
                 }
                 Upstream::Unix(path) => Io::Right(UnixStream::connect(path).await?),

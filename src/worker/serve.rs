@@ -45,6 +45,7 @@ use crate::{
     config::{Config, Upstream},
     edge::{listener::ListenError, sockets::Sockets},
     egress::{self, Egress, EgressError},
+    hasten::hasten,
     statement::StatementKey,
 };
 
@@ -185,8 +186,8 @@ fn listen(
     Ok(match at {
         Upstream::Tcp(address) => {
             let listener = sockets.tcp(*address)?;
-            // An answer is written in few large pieces; waiting to join them would only delay it.
-            spawn(listener.tap_io(|stream| drop(stream.set_nodelay(true))), routes, stop)
+            let own = address.ip();
+            spawn(listener.tap_io(move |stream| hasten(stream, own)), routes, stop)
         }
         Upstream::Unix(path) => spawn(sockets.unix(path)?, routes, stop),
     })
