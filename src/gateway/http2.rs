@@ -21,6 +21,9 @@ use crate::message::{Framing, ResponseHead};
 /// A client that has sent every byte it has declared gets so long to say that this was all.
 const END_GRACE: Duration = Duration::from_secs(1);
 
+/// pingora has one time for all that it is given at once.
+const MAX_PART: usize = 32 << 10;
+
 /// One stream.
 pub(super) struct Http2 {
     session: HttpSession,
@@ -72,11 +75,13 @@ impl Http2 {
         self.session.write_response_header(head, end).map_err(|_| ClientFault::Gone)
     }
 
-    pub(super) async fn send(&mut self, data: Bytes) -> Result<(), ClientFault> {
-        if data.is_empty() {
-            return Ok(());
+    /// In parts, for each of which the client has its time.
+    pub(super) async fn send(&mut self, mut data: Bytes) -> Result<(), ClientFault> {
+        while !data.is_empty() {
+            let part = data.split_to(data.len().min(MAX_PART));
+            self.session.write_body(part, false).await.map_err(|_| ClientFault::Gone)?;
         }
-        self.session.write_body(data, false).await.map_err(|_| ClientFault::Gone)
+        Ok(())
     }
 
     pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {
