@@ -38,6 +38,8 @@ pub(crate) enum What {
     Progress(TaskId, Progress),
     /// It is gone, with its files.
     Removed(TaskId),
+    /// More has changed at once than is worth an event for each.
+    Many,
 }
 
 /// Where in the events a follower is: the process that counted them, and the number of the last one.

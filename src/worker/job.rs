@@ -72,8 +72,8 @@ pub(crate) struct Workshop {
 /// What a job ended with.
 pub(crate) enum Outcome {
     File(Finished, Digest),
-    /// Its films are tasks of their own from now on.
-    List(Vec<TaskId>),
+    /// So many films are tasks of their own from now on.
+    List(usize),
 }
 
 /// Why there is no file.

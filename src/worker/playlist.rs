@@ -122,7 +122,7 @@ impl Workshop {
         task: &Task,
         extent: Extent,
         running: &Running,
-    ) -> Result<Option<Vec<TaskId>>, Failure> {
+    ) -> Result<Option<usize>, Failure> {
         let (tools, job) = (self.readiness.tools().await?, self.media.job(task.id));
         self.accepted(&job).await?;
         let read = self.read(task, extent, &job, &tools, running).await?;
@@ -132,7 +132,7 @@ impl Workshop {
         };
         discard(job).await;
         match self.store.expand(task.id, title, entries).await? {
-            Expanded::Into(films) => Ok(Some(films)),
+            Expanded::Into(films) => Ok(Some(films.len())),
             Expanded::NoRoom => Err(Failure::NoRoomToWait),
             Expanded::Gone => Err(Failure::Stopped),
         }
@@ -211,7 +211,7 @@ impl Entry {
         match judge(&url) {
             Ok(source) => Self { url: source.as_str().to_owned(), title, item: None, fault: None },
             Err(error) => {
-                let url = url.chars().take(source::MAX_LENGTH).collect();
+                let url = url.get(..url.floor_char_boundary(source::MAX_LENGTH)).unwrap_or_default().to_owned();
                 Self { url, title, item: None, fault: Some(error.to_string()) }
             }
         }

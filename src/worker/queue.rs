@@ -72,17 +72,22 @@ impl Queue {
         Ok(())
     }
 
-    /// Cancels a task and stops what runs for it.
+    /// Cancels a task and stops what runs for it, also when nobody waits for it any more.
     pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, Refusal> {
+        let queue = self.clone();
+        let cancelled = tokio::spawn(async move { queue.cancel_all(id).await });
+        Ok(cancelled.await.map_err(|_| Refusal::internal())??)
+    }
+
+    async fn cancel_all(&self, id: TaskId) -> Result<Cancelled, StoreError> {
         let _handover = self.0.handover.lock().await;
         let outcome = self.0.workshop.store.cancel(id).await?;
-        if let Cancelled::Yes(ended) = &outcome {
+        if let Cancelled::Yes { all, new } = &outcome {
             // What runs is stopped before anything is tidied.
-            let running: Vec<_> = ended.iter().map(|id| self.0.running.find(*id)).collect();
-            running.iter().flatten().for_each(|running| running.stop.cancel());
-            for (id, running) in ended.iter().zip(running) {
+            all.iter().filter_map(|id| self.0.running.find(*id)).for_each(|running| running.stop.cancel());
+            for id in new {
                 self.0.workshop.tell(*id).await;
-                if running.is_none() {
+                if self.0.running.find(*id).is_none() {
                     self.discard(*id).await;
                 }
             }
@@ -183,32 +188,38 @@ impl Queue {
         let _leaving = self.0.running.leave_later(task.id);
         tracing::info!(task = %task.id, user = %task.owner, "download begins");
         let outcome = self.0.workshop.run(task, running).await;
-        let concluded = self.conclude(task.id, outcome).await;
-        if let Err(error) = &concluded {
-            tracing::error!(task = %task.id, %error, "the end of a download could not be stored");
-        }
+        let own = self.conclude_at_last(task, &outcome).await;
         self.0.workshop.tell(task.id).await;
         if let Some(list) = task.part.list() {
             self.settle(list, &task.owner).await;
         }
         // Its owner may have another one now, or it waits for its next try.
         self.0.wake.notify_one();
-        concluded.ok().flatten()
+        own
     }
 
-    async fn conclude(&self, id: TaskId, outcome: Result<Outcome, Failure>) -> Result<Option<Own>, StoreError> {
-        let store = &self.0.workshop.store;
+    /// As often as it takes: an end that is not stored would keep its owner's place until the next start.
+    async fn conclude_at_last(&self, task: &Task, outcome: &Result<Outcome, Failure>) -> Option<Own> {
+        loop {
+            match self.conclude(task, outcome).await {
+                Ok(own) => return own,
+                Err(error) => tracing::error!(task = %task.id, %error, "the end of a download could not be stored"),
+            }
+            self.unless_stopped(sleep(PAUSE)).await?;
+        }
+    }
+
+    async fn conclude(&self, task: &Task, outcome: &Result<Outcome, Failure>) -> Result<Option<Own>, StoreError> {
+        let (id, store) = (task.id, &self.0.workshop.store);
         match outcome {
             Ok(Outcome::List(films)) => {
-                tracing::info!(task = %id, films = films.len(), "list read");
-                for film in films {
-                    self.0.workshop.tell(film).await;
-                }
+                tracing::info!(task = %id, films, "list read");
+                self.0.workshop.events.publish(task.owner.clone(), What::Many);
             }
             Ok(Outcome::File(finished, digest)) => {
                 tracing::info!(task = %id, bytes = finished.bytes, "download completed");
-                let own = Own { id, media: finished.media, bytes: finished.bytes, digest };
-                if store.complete(id, finished, digest).await? {
+                let own = Own { id, media: finished.media, bytes: finished.bytes, digest: *digest };
+                if store.complete(id, finished.clone(), *digest).await? {
                     return Ok(Some(own));
                 }
                 self.discard(id).await;
@@ -216,8 +227,8 @@ impl Queue {
             Err(Failure::Stopped) if self.0.stop.is_cancelled() => store.release(id).await?,
             // Whoever mends that finds the task where it was.
             Err(Failure::Unready(_)) => store.release(id).await?,
-            Err(failure) if failure.passes() => self.retry(id, &failure).await?,
-            Err(failure) => self.fail(id, &failure).await?,
+            Err(failure) if failure.passes() => self.retry(id, failure).await?,
+            Err(failure) => self.fail(id, failure).await?,
         }
         Ok(None)
     }
@@ -251,13 +262,15 @@ impl Queue {
             running.iter().flatten().for_each(|running| running.stop.cancel());
             (hidden, running)
         };
+        let mut all = Ok(());
         for (id, running) in hidden.into_iter().zip(running) {
-            self.remove_one(id, &task.owner, running).await?;
+            // One that cannot be removed keeps none of the others.
+            all = all.and(self.remove_one(id, &task.owner, running).await);
         }
         if let Some(list) = task.part.list() {
             self.settle(list, &task.owner).await;
         }
-        Ok(())
+        all
     }
 
     async fn remove_one(&self, id: TaskId, owner: &UserName, running: Option<Arc<Running>>) -> Result<(), Failure> {

@@ -81,6 +81,9 @@ impl From<StoreError> for Refusal {
         tracing::error!(%error, "the task database failed");
         match error {
             StoreError::Full => Self::disk_full(),
+            StoreError::ListFull => {
+                Self::new(StatusCode::CONFLICT, "too_many_downloads", "There are too many downloads; remove some first")
+            }
             StoreError::QueueFull => Self::unavailable("queue_full", "Too many downloads are waiting already"),
             _ => Self::internal(),
         }

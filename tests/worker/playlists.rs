@@ -1,10 +1,16 @@
 //! Lists of films: one order, a download for each film, and the list as their sum.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
 use crate::{
+    client::Request,
+    events::{Stream, is},
     media,
     origin::Origin,
     process::{Setup, Worker, eventually, processes_of},
@@ -128,7 +134,7 @@ fn what_a_list_may_not_name_is_an_entry_that_says_so_and_nothing_asks_for_it() {
         "http://169.254.169.254/latest/meta-data".to_owned(),
         "file:///etc/passwd".to_owned(),
         format!("http://{}/api/downloads", worker.address),
-        format!("https://example.com/{}", "x".repeat(5_000)),
+        format!("https://example.com/{}", "ñ".repeat(5_000)),
     ];
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
     assert_eq!(ended(&worker, &list)["status"], "completed");
@@ -216,6 +222,43 @@ fn who_cancels_a_list_cancels_all_of_it() {
     let films = films(&worker, &list);
     assert!(films.len() == 6 && films.iter().all(|film| film["status"] == "cancelled"), "{films:?}");
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200, "twice is no error");
+}
+
+#[test]
+fn who_follows_learns_at_once_that_a_list_has_become_many_and_then_of_each() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let mut stream = Stream::open(&worker, "ana", None);
+    stream.until(|event| event.name == "reset");
+    let links = ["a/sample.mp4", "b/sample.mp4"].map(|path| origin.url(path));
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
+    let before = stream.until(|event| event.name == "reset");
+    assert!(before.iter().all(|event| event.data.get("id").is_none_or(|id| *id == list)), "{before:?}");
+    assert_eq!(films(&worker, &list).len(), 2, "who reads anew now finds them");
+    let events = stream.until(|event| is("completed")(event) && event.data["id"] == list);
+    let tally: Vec<_> = events.iter().filter(|event| event.data["id"] == list).map(|event| &event.data).collect();
+    let counts: Vec<_> = tally.iter().filter_map(|data| data["playlist_index"].as_u64()).collect();
+    assert_eq!((counts.first(), counts.last(), counts.is_sorted()), (Some(&0), Some(&2), true), "{counts:?}");
+    assert_eq!(events.iter().filter(|event| is("completed")(event)).count(), 3);
+}
+
+#[test]
+fn a_cancel_holds_when_its_client_does_not_wait_for_it() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let links: Vec<_> = (0..40).map(|n| origin.url(&format!("stall/{n}/sample.mp4"))).collect();
+    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
+    let running = eventually("a film under way", || {
+        films(&worker, &list).into_iter().find(|film| film["status"] == "downloading")
+    });
+    eventually("its child", || (!processes_of(id(&running)).is_empty()).then_some(()));
+    let request = Request::new("DELETE", &format!("/api/downloads/{list}")).signed("ana", worker.address).to_string();
+    TcpStream::connect(worker.address).unwrap().write_all(request.as_bytes()).unwrap();
+    eventually("the end of all", || {
+        let films = films(&worker, &list);
+        films.iter().all(|film| film["status"] == "cancelled" && processes_of(id(film)).is_empty()).then_some(())
+    });
+    assert_eq!(worker.task(&list).unwrap()["status"], "cancelled");
 }
 
 #[test]

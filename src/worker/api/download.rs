@@ -65,6 +65,7 @@ pub(super) struct Order {
     responses(
         (status = 200, body = TaskView, description = "The download, which waits"),
         (status = 400, body = RefusalBody, description = "The body is not one JSON object with distinct keys (`malformed`)"),
+        (status = 409, body = RefusalBody, description = "The user has too many downloads, ended ones too (`too_many_downloads`)"),
         (status = 413, body = RefusalBody, description = "The body is too large (`unreadable_body`)"),
         (status = 415, body = RefusalBody, description = "The body is not said to be JSON (`not_json`)"),
         (status = 422, body = RefusalBody, description = "A value is not accepted (`invalid_value`, `url_refused`)"),

@@ -31,7 +31,7 @@ type Id = Result<Path<String>, PathRejection>;
 #[utoipa::path(
     get,
     path = "/api/downloads",
-    responses((status = 200, body = Vec<TaskView>, description = "The newest first"))
+    responses((status = 200, body = Vec<TaskView>, description = "The oldest first"))
 )]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Vec<TaskView>>, Refusal> {
     let tasks = app.queue.workshop().store.list(caller).await?;
@@ -59,7 +59,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
 pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Result<Json<Done>, Refusal> {
     let id = own(&app, &caller, id).await?;
     match app.queue.cancel(id).await? {
-        Cancelled::Yes(_) => Ok(Json(Done { message: "Descarga cancelada" })),
+        Cancelled::Yes { .. } => Ok(Json(Done { message: "Descarga cancelada" })),
         Cancelled::TooLate => {
             Err(Refusal::new(StatusCode::CONFLICT, "already_ended", "The download has already ended"))
         }

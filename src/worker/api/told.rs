@@ -37,6 +37,9 @@ pub(super) enum Data {
     Reset {},
 }
 
+/// The list of downloads is to be read anew.
+const RESET: (&str, Data) = ("reset", Data::Reset {});
+
 /// What has come of a download; the data of `progress`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Progress)]
@@ -72,7 +75,10 @@ pub(super) async fn next(app: &App, follower: &mut Follower) -> Told {
     loop {
         match follower.missed() {
             Missed::Event(id, what) => return Told::of(app, id, what),
-            Missed::Lost(id) => return Told { name: "reset", id, data: Data::Reset {} },
+            Missed::Lost(id) => {
+                let (name, data) = RESET;
+                return Told { name, id, data };
+            }
             Missed::Nothing => follower.more().await,
         }
     }
@@ -96,6 +102,7 @@ impl Told {
             }
             What::Progress(task, progress) => ("progress", Data::Progress(ProgressView::new(task, progress))),
             What::Removed(task) => ("removed", Data::Removed { id: task.to_string() }),
+            What::Many => RESET,
         };
         Self { name, id, data }
     }

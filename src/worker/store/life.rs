@@ -20,8 +20,8 @@ pub(crate) struct Description {
 /// What became of a wish to cancel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cancelled {
-    /// It is cancelled, now or already. These are, from now on: itself, and the films of a list.
-    Yes(Vec<TaskId>),
+    /// It is cancelled, now or already, with the films of a list: all that are, and among them those that were not before.
+    Yes { all: Vec<TaskId>, new: Vec<TaskId> },
     /// It had ended before.
     TooLate,
     /// There is no such task.
@@ -107,12 +107,15 @@ impl Store {
                  WHERE (id = ?1 OR list = ?1) AND status IN ('pending', 'downloading', 'processing', 'expanded') \
                  RETURNING id",
             )?;
-            let ended = params![id.to_string(), Timestamp::now().to_string()];
-            let ended = cancelling.query_map(ended, |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
+            let now = params![id.to_string(), Timestamp::now().to_string()];
+            let new = cancelling.query_map(now, |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
+            let mut all =
+                db.prepare_cached("SELECT id FROM task WHERE (id = ?1 OR list = ?1) AND status = 'cancelled'")?;
+            let all = all.query_map([id.to_string()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
             let status: Option<String> =
                 db.query_row("SELECT status FROM task WHERE id = ?1", [id.to_string()], |row| row.get(0)).optional()?;
             Ok(match status.as_deref() {
-                Some("cancelled") => Cancelled::Yes(ended),
+                Some("cancelled") => Cancelled::Yes { all, new },
                 Some(_) => Cancelled::TooLate,
                 None => Cancelled::Unknown,
             })

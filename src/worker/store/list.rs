@@ -18,11 +18,24 @@ use crate::{
     },
 };
 
-/// More tasks than this do not wait at a time.
-pub(super) const MAX_PENDING: i64 = 1_000;
+/// More tasks than this do not wait at a time, but for a few of each user's, so that nobody closes the queue to others.
+const MAX_PENDING: i64 = 1_000;
+const ALWAYS_PER_USER: i64 = 20;
 
 /// So many of them are one user's, at most.
 pub(super) const MAX_PENDING_PER_USER: i64 = 500;
+
+/// So many tasks a user has in all, ended ones too.
+const MAX_PER_USER: i64 = 5_000;
+
+/// How many more tasks one user may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// That wait.
+    pub(super) waiting: i64,
+    /// At all.
+    pub(super) listed: i64,
+}
 
 impl Store {
     /// Adds a new task at the end of the queue. From then on its owner has these `limits`.
@@ -30,12 +43,18 @@ impl Store {
         let adding = move |db: &Connection| {
             let adding = db.unchecked_transaction()?;
             limit(&adding, &task.owner, limits)?;
-            let added = insert(&adding, &task)?;
+            let room = Room::of(&adding, &task.owner)?;
+            if room.waiting > 0 && room.listed > 0 {
+                insert(&adding, &task)?;
+            }
             adding.commit()?;
-            Ok(added)
+            Ok(room)
         };
-        let added = self.run(adding).await?;
-        if added { Ok(()) } else { Err(StoreError::QueueFull) }
+        match self.run(adding).await? {
+            Room { listed: ..1, .. } => Err(StoreError::ListFull),
+            Room { waiting: ..1, .. } => Err(StoreError::QueueFull),
+            _ => Ok(()),
+        }
     }
 
     /// The tasks that `caller` may see, oldest first.
@@ -59,12 +78,14 @@ impl Store {
     /// Hides a task whose files are about to go, and all films of a list: those, and the task last.
     pub(crate) async fn begin_removal(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
         self.run(move |db| {
-            let mut hiding = db.prepare_cached("UPDATE task SET status = 'removing' WHERE list = ?1 RETURNING id")?;
-            let mut hidden: Vec<_> =
-                hiding.query_map([id.to_string()], |row| parsed(row, 0))?.collect::<Result<_, _>>()?;
-            db.execute("UPDATE task SET status = 'removing' WHERE id = ?1", [id.to_string()])?;
-            hidden.push(id);
-            Ok(hidden)
+            let sql = "UPDATE task SET status = 'removing' WHERE id = ?1 OR list = ?1 RETURNING id";
+            let mut hiding = db.prepare_cached(sql)?;
+            let hidden: Result<Vec<_>, _> = hiding.query_map([id.to_string()], |row| parsed(row, 0))?.collect();
+            // The list last: while it is there, what is left of it can be found.
+            hidden.map(|mut hidden| {
+                hidden.sort_by_key(|found| *found == id);
+                hidden
+            })
         })
         .await
     }
@@ -105,15 +126,27 @@ fn limit(db: &Connection, owner: &UserName, limits: Limits) -> rusqlite::Result<
     Ok(())
 }
 
-/// False when the queue is full.
-fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
-    let added = db.execute(
+impl Room {
+    pub(super) fn of(db: &Connection, owner: &UserName) -> rusqlite::Result<Self> {
+        let sql = "SELECT \
+            min(max(?2 - (SELECT count(*) FROM task WHERE status = 'pending'), ?3 - own.waiting), \
+                coalesce((SELECT waiting FROM turn WHERE owner = ?1), ?4) - own.waiting, ?4 - own.waiting), \
+            ?5 - (SELECT count(*) FROM task WHERE owner = ?1) \
+            FROM (SELECT count(*) AS waiting FROM task WHERE owner = ?1 AND status = 'pending') AS own";
+        let bounds = params![owner.as_str(), MAX_PENDING, ALWAYS_PER_USER, MAX_PENDING_PER_USER, MAX_PER_USER];
+        db.prepare_cached(sql)?.query_row(bounds, |row| Ok(Self { waiting: row.get(0)?, listed: row.get(1)? }))
+    }
+}
+
+fn insert(db: &Connection, task: &Task) -> rusqlite::Result<()> {
+    let list_extent = match task.part {
+        Part::List(extent, _) => Some(extent.number()),
+        Part::Alone | Part::Entry(_) => None,
+    };
+    db.execute(
         "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at, priority, \
          wanted_subtitles, automatic_subtitles, list_extent, max_filesize) \
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?12, ?13, ?14, ?15 \
-         WHERE (SELECT count(*) FROM task WHERE status = 'pending') < ?10 \
-         AND (SELECT count(*) FROM task WHERE status = 'pending' AND owner = ?2) \
-            < min(?11, coalesce((SELECT waiting FROM turn WHERE owner = ?2), ?11))",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         params![
             task.id.to_string(),
             task.owner.as_str(),
@@ -124,16 +157,11 @@ fn insert(db: &Connection, task: &Task) -> rusqlite::Result<bool> {
             task.status.name(),
             task.created_at.to_string(),
             task.priority.rank(),
-            MAX_PENDING,
-            MAX_PENDING_PER_USER,
             task.wanted.languages.to_string(),
             task.wanted.automatic,
-            match task.part {
-                Part::List(extent, _) => Some(extent.number()),
-                Part::Alone | Part::Entry(_) => None,
-            },
+            list_extent,
             task.max_filesize.map(u64::cast_signed),
         ],
     )?;
-    Ok(added == 1)
+    Ok(())
 }

@@ -3,14 +3,13 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{
-    Store, StoreError,
-    list::{MAX_PENDING, MAX_PENDING_PER_USER},
-    row::parsed,
-};
-use crate::worker::{
-    playlist::Entry,
-    task::{Status, TaskId},
+use super::{Store, StoreError, list::Room, row::parsed};
+use crate::{
+    username::UserName,
+    worker::{
+        playlist::Entry,
+        task::{Status, TaskId},
+    },
 };
 
 /// What became of a list that was read.
@@ -80,9 +79,11 @@ impl Store {
 }
 
 fn expand(db: &Connection, list: TaskId, title: &str, entries: &[Entry]) -> rusqlite::Result<Expanded> {
-    let Some(room) = room(db, list)? else { return Ok(Expanded::Gone) };
-    let total = i64::try_from(entries.len()).unwrap_or(i64::MAX);
-    if total > room {
+    let sql = "SELECT owner FROM task WHERE id = ?1 AND status = 'downloading'";
+    let owner: Option<UserName> = db.query_row(sql, [list.to_string()], |row| parsed(row, 0)).optional()?;
+    let Some(owner) = owner else { return Ok(Expanded::Gone) };
+    let (room, total) = (Room::of(db, &owner)?, i64::try_from(entries.len()).unwrap_or(i64::MAX));
+    if total > room.waiting || total > room.listed {
         return Ok(Expanded::NoRoom);
     }
     let mut films = Vec::with_capacity(entries.len());
@@ -97,14 +98,6 @@ fn expand(db: &Connection, list: TaskId, title: &str, entries: &[Entry]) -> rusq
     )?;
     settle(db, list)?;
     Ok(Expanded::Into(films))
-}
-
-/// How many more may wait of the list's owner; none where the list is not being read.
-fn room(db: &Connection, list: TaskId) -> rusqlite::Result<Option<i64>> {
-    let sql = "SELECT min(?2 - (SELECT count(*) FROM task WHERE status = 'pending'), \
-        min(?3, coalesce((SELECT waiting FROM turn WHERE turn.owner = task.owner), ?3)) - (SELECT count(*) FROM task AS other WHERE status = 'pending' AND other.owner = task.owner)) \
-        FROM task WHERE id = ?1 AND status = 'downloading'";
-    db.query_row(sql, params![list.to_string(), MAX_PENDING, MAX_PENDING_PER_USER], |row| row.get(0)).optional()
 }
 
 /// What was ordered of the list is ordered of each of its films.

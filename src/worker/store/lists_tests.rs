@@ -1,5 +1,6 @@
 use super::*;
 use crate::statement::Limits;
+use crate::worker::store::list::MAX_PENDING_PER_USER;
 use crate::worker::{
     order::{Output, Quality},
     playlist::{Extent, Part, Tally},
@@ -10,11 +11,14 @@ use crate::worker::{
 async fn with_list() -> (tempfile::TempDir, Store, TaskId) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("worker.db")).unwrap();
-    let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
-    let list = Task { part: Part::List(Extent::Whole, Tally::default()), ..task };
-    store.add(list.clone(), Limits::default()).await.unwrap();
-    claim(&store).await;
-    (dir, store, list.id)
+    store.add(list_of("ana"), Limits::default()).await.unwrap();
+    let list = claim(&store).await;
+    (dir, store, list)
+}
+
+fn list_of(owner: &str) -> Task {
+    let task = Task::new(owner.parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
+    Task { part: Part::List(Extent::Whole, Tally::default()), ..task }
 }
 
 async fn claim(store: &Store) -> TaskId {
@@ -60,7 +64,7 @@ async fn a_list_counts_its_films_and_ends_with_the_last() {
 #[tokio::test]
 async fn a_list_that_was_cancelled_while_it_was_read_gets_no_films() {
     let (_dir, store, list) = with_list().await;
-    assert_eq!(store.cancel(list).await.unwrap(), Cancelled::Yes(vec![list]));
+    assert_eq!(store.cancel(list).await.unwrap(), Cancelled::Yes { all: vec![list], new: vec![list] });
     assert_eq!(store.expand(list, "L".into(), entries(2)).await.unwrap(), Expanded::Gone);
     assert_eq!(store.ids().await.unwrap().len(), 1);
 }
@@ -82,4 +86,41 @@ async fn an_expanded_list_is_not_read_again_after_a_restart() {
     let store = Store::open(&dir.path().join("worker.db")).unwrap();
     assert_eq!(state(&store, list).await.0, Status::Expanded);
     assert_eq!(claim(&store).await, films[0]);
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_tasks_and_no_more_whatever_became_of_them() {
+    let (_dir, store, mut list) = with_list().await;
+    let faulty = || {
+        entries(MAX_PENDING_PER_USER.try_into().unwrap())
+            .into_iter()
+            .map(|entry| Entry { fault: Some("no".into()), ..entry })
+    };
+    while let Expanded::Into(_) = store.expand(list, "L".into(), faulty().collect()).await.unwrap() {
+        list = match store.add(list_of("ana"), Limits::default()).await {
+            Ok(()) => claim(&store).await,
+            Err(error) => unreachable!("{error}"),
+        };
+    }
+    let all = store.ids().await.unwrap().len();
+    assert!((4_500..=5_000).contains(&all), "{all}");
+    let rest = store.expand(list, "L".into(), faulty().take(5_000 - all).collect()).await.unwrap();
+    assert!(matches!(rest, Expanded::Into(_)));
+    assert!(matches!(store.add(list_of("ana"), Limits::default()).await, Err(StoreError::ListFull)));
+    store.add(list_of("bob"), Limits::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn users_who_fill_the_queue_leave_a_few_places_to_each_other_one() {
+    let (_dir, store, list) = with_list().await;
+    expand(&store, list, 500).await;
+    store.add(list_of("bob"), Limits::default()).await.unwrap();
+    let bobs = claim(&store).await;
+    assert_eq!(state(&store, bobs).await.0, Status::Downloading);
+    expand(&store, bobs, 500).await;
+    assert!(matches!(store.add(list_of("ana"), Limits::default()).await, Err(StoreError::QueueFull)));
+    for _ in 0..20 {
+        store.add(list_of("eve"), Limits::default()).await.unwrap();
+    }
+    assert!(matches!(store.add(list_of("eve"), Limits::default()).await, Err(StoreError::QueueFull)));
 }

@@ -48,6 +48,9 @@ pub(crate) enum StoreError {
     /// Too many tasks wait.
     #[error("too many tasks wait")]
     QueueFull,
+    /// The user has too many tasks, whatever became of them.
+    #[error("a user has too many tasks")]
+    ListFull,
     /// Another process holds the database.
     #[error("worker.db is in use; another worker runs on the same data folder")]
     InUse,
@@ -178,7 +181,7 @@ mod tests {
     async fn a_cancel_wins_over_whatever_the_job_says_later() {
         let (_dir, store, [id]) = with_tasks().await;
         claimed(&store).await;
-        assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes(vec![id]));
+        assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes { all: vec![id], new: vec![id] });
         let finished =
             Finished { media: "mp4".parse().unwrap(), bytes: 1, has_thumbnail: false, subtitles: Languages::default() };
         let digest = "00".repeat(32).parse().unwrap();

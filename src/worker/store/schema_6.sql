@@ -7,3 +7,5 @@ ALTER TABLE task ADD COLUMN list TEXT;
 ALTER TABLE task ADD COLUMN list_index INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN list_item INTEGER;
 CREATE INDEX task_list ON task (list);
+-- Whose turn it is depends on how much of each user's is under way or waits.
+CREATE INDEX task_owner_status ON task (owner, status);
