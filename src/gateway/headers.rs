@@ -162,11 +162,14 @@ fn write_framing(out: &mut Vec<u8>, onward: &Onward<'_>) {
 /// What the gateway says of this request to an application that believes only that.
 fn statement(onward: &Onward<'_>, stated: &Stated, target: &str, now: i64) -> Statement {
     let identity = onward.permit.identity();
-    let admin = identity.is_some_and(|i| i.admin);
+    let (role, limits) = match identity {
+        Some(identity) if identity.admin => (Role::Admin, Limits::default()),
+        _ => (Role::User, stated.limits),
+    };
     Statement {
         user: identity.map(|i| i.user.clone()),
-        role: if admin { Role::Admin } else { Role::User },
-        limits: if admin { Limits::default() } else { stated.limits },
+        role,
+        limits,
         to: stated.to.clone(),
         request_id: onward.id.as_str().to_owned(),
         method: onward.head.method.as_str().to_owned(),

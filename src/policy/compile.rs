@@ -160,11 +160,14 @@ impl Compiler<'_> {
         if !upstream.statement && upstream.limits != wire::Limits::default() {
             self.add_to_upstream("they go with statement = true, by which the worker learns of them");
         }
-        let max_filesize = max_filesize.map(|size| NonZeroU64::new(size.0));
-        if max_filesize == Some(None) {
-            self.add_to_upstream("a max_filesize of 0 would keep nothing; leave it out for no limit");
-        }
-        let limits = Limits { concurrent_downloads, waiting_downloads, max_filesize: max_filesize.flatten() };
+        let max_filesize = max_filesize.and_then(|size| {
+            let most = NonZeroU64::new(size.0);
+            if most.is_none() {
+                self.add_to_upstream("a max_filesize of 0 would keep nothing; leave it out for no limit");
+            }
+            most
+        });
+        let limits = Limits { concurrent_downloads, waiting_downloads, max_filesize };
         upstream.statement.then(|| Stated { to: at.to_string(), limits })
     }
 

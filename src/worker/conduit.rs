@@ -86,7 +86,7 @@ impl<S: Socket> Conduit<S> {
             ready!(self.socket.poll_writable(cx))?;
             let Stretch { file, at, left } = stretch;
             match self.socket.try_write(|| Ok(sendfile(&self.socket, file, Some(at), *left)?)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 // The file has become shorter.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(sent) => {
@@ -96,7 +96,11 @@ impl<S: Socket> Conduit<S> {
                     }
                     return Poll::Ready(Ok(sent));
                 }
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => {
+                    // The client has gone, or the file system has no such way; who serves files learns of the latter here.
+                    tracing::debug!(%error, "a stretch of a file was not sent");
+                    return Poll::Ready(Err(error));
+                }
             }
         }
     }

@@ -74,8 +74,13 @@ impl Disks {
 
     /// Whether something may be written now.
     pub(crate) async fn room(&self) -> Result<(), NoRoom> {
-        let watched = Arc::clone(&self.0);
-        spawn_blocking(move || watched.judge()).await?
+        let disks = self.clone();
+        spawn_blocking(move || disks.judge()).await?
+    }
+
+    /// The same, for a thread that may wait.
+    pub(crate) fn judge(&self) -> Result<(), NoRoom> {
+        self.0.judge()
     }
 
     /// Waits until the room ends, or a job has more than its share.

@@ -151,6 +151,7 @@ impl From<AcceptError> for Failure {
         match error {
             AcceptError::Io(error) => error.into(),
             AcceptError::Stopped => Self::Stopped,
+            AcceptError::NoRoom(reason) => Self::NoRoom(reason),
             refused => Self::Refused(refused),
         }
     }
@@ -228,8 +229,13 @@ impl Workshop {
         let work = job.work();
         let reported = self.listen(task, self.confined(tools, task, &work, args), running).await?;
         self.processing(task.id).await?;
-        let (job, leftovers, stop) = (job.clone(), tools.sandbox.leftovers(), running.stop.clone());
-        let accepted = spawn_blocking(move || job.accept(&reported, leftovers, || stop.is_cancelled()));
+        let (job, leftovers, stop, disks) =
+            (job.clone(), tools.sandbox.leftovers(), running.stop.clone(), self.disks.clone());
+        let accepted = spawn_blocking(move || {
+            job.accept(&reported, leftovers, || {
+                if stop.is_cancelled() { Err(AcceptError::Stopped) } else { Ok(disks.judge()?) }
+            })
+        });
         accepted.await??;
         Ok(())
     }

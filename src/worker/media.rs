@@ -15,6 +15,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
+    disk::NoRoom,
     language::{Language, Languages},
     removal::remove,
     sandbox::Leftovers,
@@ -72,6 +73,8 @@ pub(crate) enum AcceptError {
     NotMedia,
     #[error("stopped")]
     Stopped,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -347,12 +350,12 @@ impl JobFolder {
     }
 
     /// Judges the file that yt-dlp reported and takes it if it is one; what somebody may still write to is taken as a copy, which ends
-    /// where `stopped` says so.
+    /// with the error where `go_on` has one.
     pub(crate) fn accept(
         &self,
         reported: &Path,
         leftovers: Leftovers,
-        stopped: impl Fn() -> bool,
+        go_on: impl Fn() -> Result<(), AcceptError>,
     ) -> Result<MediaType, AcceptError> {
         // This was the child's to change.
         real_folder(&self.out()).map_err(|_| AcceptError::Outside)?;
@@ -365,7 +368,7 @@ impl JobFolder {
         }
         let path = match leftovers {
             Leftovers::None => path,
-            Leftovers::Possible => self.copy(&path, stopped)?,
+            Leftovers::Possible => self.copy(&path, go_on)?,
         };
         if fs::symlink_metadata(&path)?.len() == 0 {
             return Err(AcceptError::Empty);
@@ -380,7 +383,7 @@ impl JobFolder {
 
     /// Makes a file of its own of what somebody may have open, out of every child's reach. It costs no room where the disk can share
     /// blocks; elsewhere there are two for a moment.
-    fn copy(&self, from: &Path, stopped: impl Fn() -> bool) -> Result<PathBuf, AcceptError> {
+    fn copy(&self, from: &Path, go_on: impl Fn() -> Result<(), AcceptError>) -> Result<PathBuf, AcceptError> {
         let copy = self.0.join("copy");
         remove(&copy)?;
         let (from_file, about) = open_regular(from)?;
@@ -388,9 +391,7 @@ impl JobFolder {
         // Not what somebody goes on to write.
         let mut left = about.len();
         while left > 0 {
-            if stopped() {
-                return Err(AcceptError::Stopped);
-            }
+            go_on()?;
             let copied = io::copy(&mut (&from_file).take(left.min(PIECE)), &mut to)?;
             if copied == 0 {
                 break;
@@ -497,7 +498,7 @@ mod tests {
     }
 
     fn accept(job: &JobFolder, reported: &Path) -> Result<MediaType, AcceptError> {
-        job.accept(reported, Leftovers::None, || false)
+        job.accept(reported, Leftovers::None, || Ok(()))
     }
 
     #[test]
@@ -507,10 +508,13 @@ mod tests {
         let film = VIDEO.repeat(1_000);
         fs::write(&path, &film).unwrap();
         let open = OpenOptions::new().write(true).open(&path).unwrap();
-        assert!(matches!(job.accept(&path, Leftovers::Possible, || true), Err(AcceptError::Stopped)));
+        let stopped = || Err(AcceptError::Stopped);
+        assert!(matches!(job.accept(&path, Leftovers::Possible, stopped), Err(AcceptError::Stopped)));
+        let full = || Err(NoRoom::Full.into());
+        assert!(matches!(job.accept(&path, Leftovers::Possible, full), Err(AcceptError::NoRoom(NoRoom::Full))));
         assert_eq!(job.accepted().unwrap(), None);
         // What a copy that was stopped has left is in nobody's way.
-        let media = job.accept(&path, Leftovers::Possible, || false).unwrap();
+        let media = job.accept(&path, Leftovers::Possible, || Ok(())).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&open, b"changed", 1_000).unwrap();
         assert!(fs::read(job.file(media)).unwrap() == film);
         assert_eq!(fs::metadata(job.file(media)).unwrap().mode() & 0o777, 0o600);

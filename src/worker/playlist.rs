@@ -1,6 +1,6 @@
 //! Lists of films: an order for one becomes a task for each of its films, and is itself the sum of these.
 
-use std::{ffi::OsString, num::NonZeroU16, time::Duration};
+use std::{num::NonZeroU16, time::Duration};
 
 use uuid::Uuid;
 
@@ -153,7 +153,7 @@ impl Workshop {
             Extent::Whole => most.saturating_add(1),
             Extent::First(wanted) => wanted.get().min(most),
         };
-        let listed = self.listed(task, listing(tools, &source, ask), job, tools, running).await?;
+        let listed = self.listed(task, (&source, ask), job, tools, running).await?;
         if listed.len() > usize::from(most) {
             return Err(Failure::TooLong(most));
         }
@@ -163,11 +163,12 @@ impl Workshop {
     async fn listed(
         &self,
         task: &Task,
-        args: Vec<OsString>,
+        (source, ask): (&SourceUrl, u16),
         job: &JobFolder,
         tools: &Tools,
         running: &Running,
     ) -> Result<Vec<Listed>, Failure> {
+        let args = listing(tools, source, ask);
         let (folder, time) = (job.work(), TIMEOUT.min(self.config.job_timeout));
         let allowance = Allowance { file: MAX_FILE, cpu: time.as_secs() };
         let proxy = Some(self.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, ABOUT));
@@ -178,7 +179,7 @@ impl Workshop {
         while let Some(line) = run.next().await {
             said.hear(task.id, &line);
             // It was told how many to name; a child that goes on and on is not listened to.
-            if listed.len() <= usize::from(self.config.max_playlist) {
+            if listed.len() < usize::from(ask) {
                 listed.extend(Listed::of(&line));
             }
         }
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_film_has_a_page_of_its_own_or_its_number_on_the_lists() {
-        let own = entry(Some("https://example.com/a b".replace(' ', "%20").as_str()));
+        let own = entry(Some("https://example.com/a%20b"));
         assert_eq!((own.url.as_str(), own.item, own.fault), ("https://example.com/a%20b", None, None));
         let numbered = entry(None);
         assert_eq!((numbered.url.as_str(), numbered.item), ("https://example.com/list", Some(3)));
@@ -239,7 +240,9 @@ mod tests {
 
     #[test]
     fn what_a_list_may_not_name_is_an_entry_with_a_fault() {
-        for url in ["file:///etc/passwd", "http://127.0.0.1/", "http://a@example.com/", &"x".repeat(5_000)] {
+        for url in
+            ["file:///etc/passwd", "http://127.0.0.1/", "http://a@example.com/", &"x".repeat(5_000), &"é".repeat(5_000)]
+        {
             let entry = entry(Some(url));
             assert!(entry.fault.is_some() && entry.url.len() <= source::MAX_LENGTH, "{url}");
         }

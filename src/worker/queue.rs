@@ -111,7 +111,7 @@ impl Queue {
     ///
     /// A folder that cannot be removed keeps nobody from his other files.
     pub(crate) async fn tidy(&self) -> Result<(), StoreError> {
-        for list in self.0.workshop.store.in_state(Status::Expanded).await? {
+        for list in self.0.workshop.store.unsettled().await? {
             self.0.workshop.store.settle(list).await?;
         }
         for id in self.0.workshop.store.in_state(Status::Removing).await? {

@@ -100,11 +100,16 @@ async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
     let kept = spawn_blocking(move || kept.into_iter().map(|file| Lying::of(&media, file)).collect()).await?;
     for (file, why) in to_go(kept, limits, Timestamp::now(), |id| workshop.readers.any(id)) {
         let Kept { id, owner, bytes, last_used, .. } = file;
-        tracing::info!(task = %id, user = %owner, bytes, %last_used, ?why, "a file is not kept any longer");
         // A failure is in the log; the next look tries again.
         match why {
-            Why::StreamSize => hls::remove(&workshop.media, id).await,
-            Why::Age | Why::Size => drop(queue.remove(id).await),
+            Why::StreamSize => {
+                tracing::info!(task = %id, user = %owner, %last_used, "a prepared stream is not kept any longer");
+                hls::remove(&workshop.media, id).await;
+            }
+            Why::Age | Why::Size => {
+                tracing::info!(task = %id, user = %owner, bytes, %last_used, ?why, "a file is not kept any longer");
+                drop(queue.remove(id).await);
+            }
         }
     }
     Ok(())

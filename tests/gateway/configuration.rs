@@ -60,6 +60,8 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
         ("level = \"info\"", "level = \"verbose\"", "debug"),
         ("default_expiry = \"1h\"", "default_expiry = \"30d\"", "make it shorter"),
         ("concurrent_downloads = 2", "concurrent_downloads = 0", "at least 1"),
+        ("max_playlist = 200", "max_playlist = 0", "from 1 to 500"),
+        ("max_playlist = 200", "max_playlist = 501", "from 1 to 500"),
         ("allow_private = []", "allow_private = [\"nas\"]", "host and port"),
         ("cors_origins = []", "cors_origins = [\"*\"]", "origin"),
         ("policy = \"worker\"", "policy = \"nothing\"", "write it"),
@@ -95,6 +97,9 @@ fn a_policys_faults_are_found_at_their_place() {
         ("link_object = \"id\"", "", "offlinetube-link"),
         ("link_also = \"stream.mp4\"", "link_also = \"film.mp4\"", "beside this one"),
         ("statement = true", "statement = false", "[upstream] statement"),
+        ("statement = true", "statement = false\n[upstream.limits]\nmax_filesize = \"1GiB\"\n# ", "go with statement"),
+        ("statement = true", "statement = true\n[upstream.limits]\nmax_filesize = \"0B\"\n# ", "keep nothing"),
+        ("statement = true", "statement = true\n[upstream.limits]\nwaiting_downloads = 0\n# ", "nonzero"),
         (
             "\"link\"]\nscopes = [\"media:read\"]\nrates",
             "\"jwt\"]\nscopes = [\"media:read\"]\nrates",

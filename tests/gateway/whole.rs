@@ -183,7 +183,7 @@ fn up_with_limits(origin: &Origin, limits: &str) -> (Instance, String) {
 }
 
 #[test]
-fn so_many_downloads_as_a_policy_allows_a_user_run_and_wait() {
+fn as_many_downloads_as_a_policy_allows_a_user_run_and_wait() {
     let origin = Origin::start();
     let (i, ana) = up_with_limits(&origin, "concurrent_downloads = 1\nwaiting_downloads = 1");
     let order = |path: &str| {

@@ -244,7 +244,7 @@ fn a_worker_that_is_stopped_ends_its_sockets_and_waits_for_none() {
     let mut sockets = [Socket::open(&worker, "ana", ""), Socket::open(&worker, "bob", "")];
     let start = Instant::now();
     assert!(worker.terminate());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     for socket in &mut sockets {
         assert_eq!(socket.next().unwrap().name, "reset");
         assert_eq!(socket.next(), Err(Some(CloseFrame { code: CloseCode::Away, reason: "".into() })));
@@ -333,7 +333,7 @@ fn a_client_is_asked_for_a_sign_of_life_and_given_up_without_one() {
     stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     stream.read_to_end(&mut read).unwrap();
     assert!(read.starts_with(&[0x89, 0, 0x89, 0]), "pings, and nothing else: {}", read.escape_ascii());
-    assert!((40..60).contains(&opened.elapsed().as_secs()), "{:?}", opened.elapsed());
+    assert!(opened.elapsed() > Duration::from_secs(40), "{:?}", opened.elapsed());
 }
 
 /// What a process has in memory, in KiB.

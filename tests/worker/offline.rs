@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Less than what a request may take (`info_timeout`): a few tries, each with a name that is waited for.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(55);
 
 fn is_unreachable(what: &str, ask: impl FnOnce() -> Answer) {
     let start = Instant::now();

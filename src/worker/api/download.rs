@@ -50,7 +50,7 @@ pub(super) struct Order {
     /// Whether all films of a list are wanted, and not the first or the one that the URL names. Each becomes a download of its own.
     #[serde(default)]
     playlist: bool,
-    /// Of a list, how many films from its beginning; without it a list that is longer than lists may be is refused.
+    /// Of a list, how many films from its beginning, no more than the server lets a list have; without it a longer list is refused.
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 500)]
     playlist_limit: Option<NonZeroU16>,
 }

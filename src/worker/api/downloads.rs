@@ -44,7 +44,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
 
 /// Cancel a download
 ///
-/// It stays in the list.
+/// It stays in the list. Of a list of films, all of them.
 #[utoipa::path(
     delete,
     path = "/api/downloads/{id}",
@@ -68,6 +68,8 @@ pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Re
 }
 
 /// Remove a download with its files
+///
+/// A list with all its films.
 #[utoipa::path(
     delete,
     path = "/api/downloads/{id}/remove",

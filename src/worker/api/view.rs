@@ -37,9 +37,9 @@ pub(crate) struct TaskView {
     format_note: String,
     /// Whether it is a list, whose films are downloads of their own.
     is_playlist: bool,
-    /// Of a film of a list, its place, from 1; of a list, how many of its films have ended.
+    /// Of a film of a list, its place, from 1; of a list, how many of its films have ended; 0 for a film by itself.
     playlist_index: u32,
-    /// How many films the list has.
+    /// How many films the list has, 0 until it was read; 1 for a film by itself.
     playlist_total: u32,
     /// What `/api/stream/{filename}` takes; empty until it is completed.
     filename: String,
@@ -79,10 +79,10 @@ impl TaskView {
         let live = progress.filter(|_| task.status == Status::Downloading).unwrap_or_default();
         let processing = progress.filter(|_| task.status == Status::Processing);
         let (is_playlist, index, total) = place(task.part);
-        let percent = match is_playlist {
-            true => f64::from(index) / f64::from(total.max(1)) * 100.0,
-            false if completed || processing.is_some() => 100.0,
-            false => live.percent,
+        let percent = match task.part {
+            Part::List(_, Tally { total, ended }) => f64::from(ended) / f64::from(total.max(1)) * 100.0,
+            Part::Alone | Part::Entry(_) if completed || processing.is_some() => 100.0,
+            Part::Alone | Part::Entry(_) => live.percent,
         };
         let thumbnail = if task.has_thumbnail { format!("/api/thumbnails/{}", task.id) } else { String::new() };
         Self {

@@ -64,6 +64,8 @@ pub(crate) enum RemuxError {
     Gone,
     #[error("ffmpeg has failed")]
     Failed,
+    #[error("this server has failed")]
+    Ours,
 }
 
 impl Streams {
@@ -204,14 +206,14 @@ pub(crate) async fn remove(media: &MediaFolder, id: TaskId) {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, RemuxError> {
-    let result = spawn_blocking(work).await.map_err(|_| RemuxError::Failed)?;
+    let result = spawn_blocking(work).await.map_err(|_| RemuxError::Ours)?;
     result.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => RemuxError::Gone,
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => RemuxError::Full,
         std::io::ErrorKind::ReadOnlyFilesystem => RemuxError::ReadOnly,
         _ => {
             tracing::error!(%error, "files of a stream");
-            RemuxError::Failed
+            RemuxError::Ours
         }
     })
 }
@@ -221,7 +223,7 @@ impl From<NoRoom> for RemuxError {
         match reason {
             NoRoom::Full => Self::Full,
             NoRoom::ReadOnly => Self::ReadOnly,
-            NoRoom::Unknown(_) | NoRoom::Lost(_) => Self::Failed,
+            NoRoom::Unknown(_) | NoRoom::Lost(_) => Self::Ours,
         }
     }
 }
@@ -238,7 +240,7 @@ impl From<Exhausted> for RemuxError {
 impl From<StoreError> for RemuxError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the task database failed");
-        Self::Failed
+        Self::Ours
     }
 }
 
@@ -259,7 +261,7 @@ impl From<RemuxError> for Refusal {
             }
             RemuxError::NotYet => Self::unavailable("preparing", "The stream is being prepared"),
             RemuxError::Gone => Self::no_such_download(),
-            RemuxError::Failed => Self::new(
+            RemuxError::Failed | RemuxError::Ours => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "remux_failed",
                 "The stream could not be prepared on this server",

@@ -93,7 +93,7 @@ impl Ffmpeg<'_> {
         let confined = Confined { tools, program, args, folder, reads, allowance, proxy: None };
         let mut run = Run::start(confined, bounds, stop).map_err(|error| {
             tracing::error!(%error, "ffmpeg could not be started");
-            RemuxError::Failed
+            RemuxError::Ours
         })?;
         let mut said = Vec::new();
         while let Some(line) = run.next().await {

@@ -66,6 +66,18 @@ impl Store {
         Ok(())
     }
 
+    /// The lists that a kill may have kept from being counted: those whose films are under way, and those that have none.
+    pub(crate) async fn unsettled(&self) -> Result<Vec<TaskId>, StoreError> {
+        self.run(|db| {
+            let mut unsettled = db.prepare_cached(
+                "SELECT id FROM task WHERE status = 'expanded' \
+                 OR (list_extent IS NOT NULL AND list_total > 0 AND NOT EXISTS (SELECT 1 FROM task AS film WHERE film.list = task.id))",
+            )?;
+            unsettled.query_map([], |row| parsed(row, 0))?.collect()
+        })
+        .await
+    }
+
     /// Counts a list's films anew; when all have ended, it has ended as well.
     pub(crate) async fn settle(&self, list: TaskId) -> Result<Settled, StoreError> {
         self.run(move |db| {

@@ -1,3 +1,5 @@
+//! Lists: counted, cancelled, bounded, and found again after a restart.
+
 use super::*;
 use crate::statement::Limits;
 use crate::worker::store::list::MAX_PENDING_PER_USER;
@@ -59,6 +61,19 @@ async fn a_list_counts_its_films_and_ends_with_the_last() {
         assert_eq!(part, Part::List(Extent::Whole, Tally { total: 2, ended }));
         assert_eq!(status == Status::Error, ended == 2);
     }
+}
+
+#[tokio::test]
+async fn a_list_that_a_kill_has_left_without_films_goes_at_the_next_start() {
+    let (_dir, store, list) = with_list().await;
+    let films = expand(&store, list, 1).await;
+    assert_eq!(store.unsettled().await.unwrap(), [list]);
+    store.cancel(list).await.unwrap();
+    assert_eq!(store.unsettled().await.unwrap(), []);
+    store.begin_removal(films[0]).await.unwrap();
+    store.forget(films[0]).await.unwrap();
+    assert_eq!(store.unsettled().await.unwrap(), [list]);
+    assert_eq!(store.settle(list).await.unwrap(), Settled::Gone);
 }
 
 #[tokio::test]
