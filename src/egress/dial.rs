@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Resolvers ask once more after five seconds, since a packet may be lost; nobody waits for a third time.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
+pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
 /// For each address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// So many addresses of a name are tried.

@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::{either::Either, sync::CancellationToken};
 
 use self::budget::Budgets;
+pub(crate) use self::dial::LOOKUP_TIMEOUT;
 pub use self::{
     dial::Places,
     pass::{Pass, PassKey},

@@ -11,8 +11,9 @@ use tokio::{
 
 use super::written::Written;
 
-/// What a run may have on the disk that is to keep next to nothing: a JavaScript runtime has a cache, in bytes.
-pub(crate) const SCRATCH: u64 = 256 << 20;
+/// What a run may have on the disk that is to keep next to nothing, in one file and in all: a JavaScript runtime has a cache. In bytes.
+pub(crate) const SCRATCH_FILE: u64 = 64 << 20;
+pub(crate) const SCRATCH: u64 = 4 * SCRATCH_FILE;
 
 /// How often the disks are looked at while something is written to them.
 const LOOK: Duration = Duration::from_secs(1);

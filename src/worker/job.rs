@@ -47,7 +47,8 @@ const FILES: u64 = 3;
 const MARGIN: u64 = 16 << 20;
 
 /// How many complaints of one run go to the log, and how many characters of each.
-const LOGGED: (usize, usize) = (5, 500);
+const LOGGED: usize = 5;
+const LOGGED_CHARS: usize = 500;
 
 /// Longer lines are none that we asked for.
 pub(super) const MAX_LINE: usize = 64 << 10;
@@ -357,9 +358,9 @@ impl Said {
         if self.complaint.is_none() {
             self.complaint = Complaint::of(text);
         }
-        if text.starts_with("ERROR:") && self.logged < LOGGED.0 {
+        if text.starts_with("ERROR:") && self.logged < LOGGED {
             self.logged += 1;
-            tracing::warn!(task = %id, text = for_the_log(text, LOGGED.1), "yt-dlp");
+            tracing::warn!(task = %id, text = for_the_log(text, LOGGED_CHARS), "yt-dlp");
         }
     }
 

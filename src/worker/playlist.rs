@@ -5,7 +5,7 @@ use std::{num::NonZeroU16, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    disk::SCRATCH,
+    disk::{SCRATCH, SCRATCH_FILE},
     job::{ABOUT, Failure, MAX_LINE, Said, Workshop, discard},
     media::JobFolder,
     running::Running,
@@ -18,9 +18,6 @@ use super::{
 
 /// The longest that the reading of a list may take: its pages, and none of its films.
 const TIMEOUT: Duration = Duration::from_mins(10);
-
-/// Reading keeps nothing, but a JavaScript runtime may have a cache, in bytes.
-const MAX_FILE: u64 = 64 << 20;
 
 /// How much of a list is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +167,7 @@ impl Workshop {
     ) -> Result<Vec<Listed>, Failure> {
         let args = listing(tools, source, ask);
         let (folder, time) = (job.work(), TIMEOUT.min(self.config.job_timeout));
-        let allowance = Allowance { file: MAX_FILE, cpu: time.as_secs() };
+        let allowance = Allowance { file: SCRATCH_FILE, cpu: time.as_secs() };
         let proxy = Some(self.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, ABOUT));
         let child = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };
         let bounds = Bounds { disks: &self.disks, most: SCRATCH, line: MAX_LINE, time };

@@ -1,7 +1,5 @@
 //! The URL of a source: http or https to a public place, judged as it is written and again by what its name resolves to.
 
-use std::time::Duration;
-
 use thiserror::Error;
 use tokio::{net::lookup_host, time::timeout};
 use url::{Host, Url};
@@ -9,12 +7,11 @@ use url::{Host, Url};
 use crate::{
     address::{is_public, is_public_host},
     config::HostPort,
+    egress::LOOKUP_TIMEOUT,
 };
 
 /// In bytes.
 pub(crate) const MAX_LENGTH: usize = 2_048;
-/// As long as the egress guard's.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// yt-dlp takes instructions for its extractors from such a fragment.
 const SMUGGLED: &str = "__youtubedl_smuggle";

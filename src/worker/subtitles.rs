@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    disk::SCRATCH,
+    disk::{SCRATCH, SCRATCH_FILE},
     job::Workshop,
     language::{Language, Languages},
     media::{JobFolder, open_regular},
@@ -25,8 +25,7 @@ use super::{
 /// Several films' worth of text.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// What else comes on the way to them: pages, and what a JavaScript runtime keeps.
-const MAX_FILE: u64 = 64 << 20;
+/// What else comes on the way to them: pages.
 const MAX_FETCHED: u64 = 128 << 20;
 const MAX_LINE: usize = 4_096;
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -56,7 +55,7 @@ pub(crate) async fn fetch(
     });
     let Some(folder) = folder.await.map_err(io::Error::other)?? else { return Ok(()) };
     let args = subtitles(tools, film, wanted, &folder);
-    let allowance = Allowance { file: MAX_FILE, cpu: TIMEOUT.as_secs() };
+    let allowance = Allowance { file: SCRATCH_FILE, cpu: TIMEOUT.as_secs() };
     let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), TIMEOUT, MAX_FETCHED));
     let confined = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };
     let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };

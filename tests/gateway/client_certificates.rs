@@ -103,9 +103,9 @@ fn a_certificate_lets_its_user_in_also_when_its_session_is_resumed() {
     let stated = |i: usize| {
         let payload = seen[i].header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
         let payload: Value = serde_json::from_slice(&B64.decode(payload.as_bytes()).unwrap()).unwrap();
-        (payload["user"].clone(), payload["admin"].clone())
+        (payload["user"].clone(), payload["role"].clone())
     };
-    assert_eq!((stated(0), stated(6)), (("ana".into(), false.into()), ("admin".into(), true.into())));
+    assert_eq!((stated(0), stated(6)), (("ana".into(), "user".into()), ("admin".into(), "admin".into())));
     assert_eq!(seen[0].header("remote-user"), ["ana"]);
 }
 

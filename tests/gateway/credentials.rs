@@ -160,7 +160,7 @@ fn tokens_under_a_public_key_are_taken_but_make_nobody_an_administrator() {
     let statement = canary.only();
     let payload = statement.header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
     let payload: serde_json::Value = serde_json::from_slice(&B64.decode(payload.as_bytes()).unwrap()).unwrap();
-    assert_eq!((&payload["user"], &payload["admin"]), (&"admin".into(), &false.into()));
+    assert_eq!((&payload["user"], &payload["role"]), (&"admin".into(), &"user".into()));
 }
 
 #[test]

@@ -1,15 +1,10 @@
 //! Lists of films: one order, a download for each film, and the list as their sum.
 
-use std::{
-    io::Write,
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::{
-    client::Request,
     events::{Stream, is},
     media,
     origin::Origin,
@@ -240,25 +235,6 @@ fn who_follows_learns_at_once_that_a_list_has_become_many_and_then_of_each() {
     let counts: Vec<_> = tally.iter().filter_map(|data| data["playlist_index"].as_u64()).collect();
     assert_eq!((counts.first(), counts.last(), counts.is_sorted()), (Some(&0), Some(&2), true), "{counts:?}");
     assert_eq!(events.iter().filter(|event| is("completed")(event)).count(), 3);
-}
-
-#[test]
-fn a_cancel_holds_when_its_client_does_not_wait_for_it() {
-    let origin = Origin::start();
-    let worker = Worker::start(&origin);
-    let links: Vec<_> = (0..40).map(|n| origin.url(&format!("stall/{n}/sample.mp4"))).collect();
-    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
-    let running = eventually("a film under way", || {
-        films(&worker, &list).into_iter().find(|film| film["status"] == "downloading")
-    });
-    eventually("its child", || (!processes_of(id(&running)).is_empty()).then_some(()));
-    let request = Request::new("DELETE", &format!("/api/downloads/{list}")).signed("ana", worker.address).to_string();
-    TcpStream::connect(worker.address).unwrap().write_all(request.as_bytes()).unwrap();
-    eventually("the end of all", || {
-        let films = films(&worker, &list);
-        films.iter().all(|film| film["status"] == "cancelled" && processes_of(id(film)).is_empty()).then_some(())
-    });
-    assert_eq!(worker.task(&list).unwrap()["status"], "cancelled");
 }
 
 #[test]

@@ -104,12 +104,12 @@ pub(super) async fn follow(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
-    told::whose(&caller, ask.all)?;
+    let whose = told::whose(&caller, ask.all)?;
     // Not 426, whose `Upgrade` field ends at the gateway, and which HTTP/2 does not know.
     let upgrade = upgrade.map_err(|_| {
         Refusal::new(StatusCode::BAD_REQUEST, "not_a_websocket", "A WebSocket (version 13) is to be asked for here")
     })?;
-    let follower = told::follow(&app, &caller, ask.all, ask.after.as_deref())?;
+    let follower = told::follow(&app, &caller, whose, ask.after.as_deref())?;
     let upgrade = upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)

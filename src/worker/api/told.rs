@@ -61,9 +61,8 @@ pub(super) struct ProgressView {
     eta: Option<f64>,
 }
 
-/// Follows on from the event `after`, for a caller who asks for everybody's where `all` is 1.
-pub(super) fn follow(app: &App, caller: &Caller, all: u8, after: Option<&str>) -> Result<Follower, Refusal> {
-    let whose = whose(caller, all)?;
+/// Follows on from the event `after`.
+pub(super) fn follow(app: &App, caller: &Caller, whose: Whose, after: Option<&str>) -> Result<Follower, Refusal> {
     let after = after.and_then(|id| id.parse().ok());
     app.queue.workshop().events.follow(caller, whose, after).ok_or_else(|| {
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", "Too many event streams are open already")
@@ -84,6 +83,7 @@ pub(super) async fn next(app: &App, follower: &mut Follower) -> Told {
     }
 }
 
+/// Whose events a caller asks for: everybody's where `all` is 1.
 pub(super) fn whose(caller: &Caller, all: u8) -> Result<Whose, Refusal> {
     match all {
         0 => Ok(Whose::Own(caller.user.clone())),

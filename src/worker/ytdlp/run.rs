@@ -20,8 +20,9 @@ use crate::worker::{
     sandbox::is_kept,
 };
 
-/// Lines that nobody has taken yet, together at most: in bytes, and in number.
-const MAX_WAITING: (usize, usize) = (8 << 20, 64);
+/// Lines that nobody has taken yet, together at most: in number, and in bytes.
+const MAX_WAITING: usize = 64;
+const MAX_WAITING_BYTES: usize = 8 << 20;
 
 /// A line of output.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Run {
         let (stop, disks, share) =
             (stop.child_token(), disks.clone(), Share { folder: confined.folder.to_owned(), most });
         let mut group = Group::spawn(confined)?;
-        let (sender, lines) = channel((MAX_WAITING.0 / line.max(1)).clamp(1, MAX_WAITING.1));
+        let (sender, lines) = channel((MAX_WAITING_BYTES / line.max(1)).clamp(1, MAX_WAITING));
         if let Some(stdout) = group.take_stdout() {
             tokio::spawn(forward(stdout, line, Line::Out, sender.clone()));
         }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{LookError, Question};
 use crate::worker::{
-    disk::{Exhausted, SCRATCH},
+    disk::{Exhausted, SCRATCH, SCRATCH_FILE},
     job::Workshop,
     removal::remove,
     sandbox::Allowance,
@@ -19,8 +19,6 @@ use crate::worker::{
 /// The metadata of one page, at most.
 const MAX_ANSWER: usize = 8 << 20;
 
-/// A look keeps nothing, but a JavaScript runtime may have a cache.
-const MAX_FILE: u64 = 64 << 20;
 /// Pages, and no media.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -38,7 +36,7 @@ pub(super) async fn run(
     let scratch = Scratch::make(workshop.media.jobs()).await?;
     let args = question.args(&tools);
     let time = workshop.config.info_timeout;
-    let allowance = Allowance { file: MAX_FILE, cpu: time.as_secs() };
+    let allowance = Allowance { file: SCRATCH_FILE, cpu: time.as_secs() };
     let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, MAX_BYTES));
     let (program, folder) = (&tools.yt_dlp, &scratch.0);
     let confined = Confined { tools: &tools, program, args, folder, reads: &[], allowance, proxy };
