@@ -9,7 +9,7 @@ use std::{
 
 use thiserror::Error;
 use tokio::{
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, UnixStream},
     time::timeout,
 };
 
@@ -70,9 +70,9 @@ impl Pool {
         let connecting = async {
             Ok(match upstream(permit)? {
                 Upstream::Tcp(address) => {
-                    let stream = TcpStream::connect(address).await?;
-                    hasten(&stream, address.ip());
-                    Io::Left(stream)
+                    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                    hasten(&socket, address.ip());
+                    Io::Left(socket.connect(*address).await?)
                 }
                 Upstream::Unix(path) => Io::Right(UnixStream::connect(path).await?),
             })

@@ -14,7 +14,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
     routing::get,
-    serve::{Listener, ListenerExt},
+    serve::Listener,
 };
 use thiserror::Error;
 use tokio::{
@@ -186,8 +186,8 @@ fn listen(
     Ok(match at {
         Upstream::Tcp(address) => {
             let listener = sockets.tcp(*address)?;
-            let own = address.ip();
-            spawn(listener.tap_io(move |stream| hasten(stream, own)), routes, stop)
+            hasten(&listener, address.ip());
+            spawn(listener, routes, stop)
         }
         Upstream::Unix(path) => spawn(sockets.unix(path)?, routes, stop),
     })
