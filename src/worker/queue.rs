@@ -64,19 +64,48 @@ impl Queue {
     }
 
     /// Adds a task of a user who has these limits.
-    pub(crate) async fn add(&self, task: Task, limits: Limits) -> Result<(), StoreError> {
+    pub(crate) async fn add(&self, task: Task, limits: Limits) -> Result<(), Refusal> {
+        self.to_its_end(|queue| async move { queue.add_and_tell(task, limits).await }).await
+    }
+
+    /// Cancels a task and stops what runs for it.
+    pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, Refusal> {
+        self.to_its_end(|queue| async move { queue.cancel_all(id).await }).await
+    }
+
+    /// Removes a task with everything that it left.
+    pub(crate) async fn remove(&self, id: TaskId) -> Result<(), Refusal> {
+        self.to_its_end(|queue| async move {
+            let removed = queue.remove_all(id).await;
+            removed.map_err(|failure| {
+                tracing::error!(task = %id, error = %failure, "a task could not be removed");
+                Refusal::internal()
+            })
+        })
+        .await
+    }
+
+    /// Carries out a client's order to its end, even when the client leaves before that and its request is dropped.
+    ///
+    /// A change that is stored is always followed by what goes with it: the queue wakes, followers are told, files go. Every
+    /// change that a request makes therefore goes through here.
+    async fn to_its_end<T, E, W>(&self, order: impl FnOnce(Self) -> W) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        W: Future<Output = Result<T, E>> + Send + 'static,
+        Refusal: From<E>,
+    {
+        let carried_out = tokio::spawn(order(self.clone())).await;
+        Ok(carried_out.map_err(|_| Refusal::internal())??)
+    }
+
+    async fn add_and_tell(&self, task: Task, limits: Limits) -> Result<(), StoreError> {
         let id = task.id;
         self.0.workshop.store.add(task, limits).await?;
         self.0.workshop.tell(id).await;
         self.0.wake.notify_one();
         Ok(())
-    }
-
-    /// Cancels a task and stops what runs for it, also when nobody waits for it any more.
-    pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, Refusal> {
-        let queue = self.clone();
-        let cancelled = tokio::spawn(async move { queue.cancel_all(id).await });
-        Ok(cancelled.await.map_err(|_| Refusal::internal())??)
     }
 
     async fn cancel_all(&self, id: TaskId) -> Result<Cancelled, StoreError> {
@@ -94,17 +123,6 @@ impl Queue {
             self.settle_list_of(id).await?;
         }
         Ok(outcome)
-    }
-
-    /// Removes a task with everything that it left, also when nobody waits for it any more.
-    pub(crate) async fn remove(&self, id: TaskId) -> Result<(), Refusal> {
-        let queue = self.clone();
-        let removal = tokio::spawn(async move { queue.remove_all(id).await });
-        let removed = removal.await.map_err(|_| Refusal::internal())?;
-        removed.map_err(|failure| {
-            tracing::error!(task = %id, error = %failure, "a task could not be removed");
-            Refusal::internal()
-        })
     }
 
     /// Ends what an earlier process left undone: removals, and folders of jobs that will not run again.

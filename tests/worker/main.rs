@@ -32,6 +32,7 @@ mod guard;
 mod hostile;
 mod inventory;
 mod jobs;
+mod leavers;
 mod looks;
 mod offline;
 mod playlists;

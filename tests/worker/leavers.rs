@@ -1,0 +1,53 @@
+//! Clients that order something and leave before they have an answer.
+
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    net::TcpStream,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client::Request,
+    events::Stream,
+    origin::Origin,
+    process::{Setup, Worker, eventually},
+};
+
+const ORDERS: u64 = 150;
+
+/// Sends a request, waits for so long, and is gone.
+fn leave_after(worker: &Worker, request: Request<'_>, wait: Duration) {
+    let mut stream = TcpStream::connect(worker.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let text = request.signed("ana", worker.address).to_string();
+    let start = Instant::now();
+    stream.write_all(text.as_bytes()).unwrap();
+    sleep(wait.saturating_sub(start.elapsed()));
+}
+
+#[test]
+fn an_order_that_is_stored_is_told_of_though_its_client_has_left() {
+    let origin = Origin::start();
+    let worker = Worker::with(&origin, &Setup::default());
+    let mut followed = Stream::open(&worker, "ana", None);
+    let order = format!("{{\"url\":\"{}\"}}", origin.url("missing.mp4"));
+    // Some leave before their order is read, some after it was answered, and most in between.
+    for n in 0..ORDERS {
+        leave_after(&worker, Request::new("POST", "/api/download").json(&order), Duration::from_micros(n * 60));
+    }
+    let stored = eventually("an end to the orders", || {
+        let list = worker.get("ana", "/api/downloads").json();
+        let ids: BTreeSet<_> = list.as_array()?.iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect();
+        sleep(Duration::from_millis(500));
+        let later = worker.get("ana", "/api/downloads").json();
+        (later.as_array()?.len() == ids.len()).then_some(ids)
+    });
+    assert!(stored.len() > 10, "some were stored: {}", stored.len());
+    let last = worker.download("ana", &origin.url("last.mp4"));
+    let events = followed.until(|event| event.name == "task" && event.data["id"] == *last);
+    let told: BTreeSet<_> = events.iter().filter_map(|event| event.data["id"].as_str().map(str::to_owned)).collect();
+    let untold: Vec<_> = stored.difference(&told).collect();
+    assert!(untold.is_empty(), "{} of {} were told to nobody", untold.len(), stored.len());
+}
