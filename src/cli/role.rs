@@ -13,7 +13,7 @@ use crate::{
     statement::StatementKey,
     stop::signalled,
     store::Secrets,
-    supervision::Word,
+    supervision::{Word, Worth},
     worker::{self, Stage},
 };
 
@@ -29,6 +29,7 @@ pub(super) fn gateway(config: &Path) -> Result<()> {
 pub(super) fn worker(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
+    Worth::Worker.declare();
     let key = StatementKey::new(Secrets::open(&config)?.worker()?.expose_secret().as_bytes());
     let sockets = Sockets::from_standard_input().context("the socket on the standard input")?;
     let tell = |stage| match stage {

@@ -20,6 +20,7 @@ use super::{
     connection::{Next, rest_of_head},
     http1::last_answer,
     live::Live,
+    worker_watch::WorkerWatch,
 };
 use crate::{
     config::Upstream,
@@ -43,6 +44,7 @@ pub(super) enum Socket {
 pub(super) struct Admin {
     pub(super) live: Arc<Live>,
     pub(super) certificates: Arc<Certificates>,
+    pub(super) worker: Arc<WorkerWatch>,
     /// True once the gateway drains.
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -92,18 +94,27 @@ impl Admin {
             _ if !matches!(*method, Method::GET | Method::HEAD) => {
                 Page::text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only")
             }
-            "/healthz" => Page::text(StatusCode::OK, "ok"),
+            "/healthz" => Page::text(StatusCode::OK, &self.health()),
             "/readyz" if *self.stopping.borrow() => Page::text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
-            "/readyz" => Page::text(StatusCode::OK, "ready"),
+            "/readyz" => match self.worker.down_for() {
+                Some(time) => Page::text(StatusCode::SERVICE_UNAVAILABLE, &worker_down(time)),
+                None => Page::text(StatusCode::OK, "ready"),
+            },
             "/metrics" => Page { status: StatusCode::OK, content_type: CONTENT_TYPE, body: self.metrics() },
             _ => Page::text(StatusCode::NOT_FOUND, "not found"),
         }
+    }
+
+    /// The gateway lives whatever becomes of the worker, and a restart of it would mend nothing.
+    fn health(&self) -> String {
+        self.worker.down_for().map_or_else(|| "ok".to_owned(), |time| format!("ok\n{}", worker_down(time)))
     }
 
     fn metrics(&self) -> String {
         self.live.metrics.render(Looked {
             rate_limited_clients: self.live.rules.load().site.tracked_clients(),
             certificate_ends: self.certificates.ends(),
+            worker_down: self.worker.down_for().is_some(),
         })
     }
 }
@@ -139,6 +150,10 @@ impl From<Page> for Answer {
         }
         Self { head: ResponseHead { status: page.status, headers }, body: page.body.into_bytes() }
     }
+}
+
+fn worker_down(time: Duration) -> String {
+    format!("the worker has been down for {} s", time.as_secs())
 }
 
 /// Nobody who holds connections open can keep others out.

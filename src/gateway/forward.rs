@@ -27,7 +27,7 @@ use crate::{
     identity::CredentialKind,
     message::{BodyDecoder, Framing, Http1Response, ResponseHead},
     policy::{Denial, Permit, Reason},
-    upstream::{AnswerFault, ConnectFault, Connection, Pool},
+    upstream::{AnswerFault, ConnectFault, Connection},
 };
 
 /// What went wrong between client and application.
@@ -47,6 +47,8 @@ pub(super) enum Failure {
     Switched,
     #[error("what it was let in with was taken back")]
     Revoked,
+    #[error("the worker is down")]
+    WorkerDown,
     #[error("no permit")]
     NoPermit,
 }
@@ -54,7 +56,7 @@ pub(super) enum Failure {
 impl Failure {
     /// True where anybody could fill the log with it.
     const fn is_the_clients(&self) -> bool {
-        matches!(self, Self::Client(_) | Self::TooLarge | Self::Revoked)
+        matches!(self, Self::Client(_) | Self::TooLarge | Self::Revoked | Self::WorkerDown)
     }
 
     /// None where it is the client that went.
@@ -65,7 +67,7 @@ impl Failure {
             Self::Client(ClientFault::Malformed(_)) => Some(Reason::BadFraming),
             Self::TooLarge => Some(Reason::BodyTooLarge),
             Self::Silence(_) => Some(Reason::UpstreamTimeout),
-            Self::Connect(_) | Self::Answer(_) | Self::Switched => Some(Reason::UpstreamUnreachable),
+            Self::Connect(_) | Self::Answer(_) | Self::Switched | Self::WorkerDown => Some(Reason::UpstreamUnreachable),
             Self::Revoked => Some(Reason::BadCredential),
             Self::NoPermit => Some(Reason::Internal),
         }
@@ -109,7 +111,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     let upload = Upload::new(request, framing, permit);
     let live = &gateway.live;
     let mut passage = Passage { live, client, permit, method: &head.method, traffic, patience, upload };
-    let (mut upstream, answer) = passage.ask(&gateway.pool).await?;
+    let (mut upstream, answer) = passage.ask(gateway).await?;
     let switches = websocket && answer.switches_to_websocket();
     let Http1Response { head: mut answered, framing, connection, reusable } = answer;
     headers::from_upstream(&mut answered, &connection, permit, *id, &head.host);
@@ -139,7 +141,11 @@ impl Passage<'_, '_> {
     ///
     /// A connection that has waited may have been closed meanwhile, and whoever closed it cannot say whether it had read
     /// the request; so only what may be repeated goes over such a connection (RFC 9110, section 9.2.2).
-    async fn ask(&mut self, pool: &Pool) -> Result<(Connection, Http1Response), Failure> {
+    async fn ask(&mut self, gateway: &Gateway) -> Result<(Connection, Http1Response), Failure> {
+        if gateway.worker.keeps_waiting(self.live, self.permit) {
+            return Err(Failure::WorkerDown);
+        }
+        let pool = &gateway.pool;
         if self.method.is_idempotent()
             && let Some(mut upstream) = pool.take(self.permit)
         {

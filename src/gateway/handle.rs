@@ -15,6 +15,7 @@ use super::{
     live::Live,
     load::{Load, Share},
     respond,
+    worker_watch::WorkerWatch,
 };
 use crate::{
     message::RequestHead,
@@ -27,6 +28,7 @@ pub(super) struct Gateway {
     pub(super) live: Arc<Live>,
     pub(super) pool: Pool,
     pub(super) load: Load,
+    pub(super) worker: Arc<WorkerWatch>,
 }
 
 /// The body of `POST /.sallyport/links`, as its rule has let it through.

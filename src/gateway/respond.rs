@@ -47,7 +47,7 @@ pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
     if let Some(challenge) = challenge(denial.reason) {
         head.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    if denial.reason == Reason::Overloaded {
+    if matches!(denial.reason, Reason::Overloaded | Reason::UpstreamUnreachable) {
         head.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     if let Some(exceeded) = &denial.exceeded {

@@ -21,6 +21,7 @@ use super::{
     load::Load,
     reload,
     succession::{Estate, Inheritance, Starter},
+    worker_watch::WorkerWatch,
 };
 use crate::{
     config::{Config, Limits, acme::AcmeKeyError},
@@ -106,7 +107,9 @@ impl Running {
         let certificates = Arc::new(certificates);
         let (signals, nudge) = (Signals::listen()?, signal(SignalKind::hangup())?);
         let (stopping, ending) = (watch::Sender::new(false), watch::Sender::new(false));
-        let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool: Pool::default(), load: Load::default() });
+        let worker = Arc::new(WorkerWatch::default());
+        let (pool, load) = (Pool::default(), Load::default());
+        let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool, load, worker: Arc::clone(&worker) });
         let mut front = Front::new(Arc::clone(&gateway), &certificates, stopping.subscribe())?;
         let admin_socket = admin::Socket::open(&config.admin_listen, &mut sockets)?;
         let admin_handle = sockets.in_use();
@@ -114,8 +117,8 @@ impl Running {
         let starter = supervisor.map_or_else(|| Starter::Itself(config.file.clone()), Starter::Supervisor);
         let estate = Arc::new(Estate::new(sockets.in_use(), admin_handle, starter));
         sockets.all_taken()?;
-        let admin =
-            Admin { live: Arc::clone(&live), certificates: Arc::clone(&certificates), stopping: stopping.subscribe() };
+        let (live_too, certificates_too) = (Arc::clone(&live), Arc::clone(&certificates));
+        let admin = Admin { live: live_too, certificates: certificates_too, worker, stopping: stopping.subscribe() };
         tokio::spawn(Arc::clone(&estate).until_retired(Arc::new(admin).serve(admin_socket)));
         let mut running = Self { live, front, estate, stopping, ending, tasks: JoinSet::new() };
         running.keep(gateway, seen, signals);
@@ -134,6 +137,7 @@ impl Running {
         tasks.spawn(reload::watch(Arc::clone(live), (seen, signals.reload), stopping.subscribe()));
         tasks.spawn(Arc::clone(estate).watch(signals.succeed, stopping.subscribe()));
         tasks.spawn(Arc::clone(live).keep_house(ending.subscribe()));
+        tasks.spawn(Arc::clone(&gateway.worker).watch(Arc::clone(live), stopping.subscribe()));
         tasks.spawn(sweep(gateway, ending.subscribe()));
     }
 

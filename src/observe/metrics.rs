@@ -91,6 +91,8 @@ pub struct Looked {
     pub rate_limited_clients: usize,
     /// When the first of the served certificates ends, in seconds since the Unix epoch.
     pub certificate_ends: Option<i64>,
+    /// True while the worker does not answer.
+    pub worker_down: bool,
 }
 
 /// All there is to tell.
@@ -111,6 +113,7 @@ pub struct Metrics {
     acme: Vec<Counter>,
     rate_limited_clients: Gauge,
     certificate_ends: Gauge,
+    worker_down: Gauge,
 }
 
 /// The series of one application.
@@ -201,6 +204,7 @@ impl Metrics {
                 "sallyport_certificate_expiry_timestamp_seconds",
                 "When the first of the served certificates ends, in seconds since 1970",
             ),
+            worker_down: metric(&mut registry, "sallyport_worker_down", "1 while the worker does not answer, else 0"),
             registry: with_facts(registry),
         }
     }
@@ -260,6 +264,7 @@ impl Metrics {
     pub fn render(&self, looked: Looked) -> String {
         self.rate_limited_clients.set(i64::try_from(looked.rate_limited_clients).unwrap_or(i64::MAX));
         self.certificate_ends.set(looked.certificate_ends.unwrap_or(0));
+        self.worker_down.set(looked.worker_down.into());
         let mut text = String::new();
         // Writing to memory does not fail.
         let _ = encode(&mut text, &self.registry);

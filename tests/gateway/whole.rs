@@ -5,7 +5,7 @@ use std::{fs, net::TcpStream, process::Command};
 use serde_json::{Value, json};
 
 use crate::{
-    client::Request,
+    client::{Request, send_plain},
     instance::{Instance, eventually, free_addresses, yt_dlp},
     media,
     origin::Origin,
@@ -275,6 +275,67 @@ fn a_role_that_is_killed_under_up_is_started_again() {
     });
     eventually("the worker", || (i.get("/api/downloads").status == 200).then_some(()));
     assert_eq!(task(&i, finished["id"].as_str().unwrap()), finished);
+}
+
+/// What the admin listener answers.
+fn admin(i: &Instance, path: &str) -> (u16, String) {
+    let answer = send_plain(i.admin, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+    (answer.status, String::from_utf8(answer.body).unwrap())
+}
+
+/// The process of a role under `up`.
+fn process(i: &Instance, role: &str) -> Option<u32> {
+    descendants(i.pid()).into_iter().find(|pid| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).nth(1) == Some(role.as_bytes())
+    })
+}
+
+#[test]
+fn a_worker_that_always_fails_leaves_the_gateway_alone_and_comes_back_once_it_can() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let finished = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
+    let gateway = process(&i, "gateway").unwrap();
+    assert_eq!(admin(&i, "/readyz"), (200, "ready\n".to_owned()));
+    // A folder where the database was: every start fails from now on.
+    fs::rename(i.path("data/worker.db"), i.path("data/kept.db")).unwrap();
+    fs::create_dir(i.path("data/worker.db")).unwrap();
+    Command::new("kill").args(["-KILL", &process(&i, "worker").unwrap().to_string()]).status().unwrap();
+    eventually("more failures than `up` once bore", || {
+        (i.stderr().matches("`up` starts the worker again").count() >= 6).then_some(())
+    });
+    let (status, said) = eventually("word of the worker", || Some(admin(&i, "/readyz")).filter(|(s, _)| *s == 503));
+    assert!(said.starts_with("the worker has been down for "), "{status} {said}");
+    let (status, said) = admin(&i, "/healthz");
+    assert!(status == 200 && said.contains("the worker has been down"), "{status} {said}");
+    assert!(crate::admin::metric(&i, "sallyport_worker_down") > 0.5);
+    let refused = i.get("/api/downloads");
+    assert_eq!((refused.status, refused.header("retry-after")), (502, Some("5")));
+    let link = i.post("/.sallyport/links", &json!({ "path": stream_path(&finished) }).to_string());
+    assert_eq!(link.status, 201, "what needs no worker goes on");
+    assert_eq!(process(&i, "gateway"), Some(gateway));
+
+    fs::remove_dir(i.path("data/worker.db")).unwrap();
+    fs::rename(i.path("data/kept.db"), i.path("data/worker.db")).unwrap();
+    eventually("the worker", || (i.get("/api/downloads").status == 200).then_some(()));
+    eventually("word of it", || (admin(&i, "/readyz").0 == 200).then_some(()));
+    assert_eq!(task(&i, finished["id"].as_str().unwrap()), finished);
+    assert_eq!(process(&i, "gateway"), Some(gateway));
+}
+
+#[test]
+fn what_a_download_runs_is_killed_first_for_want_of_memory_and_the_gateway_last() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let score = |pid: u32| -> i32 {
+        fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0)
+    };
+    let (gateway, worker) = (process(&i, "gateway").unwrap(), process(&i, "worker").unwrap());
+    start_download(&i, &origin.url("stall/sample.mp4"));
+    let children = || descendants(worker).into_iter().map(score).max();
+    eventually("a child", || (children() > Some(score(worker))).then_some(()));
+    assert!(score(gateway) < score(worker), "{} {}", score(gateway), score(worker));
 }
 
 #[test]

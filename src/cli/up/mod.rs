@@ -1,5 +1,6 @@
 //! `sallyport up`: worker and gateway under one process, which all end together, and which follow each other without a gap.
 
+mod backoff;
 mod notices;
 mod role;
 
@@ -107,14 +108,15 @@ impl Household {
         })
     }
 
-    /// Starts what is missing, again and again; ends only when that does not help.
+    /// Starts what is missing, again and again. A role that has served once is started for as long as it takes, so that one that
+    /// fails takes no other with it.
     async fn run(&mut self) -> Result<Infallible> {
         loop {
             self.start_what_is_missing()?;
             match self.next().await? {
                 Happening::Told(pid, word) => self.hear(pid, word)?,
                 Happening::Ended(pid, status) => self.note_end(pid, status)?,
-                Happening::RenewalWanted => self.renew()?,
+                Happening::RenewalWanted => self.renew(),
                 Happening::Due => {}
             }
         }
@@ -151,7 +153,7 @@ impl Household {
         match word {
             Word::Ready => self.note_ready(pid),
             Word::Released => self.roles().for_each(|role| role.note_release(pid)),
-            Word::WantsSuccessor if self.gateway.has(pid) => self.renew()?,
+            Word::WantsSuccessor if self.gateway.has(pid) => self.renew(),
             Word::SucceededBy(heir) if self.gateway.has(pid) && !self.gateway.has(heir) => {
                 bail!(
                     "process {heir} has taken over the gateway's ports, and was not started by this `sallyport up`, which ends"
@@ -186,23 +188,26 @@ impl Household {
     }
 
     /// Has the next gateway take over, and once it serves, the next worker.
-    fn renew(&mut self) -> Result<()> {
+    fn renew(&mut self) {
         if self.progress == Progress::Serving {
-            self.progress = Progress::Renewing;
-            self.gateway.start_successor(&self.launcher)?;
+            match self.gateway.start_successor(&self.launcher) {
+                Ok(()) => self.progress = Progress::Renewing,
+                Err(error) => warn!("{error:#}; nothing has changed"),
+            }
         }
-        Ok(())
     }
 
     fn note_end(&mut self, pid: u32, status: ExitStatus) -> Result<()> {
-        let starting = self.progress == Progress::Starting;
         for role in self.roles() {
             match role.note_end(pid) {
                 Ended::Successor => {
                     warn!(%status, "the next {} ended before it served; nothing has changed", role.name);
                 }
-                Ended::Unexpectedly if starting => bail!("the {} ended at its start with {status}", role.name),
-                Ended::Unexpectedly => role.pause(status)?,
+                Ended::Unexpectedly(ran) if role.has_served() => {
+                    let why = format!("the {} ended with {status}", role.name);
+                    role.put_off(ran, &why);
+                }
+                Ended::Unexpectedly(_) => bail!("the {} ended at its start with {status}", role.name),
                 Ended::AsItShould | Ended::Unknown => {}
             }
         }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
@@ -19,14 +19,11 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use super::backoff::Backoff;
 use crate::{cli::CONFINE, stop::signalled};
 
 /// A role is ready within this time or the start has failed.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
-const RESTART_PAUSE: Duration = Duration::from_millis(500);
-/// A role that ends more often than this within [`RESTART_WINDOW`] is not started again.
-const MAX_RESTARTS: usize = 5;
-const RESTART_WINDOW: Duration = Duration::from_mins(1);
 
 /// What starts processes.
 pub(super) struct Launcher {
@@ -43,8 +40,9 @@ pub(super) struct Role {
     serving: Option<Process>,
     starting: Option<Process>,
     leaving: Vec<Process>,
-    /// When it ended by itself lately.
-    ends: Vec<Instant>,
+    /// A process of this role has served. From then on the role is started again, however often it ends.
+    has_served: bool,
+    backoff: Backoff,
     paused_until: Option<Instant>,
 }
 
@@ -62,8 +60,8 @@ pub(super) struct Process {
 pub(super) enum Ended {
     /// One that was to follow another, which still serves.
     Successor,
-    /// One that served, or was the only one to.
-    Unexpectedly,
+    /// One that served, or was the only one to; it ran for so long.
+    Unexpectedly(Duration),
     /// One that was told to, or that another has followed.
     AsItShould,
     /// None of this role.
@@ -100,7 +98,16 @@ impl Launcher {
 impl Role {
     /// A role with no process yet.
     pub(super) fn new(name: &'static str, socket: Option<OwnedFd>) -> Self {
-        Self { name, socket, serving: None, starting: None, leaving: Vec::new(), ends: Vec::new(), paused_until: None }
+        Self {
+            name,
+            socket,
+            serving: None,
+            starting: None,
+            leaving: Vec::new(),
+            has_served: false,
+            backoff: Backoff::default(),
+            paused_until: None,
+        }
     }
 
     pub(super) fn is_serving(&self) -> bool {
@@ -109,6 +116,10 @@ impl Role {
 
     pub(super) fn is_serving_as(&self, pid: u32) -> bool {
         self.serving.as_ref().is_some_and(|process| process.pid == pid)
+    }
+
+    pub(super) fn has_served(&self) -> bool {
+        self.has_served
     }
 
     pub(super) fn is_starting(&self) -> bool {
@@ -139,7 +150,8 @@ impl Role {
         }
     }
 
-    /// Starts a process where none serves or is about to, and the one before it has released its data.
+    /// Starts a process where none serves or is about to, and the one before it has released its data. A system that is short
+    /// of memory or processes is asked again later, once the role has served.
     pub(super) fn start_if_missing(&mut self, launcher: &Launcher) -> Result<()> {
         if self.paused_until.is_some_and(|until| Instant::now() < until) {
             return Ok(());
@@ -147,7 +159,11 @@ impl Role {
         self.paused_until = None;
         let held = self.socket.is_some() && self.leaving.iter().any(|process| !process.released);
         if self.serving.is_none() && self.starting.is_none() && !held {
-            self.starting = Some(launcher.start(self)?);
+            match launcher.start(self) {
+                Ok(process) => self.starting = Some(process),
+                Err(error) if self.has_served => self.put_off(Duration::ZERO, &format!("{error:#}")),
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -173,6 +189,7 @@ impl Role {
     pub(super) fn note_ready(&mut self, pid: u32) {
         if let Some(ready) = self.starting.take_if(|process| process.pid == pid) {
             self.leaving.extend(self.serving.replace(ready));
+            self.has_served = true;
         }
     }
 
@@ -184,11 +201,11 @@ impl Role {
 
     pub(super) fn note_end(&mut self, pid: u32) -> Ended {
         let is_it = |process: &mut Process| process.pid == pid;
-        if self.starting.take_if(is_it).is_some() {
-            return if self.is_serving() { Ended::Successor } else { Ended::Unexpectedly };
+        if let Some(process) = self.starting.take_if(is_it) {
+            return if self.is_serving() { Ended::Successor } else { Ended::Unexpectedly(process.since.elapsed()) };
         }
-        if self.serving.take_if(is_it).is_some() {
-            return Ended::Unexpectedly;
+        if let Some(process) = self.serving.take_if(is_it) {
+            return Ended::Unexpectedly(process.since.elapsed());
         }
         match self.leaving.iter().position(|process| process.pid == pid) {
             Some(place) => {
@@ -199,16 +216,11 @@ impl Role {
         }
     }
 
-    /// Waits a little before the next start.
-    pub(super) fn pause(&mut self, status: ExitStatus) -> Result<()> {
-        self.ends.retain(|end| end.elapsed() < RESTART_WINDOW);
-        self.ends.push(Instant::now());
-        if self.ends.len() > MAX_RESTARTS {
-            bail!("the {} ended {} times within a minute, at last with {status}", self.name, self.ends.len());
-        }
-        warn!(%status, "the {} ended; it is started again", self.name);
-        self.paused_until = Some(Instant::now() + RESTART_PAUSE);
-        Ok(())
+    /// Waits before the next start, which comes after a process that `ran` for so long.
+    pub(super) fn put_off(&mut self, ran: Duration, why: &str) {
+        let wait = self.backoff.after(ran);
+        warn!("{why}; `up` starts the {} again in {wait:?}", self.name);
+        self.paused_until = Some(Instant::now() + wait);
     }
 
     /// Asks all of its processes to end, and waits; a second Ctrl-C, or their own drain limit, ends the waiting.

@@ -136,7 +136,9 @@ fn refusal(status: StatusCode, reasons: &[Reason]) -> Response {
     }
     let header = match status {
         StatusCode::UNAUTHORIZED => Some(("WWW-Authenticate", Type::String)),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some(("Retry-After", Type::Integer)),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => {
+            Some(("Retry-After", Type::Integer))
+        }
         _ => None,
     };
     response.headers.extend(header.map(|(name, kind)| (name.to_owned(), Header::new(Object::with_type(kind)).into())));

@@ -16,6 +16,7 @@ use super::{
     landlock::{self, Network},
     syscalls,
 };
+use crate::supervision::Worth;
 
 /// In bytes of memory that a process may write to. V8 reserves far more addresses than that, which do not count.
 const MAX_DATA: u64 = 4 << 30;
@@ -111,6 +112,7 @@ impl Confinement {
         }
         set_no_new_privs(true)?;
         let Some(files) = &self.files else { return Ok(()) };
+        Worth::Child.declare();
         limit(Resource::Data, MAX_DATA)?;
         limit(Resource::Nofile, MAX_FILES)?;
         let network = if self.relay.is_some() { Network::Own } else { Network::Shared };

@@ -1,0 +1,108 @@
+//! Watches whether the worker answers, so that health says so and nobody waits in vain for a worker that is down.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    sync::watch,
+    time::timeout,
+};
+use tokio_util::either::Either;
+use tracing::{info, warn};
+
+use super::live::Live;
+use crate::{
+    config::Upstream,
+    policy::{Permit, Target},
+    stop::stopped,
+};
+
+/// How often the worker is asked.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// A worker that is being renewed lets everybody wait; one that is silent for longer is down.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// So many failures in a row are no accident.
+const FAILURES: u32 = 2;
+
+const QUESTION: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n";
+const ANSWER: &[u8; 12] = b"HTTP/1.1 200";
+
+/// What is known of the worker.
+#[derive(Debug, Default)]
+pub(super) struct WorkerWatch {
+    /// Since when it has not answered; none while it does, and where no application needs one.
+    down: ArcSwapOption<Instant>,
+}
+
+impl WorkerWatch {
+    /// For how long the worker has been down.
+    pub(super) fn down_for(&self) -> Option<Duration> {
+        self.down.load().as_ref().map(|since| since.elapsed())
+    }
+
+    /// Whether a request would go to the worker, which is down.
+    pub(super) fn keeps_waiting(&self, live: &Live, permit: &Permit) -> bool {
+        self.down.load().is_some()
+            && permit.app().statement.is_some()
+            && match permit.target() {
+                Target::Upstream(upstream) => *upstream == live.rules.load().config.worker.listen,
+                Target::CreateLink => false,
+            }
+    }
+
+    /// Asks the worker every few seconds, until `stop` turns true.
+    pub(super) async fn watch(self: Arc<Self>, live: Arc<Live>, mut stop: watch::Receiver<bool>) {
+        let mut failures = 0;
+        while timeout(ASK_EVERY, stopped(&mut stop)).await.is_err() {
+            let rules = live.rules.load_full();
+            let listen = &rules.config.worker.listen;
+            if !rules.site.needs_worker(listen) {
+                self.down.store(None);
+                continue;
+            }
+            let answer = tokio::select! {
+                answer = timeout(PATIENCE, ask(listen)) => answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                () = stopped(&mut stop) => return,
+            };
+            self.note(&answer, &mut failures);
+        }
+    }
+
+    fn note(&self, answer: &io::Result<()>, failures: &mut u32) {
+        match answer {
+            Ok(()) => {
+                *failures = 0;
+                if let Some(since) = self.down.swap(None) {
+                    info!(down_for = ?since.elapsed(), "the worker answers again");
+                }
+            }
+            Err(error) => {
+                *failures = failures.saturating_add(1);
+                let silent = error.kind() == io::ErrorKind::TimedOut;
+                if (silent || *failures >= FAILURES) && self.down.load().is_none() {
+                    warn!(%error, "the worker does not answer; requests for it get 502 until it does");
+                    self.down.store(Some(Arc::new(Instant::now())));
+                }
+            }
+        }
+    }
+}
+
+async fn ask(listen: &Upstream) -> io::Result<()> {
+    let mut stream = match listen {
+        Upstream::Tcp(address) => Either::Left(TcpStream::connect(*address).await?),
+        Upstream::Unix(path) => Either::Right(UnixStream::connect(path).await?),
+    };
+    stream.write_all(QUESTION).await?;
+    let mut answer = *ANSWER;
+    stream.read_exact(&mut answer).await?;
+    if answer == *ANSWER { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
