@@ -14,8 +14,14 @@ use std::{
     process::{Command, Output},
 };
 
+#[path = "support/skips.rs"]
+mod skips;
+
+use skips::skipped;
+
 const UNITS: [&str; 4] =
     ["sallyport-gateway.socket", "sallyport-gateway.service", "sallyport-worker.service", "sallyport-egress.service"];
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sallyport");
 
 fn unit(name: &str) -> String {
@@ -35,7 +41,7 @@ fn done(program: &str, args: &[&str]) -> String {
 #[test]
 fn each_unit_is_right_and_exposed_to_1_5_at_most() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        println!("SKIPPED: systemd-analyze is not installed");
+        skipped("systemd-analyze is not installed");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -168,7 +174,7 @@ fn free_ports() -> [u16; 3] {
 #[test]
 fn both_roles_work_under_their_restrictions_and_a_restart_refuses_nobody() {
     if env::var_os("TEST_SYSTEMD").is_none() || !Path::new("/run/systemd/system").exists() {
-        println!("SKIPPED: it needs a running systemd, root, and TEST_SYSTEMD=1, since it puts units into the system");
+        skipped("it needs a running systemd, root, and TEST_SYSTEMD=1, since it puts units into the system");
         return;
     }
     let staged = Staged::start();

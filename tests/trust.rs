@@ -20,6 +20,11 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "support/skips.rs"]
+mod skips;
+
+use skips::skipped;
+
 const DEBIAN: &str = "/usr/local/share/ca-certificates";
 
 /// An instance, and a home folder of nobody's.
@@ -147,7 +152,7 @@ fn the_machine_trusts_the_authority_and_curl_needs_no_further_word_until_it_is_u
         gateway.address.port()
     );
     let Some(output) = setting.apart(&script) else {
-        println!("SKIPPED: it needs unshare with mounts, and update-ca-certificates");
+        skipped("it needs unshare with mounts, and update-ca-certificates");
         return;
     };
     let outcomes = outcomes(&output);
@@ -171,7 +176,7 @@ fn what_was_begun_and_not_ended_is_ended_by_the_next_try() {
          head -c 100 $T/whole >$f; update-ca-certificates >/dev/null 2>&1; say; cmp $f $T/whole && echo mended\n\
          rm $f; say --remove; cp $T/whole $f; say --remove; ls /usr/local/share/ca-certificates\n";
     let Some(output) = setting.apart(script) else {
-        println!("SKIPPED: it needs unshare with mounts, and update-ca-certificates");
+        skipped("it needs unshare with mounts, and update-ca-certificates");
         return;
     };
     let outcomes = outcomes(&output);
@@ -185,7 +190,7 @@ fn who_may_not_is_told_the_command_and_fails() {
     let script = "mount -o remount,bind,ro /usr/local/share/ca-certificates || exit 9\n\
          $SALLYPORT trust --json --config $CONFIG; echo \"exit $?\"\n";
     let Some(output) = setting.apart(script).filter(|output| output.status.code() != Some(9)) else {
-        println!("SKIPPED: it needs unshare with mounts, and update-ca-certificates");
+        skipped("it needs unshare with mounts, and update-ca-certificates");
         return;
     };
     let said = String::from_utf8_lossy(&output.stdout);
@@ -204,7 +209,7 @@ fn who_may_not_is_told_the_command_and_fails() {
 #[test]
 fn browsers_trust_the_authority_until_it_is_undone() {
     if !is_installed("certutil") {
-        println!("SKIPPED: certutil is not installed");
+        skipped("certutil is not installed");
         return;
     }
     let setting = Setting::new();
@@ -221,7 +226,7 @@ fn browsers_trust_the_authority_until_it_is_undone() {
         certutil -d sql:$HOME/.pki/nssdb -M -n $(certutil -d sql:$HOME/.pki/nssdb -L | sed -n 's/^\\(sallyport-[0-9a-f]*\\).*/\\1/p') -t ,,; \
         say; say --remove; say --remove\n";
     let Some(output) = setting.apart(script) else {
-        println!("SKIPPED: it needs unshare with mounts, and update-ca-certificates");
+        skipped("it needs unshare with mounts, and update-ca-certificates");
         return;
     };
     let said = String::from_utf8_lossy(&output.stdout);

@@ -10,6 +10,10 @@ use std::{
 use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::task::spawn_blocking;
 
+#[cfg(test)]
+#[path = "../../tests/support/skips.rs"]
+mod skips;
+
 /// Where one byte is in memory, so much around it is taken to be: the system reads ahead in larger windows.
 const STEP: usize = 64 << 10;
 
@@ -49,7 +53,7 @@ mod tests {
 
     use rustix::fs::{Advice, fadvise};
 
-    use super::*;
+    use super::{skips::skipped, *};
 
     const LENGTH: u64 = 8 << 20;
 
@@ -66,7 +70,7 @@ mod tests {
         let file = on_disk();
         rustix::io::pread(&file, &mut [0; 1][..], 0).unwrap();
         if !is_there(&file, 0, 1) {
-            println!("SKIPPED: this filesystem cannot be asked what is in memory");
+            skipped("this filesystem cannot be asked what is in memory");
             return;
         }
         bring(&file, 0, LENGTH).await.unwrap();

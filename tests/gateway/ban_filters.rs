@@ -1,10 +1,6 @@
 //! The filters for fail2ban and CrowdSec in `docs/` find what the program really writes, and nothing else.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, io, path::PathBuf, process::Command};
 
 use regex::Regex;
 
@@ -12,6 +8,8 @@ use crate::{
     canary::Canary,
     client::Request,
     instance::{Instance, eventually},
+    places,
+    skips::skipped,
 };
 
 const ADDRESS: &str = r"(?P<address>[0-9a-fA-F.:]+)";
@@ -19,7 +17,7 @@ const ADDRESS: &str = r"(?P<address>[0-9a-fA-F.:]+)";
 const AGENT: &str = r#"x","client_ip":"192.0.2.66","decision":"deny","code":"bad_credential","#;
 
 fn docs(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)
+    places::project().join("docs").join(name)
 }
 
 /// What stands behind `key` in a filter.
@@ -107,7 +105,7 @@ fn fail2ban_reads_its_filters_as_they_are_meant() {
         let ran = Command::new("fail2ban-regex").arg(i.path(log)).arg(docs(filter)).output();
         match ran {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                eprintln!("SKIPPED: fail2ban-regex is not installed");
+                skipped("fail2ban-regex is not installed");
                 return;
             }
             ran => {

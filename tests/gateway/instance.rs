@@ -14,9 +14,8 @@ pub(crate) use crate::programs::{eventually, yt_dlp};
 use crate::{
     canary::Canary,
     client::{self, Answer, Request},
+    places,
 };
-
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sallyport");
 
 /// An instance and its folder.
 pub(crate) struct Instance {
@@ -207,7 +206,7 @@ pub(crate) fn run(args: &[&str]) -> Output {
 
 /// The built program, with nothing of this environment but what it needs to find others.
 pub(crate) fn program() -> Command {
-    program_in(Path::new(PROGRAM))
+    program_in(&places::program())
 }
 
 fn program_in(file: &Path) -> Command {

@@ -21,8 +21,12 @@ mod media;
 #[path = "../support/origin.rs"]
 #[expect(dead_code, reason = "the worker's tests look at more of it")]
 mod origin;
+#[path = "../support/places.rs"]
+mod places;
 #[path = "../support/tools.rs"]
 mod programs;
+#[path = "../support/skips.rs"]
+mod skips;
 
 mod acme;
 mod addresses;

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::{
     client,
     instance::{Instance, eventually, free_addresses},
+    places,
 };
 
 /// What the authority is to be like.
@@ -176,7 +177,7 @@ impl Pebble {
 /// The program from the PATH, or a failure that says what is missing.
 pub(crate) fn installed(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap();
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin");
+    let tools = places::project().join(".tools/bin");
     let folders = env::split_paths(&path).chain([tools, "/usr/sbin".into()]);
     let found = folders.map(|folder: PathBuf| folder.join(name)).find(|file: &PathBuf| Path::exists(file));
     found.unwrap_or_else(|| panic!("{name} is not installed; scripts/test installs it"))

@@ -13,8 +13,9 @@ use std::{
 use crate::{
     canary::Canary,
     client::{Request, Tls, connect},
-    instance::{Instance, PROGRAM, eventually},
+    instance::{Instance, eventually},
     origin::Origin,
+    places,
     whole::{alive, completed, descendants, start_download, stream_path, task, up_with},
 };
 
@@ -200,8 +201,8 @@ fn after_an_upgrade_the_new_program_runs() {
     let canary = Canary::start();
     let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
     let (program, newer) = (i.path("program"), i.path("newer"));
-    fs::copy(PROGRAM, &program).unwrap();
-    fs::copy(PROGRAM, &newer).unwrap();
+    fs::copy(places::program(), &program).unwrap();
+    fs::copy(places::program(), &newer).unwrap();
     i.start_role_of(&program, "up");
     let gateway = only(&i, "gateway");
     let inode = |pid: u32| {

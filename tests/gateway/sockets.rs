@@ -11,6 +11,7 @@ use std::{
 use crate::{
     canary::Canary,
     instance::{Instance, eventually, free_addresses},
+    places,
 };
 
 /// Becomes the gateway, with standard input and output as the third and fourth descriptor (sd_listen_fds(3)).
@@ -20,7 +21,7 @@ fn start(i: &Instance, sockets: [OwnedFd; 2], env: &[(&str, &str)]) -> Child {
     let [first, second] = sockets.map(Stdio::from);
     let log = fs::OpenOptions::new().create(true).append(true).open(i.path("stderr")).unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", PASS, "sh", env!("CARGO_BIN_EXE_sallyport"), "gateway", "--config"]);
+    command.args(["-c", PASS, "sh"]).arg(places::program()).args(["gateway", "--config"]);
     command.arg(i.path("config.toml")).env_clear().env("PATH", "/usr/bin:/bin").envs(env.iter().copied());
     command.stdin(first).stdout(second).stderr(log).spawn().unwrap()
 }

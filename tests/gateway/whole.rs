@@ -9,6 +9,7 @@ use crate::{
     instance::{Instance, eventually, free_addresses, yt_dlp},
     media,
     origin::Origin,
+    places,
 };
 
 /// Gateway and worker under `up`, allowed to download from the origin.
@@ -115,7 +116,7 @@ fn the_api_describes_itself_to_who_may_use_it() {
     let i = up(&origin);
     let described = i.get("/api/v2/openapi.json");
     assert_eq!((described.status, described.header("content-type")), (200, Some("application/json")));
-    let copy = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json")).unwrap();
+    let copy = fs::read_to_string(places::project().join("docs/openapi.json")).unwrap();
     assert_eq!(described.json(), serde_json::from_str::<Value>(&copy).unwrap());
     assert_eq!(i.send(&Request::new("GET", "/api/v2/openapi.json")).status, 401);
     let only_media = i.new_key(&["--scope", "media:read"]);

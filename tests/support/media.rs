@@ -6,9 +6,11 @@ use std::{
     process::Command,
 };
 
+use crate::places::scratch;
+
 /// The folder with everything in it.
 pub(crate) fn folder() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let target = &scratch();
     let ready = target.join("worker-media");
     if !ready.exists() {
         let making = tempfile::tempdir_in(target).unwrap().keep();

@@ -2,14 +2,16 @@
 
 use std::{
     env,
-    path::{Path, PathBuf},
+    path::PathBuf,
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use crate::places::project;
+
 /// yt-dlp from the environment, from the project's tools, or from the PATH.
 pub(crate) fn yt_dlp() -> PathBuf {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let tools = project().join(".tools");
     let candidates = [tools.join("bin/yt-dlp"), tools.join("venv/bin/yt-dlp")];
     let installed = candidates.into_iter().find(|path| path.exists());
     env::var_os("TEST_YT_DLP").map(PathBuf::from).or(installed).unwrap_or_else(|| "yt-dlp".into())

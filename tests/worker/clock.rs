@@ -5,7 +5,9 @@ use std::{env, fs, path::PathBuf, thread::sleep, time::Duration};
 use crate::{
     media,
     origin::Origin,
+    places,
     process::{Setup, Worker, eventually, fake_yt_dlp, yt_dlp},
+    skips::skipped,
 };
 
 /// What a clock is ahead of the right one, in a file that the worker reads each time that it looks at it.
@@ -27,14 +29,14 @@ impl Clock {
 fn library() -> Option<PathBuf> {
     let given = env::var_os("TEST_FAKETIME").map(PathBuf::from);
     let system = PathBuf::from("/usr/lib").join(format!("{}-linux-gnu", env::consts::ARCH));
-    let folders = [PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/faketime"), system.join("faketime")];
+    let folders = [places::project().join(".tools/faketime"), system.join("faketime")];
     given.into_iter().chain(folders.map(|folder| folder.join("libfaketimeMT.so.1"))).find(|path| path.exists())
 }
 
 /// None, with a word on it, where there is no such library.
 fn worker(origin: &Origin, yt_dlp: PathBuf, extra: &'static str) -> Option<(Worker, Clock)> {
     let Some(library) = library() else {
-        println!("SKIPPED: libfaketime is not installed");
+        skipped("libfaketime is not installed");
         return None;
     };
     let clock = Clock::right();

@@ -14,6 +14,7 @@ use crate::{
     media,
     origin::Origin,
     process::{Setup, Worker, eventually, processes_of},
+    skips::skipped,
     streams::{finished, index, is_clean, stand_in},
     town::{run, unshare},
 };
@@ -58,7 +59,7 @@ impl Drop for Disk {
 /// None, with a word on it, where this user may mount nothing.
 fn with_disk(origin: &Origin, size: &str, extra: &'static str) -> Option<(Worker, Disk)> {
     if unshare(UnshareFlags::NEWNS).is_err() {
-        println!("SKIPPED: only root can mount a disk for a test");
+        skipped("only root can mount a disk for a test");
         return None;
     }
     run("mount", &["--make-rprivate", "/"]);

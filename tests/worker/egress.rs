@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::{
     client::{KEY, now},
     origin::Origin,
+    places,
     process::{Setup, Worker, eventually, fake_yt_dlp},
     town::{Canary, PUBLIC, Town},
 };
@@ -90,7 +91,7 @@ impl Guard {
         fs::write(dir.path().join("key"), KEY).unwrap();
         fs::set_permissions(dir.path().join("key"), fs::Permissions::from_mode(0o600)).unwrap();
         let log = fs::File::create(dir.path().join("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sallyport"));
+        let mut command = Command::new(places::program());
         command.args(["egress", "--config"]).arg(dir.path().join("config.toml")).stderr(log).stdin(Stdio::null());
         let child = command.spawn().unwrap();
         eventually("the guard", || TcpStream::connect(address).ok());

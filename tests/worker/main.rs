@@ -12,9 +12,14 @@
 mod media;
 #[path = "../support/origin.rs"]
 mod origin;
+#[path = "../support/places.rs"]
+mod places;
 #[path = "../support/tools.rs"]
 mod programs;
+#[path = "../support/skips.rs"]
+mod skips;
 
+mod account;
 mod client;
 mod process;
 mod town;
@@ -35,6 +40,7 @@ mod jobs;
 mod leavers;
 mod looks;
 mod offline;
+mod ordinary;
 mod playlists;
 mod queue;
 mod recovery;

@@ -13,6 +13,7 @@ use crate::{
     client::Answer,
     origin::Origin,
     process::Worker,
+    skips::skipped,
     town::{Town, run, unshare},
 };
 
@@ -50,7 +51,7 @@ fn without_names_nothing_is_reached() {
 #[test]
 fn without_any_network_nothing_is_reached() {
     if unshare(UnshareFlags::NEWNET).is_err() {
-        println!("SKIPPED: only root can make a network for a test");
+        skipped("only root can make a network for a test");
         return;
     }
     run("ip", &["link", "set", "lo", "up"]);
@@ -61,7 +62,7 @@ fn without_any_network_nothing_is_reached() {
 #[test]
 fn where_nobody_answers_for_names_nothing_is_reached() {
     if unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).is_err() {
-        println!("SKIPPED: only root can make a network for a test");
+        skipped("only root can make a network for a test");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

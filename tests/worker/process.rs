@@ -15,6 +15,7 @@ pub(crate) use crate::programs::{eventually, yt_dlp};
 use crate::{
     client::{Answer, KEY, Request},
     origin::Origin,
+    places,
 };
 
 /// A worker and its folder.
@@ -195,8 +196,8 @@ pub(crate) fn signal(signal: &str, pid: u32) {
 }
 
 fn spawn(dir: &Path, wrapper: &[&str]) -> Child {
-    let program = env!("CARGO_BIN_EXE_sallyport");
-    let mut words = wrapper.iter().copied().chain([program]);
+    let program = places::program();
+    let mut words = wrapper.iter().copied().chain(program.to_str());
     Command::new(words.next().unwrap())
         .args(words)
         .args(["worker", "--config"])

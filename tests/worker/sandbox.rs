@@ -13,7 +13,9 @@ use tempfile::TempDir;
 
 use crate::{
     origin::Origin,
+    places,
     process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal, yt_dlp},
+    skips::skipped,
 };
 
 /// A worker whose yt-dlp is a Python program, and the folder that this lies in.
@@ -149,7 +151,7 @@ fn yt_dlp_without_hygiene(dir: &Path) -> Option<(PathBuf, String)> {
 fn no_post_processor_reaches_another_users_film_even_without_our_arguments() {
     let dir = tempfile::tempdir().unwrap();
     let Some((wrapped, readable)) = yt_dlp_without_hygiene(dir.path()) else {
-        println!("SKIPPED: this yt-dlp is no Python program");
+        skipped("this yt-dlp is no Python program");
         return;
     };
     let origin = Origin::start();
@@ -456,14 +458,14 @@ except subprocess.TimeoutExpired:
 tell([run.returncode, run.stdout, run.stderr, endless.wait()])
 ";
 
-/// The line of a configuration that names the JavaScript runtime, where there is one.
-pub(crate) fn js_runtime() -> Option<String> {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/deno");
+/// The JavaScript runtime, where there is one.
+pub(crate) fn js_runtime() -> Option<PathBuf> {
+    let installed = places::project().join(".tools/bin/deno");
     let deno = env::var_os("TEST_DENO").map(PathBuf::from).or_else(|| installed.exists().then_some(installed));
     if deno.is_none() {
-        println!("SKIPPED: there is no deno");
+        skipped("there is no deno");
     }
-    Some(format!("js_runtime = {:?}", deno?.to_str()?))
+    deno
 }
 
 #[test]
@@ -471,7 +473,7 @@ fn a_javascript_runtime_works_in_the_sandbox() {
     let Some(runtime) = js_runtime() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (yt_dlp, readable) = python_yt_dlp(dir.path(), &format!("import json{TELL}{RUNS_JAVASCRIPT}"));
-    let extra = format!("{readable}\n{runtime}").leak();
+    let extra = format!("{readable}\njs_runtime = {runtime:?}").leak();
     let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra, ..Setup::default() });
     assert_eq!(told(&worker), json!([0, "number 1,2,3\n", "", -9]));
 }
@@ -556,7 +558,7 @@ fn a_guard_of_its_own_serves_a_worker_that_is_kept_in_by_its_unit() {
     let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
     let id = worker.download("ana", &origin.url("sample.mp4"));
     worker.wait_for_status(&id, "error");
-    let mut guard = Command::new(env!("CARGO_BIN_EXE_sallyport"));
+    let mut guard = Command::new(places::program());
     let mut guard = guard.args(["egress", "--config"]).arg(worker.dir.path().join("config.toml")).spawn().unwrap();
     eventually("the guard", || std::net::TcpStream::connect(address).ok());
     worker.completed("ana", &origin.url("sample.mp4"));

@@ -16,6 +16,8 @@ use hickory_proto::{
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
 
+use crate::skips::skipped;
+
 /// The address of a host on the internet, which is on loopback here.
 pub(crate) const PUBLIC: &str = "93.184.216.34";
 
@@ -40,7 +42,7 @@ impl Town {
     /// None, with a word on it, where this user may not have one.
     pub(crate) fn enter() -> Option<Self> {
         if unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).is_err() {
-            println!("SKIPPED: only root can make a network for a test");
+            skipped("only root can make a network for a test");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,6 @@
 use std::{
     fs,
     net::{TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -13,23 +12,14 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
+    account::{ACCOUNT, AS_ACCOUNT, js_runtime_for_account, open_folder, yt_dlp_for_account},
     media,
     origin::Origin,
-    process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal, yt_dlp},
-    sandbox::{RUNS_JAVASCRIPT, TELL, js_runtime, told},
+    places,
+    process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal},
+    sandbox::{RUNS_JAVASCRIPT, TELL, told},
     town::{Canary, PUBLIC, Town, run},
 };
-
-/// That of nobody, as a unit's account is that of nothing else.
-const ACCOUNT: &str = "65534";
-
-/// Gives the worker its folder and has it run under the account, with no right that this does not have.
-const AS_ACCOUNT: &[&str] = &[
-    "sh",
-    "-c",
-    "chown -R 65534:65534 \"${4%/*}\" && exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \"$@\"",
-    "sh",
-];
 
 /// As setpriv has others run under it.
 const AS_OTHER: &[&str] = &["--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -48,8 +38,7 @@ impl Unit {
     }
 
     fn with(port: u16, program: &str, extra: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let dir = open_folder();
         let (yt_dlp, readable) = python_yt_dlp(dir.path(), program);
         Self::of(port, yt_dlp, &format!("{readable}\n{extra}"), dir)
     }
@@ -58,7 +47,7 @@ impl Unit {
         let extra = format!("{extra}\n[egress]\nlisten = \"127.0.0.1:{port}\"").leak();
         let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra, wrapper: AS_ACCOUNT });
         let config = worker.dir.path().join("config.toml");
-        let mut guard = Command::new(env!("CARGO_BIN_EXE_sallyport"));
+        let mut guard = Command::new(places::program());
         let guard = guard.args(["egress", "--config"]).arg(config).stderr(Stdio::null()).spawn().unwrap();
         eventually("the guard", || TcpStream::connect(("127.0.0.1", port)).ok());
         assert!(!worker.log().contains("weaker sandbox"), "it is whole: {}", worker.log());
@@ -136,31 +125,21 @@ fn a_unit_lets_nothing_out_but_by_the_guard() {
     eventually("the canary, which is awake", || (!canary.seen().is_empty()).then_some(()));
 }
 
-/// Whether the real yt-dlp, or what its first line names, is under a home.
-fn is_at_home() -> bool {
-    let program = fs::canonicalize(yt_dlp()).unwrap_or_default();
-    let content = fs::read(&program).unwrap_or_default();
-    let first = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let first = String::from_utf8_lossy(first.strip_prefix(b"#!").unwrap_or_default()).into_owned();
-    let interpreter = fs::canonicalize(first.split_whitespace().next().unwrap_or_default()).unwrap_or_default();
-    [program, interpreter].iter().any(|path| path.starts_with("/root") || path.starts_with("/home"))
-}
-
 /// Downloads, merges, thumbnails and streams, by the real programs.
 #[test]
 fn a_unit_makes_of_a_source_what_up_makes_of_it() {
     let Some((town, port)) = town() else { return };
-    if is_at_home() {
-        println!("SKIPPED: this yt-dlp, or its Python, lies in somebody's home, where a unit does not look");
-        return;
-    }
+    let dir = open_folder();
+    let Some(yt_dlp) = yt_dlp_for_account(dir.path()) else { return };
     let _origin = Origin::at(&format!("{PUBLIC}:80"));
     town.name("films.example.com", &[&[PUBLIC]]);
-    let unit = Unit::of(port, yt_dlp(), "", tempfile::tempdir().unwrap());
+    let unit = Unit::of(port, yt_dlp, "", dir);
     let orders = [("sample.mp4", "mp4"), ("hls.m3u8", "mp4"), ("dash.mpd", "mp4"), ("sample.mp4", "mkv")];
     let ids = orders.map(|(name, format)| {
         let order = json!({"url": format!("http://films.example.com/{name}"), "format": format});
-        unit.worker.post("ana", "/api/download", &order.to_string()).json()["id"].as_str().unwrap().to_owned()
+        let answer = unit.worker.post("ana", "/api/download", &order.to_string());
+        assert_eq!(answer.status, 200, "{:?} {}", answer.json(), unit.worker.log());
+        answer.json()["id"].as_str().unwrap().to_owned()
     });
     for id in ids {
         let task = unit.worker.wait_for_status(&id, "completed");
@@ -173,7 +152,8 @@ fn a_unit_makes_of_a_source_what_up_makes_of_it() {
 
 #[test]
 fn a_javascript_runtime_works_in_a_unit() {
-    let (Some(runtime), Some((_town, port))) = (js_runtime(), town()) else { return };
+    let (dir, Some((_town, port))) = (open_folder(), town()) else { return };
+    let Some(runtime) = js_runtime_for_account(dir.path()) else { return };
     let unit = Unit::with(port, &format!("import json{TELL}{RUNS_JAVASCRIPT}"), &runtime);
     assert_eq!(told(&unit.worker), json!([0, "number 1,2,3\n", "", -9]));
 }

@@ -6,7 +6,9 @@
 use std::{ffi::OsString, io, os::unix::process::CommandExt, path::PathBuf, process::Command};
 
 use rustix::{
-    process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit},
+    process::{
+        Pid, Resource, Rlimit, Signal, geteuid, getppid, getrlimit, getuid, set_parent_process_death_signal, setrlimit,
+    },
     thread::{CapabilitiesSecureBits, set_capabilities_secure_bits, set_no_new_privs},
 };
 
@@ -119,8 +121,7 @@ impl Confinement {
         match (network, files.strictness) {
             (Network::Own, _) => {
                 limit(Resource::Nproc, MAX_TASKS)?;
-                // Where the account is root's, it is root in its namespaces, too, for whatever that is good for.
-                set_capabilities_secure_bits(CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED)?;
+                refuse_root_capabilities()?;
             }
             (Network::Shared, Strictness::Whole) => limit(Resource::Nproc, MAX_TASKS_OF_UNIT)?,
             (Network::Shared, Strictness::Partial) => {}
@@ -128,6 +129,17 @@ impl Confinement {
         landlock::restrict(files, network)?;
         syscalls::restrict(network)
     }
+}
+
+/// Has a program that runs as root start without capabilities in its namespaces.
+///
+/// Another account's program starts without them anyway (capabilities(7)): the namespace has emptied the ambient set, and with
+/// `no_new_privs` a file gives none. Such an account holds no `CAP_SETPCAP`, and could not set these bits.
+fn refuse_root_capabilities() -> io::Result<()> {
+    if !getuid().is_root() && !geteuid().is_root() {
+        return Ok(());
+    }
+    Ok(set_capabilities_secure_bits(CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED)?)
 }
 
 /// Never raises what is lower already.

@@ -1,0 +1,43 @@
+//! The worker of a user who is not root: the same sandbox, and downloads.
+
+use serde_json::{Value, json};
+
+use crate::{
+    account::{AS_ACCOUNT, open_folder, yt_dlp_for_account},
+    media,
+    origin::Origin,
+    process::{Setup, Worker, python_yt_dlp},
+    sandbox::{TELL, told},
+};
+
+/// What the kernel lets a child do: none of the capabilities it could use, no way to gain one, and filtered system calls.
+const RIGHTS: &str = "
+wanted = ('CapInh', 'CapPrm', 'CapEff', 'CapAmb', 'NoNewPrivs', 'Seccomp')
+status = dict(line.split(':', 1) for line in open('/proc/self/status'))
+tell([int(status[name], 16) for name in wanted])
+";
+
+fn rights_of_a_child(wrapper: &'static [&'static str]) -> Value {
+    let dir = open_folder();
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), &format!("import json{TELL}{RIGHTS}"));
+    let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra: readable.leak(), wrapper });
+    told(&worker)
+}
+
+#[test]
+fn a_child_of_any_account_has_no_capabilities() {
+    let nothing = json!([0, 0, 0, 0, 1, 2]);
+    assert_eq!(rights_of_a_child(&[]), nothing, "of the account that runs the tests");
+    assert_eq!(rights_of_a_child(AS_ACCOUNT), nothing, "of an ordinary one");
+}
+
+#[test]
+fn an_ordinary_user_downloads_in_a_whole_sandbox() {
+    let (origin, dir) = (Origin::start(), open_folder());
+    let Some(yt_dlp) = yt_dlp_for_account(dir.path()) else { return };
+    let worker = Worker::with(&origin, &Setup { yt_dlp, extra: "", wrapper: AS_ACCOUNT });
+    let task = worker.completed("ana", &origin.url("sample.mp4"));
+    let file = worker.get("ana", &format!("/api/download/{}/file", task["id"].as_str().unwrap()));
+    assert_eq!(file.body, media::read("sample.mp4"));
+    assert!(!worker.log().contains("weaker sandbox"), "{}", worker.log());
+}
