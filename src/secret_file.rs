@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -73,13 +73,21 @@ pub fn long_enough(secret: SecretString, source: &str) -> Result<SecretString, S
 }
 
 /// Writes `bytes` to `path` with mode 0600: a reader sees the old file or the whole new one, also after a power cut.
+///
+/// A file that is replaced keeps its owner. Where root makes a new one, it belongs to the owner of its folder, so that a
+/// command run by root never locks the gateway out.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
-    replace(path, bytes, 0o600).map_err(|e| SecretError::Io(path.to_owned(), e))
+    replace(path, bytes, |folder| Ok(Stamp::of_secret(path)?.unwrap_or_else(|| Stamp::new(0o600, folder))))
 }
 
-/// Writes a file that is no secret (0644) in the same way.
+/// Writes a file that is no secret in the same way: a new one with mode 0644, another one with the mode it has.
 pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
-    replace(path, bytes, 0o644).map_err(|e| SecretError::Io(path.to_owned(), e))
+    replace(path, bytes, |folder| Ok(Stamp::of(path)?.unwrap_or_else(|| Stamp::new(0o644, folder))))
+}
+
+/// Writes a secret that is handed out, such as a certificate for a phone: it belongs to who runs this, whoever owns the folder.
+pub fn write_export(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
+    replace(path, bytes, |_| Ok(Stamp { mode: 0o600, owner: None }))
 }
 
 /// Makes a folder for the owner only (0700), and those above it; mends the mode of one that is there.
@@ -93,20 +101,77 @@ pub fn create_private(path: &Path) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let suffix = data_encoding::HEXLOWER.encode(&random::<6>());
-    let temporary = path.with_file_name(format!(".{name}.{suffix}"));
-    let result = write_new(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
-    if result.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    result?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+/// Mode and owner of a file.
+#[derive(Clone, Copy)]
+struct Stamp {
+    mode: u32,
+    /// User and group; None for those of this process.
+    owner: Option<(u32, u32)>,
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+impl Stamp {
+    /// Those of a new file in `folder`.
+    fn new(mode: u32, folder: &Path) -> Self {
+        Self { mode, owner: owner_for_new(folder) }
+    }
+
+    /// Those of the file at `path`; None where there is none.
+    fn of(path: &Path) -> io::Result<Option<Self>> {
+        match fs::metadata(path) {
+            Ok(old) => Ok(Some(Self { mode: old.mode() & 0o777, owner: Some((old.uid(), old.gid())) })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The same, closed to everybody but the owner.
+    fn of_secret(path: &Path) -> io::Result<Option<Self>> {
+        Ok(Self::of(path)?.map(|old| Self { mode: (old.mode & 0o700) | 0o600, ..old }))
+    }
+
+    fn put_on(self, file: &File) -> io::Result<()> {
+        let ours = file.metadata()?;
+        if let Some((user, group)) = self.owner
+            && (user, group) != (ours.uid(), ours.gid())
+        {
+            match fchown(file, Some(user), Some(group)) {
+                // A group that this process is not in matters less than the file.
+                Err(e) if user != ours.uid() => return Err(e),
+                _ => {}
+            }
+        }
+        file.set_permissions(fs::Permissions::from_mode(self.mode))
+    }
+}
+
+/// Whose a new file in `folder` is to be.
+fn owner_for_new(folder: &Path) -> Option<(u32, u32)> {
+    let folder = rustix::process::geteuid().is_root().then(|| fs::metadata(folder).ok()).flatten()?;
+    Some((folder.uid(), folder.gid()))
+}
+
+/// The folder of a path, also of a bare file name.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn replace(path: &Path, bytes: &[u8], stamp: impl FnOnce(&Path) -> io::Result<Stamp>) -> Result<(), SecretError> {
+    let folder = folder_of(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let suffix = data_encoding::HEXLOWER.encode(&random::<6>());
+    let temporary = folder.join(format!(".{name}.{suffix}"));
+    let written = stamp(folder).and_then(|stamp| write_new(&temporary, bytes, stamp));
+    let replaced = written.and_then(|()| fs::rename(&temporary, path));
+    if replaced.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    let kept = replaced.and_then(|()| File::open(folder)?.sync_all());
+    kept.map_err(|e| SecretError::Io(path.to_owned(), e))
+}
+
+fn write_new(path: &Path, bytes: &[u8], stamp: Stamp) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    stamp.put_on(&file)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -128,6 +193,31 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(read_or_create(&path).unwrap().expose_secret(), first.expose_secret());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_keeps_owner_and_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.pem");
+        write_public(&path, b"first").unwrap();
+        assert_eq!(mode(&path), 0o644);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        write_public(&path, b"second").unwrap();
+        assert_eq!((mode(&path), fs::read(&path).unwrap()), (0o640, b"second".to_vec()));
+        write(&path, b"a secret").unwrap();
+        assert_eq!(mode(&path), 0o600, "a secret is never open to others");
+        if rustix::process::geteuid().is_root() {
+            let owner = |path: &Path| fs::metadata(path).map(|m| (m.uid(), m.gid())).unwrap();
+            std::os::unix::fs::chown(&path, Some(65_534), Some(65_534)).unwrap();
+            write(&path, b"another").unwrap();
+            assert_eq!(owner(&path), (65_534, 65_534));
+            std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534)).unwrap();
+            for (name, expected) in [("new.key", 65_534), ("export.p12", 0)] {
+                let path = dir.path().join(name);
+                if expected == 0 { write_export(&path, b"x") } else { write(&path, b"x") }.unwrap();
+                assert_eq!(owner(&path).0, expected, "{name}");
+            }
+        }
     }
 
     #[test]
