@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// No wait is longer, but for what chance adds.
 const LONGEST: Duration = Duration::from_hours(1);
 
@@ -26,6 +28,13 @@ impl Retries {
         Some(wait + wait * u32::from(chance) / (2 * u32::from(u8::MAX)))
     }
 
+    /// What a task says while it waits after so many `tries`; the next one is at `at`, in Unix milliseconds.
+    pub(crate) fn notice(self, tries: u32, at: i64, why: &str) -> String {
+        let (next, all) = (tries.saturating_add(1), self.most.saturating_add(1));
+        let when = Timestamp::from_second(at.div_euclid(1_000)).unwrap_or(Timestamp::MAX);
+        format!("waiting to retry ({next} of {all}) at {when}: {why}")
+    }
+
     /// No wait was ever longer; one that is comes of a clock that was set back.
     pub(crate) const fn bound() -> Duration {
         LONGEST.saturating_mul(2)
@@ -42,6 +51,13 @@ mod tests {
         let waits = [1, 2, 3, 4].map(|tries| retries.wait(tries, 0).map(|wait| wait.as_secs()));
         assert_eq!(waits, [Some(10), Some(20), Some(40), None]);
         assert_eq!(retries.wait(2, u8::MAX), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_task_that_waits_says_which_try_is_next_and_when() {
+        let retries = Retries { most: 4, first: Duration::from_secs(10) };
+        let notice = retries.notice(2, 1_767_225_601_999, "the site could not be reached");
+        assert_eq!(notice, "waiting to retry (3 of 5) at 2026-01-01T00:00:01Z: the site could not be reached");
     }
 
     #[test]

@@ -20,7 +20,8 @@ fn a_site_that_fails_a_few_times_is_asked_again() {
     let worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("fail2/sample.mp4"));
     let waiting = worker.wait_for(&id, |task| task["status"] == "pending" && task["error_message"] != "");
-    assert!(waiting["error_message"].as_str().unwrap().contains("503"), "{waiting}");
+    let message = waiting["error_message"].as_str().unwrap();
+    assert!(message.starts_with("waiting to retry (2 of 5) at 2") && message.contains("503"), "{waiting}");
     assert_eq!(waiting["completed_at"], json!(null));
     let task = worker.wait_for_status(&id, "completed");
     assert_eq!(task["error_message"], "");

@@ -64,9 +64,10 @@ impl Store {
             let tries: Option<u32> = db.query_row(under_way, [id.to_string()], |row| row.get(0)).optional()?;
             let Some(tries) = tries else { return Ok(Retried::Gone) };
             let Some(wait) = retries.wait(tries, chance) else { return Ok(Retried::Spent) };
+            let at = Timestamp::now().as_millisecond().saturating_add(millis(wait));
             db.execute(
                 "UPDATE task SET status = 'pending', tries = ?2, not_before = ?3, error_message = ?4 WHERE id = ?1",
-                params![id.to_string(), tries, Timestamp::now().as_millisecond().saturating_add(millis(wait)), why],
+                params![id.to_string(), tries, at, retries.notice(tries, at, &why)],
             )?;
             Ok(Retried::After(wait))
         })
@@ -79,7 +80,9 @@ fn claim(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Next> {
     let first: Option<i64> =
         db.prepare_cached(FIRST)?.query_row(params![now, bound, per_user], |r| r.get(0)).optional()?;
     let Some(sequence) = first else { return later(db, now) };
-    let sql = format!("UPDATE task SET status = 'downloading', not_before = 0 WHERE sequence = ?1 RETURNING {COLUMNS}");
+    let sql = format!(
+        "UPDATE task SET status = 'downloading', not_before = 0, error_message = '' WHERE sequence = ?1 RETURNING {COLUMNS}"
+    );
     let task = db.query_row(&sql, [sequence], read)?;
     db.execute(
         "INSERT INTO turn (owner, at) SELECT ?1, coalesce(max(at), 0) + 1 FROM turn WHERE true \
