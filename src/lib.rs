@@ -3,6 +3,7 @@
 //! The rooms and the way of a request through them are drawn in `docs/architecture.md`.
 #![forbid(unsafe_code)]
 
+mod account;
 pub mod address;
 pub mod cli;
 pub mod config;
@@ -16,10 +17,12 @@ pub mod limits;
 mod mac;
 pub mod message;
 pub mod observe;
+mod os_error;
 pub mod policy;
 mod problem;
 pub mod random;
 pub mod secret_file;
+mod spelling;
 pub mod statement;
 pub mod stop;
 pub mod store;

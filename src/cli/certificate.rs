@@ -90,8 +90,11 @@ impl Create {
         let field = clients.map(|clients| clients.user).unwrap_or_default();
         let issued = authority.issue(&user, field, DAY * self.days, SystemTime::now())?;
         let password = data_encoding::BASE32_NOPAD.encode(&random::<10>()).to_ascii_lowercase();
-        secret_file::write(&pkcs12, &sealed(&user, &issued, &password)?)?;
-        secret_file::write(&pem, format!("{}{}", issued.pem, issued.key.serialize_pem()).as_bytes())?;
+        let files = [
+            (&pkcs12, sealed(&user, &issued, &password)?),
+            (&pem, format!("{}{}", issued.pem, issued.key.serialize_pem()).into_bytes()),
+        ];
+        write_all(&files)?;
         let ends = issued.ends.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         Ok(Made {
             user: user.to_string(),
@@ -130,6 +133,19 @@ fn files(out: &Path) -> (PathBuf, PathBuf) {
     } else {
         (out.to_owned(), out.with_extension("pem"))
     }
+}
+
+/// All of them or none.
+fn write_all(files: &[(&PathBuf, Vec<u8>)]) -> Result<()> {
+    for (i, (path, bytes)) in files.iter().enumerate() {
+        if let Err(error) = secret_file::write_export(path, bytes) {
+            for (written, _) in files.iter().take(i) {
+                let _ = std::fs::remove_file(written);
+            }
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 /// In the one encryption that every phone reads; its password is random, and so makes up for its age. The authority is left

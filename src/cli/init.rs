@@ -11,19 +11,20 @@ use serde::Serialize;
 
 use super::{
     key,
-    output::Output,
-    state::{State, now},
+    output::{Output, command_line},
+    state::{State, database, now},
     trust::page_url,
     user::{Role, hash_password},
 };
 use crate::{
-    config::{self, TlsMode, Upstream},
+    config::{self, Config, TlsMode, Upstream},
     edge::{local_ca::LocalCa, tls},
     identity::Scopes,
     policy,
     random::random,
     secret_file,
-    store::Secrets,
+    spelling::did_you_mean,
+    store::{Secrets, Store},
     username::UserName,
 };
 
@@ -59,6 +60,9 @@ struct Made {
     config: PathBuf,
     #[serde(skip)]
     trust_page: Option<String>,
+    /// Whether the configuration was there before.
+    #[serde(skip)]
+    adopted: bool,
 }
 
 impl Init {
@@ -68,53 +72,73 @@ impl Init {
     }
 
     fn make(&self) -> Result<Made> {
-        std::fs::create_dir_all(&self.dir).with_context(|| format!("{} cannot be made", self.dir.display()))?;
-        let dir = self.dir.canonicalize()?;
-        let path = dir.join("config.toml");
-        if path.exists() {
-            bail!("{} is there already; nothing was changed", path.display());
+        let path = self.dir.join("config.toml");
+        if path.try_exists().with_context(|| format!("cannot look into {}", self.dir.display()))? {
+            return self.adopt(&path);
         }
-        self.write_policies(&dir)?;
-        secret_file::write(&path, self.config_text()?.as_bytes())?;
-        Self::fill(&path).inspect_err(|_| {
+        // All that can be wrong with what was asked for is found before anything is made.
+        let (policy, config) = (self.policy_text()?, self.config_text()?);
+        let fresh = !self.dir.exists();
+        let made = self.write(&policy, &config).and_then(|path| fill(&path, false));
+        if made.is_err() {
             // What could not be finished can be begun again.
-            let _ = std::fs::remove_file(&path);
-        })
-    }
-
-    fn fill(path: &Path) -> Result<Made> {
-        let config = config::load(path)?;
-        policy::compile(&config)?;
-        make_secrets(&Secrets::open(&config)?)?;
-        tls::install_crypto();
-        if let TlsMode::LocalCa { dir, names } = &config.tls.mode {
-            LocalCa::new(dir).ensure(names, SystemTime::now())?;
+            let _ = if fresh { std::fs::remove_dir_all(&self.dir) } else { std::fs::remove_file(&path) };
         }
-        let state = State::open(path)?;
-        let (admin, password) = make_admin(&state)?;
-        let grant = key::Grant { user: &admin, scopes: &Scopes::All, note: "made by init", expires: None };
-        let key = grant.create(&state)?;
-        Ok(Made {
-            url: config.public_url.as_str().trim_end_matches('/').to_owned(),
-            admin_user: admin.to_string(),
-            admin_password: password,
-            api_key: key.reveal().to_owned(),
-            config: path.to_owned(),
-            trust_page: page_url(&config),
-        })
+        made
     }
 
-    fn write_policies(&self, dir: &Path) -> Result<()> {
-        let name = self.app.as_deref().unwrap_or("worker");
-        let path = dir.join("policies").join(format!("{name}.toml"));
+    /// Makes the instance that a configuration describes which is there already, such as the one of a checkout.
+    fn adopt(&self, path: &Path) -> Result<Made> {
+        let path = path.canonicalize()?;
+        if self.app.is_some() || self.domain.is_some() {
+            bail!(
+                "{} is there already; change it, and leave --domain, --app and --upstream out. Nothing was changed",
+                path.display()
+            );
+        }
+        let config = config::load(&path)?;
+        if has_users(&config)? {
+            bail!("{} holds an instance already; nothing was changed", config.data_dir.display());
+        }
+        fill(&path, true)
+    }
+
+    /// Writes policy and configuration, and returns where the latter is.
+    fn write(&self, policy: &str, config: &str) -> Result<PathBuf> {
+        let policies = self.dir.join("policies");
+        std::fs::create_dir_all(&policies).with_context(|| format!("cannot make the folder {}", policies.display()))?;
+        let policy_path = self.policy_path();
+        if !policy_path.exists() {
+            secret_file::write_public(&policy_path, policy.as_bytes())?;
+        }
+        let path = self.dir.canonicalize()?.join("config.toml");
+        secret_file::write(&path, config.as_bytes())?;
+        Ok(path)
+    }
+
+    fn policy_name(&self) -> &str {
+        self.app.as_deref().unwrap_or("worker")
+    }
+
+    fn policy_path(&self) -> PathBuf {
+        self.dir.join("policies").join(format!("{}.toml", self.policy_name()))
+    }
+
+    /// The built-in policy of the application; not needed where its file is there already.
+    fn policy_text(&self) -> Result<String> {
+        let (name, path) = (self.policy_name(), self.policy_path());
+        if let Some(text) = policy::builtin(name) {
+            return Ok(text.to_owned());
+        }
         if path.exists() {
-            return Ok(());
+            return Ok(String::new());
         }
-        let Some(text) = policy::builtin(name) else {
-            bail!("there is no built-in policy {name:?}; write it to {} first", path.display());
-        };
-        std::fs::create_dir_all(dir.join("policies"))?;
-        Ok(secret_file::write_public(&path, text.as_bytes())?)
+        let hint = did_you_mean(name, policy::builtin_names());
+        let names = policy::builtin_names().collect::<Vec<_>>().join(", ");
+        bail!(
+            "there is no built-in policy {name:?}{hint} (built in: {names}). For another application, write its policy to {} first; docs/policies.md has the format. Nothing was made",
+            path.display()
+        );
     }
 
     /// The reference with what was asked for filled in.
@@ -138,19 +162,54 @@ impl Init {
     }
 }
 
+/// Secrets, certificate, administrator and key of the instance that the configuration at `path` describes.
+fn fill(path: &Path, adopted: bool) -> Result<Made> {
+    let config = config::load(path)?;
+    policy::compile(&config)?;
+    make_secrets(&Secrets::open(&config)?)?;
+    tls::install_crypto();
+    if let TlsMode::LocalCa { dir, names } = &config.tls.mode {
+        LocalCa::new(dir).ensure(names, SystemTime::now())?;
+    }
+    drop(Store::open(&database(&config))?);
+    let state = State::open(path)?;
+    let (admin, password) = make_admin(&state)?;
+    let grant = key::Grant { user: &admin, scopes: &Scopes::All, note: "made by init", expires: None };
+    let key = grant.create(&state)?;
+    // A gateway that was started before there was an instance learns of both.
+    state.announce()?;
+    Ok(Made {
+        url: config.public_url.as_str().trim_end_matches('/').to_owned(),
+        admin_user: admin.to_string(),
+        admin_password: password,
+        api_key: key.reveal().to_owned(),
+        config: path.to_owned(),
+        trust_page: page_url(&config),
+        adopted,
+    })
+}
+
+fn has_users(config: &Config) -> Result<bool> {
+    let path = database(config);
+    Ok(path.exists() && !Store::open(&path)?.users()?.is_empty())
+}
+
+/// The password is left out, since nothing asks for one yet; it is in the JSON for who prepares a login.
 fn words(made: &Made) -> String {
     let mut text = format!(
-        "Wrote {}\n\n  URL             {}\n  administrator   {}\n  password        {}\n  API key         {}\n\n\
-         Password and key are shown this once only. Start with: sallyport up --config {}",
+        "{} {}\n\n  URL             {}\n  administrator   {}\n  API key         {}\n\n\
+         The key is shown this once only. Start with: {}",
+        if made.adopted { "Made the instance of" } else { "Wrote" },
         made.config.display(),
         made.url,
         made.admin_user,
-        made.admin_password,
         made.api_key,
-        made.config.display()
+        command_line(&made.config, "up"),
     );
     if let Some(page) = &made.trust_page {
-        text.push_str("\n\nNo browser knows its certificate yet. For this machine: sallyport trust. For other devices, once it runs:\n");
+        text.push_str("\n\nNo browser knows its certificate yet. For this machine: ");
+        text.push_str(&command_line(&made.config, "trust"));
+        text.push_str(". For other devices, once it runs:\n");
         text.push_str(page);
     }
     text

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    grant,
     output::{Common, moment, table},
     state::{State, now},
 };
@@ -105,8 +106,8 @@ impl Create {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         let user = state.user(self.user.as_ref())?.name;
-        let scopes: Scopes = if self.scopes.is_empty() { Scopes::All } else { self.scopes.join(" ").parse()? };
-        let expires = self.expires.map(|life| now().saturating_add_unsigned(life.0.as_secs()));
+        let scopes = grant::scopes(&state, &self.scopes)?;
+        let expires = self.expires.map(grant::end).transpose()?;
         let grant = Grant { user: &user, scopes: &scopes, note: &self.note, expires };
         if self.import_stdin {
             let id = grant.import(&state, &read_line()?)?;

@@ -119,7 +119,8 @@ impl Create {
 
     fn sallyport(self, state: &State, user: UserName) -> Result<()> {
         let site = policy::compile(&state.config)?;
-        let keys = LinkKeys::parse(state.secrets.link_keys()?.expose_secret())?;
+        let keys = state.secrets.link_keys_at_hand()?.with_context(|| no_secret(state, "link.keys"))?;
+        let keys = LinkKeys::parse(keys.expose_secret())?;
         let base = state.config.public_url.as_str().trim_end_matches('/').to_owned();
         let host = state.config.public_url.authority().to_owned();
         let place = self.app.map_or(LinkPlace::Host(host), LinkPlace::App);
@@ -137,8 +138,8 @@ impl Create {
             return Err(LinkRefusal::BadLife.into());
         }
         let expires = now().saturating_add_unsigned(life.as_secs());
-        let query = OfflineTubeKey::new(state.secrets.offlinetube()?, state.config.links.max_expiry)
-            .sign(&object, user, expires);
+        let secret = state.secrets.offlinetube_at_hand()?.with_context(|| no_secret(state, "offlinetube.key"))?;
+        let query = OfflineTubeKey::new(secret, state.config.links.max_expiry).sign(&object, user, expires);
         let url = format!("{}{}?{query}", state.config.public_url.as_str().trim_end_matches('/'), self.path);
         let document = json!({ "id": object, "url": url, "expires": moment(expires) });
         self.common.output.print(&document, |_| url.clone())
@@ -179,6 +180,14 @@ impl Rotate {
         state.announce()?;
         self.common.output.print(&json!({ "rotated": true }), |_| "A new key signs links from now on.".to_owned())
     }
+}
+
+fn no_secret(state: &State, name: &str) -> String {
+    let file = state.config.secrets_dir().join(name);
+    format!(
+        "{} does not exist, so nothing can be signed; restore it, or start the gateway, which makes a new one",
+        file.display()
+    )
 }
 
 impl From<LinkRecord> for ListedLink {

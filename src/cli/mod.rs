@@ -3,10 +3,12 @@
 mod ban;
 mod certificate;
 mod check;
+mod grant;
 mod init;
 mod key;
 mod link;
 mod output;
+mod preflight;
 mod role;
 mod state;
 mod token;
@@ -17,17 +19,20 @@ mod user;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::worker;
+use crate::{os_error, worker};
 
 /// Becomes another program that dies with its parent; its arguments are not for people, and may start with dashes.
 const CONFINE: &str = "confine";
 
 /// A hardened gateway for self-hosted downloaders, and the download and stream worker behind it.
 #[derive(Debug, Parser)]
-#[command(name = "sallyport", version, disable_help_subcommand = true)]
+#[command(name = "sallyport", version)]
 struct Cli {
+    /// For those who name the configuration first; each command has the option itself.
+    #[arg(id = "config", long = "config", value_name = "FILE", global = true, hide = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -85,10 +90,15 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // Clap itself ends the process with 2 on wrong usage.
-    match run(Cli::parse().command) {
+    let cli = Cli::parse();
+    if let (Command::Init(_), Some(_)) = (&cli.command, &cli.config) {
+        let what = "init takes --dir DIR, the folder of the configuration, and no --config";
+        Cli::command().error(ErrorKind::ArgumentConflict, what).exit();
+    }
+    match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sallyport: {error:#}");
+            eprintln!("sallyport: {}", os_error::plain(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

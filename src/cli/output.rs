@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Result;
@@ -54,7 +54,39 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     lines.join("\n")
 }
 
+/// `sallyport WORDS` as it is to be typed here for the instance of `config`.
+pub(super) fn command_line(config: &Path, words: &str) -> String {
+    let here = std::path::absolute("config.toml").ok();
+    if std::path::absolute(config).ok() == here {
+        return format!("sallyport {words}");
+    }
+    format!("sallyport {words} --config {}", quoted(&config.to_string_lossy()))
+}
+
+/// A word for a shell, as people may paste it.
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 /// A moment for people: in UTC, to the second.
 pub(super) fn moment(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |t| t.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_to_paste_names_what_it_should() {
+        assert_eq!(quoted("/srv/door/ca.pem"), "/srv/door/ca.pem");
+        assert_eq!(quoted("/home/ana b/it's $HOME"), "'/home/ana b/it'\\''s $HOME'");
+        assert_eq!(command_line(Path::new("config.toml"), "up"), "sallyport up");
+        assert_eq!(command_line(Path::new("/a b/c.toml"), "up"), "sallyport up --config '/a b/c.toml'");
+    }
 }

@@ -1,11 +1,17 @@
 //! What commands that act on state have in common: the configuration, the database, and the running gateway.
 
-use std::path::Path;
+use std::{
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 
+use super::output::{command_line, quoted};
 use crate::{
+    account,
     config::{self, Config},
     gateway::control::{self, Told},
     store::{Secrets, Store, UserRecord},
@@ -16,15 +22,26 @@ use crate::{
 pub(super) struct State {
     pub(super) config: Config,
     pub(super) store: Store,
+    /// To be looked at only: a secret that a command made would replace what the gateway goes by.
     pub(super) secrets: Secrets,
 }
 
+/// Where the database of an instance is.
+pub(super) fn database(config: &Config) -> PathBuf {
+    config.data_dir.join("state.db")
+}
+
 impl State {
-    /// Opens the state of the instance that `config` describes.
+    /// Opens the state of the instance that `config` describes; makes nothing.
     pub(super) fn open(config: &Path) -> Result<Self> {
         let config = config::load(config)?;
-        let secrets = Secrets::open(&config)?;
-        let store = Store::open(&config.data_dir.join("state.db"))?;
+        match database(&config).try_exists() {
+            Ok(true) => {}
+            Ok(false) => bail!(no_instance(&config)),
+            Err(error) => bail!(not_ours(&config.data_dir, &error)),
+        }
+        let secrets = Secrets::look(&config);
+        let store = Store::open(&database(&config))?;
         Ok(Self { config, store, secrets })
     }
 
@@ -39,12 +56,38 @@ impl State {
     /// The user of that name; without one, the first administrator.
     pub(super) fn user(&self, name: Option<&UserName>) -> Result<UserRecord> {
         let Some(name) = name else {
-            return self.store.first_admin()?.context("there is no administrator; `sallyport init` makes one");
+            let add = self.command("user add NAME --role admin");
+            return self
+                .store
+                .first_admin()?
+                .with_context(|| format!("this instance has no administrator; add one: {add}"));
         };
         match self.store.user(name)? {
             Some(user) => Ok(user),
-            None => bail!("there is no user {name}; `sallyport user add {name}` makes one"),
+            None => bail!("there is no user {name}; add them: {}", self.command(&format!("user add {name}"))),
         }
+    }
+
+    /// `sallyport WORDS` as it is to be typed for this instance.
+    pub(super) fn command(&self, words: &str) -> String {
+        command_line(&self.config.file, words)
+    }
+}
+
+fn no_instance(config: &Config) -> String {
+    let dir = quoted(&config.base_dir.to_string_lossy());
+    format!(
+        "{} describes an instance that does not exist yet: {} is missing. Make the instance with: sallyport init --dir {dir}",
+        config.file.display(),
+        database(config).display(),
+    )
+}
+
+fn not_ours(folder: &Path, error: &io::Error) -> String {
+    let place = folder.display();
+    match folder.metadata().map(|about| account::name_of(about.uid())) {
+        Ok(owner) => format!("cannot look into {place}, which belongs to {owner}: run this as {owner}, or as root"),
+        Err(_) => format!("cannot look into {place}: {error}"),
     }
 }
 

@@ -1,11 +1,12 @@
 //! `sallyport token`: tokens under the instance's own secret.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use serde_json::{Map, Value, json};
 
 use super::{
+    grant,
     output::Common,
     state::{State, now},
 };
@@ -48,18 +49,18 @@ impl Issue {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         let user = state.user(self.user.as_ref())?.name;
-        let scopes: Scopes = if self.scopes.is_empty() { Scopes::All } else { self.scopes.join(" ").parse()? };
-        let token = jwt::issue(&state.secrets.jwt()?, &self.claims(&state, &user, &scopes))?;
+        let scopes = grant::scopes(&state, &self.scopes)?;
+        let expires = grant::end(self.expires)?;
+        let secret = state.secrets.jwt_at_hand()?.with_context(|| no_secret(&state))?;
+        let token = jwt::issue(&secret, &Self::claims(&state, &user, &scopes, expires))?;
         self.common.output.print(&json!({ "token": token }), |_| token.clone())
     }
 
-    fn claims(&self, state: &State, user: &UserName, scopes: &Scopes) -> Map<String, Value> {
-        let now = now();
-        let expires = now.saturating_add_unsigned(self.expires.0.as_secs());
+    fn claims(state: &State, user: &UserName, scopes: &Scopes, expires: i64) -> Map<String, Value> {
         let mut claims = Map::new();
         claims.insert("sub".into(), user.as_str().into());
         claims.insert("scope".into(), scopes.to_string().into());
-        claims.insert("iat".into(), now.into());
+        claims.insert("iat".into(), now().into());
         claims.insert("exp".into(), expires.into());
         claims.insert("jti".into(), HEXLOWER.encode(&random::<8>()).into());
         let jwt = &state.config.jwt;
@@ -67,4 +68,13 @@ impl Issue {
         claims.extend(jwt.audience.iter().map(|audience| ("aud".into(), audience.as_str().into())));
         claims
     }
+}
+
+/// A secret that was made here would end every token under the one that the gateway has.
+fn no_secret(state: &State) -> String {
+    let (file, variable) = (state.config.secrets_dir().join("jwt.key"), &state.config.jwt.secret_env);
+    format!(
+        "there is no secret to sign with: {} does not exist, and {variable} is not set here. Set {variable} to the gateway's value; where the gateway has none either, start it once and it makes the file",
+        file.display(),
+    )
 }

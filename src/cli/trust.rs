@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::output::Common;
+use super::output::{Common, command_line};
 use crate::{
     address::is_local,
     config::{self, Config, TlsMode},
@@ -107,7 +107,12 @@ impl Authority {
             bail!("tls.mode is not \"local-ca\", so there is no authority of this instance to trust");
         };
         let path = LocalCa::new(dir).authority_cert();
-        let anchor = TrustAnchor::read(&path).context("`sallyport init` or a first start makes the authority")?;
+        let anchor = TrustAnchor::read(&path).with_context(|| {
+            format!(
+                "this instance has no authority yet; its first start makes one: {}",
+                command_line(&common.config, "up")
+            )
+        })?;
         let id: String = anchor.fingerprint().replace(':', "").to_lowercase().chars().take(12).collect();
         Ok(Self { path, anchor, label: format!("sallyport-{id}") })
     }
@@ -149,30 +154,9 @@ fn own_address() -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| is_local(*ip))
 }
 
-/// A word for a shell, as people may paste it.
-fn quoted(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&b);
-    if !text.is_empty() && text.bytes().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
-}
-
 /// A program on the PATH, or where only root's has it.
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_to_paste_names_what_it_should() {
-        assert_eq!(quoted("/srv/door/ca.pem"), "/srv/door/ca.pem");
-        assert_eq!(quoted("/home/ana b/it's $HOME"), "'/home/ana b/it'\\''s $HOME'");
-    }
 }

@@ -9,6 +9,8 @@ use thiserror::Error;
 pub struct Diagnostic {
     /// Where it stands.
     pub at: Located,
+    /// The key, such as `app[0].upstream`; empty where it is none in particular.
+    pub key: String,
     /// What is wrong and, after a semicolon, what mends it.
     pub what: String,
 }
@@ -36,7 +38,7 @@ pub struct Diagnostics(pub Vec<Diagnostic>);
 impl Diagnostic {
     /// A fault of the file as a whole.
     pub fn in_file(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
-        Self { at: Located::File { path: path.into(), line: 0, column: 0 }, what: what.into() }
+        Self { at: Located::File { path: path.into(), line: 0, column: 0 }, key: String::new(), what: what.into() }
     }
 
     /// A fault at the byte `span` of `source`, the text of the file at `path`.
@@ -45,22 +47,32 @@ impl Diagnostic {
         let before = source.get(..span.start.min(source.len())).unwrap_or(source);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        Self { at: Located::File { path: path.into(), line, column }, what: what.into() }
+        Self { at: Located::File { path: path.into(), line, column }, key: String::new(), what: what.into() }
     }
 
     /// A fault in what the environment sets.
     pub fn in_environment(name: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { at: Located::Environment(name.into()), what: what.into() }
+        Self { at: Located::Environment(name.into()), key: String::new(), what: what.into() }
+    }
+
+    /// The same with its key.
+    #[must_use]
+    pub fn of_key(self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self }
     }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
-            Located::File { path, line: 0, .. } => write!(f, "{}: {}", path.display(), self.what),
-            Located::File { path, line, column } => write!(f, "{}:{line}:{column}: {}", path.display(), self.what),
-            Located::Environment(name) => write!(f, "{name}: {}", self.what),
+            Located::File { path, line: 0, .. } => write!(f, "{}: ", path.display())?,
+            Located::File { path, line, column } => write!(f, "{}:{line}:{column}: ", path.display())?,
+            Located::Environment(name) => write!(f, "{name}: ")?,
         }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.what)
     }
 }
 

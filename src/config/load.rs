@@ -1,29 +1,39 @@
 //! Reads `config.toml` and the layers over it: built-in defaults < the file < environment < flags.
 
-use std::path::Path;
-
-use figment::{
-    Figment,
-    providers::{Env, Serialized},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics},
-    resolve::Fault,
+    document::Document,
+    environment::{Variables, layered},
+    resolve::{Fault, Key},
     types::Config,
     wire::Wire,
 };
 
-const ENV_PREFIX: &str = "SALLYPORT_";
+/// Everything that reading a configuration has found.
+pub(crate) struct Survey {
+    /// As far as it could be understood; right only where there are no faults.
+    pub(crate) config: Option<Config>,
+    pub(crate) faults: Diagnostics,
+    /// Where each value comes from.
+    pub(crate) sources: Sources,
+}
+
+/// The file and the variables that a configuration was read from.
+#[derive(Clone, Debug)]
+pub(crate) struct Sources {
+    path: PathBuf,
+    text: String,
+    variables: Variables,
+}
 
 /// Reads the configuration at `path` as a start would.
 ///
 /// # Errors
 /// Every fault that was found, each with its place and its mend.
 pub fn load(path: &Path) -> Result<Config, Diagnostics> {
-    let source = std::fs::read_to_string(path)
-        .map_err(|e| Diagnostic::in_file(path, format!("cannot be read: {e}; `sallyport init` writes one")))?;
-    read(path, &source)
+    Survey::of(path).done()
 }
 
 /// Reads `source`, the text of the file at `path`, with what the environment has to say of it.
@@ -31,30 +41,71 @@ pub fn load(path: &Path) -> Result<Config, Diagnostics> {
 /// # Errors
 /// As [`load`].
 pub fn read(path: &Path, source: &str) -> Result<Config, Diagnostics> {
-    let file: Wire = parse(path, source)?;
-    let wire = layered(&file)?;
-    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Config::resolve(wire, &file).map_err(|faults| locate(path, source, &faults))
+    Survey::read(path, source).done()
 }
 
-/// Parses a TOML file into `T`, with a fault at its line and column.
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(path: &Path, source: &str) -> Result<T, Diagnostics> {
-    toml::from_str(source).map_err(|e| Diagnostic::at(path, source, e.span().as_ref(), e.message().trim()).into())
+impl Survey {
+    /// Of the file at `path`.
+    pub(crate) fn of(path: &Path) -> Self {
+        match text(path) {
+            Ok(source) => Self::read(path, &source),
+            Err(fault) => {
+                let sources = Sources { path: path.to_owned(), text: String::new(), variables: Variables::default() };
+                Self { config: None, faults: fault.into(), sources }
+            }
+        }
+    }
+
+    fn read(path: &Path, source: &str) -> Self {
+        let Document { value, mut faults, lost_elements } = Document::<Wire>::read(path, source);
+        let mut sources = Sources { path: path.to_owned(), text: source.to_owned(), variables: Variables::default() };
+        let Some(file) = value else { return Self { config: None, faults, sources } };
+        let layered = layered(&file);
+        faults.0.extend(layered.faults.0);
+        sources.variables = layered.variables;
+        // Places are counted, and with one missing the count would be wrong.
+        if lost_elements {
+            return Self { config: None, faults, sources };
+        }
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let (config, found) = Config::survey(layered.wire, &file);
+        faults.0.extend(sources.locate(&found).0);
+        Self { config, faults, sources }
+    }
+
+    fn done(self) -> Result<Config, Diagnostics> {
+        match self.config {
+            Some(config) if self.faults.0.is_empty() => Ok(config),
+            _ => Err(self.faults),
+        }
+    }
 }
 
-fn layered(file: &Wire) -> Result<Wire, Diagnostics> {
-    let env = Env::prefixed(ENV_PREFIX).split("__");
-    Figment::from(Serialized::defaults(file)).merge(env).extract().map_err(|errors| {
-        Diagnostics(
-            errors
-                .into_iter()
-                .map(|e| {
-                    let name = format!("{ENV_PREFIX}{}", e.path.join("__").to_uppercase());
-                    Diagnostic::in_environment(name, e.kind.to_string())
-                })
-                .collect(),
-        )
-    })
+impl Sources {
+    /// Gives each fault its place: the variable that sets its key, or the line and column in the file.
+    pub(crate) fn locate(&self, faults: &[Fault]) -> Diagnostics {
+        let Diagnostics(mut located) = locate(&self.path, &self.text, faults);
+        for (diagnostic, fault) in located.iter_mut().zip(faults) {
+            if let Some(variable) = self.variables.setting(fault.key.iter().map(|key| key.name)) {
+                *diagnostic = Diagnostic::in_environment(variable, fault.what.clone()).of_key(&diagnostic.key);
+            }
+        }
+        Diagnostics(located)
+    }
+}
+
+fn text(path: &Path) -> Result<String, Diagnostic> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        let what = match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                "does not exist; name the configuration with --config FILE, or make an instance with `sallyport init`"
+                    .to_owned()
+            }
+            _ => format!("cannot be read: {e}"),
+        };
+        Diagnostic::in_file(path, what)
+    })?;
+    String::from_utf8(bytes).map_err(|_| Diagnostic::in_file(path, "is not UTF-8; save it as UTF-8 text"))
 }
 
 /// Gives each fault the line and column of its key in `source`, the text of the file at `path`.
@@ -74,5 +125,12 @@ pub(crate) fn locate(path: &Path, source: &str, faults: &[Fault]) -> Diagnostics
         }
         span
     };
-    Diagnostics(faults.iter().map(|f| Diagnostic::at(path, source, place(f).as_ref(), f.what.clone())).collect())
+    let located = |f: &Fault| Diagnostic::at(path, source, place(f).as_ref(), f.what.clone()).of_key(&written(&f.key));
+    Diagnostics(faults.iter().map(located).collect())
+}
+
+/// `app[0].upstream`
+fn written(way: &[Key]) -> String {
+    let step = |key: &Key| key.index.map_or_else(|| key.name.to_owned(), |i| format!("{}[{i}]", key.name));
+    way.iter().map(step).collect::<Vec<_>>().join(".")
 }

@@ -2,12 +2,16 @@
 
 pub mod acme;
 mod diagnostic;
+mod document;
+mod environment;
+mod hosts;
 mod load;
 mod resolve;
 mod settings;
 mod types;
 mod units;
 mod wire;
+mod words;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Located};
 pub use load::{load, read};
@@ -19,5 +23,6 @@ pub use types::{
 pub use units::{ByteSize, Duration, Rate, RateParseError};
 pub use wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};
 
-pub(crate) use load::{locate, parse};
+pub(crate) use document::Document;
+pub(crate) use load::{Sources, Survey, locate};
 pub(crate) use resolve::{Fault, Key};

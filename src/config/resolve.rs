@@ -12,6 +12,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 use super::{
+    hosts::{self, Taken},
     settings::settings,
     types::{
         AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, JwtConfig, JwtKeyConfig, Limits,
@@ -25,6 +26,9 @@ const MAX_FORBIDDEN_PATHS: u32 = 100;
 const SECOND: Duration = Duration::from_secs(1);
 /// Even the start of yt-dlp takes some of it.
 const MIN_STALL_TIMEOUT: Duration = SECOND;
+
+/// Where `scripts/run` installs yt-dlp and deno, beside the configuration of a checkout.
+const TOOLS_DIR: &str = ".tools/bin";
 
 /// A list's films wait all at once, and no more than this wait of one user.
 const MAX_PLAYLIST: u16 = 500;
@@ -45,18 +49,27 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(super) const fn table(name: &'static str) -> Self {
+    pub(crate) const fn table(name: &'static str) -> Self {
         Self { name, index: None }
+    }
+
+    pub(crate) const fn element(name: &'static str, index: usize) -> Self {
+        Self { name, index: Some(index) }
+    }
+}
+
+impl Fault {
+    pub(crate) fn new(key: Vec<Key>, what: impl Into<String>) -> Self {
+        Self { key, what: what.into() }
     }
 }
 
 impl Config {
-    pub(crate) fn resolve(wire: Wire, file: &Path) -> Result<Self, Vec<Fault>> {
+    /// The configuration as far as it makes sense, and every fault.
+    pub(crate) fn survey(wire: Wire, file: &Path) -> (Option<Self>, Vec<Fault>) {
         let mut faults = Faults::default();
-        match faults.config(wire, file) {
-            Some(config) if faults.0.is_empty() => Ok(config),
-            _ => Err(faults.0),
-        }
+        let config = faults.config(wire, file);
+        (config, faults.0)
     }
 }
 
@@ -267,6 +280,7 @@ impl Faults {
         Some(WorkerConfig {
             listen,
             media_dir: base.join(worker.media_dir),
+            tools_dir: base.join(TOOLS_DIR),
             yt_dlp: program(base, &worker.yt_dlp),
             ffmpeg: program(base, &worker.ffmpeg),
             js_runtime: program(base, &worker.js_runtime),
@@ -336,18 +350,43 @@ impl Faults {
             if !app.prefix.starts_with('/') {
                 self.add(key("prefix"), "must start with \"/\"; write \"/\" for every path");
             }
+            let hosts: Vec<_> = app.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+            self.hosts(i, &hosts);
             let Some(upstream) = self.parsed(key("upstream"), &app.upstream) else { continue };
-            resolved.push(AppConfig {
+            let app = AppConfig {
                 name: app.name,
                 policy: app.policy,
                 upstream,
-                hosts: app.hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
+                hosts,
                 prefix: app.prefix,
                 cors_origins: app.cors_origins,
                 timeout: app.timeout.0,
-            });
+            };
+            self.unreached(i, &app, &resolved);
+            resolved.push(app);
         }
         resolved
+    }
+
+    fn hosts(&mut self, app: usize, names: &[String]) {
+        for (i, name) in names.iter().enumerate() {
+            if let Some(what) = hosts::fault(name) {
+                self.add(vec![Key::element("app", app), Key::element("hosts", i)], what);
+            }
+        }
+    }
+
+    /// What one application gets, another one after it does not.
+    fn unreached(&mut self, i: usize, app: &AppConfig, before: &[AppConfig]) {
+        for Taken { host, by } in hosts::taken(app, before) {
+            let place = host.map_or(table("prefix"), |host| Key::element("hosts", host));
+            let name = host.and_then(|host| app.hosts.get(host)).map_or("every host", String::as_str);
+            let what = format!(
+                "app {by:?} stands before this one and takes every request for {name} under {}; give this one another host or prefix, or put it first",
+                app.prefix
+            );
+            self.add(vec![Key::element("app", i), place], what);
+        }
     }
 
     fn egress(&mut self, egress: wire::Egress, base: &Path) -> EgressConfig {

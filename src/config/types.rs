@@ -233,7 +233,9 @@ pub struct WorkerConfig {
     pub listen: Upstream,
     /// Finished media.
     pub media_dir: PathBuf,
-    /// The yt-dlp program, a name on the PATH or a path.
+    /// Where programs that are given by name are looked for before the PATH.
+    pub tools_dir: PathBuf,
+    /// The yt-dlp program, a name or a path.
     pub yt_dlp: PathBuf,
     /// The ffmpeg program, likewise.
     pub ffmpeg: PathBuf,

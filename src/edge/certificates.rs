@@ -8,15 +8,18 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use rustls::{
+    InconsistentKeys,
     crypto::aws_lc_rs::sign::any_supported_type,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info};
 
+use super::pem_file::{Wanted, fault};
 use crate::{config::CertificatePaths, stop::stopped};
 
 /// How often the files are looked at.
@@ -28,15 +31,23 @@ pub enum CertificateError {
     /// A file cannot be read.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
-    /// A file is not what it should be, in PEM form.
-    #[error("{0}: {1}")]
-    Pem(PathBuf, pem::Error),
-    /// No certificate in the file.
-    #[error("{0}: holds no certificate")]
-    Empty(PathBuf),
-    /// The key cannot be used, or is not the certificate's.
-    #[error("{0}: {1}")]
-    Key(PathBuf, rustls::Error),
+    /// The certificate's file is something else; what, and what mends it.
+    #[error("{0} {1}")]
+    Certificate(PathBuf, &'static str),
+    /// The key's file is something else, or its key is not the certificate's.
+    #[error("{0} {1}")]
+    Key(PathBuf, &'static str),
+}
+
+impl CertificateError {
+    /// The key of the configuration that names the file, such as "cert".
+    #[must_use]
+    pub fn at(&self) -> &'static str {
+        match self {
+            Self::Key(..) => "key",
+            Self::Io(..) | Self::Certificate(..) => "cert",
+        }
+    }
 }
 
 /// A chain and its key, in two files or one.
@@ -54,6 +65,30 @@ impl CertificateFiles {
     pub fn load(paths: &CertificatePaths) -> Result<Self, CertificateError> {
         let current = ArcSwapOption::from_pointee(certified_key(paths)?);
         Ok(Self { paths: paths.clone(), current })
+    }
+
+    /// Says so where the certificate is one that clients refuse today.
+    pub fn tell_out_of_time(&self) {
+        if let Some(fault) = self.out_of_time(Timestamp::now()) {
+            error!("{fault}");
+        }
+    }
+
+    /// What is wrong with the certificate's time, and what mends it.
+    #[must_use]
+    pub fn out_of_time(&self, now: Timestamp) -> Option<String> {
+        let current = self.current()?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
+        let [begins, ends] = [leaf.validity().not_before, leaf.validity().not_after].map(|time| time.timestamp());
+        let (shown, cert) = (|time| Timestamp::from_second(time).unwrap_or(Timestamp::MAX), self.paths.cert.display());
+        if ends < now.as_second() {
+            let when = shown(ends);
+            return Some(format!("{cert} has expired on {when}, and clients refuse it; renew the certificate"));
+        }
+        let when = shown(begins);
+        (begins > now.as_second()).then(|| {
+            format!("{cert} is not valid before {when}, and clients refuse it until then; set the clock, or use another certificate")
+        })
     }
 
     /// The same of files that may not be there yet.
@@ -85,6 +120,7 @@ impl CertificateFiles {
                 Ok(new) => {
                     self.current.store(Some(Arc::new(new)));
                     info!(cert = %self.paths.cert.display(), "the certificate was replaced");
+                    self.tell_out_of_time();
                 }
                 Err(error) => error!(%error, "the changed certificate cannot be used; the old one is served on"),
             }
@@ -119,14 +155,35 @@ fn certified_key(paths: &CertificatePaths) -> Result<CertifiedKey, CertificateEr
 
 /// What the two files hold, which are named in errors only.
 pub(super) fn parse(paths: &CertificatePaths, cert: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError> {
+    let of_cert = |what| CertificateError::Certificate(paths.cert.clone(), what);
+    let of_key = |what| CertificateError::Key(paths.key.clone(), what);
+    fault(cert, Wanted::Certificate).map_or(Ok(()), |what| Err(of_cert(what)))?;
+    fault(key, Wanted::Key).map_or(Ok(()), |what| Err(of_key(what)))?;
     let chain = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|e| CertificateError::Pem(paths.cert.clone(), e))?;
-    if chain.is_empty() {
-        return Err(CertificateError::Empty(paths.cert.clone()));
+    let chain = chain.map_err(|_| of_cert(DAMAGED))?;
+    let private = PrivateKeyDer::from_pem_slice(key).map_err(|_| of_key(DAMAGED))?;
+    let signing = any_supported_type(&private).map_err(|_| of_key(UNSUPPORTED))?;
+    let certified = CertifiedKey::new(chain, signing);
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) if is_of_a_later_one(&certified) => {
+            Err(of_cert(WRONG_ORDER))
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => Err(of_key(MISMATCH)),
+        Err(_) => Err(of_cert(DAMAGED)),
     }
-    let private = PrivateKeyDer::from_pem_slice(key).map_err(|e| CertificateError::Pem(paths.key.clone(), e))?;
-    let unfit = |e| CertificateError::Key(paths.key.clone(), e);
-    let certified = CertifiedKey::new(chain, any_supported_type(&private).map_err(unfit)?);
-    certified.keys_match().map_err(unfit)?;
-    Ok(certified)
+}
+
+const DAMAGED: &str = "is damaged: what is between its BEGIN and END lines cannot be read; copy it again";
+const UNSUPPORTED: &str = "holds a key of a kind that TLS has no use for here; use ECDSA (P-256, P-384, P-521), Ed25519 or RSA from 2048 bits";
+const MISMATCH: &str = "is not the key of this certificate; name the two files that were made together";
+const WRONG_ORDER: &str =
+    "has its certificates in the wrong order; the server's own comes first, then the one that signed it, and so on";
+
+/// True where the key belongs to a certificate that is not the first one.
+fn is_of_a_later_one(certified: &CertifiedKey) -> bool {
+    let later = certified.cert.iter().skip(1);
+    later
+        .map(|cert| CertifiedKey::new(vec![cert.clone()], Arc::clone(&certified.key)))
+        .any(|one| one.keys_match().is_ok())
 }

@@ -3,19 +3,19 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::AsFd,
     sync::Arc,
     time::Duration,
 };
 
-use rustix::net::sockopt;
+use rustix::{io::Errno, net::sockopt};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::slots::{Place, Share, Slots};
 use crate::stop::stopped;
@@ -36,8 +36,25 @@ impl ListenError {
     }
 }
 
-/// Listens on `address`; `[::]` takes IPv4 as well.
+/// True unless the kernel has no IPv6 at all, as with `ipv6.disable=1`.
+pub(crate) fn has_ipv6() -> bool {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET6, rustix::net::SocketType::STREAM, None);
+    !matches!(socket, Err(Errno::AFNOSUPPORT))
+}
+
+/// The address to listen on for `address`: where there is no IPv6, every address is every one of IPv4.
+pub(crate) fn usable(address: SocketAddr) -> SocketAddr {
+    let every = address.is_ipv6() && address.ip().is_unspecified();
+    if every && !has_ipv6() { SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()) } else { address }
+}
+
+/// Listens on `address`; `[::]` takes IPv4 as well, and IPv4 alone where that is all there is.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let wanted = address;
+    let address = usable(wanted);
+    if address != wanted {
+        info!(%wanted, %address, "IPv6 is off on this machine; listening on IPv4 alone");
+    }
     let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
@@ -87,7 +104,6 @@ pub async fn accept<F>(
 
 /// True where a connection less would help.
 fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 

@@ -7,6 +7,7 @@ pub mod client_ca;
 pub mod handover;
 pub mod listener;
 pub mod local_ca;
+mod pem_file;
 pub mod proxy_protocol;
 mod server_names;
 mod shared_address;

@@ -103,7 +103,8 @@ impl Sockets {
 
     /// The socket that listens on `address`.
     pub fn tcp(&mut self, address: SocketAddr) -> Result<TcpListener, ListenError> {
-        let listener = match self.tcp.iter().position(|passed| passed.at == address) {
+        let usable = listener::usable(address);
+        let listener = match self.tcp.iter().position(|passed| passed.at == address || passed.at == usable) {
             None => listener::bind(address)?,
             Some(place) => {
                 let passed = self.tcp.swap_remove(place).listener;

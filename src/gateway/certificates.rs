@@ -4,7 +4,7 @@ use std::{path::Path, time::SystemTime};
 
 use super::run::GatewayError;
 use crate::{
-    config::{Config, TlsMode},
+    config::{CertificatePaths, Config, TlsMode},
     edge::{Certificates, acme::Acme, certificates::CertificateFiles, local_ca::LocalCa},
 };
 
@@ -16,15 +16,22 @@ pub(super) fn open(config: &Config) -> Result<(Certificates, Option<Acme>), Gate
     };
     let mut all: Vec<_> = acme.iter().flat_map(Acme::certificates).map(|p| CertificateFiles::awaited(&p)).collect();
     all.push(match &config.tls.mode {
-        TlsMode::Files(paths) => CertificateFiles::load(paths)?,
+        TlsMode::Files(paths) => own(paths)?,
         // With ACME for the time until there is another, and for names and addresses at home, which no authority vouches for.
         TlsMode::LocalCa { dir, names } | TlsMode::Acme { dir, names, .. } => local(dir, names)?,
     });
     for paths in &config.tls.certificates {
-        all.push(CertificateFiles::load(paths)?);
+        all.push(own(paths)?);
     }
     let shown = acme.as_ref().map(Acme::shown).unwrap_or_default();
     Ok((Certificates::new(all, shown), acme))
+}
+
+/// Files that somebody else keeps current, or should.
+fn own(paths: &CertificatePaths) -> Result<CertificateFiles, GatewayError> {
+    let files = CertificateFiles::load(paths)?;
+    files.tell_out_of_time();
+    Ok(files)
 }
 
 fn local(dir: &Path, names: &[String]) -> Result<CertificateFiles, GatewayError> {

@@ -157,7 +157,9 @@ impl Exchange {
 
     fn verdict(&self) -> Verdict {
         match &self.outcome {
-            Outcome::Permitted(permit) if matches!(permit.target(), Target::CreateLink) => Verdict::Own,
+            Outcome::Permitted(permit) if matches!(permit.target(), Target::CreateLink | Target::Welcome) => {
+                Verdict::Own
+            }
             Outcome::Permitted(_) => Verdict::Forward,
             Outcome::Preflight => Verdict::Preflight,
             Outcome::Denied(..) | Outcome::Undecided | Outcome::Unread(_) => Verdict::Deny,

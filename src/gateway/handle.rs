@@ -154,6 +154,11 @@ async fn permitted(
     debug!(request_id = %exchange.id, steps = ?permit.steps(), "permitted");
     match permit.target() {
         Target::CreateLink => create_link(&gateway.live, client, exchange, permit).await,
+        Target::Welcome => {
+            let answer = respond::welcome(exchange, &permit);
+            exchange.outcome = Outcome::Permitted(permit);
+            reply(client, exchange, answer).await
+        }
         Target::Upstream(_) => {
             exchange.outcome = Outcome::Permitted(permit);
             forward(gateway, client, exchange).await

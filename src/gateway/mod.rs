@@ -32,6 +32,7 @@ mod succession;
 mod trust_page;
 mod tunnel;
 mod upload;
+mod welcome;
 mod worker_watch;
 
 pub use client_address::client_address;

@@ -10,6 +10,7 @@ use super::{
     client::Answer,
     exchange::Exchange,
     headers::{REQUEST_ID, request_id, set_cors, set_transport_security},
+    welcome,
 };
 use crate::{
     limits::Exceeded,
@@ -86,6 +87,14 @@ pub(super) fn json(exchange: &Exchange, status: StatusCode, permit: &Permit, doc
     head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     set_cors(&mut head.headers, permit.cors());
     Answer { head, body: serde_json::to_vec(document).unwrap_or_default() }
+}
+
+/// The gateway's own page.
+pub(super) fn welcome(exchange: &Exchange, permit: &Permit) -> Answer {
+    let mut head = start(exchange, Some(permit.app()), StatusCode::OK);
+    let body = welcome::fill(&mut head.headers);
+    set_cors(&mut head.headers, permit.cors());
+    Answer { head, body }
 }
 
 /// What every answer of the gateway's own has, where it is no request's of an application.

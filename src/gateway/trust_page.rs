@@ -84,8 +84,8 @@ fn page(anchor: &TrustAnchor) -> String {
     filled(PAGE, &[("name", anchor.name()), ("fingerprint", &anchor.fingerprint()), ("ends", day)])
 }
 
-/// The one style sheet by its hash, and nothing else.
-fn page_policy(page: &str) -> String {
+/// The content security policy of a page: its one style sheet by its hash, and nothing else.
+pub(super) fn page_policy(page: &str) -> String {
     let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map_or("", |(s, _)| s);
     let hash = BASE64.encode(&Sha256::digest(style));
     format!(

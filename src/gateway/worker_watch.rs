@@ -54,7 +54,7 @@ impl WorkerWatch {
             && permit.app().statement.is_some()
             && match permit.target() {
                 Target::Upstream(upstream) => *upstream == live.rules.load().config.worker.listen,
-                Target::CreateLink => false,
+                Target::CreateLink | Target::Welcome => false,
             }
     }
 

@@ -182,7 +182,7 @@ fn media_url(text: &str, allow_private: &[HostPort]) -> Result<Url, &'static str
     if public || allow_private.iter().any(|allowed| allowed.matches(&url)) {
         Ok(url)
     } else {
-        Err("must name a public host")
+        Err("must name a public host; a private one must be in worker.allow_private")
     }
 }
 

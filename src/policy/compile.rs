@@ -1,25 +1,22 @@
 //! From policy files to the site: every contradiction is found here, at start, with its line and column.
 
-use std::{
-    num::NonZeroU64,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashSet, num::NonZeroU64, path::Path, sync::Arc};
 
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
     addresses::{AddressRules, Place},
-    body::{BodyRule, Field, FieldKind, UnknownFields},
+    body::{BodyRule, Field, FieldKind},
     cors::{CorsPolicy, Origin},
     headers::SecurityHeaders,
-    route::{Handler, Limit, Route, RouteTable},
+    route::{Handler, Limit, Route, RouteConflict, RouteTable},
     safe_path::Parameters,
     site::{App, OWN_PREFIX, Site, Stated},
+    source::{Missing, source},
     wire,
 };
 use crate::{
-    config::{self, AppConfig, Config, Diagnostic, Diagnostics, Fault, HostPort, Key, Upstream},
+    config::{self, AppConfig, Config, Diagnostics, Document, Fault, HostPort, Key, Upstream},
     identity::{CredentialKind, Scopes},
     limits::{RateLimit, Tracker},
     statement::Limits,
@@ -37,20 +34,17 @@ struct PlacedRoute {
     route: Arc<Route>,
 }
 
-/// The name of the gateway's own route for making links.
-const CREATE_LINK: &str = "create-link";
+/// The place of the gateway's own routes, which are in no file.
+const OWN: usize = usize::MAX;
+
+impl PlacedRoute {
+    fn own(path: String, method: Method, route: Route) -> Self {
+        Self { place: OWN, path, methods: vec![method], route: Arc::new(route) }
+    }
+}
 
 /// A judged body passes through a buffer of this size on its way upstream.
 const MAX_JUDGED_BODY: u64 = 64 * 1024;
-
-/// The policies that the program brings along, by name.
-const BUILTIN: &[(&str, &str)] = &[("worker", include_str!("../../policies/worker.toml"))];
-
-/// The text of a built-in policy.
-#[must_use]
-pub fn builtin(name: &str) -> Option<&'static str> {
-    BUILTIN.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
-}
 
 /// Reads and compiles the policy of every application.
 ///
@@ -66,20 +60,28 @@ pub fn compile(config: &Config) -> Result<Site, Diagnostics> {
 /// As [`compile`].
 pub fn compile_after(config: &Config, old: &Site) -> Result<Site, Diagnostics> {
     let mut faults = Vec::new();
+    let mut of_config = Vec::new();
     let mut apps = Vec::new();
-    for app in &config.apps {
+    for (i, app) in config.apps.iter().enumerate() {
         let old = old.apps.iter().find(|old| *old.name == *app.name);
-        match compile_app(app, config, old.map(|old| &**old)) {
-            Ok(app) => apps.push(app),
-            Err(Diagnostics(found)) => faults.extend(found),
+        of_config.extend(origin_faults(i, app));
+        match source(i, app, config) {
+            Ok((path, source)) => match compile_text((&path, &source), app, config, old.map(|old| &**old)) {
+                Ok(app) => apps.push(app),
+                Err(Diagnostics(found)) => faults.extend(found),
+            },
+            Err(Missing::File(fault)) => of_config.push(fault),
+            Err(Missing::Text(fault)) => faults.push(fault),
         }
     }
+    if !of_config.is_empty() {
+        let text = std::fs::read_to_string(&config.file).unwrap_or_default();
+        faults.splice(0..0, config::locate(&config.file, &text, &of_config).0);
+    }
+    // Two applications may have one policy.
+    let mut seen = HashSet::new();
+    faults.retain(|fault| seen.insert(fault.to_string()));
     if faults.is_empty() { Ok(Site::new(apps)) } else { Err(Diagnostics(faults)) }
-}
-
-fn compile_app(app: &AppConfig, config: &Config, old: Option<&App>) -> Result<App, Diagnostics> {
-    let (path, source) = source(app, config)?;
-    compile_text((&path, &source), app, config, old)
 }
 
 /// Compiles `source`, the text of the policy at `path`, for one application of `config`; `old` is as with
@@ -93,7 +95,8 @@ pub fn compile_text(
     config: &Config,
     old: Option<&App>,
 ) -> Result<App, Diagnostics> {
-    let policy: wire::Policy = config::parse(path, source)?;
+    let Document { value, mut faults, lost_elements } = Document::<wire::Policy>::read(path, source);
+    let Some(policy) = value.filter(|_| !lost_elements) else { return Err(faults) };
     let mut compiler = Compiler {
         max_clients: config.limits.max_tracked_clients,
         allow_private: &config.worker.allow_private,
@@ -103,23 +106,20 @@ pub fn compile_text(
         faults: Vec::new(),
     };
     let app = compiler.app(app, policy);
-    if compiler.faults.is_empty() { Ok(app) } else { Err(config::locate(path, source, &compiler.faults)) }
+    faults.0.extend(config::locate(path, source, &compiler.faults).0);
+    if faults.0.is_empty() { Ok(app) } else { Err(faults) }
 }
 
-/// A file in the policies folder overrides the built-in policy of its name.
-fn source(app: &AppConfig, config: &Config) -> Result<(PathBuf, String), Diagnostics> {
-    let path = config.policies_dir.join(format!("{}.toml", app.policy));
-    match std::fs::read_to_string(&path) {
-        Ok(source) => Ok((path, source)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => match builtin(&app.policy) {
-            Some(source) => Ok((path, source.to_owned())),
-            None => Err(Diagnostic::in_file(path, format!("app {:?} needs this policy; write it", app.name)).into()),
-        },
-        Err(e) => Err(Diagnostic::in_file(path, format!("cannot be read: {e}")).into()),
-    }
+/// The origins that the configuration adds to those of the policy.
+fn origin_faults(i: usize, app: &AppConfig) -> Vec<Fault> {
+    let origins = app.cors_origins.iter().enumerate();
+    let faults = origins.filter_map(|(at, text)| Some((at, text.parse::<Origin>().err()?)));
+    faults
+        .map(|(at, e)| Fault::new(vec![Key::element("app", i), Key::element("cors_origins", at)], e.to_string()))
+        .collect()
 }
 
-struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     max_clients: usize,
     allow_private: &'a [HostPort],
     old: Option<&'a App>,
@@ -133,9 +133,16 @@ impl Compiler<'_> {
         let cors = self.cors(&policy.cors, &app.cors_origins);
         let headers = self.headers(&policy.headers);
         let addresses = self.default_addresses(&policy.defaults);
+        let mut all = self.all_routes(policy.route, &policy.defaults, &addresses);
         let create_link = self.create_link(cors.origins.is_empty(), &addresses);
-        let all = self.all_routes(policy.route, &policy.defaults, &addresses, create_link);
+        all.push(PlacedRoute::own(format!("{OWN_PREFIX}links"), Method::POST, create_link));
+        // An application that believes only statements is the worker, which has no page.
+        let page = |placed: &PlacedRoute| placed.path == "/" || placed.path.starts_with("/{*");
+        if policy.upstream.statement && app.prefix == "/" && !all.iter().any(page) {
+            all.push(PlacedRoute::own("/".to_owned(), Method::GET, self.welcome(&addresses)));
+        }
         self.linked_too(&all, policy.upstream.statement);
+        let any_reached = all.iter().any(|placed| placed.place != OWN && may_be_under(&app.prefix, &placed.path));
         let all_routes = all.iter().map(|placed| Arc::clone(&placed.route)).collect();
         App {
             name: app.name.as_str().into(),
@@ -151,6 +158,7 @@ impl Compiler<'_> {
             upstream: app.upstream.clone(),
             routes: self.route_table(all),
             all_routes,
+            any_reached,
             source: Arc::clone(&self.source),
         }
     }
@@ -171,13 +179,12 @@ impl Compiler<'_> {
         upstream.statement.then(|| Stated { to: at.to_string(), limits })
     }
 
-    /// Those of the policy, and the gateway's own.
+    /// Those of the policy.
     fn all_routes(
         &mut self,
         routes: Vec<wire::Route>,
         defaults: &wire::Defaults,
         addresses: &AddressRules,
-        create_link: Route,
     ) -> Vec<PlacedRoute> {
         let mut all = Vec::new();
         for (place, route) in routes.into_iter().enumerate() {
@@ -185,8 +192,6 @@ impl Compiler<'_> {
             let route = Arc::new(self.route(place, route, defaults, addresses));
             all.push(PlacedRoute { place, path, methods, route });
         }
-        let (place, path) = (usize::MAX, format!("{OWN_PREFIX}links"));
-        all.push(PlacedRoute { place, path, methods: vec![Method::POST], route: Arc::new(create_link) });
         all
     }
 
@@ -216,21 +221,47 @@ impl Compiler<'_> {
     }
 
     fn route_table(&mut self, all: Vec<PlacedRoute>) -> RouteTable {
-        let mut by_path: Vec<PathRoutes> = Vec::new();
+        let (mut by_path, mut taken): (Vec<PathRoutes>, Vec<_>) = (Vec::new(), Vec::new());
         for PlacedRoute { place, path, methods, route } in all {
-            let methods = methods.into_iter().map(|method| (method, Arc::clone(&route)));
-            match by_path.iter_mut().find(|(known, ..)| *known == path) {
-                Some((.., known)) => known.extend(methods),
-                None => by_path.push((path, place, methods.collect())),
+            if self.has_unreadable_path(place, &path) {
+                continue;
             }
+            if !by_path.iter().any(|(known, ..)| *known == path) {
+                by_path.push((path.clone(), place, Vec::new()));
+            }
+            let Some((.., known)) = by_path.iter_mut().find(|(known, ..)| *known == path) else { continue };
+            for method in methods {
+                if let Some((_, first)) = known.iter().find(|(taken, _)| *taken == method) {
+                    taken.push((place, RouteConflict::Taken(method, Arc::clone(&first.name))));
+                } else {
+                    known.push((method, Arc::clone(&route)));
+                }
+            }
+        }
+        for (place, conflict) in taken {
+            self.add(place, "path", conflict.to_string());
         }
         let mut table = RouteTable::default();
         for (path, place, methods) in by_path {
-            if let Err(e) = table.insert(&path, methods) {
-                self.add(place, "path", format!("{e}; give each path and method one route"));
+            if let Err(conflict) = table.insert(&path, methods) {
+                self.add(place, "path", conflict.to_string());
             }
         }
         table
+    }
+
+    /// A path that no request can have.
+    fn has_unreadable_path(&mut self, place: usize, path: &str) -> bool {
+        let outside = outside_braces(path);
+        let what = if outside.contains('*') {
+            "a lone * stands for itself, so no request would match; write {*rest} for all that follows, or {name} for one segment"
+        } else if outside.contains(['?', '#']) {
+            "a path ends before ? and #; leave the query out"
+        } else {
+            return false;
+        };
+        self.add(place, "path", what);
+        true
     }
 
     fn route(&mut self, i: usize, route: wire::Route, defaults: &wire::Defaults, addresses: &AddressRules) -> Route {
@@ -251,10 +282,7 @@ impl Compiler<'_> {
                 self.add(i, "scopes", format!("{scope:?} is not a scope; use a-z 0-9 : . _ -"));
             }
         }
-        let max_body = route.max_body.unwrap_or(defaults.max_body).0;
-        if route.body.is_some() && max_body > MAX_JUDGED_BODY {
-            self.add(i, "max_body", "a body that is judged can be 64KiB at most; make it smaller");
-        }
+        let max_body = self.max_body(i, &route, defaults);
         Route {
             addresses,
             credentials: credentials.into_iter().collect(),
@@ -272,30 +300,17 @@ impl Compiler<'_> {
         }
     }
 
-    /// `POST /.sallyport/links`, which every site has.
-    fn create_link(&self, no_cors: bool, addresses: &AddressRules) -> Route {
-        let text = |max_chars| FieldKind::Text { max_chars };
-        let field = |name: &str, required, kind| Field { name: name.into(), required, kind };
-        let rate = wire::Limit { rate: config::Rate::per_minute(60), by: super::LimitBy::User, burst: None };
-        let fields =
-            vec![field("path", true, text(8_192)), field("expires", false, text(32)), field("user", false, text(64))];
-        Route {
-            name: CREATE_LINK.into(),
-            addresses: addresses.clone(),
-            credentials: [CredentialKind::ApiKey, CredentialKind::Jwt, CredentialKind::ClientCertificate]
-                .into_iter()
-                .collect(),
-            anonymous: false,
-            scopes: ["links:write".into()].into(),
-            limits: self.limits(CREATE_LINK, &[rate]),
-            cors: !no_cors,
-            max_body: 16 << 10,
-            body: Some(BodyRule { fields, unknown: UnknownFields::Refuse }),
-            link_object: None,
-            link_also: None,
-            app_headers: Box::default(),
-            handler: Handler::CreateLink,
+    /// A body that is judged is read first, so its limit lies between nothing and what is read at most.
+    fn max_body(&mut self, i: usize, route: &wire::Route, defaults: &wire::Defaults) -> u64 {
+        let max_body = route.max_body.unwrap_or(defaults.max_body).0;
+        if route.body.is_some() && max_body > MAX_JUDGED_BODY {
+            self.add(i, "max_body", "a body that is judged can be 64KiB at most; make it smaller");
         }
+        if route.body.is_some() && max_body == 0 {
+            let whose = if route.max_body.is_some() { "" } else { " of [defaults]" };
+            self.add(i, "max_body", format!("the max_body{whose} is 0, so every body would be refused before its rule is looked at; write one such as \"16KiB\" for this route"));
+        }
+        max_body
     }
 
     fn default_addresses(&mut self, defaults: &wire::Defaults) -> AddressRules {
@@ -334,7 +349,7 @@ impl Compiler<'_> {
         places.into()
     }
 
-    fn limits(&self, route: &str, limits: &[wire::Limit]) -> Box<[Limit]> {
+    pub(super) fn limits(&self, route: &str, limits: &[wire::Limit]) -> Box<[Limit]> {
         let old = self.old.and_then(|app| app.all_routes.iter().find(|old| *old.name == *route));
         let old = old.map_or(&[][..], |route| &route.limits);
         let limit = |(i, l): (usize, &wire::Limit)| {
@@ -402,12 +417,17 @@ impl Compiler<'_> {
 
     fn cors(&mut self, cors: &wire::Cors, more: &[String]) -> CorsPolicy {
         let mut origins = Vec::new();
-        for text in cors.origins.iter().chain(more) {
+        for (i, text) in cors.origins.iter().enumerate() {
             match text.parse::<Origin>() {
                 Ok(origin) => origins.push(origin),
-                Err(e) => self.faults.push(table_fault("cors", "origins", e.to_string())),
+                Err(e) => {
+                    let key = vec![Key::table("cors"), Key::element("origins", i)];
+                    self.faults.push(Fault::new(key, e.to_string()));
+                }
             }
         }
+        // Those that are none are faults of the configuration.
+        origins.extend(more.iter().filter_map(|text| text.parse().ok()));
         CorsPolicy {
             origins,
             credentials: cors.credentials,
@@ -439,6 +459,28 @@ impl Compiler<'_> {
         let path = vec![Key { name: "route", index: Some(route) }, Key { name: key, index: None }];
         self.faults.push(Fault { key: path, what: what.into() });
     }
+}
+
+/// True where some path that the template takes is under the prefix.
+fn may_be_under(prefix: &str, template: &str) -> bool {
+    let mut segments = template.split('/');
+    let fits = |wanted: &str| segments.next().is_some_and(|segment| segment == wanted || segment.contains('{'));
+    template.contains("{*") || prefix.trim_end_matches('/').split('/').all(fits)
+}
+
+/// The parts of a path template that stand for themselves.
+fn outside_braces(path: &str) -> String {
+    let mut depth = 0_u32;
+    path.chars()
+        .filter(|c| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => return depth == 0,
+            }
+            false
+        })
+        .collect()
 }
 
 fn header_name(header: wire::AppHeader) -> HeaderName {

@@ -41,6 +41,8 @@ pub enum Target<'a> {
     Upstream(&'a Upstream),
     /// To the gateway's own maker of links.
     CreateLink,
+    /// To the gateway's own page.
+    Welcome,
 }
 
 impl Permit {
@@ -50,6 +52,7 @@ impl Permit {
         match self.route.handler {
             Handler::Upstream => Target::Upstream(&self.app.upstream),
             Handler::CreateLink => Target::CreateLink,
+            Handler::Welcome => Target::Welcome,
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Handler {
     Upstream,
     /// The gateway itself: makes a signed link.
     CreateLink,
+    /// The gateway itself: shows the page of a site that has none.
+    Welcome,
 }
 
 /// One rate of a route, and who has used it lately.
@@ -85,20 +87,44 @@ pub struct Matched<'t, 'p> {
 /// Two routes that cannot both be.
 #[derive(Debug, Error)]
 pub enum RouteConflict {
-    /// The template does not parse, or overlaps with another one.
+    /// The template cannot be read; what is wrong, and what mends it.
     #[error("{0}")]
-    Template(#[from] matchit::InsertError),
-    /// Method and path are taken.
-    #[error("{0} on this path is another route's already")]
-    Taken(Method),
+    Template(&'static str),
+    /// Another template takes the same paths.
+    #[error("it takes the same requests as {0}; write the same path in both routes, parameters included")]
+    Overlap(String),
+    /// Method and path are the route's of this name.
+    #[error(
+        "{0} on this path is the route {1:?} already, so this one never gets a request; give each path and method one route"
+    )]
+    Taken(Method, Arc<str>),
+}
+
+impl From<matchit::InsertError> for RouteConflict {
+    fn from(error: matchit::InsertError) -> Self {
+        use matchit::InsertError;
+        match error {
+            InsertError::Conflict { with } => Self::Overlap(with),
+            InsertError::InvalidParamSegment => {
+                Self::Template("a segment has one {parameter} at most; take the others out")
+            }
+            InsertError::InvalidParam => {
+                Self::Template("a parameter has a name in braces, such as {id}; a brace that is meant is written twice")
+            }
+            InsertError::InvalidCatchAll => {
+                Self::Template("{*rest} takes all that follows, so it stands at the end of the path")
+            }
+            _ => Self::Template("the path cannot be read; write segments, and parameters such as {id}"),
+        }
+    }
 }
 
 impl RouteTable {
     /// Adds the routes of one path template, such as `/api/download/{id}/file`; a parameter is one segment.
     pub fn insert(&mut self, template: &str, methods: Vec<(Method, Arc<Route>)>) -> Result<(), RouteConflict> {
         for (i, (method, _)) in methods.iter().enumerate() {
-            if methods.iter().take(i).any(|(m, _)| m == method) {
-                return Err(RouteConflict::Taken(method.clone()));
+            if let Some((_, first)) = methods.iter().take(i).find(|(m, _)| m == method) {
+                return Err(RouteConflict::Taken(method.clone(), Arc::clone(&first.name)));
             }
         }
         Ok(self.by_path.insert(template, methods)?)

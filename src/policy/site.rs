@@ -1,6 +1,6 @@
 //! The applications behind one gateway, and which of them a request is for.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     addresses::AddressRules,
@@ -14,6 +14,9 @@ use crate::{config::Upstream, statement::Limits};
 
 /// The paths that are the gateway's own on every site.
 pub(super) const OWN_PREFIX: &str = "/.sallyport/";
+
+/// The scope with which an administrator acts on others' objects; no route asks for it.
+const ADMIN: &str = "admin";
 
 /// Every application, in the order of the configuration.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ pub struct App {
     pub(super) upstream: Upstream,
     pub(super) routes: RouteTable,
     pub(super) all_routes: Vec<Arc<Route>>,
+    /// Whether any route of the policy is under the prefix.
+    pub(super) any_reached: bool,
     /// The text of its policy.
     pub(super) source: Arc<str>,
 }
@@ -68,6 +73,13 @@ impl Site {
     #[must_use]
     pub fn apps(&self) -> &[Arc<App>] {
         &self.apps
+    }
+
+    /// Every scope that opens something here.
+    #[must_use]
+    pub fn scopes(&self) -> BTreeSet<&str> {
+        let routes = self.apps.iter().flat_map(|app| &app.all_routes);
+        routes.flat_map(|route| &route.scopes).map(|scope| &**scope).chain([ADMIN]).collect()
     }
 
     /// The object that a link in OfflineTube's style to `path` signs; None where no route takes such links.
@@ -127,6 +139,12 @@ impl App {
         let mut segments = path.split('/').map(name);
         let prefix = self.prefix.trim_end_matches('/');
         prefix.split('/').all(|wanted| segments.next() == Some(wanted)) || path.starts_with(OWN_PREFIX)
+    }
+
+    /// False where no route of the policy can be reached.
+    #[must_use]
+    pub fn has_routes_under_its_prefix(&self) -> bool {
+        self.any_reached
     }
 
     /// The route that a GET of this decoded path takes, for making links to it.

@@ -1,4 +1,4 @@
-//! The secrets of an instance, each from where the configuration says, made where there is none.
+//! The secrets of an instance, each from where the configuration says. The gateway makes those that are missing; a command never does.
 
 use std::{env, path::PathBuf};
 
@@ -27,7 +27,7 @@ pub enum SecretsError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The folder cannot be made.
-    #[error("{0}: {1}")]
+    #[error("data_dir: {0}: {1}")]
     Dir(PathBuf, std::io::Error),
 }
 
@@ -71,10 +71,15 @@ impl Secrets {
 
     /// The keys that sign links, as `identity::link::LinkKeys` reads them.
     pub fn link_keys(&self) -> Result<SecretString, SecretError> {
-        match secret_file::read(&self.dir.join("link.keys"))? {
+        match self.link_keys_at_hand()? {
             Some(keys) => Ok(keys),
             None => self.rotate_link_keys(),
         }
+    }
+
+    /// The keys that sign links where there are any already.
+    pub fn link_keys_at_hand(&self) -> Result<Option<SecretString>, SecretError> {
+        secret_file::read(&self.dir.join("link.keys"))
     }
 
     /// Lets a new key sign links; links under the key before it live on, older ones end.
@@ -92,6 +97,12 @@ impl Secrets {
     /// The secret of links in OfflineTube's style.
     pub fn offlinetube(&self) -> Result<SecretString, SecretError> {
         secret_file::read_or_create(&self.dir.join("offlinetube.key"))
+    }
+
+    /// The same where there is one already.
+    pub fn offlinetube_at_hand(&self) -> Result<Option<SecretString>, SecretError> {
+        let path = self.dir.join("offlinetube.key");
+        secret_file::read(&path)?.map(|secret| long_enough(secret, &path.display().to_string())).transpose()
     }
 
     /// The secret between gateway and worker.

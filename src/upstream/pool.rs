@@ -115,6 +115,6 @@ impl Pool {
 fn upstream(permit: &Permit) -> Result<&Upstream, ConnectFault> {
     match permit.target() {
         Target::Upstream(upstream) => Ok(upstream),
-        Target::CreateLink => Err(ConnectFault::NoUpstream),
+        Target::CreateLink | Target::Welcome => Err(ConnectFault::NoUpstream),
     }
 }

@@ -44,9 +44,11 @@ mod store;
 mod subtitles;
 mod task;
 mod thumbnail;
+mod trial;
 pub mod webvtt;
 mod written;
 mod ytdlp;
 
 pub use sandbox::confine;
 pub use serve::{Stage, WorkerError, serve};
+pub(crate) use trial::trial;

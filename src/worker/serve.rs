@@ -56,8 +56,8 @@ pub struct WorkerError(Reason);
 
 #[derive(Debug, Error)]
 enum Reason {
-    #[error("{path}: {error}")]
-    Folder { path: PathBuf, error: io::Error },
+    #[error("{key}: {path}: {error}")]
+    Folder { key: &'static str, path: PathBuf, error: io::Error },
     #[error(transparent)]
     Store(StoreError),
     #[error(transparent)]
@@ -144,12 +144,13 @@ async fn no_more_requests(answering: TaskTracker) {
 
 /// With the guard, where it is part of this process.
 async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop, Option<egress::Serving>), Reason> {
-    let folder = |path: &Path| {
+    let folder = |key, path: &Path| {
         let path = path.to_owned();
-        move |error| Reason::Folder { path, error }
+        move |error| Reason::Folder { key, path, error }
     };
-    make_private(&config.data_dir).map_err(folder(&config.data_dir))?;
-    let media = MediaFolder::open(&config.worker.media_dir).map_err(folder(&config.worker.media_dir))?;
+    make_private(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
+    let media =
+        MediaFolder::open(&config.worker.media_dir).map_err(folder("worker.media_dir", &config.worker.media_dir))?;
     let store = Store::open(&config.data_dir.join("worker.db")).map_err(Reason::Store)?;
     let (sandbox, door) = match Sandbox::choose(config).await {
         Ok((sandbox, door)) => (Ok(sandbox), door),

@@ -34,7 +34,7 @@ pub(crate) enum SourceError {
     Characters,
     #[error("the URL holds a user name or a password")]
     Credentials,
-    #[error("the URL points at a private address")]
+    #[error("the URL points at a private address, which is not in worker.allow_private")]
     Private,
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum SourceError {
 pub(crate) enum ResolveError {
     #[error("the host name could not be resolved")]
     Unresolved,
-    #[error("the host name resolves to a private address")]
+    #[error("the host name resolves to a private address, and is not in worker.allow_private")]
     Private,
 }
 

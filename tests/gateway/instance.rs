@@ -25,7 +25,7 @@ pub(crate) struct Instance {
     pub(crate) admin: SocketAddr,
     /// What `init` printed.
     pub(crate) made: Value,
-    child: Option<Child>,
+    pub(crate) child: Option<Child>,
 }
 
 impl Instance {
@@ -44,7 +44,18 @@ impl Instance {
 
     /// What `init` makes, with ports of its own and not started.
     pub(crate) fn made(init: &[&str]) -> Self {
+        Self::made_in(tempfile::tempdir().unwrap(), init)
+    }
+
+    /// The same in front of an application of somebody's own, with `policy`.
+    pub(crate) fn made_with_policy(name: &str, policy: &str, upstream: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("policies")).unwrap();
+        fs::write(dir.path().join("policies").join(name).with_extension("toml"), policy).unwrap();
+        Self::made_in(dir, &["--app", name, "--upstream", upstream])
+    }
+
+    fn made_in(dir: TempDir, init: &[&str]) -> Self {
         let output = run(&[&["init", "--json", "--dir", dir.path().to_str().unwrap()], init].concat());
         assert!(output.status.success(), "{output:?}");
         let made = serde_json::from_slice(&output.stdout).unwrap();
@@ -209,9 +220,13 @@ pub(crate) fn program() -> Command {
     program_in(&places::program())
 }
 
+/// yt-dlp and deno are where the project has them.
 fn program_in(file: &Path) -> Command {
     let mut command = Command::new(file);
-    command.env_clear().env("PATH", env::var_os("PATH").unwrap());
+    let path = env::var_os("PATH").unwrap();
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin");
+    let path = env::join_paths(std::iter::once(tools).chain(env::split_paths(&path))).unwrap();
+    command.env_clear().env("PATH", path);
     command
 }
 

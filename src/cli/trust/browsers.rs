@@ -7,7 +7,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use super::{Authority, Outcome, Store, Wish, program, quoted};
+use super::{Authority, Outcome, Store, Wish, program};
+use crate::cli::output::quoted;
 
 const CERTUTIL: &str = "certutil";
 /// What makes a folder a database of the kind that is in use.

@@ -9,8 +9,11 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::{Authority, Outcome, Store, Wish, program, quoted};
-use crate::secret_file::{self, SecretError};
+use super::{Authority, Outcome, Store, Wish, program};
+use crate::{
+    cli::output::quoted,
+    secret_file::{self, SecretError},
+};
 
 /// One kind of store.
 struct Layout {

@@ -4,7 +4,7 @@ mod backoff;
 mod notices;
 mod role;
 
-use std::{convert::Infallible, future::pending, path::Path, process::ExitStatus};
+use std::{convert::Infallible, future::pending, path::Path, process::ExitStatus, time::Duration};
 
 use anyhow::{Result, bail};
 use futures_util::future::select_all;
@@ -19,7 +19,10 @@ use self::{
     notices::Notices,
     role::{Ended, Launcher, Role},
 };
-use super::trust::page_url;
+use super::{
+    preflight::{self, Depth, Patience, Roles},
+    trust::page_url,
+};
 use crate::{
     config::{self, Config, Upstream},
     edge::sockets::Sockets,
@@ -31,16 +34,41 @@ use crate::{
     supervision::{Tenure, Word},
 };
 
+/// Children of an `up` that was killed a moment ago may still hold ports.
+const PORTS_PATIENCE: Patience = Patience(Duration::from_secs(3));
+
 /// Runs both roles until a signal.
 pub(super) fn run(path: &Path) -> Result<()> {
-    let config = config::load(path)?;
-    let site = policy::compile(&config)?;
-    secret_file::create_private_dir(&config.data_dir)?;
+    let Ok((config, site)) = understood(path) else { bail!(refusal(path)) };
+    if secret_file::create_private_dir(&config.data_dir).is_err() {
+        bail!(refusal(path));
+    }
     observe::tracing::start(&config.log.level);
     let _tenure = Tenure::take(&config.data_dir, || control::running(&config.data_dir))?;
+    // By now nobody else runs here, so whoever has our ports is in the way.
+    let found = preflight::inspect(path, Depth::Start(PORTS_PATIENCE), Roles::Both);
+    if !found.faults.is_empty() {
+        bail!(not_started(&found.faults));
+    }
+    found.warnings.iter().for_each(|warning| warn!("{warning}"));
     // One thread: what is started here is killed by the kernel when the thread that started it ends.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(supervise(path, &config, &site))
+}
+
+fn understood(path: &Path) -> Result<(Config, Site), config::Diagnostics> {
+    let config = config::load(path)?;
+    let site = policy::compile(&config)?;
+    Ok((config, site))
+}
+
+/// Everything that is in the way of a start, where something is.
+fn refusal(path: &Path) -> String {
+    not_started(&preflight::inspect(path, Depth::Start(Patience(Duration::ZERO)), Roles::Both).faults)
+}
+
+fn not_started(faults: &[String]) -> String {
+    format!("not started; mend this first:\n{}", faults.join("\n"))
 }
 
 async fn supervise(path: &Path, config: &Config, site: &Site) -> Result<()> {

@@ -50,6 +50,16 @@ impl Sandbox {
         }
     }
 
+    /// The sandbox that a worker would have, tried without its socket; None where only a unit's process could try it.
+    pub(crate) async fn tried(config: &Config) -> Option<Result<Self, SandboxError>> {
+        if config.egress.listen.is_some() {
+            return None;
+        }
+        let (socket, folder) = (config.data_dir.join("egress.sock"), env::temp_dir());
+        let sandbox = Self { way_out: WayOut::Namespace(socket), strictness: Strictness::Whole };
+        Some(sandbox.try_out(&folder).await.map(|()| sandbox))
+    }
+
     async fn within_namespace(socket: &Path) -> Result<(Self, Option<Door>), SandboxError> {
         let sandbox = Self { way_out: WayOut::Namespace(socket.to_owned()), strictness: Strictness::Whole };
         sandbox.try_out(socket.parent().unwrap_or(Path::new("/"))).await?;

@@ -15,4 +15,4 @@ pub(crate) use complaint::{Complaint, Kind, for_the_log};
 pub(crate) use event::{Event, Progress};
 pub(crate) use listing::Listed;
 pub(crate) use run::{Bounds, End, Line, Run};
-pub(crate) use tools::{Readiness, Tools, Unready};
+pub(crate) use tools::{Readiness, Tools, Unready, located};

@@ -93,22 +93,32 @@ impl Readiness {
         {
             return result.clone();
         }
-        let result = self.probe().await;
-        if let Err(error) = &result {
-            tracing::error!(%error, program = %self.config.yt_dlp.display(), "nothing can be downloaded");
+        let before = last.take().map(|(_, result)| result);
+        let found = self.version().await;
+        let result = found.as_ref().map(|(tools, _)| tools.clone()).map_err(Unready::clone);
+        // It is looked at again and again, and said once.
+        match &found {
+            _ if before.as_ref() == Some(&result) => {}
+            Ok((tools, version)) => self.tell_of(tools, *version),
+            Err(error) => {
+                let mend = "`sallyport check` says what to do";
+                tracing::error!(%error, program = %self.config.yt_dlp.display(), mend, "nothing can be downloaded");
+            }
         }
         *last = Some((Instant::now(), result.clone()));
         result
     }
 
-    async fn probe(&self) -> Result<Tools, Unready> {
+    /// The programs and the version of yt-dlp, if it may be used.
+    pub(crate) async fn version(&self) -> Result<(Tools, Version), Unready> {
         let sandbox = self.sandbox.as_ref().map_err(|error| Unready::Sandbox(error.to_string()))?;
         let tools = Tools::locate(&self.config, sandbox).ok_or(Unready::Missing)?;
         let output = version_output(&tools, &self.folder).await.ok_or(Unready::Broken)?;
         let version: Version = output.trim().parse().map_err(|_| Unready::Broken)?;
-        if version < OLDEST {
-            return Err(Unready::TooOld(version));
-        }
+        if version < OLDEST { Err(Unready::TooOld(version)) } else { Ok((tools, version)) }
+    }
+
+    fn tell_of(&self, tools: &Tools, version: Version) {
         tracing::info!(%version, "yt-dlp is ready");
         if tools.ffmpeg.is_none() {
             tracing::warn!(program = %self.config.ffmpeg.display(), "ffmpeg was not found; what needs merging will fail");
@@ -117,7 +127,6 @@ impl Readiness {
             let program = self.config.js_runtime.display();
             tracing::warn!(%program, "no JavaScript runtime was found; some sites will fail");
         }
-        Ok(tools)
     }
 }
 
@@ -135,9 +144,9 @@ impl From<Unready> for Refusal {
 
 impl Tools {
     fn locate(config: &WorkerConfig, sandbox: &Sandbox) -> Option<Self> {
-        let yt_dlp = locate(&config.yt_dlp)?;
-        let ffmpeg = locate(&config.ffmpeg);
-        let js = locate(&config.js_runtime);
+        let yt_dlp = located(config, &config.yt_dlp)?;
+        let ffmpeg = located(config, &config.ffmpeg);
+        let js = located(config, &config.js_runtime);
         let path = children_path([Some(&yt_dlp), ffmpeg.as_ref(), js.as_ref()]);
         let programs = [Some(&yt_dlp), ffmpeg.as_ref(), js.as_ref()].into_iter().flatten();
         let readable = programs.flat_map(|program| homes::of(program)).chain(config.readable.iter().cloned()).collect();
@@ -182,13 +191,14 @@ async fn version_output(tools: &Tools, folder: &Path) -> Option<String> {
     output
 }
 
-/// A name is looked for on our own PATH, a path is taken as it is.
-fn locate(program: &Path) -> Option<PathBuf> {
+/// A name is looked for in the project's own folder of tools, where there is one, then on our PATH; a path is taken as it is.
+pub(crate) fn located(config: &WorkerConfig, program: &Path) -> Option<PathBuf> {
     if program.components().count() > 1 {
         return program.is_file().then(|| program.to_owned());
     }
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|p| p.is_absolute() && p.is_file())
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(config.tools_dir.clone()).chain(env::split_paths(&path));
+    folders.map(|folder| folder.join(program)).find(|p| p.is_absolute() && p.is_file())
 }
 
 fn children_path<const N: usize>(programs: [Option<&PathBuf>; N]) -> OsString {

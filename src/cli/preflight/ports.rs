@@ -1,0 +1,181 @@
+//! Ports and sockets: whether they can be opened, or are open already because this very instance runs.
+
+use std::{
+    env, fs,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use super::{Depth, Inspection, key};
+use crate::{
+    config::{Key, Upstream},
+    edge::listener,
+    gateway::control,
+    os_error,
+    policy::Site,
+    supervision::Supervisor,
+};
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// The longest path that a socket can have (unix(7)).
+const LONGEST_SOCKET: usize = 107;
+/// Where an administrator's own version of our socket unit lies.
+const SOCKET_UNITS: [&str; 2] =
+    ["/etc/systemd/system/sallyport-gateway.socket", "/etc/systemd/system/sallyport-gateway.socket.d"];
+
+/// How long a port may stay taken, since a process that was killed a moment ago may still hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Patience(pub(in crate::cli) Duration);
+
+/// A port that is held while the others are tried, so that no two are the same.
+type Held = Vec<(String, TcpListener)>;
+
+impl Inspection<'_> {
+    pub(super) fn ports(&mut self, site: Option<&Site>, depth: Depth) {
+        let patience = match depth {
+            Depth::Start(patience) => patience.0,
+            Depth::Everything => Duration::ZERO,
+        };
+        let config = self.config;
+        let mut held = Held::new();
+        // What systemd has opened for this very process is open already.
+        let passed = depth != Depth::Everything && env::var_os("LISTEN_FDS").is_some();
+        if self.roles.have_gateway() && !passed && control::running(&config.data_dir).is_none() {
+            for (name, addresses) in [("listen", &config.listen), ("http_listen", &config.http_listen)] {
+                for (i, address) in addresses.iter().enumerate() {
+                    let key = vec![Key::table("gateway"), Key::element(name, i)];
+                    self.port(&mut held, key, *address, patience);
+                }
+            }
+            self.place(&mut held, key("gateway", "admin_listen"), &config.admin_listen, patience);
+        }
+        let runs = matches!(Supervisor::of(&config.data_dir), Ok(Some(_)) | Err(_)) && depth == Depth::Everything;
+        let needed = self.roles.have_worker() && site.is_some_and(|site| site.needs_worker(&config.worker.listen));
+        if needed && !runs && !is_worker(&config.worker.listen) {
+            self.place(&mut held, key("worker", "listen"), &config.worker.listen, patience);
+        }
+    }
+
+    fn place(&mut self, held: &mut Held, key: Vec<Key>, at: &Upstream, patience: Duration) {
+        match at {
+            Upstream::Tcp(address) => self.port(held, key, *address, patience),
+            Upstream::Unix(path) => {
+                if let Some(what) = socket_fault(path) {
+                    self.fault(key, what);
+                }
+            }
+        }
+    }
+
+    fn port(&mut self, held: &mut Held, key: Vec<Key>, address: SocketAddr, patience: Duration) {
+        let usable = listener::usable(address);
+        let name = key.iter().map(|key| key.name).collect::<Vec<_>>().join(".");
+        if usable != address {
+            self.warn(key.clone(), format!("IPv6 is off on this machine, so {address} becomes {usable}"));
+        }
+        let twice = |(_, other): &&(String, TcpListener)| other.local_addr().is_ok_and(|other| clash(other, usable));
+        if let Some((other, _)) = held.iter().find(twice) {
+            let what = format!("{other} takes port {} already; write another port", address.port());
+            self.fault(key, what);
+            return;
+        }
+        match bind(usable, patience) {
+            Ok(listener) => held.push((name, listener)),
+            Err(_) if is_systemds(address) => {}
+            Err(error) => self.fault(key, port_fault(address, &error)),
+        }
+    }
+}
+
+fn bind(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < patience => sleep(LOOK_EVERY),
+            other => return other,
+        }
+    }
+}
+
+/// True where both cannot be listened on at a time.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port() && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+fn port_fault(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "port {port} is in use by another program (`ss -ltnp 'sport = :{port}'` shows which); stop it, or write another port"
+            )
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "this account may not open port {port}, which is below 1024; write one such as {}, to which the router forwards {port}, or use the systemd units (docs/operations.md)",
+            port.checked_add(8_000).unwrap_or(8_443)
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "this machine does not have the address {}; write one that `ip address` shows, or [::] for all",
+                address.ip()
+            )
+        }
+        _ if address.is_ipv6() && !listener::has_ipv6() => {
+            format!("IPv6 is off on this machine, so {address} cannot be opened; write an address of IPv4")
+        }
+        _ => format!("cannot listen on {address}: {}", os_error::words(error)),
+    }
+}
+
+fn socket_fault(path: &Path) -> Option<String> {
+    let (shown, folder) = (path.display(), path.parent()?);
+    if path.as_os_str().len() > LONGEST_SOCKET {
+        return Some(format!(
+            "{shown} is longer than the {LONGEST_SOCKET} bytes that a socket's path may have; write a shorter one"
+        ));
+    }
+    if !folder.is_dir() {
+        return Some(format!("the folder {} does not exist; make it, or write another path", folder.display()));
+    }
+    UnixStream::connect(path)
+        .is_ok()
+        .then(|| format!("{shown} is in use by another program; stop it, or write another path"))
+}
+
+/// True where systemd opens this port for the gateway, as whom it may be below 1024 and open already.
+fn is_systemds(address: SocketAddr) -> bool {
+    let [unit, drop_ins] = SOCKET_UNITS.map(Path::new);
+    let drop_ins = fs::read_dir(drop_ins).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = std::iter::once(unit.to_owned()).chain(drop_ins).filter_map(|path| fs::read_to_string(path).ok());
+    let opens = |text: String| {
+        text.lines()
+            .filter_map(|line| line.trim().strip_prefix("ListenStream="))
+            .any(|at| at.trim().parse() == Ok(address))
+    };
+    files.into_iter().any(opens)
+}
+
+/// True where a worker answers: one that was started by itself.
+fn is_worker(at: &Upstream) -> bool {
+    let asked = b"GET /healthz HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n";
+    let mut answer = [0; 512];
+    let read = match at {
+        Upstream::Tcp(address) => TcpStream::connect_timeout(address, ANSWER_WITHIN).and_then(|mut stream| {
+            stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+            stream.write_all(asked)?;
+            stream.read(&mut answer)
+        }),
+        Upstream::Unix(path) => UnixStream::connect(path).and_then(|mut stream| {
+            stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+            stream.write_all(asked)?;
+            stream.read(&mut answer)
+        }),
+    };
+    let answer = read.ok().and_then(|n| answer.get(..n)).unwrap_or_default();
+    answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"\r\n\r\nok")
+}

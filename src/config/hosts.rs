@@ -1,0 +1,103 @@
+//! Which hosts and prefixes applications answer for, and which of these can never get a request.
+
+use url::Host;
+
+use super::types::AppConfig;
+
+/// What is wrong with the name of a host, and what to write instead; None for one that requests can have.
+pub(super) fn fault(text: &str) -> Option<String> {
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    if bare != text {
+        return Some(format!("{text:?} is a URL; write the host alone, {:?}", without_port(bare)));
+    }
+    if text.contains('*') {
+        let what =
+            "a star stands for nothing here, so no request would match; name each host, or leave hosts empty for all";
+        return Some(format!("{text:?}: {what}"));
+    }
+    if text.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Some(format!("an IPv6 address stands in brackets; write \"[{text}]\""));
+    }
+    let without_port = without_port(text);
+    if without_port != text {
+        return Some(format!("{text:?}: hosts are compared without their port; write {without_port:?}"));
+    }
+    if let Some(name) = text.strip_suffix('.') {
+        return Some(format!("{text:?} ends in a dot; write {name:?}"));
+    }
+    match Host::parse(text) {
+        // What the parser changes, such as letters of other scripts, is spelt otherwise in requests.
+        Ok(host) if host.to_string() == text => None,
+        Ok(host) => Some(format!("requests spell {text:?} as {:?}; write that", host.to_string())),
+        Err(_) => Some(format!("{text:?} is not a host name; write one such as \"home.example.com\"")),
+    }
+}
+
+fn without_port(text: &str) -> &str {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => text,
+    }
+}
+
+/// For an application that others before it leave no request: which host that is for, by its place, and the name of the other one.
+pub(super) struct Taken<'a> {
+    /// None where it is for every host.
+    pub(super) host: Option<usize>,
+    pub(super) by: &'a str,
+}
+
+/// The hosts of `app` that no request reaches it by, because an application before it takes them all.
+pub(super) fn taken<'a>(app: &AppConfig, before: &'a [AppConfig]) -> Vec<Taken<'a>> {
+    let earlier = |host: Option<&String>| {
+        let mut covering = before.iter().filter(|earlier| covers(&earlier.prefix, &app.prefix));
+        covering.find(|earlier| earlier.hosts.is_empty() || host.is_some_and(|host| earlier.hosts.contains(host)))
+    };
+    if app.hosts.is_empty() {
+        return earlier(None).map(|earlier| Taken { host: None, by: &earlier.name }).into_iter().collect();
+    }
+    let hosts = app.hosts.iter().enumerate();
+    hosts
+        .filter_map(|(i, host)| earlier(Some(host)).map(|earlier| Taken { host: Some(i), by: &earlier.name }))
+        .collect()
+}
+
+/// True where every path under `other` is under `prefix` as well, by whole segments.
+fn covers(prefix: &str, other: &str) -> bool {
+    let mut segments = other.trim_end_matches('/').split('/');
+    prefix.trim_end_matches('/').split('/').all(|wanted| segments.next() == Some(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_written_as_requests_have_it() {
+        for text in ["home.example.com", "localhost", "192.0.2.1", "[2001:db8::1]", "xn--bcher-kva.example"] {
+            assert_eq!(fault(text), None, "{text}");
+        }
+        for (text, mend) in [
+            ("https://home.example.com", "\"home.example.com\""),
+            ("https://home.example.com:8443/x", "\"home.example.com\""),
+            ("home.example.com:8443", "\"home.example.com\""),
+            ("home.example.com/", "\"home.example.com\""),
+            ("*.example.com", "name each host"),
+            ("*", "leave hosts empty"),
+            ("2001:db8::1", "\"[2001:db8::1]\""),
+            ("[2001:db8::1]:443", "\"[2001:db8::1]\""),
+            ("home.example.com.", "\"home.example.com\""),
+            ("bücher.example", "\"xn--bcher-kva.example\""),
+            ("a b", "not a host name"),
+            ("", "not a host name"),
+        ] {
+            assert!(fault(text).is_some_and(|fault| fault.contains(mend)), "{text}: {:?}", fault(text));
+        }
+    }
+
+    #[test]
+    fn a_prefix_covers_whole_segments() {
+        assert!(covers("/", "/a") && covers("/a", "/a/") && covers("/a/", "/a/b") && covers("/", "/"));
+        assert!(!covers("/a", "/ab") && !covers("/a/b", "/a") && !covers("/a", "/"));
+    }
+}

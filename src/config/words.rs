@@ -1,0 +1,163 @@
+//! What serde says of a value, in words for people: no types of Rust, and what to write instead.
+
+use figment::error::Kind;
+
+use crate::spelling::did_you_mean;
+
+/// Lists that are longer than this are left to the documentation.
+const MAX_LISTED: usize = 12;
+
+/// What a deserializer of TOML has said. A message of our own types stays as it is.
+pub(super) fn of_toml(message: &str) -> String {
+    let message = message.trim();
+    if let Some((name, rest)) = quoted_after(message, "unknown field ") {
+        return unknown_key(name, &names(rest));
+    }
+    if let Some((name, rest)) = quoted_after(message, "unknown variant ") {
+        return unknown_word(name, &names(rest));
+    }
+    if let Some((name, _)) = quoted_after(message, "missing field ") {
+        return missing(name);
+    }
+    for start in ["invalid type: ", "invalid value: ", "invalid length "] {
+        if let Some((found, wanted)) = message.strip_prefix(start).and_then(|rest| rest.split_once(", expected ")) {
+            return misfit(found, wanted);
+        }
+    }
+    of_type(message)
+}
+
+/// The same of a value of the environment.
+pub(super) fn of_environment(kind: &Kind) -> String {
+    match kind {
+        Kind::Message(message) => of_toml(message),
+        Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => misfit(&found.to_string(), wanted),
+        Kind::InvalidLength(found, wanted) => misfit(&format!("{found} elements"), wanted),
+        Kind::UnknownVariant(name, known) => unknown_word(name, known),
+        Kind::UnknownField(name, known) => unknown_key(name, known),
+        Kind::MissingField(name) => missing(name),
+        Kind::DuplicateField(name) => format!("{name:?} is there twice; leave one out"),
+        Kind::ISizeOutOfRange(_) | Kind::USizeOutOfRange(_) => {
+            "the number is too large; write a smaller one".to_owned()
+        }
+        Kind::Unsupported(found) | Kind::UnsupportedKey(found, _) => {
+            format!("{} has no place here; leave it out", found_words(&found.to_string()))
+        }
+    }
+}
+
+fn unknown_key(name: &str, known: &[&str]) -> String {
+    let hint = did_you_mean(name, known.iter().copied());
+    match (hint.is_empty(), known.len()) {
+        (false, _) => format!("unknown key{hint}"),
+        (true, 0) => "unknown key; leave it out".to_owned(),
+        (true, 1..=MAX_LISTED) => format!("unknown key; this table takes {}", known.join(", ")),
+        (true, _) => "unknown key; leave it out, or look it up in docs/configuration.md".to_owned(),
+    }
+}
+
+fn unknown_word(word: &str, known: &[&str]) -> String {
+    let known: Vec<_> = known.iter().map(|known| format!("{known:?}")).collect();
+    let list = match known.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => return format!("{word:?} has no place here; leave it out"),
+    };
+    format!("{word:?} is not known here; write {list}")
+}
+
+fn missing(name: &str) -> String {
+    format!("the key {name:?} is missing; add it")
+}
+
+fn misfit(found: &str, wanted: &str) -> String {
+    format!("takes {}, not {}", wanted_words(wanted), found_words(found))
+}
+
+/// Names that types of Rust's library and of crates have for themselves.
+fn wanted_words(wanted: &str) -> String {
+    match wanted {
+        "a boolean" => "true or false",
+        "a string" | "string" | "a borrowed string" => "a text in quotes",
+        "path string" | "a path string" => "a path in quotes",
+        "a sequence" => "a list in [ ]",
+        "a map" | "table" => "a table",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number from 0",
+        "i64" => "a whole number",
+        "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => "a whole number from 1",
+        "IPv4 or IPv6 network address" | "IP network" => "a network such as \"192.0.2.0/24\"",
+        "socket address" => "an address and a port such as \"127.0.0.1:8002\"",
+        other if other.starts_with("struct ") => "a table",
+        other if other.starts_with("a sequence") || other.starts_with("an array") => "a list in [ ]",
+        other => return other.trim_start_matches("expected ").to_owned(),
+    }
+    .to_owned()
+}
+
+fn found_words(found: &str) -> String {
+    let found = found.trim_start_matches("found ");
+    for (name, words) in [
+        ("string ", "the text "),
+        ("integer ", ""),
+        ("floating point ", ""),
+        ("float ", ""),
+        ("boolean ", ""),
+        ("bool ", ""),
+    ] {
+        if let Some(value) = found.strip_prefix(name) {
+            return format!("{words}{}", value.trim_matches('`'));
+        }
+    }
+    match found {
+        "sequence" => "a list".to_owned(),
+        "map" => "a table".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// What the parsers of Rust's library and of crates say, which is too short to help.
+fn of_type(message: &str) -> String {
+    match message {
+        "invalid IP address syntax" => "not a network; write one such as \"192.0.2.0/24\" or \"2001:db8::/32\"",
+        "invalid socket address syntax" => "not an address and a port; write them as in \"127.0.0.1:8002\"",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// The word in backticks after `start`, and the rest.
+fn quoted_after<'m>(message: &'m str, start: &str) -> Option<(&'m str, &'m str)> {
+    message.strip_prefix(start)?.strip_prefix('`')?.split_once('`')
+}
+
+/// All words in backticks.
+fn names(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_serde_says_becomes_plain() {
+        for (said, plain) in [
+            ("unknown field `lisen`, expected one of `listen`, `http_listen`", "unknown key; did you mean \"listen\"?"),
+            ("unknown field `x`, expected `cert` or `key`", "unknown key; this table takes cert, key"),
+            (
+                "unknown variant `xml`, expected `json` or `combined`",
+                "\"xml\" is not known here; write \"json\" or \"combined\"",
+            ),
+            ("missing field `name`", "the key \"name\" is missing; add it"),
+            ("invalid type: string \"many\", expected usize", "takes a whole number from 0, not the text \"many\""),
+            ("invalid type: integer `5`, expected a string", "takes a text in quotes, not 5"),
+            ("invalid value: integer `0`, expected a nonzero u32", "takes a whole number from 1, not 0"),
+            ("invalid type: map, expected a sequence", "takes a list in [ ], not a table"),
+            ("\"soon\" is not a duration", "\"soon\" is not a duration"),
+        ] {
+            assert_eq!(of_toml(said), plain);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Certificate and key files as people have them: what is in one that is not the PEM that it should be, and how to convert it.
+
+/// What a file is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Certificate,
+    Key,
+}
+
+/// What the file is instead, and what mends it; None where it looks right.
+pub(super) fn fault(bytes: &[u8], wanted: Wanted) -> Option<&'static str> {
+    let has = |marker: &str| memchr::memmem::find(bytes, marker.as_bytes()).is_some();
+    let key = has("PRIVATE KEY-----");
+    let certificate = has("-----BEGIN CERTIFICATE-----");
+    Some(match wanted {
+        _ if bytes.trim_ascii().is_empty() => "is empty",
+        _ if bytes.starts_with(b"\xef\xbb\xbf") => {
+            "begins with a byte order mark, which some editors add; remove it: sed -i '1s/^\\xef\\xbb\\xbf//' FILE"
+        }
+        _ if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") => {
+            "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE >NEW"
+        }
+        _ if is_pkcs12(bytes) => "is PKCS#12, not PEM; take it apart: openssl pkcs12 -in FILE -nodes -out NEW",
+        Wanted::Certificate if is_der(bytes) => {
+            "is DER, not PEM; convert it: openssl x509 -inform der -in FILE -out NEW"
+        }
+        Wanted::Key if is_der(bytes) => "is DER, not PEM; convert it: openssl pkey -inform der -in FILE -out NEW",
+        Wanted::Key if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") => {
+            "is encrypted with a passphrase, which nobody can type at a start; store the key without one: openssl pkey -in FILE -out NEW"
+        }
+        Wanted::Key if certificate && !key => "holds a certificate and no key; are cert and key swapped?",
+        Wanted::Certificate if key && !certificate => "holds a key and no certificate; are cert and key swapped?",
+        Wanted::Certificate if has("BEGIN CERTIFICATE REQUEST") => {
+            "is a request for a certificate; write the certificate that the authority has made of it"
+        }
+        Wanted::Certificate if has("BEGIN TRUSTED CERTIFICATE") => {
+            "is in OpenSSL's own format; convert it: openssl x509 -in FILE -out NEW"
+        }
+        Wanted::Key if !key => "holds no private key in PEM; it would begin with -----BEGIN PRIVATE KEY-----",
+        Wanted::Certificate if !certificate => {
+            "holds no certificate in PEM; it would begin with -----BEGIN CERTIFICATE-----"
+        }
+        Wanted::Key | Wanted::Certificate => return None,
+    })
+}
+
+/// A sequence of definite length, as certificates and keys are (X.690, section 8.1.3).
+fn is_der(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x30, 0x81 | 0x82, ..])
+}
+
+/// The same that begins with version 3 (RFC 7292, section 4), in definite or indefinite length.
+fn is_pkcs12(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x30, 0x82, _, _, 2, 1, 3, ..] | [0x30, 0x80, 2, 1, 3, ..] | [0x30, 0x81, _, 2, 1, 3, ..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_as_what_it_is() {
+        const CERT: &[u8] = b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+        const KEY: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n";
+        assert_eq!((fault(CERT, Wanted::Certificate), fault(KEY, Wanted::Key)), (None, None));
+        for (bytes, wanted, words) in [
+            (&b" \n"[..], Wanted::Key, "is empty"),
+            (&[b"\xef\xbb\xbf", CERT].concat(), Wanted::Certificate, "byte order mark"),
+            (b"\xff\xfe-\0", Wanted::Certificate, "UTF-16"),
+            (&[0x30, 0x82, 3, 4, 0x30], Wanted::Certificate, "x509 -inform der"),
+            (&[0x30, 0x82, 3, 4, 2, 1, 0], Wanted::Key, "pkey -inform der"),
+            (&[0x30, 0x82, 3, 4, 2, 1, 3], Wanted::Key, "PKCS#12"),
+            (b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n", Wanted::Key, "passphrase"),
+            (b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", Wanted::Key, "passphrase"),
+            (CERT, Wanted::Key, "swapped"),
+            (KEY, Wanted::Certificate, "swapped"),
+            (b"-----BEGIN CERTIFICATE REQUEST-----\n", Wanted::Certificate, "request"),
+            (b"hello", Wanted::Key, "no private key"),
+        ] {
+            assert!(fault(bytes, wanted).is_some_and(|fault| fault.contains(words)), "{words}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Where the text of a policy comes from: a file in the policies folder, or else the program itself.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    config::{AppConfig, Config, Diagnostic, Fault, Key},
+    spelling::did_you_mean,
+};
+
+/// The policies that the program brings along, by name.
+const BUILTIN: &[(&str, &str)] = &[("worker", include_str!("../../policies/worker.toml"))];
+
+/// The text of a built-in policy.
+#[must_use]
+pub fn builtin(name: &str) -> Option<&'static str> {
+    BUILTIN.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
+
+/// The names of the built-in policies.
+pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+    BUILTIN.iter().map(|(name, _)| *name)
+}
+
+/// Why there is no policy to read.
+pub(super) enum Missing {
+    /// There is neither a file nor a built-in policy of that name.
+    File(Fault),
+    /// There is a file, which cannot be read.
+    Text(Diagnostic),
+}
+
+/// A file in the policies folder overrides the built-in policy of its name.
+pub(super) fn source(i: usize, app: &AppConfig, config: &Config) -> Result<(PathBuf, String), Missing> {
+    let path = config.policies_dir.join(format!("{}.toml", app.policy));
+    match std::fs::read_to_string(&path) {
+        Ok(source) => Ok((path, source)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => match builtin(&app.policy) {
+            Some(source) => Ok((path, source.to_owned())),
+            None => Err(Missing::File(Fault::new(app_key(i, "policy"), no_policy(app, config, &path)))),
+        },
+        Err(e) => Err(Missing::Text(Diagnostic::in_file(path, format!("cannot be read: {e}")))),
+    }
+}
+
+fn no_policy(app: &AppConfig, config: &Config, path: &Path) -> String {
+    let files = std::fs::read_dir(&config.policies_dir).into_iter().flatten().flatten();
+    let stems = files.filter_map(|entry| Some(entry.path().file_stem()?.to_string_lossy().into_owned()));
+    let known: BTreeSet<_> = stems.chain(builtin_names().map(str::to_owned)).collect();
+    let hint = did_you_mean(&app.policy, known.iter().map(String::as_str));
+    format!("there is no policy {:?}{hint}; write it to {}, or name another one", app.policy, path.display())
+}
+
+fn app_key(i: usize, name: &'static str) -> Vec<Key> {
+    vec![Key::element("app", i), Key::table(name)]
+}

@@ -1,0 +1,264 @@
+//! What a newcomer does: `scripts/run`, its last lines, and every command block of the quickstart and of the operations page, in a
+//! copy of the checkout, in a network of its own that has no way out.
+//!
+//! A block that cannot run here says why in a comment before it, `<!-- not run: … -->`, and is listed below.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+/// The beginnings of the blocks that are not run, each with the reason that the document gives.
+const NOT_RUN: [(&str, &str); 5] = [
+    ("install -m 0755 target/release/sallyport", "needs root and systemd"),
+    ("python3 -m venv /opt/yt-dlp", "needs root and systemd"),
+    ("install -d -o sallyport -g sallyport /etc/sallyport", "needs root and systemd"),
+    ("install -d -o sallyport-worker", "needs root and systemd"),
+    ("sallyport trust  ", "changes what this machine trusts"),
+];
+
+/// Stands for what builds and installs, which `scripts/test` does for real.
+const SETUP: &str = r#"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+ROOT=$PWD
+TOOLS=$ROOT/.tools/bin
+say() { :; }
+fail() { echo "$*" >&2; exit 1; }
+setup() { PATH=$TOOLS:$PATH; }
+build() { :; }
+"#;
+
+/// Starts everything, and has `finished` and `sallyport` for what follows.
+const BEGIN: &str = r#"
+set -euo pipefail
+ip link set lo up
+scripts/run >run.out 2>run.err &
+run=$!
+end() {
+  status=$?
+  kill "$run" 2>/dev/null || true
+  wait "$run" || true
+  [ "$status" = 0 ] || tail -n 40 run.out run.err
+}
+trap end EXIT
+PATH=$PWD/target/release:$PATH
+until_there() { # until_there SECONDS COMMAND…
+  local left=$(($1 * 5))
+  shift
+  until "$@"; do
+    left=$((left - 1))
+    [ "$left" -gt 0 ] || { echo "waited in vain for: $*"; exit 1; }
+    sleep 0.2
+  done
+}
+"#;
+
+struct Block {
+    text: String,
+    not_run: Option<String>,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn document(name: &str) -> String {
+    fs::read_to_string(root().join("docs").join(name)).unwrap()
+}
+
+/// Every fenced block of this language, without its indentation.
+fn blocks(document: &str, language: &str) -> Vec<Block> {
+    let (fence, mut blocks, mut before) = (format!("```{language}"), Vec::new(), "");
+    let mut lines = document.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() == fence {
+            let indent = line.len() - line.trim_start().len();
+            let inside = lines.by_ref().take_while(|line| line.trim() != "```");
+            let text = inside.map(|line| line.get(indent..).unwrap_or_default().to_owned() + "\n").collect();
+            let not_run = before.strip_prefix("<!-- not run: ").map(|why| why.trim_end_matches(" -->").to_owned());
+            blocks.push(Block { text, not_run });
+        }
+        if !line.trim().is_empty() {
+            before = line.trim();
+        }
+    }
+    blocks
+}
+
+/// The project as it is checked out, but for what is built and what is installed.
+struct Checkout {
+    dir: TempDir,
+    /// Where yt-dlp is; None for nowhere.
+    tools: Option<PathBuf>,
+}
+
+impl Checkout {
+    fn new(tools: Option<PathBuf>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let to = |name: &str| dir.path().join(name);
+        for folder in ["scripts", "policies", "target/release", ".tools", "bin"] {
+            fs::create_dir_all(to(folder)).unwrap();
+        }
+        for file in ["config.toml", "policies/worker.toml", "scripts/run", "scripts/call", "scripts/sample.py"] {
+            fs::copy(root().join(file), to(file)).unwrap();
+        }
+        fs::write(to("scripts/setup.sh"), SETUP).unwrap();
+        fs::write(to("bin/cargo"), "#!/bin/sh\nexit 0\n").unwrap();
+        fs::set_permissions(to("bin/cargo"), fs::Permissions::from_mode(0o755)).unwrap();
+        symlink(env!("CARGO_BIN_EXE_sallyport"), to("target/release/sallyport")).unwrap();
+        if let Some(tools) = &tools {
+            symlink(tools, to(".tools/bin")).unwrap();
+        }
+        Self { dir, tools }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs a script in a network of its own, in which nobody has our ports; what it printed.
+    fn run(&self, script: &str) -> String {
+        fs::write(self.path("script.sh"), format!("{BEGIN}\n{script}")).unwrap();
+        let root = rustix::process::geteuid().is_root();
+        let path = std::env::var_os("PATH").unwrap();
+        let known =
+            std::env::split_paths(&path).filter(|folder| self.tools.is_some() || !folder.join("yt-dlp").exists());
+        let folders = [self.path("bin")].into_iter().chain(known).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+        let output = Command::new("unshare")
+            .args(if root { &["-n"][..] } else { &["-rn"] })
+            .args(["bash", "script.sh"])
+            .current_dir(self.dir.path())
+            .env("PATH", std::env::join_paths(folders).unwrap())
+            .env("CARGO_TARGET_DIR", self.path("target"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    }
+}
+
+fn tools() -> PathBuf {
+    let own = root().join(".tools/bin");
+    let named = std::env::var_os("TEST_YT_DLP").map(PathBuf::from);
+    named.and_then(|program| program.parent().map(Path::to_owned)).unwrap_or(own)
+}
+
+/// The script that runs all blocks of a document one after the other, as a reader would in one terminal.
+fn reading(name: &str) -> String {
+    let mut script = format!("echo '== {name}'\nprepare\n");
+    for (i, block) in blocks(&document(name), "sh").iter().enumerate() {
+        if block.not_run.is_some() || block.text.trim() == "scripts/run" {
+            continue;
+        }
+        let text = &block.text;
+        script.extend([
+            &*format!("echo '-- block {i}'\ncat >block.sh <<'END_OF_BLOCK'\n{text}END_OF_BLOCK\n"),
+            RUN_BLOCK,
+        ]);
+    }
+    script
+}
+
+/// Runs a block in the shell that has run the ones before it.
+const RUN_BLOCK: &str = "sed -i -f edits.sed block.sh\n. ./block.sh\n";
+
+/// What stands for something else in the documents, or would never end.
+const PREPARE: &str = r#"
+id_of() { python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])'; }
+prepare() {
+  ID=$(scripts/call /api/downloads | awk '/ completed / { print $1; exit }')
+  KEY_ID=$(sallyport key create --json | id_of)
+  LINK_ID=$(sallyport link create --json "/api/download/$ID/file" | id_of)
+  cat >edits.sed <<END_OF_EDITS
+s#/ID/#/$ID/#g
+s#KEY-ID#$KEY_ID#
+s#LINK-ID#$LINK_ID#
+s#/srv/door#$PWD/door#g
+s#^scripts/call link#until_there 60 eval 'scripts/call link >/dev/null'; scripts/call link#
+s#^call -N \(.*\)\$#call -N --max-time 2 \1 || [ \$? = 28 ]#
+s#^sallyport up \(.*\)\$#(export SALLYPORT_GATEWAY__LISTEN='["127.0.0.1:18443"]' SALLYPORT_GATEWAY__HTTP_LISTEN='[]' SALLYPORT_GATEWAY__ADMIN_LISTEN=127.0.0.1:19901; timeout 5 sallyport up \1 || [ \$? = 124 ])#
+END_OF_EDITS
+}
+"#;
+
+#[test]
+fn every_command_block_runs_in_a_checkout_without_internet() {
+    let checkout = Checkout::new(Some(tools()));
+    let policy = blocks(&document("quickstart.md"), "toml").swap_remove(0);
+    fs::create_dir_all(checkout.path("door/policies")).unwrap();
+    fs::write(checkout.path("door/policies/myapp.toml"), policy.text).unwrap();
+    let before = ["config.toml", "policies/worker.toml"].map(|file| fs::read(checkout.path(file)).unwrap());
+    let script = [
+        "until_there 60 grep -q 'docs/quickstart.md goes on' run.out\n",
+        "cat run.out\n",
+        // Nothing is finished, and nothing can be reached.
+        "scripts/call /api/download '{\"url\": \"https://media.example.com/a.mp4\"}'\n",
+        "until_there 60 eval '{ scripts/call link || true; } | grep \"nothing is finished yet: waiting to retry (2 of 5) at 2\"'\n",
+        "scripts/call link || true\n",
+        "scripts/call sample\nuntil_there 60 eval 'scripts/call link >/dev/null'\n",
+        "curl -sS --fail --cacert certs/ca.pem \"$(scripts/call link)\" | cmp - <(curl -sS \"$(cat data/sample/url)\")\n",
+        "curl -sS --cacert certs/ca.pem https://localhost:8443/ | grep -q 'private server'\n",
+        "curl -sS --cacert certs/ca.pem https://localhost:8443/nowhere >/dev/null\n",
+        // A command in the checkout acts on the server that runs there.
+        "sallyport user add eve && sallyport user list | grep -q eve\n",
+        PREPARE,
+        &reading("quickstart.md"),
+        "sallyport user remove ana\n",
+        &reading("operations.md"),
+        "echo 'all blocks have run'\n",
+    ]
+    .concat();
+    let said = checkout.run(&script);
+    assert!(said.contains("all blocks have run"), "{said}");
+    let printed = fs::read_to_string(checkout.path("run.out")).unwrap();
+    assert!(printed.contains("with the key sp_") && !printed.contains("password"), "{printed}");
+    let after = ["config.toml", "policies/worker.toml"].map(|file| fs::read(checkout.path(file)).unwrap());
+    assert!(before == after, "the tracked files are as they were");
+}
+
+#[test]
+fn what_downloads_lack_is_said_once_with_what_to_do() {
+    let checkout = Checkout::new(None);
+    fs::create_dir_all(checkout.path(".tools/bin")).unwrap();
+    let script = "
+until_there 60 grep -q 'Nothing can be downloaded' run.out
+grep -q 'worker.yt_dlp: yt-dlp was not found; install it' run.out
+! grep -q 'scripts/call sample' run.out
+for _ in 1 2; do
+  scripts/call sample && exit 1
+  sleep 4
+done
+[ \"$(grep -c 'nothing can be downloaded' run.err)\" = 1 ]
+echo 'said once'
+";
+    assert!(checkout.run(script).contains("said once"));
+}
+
+#[test]
+fn only_these_blocks_are_not_run() {
+    let all = ["quickstart.md", "operations.md"].map(|name| blocks(&document(name), "sh"));
+    assert!(all.iter().all(|blocks| blocks.len() > 5));
+    let not_run: Vec<_> = all.iter().flatten().filter(|block| block.not_run.is_some()).collect();
+    for block in &not_run {
+        let why = block.not_run.as_deref().unwrap();
+        println!("not run ({why}): {}", block.text.lines().next().unwrap());
+        assert!(
+            NOT_RUN.iter().any(|(start, reason)| block.text.starts_with(start) && why.starts_with(reason)),
+            "{}",
+            block.text
+        );
+    }
+    assert_eq!(not_run.len(), NOT_RUN.len());
+}

@@ -1,0 +1,53 @@
+//! The page at `/` of the worker's site: for anybody, without a word about this server.
+
+use crate::{
+    canary::Canary,
+    client::Request,
+    instance::{Instance, eventually},
+};
+
+#[test]
+fn a_browser_gets_a_page_at_the_top_and_the_worker_hears_nothing_of_it() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let page = i.send(&Request::new("GET", "/").header("Accept", "text/html"));
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-") && policy.contains("form-action 'none'"),
+        "{policy}"
+    );
+    let text = String::from_utf8(page.body.clone()).unwrap();
+    for secret in ["admin", "127.0.0.1", "downloads", "yt-dlp", env!("CARGO_PKG_VERSION")] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+    let line = i.log_line(&page);
+    assert_eq!((&line["decision"], &line["route"]), (&"own".into(), &"welcome".into()));
+    assert_eq!(i.get("/").body, page.body, "whoever asks");
+    let head = i.send(&Request::new("HEAD", "/"));
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(i.send(&Request::new("POST", "/")).status, 404);
+    assert_eq!(i.send(&Request::new("GET", "/").key("sp_wrong_key")).status, 401, "a wrong key is told");
+    assert!(canary.seen().is_empty(), "nothing has reached the worker");
+}
+
+#[test]
+fn the_page_gives_way_to_a_policy_that_has_one_and_to_address_rules() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace_in("policies/worker.toml", "path = \"/api/trending\"", "path = \"/\"");
+    });
+    assert_eq!(i.get("/").status, 200);
+    assert_eq!(canary.seen().len(), 1, "the application's own");
+    i.replace_in("policies/worker.toml", "path = \"/\"", "path = \"/api/trending\"");
+    i.replace_in("policies/worker.toml", "[defaults]", "[defaults]\ndeny_from = [\"127.0.0.0/8\"]");
+    eventually("the rule", || (i.send(&Request::new("GET", "/")).status == 403).then_some(()));
+    let mut other = Instance::made_with_policy(
+        "mine",
+        "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/files\"\n",
+        &canary.address.to_string(),
+    );
+    other.start_role("gateway");
+    assert_eq!(other.get("/").status, 404, "an application of somebody's own has what its policy names");
+}
