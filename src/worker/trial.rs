@@ -43,11 +43,20 @@ pub(crate) async fn trial(config: &Config) -> Vec<Lack> {
     };
     if let Ok(scratch) = Scratch::make()
         && lacks.iter().all(|lack| lack.key != "yt_dlp")
-        && let Err(unready) = Readiness::new(config.worker.clone(), scratch.0.clone(), Ok(sandbox)).version().await
     {
-        lacks.push(Lack { key: "yt_dlp", what: yt_dlp(&unready), needed: true });
+        let readiness = Readiness::new(config.worker.clone(), scratch.0.clone(), Ok(sandbox));
+        lacks.extend(version_lack(&readiness).await);
     }
     lacks
+}
+
+/// A machine that has much to do may take too long once, with yt-dlp's many files not in memory yet.
+async fn version_lack(readiness: &Readiness) -> Option<Lack> {
+    let found = match readiness.version().await {
+        Err(Unready::Broken) => readiness.version().await,
+        other => other,
+    };
+    found.err().map(|unready| Lack { key: "yt_dlp", what: yt_dlp(&unready), needed: true })
 }
 
 fn programs(config: &Config) -> Vec<Lack> {

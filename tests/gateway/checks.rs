@@ -11,7 +11,9 @@ use serde_json::Value;
 use crate::{
     canary::Canary,
     client::Request,
-    instance::{Instance, PROGRAM, eventually, program},
+    instance::{Instance, eventually, program},
+    places,
+    skips::skipped,
 };
 
 /// Takes IPv6 from a process, as a kernel that was started with `ipv6.disable=1`.
@@ -250,7 +252,7 @@ fn ports_that_others_have_are_named_and_those_of_this_instance_are_its_own() {
 fn a_port_below_1024_that_this_account_may_not_open_is_found() {
     let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
     if start.trim().parse::<u16>().is_ok_and(|start| start <= 443) {
-        eprintln!("SKIPPED: on this machine every account may open port 443");
+        skipped("on this machine every account may open port 443");
         return;
     }
     let i = mine("127.0.0.1:9");
@@ -259,8 +261,12 @@ fn a_port_below_1024_that_this_account_may_not_open_is_found() {
     if rustix::process::geteuid().is_root() {
         command.arg("--bounding-set=-net_bind_service");
     }
-    let output =
-        command.arg(PROGRAM).args(["check", "--json", "--config"]).arg(i.path("config.toml")).output().unwrap();
+    let output = command
+        .arg(places::program())
+        .args(["check", "--json", "--config"])
+        .arg(i.path("config.toml"))
+        .output()
+        .unwrap();
     only(&report(output), &["gateway.listen[0]", "may not open port 443, which is below 1024", "8443"]);
 }
 
@@ -273,7 +279,11 @@ fn a_folder_that_cannot_be_written_to_is_named_with_its_key_by_check_and_by_up()
     let i = mine("127.0.0.1:9");
     let mount = format!("mount --bind {0} {0} && mount -o remount,bind,ro {0}", i.dir.path().display());
     for role in ["check", "up"] {
-        let script = format!("{mount} && exec {PROGRAM} {role} --config {}", i.path("config.toml").display());
+        let script = format!(
+            "{mount} && exec {} {role} --config {}",
+            places::program().display(),
+            i.path("config.toml").display()
+        );
         let output = Command::new("unshare").args(["-rm", "sh", "-c", &script]).output().unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert_eq!(output.status.code(), Some(1), "{role}: {said}");
@@ -384,7 +394,12 @@ fn where_ipv6_is_off_the_default_listens_on_ipv4_and_check_says_so() {
     i.replace(&format!("listen = [\"{}\"]", i.tls), &format!("listen = [\"{every}\"]"));
     let without = |role: &str| {
         let mut command = Command::new("python3");
-        command.args(["-c", WITHOUT_IPV6, PROGRAM, role, "--config"]).arg(i.path("config.toml")).stdin(Stdio::null());
+        command
+            .args(["-c", WITHOUT_IPV6])
+            .arg(places::program())
+            .args([role, "--config"])
+            .arg(i.path("config.toml"))
+            .stdin(Stdio::null());
         command
     };
     let checked = report(without("check").arg("--json").output().unwrap());

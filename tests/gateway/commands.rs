@@ -11,11 +11,13 @@ use crate::{
     canary::Canary,
     client::Request,
     instance::{Instance, free_addresses, program, run},
+    places,
+    skips::skipped,
 };
 
 /// A folder with the project's own configuration and policy, as a checkout has them.
 fn checkout() -> tempfile::TempDir {
-    let (dir, root) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let (dir, root) = (tempfile::tempdir().unwrap(), places::project());
     fs::create_dir(dir.path().join("policies")).unwrap();
     for file in ["config.toml", "policies/worker.toml"] {
         fs::copy(root.join(file), dir.path().join(file)).unwrap();
@@ -142,7 +144,7 @@ fn a_key_that_would_be_good_for_nothing_is_refused() {
 #[test]
 fn what_root_rewrites_stays_its_owners() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can give files away");
+        skipped("only root can give files away");
         return;
     }
     let i = Instance::made(&[]);

@@ -224,7 +224,7 @@ pub(crate) fn program() -> Command {
 fn program_in(file: &Path) -> Command {
     let mut command = Command::new(file);
     let path = env::var_os("PATH").unwrap();
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin");
+    let tools = places::project().join(".tools/bin");
     let path = env::join_paths(std::iter::once(tools).chain(env::split_paths(&path))).unwrap();
     command.env_clear().env("PATH", path);
     command
