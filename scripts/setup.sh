@@ -17,14 +17,42 @@ fail() {
   exit 1
 }
 
+# keep_telling WHAT COMMAND…: runs the command, and says every 20 seconds that it goes on, since a large crate is silent for longer.
+keep_telling() {
+  local what=$1 begin=$SECONDS ticker code=0
+  shift
+  while sleep 20 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+    printf '   %s: %s s so far\n' "$what" $((SECONDS - begin)) >&2
+  done &
+  ticker=$!
+  "$@" || code=$?
+  kill "$ticker" 2>/dev/null || true
+  wait "$ticker" 2>/dev/null || true
+  return "$code"
+}
+
 compiles() { echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev/null; }
 
-makes_venvs() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
+# Where cargo builds.
+target_folder() { realpath -m "${CARGO_TARGET_DIR:-target}"; }
+
+# Prints a Python that makes environments, and is new enough for yt-dlp. The system's comes first: other accounts cannot run one that lies in
+# somebody's home.
+python_for_venvs() {
+  local python
+  for python in /usr/bin/python3 python3; do
+    if "$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+      type -P "$python"
+      return 0
+    fi
+  done
+  return 1
+}
 
 # Prints the Debian packages that are missing, for what is built here and for what runs.
 missing_packages() {
   compiles || echo gcc libc6-dev
-  makes_venvs || echo python3-venv
+  python_for_venvs >/dev/null || echo python3-venv
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
   local program
   for program in make cmake pkg-config ffmpeg curl "$@"; do
@@ -82,15 +110,16 @@ setup_rust() {
 
 # setup_venv FOLDER TOOL…: a folder of Python tools, made anew when what it should hold, or where it lies, has changed.
 setup_venv() {
-  local folder=$1 wanted
+  local folder=$1 python wanted
   shift
-  wanted=$(printf '%s\n' "$ROOT" "$@")
+  python=$(python_for_venvs) || fail "no Python 3.10 or newer was found that makes environments (venv)"
+  wanted=$(printf '%s\n' "$ROOT" "$python" "$@")
   if [ -x "$folder/bin/pip" ] && [ "$(cat "$folder/stamp" 2>/dev/null)" = "$wanted" ]; then
     return 0
   fi
   say "installing $* into $folder"
-  python3 -m venv --clear "$folder" &&
-    "$folder/bin/pip" install --quiet --disable-pip-version-check "$@" >&2 &&
+  "$python" -m venv --clear "$folder" &&
+    "$folder/bin/pip" install --disable-pip-version-check "$@" >&2 &&
     printf '%s\n' "$wanted" >"$folder/stamp"
 }
 

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 /// The beginnings of the blocks that are not run, each with the reason that the document gives.
 const NOT_RUN: [(&str, &str); 5] = [
-    ("install -m 0755 target/release/sallyport", "needs root and systemd"),
+    ("install -m 0755 target/dist/sallyport", "needs root and systemd"),
     ("python3 -m venv /opt/yt-dlp", "needs root and systemd"),
     ("install -d -o sallyport -g sallyport /etc/sallyport", "needs root and systemd"),
     ("install -d -o sallyport-worker", "needs root and systemd"),
@@ -36,7 +36,8 @@ TOOLS=$ROOT/.tools/bin
 say() { :; }
 fail() { echo "$*" >&2; exit 1; }
 setup() { PATH=$TOOLS:$PATH; }
-build() { :; }
+target_folder() { echo "$ROOT/target"; }
+keep_telling() { shift; "$@"; }
 "#;
 
 /// Starts everything, and has `finished` and `sallyport` for what follows.
@@ -52,7 +53,7 @@ end() {
   [ "$status" = 0 ] || tail -n 40 run.out run.err
 }
 trap end EXIT
-PATH=$PWD/target/release:$PATH
+PATH=$PWD/target/quick:$PATH
 until_there() { # until_there SECONDS COMMAND…
   local left=$(($1 * 5))
   shift
@@ -107,7 +108,7 @@ impl Checkout {
     fn new(tools: Option<PathBuf>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let to = |name: &str| dir.path().join(name);
-        for folder in ["scripts", "policies", "target/release", ".tools", "bin"] {
+        for folder in ["scripts", "policies", "target/quick", ".tools", "bin"] {
             fs::create_dir_all(to(folder)).unwrap();
         }
         for file in ["config.toml", "policies/worker.toml", "scripts/run", "scripts/call", "scripts/sample.py"] {
@@ -116,7 +117,7 @@ impl Checkout {
         fs::write(to("scripts/setup.sh"), SETUP).unwrap();
         fs::write(to("bin/cargo"), "#!/bin/sh\nexit 0\n").unwrap();
         fs::set_permissions(to("bin/cargo"), fs::Permissions::from_mode(0o755)).unwrap();
-        symlink(env!("CARGO_BIN_EXE_sallyport"), to("target/release/sallyport")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_sallyport"), to("target/quick/sallyport")).unwrap();
         if let Some(tools) = &tools {
             symlink(tools, to(".tools/bin")).unwrap();
         }
