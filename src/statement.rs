@@ -87,6 +87,9 @@ pub struct Statement {
     /// hands such on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// The id of the link that the request came by, so that what one link may take up can be less than what its user may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_id: Option<String>,
 }
 
 /// Why a statement is not believed.
@@ -183,6 +186,7 @@ mod tests {
             target: "/api/downloads?x=1".into(),
             at: 1_000,
             link: None,
+            link_id: Some("l1".into()),
         }
     }
 

@@ -20,6 +20,7 @@ pub fn run(data: &[u8]) {
         target: target.to_owned(),
         at: NOW,
         link: None,
+        link_id: None,
     };
     let right = key.sign(&statement);
     let delivery = Delivery { to: Some("127.0.0.1:8001"), method: "GET", target };

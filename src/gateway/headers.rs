@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::{
+    identity::{CredentialKind, Identity},
     message::{Connection, Framing, RequestHead, ResponseHead, connection, is_hop_by_hop, write_field},
     observe::RequestId,
     policy::{CorsAnswer, Permit, SecurityHeaders, Stated},
@@ -176,6 +177,16 @@ fn statement(onward: &Onward<'_>, stated: &Stated, target: &str, now: i64) -> St
         target: target.to_owned(),
         at: now,
         link: onward.permit.link().map(str::to_owned),
+        link_id: identity.and_then(|identity| link_id(identity)),
+    }
+}
+
+/// The link that a request came by. OfflineTube's have no ids, so all of a user's are one.
+fn link_id(identity: &Identity) -> Option<String> {
+    match identity.kind {
+        CredentialKind::Link => identity.credential_id.as_deref().map(str::to_owned),
+        CredentialKind::OfflinetubeLink => Some(identity.kind.name().to_owned()),
+        CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate => None,
     }
 }
 

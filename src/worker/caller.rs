@@ -1,5 +1,7 @@
 //! Who asks: the user of a signed statement, and what of other users' he may see.
 
+use std::sync::Arc;
+
 use axum::{extract::FromRequestParts, http::request::Parts};
 
 use super::refusal::Refusal;
@@ -17,9 +19,17 @@ pub(crate) struct Caller {
     pub(crate) limits: Limits,
     /// The query of a link to what goes with the object that he asks for, where he came by a link.
     pub(crate) link: Option<String>,
+    /// The id of that link, or of whichever link they came by.
+    pub(crate) by_link: Option<Arc<str>>,
 }
 
 impl Caller {
+    #[cfg(test)]
+    pub(crate) fn test(user: &str, link: Option<&str>) -> Self {
+        let (user, limits, by_link) = (user.parse().unwrap(), Limits::default(), link.map(Into::into));
+        Self { user, role: Role::User, limits, link: None, by_link }
+    }
+
     pub(crate) fn is_admin(&self) -> bool {
         self.role == Role::Admin
     }

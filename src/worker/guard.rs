@@ -166,7 +166,8 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
 
 fn caller(statement: Statement) -> Result<Caller, NotLetIn> {
     let user = statement.user.ok_or(NotLetIn::Nobody)?;
-    Ok(Caller { user, role: statement.role, limits: statement.limits, link: statement.link })
+    let by_link = statement.link_id.map(Into::into);
+    Ok(Caller { user, role: statement.role, limits: statement.limits, link: statement.link, by_link })
 }
 
 #[cfg(test)]
@@ -197,6 +198,7 @@ mod tests {
             target: "/a?b=1".into(),
             at,
             link: None,
+            link_id: None,
         };
         Request::builder().uri("/a?b=1").header(HEADER, guard.key.sign(&statement)).body(Body::empty()).unwrap()
     }

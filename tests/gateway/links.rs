@@ -42,6 +42,21 @@ fn a_link_opens_its_file_with_ranges_and_heads_and_nothing_of_it_arrives() {
 }
 
 #[test]
+fn the_worker_is_told_which_link_a_request_came_by() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let made = i.command(&["link", "create", FILE]);
+    assert_eq!(get(&i, &path_of(made["url"].as_str().unwrap())), (200, None));
+    assert_eq!(i.get(FILE).status, 200);
+    let told = |seen: &super::canary::Seen| -> serde_json::Value {
+        let payload = seen.header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
+        let statement = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&statement).unwrap()["link_id"].take()
+    };
+    assert_eq!(canary.seen().iter().map(told).collect::<Vec<_>>(), [made["id"].clone(), serde_json::Value::Null]);
+}
+
+#[test]
 fn a_tampered_link_is_forbidden_and_an_expired_one_is_gone() {
     let canary = Canary::start();
     let i = Instance::start(&canary);

@@ -97,6 +97,7 @@ pub(crate) fn statement(user: Option<&str>, to: impl Display, method: &str, targ
         target: target.to_owned(),
         at: now(),
         link: None,
+        link_id: None,
     }
 }
 
@@ -117,5 +118,23 @@ fn parse(raw: &[u8]) -> Answer {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    Answer { status, headers, body: raw[end + 4..].to_vec() }
+    let mut answer = Answer { status, headers, body: raw[end + 4..].to_vec() };
+    if answer.header("transfer-encoding") == Some("chunked") && !answer.body.is_empty() {
+        answer.body = dechunked(&answer.body);
+    }
+    answer
+}
+
+/// What lies in chunks (RFC 9112, section 7.1), which must have come to their end.
+fn dechunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|pair| pair == b"\r\n").expect("the answer was broken off");
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        if size == 0 {
+            return whole;
+        }
+        whole.extend(&rest[end + 2..end + 2 + size]);
+        rest = &rest[end + 2 + size + 2..];
+    }
 }
