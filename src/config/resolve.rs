@@ -293,6 +293,7 @@ impl Faults {
             retries: worker.retries,
             retry_delay: worker.retry_delay.0,
             stall_timeout: worker.stall_timeout.0,
+            min_download_rate: worker.min_download_rate.0,
             max_filesize: worker.max_filesize.0,
             disk_reserve: worker.disk_reserve.0,
             retention,

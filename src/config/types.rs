@@ -257,6 +257,8 @@ pub struct WorkerConfig {
     pub retry_delay: Duration,
     /// The longest silence of a download before it is ended and tried again.
     pub stall_timeout: Duration,
+    /// A download that is slower, in bytes a second, makes room for those of others who wait.
+    pub min_download_rate: u64,
     /// The largest file that is kept, in bytes.
     pub max_filesize: u64,
     /// How long finished files are kept.

@@ -58,6 +58,20 @@ impl Queue {
         &self.0.workshop
     }
 
+    /// What runs now.
+    pub(crate) fn under_way(&self) -> Vec<(TaskId, Arc<Running>)> {
+        self.0.running.all()
+    }
+
+    /// Whose turn it would be if a place came free; none where one is free, or where nobody waits.
+    pub(crate) async fn waiting_for_a_place(&self) -> Result<Option<UserName>, StoreError> {
+        let Workshop { store, config, .. } = &self.0.workshop;
+        if self.0.running.all().len() < config.concurrent_downloads {
+            return Ok(None);
+        }
+        store.next_owner(config.concurrent_downloads_per_user).await
+    }
+
     /// How far a task is, while it runs.
     pub(crate) fn progress(&self, id: TaskId) -> Option<Progress> {
         self.0.running.find(id).map(|running| running.progress())
@@ -192,7 +206,8 @@ impl Queue {
         let Workshop { store, config, .. } = &self.0.workshop;
         Ok(match store.claim(config.concurrent_downloads_per_user).await? {
             Next::Claimed(task) => {
-                let running = self.0.running.enter(task.id, self.0.stop.child_token());
+                let running =
+                    self.0.running.enter(task.id, Running::new(task.owner.clone(), self.0.stop.child_token()));
                 self.0.workshop.tell(task.id).await;
                 Claim::Job(task, running)
             }
@@ -206,7 +221,12 @@ impl Queue {
         let _leaving = self.0.running.leave_later(task.id);
         tracing::info!(task = %task.id, user = %task.owner, "download begins");
         let outcome = self.0.workshop.run(task, running).await;
-        let own = self.conclude_at_last(task, &outcome).await;
+        let gave_way = matches!(outcome, Err(Failure::Stopped)) && running.gives_way();
+        let own = if gave_way && self.waits_again(task.id).await {
+            None
+        } else {
+            self.conclude_at_last(task, &outcome).await
+        };
         self.0.workshop.tell(task.id).await;
         if let Some(list) = task.part.list() {
             self.settle(list, &task.owner).await;
@@ -214,6 +234,18 @@ impl Queue {
         // Its owner may have another one now, or it waits for its next try.
         self.0.wake.notify_one();
         own
+    }
+
+    /// Has a task that gave way wait for its next turn, unless it was cancelled meanwhile.
+    async fn waits_again(&self, id: TaskId) -> bool {
+        let store = &self.0.workshop.store;
+        while let Err(error) = store.release(id).await {
+            tracing::error!(task = %id, %error, "a download that gave way could not be put back");
+            if self.unless_stopped(sleep(PAUSE)).await.is_none() {
+                return true;
+            }
+        }
+        matches!(store.get(id).await, Ok(Some(task)) if task.status == Status::Pending)
     }
 
     /// As often as it takes: an end that is not stored would keep its owner's place until the next start.

@@ -2,15 +2,24 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{task::TaskId, ytdlp::Progress};
+use crate::username::UserName;
 
 /// A job under way.
 pub(crate) struct Running {
+    pub(crate) owner: UserName,
+    pub(crate) since: Instant,
+    /// It is stopped to make room, and waits for its next turn.
+    gives_way: AtomicBool,
     /// Cancelled to stop it.
     pub(crate) stop: CancellationToken,
     /// Cancelled when nothing of it runs any more.
@@ -37,6 +46,22 @@ impl Drop for Leaving<'_> {
 }
 
 impl Running {
+    /// One that begins now, and stops when `stop` does.
+    pub(crate) fn new(owner: UserName, stop: CancellationToken) -> Self {
+        let (done, progress) = (CancellationToken::new(), Mutex::default());
+        Self { owner, since: Instant::now(), gives_way: AtomicBool::new(false), stop, done, progress }
+    }
+
+    /// Stops it to make room.
+    pub(crate) fn give_way(&self) {
+        self.gives_way.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+    }
+
+    pub(crate) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         *locked(&self.progress)
     }
@@ -56,11 +81,16 @@ impl Running {
 }
 
 impl Registry {
-    /// Enters a job that stops when `stop` does.
-    pub(crate) fn enter(&self, id: TaskId, stop: CancellationToken) -> Arc<Running> {
-        let running = Arc::new(Running { stop, done: CancellationToken::new(), progress: Mutex::default() });
+    /// Enters a job.
+    pub(crate) fn enter(&self, id: TaskId, running: Running) -> Arc<Running> {
+        let running = Arc::new(running);
         locked(&self.0).insert(id, Arc::clone(&running));
         running
+    }
+
+    /// Every one.
+    pub(crate) fn all(&self) -> Vec<(TaskId, Arc<Running>)> {
+        locked(&self.0).iter().map(|(id, running)| (*id, Arc::clone(running))).collect()
     }
 
     /// Takes the job out when what is returned is dropped, so also when its task was lost.

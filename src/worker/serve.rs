@@ -29,6 +29,7 @@ use super::{
     conduit::{Conduit, Lane, Socket},
     disk::Disks,
     events::Events,
+    giving_way,
     guard::{self, Guard},
     hls::{self, Streams},
     job::Workshop,
@@ -112,7 +113,12 @@ pub async fn serve(
     let store = queue.workshop().store.clone();
     let stopped = stop.clone();
     let working = tokio::spawn(async move {
-        tokio::join!(queue.work(), retention::enforce(&queue, &stopped), hls::tidy(&queue, &stopped));
+        tokio::join!(
+            queue.work(),
+            giving_way::watch(&queue, &stopped),
+            retention::enforce(&queue, &stopped),
+            hls::tidy(&queue, &stopped)
+        );
         queue.workshop().streams.ended().await;
     });
     reached(Stage::Ready);

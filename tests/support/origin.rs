@@ -106,6 +106,7 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let (manner, name) = path.split_once('/').unwrap_or(("", &path));
     match manner {
         "trickle" => return trickle(&mut stream),
+        "steady" => return steady(&mut stream),
         "endless" => return endless(&mut stream, "", &path, shared),
         "huge" => return endless(&mut stream, HUGE, &path, shared),
         _ => {}
@@ -194,6 +195,15 @@ fn trickle(stream: &mut TcpStream) -> std::io::Result<()> {
     loop {
         stream.write_all(b"x")?;
         thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// A megabyte a second, without an end.
+fn steady(stream: &mut TcpStream) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n{HUGE}Connection: close\r\n\r\n")?;
+    loop {
+        stream.write_all(&vec![0; 100 << 10])?;
+        thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -7,11 +7,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Store, StoreError,
-    row::{COLUMNS, read},
+    row::{COLUMNS, parsed, read},
+    text::Field,
 };
-use crate::worker::{
-    retry::Retries,
-    task::{Task, TaskId},
+use crate::{
+    username::UserName,
+    worker::{
+        retry::Retries,
+        task::{Task, TaskId},
+    },
 };
 
 /// What the queue has for a free slot.
@@ -56,6 +60,16 @@ impl Store {
         .await
     }
 
+    /// Whose task [`claim`](Self::claim) would take.
+    pub(crate) async fn next_owner(&self, per_user: usize) -> Result<Option<UserName>, StoreError> {
+        let per_user = i64::try_from(per_user).unwrap_or(i64::MAX);
+        self.run(move |db| {
+            let Some(sequence) = first(db, Timestamp::now().as_millisecond(), per_user)? else { return Ok(None) };
+            db.query_row("SELECT owner FROM task WHERE sequence = ?1", [sequence], |row| parsed(row, 0)).optional()
+        })
+        .await
+    }
+
     /// It failed for a reason that may pass: it waits for another try, where one is left.
     pub(crate) async fn retry(&self, id: TaskId, why: String, retries: Retries) -> Result<Retried, StoreError> {
         let [chance] = crate::random::random();
@@ -67,7 +81,7 @@ impl Store {
             let at = Timestamp::now().as_millisecond().saturating_add(millis(wait));
             db.execute(
                 "UPDATE task SET status = 'pending', tries = ?2, not_before = ?3, error_message = ?4 WHERE id = ?1",
-                params![id.to_string(), tries, at, retries.notice(tries, at, &why)],
+                params![id.to_string(), tries, at, Field::Message.cut(&retries.notice(tries, at, &why))],
             )?;
             Ok(Retried::After(wait))
         })
@@ -75,11 +89,13 @@ impl Store {
     }
 }
 
-fn claim(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Next> {
+fn first(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Option<i64>> {
     let bound = now.saturating_add(millis(Retries::bound()));
-    let first: Option<i64> =
-        db.prepare_cached(FIRST)?.query_row(params![now, bound, per_user], |r| r.get(0)).optional()?;
-    let Some(sequence) = first else { return later(db, now) };
+    db.prepare_cached(FIRST)?.query_row(params![now, bound, per_user], |r| r.get(0)).optional()
+}
+
+fn claim(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Next> {
+    let Some(sequence) = first(db, now, per_user)? else { return later(db, now) };
     let sql = format!(
         "UPDATE task SET status = 'downloading', not_before = 0, error_message = '' WHERE sequence = ?1 RETURNING {COLUMNS}"
     );

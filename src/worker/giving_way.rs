@@ -1,0 +1,154 @@
+//! Downloads make room for those of other users: one that is next to idle, and one of a user who has several under way while another
+//! user has none. It keeps what it has, waits for its next turn, and goes on from there.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    queue::Queue,
+    running::Running,
+    task::{Status, TaskId},
+    written::Written,
+};
+use crate::username::UserName;
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// For so long a download runs undisturbed, and over so long its speed counts.
+const WINDOW: Duration = Duration::from_secs(15);
+
+/// Each time it gives way, the next time is twice as long, up to [`WINDOW`] times this, so that it comes to its end whoever waits.
+const MAX_FACTOR: u32 = 64;
+
+/// So many that have given way are remembered.
+const MAX_REMEMBERED: usize = 1_024;
+
+/// What a download had written, and when.
+type Samples = VecDeque<(Instant, u64)>;
+
+/// What is known of the downloads under way.
+#[derive(Default)]
+pub(crate) struct Watch {
+    samples: HashMap<TaskId, Samples>,
+    /// How often each has given way.
+    times: HashMap<TaskId, u32>,
+}
+
+/// A download under way, as it is judged.
+struct Judged {
+    id: TaskId,
+    running: Arc<Running>,
+    /// In bytes a second; none before it has run for long enough.
+    speed: Option<u64>,
+}
+
+/// Watches until `stop`.
+pub(crate) async fn watch(queue: &Queue, stop: &CancellationToken) {
+    let least = queue.workshop().config.min_download_rate;
+    let mut watch = Watch::default();
+    while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
+        let judged = watch.judge(queue).await;
+        match queue.waiting_for_a_place().await {
+            Ok(Some(waiting)) => {
+                if let Some(one) = chosen(&judged, &waiting, least) {
+                    watch.give_way(queue, one, &waiting).await;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "nobody knows whose turn it is"),
+        }
+    }
+}
+
+/// The one that makes room for a download of `waiting`: the slowest of those that are too slow, else the newest of a user who has more
+/// than their share.
+fn chosen<'a>(judged: &'a [Judged], waiting: &UserName, least: u64) -> Option<&'a Judged> {
+    let under_way = |user: &UserName| judged.iter().filter(|job| job.running.owner == *user).count();
+    let (own, others) = (under_way(waiting), || judged.iter().filter(|job| job.running.owner != *waiting));
+    let ready = || others().filter_map(|job| Some((job.speed?, job)));
+    let slowest = ready().filter(|(speed, _)| *speed < least).min_by_key(|(speed, _)| *speed);
+    let beyond_share = ready().filter(|(_, job)| under_way(&job.running.owner) > own + 1);
+    slowest.or_else(|| beyond_share.max_by_key(|(_, job)| job.running.since)).map(|(_, job)| job)
+}
+
+impl Watch {
+    async fn judge(&mut self, queue: &Queue) -> Vec<Judged> {
+        let under_way = queue.under_way();
+        self.samples.retain(|id, _| under_way.iter().any(|(known, _)| known == id));
+        let mut judged = Vec::with_capacity(under_way.len());
+        for (id, running) in under_way {
+            let folder = queue.workshop().media.job(id).work();
+            let written = spawn_blocking(move || Written::in_folder(&folder)).await;
+            let bytes = written.ok().and_then(Result::ok).map_or(0, |written| written.bytes);
+            let speed = self.speed(id, &running, bytes);
+            judged.push(Judged { id, running, speed });
+        }
+        judged
+    }
+
+    /// Over the last [`WINDOW`], and none before it has had its time.
+    fn speed(&mut self, id: TaskId, running: &Running, bytes: u64) -> Option<u64> {
+        let (now, samples) = (Instant::now(), self.samples.entry(id).or_default());
+        samples.push_back((now, bytes));
+        while samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
+            samples.pop_front();
+        }
+        let undisturbed = WINDOW * self.times.get(&id).map_or(1, |times| 1_u32 << (*times).min(MAX_FACTOR.ilog2()));
+        let (at, before) = samples.front()?;
+        let passed = now.duration_since(*at).as_millis();
+        let ready = running.since.elapsed() >= undisturbed && passed >= WINDOW.as_millis();
+        // A part that begins anew has less than it had.
+        let speed = u128::from(bytes.saturating_sub(*before)) * 1_000 / passed.max(1);
+        ready.then(|| u64::try_from(speed).unwrap_or(u64::MAX))
+    }
+
+    async fn give_way(&mut self, queue: &Queue, Judged { id, running, speed }: &Judged, waiting: &UserName) {
+        // What is being merged or moved is almost there.
+        let task = queue.workshop().store.get(*id).await.ok().flatten();
+        if task.is_none_or(|task| task.status != Status::Downloading) {
+            return;
+        }
+        tracing::info!(task = %id, owner = %running.owner, to = %waiting, ?speed, "a download gives way to another user's");
+        if self.times.len() >= MAX_REMEMBERED {
+            self.times.clear();
+        }
+        *self.times.entry(*id).or_default() += 1;
+        running.give_way();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(owner: &str, speed: Option<u64>) -> Judged {
+        let running = Running::new(owner.parse().unwrap(), CancellationToken::new());
+        Judged { id: TaskId::random(), running: Arc::new(running), speed }
+    }
+
+    fn owner_of<'a>(judged: &'a [Judged], waiting: &str) -> Option<(&'a str, Option<u64>)> {
+        let one = chosen(judged, &waiting.parse().unwrap(), 100)?;
+        Some((one.running.owner.as_str(), one.speed))
+    }
+
+    #[tokio::test]
+    async fn the_slowest_of_others_gives_way_then_one_beyond_a_share_and_nobody_else() {
+        let fast = |owner: &str| job(owner, Some(1_000));
+        assert_eq!(owner_of(&[job("ana", Some(50)), job("eve", Some(9))], "bob"), Some(("eve", Some(9))));
+        assert_eq!(owner_of(&[job("bob", Some(9)), fast("ana")], "bob"), None, "not for one's own");
+        assert_eq!(owner_of(&[fast("ana"), fast("eve")], "bob"), None, "one each, and fast");
+        assert_eq!(owner_of(&[fast("ana"), fast("ana"), fast("eve")], "bob").unwrap().0, "ana");
+        assert_eq!(owner_of(&[fast("ana"), fast("ana"), fast("bob")], "bob"), None, "one more than another's is fair");
+        assert_eq!(owner_of(&[job("ana", None), job("ana", None)], "bob"), None, "they have just begun");
+    }
+}
