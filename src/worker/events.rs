@@ -4,10 +4,11 @@
 //! progress of one task only the newest is kept: who is slow gets less of it, and never less of what else there is.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fmt,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     caller::Caller,
+    shares::{Busy, Shares, Sizes, Taken},
     task::{Task, TaskId},
     ytdlp::Progress,
 };
@@ -23,11 +25,11 @@ use crate::username::UserName;
 /// So many are kept: with the longest of titles and URLs some 5 MiB.
 const MAX_KEPT: usize = 1_024;
 
-/// Streams of one user at a time.
-const MAX_STREAMS_PER_USER: usize = 8;
+/// Streams at a time.
+const STREAMS: Sizes = Sizes { all: 512, user: 8, link: 1 };
 
-/// Streams in all.
-const MAX_STREAMS: usize = 512;
+/// How long one waits for a stream to end: that of a client which has just lost its connection does.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something that happened to a task.
 #[derive(Clone, Debug)]
@@ -63,7 +65,7 @@ struct Inner {
     log: Mutex<Log>,
     /// The number of the last event.
     last: watch::Sender<u64>,
-    streams: Mutex<HashMap<UserName, usize>>,
+    streams: Shares,
 }
 
 #[derive(Default)]
@@ -98,12 +100,6 @@ pub(crate) enum Whose {
     Everybodys,
 }
 
-/// A place among the streams of a user; free again when it is dropped.
-pub(crate) struct Seat {
-    events: Events,
-    user: UserName,
-}
-
 /// One follower.
 pub(crate) struct Follower {
     events: Events,
@@ -111,13 +107,13 @@ pub(crate) struct Follower {
     /// None: from before this process, or from nowhere.
     at: Option<u64>,
     changes: watch::Receiver<u64>,
-    _seat: Seat,
+    _seat: Taken,
 }
 
 impl Events {
     pub(crate) fn new() -> Self {
         let process = u64::from_ne_bytes(crate::random::random());
-        let (log, streams) = (Mutex::default(), Mutex::default());
+        let (log, streams) = (Mutex::default(), Shares::new(STREAMS));
         Self(Arc::new(Inner { process, log, last: watch::Sender::new(0), streams }))
     }
 
@@ -127,22 +123,11 @@ impl Events {
         self.0.last.send_replace(last);
     }
 
-    /// Follows on from `after`; none where the user has, or all have, as many streams as may be.
-    pub(crate) fn follow(&self, caller: &Caller, whose: Whose, after: Option<EventId>) -> Option<Follower> {
-        let seat = self.seat(&caller.user)?;
+    /// Follows on from `after`; refused where the user has, or all have, as many streams as may be.
+    pub(crate) async fn follow(&self, caller: &Caller, whose: Whose, after: Option<EventId>) -> Result<Follower, Busy> {
+        let seat = self.0.streams.of(caller).take_within(1, PATIENCE).await?;
         let at = after.filter(|id| id.process == self.0.process).map(|id| id.number);
-        Some(Follower { events: self.clone(), whose, at, changes: self.0.last.subscribe(), _seat: seat })
-    }
-
-    fn seat(&self, user: &UserName) -> Option<Seat> {
-        let mut streams = locked(&self.0.streams);
-        let all: usize = streams.values().sum();
-        let own = streams.get(user).copied().unwrap_or(0);
-        if own >= MAX_STREAMS_PER_USER || all >= MAX_STREAMS {
-            return None;
-        }
-        streams.insert(user.clone(), own + 1);
-        Some(Seat { events: self.clone(), user: user.clone() })
+        Ok(Follower { events: self.clone(), whose, at, changes: self.0.last.subscribe(), _seat: seat })
     }
 
     fn id(&self, number: u64) -> EventId {
@@ -201,18 +186,6 @@ impl Whose {
     }
 }
 
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut streams = locked(&self.events.0.streams);
-        if let Some(count) = streams.get_mut(&self.user) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                streams.remove(&self.user);
-            }
-        }
-    }
-}
-
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{}", self.process, self.number)
@@ -238,15 +211,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::{Limits, Role};
+    use futures_util::FutureExt;
 
-    fn caller(user: &str) -> Caller {
-        let (role, limits) = (Role::User, Limits::default());
-        Caller { user: user.parse().unwrap(), role, limits, link: None }
-    }
-
+    /// None where one would have to wait.
     fn follow(events: &Events, user: &str, after: Option<EventId>) -> Option<Follower> {
-        events.follow(&caller(user), Whose::Own(user.parse().unwrap()), after)
+        let (caller, whose) = (Caller::test(user, None), Whose::Own(user.parse().unwrap()));
+        events.follow(&caller, whose, after).now_or_never()?.ok()
     }
 
     fn removed(events: &Events, owner: &str) {
@@ -264,21 +234,22 @@ mod tests {
         }
     }
 
-    #[test]
-    fn who_comes_back_gets_what_he_missed_and_nobody_elses() {
+    #[tokio::test]
+    async fn who_comes_back_gets_what_he_missed_and_nobody_elses() {
         let events = Events::new();
         for owner in ["ana", "bob", "ana"] {
             removed(&events, owner);
         }
         assert_eq!(seen(&mut follow(&events, "ana", Some(events.id(1))).unwrap()), ["3 Removed(Ta"]);
         assert_eq!(seen(&mut follow(&events, "bob", Some(events.id(0))).unwrap()), ["2 Removed(Ta"]);
-        let all = events.follow(&caller("root"), Whose::Everybodys, Some(events.id(0)));
+        let root = Caller::test("root", None);
+        let all = events.follow(&root, Whose::Everybodys, Some(events.id(0))).await;
         assert_eq!(seen(&mut all.unwrap()).len(), 3);
         assert_eq!(seen(&mut follow(&events, "ana", None).unwrap()), ["lost 3"]);
     }
 
-    #[test]
-    fn what_is_too_old_of_another_process_or_from_the_future_is_lost() {
+    #[tokio::test]
+    async fn what_is_too_old_of_another_process_or_from_the_future_is_lost() {
         let events = Events::new();
         for _ in 0..MAX_KEPT + 10 {
             removed(&events, "ana");
@@ -290,8 +261,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn of_progress_the_newest_is_kept() {
+    #[tokio::test]
+    async fn of_progress_the_newest_is_kept() {
         let events = Events::new();
         removed(&events, "ana");
         let id = TaskId::random();
@@ -307,10 +278,10 @@ mod tests {
         assert!(matches!(follower.missed(), Missed::Nothing));
     }
 
-    #[test]
-    fn a_user_has_so_many_streams_and_no_more() {
+    #[tokio::test]
+    async fn a_user_has_so_many_streams_and_no_more() {
         let events = Events::new();
-        let mut streams: Vec<_> = (0..MAX_STREAMS_PER_USER).map(|_| follow(&events, "ana", None).unwrap()).collect();
+        let mut streams: Vec<_> = (0..STREAMS.user).map(|_| follow(&events, "ana", None).unwrap()).collect();
         assert!(follow(&events, "ana", None).is_none());
         assert!(follow(&events, "bob", None).is_some());
         streams.pop();

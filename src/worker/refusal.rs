@@ -63,6 +63,10 @@ impl Refusal {
         Self { retry_after: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
     }
 
+    pub(crate) fn too_many(code: &'static str, detail: &'static str) -> Self {
+        Self { retry_after: true, ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail) }
+    }
+
     pub(crate) fn disk_full() -> Self {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full")
     }

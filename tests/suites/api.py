@@ -78,6 +78,8 @@ class Known:
         self.file("/api/v2/hls/{id}/stream.mp4", this)
         self.ask("GET", "/api/v2/zip", 200, query={"ids": task["id"]})
         self.ask("GET", "/api/v2/zip", 404, query={"ids": f"{task['id']},{NOBODYS}"})
+        self.ask("GET", "/api/v2/downloads", 200, query={"limit": 2, "status": "completed"})
+        self.ask("GET", "/api/v2/downloads", 422, query={"limit": 0})
         self.ask("GET", "/api/search", 200, query={"q": "a"})
         self.ask("GET", "/api/search", 422, query={"q": "http://10.0.0.1/"})
         self.ask("GET", "/api/trending", 200)

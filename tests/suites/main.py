@@ -18,6 +18,7 @@ from http2 import http2
 from instance import Instance
 from load import flood, slowhttptest
 from pages import shcheck
+from shares import shares
 from soak import soak
 from tls import sslscan, sslyze, testssl
 from verdict import Skipped, Unexpected
@@ -26,11 +27,11 @@ from websocket import websocket
 SUITES = {
     s.__name__: s
     for s in (
-        sslyze, sslscan, testssl, http2, websocket, cors, video, clients, api, shcheck, axe, slowhttptest, flood, soak,
+        sslyze, sslscan, testssl, http2, websocket, cors, video, clients, api, shcheck, axe, slowhttptest, flood, soak, shares,
     )
 }
 # What takes longer than a test run should.
-SLOW = {"testssl"}
+SLOW = {"testssl", "shares"}
 
 
 class Gateways:

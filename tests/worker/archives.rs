@@ -3,30 +3,13 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     process::Command,
+    thread,
+    time::Duration,
 };
 
-use crate::{
-    client::Request,
-    media,
-    origin::Origin,
-    process::{Worker, eventually},
-};
-
-/// What lies in chunks (RFC 9112, section 7.1).
-fn dechunked(mut rest: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::new();
-    loop {
-        let end = rest.windows(2).position(|pair| pair == b"\r\n").unwrap();
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
-        if size == 0 {
-            return whole;
-        }
-        whole.extend(&rest[end + 2..end + 2 + size]);
-        rest = &rest[end + 2 + size + 2..];
-    }
-}
+use crate::{client::Request, media, origin::Origin, process::Worker};
 
 /// Names and sizes, once every checksum was right.
 fn listed(archive: &[u8]) -> String {
@@ -57,7 +40,7 @@ fn several_files_come_as_one_archive() {
     let source = media::read("sample.mp4");
     let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(&source));
     let line = |i: usize| format!("{} {} {hash}\n", tasks[i]["filename"].as_str().unwrap(), source.len());
-    assert_eq!(listed(&dechunked(&answer.body)), line(1) + &line(0));
+    assert_eq!(listed(&answer.body), line(1) + &line(0));
     let head = Request::new("HEAD", &target).signed("ana", worker.address).send(worker.address);
     assert_eq!((head.status, head.header("content-type"), head.body.len()), (200, Some("application/zip"), 0));
 
@@ -73,26 +56,116 @@ fn several_files_come_as_one_archive() {
     }
 }
 
-#[test]
-fn archives_have_so_many_threads_and_a_client_that_leaves_gives_its_own_back() {
-    let origin = Origin::start();
-    let worker = Worker::start(&origin);
+/// A worker with a finished file that is more than the buffers on the way take; what its archive is asked for with.
+fn with_large_file(origin: &Origin) -> (Worker, String) {
+    let worker = Worker::start(origin);
     let task = worker.completed("ana", &origin.url("sample.mp4"));
     let id = task["id"].as_str().unwrap();
-    // More than the buffers on the way take.
     let film = fs::OpenOptions::new().append(true).open(worker.media(id).join("media.mp4")).unwrap();
     film.set_len(200 << 20).unwrap();
     let target = format!("/api/v2/zip?ids={id}");
-    let begin = || {
-        let mut stream = TcpStream::connect(worker.address).unwrap();
-        stream.write_all(Request::new("GET", &target).signed("ana", worker.address).to_string().as_bytes()).unwrap();
-        let mut start = [0; 12];
-        stream.read_exact(&mut start).unwrap();
-        (stream, String::from_utf8(start.to_vec()).unwrap())
+    (worker, target)
+}
+
+/// A request of a user who may have everybody's files, by a link or not.
+fn asking<'a>(worker: &Worker, target: &'a str, user: &str, link: Option<&str>) -> Request<'a> {
+    let link_id = link.map(str::to_owned);
+    let asked = Statement { role: Role::Admin, link_id, ..statement(Some(user), worker.address, "GET", target) };
+    Request::new("GET", target).header(HEADER, sign(&asked))
+}
+
+/// Asks for an archive and reads the first of it.
+fn begin(worker: &Worker, request: &Request<'_>) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(worker.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    stream.write_all(request.to_string().as_bytes()).unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).unwrap();
+    (stream, String::from_utf8(start.to_vec()).unwrap())
+}
+
+const USERS: [&str; 5] = ["ana", "bob", "carl", "dora", "eve"];
+
+const OK: &str = "HTTP/1.1 200";
+const BUSY: &str = "HTTP/1.1 503";
+
+#[test]
+fn archives_have_so_many_threads_in_all_fewer_of_one_user_and_fewest_by_one_link() {
+    let origin = Origin::start();
+    let (worker, target) = with_large_file(&origin);
+    let of = |user: usize| asking(&worker, &target, USERS[user], None);
+    let by_link = |id: &str| asking(&worker, &target, USERS[0], Some(id));
+    // Those who read are not ended; each of these reads on in the background.
+    let reading = |request: Request<'_>| {
+        let (stream, start) = begin(&worker, &request);
+        assert_eq!(start, OK);
+        Reader::of(stream)
     };
-    let mut readers: Vec<_> = (0..16).map(|_| begin()).collect();
-    assert!(readers.iter().all(|(_, start)| start == "HTTP/1.1 200"), "{readers:?}");
-    assert_eq!(begin().1, "HTTP/1.1 503");
-    readers.pop();
-    eventually("a free thread", || (begin().1 == "HTTP/1.1 200").then_some(()));
+    let first = [reading(by_link("l1")), reading(by_link("l1"))];
+    thread::scope(|scope| {
+        let third = scope.spawn(|| begin(&worker, &by_link("l1")).1);
+        thread::sleep(Duration::from_secs(1));
+        let _own = reading(of(0));
+        assert_eq!(third.join().unwrap(), BUSY, "two by one link, though the user has one more");
+    });
+    let mut anas = Vec::from(first);
+    anas.extend([reading(by_link("l2")), reading(of(0))]);
+    thread::scope(|scope| {
+        let fifth = scope.spawn(|| begin(&worker, &of(0)).1);
+        let fifth_by_link = scope.spawn(|| begin(&worker, &by_link("l3")).1);
+        assert_eq!(fifth.join().unwrap(), BUSY, "four of one user");
+        assert_eq!(fifth_by_link.join().unwrap(), BUSY);
+    });
+    let others: Vec<_> = (1..4).flat_map(|user| [user; 4]).map(|user| reading(of(user))).collect();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| begin(&worker, &of(4)).1);
+        thread::sleep(Duration::from_secs(2));
+        anas.pop();
+        assert_eq!(waiting.join().unwrap(), OK, "who waits gets what comes free");
+    });
+    drop(others);
+}
+
+#[test]
+fn an_archive_that_nobody_reads_makes_room_for_others_and_is_not_taken_for_whole() {
+    let origin = Origin::start();
+    let (worker, target) = with_large_file(&origin);
+    let of = |user: usize| asking(&worker, &target, USERS[user], None);
+    let mut unread: Vec<_> = (0..16).map(|n| begin(&worker, &of(n / 4))).collect();
+    assert!(unread.iter().all(|(_, start)| start == OK), "{unread:?}");
+    let (mut eves, start) = begin(&worker, &of(4));
+    assert_eq!(start, OK, "one of those made room");
+    let mut head = vec![0; 65_536];
+    eves.read_exact(&mut head).unwrap();
+    let broken = unread.iter_mut().filter(|(stream, _)| {
+        // What was on its way, and then the end; one that goes on would bring all of it.
+        let mut rest = Vec::new();
+        let read = stream.take(16 << 20).read_to_end(&mut rest);
+        read.is_err() || (rest.len() < 16 << 20 && !rest.ends_with(b"0\r\n\r\n"))
+    });
+    assert!(broken.count() >= 1);
+}
+
+/// Reads on, at 300 KiB a second, until it is dropped.
+struct Reader {
+    stream: TcpStream,
+}
+
+impl Reader {
+    fn of(stream: TcpStream) -> Self {
+        let mut reading = stream.try_clone().unwrap();
+        thread::spawn(move || {
+            let mut piece = vec![0; 32 << 10];
+            while reading.read(&mut piece).is_ok_and(|read| read > 0) {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Self { stream }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stream.shutdown(Shutdown::Both).ok();
+    }
 }

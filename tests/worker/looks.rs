@@ -74,7 +74,7 @@ fn few_looks_run_at_a_time_fewer_of_one_user_and_none_for_long() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let setup =
-        Setup { yt_dlp: fake_yt_dlp(dir.path(), "sleep 300"), extra: "info_timeout = \"10s\"", ..Setup::default() };
+        Setup { yt_dlp: fake_yt_dlp(dir.path(), "sleep 300"), extra: "info_timeout = \"40s\"", ..Setup::default() };
     let worker = &Worker::with(&origin, &setup);
     let busy = |user: &str| {
         let answer = search(worker, user, "another");

@@ -26,6 +26,7 @@ mod town;
 
 mod archives;
 mod bodies;
+mod budgets;
 mod clock;
 mod disks;
 mod downloads;
@@ -33,6 +34,7 @@ mod egress;
 mod event_sockets;
 mod events;
 mod files;
+mod giving_way;
 mod guard;
 mod hostile;
 mod inventory;

@@ -4,16 +4,21 @@ use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
     http::StatusCode,
+    response::Response,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{App, view::TaskView};
+use super::{
+    App,
+    rows::{Frame, Rows},
+    view::TaskView,
+};
 use crate::worker::{
     caller::Caller,
     refusal::{Refusal, RefusalBody},
-    store::Cancelled,
-    task::{Task, TaskId},
+    store::{Cancelled, Selection},
+    task::TaskId,
 };
 
 /// What was done.
@@ -23,6 +28,9 @@ pub(super) struct Done {
     message: &'static str,
 }
 
+/// As many as one user has at most. What an administrator has beyond that comes in pages.
+const MAX_LISTED: usize = 5_000;
+
 type Id = Result<Path<String>, PathRejection>;
 
 /// List the downloads
@@ -31,15 +39,17 @@ type Id = Result<Path<String>, PathRejection>;
 #[utoipa::path(
     get,
     path = "/api/downloads",
-    responses((status = 200, body = Vec<TaskView>, description = "The oldest first"))
+    responses(
+        (status = 200, body = Vec<TaskView>, description = "The oldest first; of more than 5,000 the newest 5,000"),
+        (status = 503, body = RefusalBody, description = "Other answers to this user are still unread (`busy`)"),
+    )
 )]
-pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Vec<TaskView>>, Refusal> {
-    let tasks = app.queue.workshop().store.list(caller).await?;
-    let view = |task: Task| {
-        let progress = app.queue.progress(task.id);
-        TaskView::new(task, progress)
-    };
-    Ok(Json(tasks.into_iter().map(view).collect()))
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Refusal> {
+    let owner = (!caller.is_admin()).then(|| caller.user.clone());
+    let place = app.queue.workshop().store.before_newest(owner.clone(), MAX_LISTED).await?;
+    let selection = Selection { owner, ..Selection::default() };
+    let frame = Frame { before: b"[".to_vec(), after: |_, _| b"]".to_vec(), rest: Vec::new() };
+    Rows::new(&app, &caller, selection, place, MAX_LISTED, frame).answer().await
 }
 
 /// Cancel a download

@@ -61,7 +61,7 @@ pub(super) async fn follow(
 ) -> Result<impl IntoResponse, Refusal> {
     let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let follower = told::follow(&app, &caller, told::whose(&caller, ask.all)?, after)?;
+    let follower = told::follow(&app, &caller, told::whose(&caller, ask.all)?, after).await?;
     Ok(Sse::new(events(app, follower)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

@@ -5,9 +5,10 @@ use axum::{
     http::{HeaderMap, HeaderName, Method, header},
     response::Response,
 };
+use bytes::Bytes;
 
 use super::{
-    App,
+    App, answer,
     file_answers::{Conditions, StreamAnswers},
     files::{finished, note_play},
 };
@@ -44,7 +45,7 @@ pub(super) async fn playlist(
     State(app): State<App>,
     caller: Caller,
     id: Id,
-) -> Result<([(HeaderName, &'static str); 2], String), Refusal> {
+) -> Result<([(HeaderName, &'static str); 2], Bytes), Refusal> {
     let task = own(&app, &caller, id).await?;
     let workshop = app.queue.workshop();
     let _reading = workshop.readers.begin(task.id);
@@ -52,7 +53,7 @@ pub(super) async fn playlist(
     note_play(&workshop.store, task.id);
     // With the link that it may have in it, it is nobody else's.
     let headers = [(header::CONTENT_TYPE, PLAYLIST), (header::CACHE_CONTROL, "private, no-store")];
-    Ok((headers, text))
+    Ok((headers, answer::text(&app, &caller, text).await?))
 }
 
 /// What the playlist of a download names

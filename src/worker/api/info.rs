@@ -1,15 +1,15 @@
 //! `POST /api/info`: what a page offers, without the addresses of its media.
 
-use axum::{Json, extract::State};
+use axum::{extract::State, response::Response};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use utoipa::ToSchema;
 
 use super::{
-    App,
+    App, answer,
     look::{LookError, NotSeen, Question, resolved},
 };
-use crate::username::UserName;
 use crate::worker::{
     body::Body,
     caller::Caller,
@@ -17,8 +17,26 @@ use crate::worker::{
     source::SourceUrl,
 };
 
-const MAX_DESCRIPTION: usize = 2_000;
 const WHAT: &str = "Information";
+
+/// What is shown of a page's own texts, in characters.
+const MAX_DESCRIPTION: usize = 2_000;
+pub(super) const MAX_TITLE: usize = 500;
+pub(super) const MAX_NAME: usize = 200;
+/// Of a format's.
+const MAX_WORD: usize = 80;
+
+/// A longer address leads nowhere when it is cut.
+pub(super) const MAX_ADDRESS: usize = 2_048;
+
+/// Some sites have hundreds, of which the last are the best.
+const MAX_FORMATS: usize = 200;
+
+/// All of it, as JSON, in bytes. A film with many formats has some 30 KiB.
+pub(super) const MAX_FOUND: usize = 128 << 10;
+
+/// What is added to it in an answer: a URL or some words, as JSON.
+pub(super) const MAX_ADDED: usize = 16 << 10;
 
 /// What is asked about.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -66,6 +84,15 @@ pub(super) struct Page {
     entries: Vec<Option<Page>>,
 }
 
+/// Cuts a text to so many characters.
+pub(super) fn cut(text: &mut Option<String>, most: usize) {
+    if let Some(text) = text
+        && let Some((end, _)) = text.char_indices().nth(most)
+    {
+        text.truncate(end);
+    }
+}
+
 /// One format of a page.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Format {
@@ -95,10 +122,42 @@ struct Format {
 }
 
 impl Page {
+    /// No text longer than it may be, and no more formats than fit.
+    fn bounded(mut self) -> Option<Vec<u8>> {
+        for (text, most) in [
+            (&mut self.id, MAX_NAME),
+            (&mut self.title, MAX_TITLE),
+            (&mut self.description, MAX_DESCRIPTION),
+            (&mut self.uploader, MAX_NAME),
+        ] {
+            cut(text, most);
+        }
+        self.thumbnail = self.thumbnail.filter(|address| address.len() <= MAX_ADDRESS);
+        self.formats.iter_mut().for_each(Format::cut);
+        let mut surplus = self.formats.len().saturating_sub(MAX_FORMATS);
+        loop {
+            self.formats.drain(..surplus);
+            let json = serde_json::to_vec(&self).ok()?;
+            if json.len() <= MAX_FOUND {
+                return Some(json);
+            }
+            surplus = Some(self.formats.len().div_ceil(2)).filter(|half| *half > 0)?;
+        }
+    }
+
     /// The first entry, as a download would take it; itself where it has none.
     fn of_first(mut self) -> Self {
         let first = std::mem::take(&mut self.entries).into_iter().flatten().next();
         first.unwrap_or(self)
+    }
+}
+
+impl Format {
+    fn cut(&mut self) {
+        let Self { id, note, ext, resolution, vcodec, acodec, .. } = self;
+        for text in [id, note, ext, resolution, vcodec, acodec] {
+            cut(text, MAX_WORD);
+        }
     }
 }
 
@@ -121,25 +180,30 @@ pub(super) async fn info(
     State(app): State<App>,
     caller: Caller,
     Body(asked): Body<Asked>,
-) -> Result<Json<Info>, Refusal> {
+) -> Result<Response, Refusal> {
     let source = SourceUrl::parse(&asked.url, &app.queue.workshop().config.allow_private)?;
-    Ok(Json(about(&app, &caller.user, source).await?))
+    let (json, url) = about(&app, &caller, source).await?;
+    answer::json(&app, &caller, json.len() + MAX_ADDED, || Info::read(&json, url)).await
 }
 
-/// Looks at one page.
-pub(super) async fn about(app: &App, user: &UserName, source: SourceUrl) -> Result<Info, Refusal> {
+/// Looks at one page; what was found, and where.
+pub(super) async fn about(app: &App, caller: &Caller, source: SourceUrl) -> Result<(Bytes, String), Refusal> {
     resolved(&source, WHAT).await?;
     let url = source.as_str().to_owned();
-    let json = app.looks.look(&app.queue, user, Question::Page(source)).await;
-    let page = json.and_then(|json| serde_json::from_slice(&json).map_err(|_| LookError::Unreadable));
-    // What yt-dlp has under this name is the media's address.
-    page.map(|page| Info { page, url }).map_err(|error| error.refusal(WHAT))
+    let json = app.looks.look(&app.queue, caller, Question::Page(source)).await;
+    Ok((json.map_err(|error| error.refusal(WHAT))?, url))
+}
+
+impl Info {
+    /// What yt-dlp has as `url` is the media's address; this is the page's.
+    pub(super) fn read(json: &[u8], url: String) -> Result<Self, Refusal> {
+        let page = serde_json::from_slice(json).map_err(|_| LookError::Unreadable.refusal(WHAT))?;
+        Ok(Self { page, url })
+    }
 }
 
 /// What is shown of yt-dlp's answer, by the same names.
 pub(super) fn read(line: &str) -> Option<Vec<u8>> {
     let page: Page = serde_json::from_str(line).ok()?;
-    let mut page = page.of_first();
-    page.description = page.description.map(|text| text.chars().take(MAX_DESCRIPTION).collect());
-    serde_json::to_vec(&page).ok()
+    page.of_first().bounded()
 }

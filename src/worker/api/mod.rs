@@ -1,6 +1,7 @@
 //! The routes of the OfflineTube v5 API, and under `/api/v2` what that lacks.
 
 mod access;
+mod answer;
 mod download;
 mod downloads;
 mod events;
@@ -10,6 +11,8 @@ mod hls;
 mod info;
 mod look;
 mod openapi;
+mod page;
+mod rows;
 mod search;
 mod socket;
 mod subtitles;
@@ -28,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{look::Looks, zip::Archives};
-use super::{queue::Queue, refusal::Refusal};
+use super::{budget::Budget, queue::Queue, refusal::Refusal};
 
 /// A body is a URL and a few words.
 const MAX_BODY: usize = 16 << 10;
@@ -39,6 +42,7 @@ pub(crate) struct App {
     pub(crate) queue: Queue,
     looks: Looks,
     archives: Archives,
+    budget: Budget,
     /// Cancelled when the worker stops.
     stop: CancellationToken,
 }
@@ -46,7 +50,7 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(queue: Queue, stop: CancellationToken) -> Self {
         let looks = Looks::new(&queue.workshop().config, stop.clone());
-        Self { queue, looks, archives: Archives::default(), stop }
+        Self { queue, looks, archives: Archives::default(), budget: Budget::default(), stop }
     }
 }
 
@@ -55,6 +59,7 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::blank())
         .routes(routes!(download::start))
         .routes(routes!(downloads::list))
+        .routes(routes!(page::list))
         .routes(routes!(files::download))
         .routes(routes!(downloads::cancel))
         .routes(routes!(downloads::remove))

@@ -1,21 +1,19 @@
 //! `GET /api/search` and `GET /api/trending`: lists of what could be downloaded.
 
 use axum::{
-    Json,
     extract::{Query, State, rejection::QueryRejection},
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    App, info,
+    App, answer,
+    info::{self, Info, MAX_ADDED, MAX_FOUND},
     look::{LookError, NotSeen, Question},
 };
-use crate::{
-    username::UserName,
-    worker::{caller::Caller, refusal::Refusal, source::SourceUrl},
-};
+use crate::worker::{caller::Caller, refusal::Refusal, source::SourceUrl};
 
 pub(super) const MAX_RESULTS: u8 = 50;
 pub(super) const MAX_TEXT: usize = 200;
@@ -98,7 +96,7 @@ pub(super) async fn search(
     State(app): State<App>,
     caller: Caller,
     query: Result<Query<Search>, QueryRejection>,
-) -> Result<Json<Results>, Refusal> {
+) -> Result<Response, Refusal> {
     let Query(query) =
         query.map_err(|_| Refusal::invalid("invalid_value", "q and max_results (1 to 50) are expected"))?;
     let text = query.q.trim();
@@ -109,9 +107,9 @@ pub(super) async fn search(
         return Err(Refusal::invalid("invalid_value", "max_results must be 1 to 50"));
     }
     if text.contains("://") {
-        return one_page(&app, &caller.user, text).await;
+        return one_page(&app, &caller, text).await;
     }
-    found(&app, &caller.user, text, query.max_results, "Search").await
+    found(&app, &caller, text, query.max_results, "Search").await
 }
 
 /// What is popular
@@ -123,37 +121,57 @@ pub(super) async fn search(
         NotSeen,
     )
 )]
-pub(super) async fn trending(State(app): State<App>, caller: Caller) -> Result<Json<Results>, Refusal> {
-    found(&app, &caller.user, TRENDING, some_results(), "Trending").await
+pub(super) async fn trending(State(app): State<App>, caller: Caller) -> Result<Response, Refusal> {
+    found(&app, &caller, TRENDING, some_results(), "Trending").await
 }
 
-async fn found(
-    app: &App,
-    user: &UserName,
-    text: &str,
-    count: u8,
-    what: &'static str,
-) -> Result<Json<Results>, Refusal> {
-    let json = app.looks.look(&app.queue, user, Question::Search { text: text.to_owned(), count }).await;
-    let results = json.and_then(|json| serde_json::from_slice(&json).map_err(|_| LookError::Unreadable));
-    let results = results.map_err(|error| error.refusal(what))?;
-    Ok(Json(Results { results, query: text.to_owned() }))
+async fn found(app: &App, caller: &Caller, text: &str, count: u8, what: &'static str) -> Result<Response, Refusal> {
+    let json = app.looks.look(&app.queue, caller, Question::Search { text: text.to_owned(), count }).await;
+    let json = json.map_err(|error| error.refusal(what))?;
+    answer::json(app, caller, json.len() + MAX_ADDED, || {
+        let results = serde_json::from_slice(&json).map_err(|_| LookError::Unreadable.refusal(what))?;
+        Ok(Results { results, query: text.to_owned() })
+    })
+    .await
 }
 
 /// What is shown of yt-dlp's answer, by the same names.
 pub(super) fn read(line: &str) -> Option<Vec<u8>> {
     let listing: Listing = serde_json::from_str(line).ok()?;
-    let found: Vec<_> = listing.entries.into_iter().flatten().map(Found::with_thumbnail).collect();
-    serde_json::to_vec(&found).ok()
+    let found = listing.entries.into_iter().flatten().take(usize::from(MAX_RESULTS));
+    let mut found: Vec<_> = found.map(|found| found.with_thumbnail().bounded()).collect();
+    loop {
+        let json = serde_json::to_vec(&found).ok()?;
+        if json.len() <= MAX_FOUND {
+            return Some(json);
+        }
+        found.truncate(found.len() / 2);
+    }
 }
 
-async fn one_page(app: &App, user: &UserName, text: &str) -> Result<Json<Results>, Refusal> {
+async fn one_page(app: &App, caller: &Caller, text: &str) -> Result<Response, Refusal> {
     let source = SourceUrl::parse(text, &app.queue.workshop().config.allow_private)?;
-    let page = info::about(app, user, source).await?;
-    Ok(Json(Results { results: vec![page.into()], query: text.to_owned() }))
+    let (json, url) = info::about(app, caller, source).await?;
+    answer::json(app, caller, json.len() + MAX_ADDED, || {
+        let page = Info::read(&json, url)?;
+        Ok(Results { results: vec![page.into()], query: text.to_owned() })
+    })
+    .await
 }
 
 impl Found {
+    /// As bounded as a page.
+    fn bounded(mut self) -> Self {
+        for text in [&mut self.id, &mut self.uploader] {
+            info::cut(text, info::MAX_NAME);
+        }
+        info::cut(&mut self.title, info::MAX_TITLE);
+        for address in [&mut self.thumbnail, &mut self.url] {
+            address.take_if(|address| address.len() > info::MAX_ADDRESS);
+        }
+        self
+    }
+
     fn with_thumbnail(mut self) -> Self {
         let largest = self.thumbnails.pop().and_then(|thumbnail| thumbnail.url);
         self.thumbnail = self.thumbnail.or(largest);
@@ -161,8 +179,8 @@ impl Found {
     }
 }
 
-impl From<info::Info> for Found {
-    fn from(info::Info { page, url }: info::Info) -> Self {
+impl From<Info> for Found {
+    fn from(Info { page, url }: Info) -> Self {
         Self {
             id: page.id,
             title: page.title,

@@ -109,7 +109,7 @@ pub(super) async fn follow(
     let upgrade = upgrade.map_err(|_| {
         Refusal::new(StatusCode::BAD_REQUEST, "not_a_websocket", "A WebSocket (version 13) is to be asked for here")
     })?;
-    let follower = told::follow(&app, &caller, whose, ask.after.as_deref())?;
+    let follower = told::follow(&app, &caller, whose, ask.after.as_deref()).await?;
     let upgrade = upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)

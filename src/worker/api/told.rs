@@ -12,6 +12,7 @@ use crate::worker::{
     caller::Caller,
     events::{EventId, Follower, Missed, What, Whose},
     refusal::Refusal,
+    shares::Busy,
     task::TaskId,
     ytdlp::Progress,
 };
@@ -62,11 +63,10 @@ pub(super) struct ProgressView {
 }
 
 /// Follows on from the event `after`.
-pub(super) fn follow(app: &App, caller: &Caller, whose: Whose, after: Option<&str>) -> Result<Follower, Refusal> {
+pub(super) async fn follow(app: &App, caller: &Caller, whose: Whose, after: Option<&str>) -> Result<Follower, Refusal> {
     let after = after.and_then(|id| id.parse().ok());
-    app.queue.workshop().events.follow(caller, whose, after).ok_or_else(|| {
-        Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", "Too many event streams are open already")
-    })
+    let follower = app.queue.workshop().events.follow(caller, whose, after).await;
+    follower.map_err(|Busy| Refusal::too_many("too_many_streams", "Too many event streams are open already"))
 }
 
 /// Waits for what comes next.

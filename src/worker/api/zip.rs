@@ -1,6 +1,6 @@
 //! `GET /api/v2/zip?ids=…`: several finished files as one archive.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -8,7 +8,6 @@ use axum::{
     http::{HeaderName, Method, header},
 };
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 
 use super::{App, files::finished};
@@ -16,14 +15,18 @@ use crate::worker::{
     archive::{self, Member},
     caller::Caller,
     refusal::{Refusal, RefusalBody},
+    shares::{Busy, Shares, Sizes},
     task::TaskId,
 };
 
 /// In one archive.
 pub(super) const MAX_FILES: usize = 100;
 
-/// Each takes a thread for as long as its client reads.
-const AT_A_TIME: usize = 16;
+/// At a time; each takes a thread for as long as its client reads.
+const PLACES: Sizes = Sizes { all: 16, user: 4, link: 2 };
+
+/// How long one waits for a place.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The query.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -37,11 +40,11 @@ pub(super) struct Wanted {
 
 /// The right to make an archive.
 #[derive(Clone)]
-pub(super) struct Archives(Arc<Semaphore>);
+pub(super) struct Archives(Arc<Shares>);
 
 impl Default for Archives {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_A_TIME)))
+        Self(Arc::new(Shares::new(PLACES)))
     }
 }
 
@@ -57,7 +60,7 @@ type Answer = ([(HeaderName, &'static str); 3], Body);
         (status = 400, body = RefusalBody, description = "The query is not what is expected (`malformed`)"),
         (status = 404, body = RefusalBody, description = "One of them is not the caller's, or not finished"),
         (status = 422, body = RefusalBody, description = "There are more than 100 (`too_many`)"),
-        (status = 503, body = RefusalBody, description = "Too many archives are being sent already (`busy`)"),
+        (status = 503, body = RefusalBody, description = "Too many archives are being sent already: to all, to the user or by the link (`busy`)"),
     )
 )]
 pub(super) async fn zip(
@@ -80,9 +83,9 @@ pub(super) async fn zip(
     if method == Method::HEAD {
         return Ok((headers, Body::empty()));
     }
-    let busy = |_| Refusal::unavailable("busy", "Too many archives are being sent already");
-    let slot = Arc::clone(&app.archives.0).try_acquire_owned().map_err(busy)?;
-    Ok((headers, archive::body(members, slot)))
+    let busy = |Busy| Refusal::unavailable("busy", "Too many archives are being sent already");
+    let place = app.archives.0.of(&caller).take_within(1, PATIENCE).await.map_err(busy)?;
+    Ok((headers, archive::body(members, place, app.budget.account(&caller, archive::UNREAD))))
 }
 
 /// Each id once, in the order given.

@@ -109,7 +109,7 @@ impl Streams {
         if self.stop.is_cancelled() {
             return Err(RemuxError::Stopped);
         }
-        let mut run = match self.runs.join(task.id, &task.owner, &self.stop)? {
+        let mut run = match self.runs.join(task, &self.stop)? {
             Joined::UnderWay(run) => run,
             Joined::New(run, told) => {
                 self.tracker.spawn(work(queue.clone(), task.id, run.clone(), told));
@@ -125,7 +125,10 @@ async fn work(queue: Queue, id: TaskId, run: Run, told: watch::Sender<Option<Res
     let runs = &queue.workshop().streams.runs;
     let leaving = runs.leave_later(id);
     let outcome = match runs.place(&run).await {
-        Some(_place) => prepare(queue.workshop(), id, &run.stop).await,
+        Some(place) => tokio::select! {
+            made = prepare(queue.workshop(), id, &run.stop) => made,
+            never = run.hurry(&place) => match never {},
+        },
         None => Err(RemuxError::Stopped),
     };
     if let Err(error) = &outcome {

@@ -2,25 +2,39 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    convert::Infallible,
+    future::pending,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
+    sync::watch,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::RemuxError;
-use crate::{username::UserName, worker::task::TaskId};
+use crate::{
+    username::UserName,
+    worker::{
+        shares::{Shares, Sizes, Taken},
+        task::{Task, TaskId},
+    },
+};
 
-/// At a time; each reads and writes a whole film. Nobody has more than one of these.
-const AT_A_TIME: usize = 2;
+/// At a time; each reads and writes a whole film.
+const PLACES: Sizes = Sizes { all: 2, user: 1, link: 1 };
 
-/// With those that wait for that: of all, and of one user.
+/// With those that wait for that: of all, and of one user. A user who has none is let in beyond that, up to a bound that many users
+/// reach only together.
 const MAX_RUNS: usize = 16;
 const MAX_RUNS_PER_USER: usize = 4;
+const MAX_RUNS_EVER: usize = 256;
+
+/// While others wait, a film is prepared at least so fast, in bytes a second, beside some time to begin.
+const LEAST_RATE: u64 = 2 << 20;
+const GRACE: Duration = Duration::from_mins(1);
 
 /// For so long a film that could not be prepared is not tried again.
 const REMEMBERED: Duration = Duration::from_mins(5);
@@ -33,7 +47,7 @@ type Outcome = Result<(), RemuxError>;
 /// Every run under way.
 pub(super) struct Runs {
     inner: Mutex<Inner>,
-    slots: Semaphore,
+    places: Shares,
 }
 
 #[derive(Default)]
@@ -48,8 +62,8 @@ pub(super) struct Run {
     outcome: watch::Receiver<Option<Outcome>>,
     pub(super) stop: CancellationToken,
     owner: UserName,
-    /// The owner's, for one film at a time: users have a slot in turn, however many films of theirs wait.
-    turn: Arc<Semaphore>,
+    /// The size of the film.
+    bytes: u64,
 }
 
 /// A film, and what is to be done for it.
@@ -68,30 +82,31 @@ pub(super) struct Leaving<'a> {
 
 impl Default for Runs {
     fn default() -> Self {
-        Self { inner: Mutex::default(), slots: Semaphore::new(AT_A_TIME) }
+        Self { inner: Mutex::default(), places: Shares::new(PLACES) }
     }
 }
 
 impl Runs {
-    /// Joins the run for a film of `owner`'s, or enters a new one that ends with `stop`.
-    pub(super) fn join(&self, id: TaskId, owner: &UserName, stop: &CancellationToken) -> Result<Joined, RemuxError> {
+    /// Joins the run for a finished film, or enters a new one that ends with `stop`.
+    pub(super) fn join(&self, film: &Task, stop: &CancellationToken) -> Result<Joined, RemuxError> {
+        let Task { id, owner, filesize, .. } = film;
         let mut inner = self.lock();
-        if let Some(run) = inner.under_way.get(&id) {
+        if let Some(run) = inner.under_way.get(id) {
             return Ok(Joined::UnderWay(run.clone()));
         }
-        if let Some((at, error)) = inner.failed.get(&id)
+        if let Some((at, error)) = inner.failed.get(id)
             && at.elapsed() < REMEMBERED
         {
             return Err(error.clone());
         }
-        let of_owner = || inner.under_way.values().filter(|run| run.owner == *owner);
-        if inner.under_way.len() >= MAX_RUNS || of_owner().count() >= MAX_RUNS_PER_USER {
+        let (all, own) = (inner.under_way.len(), inner.under_way.values().filter(|run| run.owner == *owner).count());
+        let room = if own == 0 { MAX_RUNS_EVER } else { MAX_RUNS };
+        if all >= room || own >= MAX_RUNS_PER_USER {
             return Err(RemuxError::Busy);
         }
-        let turn = of_owner().next().map_or_else(|| Arc::new(Semaphore::new(1)), |run| Arc::clone(&run.turn));
         let (told, outcome) = watch::channel(None);
-        let run = Run { outcome, stop: stop.child_token(), owner: owner.clone(), turn };
-        inner.under_way.insert(id, run.clone());
+        let run = Run { outcome, stop: stop.child_token(), owner: owner.clone(), bytes: *filesize };
+        inner.under_way.insert(*id, run.clone());
         Ok(Joined::New(run, told))
     }
 
@@ -100,10 +115,9 @@ impl Runs {
         Leaving { runs: self, id }
     }
 
-    /// Waits for a place to work in; none when the run is stopped first.
-    pub(super) async fn place<'a>(&'a self, run: &'a Run) -> Option<(SemaphorePermit<'a>, SemaphorePermit<'a>)> {
-        let place = async { Some((run.turn.acquire().await.ok()?, self.slots.acquire().await.ok()?)) };
-        run.stop.run_until_cancelled(place).await?
+    /// Waits for a place to work in, which users have in turn, however many films of theirs wait; none when the run is stopped first.
+    pub(super) async fn place(&self, run: &Run) -> Option<Taken> {
+        run.stop.run_until_cancelled(self.places.of_user(&run.owner).take(1)).await?.ok()
     }
 
     /// Remembers a failure that is the film's, or ffmpeg's.
@@ -128,6 +142,13 @@ impl Runs {
 }
 
 impl Run {
+    /// Stops it once it is too slow and others wait for its place; it never ends by itself.
+    pub(super) async fn hurry(&self, place: &Taken) -> Infallible {
+        place.outstayed(GRACE + Duration::from_secs(self.bytes / LEAST_RATE)).await;
+        self.stop.cancel();
+        pending().await
+    }
+
     /// How it ended; [`RemuxError::NotYet`] when it has not by then.
     pub(super) async fn outcome(&mut self, patience: Duration) -> Outcome {
         match timeout(patience, self.outcome.wait_for(Option::is_some)).await {
@@ -155,8 +176,11 @@ impl Drop for Leaving<'_> {
 mod tests {
     use super::*;
 
+    use crate::worker::order::{Output, Quality};
+
     fn join(runs: &Runs, id: TaskId, owner: &str) -> Result<Joined, RemuxError> {
-        runs.join(id, &owner.parse().unwrap(), &CancellationToken::new())
+        let film = Task::new(owner.parse().unwrap(), String::new(), Quality::Best, Output::Video(None));
+        runs.join(&Task { id, ..film }, &CancellationToken::new())
     }
 
     fn new(runs: &Runs, owner: &str) -> (TaskId, Run) {
@@ -179,6 +203,29 @@ mod tests {
         let _second = runs.place(&ana.1).await.unwrap();
         drop(runs.leave_later(eves[3].0));
         assert!(join(&runs, TaskId::random(), "eve").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_without_a_run_is_let_in_however_many_others_have() {
+        let runs = Runs::default();
+        for user in 0..MAX_RUNS / MAX_RUNS_PER_USER {
+            (0..MAX_RUNS_PER_USER).for_each(|_| drop(new(&runs, &format!("user{user}"))));
+        }
+        new(&runs, "ana");
+        assert!(matches!(join(&runs, TaskId::random(), "ana"), Err(RemuxError::Busy)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_is_too_slow_is_stopped_once_others_wait() {
+        let runs = Runs::default();
+        let (slow, other, third) = (new(&runs, "ana").1, new(&runs, "bob").1, new(&runs, "eve").1);
+        let place = runs.place(&slow).await.unwrap();
+        let _other = runs.place(&other).await.unwrap();
+        assert!(timeout(GRACE * 9, slow.hurry(&place)).await.is_err() && !slow.stop.is_cancelled());
+        let waits = async { timeout(GRACE * 9, runs.place(&third)).await };
+        let hurried = async { timeout(GRACE * 2, slow.hurry(&place)).await };
+        drop(tokio::join!(waits, hurried));
+        assert!(slow.stop.is_cancelled() && !other.stop.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

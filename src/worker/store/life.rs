@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::{Store, StoreError, row::parsed};
+use super::{Store, StoreError, row::parsed, text::Field};
 use crate::worker::{digest::Digest, media::Finished, task::TaskId};
 
 /// What a source says of itself before it is downloaded.
@@ -34,7 +34,12 @@ impl Store {
         self.run(move |db| {
             db.execute(
                 "UPDATE task SET title = ?2, format_note = ?3, filesize = ?4 WHERE id = ?1",
-                params![id.to_string(), about.title, about.format_note, about.filesize.cast_signed()],
+                params![
+                    id.to_string(),
+                    Field::Title.cut(&about.title),
+                    Field::Note.cut(&about.format_note),
+                    about.filesize.cast_signed()
+                ],
             )
         })
         .await?;
@@ -80,7 +85,7 @@ impl Store {
             db.execute(
                 "UPDATE task SET status = 'error', error_message = ?2, completed_at = ?3 \
                  WHERE id = ?1 AND status IN ('downloading', 'processing')",
-                params![id.to_string(), message, Timestamp::now().to_string()],
+                params![id.to_string(), Field::Message.cut(&message), Timestamp::now().to_string()],
             )
         })
         .await?;

@@ -57,18 +57,6 @@ impl Store {
         }
     }
 
-    /// The tasks that `caller` may see, oldest first.
-    pub(crate) async fn list(&self, caller: Caller) -> Result<Vec<Task>, StoreError> {
-        self.run(move |db| {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM task WHERE status <> 'removing' AND (?1 OR owner = ?2) ORDER BY sequence"
-            );
-            let mut statement = db.prepare_cached(&sql)?;
-            statement.query_map(params![caller.is_admin(), caller.user.as_str()], read)?.collect()
-        })
-        .await
-    }
-
     /// The task of this id, if `caller` may know that there is one.
     pub(crate) async fn find(&self, id: TaskId, caller: &Caller) -> Result<Option<Task>, StoreError> {
         let task = self.get(id).await?;

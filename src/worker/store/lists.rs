@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Store, StoreError, list::Room, row::parsed};
+use super::{Store, StoreError, list::Room, row::parsed, text::Field};
 use crate::{
     username::UserName,
     worker::{
@@ -106,7 +106,7 @@ fn expand(db: &Connection, list: TaskId, title: &str, entries: &[Entry]) -> rusq
     }
     db.execute(
         "UPDATE task SET status = ?2, title = ?3, list_total = ?4, error_message = '' WHERE id = ?1",
-        params![list.to_string(), Status::Expanded.name(), title, total],
+        params![list.to_string(), Status::Expanded.name(), Field::Title.cut(title), total],
     )?;
     settle(db, list)?;
     Ok(Expanded::Into(films))
@@ -130,11 +130,11 @@ fn insert(db: &Connection, id: TaskId, list: TaskId, place: (i64, i64), entry: &
     .execute(params![
         id.to_string(),
         list.to_string(),
-        entry.url,
+        Field::Url.cut(&entry.url),
         status.name(),
         now,
-        entry.title,
-        entry.fault.as_deref().unwrap_or_default(),
+        Field::Title.cut(&entry.title),
+        Field::Message.cut(entry.fault.as_deref().unwrap_or_default()),
         ended,
         place.0,
         place.1,

@@ -5,7 +5,9 @@ mod keep;
 mod life;
 mod list;
 mod lists;
+mod pages;
 mod row;
+mod text;
 
 use std::{
     fs::OpenOptions,
@@ -22,6 +24,7 @@ pub(crate) use self::{
     claim::{Next, Retried},
     life::{Cancelled, Description},
     lists::{Expanded, Settled},
+    pages::{Bounds, Order, Place, Selection, Stretch},
 };
 
 /// Each brings a database of the version that is its place in here to the next.

@@ -2,6 +2,8 @@
 
 use rusqlite::{Row, types::Type};
 
+use super::text::Field;
+
 use crate::worker::{
     order::{Output, Priority},
     playlist::{Extent, Part, Place, Tally},
@@ -22,16 +24,16 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
     Ok(Task {
         id: parsed(row, 0)?,
         owner: parsed(row, 1)?,
-        url: row.get(2)?,
+        url: Field::Url.read(row, 2)?,
         quality: parsed(row, 3)?,
         output,
         status: parsed(row, 6)?,
-        title: row.get(7)?,
-        format_note: row.get(8)?,
+        title: Field::Title.read(row, 7)?,
+        format_note: Field::Note.read(row, 8)?,
         filesize: row.get::<_, i64>(9)?.max(0).cast_unsigned(),
         media: extension.map(|e| e.parse()).transpose().map_err(|e| unreadable(10, e))?,
         has_thumbnail: row.get(11)?,
-        error_message: row.get(12)?,
+        error_message: Field::Message.read(row, 12)?,
         created_at: parsed(row, 13)?,
         completed_at: optional(row, 14)?,
         digest: optional(row, 15)?,

@@ -13,7 +13,7 @@ const MAX_BYTES: u64 = 8 << 20;
 /// One counts for as much at least, so that there are 1,024 at most.
 const LEAST: usize = 8 << 10;
 
-/// A larger one is not kept; a film with many formats has some 30 KiB.
+/// A larger one is not kept; what is found is smaller, with the question.
 const LARGEST: usize = 256 << 10;
 
 /// The longest that a cache can be told, and longer than any process runs.

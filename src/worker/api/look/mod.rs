@@ -5,13 +5,13 @@
 //! waits for it.
 
 mod kept;
-mod places;
 mod run;
 
 use std::{
     collections::HashMap,
     ffi::OsString,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::http::StatusCode;
@@ -24,22 +24,29 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoResponses;
 
-use self::{
-    kept::Kept,
-    places::{Place, Places},
-};
+use self::kept::Kept;
 use super::{info, search};
 use crate::{
     config::WorkerConfig,
-    username::UserName,
     worker::{
+        caller::Caller,
         disk::NoRoom,
         queue::Queue,
         refusal::{Refusal, RefusalBody},
+        shares::{Busy, Shares, Sizes, Taken},
         source::{ResolveError, SourceUrl},
         ytdlp::{self, Tools, Unready},
     },
 };
+
+/// How many run at a time. Each is one yt-dlp, and where a site needs it one JavaScript runtime.
+const PLACES: Sizes = Sizes { all: 4, user: 2, link: 1 };
+
+/// How long one waits for a place.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// A look that takes longer ends where others wait for its place.
+const LONG_ENOUGH: Duration = Duration::from_secs(15);
 
 /// What is asked of yt-dlp; whoever asks the same gets the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +86,7 @@ pub(super) struct Looks(Arc<Inner>);
 
 struct Inner {
     kept: Kept,
-    places: Places,
+    places: Shares,
     /// Held while it is decided whether a run is needed.
     under_way: Mutex<HashMap<Question, WeakShared<Outcome>>>,
     stop: CancellationToken,
@@ -117,17 +124,17 @@ pub(super) enum NotSeen {
 impl Looks {
     /// All that run end when `stop` is cancelled.
     pub(super) fn new(config: &WorkerConfig, stop: CancellationToken) -> Self {
-        let (kept, places) = (Kept::new(config.look_keep_for), Places::default());
+        let (kept, places) = (Kept::new(config.look_keep_for), Shares::new(PLACES));
         Self(Arc::new(Inner { kept, places, under_way: Mutex::default(), stop }))
     }
 
-    /// The answer, as JSON. `user` is whose place a run takes, where one is needed.
-    pub(super) async fn look(&self, queue: &Queue, user: &UserName, question: Question) -> Result<Bytes, LookError> {
+    /// The answer, as JSON. `caller` is whose place a run takes, where one is needed.
+    pub(super) async fn look(&self, queue: &Queue, caller: &Caller, question: Question) -> Result<Bytes, LookError> {
         let known = self.known(&self.under_way(), &question);
         let answer = if let Some(answer) = known {
             answer
         } else {
-            let place = self.0.places.take(user).await;
+            let place = self.0.places.of(caller).take_within(1, PATIENCE).await;
             self.join_or_begin(queue, question, place)?
         };
         match answer {
@@ -147,7 +154,7 @@ impl Looks {
         &self,
         queue: &Queue,
         question: Question,
-        place: Result<Place, LookError>,
+        place: Result<Taken, Busy>,
     ) -> Result<Answer, LookError> {
         let mut under_way = self.under_way();
         if let Some(answer) = self.known(&under_way, &question) {
@@ -160,8 +167,11 @@ impl Looks {
     }
 
     /// Only what was found is kept: a site that has failed may do better for the next who asks.
-    async fn run(self, queue: Queue, question: Question, _place: Place) -> Result<Bytes, LookError> {
-        let json = run::run(queue.workshop(), &question, &self.0.stop).await?;
+    async fn run(self, queue: Queue, question: Question, place: Taken) -> Result<Bytes, LookError> {
+        let json = tokio::select! {
+            json = run::run(queue.workshop(), &question, &self.0.stop) => json?,
+            () = place.outstayed(LONG_ENOUGH) => return Err(LookError::TooSlow),
+        };
         self.0.kept.keep(question, json.clone());
         Ok(json)
     }
@@ -196,6 +206,12 @@ impl Question {
             Self::Page(source) => source.as_str().len(),
             Self::Search { text, .. } => text.len(),
         }
+    }
+}
+
+impl From<Busy> for LookError {
+    fn from(_: Busy) -> Self {
+        Self::Busy
     }
 }
 

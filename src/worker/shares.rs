@@ -1,0 +1,228 @@
+//! Room that users share: so much in all, of one user, and of one signed link. Whoever has all of their own waits for their own, and
+//! stands in nobody else's way.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+
+use super::caller::Caller;
+use crate::username::UserName;
+
+/// So many requests wait for one and the same share; another one is refused at once.
+const MAX_WAITING: usize = 32;
+
+/// How often it is looked whether somebody waits.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How much room there is, in whatever unit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) all: u32,
+    pub(crate) user: u32,
+    pub(crate) link: u32,
+}
+
+/// The room.
+pub(crate) struct Shares {
+    sizes: Sizes,
+    all: Arc<Level>,
+    users: Levels<UserName>,
+    links: Levels<(UserName, Arc<str>)>,
+}
+
+/// Of each who has a part of the room or waits for one.
+struct Levels<K>(Mutex<HashMap<K, Weak<Level>>>);
+
+/// Room that some share.
+struct Level {
+    size: u32,
+    room: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// What one caller may take of, the narrowest first.
+#[derive(Clone)]
+pub(crate) struct Share(Vec<Arc<Level>>);
+
+/// What was taken; free again when it is dropped.
+pub(crate) struct Taken(Vec<(Arc<Level>, OwnedSemaphorePermit)>);
+
+/// Nothing came free in time.
+#[derive(Debug, Error)]
+#[error("too many wait for the same already")]
+pub(crate) struct Busy;
+
+struct Waiting<'a>(&'a Level);
+
+impl Shares {
+    pub(crate) fn new(sizes: Sizes) -> Self {
+        let (users, links) = (Levels(Mutex::default()), Levels(Mutex::default()));
+        Self { sizes, all: Level::new(sizes.all), users, links }
+    }
+
+    /// What `caller` may take of.
+    pub(crate) fn of(&self, caller: &Caller) -> Share {
+        let link = caller.by_link.as_ref();
+        let link = link.map(|id| self.links.of((caller.user.clone(), Arc::clone(id)), self.sizes.link));
+        Share(link.into_iter().chain(self.of_user(&caller.user).0).collect())
+    }
+
+    /// What `user` may take of, whatever it is for.
+    pub(crate) fn of_user(&self, user: &UserName) -> Share {
+        Share(vec![self.users.of(user.clone(), self.sizes.user), Arc::clone(&self.all)])
+    }
+}
+
+impl<K: Eq + Hash> Levels<K> {
+    fn of(&self, key: K, size: u32) -> Arc<Level> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(level) = known.get(&key).and_then(Weak::upgrade) {
+            return level;
+        }
+        known.retain(|_, level| level.strong_count() > 0);
+        let level = Level::new(size);
+        known.insert(key, Arc::downgrade(&level));
+        level
+    }
+}
+
+impl Level {
+    fn new(size: u32) -> Arc<Self> {
+        let room = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { size, room, waiting: AtomicUsize::new(0) })
+    }
+
+    /// More than there is at all is all of it.
+    async fn acquire(&self, amount: u32) -> Result<OwnedSemaphorePermit, Busy> {
+        let _waiting = Waiting::begin(self);
+        Arc::clone(&self.room).acquire_many_owned(amount.min(self.size)).await.map_err(|_| Busy)
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(level: &'a Level) -> Self {
+        level.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(level)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Share {
+    /// The same for one use of it, which takes no more than `size`.
+    pub(crate) fn narrowed(&self, size: u32) -> Self {
+        Self([Level::new(size)].into_iter().chain(self.0.iter().cloned()).collect())
+    }
+
+    /// Takes `amount`, however long that lasts.
+    pub(crate) async fn take(&self, amount: u32) -> Result<Taken, Busy> {
+        let mut taken = Vec::with_capacity(self.0.len());
+        for level in &self.0 {
+            taken.push((Arc::clone(level), level.acquire(amount).await?));
+        }
+        Ok(Taken(taken))
+    }
+
+    /// Takes `amount` where that comes free within `patience`, and not too many wait for the same.
+    pub(crate) async fn take_within(&self, amount: u32, patience: Duration) -> Result<Taken, Busy> {
+        if self.0.first().is_some_and(|own| own.waiting.load(Ordering::Relaxed) >= MAX_WAITING) {
+            return Err(Busy);
+        }
+        timeout(patience, self.take(amount)).await.unwrap_or(Err(Busy))
+    }
+}
+
+impl Taken {
+    /// True while somebody waits for what this takes up.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.iter().any(|(level, _)| level.waiting.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Ends once this was held for `grace` and somebody waits for it.
+    pub(crate) async fn outstayed(&self, grace: Duration) {
+        sleep(grace).await;
+        while !self.is_wanted() {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: Sizes = Sizes { all: 4, user: 3, link: 1 };
+    const PATIENCE: Duration = Duration::from_secs(3);
+
+    async fn take(shares: &Shares, caller: &Caller) -> Result<Taken, Busy> {
+        shares.of(caller).take_within(1, PATIENCE).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn users_and_links_have_so_much_and_leave_the_rest_to_others() {
+        let shares = Shares::new(SIZES);
+        let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
+        let link = Caller::test("ana", Some("l1"));
+        let mut held = vec![take(&shares, &link).await.unwrap()];
+        assert!(take(&shares, &link).await.is_err(), "one by a link");
+        held.push(take(&shares, &Caller::test("ana", Some("l2"))).await.unwrap());
+        held.push(take(&shares, &ana).await.unwrap());
+        assert!(take(&shares, &ana).await.is_err(), "three of a user, by links or not");
+        let bobs = take(&shares, &bob).await.unwrap();
+        assert!(take(&shares, &Caller::test("carl", None)).await.is_err(), "four in all");
+        held.pop();
+        assert!(take(&shares, &ana).await.is_ok());
+        drop((held, bobs));
+        assert!(take(&shares, &Caller::test("carl", None)).await.is_ok());
+        assert_eq!(shares.users.0.lock().unwrap().len(), 1, "nobody is remembered who has none");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_known_to_who_is_waited_for_and_few_wait() {
+        let shares = Arc::new(Shares::new(Sizes { all: 9, user: 1, link: 1 }));
+        let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
+        let (anas, bobs) = (take(&shares, &ana).await.unwrap(), take(&shares, &bob).await.unwrap());
+        let wait = async |caller: &Caller| shares.of(caller).take_within(1, PATIENCE).await;
+        let (refused, ()) = tokio::join!(wait(&ana), async {
+            tokio::task::yield_now().await;
+            assert!(anas.is_wanted() && !bobs.is_wanted());
+            anas.outstayed(Duration::from_secs(1)).await;
+        });
+        assert!(refused.is_err() && !anas.is_wanted());
+        let many = (0..MAX_WAITING).map(|_| Box::pin(wait(&ana)));
+        let mut all = futures_util::future::join_all(many);
+        tokio::select! {
+            biased;
+            _ = &mut all => unreachable!("nothing comes free"),
+            () = tokio::task::yield_now() => {}
+        }
+        let start = tokio::time::Instant::now();
+        assert!(wait(&ana).await.is_err() && start.elapsed().is_zero(), "one more does not wait at all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_than_there_is_takes_all_and_waits_for_no_more() {
+        let shares = Shares::new(SIZES);
+        let ana = shares.of(&Caller::test("ana", None)).narrowed(2);
+        let all = ana.take(100).await.unwrap();
+        assert!(ana.take_within(1, PATIENCE).await.is_err());
+        drop(all);
+        assert!(ana.take_within(1, PATIENCE).await.is_ok());
+    }
+}

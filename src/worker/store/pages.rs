@@ -1,0 +1,183 @@
+//! Lists of tasks, read a stretch at a time: between two of them the database is everybody's, however slowly an answer is read.
+
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Value};
+
+use super::{
+    Store, StoreError,
+    row::{COLUMNS, parsed, read},
+};
+use crate::{
+    username::UserName,
+    worker::task::{Status, Task},
+};
+
+/// So many tasks are looked at before others have their turn at the database.
+const MAX_LOOKED_AT: usize = 500;
+
+/// Which tasks are wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection {
+    /// Whose; everybody's where there is no name.
+    pub(crate) owner: Option<UserName>,
+    /// In one of these states; in any where there is none.
+    pub(crate) states: Vec<Status>,
+    /// With this in title or URL, in lower case; with anything where it is empty.
+    pub(crate) text: String,
+    pub(crate) order: Order,
+}
+
+/// In which order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    #[default]
+    OldestFirst,
+    NewestFirst,
+}
+
+/// The place of a task among all, which never changes.
+pub(crate) type Place = i64;
+
+/// How much is read at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Tasks.
+    pub(crate) rows: usize,
+    /// A stretch ends with the task that makes it so long, in bytes.
+    pub(crate) bytes: usize,
+}
+
+/// A part of a list, as it was written.
+#[derive(Debug, Default)]
+pub(crate) struct Stretch {
+    pub(crate) text: Vec<u8>,
+    pub(crate) rows: usize,
+    /// How many were looked at, those that are not wanted among them.
+    pub(crate) looked_at: usize,
+    /// Behind which task it goes on; none where there is no more.
+    pub(crate) next: Option<Place>,
+}
+
+/// How many tasks there are in each state, by its name for clients.
+pub(crate) type Totals = Vec<(&'static str, u64)>;
+
+impl Store {
+    /// Writes the tasks behind `place`, or from the beginning, as `write` does.
+    pub(crate) async fn stretch(
+        &self,
+        selection: Selection,
+        place: Option<Place>,
+        bounds: Bounds,
+        write: impl Fn(Task, &mut Vec<u8>) + Send + 'static,
+    ) -> Result<Stretch, StoreError> {
+        self.run(move |db| {
+            let sql = selection.order.query(selection.owner.is_some());
+            let owner = selection.owner.as_ref().map(|owner| owner.as_str().to_owned());
+            let mut statement = db.prepare_cached(&sql)?;
+            let behind = place.unwrap_or(selection.order.beginning());
+            let mut rows = match owner {
+                Some(owner) => statement.query(params![behind, owner])?,
+                None => statement.query(params![behind])?,
+            };
+            let mut stretch = Stretch::default();
+            while let Some(row) = rows.next()? {
+                if stretch.is_full(bounds) {
+                    return Ok(stretch);
+                }
+                stretch.next = Some(row.get("sequence")?);
+                stretch.looked_at += 1;
+                if selection.wants(row)? {
+                    write(read(row)?, &mut stretch.text);
+                    stretch.rows += 1;
+                }
+            }
+            stretch.next = None;
+            Ok(stretch)
+        })
+        .await
+    }
+
+    /// The place before the newest `most` tasks of an owner, or of all; none where there are no more than these.
+    pub(crate) async fn before_newest(
+        &self,
+        owner: Option<UserName>,
+        most: usize,
+    ) -> Result<Option<Place>, StoreError> {
+        self.run(move |db| {
+            let (of, owner) = owner_clause(owner);
+            let sql = format!("SELECT sequence FROM task WHERE {of} ORDER BY sequence DESC LIMIT 1 OFFSET ?2");
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            db.prepare_cached(&sql)?.query_row(params![owner, most], |row| row.get(0)).optional()
+        })
+        .await
+    }
+
+    /// How many tasks an owner has, or all have, in each state that clients see.
+    pub(crate) async fn totals(&self, owner: Option<UserName>) -> Result<Totals, StoreError> {
+        self.run(move |db| totals(db, owner)).await
+    }
+}
+
+impl Order {
+    /// Each has an index for it, so that others' tasks are not even looked at.
+    fn query(self, of_one: bool) -> String {
+        let (behind, direction) = match self {
+            Self::OldestFirst => (">", "ASC"),
+            Self::NewestFirst => ("<", "DESC"),
+        };
+        let owner = if of_one { "AND owner = ?2" } else { "" };
+        format!(
+            "SELECT {COLUMNS}, sequence FROM task WHERE sequence {behind} ?1 {owner} AND status <> 'removing' \
+             ORDER BY sequence {direction}"
+        )
+    }
+
+    const fn beginning(self) -> Place {
+        match self {
+            Self::OldestFirst => 0,
+            Self::NewestFirst => Place::MAX,
+        }
+    }
+}
+
+impl Selection {
+    fn wants(&self, row: &Row<'_>) -> rusqlite::Result<bool> {
+        if !self.states.is_empty() && !self.states.contains(&parsed(row, 6)?) {
+            return Ok(false);
+        }
+        let has = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str()?.to_lowercase().contains(&self.text));
+        Ok(self.text.is_empty() || has(7)? || has(2)?)
+    }
+}
+
+impl Stretch {
+    fn is_full(&self, bounds: Bounds) -> bool {
+        self.rows >= bounds.rows || self.text.len() >= bounds.bytes || self.looked_at >= MAX_LOOKED_AT
+    }
+}
+
+/// With a parameter in either case.
+fn owner_clause(owner: Option<UserName>) -> (&'static str, Value) {
+    match owner {
+        Some(owner) => ("owner = ?1", Value::Text(owner.as_str().to_owned())),
+        None => ("?1 IS NULL", Value::Null),
+    }
+}
+
+fn totals(db: &Connection, owner: Option<UserName>) -> rusqlite::Result<Totals> {
+    let (of, owner) = owner_clause(owner);
+    let sql = format!("SELECT status, count(*) FROM task WHERE {of} AND status <> 'removing' GROUP BY status");
+    let mut statement = db.prepare_cached(&sql)?;
+    let counts = statement.query_map([owner], |row| Ok((parsed::<Status>(row, 0)?, row.get::<_, i64>(1)?)))?;
+    let mut totals: Totals = Status::SHOWN.map(|status| (status.name(), 0)).into();
+    for count in counts {
+        let (status, count) = count?;
+        if let Some((_, total)) = totals.iter_mut().find(|(name, _)| *name == status.shown()) {
+            *total += count.max(0).cast_unsigned();
+        }
+    }
+    Ok(totals)
+}
+
+#[cfg(test)]
+#[path = "pages_tests.rs"]
+mod tests;

@@ -1,0 +1,67 @@
+//! Stretches end where they should, go on where they ended, and are nobody else's.
+
+use super::*;
+use crate::statement::Limits;
+use crate::worker::order::{Output, Quality};
+
+async fn with(tasks: &[(&str, &str)]) -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("worker.db")).unwrap();
+    for (owner, url) in tasks {
+        let url = format!("https://e.com/{url}");
+        let task = Task::new(owner.parse().unwrap(), url, Quality::Best, Output::Audio(None));
+        store.add(task, Limits::default()).await.unwrap();
+    }
+    (dir, store)
+}
+
+fn of(owner: &str, order: Order) -> Selection {
+    Selection { owner: Some(owner.parse().unwrap()), order, ..Selection::default() }
+}
+
+const TWO: Bounds = Bounds { rows: 2, bytes: 1 << 20 };
+
+async fn read_on(store: &Store, selection: &Selection, place: Option<Place>) -> (String, Option<Place>) {
+    let write = |task: Task, text: &mut Vec<u8>| text.extend(task.url.bytes().skip("https://e.com/".len()));
+    let stretch = store.stretch(selection.clone(), place, TWO, write).await.unwrap();
+    (String::from_utf8(stretch.text).unwrap(), stretch.next)
+}
+
+#[tokio::test]
+async fn stretches_join_in_either_order_and_hold_one_owners_tasks() {
+    let (_dir, store) = with(&[("ana", "1"), ("bob", "x"), ("ana", "2"), ("ana", "3")]).await;
+    for (order, first, second) in [(Order::OldestFirst, "12", "3"), (Order::NewestFirst, "32", "1")] {
+        let selection = of("ana", order);
+        let (text, next) = read_on(&store, &selection, None).await;
+        assert_eq!((&*text, next.is_some()), (first, true));
+        assert_eq!(read_on(&store, &selection, next).await, (second.to_owned(), None));
+    }
+    let everybodys = Selection { order: Order::OldestFirst, ..Selection::default() };
+    assert_eq!(read_on(&store, &everybodys, None).await.0, "1x");
+}
+
+#[tokio::test]
+async fn a_filter_leaves_out_and_loses_nothing() {
+    let (_dir, store) = with(&[("ana", "Cat"), ("ana", "dog"), ("ana", "CATS"), ("ana", "cat")]).await;
+    let cats = Selection { text: "cat".into(), ..of("ana", Order::OldestFirst) };
+    let (text, next) = read_on(&store, &cats, None).await;
+    assert_eq!(text, "CatCATS");
+    assert_eq!(read_on(&store, &cats, next).await, ("cat".to_owned(), None));
+    let ended = Selection { states: vec![Status::Error], ..of("ana", Order::OldestFirst) };
+    assert_eq!(read_on(&store, &ended, None).await, (String::new(), None));
+}
+
+#[tokio::test]
+async fn totals_count_each_state_and_the_newest_have_a_place_before_them() {
+    let (_dir, store) = with(&[("ana", "1"), ("ana", "2"), ("bob", "3")]).await;
+    store.claim(9).await.unwrap();
+    let totals = store.totals(Some("ana".parse().unwrap())).await.unwrap();
+    let expected =
+        [("pending", 1), ("downloading", 1), ("processing", 0), ("completed", 0), ("error", 0), ("cancelled", 0)];
+    assert_eq!(totals, expected);
+    let all = store.totals(None).await.unwrap();
+    assert_eq!(all.iter().map(|(_, count)| count).sum::<u64>(), 3);
+    let place = store.before_newest(None, 2).await.unwrap();
+    assert_eq!(read_on(&store, &Selection::default(), place).await.0, "23");
+    assert_eq!(store.before_newest(Some("ana".parse().unwrap()), 2).await.unwrap(), None);
+}
