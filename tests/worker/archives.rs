@@ -9,7 +9,14 @@ use std::{
     time::Duration,
 };
 
-use crate::{client::Request, media, origin::Origin, process::Worker};
+use sallyport::statement::{HEADER, Role, Statement};
+
+use crate::{
+    client::{Request, sign, statement},
+    media,
+    origin::Origin,
+    process::Worker,
+};
 
 /// Names and sizes, once every checksum was right.
 fn listed(archive: &[u8]) -> String {

@@ -40,7 +40,11 @@ const STEPS: [&str; 7] = [
 
 /// The tasks on disk; a handle to share.
 #[derive(Clone)]
-pub(crate) struct Store(Arc<Mutex<Option<Connection>>>);
+pub(crate) struct Store {
+    connection: Arc<Mutex<Option<Connection>>>,
+    /// Who asks has the database in turn, and takes no thread while they wait.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 /// What can go wrong between us and the disk.
 #[derive(Debug, Error)]
@@ -95,7 +99,7 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         migrate(&connection)?;
         connection.execute("UPDATE task SET status = 'pending' WHERE status IN ('downloading', 'processing')", [])?;
-        Ok(Self(Arc::new(Mutex::new(Some(connection)))))
+        Ok(Self { connection: Arc::new(Mutex::new(Some(connection))), turn: Arc::default() })
     }
 
     /// Runs `work` on a thread that may block.
@@ -104,8 +108,10 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let connection = Arc::clone(&self.0);
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let connection = Arc::clone(&self.connection);
         let result = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             Ok(work(connection.as_ref().ok_or(StoreError::Released)?)?)
         });
@@ -114,7 +120,7 @@ impl Store {
 
     /// Lets another process have the database; nothing can be asked of this handle any more.
     pub(crate) async fn release_file(&self) {
-        let connection = Arc::clone(&self.0);
+        let connection = Arc::clone(&self.connection);
         let closed = tokio::task::spawn_blocking(move || {
             drop(connection.lock().unwrap_or_else(PoisonError::into_inner).take());
         });
