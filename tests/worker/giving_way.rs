@@ -18,6 +18,7 @@ fn downloads_that_are_next_to_idle_make_room_for_another_users_and_keep_what_the
     }
     let bobs = worker.download("bob", &origin.url("sample.mp4"));
     assert_eq!(worker.task(&bobs).unwrap()["status"], "pending");
+    worker.wait_for(&bobs, |task| task["status"] != "pending");
     worker.wait_for_status(&bobs, "completed");
     for id in &anas {
         worker.wait_for_status(id, "downloading");
@@ -35,6 +36,7 @@ fn a_user_with_several_downloads_makes_room_for_one_who_has_none_however_fast_th
         worker.wait_for_status(id, "downloading");
     }
     let bobs = worker.download("bob", &origin.url("sample.mp4"));
+    worker.wait_for(&bobs, |task| task["status"] != "pending");
     worker.wait_for_status(&bobs, "completed");
     assert_eq!(worker.task(&anas[0]).unwrap()["status"], "downloading", "her first one was left alone");
 }
