@@ -156,7 +156,7 @@ fn make_instance(tls: u16, plain: u16, admin: u16) -> String {
         .replace("[::]:8080", &format!("127.0.0.1:{plain}"))
         .replace("127.0.0.1:9901", &format!("127.0.0.1:{admin}"));
     fs::write(etc.join("config.toml"), config).unwrap();
-    done(PROGRAM, &["check", "--config", etc.join("config.toml").to_str().unwrap()]);
+    done(PROGRAM, &["check", "--role", "gateway", "--config", etc.join("config.toml").to_str().unwrap()]);
     fs::create_dir_all(worker.join("secrets")).unwrap();
     fs::copy(state.join("secrets/worker.key"), worker.join("secrets/worker.key")).unwrap();
     for folder in [&etc, &state, &worker] {

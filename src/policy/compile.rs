@@ -270,6 +270,7 @@ impl Compiler<'_> {
             self.add(i, "path", format!("must start with \"/\" and must not be under {OWN_PREFIX}"));
         }
         let addresses = self.addresses(i, &route, addresses);
+        let max_body = self.max_body(i, &route, defaults);
         let credentials = route.credentials.unwrap_or_else(|| defaults.credentials.clone());
         if credentials.is_empty() != route.anonymous {
             self.add(i, "credentials", "a route either takes credentials or is anonymous; set one of the two");
@@ -282,7 +283,6 @@ impl Compiler<'_> {
                 self.add(i, "scopes", format!("{scope:?} is not a scope; use a-z 0-9 : . _ -"));
             }
         }
-        let max_body = self.max_body(i, &route, defaults);
         Route {
             addresses,
             credentials: credentials.into_iter().collect(),

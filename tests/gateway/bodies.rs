@@ -45,6 +45,17 @@ fn a_judged_body_arrives_as_it_was_judged() {
 }
 
 #[test]
+fn the_refusal_of_a_private_host_says_what_would_allow_it() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let answer = i.post("/api/info", r#"{"url":"http://192.168.1.1/film.mp4"}"#);
+    assert_eq!(answer.status, 422);
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("worker.allow_private"), "{detail}");
+    assert!(canary.seen().is_empty());
+}
+
+#[test]
 fn a_chunked_body_is_judged_whole_and_arrives_with_its_length() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
