@@ -24,6 +24,11 @@ pub enum SecretError {
     /// Nothing in it.
     #[error("{0}: is empty; remove it to have a new secret made, or put the old one back")]
     Empty(PathBuf),
+    /// It was there and is not any more.
+    #[error(
+        "{0}: the file is gone; what it held stays in force. Put it back, or restart the gateway to have a new secret made"
+    )]
+    Gone(PathBuf),
     /// Too little in it.
     #[error("{0}: {1} bytes are too short for a secret; at least {MIN_SECRET_BYTES} are needed")]
     Short(String, usize),

@@ -68,6 +68,9 @@ pub struct Delivery<'a> {
 pub struct Statement {
     /// The authenticated user; absent on a route that needs no credential.
     pub user: Option<UserName>,
+    /// What tells the user from those who had the name before; absent where nobody had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
     /// As whom.
     pub role: Role,
     /// What he may have.
@@ -178,6 +181,7 @@ mod tests {
     fn statement() -> Statement {
         Statement {
             user: Some("ana".parse().unwrap()),
+            generation: None,
             role: Role::User,
             limits: Limits { max_filesize: NonZeroU64::new(7), ..Limits::default() },
             to: TO.into(),

@@ -1,7 +1,6 @@
 //! A site, and who verifies credentials, as a gateway has them; made once.
 
 use std::{
-    collections::{HashMap, HashSet},
     path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 use sallyport::{
     config::{self, Config},
     identity::{
-        Authority, KeyTable,
+        Authority, KeyTable, People,
         api_key::ImportedKey,
         jwt::{Expected, JwtVerifier},
         offlinetube::OfflineTubeKey,
@@ -105,6 +104,7 @@ pub(super) fn authority() -> &'static Authority {
         hash: ImportedKey::parse(KEY).unwrap().hash,
         origin: KeyOrigin::Imported,
         user: "ana".parse().unwrap(),
+        generation: None,
         admin: true,
         scopes: "*".to_owned(),
         note: String::new(),
@@ -114,11 +114,11 @@ pub(super) fn authority() -> &'static Authority {
     };
     AUTHORITY.get_or_init(|| Authority {
         keys: KeyTable::new(vec![key()]),
-        users: HashMap::new(),
+        people: People::default(),
         jwt: jwt(),
-        links: link_query::keys(),
-        revoked_links: HashSet::new(),
-        offlinetube: offlinetube(),
+        links: Arc::new(link_query::keys()),
+        made_links: Arc::default(),
+        offlinetube: Arc::new(offlinetube()),
         client_authorities: None,
     })
 }

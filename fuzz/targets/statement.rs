@@ -12,6 +12,7 @@ pub fn run(data: &[u8]) {
     let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");
     let statement = Statement {
         user: Some("ana".parse().unwrap()),
+        generation: None,
         role: Role::Admin,
         limits: Limits::default(),
         to: "127.0.0.1:8001".to_owned(),

@@ -21,6 +21,7 @@ use crate::{
     },
     random::random,
     secret_file,
+    store::UserRecord,
     username::UserName,
 };
 
@@ -79,7 +80,7 @@ impl Create {
 
     fn make(&self) -> Result<Made> {
         let state = State::open(&self.common.config)?;
-        let user = state.user(Some(&self.user))?.name;
+        let UserRecord { id, name: user, .. } = state.user(Some(&self.user))?;
         let (pkcs12, pem) = files(&self.out);
         if let Some(there) = [&pkcs12, &pem].into_iter().find(|path| path.exists()) {
             bail!("{} is there already; nothing was made", there.display());
@@ -88,7 +89,7 @@ impl Create {
         std::fs::create_dir_all(&certs).with_context(|| format!("{} cannot be made", certs.display()))?;
         let (authority, clients) = (ClientCa::new(&certs), state.config.tls.clients.as_ref());
         let field = clients.map(|clients| clients.user).unwrap_or_default();
-        let issued = authority.issue(&user, field, DAY * self.days, SystemTime::now())?;
+        let issued = authority.issue((&user, id), field, DAY * self.days, SystemTime::now())?;
         let password = data_encoding::BASE32_NOPAD.encode(&random::<10>()).to_ascii_lowercase();
         let files = [
             (&pkcs12, sealed(&user, &issued, &password)?),

@@ -13,9 +13,9 @@ use super::{
 use crate::{
     config::Duration,
     gateway::{LinkPlace, LinkRefusal, LinkRequest},
-    identity::{link::LinkKeys, offlinetube::OfflineTubeKey},
+    identity::{Grant, link::LinkKeys, offlinetube::OfflineTubeKey},
     policy,
-    store::LinkRecord,
+    store::{LinkRecord, MakerRecord, UserRecord},
     username::UserName,
 };
 
@@ -94,6 +94,16 @@ struct ListedLink {
     created: String,
     expires: String,
     revoked: bool,
+    made_by: Option<MadeBy>,
+}
+
+/// The credential that a link was made with, and ends with.
+#[derive(Debug, Serialize)]
+struct MadeBy {
+    credential: String,
+    id: Option<String>,
+    user: Option<String>,
+    expires: Option<String>,
 }
 
 impl Link {
@@ -110,22 +120,25 @@ impl Link {
 impl Create {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
-        let user = state.user(self.user.as_ref())?.name;
+        let user = state.user(self.user.as_ref())?;
         match self.style {
             Style::Sallyport => self.sallyport(&state, user),
-            Style::Offlinetube => self.offlinetube(&state, &user),
+            Style::Offlinetube => self.offlinetube(&state, &user.name),
         }
     }
 
-    fn sallyport(self, state: &State, user: UserName) -> Result<()> {
+    fn sallyport(self, state: &State, user: UserRecord) -> Result<()> {
         let site = policy::compile(&state.config)?;
         let keys = state.secrets.link_keys_at_hand()?.with_context(|| no_secret(state, "link.keys"))?;
         let keys = LinkKeys::parse(keys.expose_secret())?;
         let base = state.config.public_url.as_str().trim_end_matches('/').to_owned();
         let host = state.config.public_url.authority().to_owned();
         let place = self.app.map_or(LinkPlace::Host(host), LinkPlace::App);
-        let request = LinkRequest { place, target: self.path, life: self.expires, user, maker: None, base };
-        let link = request.make(&state.config, &site, &keys, &state.store, now())?;
+        let (user, owner) = (user.name, Some(user.id));
+        let request = LinkRequest { place, target: self.path, life: self.expires, user, owner, maker: None, base };
+        let (link, _) = request.make(&state.config, &site, &keys, &state.store, now())?;
+        // A link that the gateway does not know opens nothing.
+        state.announce()?;
         self.common.output.print(&link, |link| link.url.clone())
     }
 
@@ -138,11 +151,27 @@ impl Create {
             return Err(LinkRefusal::BadLife.into());
         }
         let expires = now().saturating_add_unsigned(life.as_secs());
+        refuse_namesakes(state, user, expires)?;
         let secret = state.secrets.offlinetube_at_hand()?.with_context(|| no_secret(state, "offlinetube.key"))?;
         let query = OfflineTubeKey::new(secret, state.config.links.max_expiry).sign(&object, user, expires);
         let url = format!("{}{}?{query}", state.config.public_url.as_str().trim_end_matches('/'), self.path);
         let document = json!({ "id": object, "url": url, "expires": moment(expires) });
         self.common.output.print(&document, |_| url.clone())
+    }
+}
+
+/// A link in OfflineTube's style names its user and does not say which one, so the gateway takes it for one of whoever had the
+/// name before, as long as such a link could still be open.
+fn refuse_namesakes(state: &State, user: &UserName, expires: i64) -> Result<()> {
+    let removed = state.store.removed_users()?.into_iter().find(|(name, _)| name == user);
+    let from = removed.map(|(_, at)| at.saturating_add_unsigned(state.config.links.max_expiry.as_secs()));
+    match from {
+        Some(from) if expires <= from => bail!(
+            "another user had the name {user} before, and OfflineTube's links don't say which one they are for; \
+             make a link of Sallyport's, or wait until {}",
+            moment(from)
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -152,10 +181,11 @@ impl List {
         let links = state.store.links()?.into_iter().map(ListedLink::from).collect();
         self.common.output.print(&Listed { links }, |listed| {
             let row = |l: &ListedLink| {
-                let state = if l.revoked { "taken back".to_owned() } else { l.expires.clone() };
-                [l.id.clone(), l.user.clone(), state, l.target.clone()]
+                let state = if l.revoked { "revoked".to_owned() } else { l.expires.clone() };
+                let maker = l.made_by.as_ref().map_or_else(|| "a command".to_owned(), MadeBy::words);
+                [l.id.clone(), l.user.clone(), state, maker, l.target.clone()]
             };
-            table(["ID", "USER", "EXPIRES", "TARGET"], &listed.links.iter().map(row).collect::<Vec<_>>())
+            table(["ID", "USER", "EXPIRES", "MADE BY", "TARGET"], &listed.links.iter().map(row).collect::<Vec<_>>())
         })
     }
 }
@@ -177,7 +207,7 @@ impl Rotate {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         state.secrets.rotate_link_keys()?;
-        state.announce()?;
+        state.announce_whole()?;
         self.common.output.print(&json!({ "rotated": true }), |_| "A new key signs links from now on.".to_owned())
     }
 }
@@ -200,6 +230,34 @@ impl From<LinkRecord> for ListedLink {
             created: moment(link.created),
             expires: moment(link.expires),
             revoked: link.revoked,
+            made_by: link.maker.as_ref().map(MadeBy::from),
         }
+    }
+}
+
+impl From<&MakerRecord> for MadeBy {
+    fn from(maker: &MakerRecord) -> Self {
+        let grant = Grant::from_record(maker);
+        let user = match &grant {
+            Some(Grant::Jwt(token)) => Some(token.user.to_string()),
+            _ => None,
+        };
+        Self {
+            credential: maker.kind.clone(),
+            id: Some(maker.name.clone()).filter(|name| !name.is_empty()),
+            user,
+            expires: grant.and_then(|grant| grant.expires()).map(moment),
+        }
+    }
+}
+
+impl MadeBy {
+    fn words(&self) -> String {
+        [Some(&self.credential), self.id.as_ref(), self.user.as_ref()]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }

@@ -4,7 +4,11 @@ use std::{future::Future, path::Path, sync::Arc, thread::available_parallelism};
 
 use anyhow::{Context, Result};
 use secrecy::ExposeSecret;
-use tokio::runtime::Builder;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::info;
 
 use crate::{
     config,
@@ -36,14 +40,33 @@ pub(super) fn worker(config: &Path) -> Result<()> {
         Stage::Ready => Word::Ready.tell(),
         Stage::Released => Word::Released.tell(),
     };
-    block_on(async { Ok(worker::serve(Arc::new(config), key, sockets, signalled(), tell).await?) })
+    block_on(async {
+        heed_hangups("the worker")?;
+        Ok(worker::serve(Arc::new(config), key, sockets, signalled(), tell).await?)
+    })
 }
 
 /// Runs the egress guard until a signal.
 pub(super) fn egress(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
-    block_on(async { Ok(egress::serve(&config, signalled(), || Word::Ready.tell()).await?) })
+    block_on(async {
+        heed_hangups("the egress guard")?;
+        Ok(egress::serve(&config, signalled(), || Word::Ready.tell()).await?)
+    })
+}
+
+/// SIGHUP ends a process that does not know it. A role that reads its settings once says so.
+fn heed_hangups(role: &'static str) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            info!(
+                "SIGHUP changes nothing here: {role} reads its settings at its start; restart it to have it read them anew"
+            );
+        }
+    });
+    Ok(())
 }
 
 fn block_on(role: impl Future<Output = Result<()>>) -> Result<()> {

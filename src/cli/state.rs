@@ -49,6 +49,19 @@ impl State {
     pub(super) fn announce(&self) -> Result<()> {
         match control::tell(&self.config.data_dir) {
             Ok(Told::InForce | Told::NotRunning) => Ok(()),
+            Ok(Told::Partly(why)) => {
+                eprintln!("sallyport: the change is in force, but the gateway could not read all of its state: {why}");
+                Ok(())
+            }
+            Err(error) => Err(error).context("the change is kept, but the running gateway could not be told"),
+        }
+    }
+
+    /// The same for a change of what the gateway may fail to read while it puts all else in force.
+    pub(super) fn announce_whole(&self) -> Result<()> {
+        match control::tell(&self.config.data_dir) {
+            Ok(Told::Partly(why)) => bail!("the change is kept, but the running gateway could not read it: {why}"),
+            Ok(Told::InForce | Told::NotRunning) => Ok(()),
             Err(error) => Err(error).context("the change is kept, but the running gateway could not be told"),
         }
     }

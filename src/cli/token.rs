@@ -14,6 +14,7 @@ use crate::{
     config::Duration,
     identity::{Scopes, jwt},
     random::random,
+    store::UserRecord,
     username::UserName,
 };
 
@@ -48,7 +49,7 @@ impl Token {
 impl Issue {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
-        let user = state.user(self.user.as_ref())?.name;
+        let user = state.user(self.user.as_ref())?;
         let scopes = grant::scopes(&state, &self.scopes)?;
         let expires = grant::end(self.expires)?;
         let secret = state.secrets.jwt_at_hand()?.with_context(|| no_secret(&state))?;
@@ -56,9 +57,10 @@ impl Issue {
         self.common.output.print(&json!({ "token": token }), |_| token.clone())
     }
 
-    fn claims(state: &State, user: &UserName, scopes: &Scopes, expires: i64) -> Map<String, Value> {
+    fn claims(state: &State, user: &UserRecord, scopes: &Scopes, expires: i64) -> Map<String, Value> {
         let mut claims = Map::new();
-        claims.insert("sub".into(), user.as_str().into());
+        claims.insert("sub".into(), user.name.as_str().into());
+        claims.insert("sallyport_uid".into(), user.id.0.into());
         claims.insert("scope".into(), scopes.to_string().into());
         claims.insert("iat".into(), now().into());
         claims.insert("exp".into(), expires.into());

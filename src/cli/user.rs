@@ -113,7 +113,7 @@ impl Remove {
         if admins.map(|user| user.name).eq([self.name.clone()]) {
             bail!("{} is the only administrator; add another one first", self.name);
         }
-        if !state.store.remove_user(&self.name)? {
+        if !state.store.remove_user(&self.name, now())? {
             bail!("there is no user {}", self.name);
         }
         state.announce()?;

@@ -416,7 +416,17 @@ impl Faults {
         if links.default_expiry > links.max_expiry {
             self.add(vec![table("links"), table("default_expiry")], "longer than max_expiry; make it shorter");
         }
-        LinksConfig { default_expiry: links.default_expiry.0, max_expiry: links.max_expiry.0 }
+        for (name, most) in [("max_per_user", links.max_per_user), ("max_in_all", links.max_in_all)] {
+            if most == 0 {
+                self.add(vec![table("links"), table(name)], "must be at least 1");
+            }
+        }
+        LinksConfig {
+            default_expiry: links.default_expiry.0,
+            max_expiry: links.max_expiry.0,
+            max_per_user: links.max_per_user,
+            max_in_all: links.max_in_all,
+        }
     }
 
     fn bans(&mut self, bans: wire::Bans) -> BansConfig {

@@ -155,13 +155,17 @@ pub enum TlsMode {
     },
 }
 
-/// The lives of links.
+/// The lives of links, and how many there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct LinksConfig {
     /// A link's life when none is asked for.
     pub default_expiry: Duration,
     /// A link's longest life.
     pub max_expiry: Duration,
+    /// How many there may be in one user's name.
+    pub max_per_user: u32,
+    /// How many there may be in all.
+    pub max_in_all: u32,
 }
 
 /// Who is shut out, and for how long.

@@ -162,6 +162,8 @@ pub enum JwtAlgorithm {
 pub(crate) struct Links {
     pub(crate) default_expiry: Duration,
     pub(crate) max_expiry: Duration,
+    pub(crate) max_per_user: u32,
+    pub(crate) max_in_all: u32,
 }
 
 /// `[bans]`
@@ -337,7 +339,12 @@ impl Default for Jwt {
 
 impl Default for Links {
     fn default() -> Self {
-        Self { default_expiry: seconds(3_600), max_expiry: seconds(7 * 86_400) }
+        Self {
+            default_expiry: seconds(3_600),
+            max_expiry: seconds(7 * 86_400),
+            max_per_user: 1_000,
+            max_in_all: 20_000,
+        }
     }
 }
 

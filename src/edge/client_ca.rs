@@ -11,7 +11,10 @@ use rcgen::{
 };
 
 use super::local_ca::{AuthorityFiles, LocalCaError};
-use crate::{identity::UserField, username::UserName};
+use crate::{
+    identity::{USER_NUMBER, UserField, UserId},
+    username::UserName,
+};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -50,7 +53,7 @@ impl ClientCa {
     /// Makes a certificate for `user` that is good from now on for `life`; makes the authority where there is none.
     pub fn issue(
         &self,
-        user: &UserName,
+        (user, id): (&UserName, UserId),
         field: UserField,
         life: Duration,
         now: SystemTime,
@@ -59,6 +62,9 @@ impl ClientCa {
         let authority = self.files.open(now)?;
         let (key, ends) = (KeyPair::generate().map_err(error)?, now + life);
         let mut params = leaf(user, field).map_err(error)?;
+        // Whoever has the name later is somebody else.
+        let number = Ia5String::try_from(format!("{USER_NUMBER}{}", id.0)).map_err(error)?;
+        params.subject_alt_names.push(SanType::URI(number));
         // Clocks of phones differ.
         (params.not_before, params.not_after) = ((now - DAY).into(), ends.into());
         let made = params.signed_by(&key, &authority).map_err(error)?;

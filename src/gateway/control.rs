@@ -19,7 +19,10 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{live::Live, succession::Estate};
+use super::{
+    live::{Live, Refreshed},
+    succession::Estate,
+};
 use crate::stop::stopped;
 
 const REFRESH: &str = "refresh";
@@ -29,10 +32,12 @@ pub(super) const HANDOVER: &str = "handover";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether a gateway was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// It runs, and the change is in force.
     InForce,
+    /// It runs, and the change is in force but for a part of the state that it could not read; why.
+    Partly(String),
     /// None runs.
     NotRunning,
 }
@@ -51,8 +56,9 @@ pub fn tell(data_dir: &Path) -> io::Result<Told> {
     let Some(stream) = ask(data_dir, REFRESH)? else { return Ok(Told::NotRunning) };
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
-    match answer.trim() {
-        "ok" => Ok(Told::InForce),
+    match answer.trim().split_once(' ').unwrap_or((answer.trim(), "")) {
+        ("ok", _) => Ok(Told::InForce),
+        ("partly", why) => Ok(Told::Partly(why.to_owned())),
         _ => Err(io::Error::other("the gateway could not read the change; see its log")),
     }
 }
@@ -154,6 +160,11 @@ async fn answer(stream: AsyncUnixStream, live: Arc<Live>, estate: Arc<Estate>) -
         });
         return Ok(());
     }
-    let done = line.trim() == REFRESH && live.refresh().await;
-    stream.write_all(if done { b"ok\n" } else { b"failed\n" }).await
+    let refreshed = if line.trim() == REFRESH { live.refresh().await } else { Refreshed::Failed };
+    let answer = match refreshed {
+        Refreshed::Whole => "ok\n".to_owned(),
+        Refreshed::Partly(why) => format!("partly {}\n", why.replace(['\n', '\r'], " ")),
+        Refreshed::Failed => "failed\n".to_owned(),
+    };
+    stream.write_all(answer.as_bytes()).await
 }

@@ -199,7 +199,7 @@ impl Drop for Exchange {
             route,
             app: app.map(|name| &**name),
             user: identity.map(|i| i.user.as_str()),
-            credential: identity.map(|i| i.kind.name()),
+            credential: identity.map(|i| i.kind().name()),
             decision: verdict.name(),
             code: denied.map(Reason::code),
             status,

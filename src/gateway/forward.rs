@@ -92,8 +92,10 @@ pub(super) async fn forward(
         return Err(ClientFault::Gone);
     }
     let denial = match exchange.take_permit() {
-        // A link says that it is gone, and asks for no credential.
-        Some(permit) if matches!(failure, Failure::Revoked) && is_link(&permit) => permit.revoke(Reason::ExpiredLink),
+        Some(permit) if matches!(failure, Failure::Revoked) => {
+            let reason = revoked_reason(&permit);
+            permit.revoke(reason)
+        }
         Some(permit) => permit.revoke(reason),
         None => Denial::bare(reason),
     };
@@ -248,7 +250,7 @@ impl Passage<'_, '_> {
 
     /// Whether whoever asked may still have the answer.
     fn look(&self) -> Result<(), Failure> {
-        if stands(self.live, self.permit) { Ok(()) } else { Err(Failure::Revoked) }
+        if is_still_valid(self.live, self.permit) { Ok(()) } else { Err(Failure::Revoked) }
     }
 
     /// Joins client and application, who both speak WebSocket from here on.
@@ -266,17 +268,24 @@ impl Passage<'_, '_> {
     }
 }
 
-fn is_link(permit: &Permit) -> bool {
-    permit.identity().is_some_and(|identity| identity.kind == CredentialKind::Link)
+/// What is told when what a request was let in with does not hold any more: a link is gone, and asks for no credential.
+pub(super) fn revoked_reason(permit: &Permit) -> Reason {
+    match permit.identity().map(|identity| identity.kind()) {
+        Some(CredentialKind::Link | CredentialKind::OfflinetubeLink) => Reason::ExpiredLink,
+        Some(CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate) | None => {
+            Reason::BadCredential
+        }
+    }
 }
 
-fn stands(live: &Live, permit: &Permit) -> bool {
-    permit.identity().is_none_or(|identity| live.authority.load().stands(identity, now()))
+/// Whether who asked would be let in now as well.
+pub(super) fn is_still_valid(live: &Live, permit: &Permit) -> bool {
+    permit.identity().is_none_or(|identity| live.authority.load().is_still_valid(identity, now()))
 }
 
-/// Ends when what a request was let in with is taken back.
+/// Ends when what a request was let in with does not hold any more.
 async fn revoked(live: &Live, permit: &Permit) {
-    while stands(live, permit) {
+    while is_still_valid(live, permit) {
         sleep(LOOK_EVERY).await;
     }
 }

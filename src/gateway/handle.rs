@@ -10,7 +10,7 @@ use super::{
     client::{Answer, Client, ClientFault},
     client_address::client_address,
     exchange::{Exchange, Outcome, Peer},
-    forward::forward,
+    forward::{self, forward},
     links::{LinkPlace, LinkRefusal, LinkRequest},
     live::Live,
     load::{Load, Share},
@@ -57,6 +57,11 @@ async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Excha
     let permit = match judge_head(&gateway.live, exchange, client.asks_for_websocket()) {
         Decision::Forward(permit) => permit,
         Decision::Judge(pending) => match judge_body(client, exchange, pending).await? {
+            // A body may take its time, and what the request was let in with may have gone meanwhile.
+            Ok(permit) if !forward::is_still_valid(&gateway.live, &permit) => {
+                let reason = forward::revoked_reason(&permit);
+                return deny(client, exchange, permit.revoke(reason)).await;
+            }
             Ok(permit) => permit,
             Err(denial) => return deny(client, exchange, denial).await,
         },
@@ -202,6 +207,7 @@ fn link_request(head: &RequestHead, permit: &Permit) -> Result<LinkRequest, Link
         target: body.path,
         life,
         user: user.unwrap_or_else(|| maker.user.clone()),
+        owner: None,
         maker: Some(Arc::clone(maker)),
         base: format!("https://{}", head.host),
     })

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::{
-    identity::{CredentialKind, Identity},
+    identity::{Grant, Identity},
     message::{Connection, Framing, RequestHead, ResponseHead, connection, is_hop_by_hop, write_field},
     observe::RequestId,
     policy::{CorsAnswer, Permit, SecurityHeaders, Stated},
@@ -169,6 +169,7 @@ fn statement(onward: &Onward<'_>, stated: &Stated, target: &str, now: i64) -> St
     };
     Statement {
         user: identity.map(|i| i.user.clone()),
+        generation: identity.and_then(|i| i.generation).map(|id| id.0),
         role,
         limits,
         to: stated.to.clone(),
@@ -183,10 +184,10 @@ fn statement(onward: &Onward<'_>, stated: &Stated, target: &str, now: i64) -> St
 
 /// The link that a request came by. OfflineTube's have no ids, so all of a user's are one.
 fn link_id(identity: &Identity) -> Option<String> {
-    match identity.kind {
-        CredentialKind::Link => identity.credential_id.as_deref().map(str::to_owned),
-        CredentialKind::OfflinetubeLink => Some(identity.kind.name().to_owned()),
-        CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate => None,
+    match &identity.grant {
+        Grant::Link(link) => Some(link.id.to_string()),
+        Grant::OfflinetubeLink(_) => Some(identity.kind().name().to_owned()),
+        Grant::ApiKey(_) | Grant::Jwt(_) | Grant::ClientCertificate(_) => None,
     }
 }
 

@@ -1,20 +1,26 @@
 //! Makes signed links, for `POST /.sallyport/links` and for `sallyport link create`.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
+use tracing::error;
 
 use crate::{
     config::{Config, Duration},
     identity::{
-        CredentialKind, Identity,
+        CredentialKind, Grant, Identity, Maker, UserId,
         link::{LinkClaims, LinkKeys},
     },
     policy::{App, Parameters, Reason, SafePath, Site},
     random::random,
-    store::{LinkRecord, Store},
+    store::{Added, LinkQuota, LinkRecord, Store},
     username::UserName,
 };
+
+/// So much of a link's target is kept for the list, in bytes.
+const MAX_LISTED_TARGET: usize = 1_024;
 
 /// A link that somebody wants.
 #[derive(Clone, Debug)]
@@ -27,8 +33,10 @@ pub struct LinkRequest {
     pub life: Option<Duration>,
     /// In whose name it acts.
     pub user: UserName,
+    /// The number of that user; None for somebody who is not on the list.
+    pub owner: Option<UserId>,
     /// What the maker may do; None for who has the machine itself.
-    pub maker: Option<std::sync::Arc<Identity>>,
+    pub maker: Option<Arc<Identity>>,
     /// Scheme and authority for the URL.
     pub base: String,
 }
@@ -71,6 +79,9 @@ pub enum LinkRefusal {
     /// The maker may not go there, or not in that name.
     #[error("not allowed")]
     Forbidden,
+    /// There are as many as there may be.
+    #[error("there is no room for another link in this user's name; revoke one, or wait until one expires")]
+    TooMany,
     /// It cannot be kept.
     #[error("the link cannot be kept")]
     Internal,
@@ -83,13 +94,14 @@ impl LinkRefusal {
         match self {
             Self::BadPath | Self::NoRoute | Self::BadLife | Self::BadUser => Reason::LinkRefused,
             Self::Forbidden => Reason::Forbidden,
+            Self::TooMany => Reason::TooManyLinks,
             Self::Internal => Reason::Internal,
         }
     }
 }
 
 impl LinkRequest {
-    /// Makes the link at `now` (Unix seconds), and keeps it on the list.
+    /// Makes the link at `now` (Unix seconds), and keeps it on the list. It ends with what it is made with, or earlier.
     pub fn make(
         &self,
         config: &Config,
@@ -97,29 +109,55 @@ impl LinkRequest {
         keys: &LinkKeys,
         store: &Store,
         now: i64,
-    ) -> Result<MadeLink, LinkRefusal> {
+    ) -> Result<(MadeLink, LinkRecord), LinkRefusal> {
         let app = self.app(site)?;
         let life = self.life.map_or(config.links.default_expiry, |life| life.0);
         if life.is_zero() || life > config.links.max_expiry {
             return Err(LinkRefusal::BadLife);
         }
-        let expires = now.saturating_add_unsigned(life.as_secs());
+        let ends = self.maker.as_ref().and_then(|maker| maker.grant.expires()).unwrap_or(i64::MAX);
+        let expires = now.saturating_add_unsigned(life.as_secs()).min(ends);
         let id = data_encoding::HEXLOWER.encode(&random::<8>());
-        let (user, target) = (self.user.clone(), self.target.clone());
-        let claims = LinkClaims { app: &app.name, target: &target, user: user.as_str(), expires, id: &id };
+        let (user, target) = (self.user.as_str(), &*self.target);
+        let signed = keys.sign(&LinkClaims { app: &app.name, target, user, expires, id: &id });
         let separator = if target.contains('?') { '&' } else { '?' };
-        let url = format!("{}{target}{separator}{}", self.base, keys.sign(&claims));
-        let record = LinkRecord {
-            id: id.clone(),
+        let url = format!("{}{target}{separator}{signed}", self.base);
+        let record = self.record(app, id.clone(), (now, expires))?;
+        let quota = LinkQuota { per_user: config.links.max_per_user, in_all: config.links.max_in_all };
+        match store.add_link(&record, quota) {
+            Ok(Added::Kept) => {}
+            Ok(Added::TooMany) => return Err(LinkRefusal::TooMany),
+            Err(error) => {
+                error!(%error, "a link cannot be kept");
+                return Err(LinkRefusal::Internal);
+            }
+        }
+        let expires = Timestamp::from_second(expires).map_err(|_| LinkRefusal::BadLife)?;
+        Ok((MadeLink { id, url, expires }, record))
+    }
+
+    fn record(&self, app: &App, id: String, (created, expires): (i64, i64)) -> Result<LinkRecord, LinkRefusal> {
+        let maker = match &self.maker {
+            Some(maker) => Some(maker.grant.to_record().ok_or(LinkRefusal::Forbidden)?),
+            None => None,
+        };
+        Ok(LinkRecord {
+            id,
             app: app.name.to_string(),
-            target,
-            user,
-            created: now,
+            target: listed(&self.target),
+            user: self.user.clone(),
+            owner: self.owner,
+            maker,
+            created,
             expires,
             revoked: false,
-        };
-        store.add_link(&record).map_err(|_| LinkRefusal::Internal)?;
-        Ok(MadeLink { id, url, expires: Timestamp::from_second(expires).map_err(|_| LinkRefusal::BadLife)? })
+        })
+    }
+
+    /// Who makes it, as the link book has it.
+    pub(super) fn made_with(&self) -> Maker {
+        let holder = |maker: &Arc<Identity>| Maker::Holder(Arc::new(Grant::clone(&maker.grant)));
+        self.maker.as_ref().map_or(Maker::Machine, holder)
     }
 
     fn app<'s>(&self, site: &'s Site) -> Result<&'s App, LinkRefusal> {
@@ -142,4 +180,12 @@ impl LinkRequest {
             _ => Ok(app),
         }
     }
+}
+
+fn listed(target: &str) -> String {
+    if target.len() <= MAX_LISTED_TARGET {
+        return target.to_owned();
+    }
+    let end = (0..=MAX_LISTED_TARGET).rev().find(|end| target.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", target.get(..end).unwrap_or_default())
 }

@@ -20,15 +20,15 @@ use super::{
     bans::Bans,
     geoip::{GeoIp, GeoIpError},
     links::{LinkRefusal, LinkRequest, MadeLink},
-    reload::Changes,
+    reload::{Changes, Seen},
+    state::State,
 };
 use crate::{
     config::{self, Config, Diagnostics},
     identity::{
-        Authority, ClientAuthorities, InvalidAuthorities, KeyTable, Standing,
+        Authority, ClientAuthorities, InvalidAuthorities,
         jwt::{Expected, InvalidPublicKey, JwtVerifier},
-        link::{LinkKeys, MalformedLinkKeys},
-        offlinetube::OfflineTubeKey,
+        link::MalformedLinkKeys,
     },
     observe::{access_log::AccessLog, metrics::Metrics},
     policy::{self, Site},
@@ -44,6 +44,8 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 const TOUCH_EVERY: Duration = Duration::from_mins(1);
 /// How often rate limits forget who they need not remember.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often links are forgotten that have expired.
+const TIDY_EVERY: Duration = Duration::from_mins(10);
 
 /// Everything that a request is judged and answered with.
 pub struct Live {
@@ -77,7 +79,26 @@ pub struct Rules {
     pub countries: Option<GeoIp>,
     /// Who vouches for client certificates, where any are asked for.
     pub client_authorities: Option<Arc<ClientAuthorities>>,
-    jwt: Arc<JwtVerifier>,
+    pub(super) jwt: Arc<JwtVerifier>,
+    token_secret: TokenSecret,
+}
+
+/// Where the secret of our own tokens was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TokenSecret {
+    InItsFile,
+    InTheEnvironment,
+}
+
+/// What has come of reading the state anew.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// All of it is in force.
+    Whole,
+    /// It is in force but for a part that could not be read, which is as it was; why.
+    Partly(String),
+    /// Nothing is.
+    Failed,
 }
 
 impl Rules {
@@ -93,8 +114,15 @@ impl Rules {
             Some(known) if known.is_same(&new) => Arc::clone(known),
             _ => new,
         });
-        let jwt = Arc::new(jwt_verifier(&config, &secrets.jwt()?)?);
-        Ok(Self { config, site, countries, client_authorities, jwt })
+        // Another secret in the place of one whose file is gone would end every token.
+        let secret = match old.map(|old| old.token_secret) {
+            Some(TokenSecret::InItsFile) if !secrets.has_jwt_file() => return Err(secrets.gone("jwt.key").into()),
+            Some(_) => secrets.jwt_at_hand()?.ok_or_else(|| secrets.gone("jwt.key"))?,
+            None => secrets.jwt()?,
+        };
+        let token_secret = if secrets.has_jwt_file() { TokenSecret::InItsFile } else { TokenSecret::InTheEnvironment };
+        let jwt = Arc::new(jwt_verifier(&config, &secret)?);
+        Ok(Self { config, site, countries, client_authorities, jwt, token_secret })
     }
 }
 
@@ -122,6 +150,9 @@ pub enum LiveError {
     /// The authorities of client certificates are wrong.
     #[error("{0}, with the lists beside it: {1}")]
     ClientAuthorities(std::path::PathBuf, InvalidAuthorities),
+    /// Files changed while they were read.
+    #[error("a file changed while it was being read; it is read again once it holds still")]
+    Unsteady,
     /// A file cannot be read or written.
     #[error("{0}: {1}")]
     Io(std::path::PathBuf, std::io::Error),
@@ -141,7 +172,7 @@ impl Live {
         let rules = Rules::read(Arc::clone(config), None, &secrets)?;
         // Before the state itself, so that no change falls between the two.
         let seen_version = AtomicI64::new(store.version()?);
-        let authority = authority(&store, &secrets, &rules)?;
+        let State { authority, link_keys, .. } = State::first(&store, &secrets, &rules, now())?;
         let bans = Bans::default();
         bans.adopt(store.bans()?, now());
         let access_log = AccessLog::open(&config.log.access, config.log.access_format)
@@ -149,7 +180,7 @@ impl Live {
         Ok(Self {
             statement_key: StatementKey::new(secrets.worker()?.expose_secret().as_bytes()),
             seen_version,
-            seen_link_keys: Mutex::new(secrets.link_keys()?),
+            seen_link_keys: Mutex::new(link_keys.unwrap_or_default()),
             refreshing: Mutex::new(()),
             authority: ArcSwap::from_pointee(authority),
             metrics: Metrics::new(&rules.site),
@@ -161,17 +192,22 @@ impl Live {
         })
     }
 
-    /// Takes in what commands have changed; on failure the old state stays in force.
-    pub async fn refresh(self: &Arc<Self>) -> bool {
+    /// Takes in what commands have changed. A part that cannot be read stays as it was, and does not hold up the others.
+    pub async fn refresh(self: &Arc<Self>) -> Refreshed {
         let live = Arc::clone(self);
         let refreshed = tokio::task::spawn_blocking(move || live.refresh_now(None)).await;
         match refreshed {
-            Ok(Ok(())) => true,
+            Ok(Ok(unread)) if unread.is_empty() => Refreshed::Whole,
+            Ok(Ok(unread)) => {
+                let unread = unread.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                error!(%unread, "a part of the state could not be read and stays as it was; everything else is in force");
+                Refreshed::Partly(unread)
+            }
             Ok(Err(error)) => {
                 error!(%error, "the state cannot be read; the old one stays in force");
-                false
+                Refreshed::Failed
             }
-            Err(_) => false,
+            Err(_) => Refreshed::Failed,
         }
     }
 
@@ -183,11 +219,25 @@ impl Live {
     /// Makes a signed link and keeps it on the list.
     pub async fn make_link(self: &Arc<Self>, request: LinkRequest) -> Result<MadeLink, LinkRefusal> {
         let live = Arc::clone(self);
-        let made = tokio::task::spawn_blocking(move || {
-            let rules = live.rules.load();
-            request.make(&rules.config, &rules.site, &live.authority.load().links, &live.store, now())
-        });
+        let made = tokio::task::spawn_blocking(move || live.make_link_now(request));
         made.await.unwrap_or(Err(LinkRefusal::Internal))
+    }
+
+    fn make_link_now(&self, mut request: LinkRequest) -> Result<MadeLink, LinkRefusal> {
+        // State that was read before the link is kept must not be put in force after that.
+        let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rules, authority) = (self.rules.load(), self.authority.load());
+        if request.maker.as_ref().is_some_and(|maker| !authority.is_still_valid(maker, now())) {
+            return Err(LinkRefusal::Forbidden);
+        }
+        let user = authority.people.users.get(&request.user);
+        if user.is_none() && authority.people.removed.contains_key(&request.user) {
+            return Err(LinkRefusal::BadUser);
+        }
+        request.owner = user.map(|user| user.id);
+        let (made, record) = request.make(&rules.config, &rules.site, &authority.links, &self.store, now())?;
+        authority.made_links.add(&record, request.made_with());
+        Ok(made)
     }
 
     /// Keeps house until `stop` turns true: changes by others, last uses, and what limits may forget.
@@ -195,16 +245,29 @@ impl Live {
         let mut poll = tokio::time::interval(POLL_EVERY);
         let mut touch = tokio::time::interval(TOUCH_EVERY);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        let mut tidy = tokio::time::interval(TIDY_EVERY);
         loop {
             tokio::select! {
                 _ = poll.tick() => self.poll().await,
                 _ = touch.tick() => self.touch().await,
                 _ = sweep.tick() => self.sweep(),
+                _ = tidy.tick() => self.forget_links().await,
                 () = self.bans.unwritten.notified() => self.write_bans().await,
                 () = stopped(&mut stop) => break,
             }
         }
         self.touch().await;
+    }
+
+    async fn forget_links(self: &Arc<Self>) {
+        let live = Arc::clone(self);
+        let forgotten = tokio::task::spawn_blocking(move || {
+            live.authority.load().made_links.sweep(now());
+            live.store.forget_links(now())
+        });
+        if let Ok(Err(error)) = forgotten.await {
+            warn!(%error, "expired links cannot be forgotten");
+        }
     }
 
     fn sweep(&self) {
@@ -242,7 +305,8 @@ impl Live {
     /// True when another process has changed the database or the keys of links; what cannot be read has not changed.
     fn has_changed(&self) -> bool {
         let seen = self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let other_keys = self.secrets.link_keys().is_ok_and(|keys| keys.expose_secret() != seen.expose_secret());
+        let keys = self.secrets.link_keys_at_hand().ok().flatten();
+        let other_keys = keys.is_some_and(|keys| keys.expose_secret() != seen.expose_secret());
         other_keys || self.store.version().is_ok_and(|v| v != self.seen_version.load(Ordering::Relaxed))
     }
 
@@ -261,51 +325,55 @@ impl Live {
     /// Reads `config.toml`, the policies and the public keys anew, and puts all of it in force, or nothing.
     pub fn reload(&self) -> Result<Changes, LiveError> {
         let old = self.rules.load_full();
+        let before = Seen::of(&old.config);
         let config = Arc::new(config::load(&old.config.file)?);
         let new = Arc::new(Rules::read(config, Some(&old), &self.secrets)?);
+        if Seen::of(&old.config) != before {
+            return Err(LiveError::Unsteady);
+        }
         let changes = Changes::between(&old, &new);
         self.refresh_now(Some(new))?;
         Ok(changes)
     }
 
-    /// With new rules or those in force; nothing is put in force before all of it was read.
-    fn refresh_now(&self, rules: Option<Arc<Rules>>) -> Result<(), LiveError> {
+    /// With new rules or those in force. New rules are put in force with all of the state or not at all; without them, what
+    /// could not be read stays as it was, and is returned.
+    fn refresh_now(&self, rules: Option<Arc<Rules>>) -> Result<Vec<LiveError>, LiveError> {
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (version, link_keys) = (self.store.version()?, self.secrets.link_keys()?);
-        let new = authority(&self.store, &self.secrets, rules.as_ref().unwrap_or(&self.rules.load()))?;
+        let version = self.store.version()?;
+        let (old, in_force) = (self.authority.load_full(), self.rules.load_full());
+        let judged_by = rules.as_ref().unwrap_or(&in_force);
+        let State { authority, link_keys, mut unread } =
+            State::again(&self.store, &self.secrets, judged_by, &old, now())?;
         self.write_bans_now();
-        let bans = self.store.bans()?;
+        let bans = self.store.bans().map_err(|error| unread.push(error.into())).ok();
         if let Some(rules) = rules {
+            if let Some(error) = unread.pop() {
+                return Err(error);
+            }
             // Before the first request that is judged by them.
             self.metrics.know(&rules.site);
             self.rules.store(rules);
         }
-        self.bans.adopt(bans, now());
-        let old = self.authority.swap(Arc::new(new));
+        self.authority.store(Arc::new(authority));
+        if let Some(bans) = bans {
+            self.bans.adopt(bans, now());
+        }
         self.seen_version.store(version, Ordering::Relaxed);
-        *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;
-        self.store.touch_keys(&old.keys.take_used())?;
+        if let Some(link_keys) = link_keys {
+            *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;
+        }
+        if let Err(error) = self.store.touch_keys(&old.keys.take_used()) {
+            warn!(%error, "the keys' last use cannot be noted");
+        }
         info!("keys, users, links and bans were read anew");
-        Ok(())
+        Ok(unread)
     }
 }
 
 /// Seconds since the Unix epoch.
 pub(super) fn now() -> i64 {
     Timestamp::now().as_second()
-}
-
-fn authority(store: &Store, secrets: &Secrets, rules: &Rules) -> Result<Authority, LiveError> {
-    let standing = |role: &str| if role == "admin" { Standing::Admin } else { Standing::User };
-    Ok(Authority {
-        keys: KeyTable::new(store.keys()?),
-        users: store.users()?.into_iter().map(|user| (user.name, standing(&user.role))).collect(),
-        jwt: Arc::clone(&rules.jwt),
-        links: LinkKeys::parse(secrets.link_keys()?.expose_secret())?,
-        revoked_links: store.revoked_links(now())?.into_iter().collect(),
-        offlinetube: OfflineTubeKey::new(secrets.offlinetube()?, rules.config.links.max_expiry),
-        client_authorities: rules.client_authorities.clone(),
-    })
 }
 
 /// Who vouches for client certificates, where any are asked for.

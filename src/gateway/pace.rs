@@ -64,8 +64,9 @@ impl Pace {
     }
 }
 
-/// How often it is looked whether whoever asked may still have the answer.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked whether whoever asked may still have the answer, which must end within two seconds of the moment
+/// from which they may not.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A limit on silence that any movement resets, at the price of looking at the clock; and a reminder to look, every so
 /// often, whether it may go on at all.
@@ -175,8 +176,8 @@ mod tests {
         }
         assert_eq!(
             (start.elapsed().as_secs(), looks),
-            (28, 13),
-            "a movement at 18 s, a look every 2 s, and 10 s of silence"
+            (29, 28),
+            "a movement at 19 s, a look every second, and 10 s of silence"
         );
     }
 }

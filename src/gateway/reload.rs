@@ -1,4 +1,7 @@
 //! Reload: `config.toml`, policies and public keys are read anew when they change or at SIGHUP, and put in force as a whole.
+//!
+//! A change is believed when two looks in a row have found the same, so that a file that is just being written or replaced is
+//! left alone.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +14,10 @@ use std::{
 use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{error, info, warn};
 
-use super::live::{Live, Rules};
+use super::{
+    effect::Effect,
+    live::{Live, Rules},
+};
 use crate::{
     config::{ClientsConfig, Config},
     stop::stopped,
@@ -19,23 +25,6 @@ use crate::{
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// What is fixed when the gateway starts: sockets, folders, logs, and the settings of the worker, which is a process of its own.
-const FIXED: [&str; 10] = [
-    "data_dir",
-    "gateway.listen",
-    "gateway.http_listen",
-    "gateway.admin_listen",
-    "gateway.max_connections",
-    "gateway.public_url",
-    "jwt.secret_env",
-    "log.",
-    "tls.",
-    "worker.",
-];
-
-/// What of these is not.
-const LIVE: &str = "tls.clients.";
-
 /// What a reload has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -50,24 +39,52 @@ struct Change {
     to: String,
 }
 
-/// What the files hold. They are small, so their contents are compared, which no clock and no copying tool can mislead.
+/// What the files hold; None for one that cannot be read. They are small, so their contents are compared, which no clock and no
+/// copying tool can mislead.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Seen(Vec<(PathBuf, Vec<u8>)>);
+pub(super) struct Seen(Vec<(PathBuf, Option<Vec<u8>>)>);
+
+/// What the files held when they were last read, and what the last look has found, if that is something else.
+struct Watch {
+    believed: Seen,
+    doubted: Option<Seen>,
+}
 
 /// Reloads until `stop` turns true.
 pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), mut stop: watch::Receiver<bool>) {
-    let mut seen = Some(seen);
+    let mut watch = Watch { believed: seen, doubted: None };
     loop {
         let asked = tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => false,
             _ = hangup.recv() => true,
             () = stopped(&mut stop) => return,
         };
-        let now = look(&live).await;
-        if asked || now != seen {
-            seen = now;
+        let Some(now) = look(&live).await else { continue };
+        // Whoever asks knows that the files are as they should be.
+        let believed = if asked { watch.believe(now) } else { watch.look(now) };
+        if believed {
             reload(&live).await;
         }
+    }
+}
+
+impl Watch {
+    fn believe(&mut self, now: Seen) -> bool {
+        (self.believed, self.doubted) = (now, None);
+        true
+    }
+
+    /// True when the files have changed and stand still.
+    fn look(&mut self, now: Seen) -> bool {
+        if now == self.believed {
+            self.doubted = None;
+            return false;
+        }
+        if self.doubted.as_ref() == Some(&now) {
+            return self.believe(now);
+        }
+        self.doubted = Some(now);
+        false
     }
 }
 
@@ -92,7 +109,7 @@ impl Seen {
         paths.extend(config.jwt.keys.iter().map(|key| key.file.clone()));
         paths.extend(config.tls.clients.iter().flat_map(ClientsConfig::files).cloned());
         let read = |path: PathBuf| {
-            let bytes = fs::read(&path).unwrap_or_default();
+            let bytes = fs::read(&path).ok();
             (path, bytes)
         };
         Self(paths.into_iter().map(read).collect())
@@ -120,15 +137,32 @@ impl Changes {
 
     fn tell(&self) {
         for Change { name, from, to } in &self.settings {
-            if !name.starts_with(LIVE) && FIXED.iter().any(|fixed| name.starts_with(fixed)) {
-                warn!(setting = name, from, to, "this change waits for a restart");
-            } else {
-                info!(setting = name, from, to, "a setting has changed");
+            let effect = Effect::of(name);
+            match effect {
+                Effect::AtOnce => info!(setting = name, from, to, "{effect}"),
+                Effect::AtOnceInPolicies | Effect::AfterRestart(_) => warn!(setting = name, from, to, "{effect}"),
             }
         }
         for app in &self.policies {
             info!(app, "the policy has changed");
         }
         info!("configuration and policies were reloaded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_believed_when_two_looks_have_found_the_same() {
+        let seen = |text: &str| Seen(vec![("a".into(), Some(text.into()))]);
+        let gone = || Seen(vec![("a".into(), None)]);
+        let mut watch = Watch { believed: seen("old"), doubted: None };
+        let looks = [seen("ne"), seen("new p"), seen("new"), gone(), seen("new"), seen("new"), seen("new")];
+        assert_eq!(looks.map(|now| watch.look(now)), [false, false, false, false, false, true, false]);
+        let moment = [gone(), seen("new"), gone(), seen("new")];
+        assert_eq!(moment.map(|now| watch.look(now)), [false; 4], "what is there again was never gone");
+        assert_eq!([gone(), gone(), gone()].map(|now| watch.look(now)), [false, true, false]);
     }
 }

@@ -48,14 +48,23 @@ pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
     if let Some(challenge) = challenge(denial.reason) {
         head.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
-    if matches!(denial.reason, Reason::Overloaded | Reason::UpstreamUnreachable) {
-        head.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    if let Some(seconds) = retry_after(denial.reason) {
+        head.headers.insert(header::RETRY_AFTER, seconds.into());
     }
     if let Some(exceeded) = &denial.exceeded {
         set_rate_headers(&mut head.headers, exceeded);
     }
     set_cors(&mut head.headers, &denial.cors);
     Answer { head, body: error_body(denial, exchange) }
+}
+
+/// Where no rate says when to come back, in seconds.
+const fn retry_after(reason: Reason) -> Option<u32> {
+    match reason {
+        Reason::Overloaded | Reason::UpstreamUnreachable => Some(5),
+        Reason::TooManyLinks => Some(60),
+        _ => None,
+    }
 }
 
 /// The answer to a preflight that is allowed.

@@ -14,8 +14,11 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
-use super::Refusal;
+use super::{MadeFor, Refusal, UserId};
 use crate::username::UserName;
+
+/// How the alternative name begins by which certificates that are made here have the number of their user.
+pub const USER_NUMBER: &str = "urn:sallyport:user:";
 
 /// Who signs client certificates, what was revoked of them, and where in them the user's name is.
 pub struct ClientAuthorities {
@@ -30,6 +33,7 @@ pub struct ClientCertificate {
     chain: Box<[CertificateDer<'static>]>,
     begins: i64,
     ends: i64,
+    made_for: MadeFor,
     id: Box<str>,
     /// What the authorities said that were asked last.
     judged: ArcSwapOption<Judgement>,
@@ -152,14 +156,31 @@ impl ClientCertificate {
             begins = begins.max(read.validity().not_before.timestamp());
             ends = ends.min(read.validity().not_after.timestamp());
         }
-        let fingerprint = Sha256::digest(chain.first().ok_or(UnreadableCertificate)?);
+        let own = chain.first().ok_or(UnreadableCertificate)?;
+        let fingerprint = Sha256::digest(own);
         Ok(Self {
+            made_for: made_for(own)?,
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             begins,
             ends,
             id: data_encoding::HEXLOWER.encode(fingerprint.get(..16).unwrap_or_default()).into(),
             judged: ArcSwapOption::empty(),
         })
+    }
+
+    /// The certificates, the client's own first.
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// When the first of them ends, in Unix seconds.
+    pub(super) const fn ends(&self) -> i64 {
+        self.ends
+    }
+
+    /// Which of those who had its user's name it was made for, as far as it says that.
+    pub(super) const fn made_for(&self) -> MadeFor {
+        self.made_for
     }
 
     /// The first half of its SHA-256 fingerprint.
@@ -189,6 +210,17 @@ impl UserField {
         };
         values.next().filter(|_| values.next().is_none())
     }
+}
+
+/// By the number that certificates have which are made here; others by when they begin.
+fn made_for(own: &CertificateDer<'_>) -> Result<MadeFor, UnreadableCertificate> {
+    let (_, read) = x509_parser::parse_x509_certificate(own).map_err(|_| UnreadableCertificate)?;
+    let names = read.subject_alternative_name().ok().flatten();
+    let mut numbers = names.into_iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix(USER_NUMBER)?.parse().ok().map(UserId),
+        _ => None,
+    });
+    Ok(MadeFor { id: numbers.next(), at: Some(read.validity().not_before.timestamp()) })
 }
 
 /// Each part with its length, so that no two lists of files read the same.

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Scopes;
+use super::{Fingerprint, Scopes, UserId};
 use crate::{config::JwtAlgorithm, username::UserName};
 
 /// The longest token that is looked at, in bytes.
@@ -36,21 +36,34 @@ pub struct Claims {
     /// The token's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
+    /// The number of the user, which only tokens that were issued here have.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "sallyport_uid")]
+    pub user_id: Option<serde_json::Value>,
 }
 
-/// A token that was verified.
-#[derive(Debug)]
-pub struct VerifiedToken {
+/// A token whose signature was right: what it says, and under which key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenGrant {
     /// The user.
     pub user: UserName,
+    /// The number of the user, where the token has it.
+    pub id: Option<UserId>,
     /// The scopes.
+    #[serde(with = "super::scopes::as_text")]
     pub scopes: Scopes,
     /// Who vouches for it.
     pub issuer: Issuer,
+    /// The token's id.
+    pub jti: Option<Box<str>>,
+    #[serde(with = "super::fingerprint::as_text")]
+    key: Fingerprint,
+    exp: f64,
+    nbf: Option<f64>,
+    iat: Option<f64>,
 }
 
 /// Who vouches for a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Issuer {
     /// Whoever holds this gateway's own secret.
     Own,
@@ -84,6 +97,7 @@ pub struct JwtVerifier {
 }
 
 struct VerifyingKey {
+    fingerprint: Fingerprint,
     kid: Option<String>,
     issuer: Issuer,
     algorithm: Algorithm,
@@ -104,11 +118,13 @@ impl JwtVerifier {
     /// Verifies tokens under our own secret by HS256.
     #[must_use]
     pub fn new(secret: &SecretString, expected: &Expected, leeway: Duration) -> Self {
+        let key = secret.expose_secret().as_bytes();
         let own = VerifyingKey {
+            fingerprint: fingerprint(key, Algorithm::HS256, None, expected),
             kid: None,
             issuer: Issuer::Own,
             algorithm: Algorithm::HS256,
-            key: DecodingKey::from_secret(secret.expose_secret().as_bytes()),
+            key: DecodingKey::from_secret(key),
             validation: validation(Algorithm::HS256, expected),
         };
         Self { keys: vec![own], leeway: leeway.as_secs_f64() }
@@ -128,38 +144,104 @@ impl JwtVerifier {
             JwtAlgorithm::EdDSA => (DecodingKey::from_ed_pem(pem), Algorithm::EdDSA),
         };
         let key = key.map_err(|e| InvalidPublicKey(algorithm, e))?;
-        let validation = validation(jwa, expected);
-        self.keys.push(VerifyingKey { kid, issuer: Issuer::Foreign, algorithm: jwa, key, validation });
+        let (validation, fingerprint) = (validation(jwa, expected), fingerprint(pem, jwa, kid.as_deref(), expected));
+        self.keys.push(VerifyingKey { fingerprint, kid, issuer: Issuer::Foreign, algorithm: jwa, key, validation });
         Ok(())
     }
 
     /// Verifies `token` at `now` (Unix seconds).
-    pub fn verify(&self, token: &str, now: i64) -> Result<VerifiedToken, TokenError> {
+    pub fn verify(&self, token: &str, now: i64) -> Result<TokenGrant, TokenError> {
+        let grant = self.recognise(token)?;
+        self.judge(&grant, now)?;
+        Ok(grant)
+    }
+
+    /// What a token says whose signature is right, whether or not it may still be used.
+    pub fn recognise(&self, token: &str) -> Result<TokenGrant, TokenError> {
         let header =
             Some(token).filter(|t| t.len() <= MAX_TOKEN_BYTES).and_then(|t| jsonwebtoken::decode_header(t).ok());
         let header = header.filter(is_plain).ok_or(TokenError::Invalid)?;
         let candidates = self.keys.iter().filter(|k| k.algorithm == header.alg && k.answers_to(header.kid.as_deref()));
-        let mut verified = candidates.filter_map(|k| Some((k.issuer, k.claims(token)?)));
-        let (issuer, claims) = verified.next().ok_or(TokenError::Invalid)?;
-        self.check_times(&claims, now)?;
-        Ok(VerifiedToken {
-            user: claims.sub.parse().map_err(|_| TokenError::Invalid)?,
-            scopes: claims.scope.parse().map_err(|_| TokenError::Invalid)?,
-            issuer,
-        })
+        let mut verified = candidates.filter_map(|k| Some((k, k.claims(token)?)));
+        let (key, claims) = verified.next().ok_or(TokenError::Invalid)?;
+        TokenGrant::new(key, claims)
+    }
+
+    /// Whether a token that was recognised holds at `now`, and the key that it is under as well.
+    pub fn judge(&self, token: &TokenGrant, now: i64) -> Result<(), TokenError> {
+        if !self.keys.iter().any(|key| key.fingerprint == token.key) {
+            return Err(TokenError::Invalid);
+        }
+        self.check_times(token, now)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly for 285 million years")]
-    fn check_times(&self, claims: &Claims, now: i64) -> Result<(), TokenError> {
+    fn check_times(&self, token: &TokenGrant, now: i64) -> Result<(), TokenError> {
         let now = now as f64;
-        if !claims.exp.is_finite() || claims.exp + self.leeway < now {
+        if !token.exp.is_finite() || token.exp + self.leeway < now {
             return Err(TokenError::Expired);
         }
-        match claims.nbf {
+        match token.nbf {
             Some(nbf) if nbf.is_nan() || nbf - self.leeway > now => Err(TokenError::Early),
             _ => Ok(()),
         }
     }
+}
+
+impl TokenGrant {
+    fn new(key: &VerifyingKey, claims: Claims) -> Result<Self, TokenError> {
+        let id = claims.user_id.filter(|_| key.issuer == Issuer::Own).and_then(|id| id.as_i64()).map(UserId);
+        Ok(Self {
+            user: claims.sub.parse().map_err(|_| TokenError::Invalid)?,
+            id,
+            scopes: claims.scope.parse().map_err(|_| TokenError::Invalid)?,
+            issuer: key.issuer,
+            jti: claims.jti.map(Into::into),
+            key: key.fingerprint,
+            exp: claims.exp,
+            nbf: claims.nbf,
+            iat: claims.iat,
+        })
+    }
+
+    /// When it ends, in whole Unix seconds.
+    #[must_use]
+    pub fn expires(&self) -> i64 {
+        whole(self.exp)
+    }
+
+    /// When it was issued, where it says that.
+    #[must_use]
+    pub fn issued(&self) -> Option<i64> {
+        self.iat.map(whole)
+    }
+
+    /// All of it, for [`TokenGrant::from_json`].
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What [`TokenGrant::to_json`] has written.
+    #[must_use]
+    pub fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what is beyond the range becomes its end, and no number becomes 0"
+)]
+fn whole(seconds: f64) -> i64 {
+    seconds.floor() as i64
+}
+
+/// Covers all that a token under the key is held to, so that a key with other demands is another key.
+fn fingerprint(key: &[u8], algorithm: Algorithm, kid: Option<&str>, expected: &Expected) -> Fingerprint {
+    let algorithm = format!("{algorithm:?}");
+    let [issuer, audience] = [&expected.issuer, &expected.audience].map(|text| text.as_deref().unwrap_or_default());
+    Fingerprint::of(key, &[&algorithm, kid.unwrap_or_default(), issuer, audience])
 }
 
 impl VerifyingKey {

@@ -36,7 +36,15 @@ fn verifier() -> JwtVerifier {
     let mut verifier = JwtVerifier::new(&own_secret(), &Expected::default(), Duration::ZERO);
     for (algorithm, key, _) in examples() {
         let validation = validation(algorithm, &Expected::default());
-        verifier.keys.push(VerifyingKey { kid: None, issuer: Issuer::Foreign, algorithm, key, validation });
+        let fingerprint = Fingerprint::of(b"of a test", &[]);
+        verifier.keys.push(VerifyingKey {
+            fingerprint,
+            kid: None,
+            issuer: Issuer::Foreign,
+            algorithm,
+            key,
+            validation,
+        });
     }
     verifier
 }

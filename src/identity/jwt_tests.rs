@@ -19,7 +19,7 @@ fn token(claims: &Value) -> String {
     issue(&secret(), claims).unwrap()
 }
 
-fn verify(claims: &Value) -> Result<VerifiedToken, TokenError> {
+fn verify(claims: &Value) -> Result<TokenGrant, TokenError> {
     verifier(&Expected::default()).verify(&token(claims), NOW)
 }
 

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 use thiserror::Error;
 
+use super::Fingerprint;
 use crate::{mac::hmac_sha256, username::UserName};
 
 const DOMAIN: &[u8] = b"sallyport link v1\0";
@@ -41,13 +42,16 @@ pub struct LinkQuery<'a> {
     pub rest: String,
 }
 
-/// What a verified link proves.
-#[derive(Debug, PartialEq, Eq)]
-pub struct VerifiedLink {
+/// A link whose signature was right: what it says, and under which key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkGrant {
     /// In whose name it acts.
     pub user: UserName,
     /// The link's id.
-    pub id: String,
+    pub id: Box<str>,
+    /// Until when, in Unix seconds.
+    pub expires: i64,
+    key: Fingerprint,
 }
 
 /// The keys that sign links: the first one signs, all verify, so that a new key can take over while old links live.
@@ -56,6 +60,7 @@ pub struct LinkKeys(Vec<LinkKey>);
 struct LinkKey {
     id: String,
     secret: SecretBox<[u8]>,
+    fingerprint: Fingerprint,
 }
 
 /// Parameters that are repeated, missing or unknown.
@@ -147,18 +152,28 @@ impl LinkKeys {
     ///
     /// # Errors
     /// `Forged` before `Expired`: only who holds a right link learns that it was one.
-    pub fn verify(&self, app: &str, path: &str, link: &LinkQuery<'_>, now: i64) -> Result<VerifiedLink, LinkError> {
+    pub fn verify(&self, app: &str, path: &str, link: &LinkQuery<'_>, now: i64) -> Result<LinkGrant, LinkError> {
+        let grant = self.recognise(app, path, link)?;
+        self.judge(&grant, now)?;
+        Ok(grant)
+    }
+
+    /// What a presented link to `path` of `app` says if its signature is right, whether or not it may still be used.
+    pub fn recognise(&self, app: &str, path: &str, link: &LinkQuery<'_>) -> Result<LinkGrant, LinkError> {
         let target = if link.rest.is_empty() { path.to_owned() } else { format!("{path}?{}", link.rest) };
         let expires = canonical_number(link.expires).ok_or(LinkError::Forged)?;
         let claims = LinkClaims { app, target: &target, user: link.user, expires, id: link.id };
         let key = self.0.iter().find(|k| k.id == link.kid).ok_or(LinkError::Forged)?;
         let signature = BASE64URL_NOPAD.decode(link.signature.as_bytes()).map_err(|_| LinkError::Forged)?;
         key.mac(&claims).verify_slice(&signature).map_err(|_| LinkError::Forged)?;
-        if now > expires {
-            return Err(LinkError::Expired);
-        }
         let user = link.user.parse().map_err(|_| LinkError::Forged)?;
-        Ok(VerifiedLink { user, id: link.id.to_owned() })
+        Ok(LinkGrant { user, id: link.id.into(), expires, key: key.fingerprint })
+    }
+
+    /// Whether a link that was recognised holds at `now`, and the key that it is under as well.
+    pub fn judge(&self, link: &LinkGrant, now: i64) -> Result<(), LinkError> {
+        let key_stands = self.0.iter().any(|key| key.fingerprint == link.key);
+        if now > link.expires || !key_stands { Err(LinkError::Expired) } else { Ok(()) }
     }
 }
 
@@ -184,7 +199,12 @@ fn link_key(line: &str) -> Option<LinkKey> {
     let (id, secret) = line.trim().split_once(' ')?;
     let secret = data_encoding::HEXLOWER_PERMISSIVE.decode(secret.trim().as_bytes()).ok()?;
     let id_ok = (1..=16).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
-    (id_ok && secret.len() >= 32).then(|| LinkKey { id: id.to_owned(), secret: SecretBox::new(secret.into()) })
+    let fingerprint = Fingerprint::of(&secret, &["link", id]);
+    (id_ok && secret.len() >= 32).then(|| LinkKey {
+        id: id.to_owned(),
+        secret: SecretBox::new(secret.into()),
+        fingerprint,
+    })
 }
 
 #[cfg(test)]
@@ -200,7 +220,7 @@ mod tests {
         LinkClaims { app: "downloads", target: "/api/stream/a.mp4", user: "ana", expires: 1_000, id: "i1" }
     }
 
-    fn verify(keys: &LinkKeys, app: &str, path: &str, query: &str, now: i64) -> Result<VerifiedLink, LinkError> {
+    fn verify(keys: &LinkKeys, app: &str, path: &str, query: &str, now: i64) -> Result<LinkGrant, LinkError> {
         keys.verify(app, path, &LinkQuery::find(query).unwrap().unwrap(), now)
     }
 
@@ -242,8 +262,8 @@ mod tests {
         let keys = keys(&["a1"]);
         let query = keys.sign(&claims());
         let more = keys.extend("downloads", &LinkQuery::find(&query).unwrap().unwrap(), "/api/stream/b.mp4").unwrap();
-        let proof = VerifiedLink { user: "ana".parse().unwrap(), id: "i1".into() };
-        assert_eq!(verify(&keys, "downloads", "/api/stream/b.mp4", &more, 1_000), Ok(proof));
+        let grant = verify(&keys, "downloads", "/api/stream/b.mp4", &more, 1_000).unwrap();
+        assert_eq!((grant.user.as_str(), &*grant.id, grant.expires), ("ana", "i1", 1_000));
         assert_eq!(verify(&keys, "downloads", "/api/stream/b.mp4", &more, 1_001), Err(LinkError::Expired));
         assert_eq!(verify(&keys, "downloads", "/api/stream/a.mp4", &more, 1_000), Err(LinkError::Forged));
         assert_eq!(verify(&keys, "other", "/api/stream/b.mp4", &more, 1_000), Err(LinkError::Forged));

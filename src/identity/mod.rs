@@ -5,35 +5,58 @@ pub mod api_key;
 mod authority;
 mod client_certificate;
 mod credential;
+mod fingerprint;
+mod grant;
 pub mod jwt;
+mod key_table;
 pub mod link;
+mod link_book;
 pub mod offlinetube;
+mod people;
 mod scopes;
-
-use std::sync::Arc;
 
 use crate::username::UserName;
 
-pub use authority::{Authority, KeyTable, Refusal, Standing};
+pub use authority::{Authority, Refusal};
 pub use client_certificate::{
-    ClientAuthorities, ClientCertificate, InvalidAuthorities, UnreadableCertificate, UserField,
+    ClientAuthorities, ClientCertificate, InvalidAuthorities, USER_NUMBER, UnreadableCertificate, UserField,
 };
 pub use credential::{Credential, CredentialKind, CredentialKinds, PresentationError, presented};
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
+pub use grant::{Grant, KeyGrant};
+pub use key_table::KeyTable;
+pub use link_book::{LinkBook, MadeLink, Maker};
+pub use people::{MadeFor, NameUse, People, Standing, User, UserId};
 pub use scopes::{InvalidScope, Scopes};
 
 /// Who makes a request, after a credential was verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
     /// The user.
     pub user: UserName,
+    /// What tells the user from those who had the name before; None where nobody had.
+    pub generation: Option<UserId>,
     /// True when the user may act on everybody's objects.
     pub admin: bool,
     /// What the credential may be used for.
     pub scopes: Scopes,
+    /// The credential, as it is judged.
+    pub grant: Grant,
+}
+
+impl Identity {
     /// How it was proved.
-    pub kind: CredentialKind,
-    /// The id of the key, link or certificate; None where the credential has none.
-    pub credential_id: Option<Box<str>>,
-    /// The certificate, where it was proved by one.
-    pub certificate: Option<Arc<ClientCertificate>>,
+    #[must_use]
+    pub const fn kind(&self) -> CredentialKind {
+        self.grant.kind()
+    }
+
+    /// True when this is the same user, who may do the same.
+    fn is_as_good_as(&self, earlier: &Self) -> bool {
+        let Self { user, generation, admin, scopes, grant: _ } = self;
+        *user == earlier.user
+            && *generation == earlier.generation
+            && *admin == earlier.admin
+            && *scopes == earlier.scopes
+    }
 }

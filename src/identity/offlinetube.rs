@@ -7,7 +7,10 @@ use data_encoding::HEXLOWER;
 use hmac::Mac;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::link::{LinkError, MalformedLink, canonical_number};
+use super::{
+    Fingerprint,
+    link::{LinkError, MalformedLink, canonical_number},
+};
 use crate::{mac::hmac_sha256, username::UserName};
 
 /// The parameters as presented, and the rest of the query.
@@ -20,10 +23,23 @@ pub struct OfflineTubeQuery<'a> {
     pub rest: String,
 }
 
+/// A link whose signature was right: what it says, and under which secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfflineTubeGrant {
+    /// In whose name it acts.
+    pub user: UserName,
+    /// What tells it from other links: it has no id of its own.
+    pub id: Box<str>,
+    /// Until when, in Unix seconds.
+    pub expires: i64,
+    key: Fingerprint,
+}
+
 /// The secret that is shared with whoever makes such links (`secrets/offlinetube.key`).
 pub struct OfflineTubeKey {
     secret: SecretString,
     max_life: Duration,
+    fingerprint: Fingerprint,
 }
 
 impl<'a> OfflineTubeQuery<'a> {
@@ -54,8 +70,9 @@ impl<'a> OfflineTubeQuery<'a> {
 impl OfflineTubeKey {
     /// Links under `secret` that end within `max_life` from now.
     #[must_use]
-    pub const fn new(secret: SecretString, max_life: Duration) -> Self {
-        Self { secret, max_life }
+    pub fn new(secret: SecretString, max_life: Duration) -> Self {
+        let fingerprint = Fingerprint::of(secret.expose_secret().as_bytes(), &["offlinetube"]);
+        Self { secret, max_life, fingerprint }
     }
 
     /// The query parameters that open the object `id` for `user` until `expires`.
@@ -66,9 +83,16 @@ impl OfflineTubeKey {
     }
 
     /// Verifies a presented link to the object `id` at `now`.
+    pub fn verify(&self, id: &str, link: &OfflineTubeQuery<'_>, now: i64) -> Result<OfflineTubeGrant, LinkError> {
+        let grant = self.recognise(id, link)?;
+        self.judge(&grant, now)?;
+        Ok(grant)
+    }
+
+    /// What a presented link to the object `id` says if its signature is right, whether or not it may still be used.
     ///
     /// The separator is not escaped in what is signed, so an `id` that holds one is refused.
-    pub fn verify(&self, id: &str, link: &OfflineTubeQuery<'_>, now: i64) -> Result<UserName, LinkError> {
+    pub fn recognise(&self, id: &str, link: &OfflineTubeQuery<'_>) -> Result<OfflineTubeGrant, LinkError> {
         let user: UserName = link.user.parse().map_err(|_| LinkError::Forged)?;
         let expires = canonical_number(link.expires).ok_or(LinkError::Forged)?;
         let signature = HEXLOWER.decode(link.signature.as_bytes()).map_err(|_| LinkError::Forged)?;
@@ -76,11 +100,23 @@ impl OfflineTubeKey {
             return Err(LinkError::Forged);
         }
         self.mac(id, user.as_str(), expires).verify_slice(&signature).map_err(|_| LinkError::Forged)?;
-        match u64::try_from(expires - now) {
-            Err(_) => Err(LinkError::Expired),
+        let id = format!("{user}:{expires}:{id}").into();
+        Ok(OfflineTubeGrant { user, id, expires, key: self.fingerprint })
+    }
+
+    /// Whether a link that was recognised holds at `now`, and the secret that it is under as well.
+    pub fn judge(&self, link: &OfflineTubeGrant, now: i64) -> Result<(), LinkError> {
+        match u64::try_from(link.expires - now) {
             Ok(left) if left > self.max_life.as_secs() => Err(LinkError::Forged),
-            Ok(_) => Ok(user),
+            Ok(_) if link.key == self.fingerprint => Ok(()),
+            Ok(_) | Err(_) => Err(LinkError::Expired),
         }
+    }
+
+    /// The first moment at which a link that ends when this one does could have been used. It does not say when it was made.
+    #[must_use]
+    pub fn made_after(&self, link: &OfflineTubeGrant) -> i64 {
+        link.expires.saturating_sub_unsigned(self.max_life.as_secs())
     }
 
     fn mac(&self, id: &str, user: &str, expires: i64) -> hmac::Hmac<sha2::Sha256> {

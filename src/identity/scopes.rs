@@ -61,6 +61,21 @@ impl fmt::Display for Scopes {
     }
 }
 
+/// For serde, as they are written elsewhere.
+pub(super) mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::Scopes;
+
+    pub(in crate::identity) fn serialize<S: Serializer>(scopes: &Scopes, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(scopes)
+    }
+
+    pub(in crate::identity) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Scopes, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
 fn is_scope(word: &str) -> bool {
     word.len() <= 64 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b":._-".contains(&b))
 }

@@ -12,11 +12,11 @@ use super::{
     route::{Handler, Limit, Route, RouteConflict, RouteTable},
     safe_path::Parameters,
     site::{App, OWN_PREFIX, Site, Stated},
-    source::{Missing, source},
+    source::{Missing, Source, SourcePlace, source},
     wire,
 };
 use crate::{
-    config::{self, AppConfig, Config, Diagnostics, Document, Fault, HostPort, Key, Upstream},
+    config::{self, AppConfig, Config, Diagnostic, Diagnostics, Document, Fault, HostPort, Key, Upstream},
     identity::{CredentialKind, Scopes},
     limits::{RateLimit, Tracker},
     statement::Limits,
@@ -63,10 +63,9 @@ pub fn compile_after(config: &Config, old: &Site) -> Result<Site, Diagnostics> {
     let mut of_config = Vec::new();
     let mut apps = Vec::new();
     for (i, app) in config.apps.iter().enumerate() {
-        let old = old.apps.iter().find(|old| *old.name == *app.name);
         of_config.extend(origin_faults(i, app));
         match source(i, app, config) {
-            Ok((path, source)) => match compile_text((&path, &source), app, config, old.map(|old| &**old)) {
+            Ok(source) => match compile_source(&source, app, config, old) {
                 Ok(app) => apps.push(app),
                 Err(Diagnostics(found)) => faults.extend(found),
             },
@@ -82,6 +81,19 @@ pub fn compile_after(config: &Config, old: &Site) -> Result<Site, Diagnostics> {
     let mut seen = HashSet::new();
     faults.retain(|fault| seen.insert(fault.to_string()));
     if faults.is_empty() { Ok(Site::new(apps)) } else { Err(Diagnostics(faults)) }
+}
+
+fn compile_source(source: &Source, app: &AppConfig, config: &Config, old: &Site) -> Result<App, Diagnostics> {
+    let Source { path, text, place } = source;
+    if *place == SourcePlace::BuiltIn && old.apps.iter().any(|old| old.file.as_ref() == Some(path)) {
+        let what = "the file is gone, and the policy that it held stays in force; put it back, or restart the gateway to use \
+            the built-in policy of this name";
+        return Err(Diagnostic::in_file(path, what).into());
+    }
+    let same = old.apps.iter().find(|old| *old.name == *app.name);
+    let mut compiled = compile_text((path, text), app, config, same.map(|old| &**old))?;
+    compiled.file = Some(path.clone()).filter(|_| *place == SourcePlace::File);
+    Ok(compiled)
 }
 
 /// Compiles `source`, the text of the policy at `path`, for one application of `config`; `old` is as with
@@ -160,6 +172,7 @@ impl Compiler<'_> {
             all_routes,
             any_reached,
             source: Arc::clone(&self.source),
+            file: None,
         }
     }
 

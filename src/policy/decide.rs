@@ -11,7 +11,7 @@ use super::{
     denial::{Denial, Reason},
     host::is_authority,
     permit::{Permit, QueryRewrite},
-    route::{LimitBy, Matched, Route},
+    route::{Limit, LimitBy, Matched, Route},
     safe_path::{Parameters, SafePath},
     site::{App, Site},
     steps::{Step, Steps},
@@ -21,7 +21,7 @@ use crate::{
     identity::{
         Authority, ClientCertificate, Credential, CredentialKind, Identity, PresentationError, Refusal, presented,
     },
-    limits::Exceeded,
+    limits::{Exceeded, Tracker},
 };
 
 /// What is known of a request before it is judged.
@@ -251,16 +251,19 @@ impl<'s> Judgement<'s> {
     }
 
     fn user_rate(&mut self, route: &Route, identity: Option<&Identity>, client: IpAddr) -> Result<(), Fault> {
-        for limit in &route.limits {
-            let tracker = &limit.tracker;
-            match (limit.by, identity) {
-                (LimitBy::Address, _) => continue,
-                (LimitBy::Key, Some(Identity { kind, credential_id: Some(id), .. })) => {
-                    tracker.check((kind.name(), id))
+        for Limit { by, tracker } in &route.limits {
+            match (by, identity) {
+                (LimitBy::Address, _) => {}
+                (LimitBy::User | LimitBy::Key, None) => tracker.check(address::client_network(client))?,
+                (LimitBy::User | LimitBy::Key, Some(identity)) if is_link(identity.kind()) => {
+                    count_link(tracker, identity, client)?;
                 }
-                (LimitBy::User | LimitBy::Key, Some(identity)) => tracker.check(("user", identity.user.as_str())),
-                (LimitBy::User | LimitBy::Key, None) => tracker.check(address::client_network(client)),
-            }?;
+                (LimitBy::User, Some(identity)) => count_user(tracker, identity)?,
+                (LimitBy::Key, Some(identity)) => match identity.grant.id() {
+                    Some(id) => tracker.check((identity.kind().name(), id))?,
+                    None => count_user(tracker, identity)?,
+                },
+            }
         }
         self.steps.push(Step::UserRate);
         Ok(())
@@ -343,6 +346,17 @@ fn link_also(
     let (Some(name), Credential::Link(link)) = (&route.link_also, credential) else { return None };
     let (folder, _) = path.rsplit_once('/')?;
     authority.links.extend(&app.name, link, &format!("{folder}/{name}"))
+}
+
+fn count_user(tracker: &Tracker, identity: &Identity) -> Result<(), Exceeded> {
+    tracker.check(("user", identity.user.as_str(), identity.generation))
+}
+
+/// A link can be in anybody's hands, so it spends nothing that its owner has: it is counted by itself, and with whatever else
+/// comes from the same address without a name of its own.
+fn count_link(tracker: &Tracker, link: &Identity, client: IpAddr) -> Result<(), Exceeded> {
+    tracker.check((link.kind().name(), link.grant.id()))?;
+    tracker.check(address::client_network(client))
 }
 
 fn is_link(kind: CredentialKind) -> bool {

@@ -106,8 +106,8 @@ reasons! {
     BadCredential = 401 "bad_credential" "The credential is not valid";
     /// A credential that has expired.
     ExpiredCredential = 401 "expired_credential" "The credential has expired";
-    /// A certificate whose user is not known.
-    UnknownUser = 401 "unknown_user" "The certificate is for nobody who is known here";
+    /// A token or certificate whose user is not known, or was removed.
+    UnknownUser = 401 "unknown_user" "The credential is for nobody who is known here";
     /// A kind of credential that the route does not take.
     CredentialNotAccepted = 403 "credential_not_accepted" "This route does not take this kind of credential";
     /// A link whose signature is wrong.
@@ -138,6 +138,8 @@ reasons! {
     HeadTooLarge = 431 "head_too_large" "The request's head is too large";
     /// Too slow a head.
     HeadTooSlow = 408 "head_too_slow" "The request's head did not arrive in time";
+    /// A user has as many links as they may.
+    TooManyLinks = 429 "too_many_links" "There are too many links; revoke one, or wait until one expires";
     /// A rate was exceeded.
     RateLimited = 429 "rate_limited" "Too many requests";
     /// The gateway itself failed; whoever cannot decide denies.

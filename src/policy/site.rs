@@ -1,6 +1,6 @@
 //! The applications behind one gateway, and which of them a request is for.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     addresses::AddressRules,
@@ -60,6 +60,8 @@ pub struct App {
     pub(super) any_reached: bool,
     /// The text of its policy.
     pub(super) source: Arc<str>,
+    /// The file that it was in; None for a built-in policy.
+    pub(super) file: Option<PathBuf>,
 }
 
 impl Site {

@@ -32,13 +32,28 @@ pub(super) enum Missing {
     Text(Diagnostic),
 }
 
+/// The text of a policy.
+pub(super) struct Source {
+    /// Where its file is or would be.
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+    pub(super) place: SourcePlace,
+}
+
+/// Where the text of a policy was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum SourcePlace {
+    File,
+    BuiltIn,
+}
+
 /// A file in the policies folder overrides the built-in policy of its name.
-pub(super) fn source(i: usize, app: &AppConfig, config: &Config) -> Result<(PathBuf, String), Missing> {
+pub(super) fn source(i: usize, app: &AppConfig, config: &Config) -> Result<Source, Missing> {
     let path = config.policies_dir.join(format!("{}.toml", app.policy));
     match std::fs::read_to_string(&path) {
-        Ok(source) => Ok((path, source)),
+        Ok(text) => Ok(Source { path, text, place: SourcePlace::File }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => match builtin(&app.policy) {
-            Some(source) => Ok((path, source.to_owned())),
+            Some(text) => Ok(Source { path, text: text.to_owned(), place: SourcePlace::BuiltIn }),
             None => Err(Missing::File(Fault::new(app_key(i, "policy"), no_policy(app, config, &path)))),
         },
         Err(e) => Err(Missing::Text(Diagnostic::in_file(path, format!("cannot be read: {e}")))),

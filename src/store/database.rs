@@ -32,8 +32,8 @@ pub enum StoreError {
 }
 
 /// What brings a database from each version to the next, up to [`SCHEMA_VERSION`]; the first one makes it.
-const MIGRATIONS: [&str; 2] = [FIRST, BANS];
-const SCHEMA_VERSION: i64 = 2;
+const MIGRATIONS: [&str; 3] = [FIRST, BANS, include_str!("schema_3.sql")];
+const SCHEMA_VERSION: i64 = 3;
 
 const FIRST: &str = "
 CREATE TABLE user (
@@ -136,12 +136,24 @@ mod tests {
         let path = dir.path().join("state.db");
         let old = Connection::open(&path).unwrap();
         old.execute_batch(FIRST).unwrap();
-        old.execute("INSERT INTO user (name, role, created) VALUES ('ana', 'user', 0)", ()).unwrap();
+        old.execute_batch(
+            "INSERT INTO user (name, role, created) VALUES ('zoe', 'admin', 5), ('ana', 'user', 0);
+            INSERT INTO api_key VALUES ('k1', x'00', 0, 'ana', '*', 'phone', 1, 9, 2);
+            UPDATE api_key SET hash = zeroblob(32);
+            INSERT INTO link VALUES ('l1', 'a', '/x', 'ana', 1, 9, 0), ('l2', 'a', '/y', 'guest', 1, 9, 1);",
+        )
+        .unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
         drop(old);
         let store = Store::open(&path).unwrap();
-        assert_eq!(store.users().unwrap().len(), 1);
-        assert!(store.bans().unwrap().is_empty());
+        let users: Vec<_> = store.users().unwrap().into_iter().map(|user| (user.name.to_string(), user.id.0)).collect();
+        assert_eq!(users, [("ana".to_owned(), 1), ("zoe".to_owned(), 2)]);
+        assert!(store.bans().unwrap().is_empty() && store.removed_users().unwrap().is_empty());
+        let key = store.keys().unwrap().remove(0);
+        assert_eq!((key.id.as_str(), key.user.as_str(), key.expires, key.last_used), ("k1", "ana", Some(9), Some(2)));
+        let links =
+            store.links().unwrap().into_iter().map(|link| (link.owner.map(|id| id.0), link.maker, link.revoked));
+        assert_eq!(links.collect::<Vec<_>>(), [(Some(1), None, false), (None, None, true)]);
         drop(store);
         assert!(Store::open(&path).is_ok(), "once is enough");
     }

@@ -2,8 +2,11 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Store, StoreError, users::user_name};
-use crate::username::UserName;
+use super::{
+    Store, StoreError,
+    users::{readable, user_name},
+};
+use crate::{identity::UserId, username::UserName};
 
 /// Where a key's text comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct KeyRecord {
     pub origin: KeyOrigin,
     /// Whose key it is.
     pub user: UserName,
+    /// What tells that user from those who had the name before; None where nobody had.
+    pub generation: Option<UserId>,
     /// True when that user is an administrator.
     pub admin: bool,
     /// The scopes, separated by spaces; `*` for all.
@@ -61,15 +66,15 @@ pub struct NewKey<'a> {
 }
 
 const SELECT: &str =
-    "SELECT k.id, k.hash, k.user, u.role = 'admin', k.scopes, k.note, k.created, k.expires, k.last_used, k.imported
-    FROM api_key k JOIN user u ON u.name = k.user ORDER BY k.created, k.id";
+    "SELECT k.id, k.hash, u.name, u.role = 'admin', k.scopes, k.note, k.created, k.expires, k.last_used, k.imported,
+    iif(u.reused, u.id, NULL) FROM api_key k JOIN user u ON u.id = k.user ORDER BY k.created, k.id";
 
 impl Store {
     /// Stores a key.
     pub fn add_key(&self, key: &NewKey<'_>) -> Result<(), StoreError> {
         self.connection().execute(
             "INSERT INTO api_key (id, hash, imported, user, scopes, note, created, expires)
-             VALUES (:id, :hash, :imported, :user, :scopes, :note, :created, :expires)",
+             VALUES (:id, :hash, :imported, (SELECT id FROM user WHERE name = :user), :scopes, :note, :created, :expires)",
             named_params! {
                 ":id": key.id, ":hash": key.hash, ":imported": key.origin == KeyOrigin::Imported, ":user": key.user.as_str(), ":scopes": key.scopes,
                 ":note": key.note, ":created": key.created, ":expires": key.expires,
@@ -78,16 +83,24 @@ impl Store {
         Ok(())
     }
 
-    /// Every key, oldest first.
+    /// Every key, oldest first; one that cannot be read is left out.
     pub fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(SELECT)?;
-        Ok(statement.query_map([], key_from)?.collect::<Result<_, _>>()?)
+        readable("key", statement.query_map([], key_from)?)
     }
 
-    /// Forgets a key; false where there is none of that id.
+    /// Forgets a key and revokes the links that were made with it; false where there is none of that id.
     pub fn remove_key(&self, id: &str) -> Result<bool, StoreError> {
-        Ok(self.connection().execute("DELETE FROM api_key WHERE id = ?", [id])? == 1)
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        transaction.execute(
+            "UPDATE link SET revoked = 1 WHERE maker IN (SELECT id FROM link_maker WHERE kind = 'api-key' AND name = ?)",
+            [id],
+        )?;
+        let removed = transaction.execute("DELETE FROM api_key WHERE id = ?", [id])? == 1;
+        transaction.commit()?;
+        Ok(removed)
     }
 
     /// Notes when keys last worked.
@@ -108,6 +121,7 @@ fn key_from(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
         id: row.get(0)?,
         hash: row.get(1)?,
         user: user_name(row, 2)?,
+        generation: row.get::<_, Option<i64>>(10)?.map(UserId),
         admin: row.get(3)?,
         scopes: row.get(4)?,
         note: row.get(5)?,

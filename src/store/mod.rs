@@ -9,6 +9,6 @@ mod users;
 
 pub use database::{Store, StoreError};
 pub use keys::{KeyOrigin, KeyRecord, NewKey};
-pub use links::LinkRecord;
+pub use links::{Added, LinkQuota, LinkRecord, MakerRecord};
 pub use secrets::{Secrets, SecretsError};
 pub use users::UserRecord;

@@ -55,6 +55,12 @@ impl Secrets {
         }
     }
 
+    /// Whether the token secret has a file.
+    #[must_use]
+    pub fn has_jwt_file(&self) -> bool {
+        self.dir.join("jwt.key").exists()
+    }
+
     /// The token secret where there is one already.
     pub fn jwt_at_hand(&self) -> Result<Option<SecretString>, SecretError> {
         let path = self.dir.join("jwt.key");
@@ -103,6 +109,12 @@ impl Secrets {
     pub fn offlinetube_at_hand(&self) -> Result<Option<SecretString>, SecretError> {
         let path = self.dir.join("offlinetube.key");
         secret_file::read(&path)?.map(|secret| long_enough(secret, &path.display().to_string())).transpose()
+    }
+
+    /// The error for a secret that was there and is not any more.
+    #[must_use]
+    pub fn gone(&self, name: &str) -> SecretError {
+        SecretError::Gone(self.dir.join(name))
     }
 
     /// The secret between gateway and worker.

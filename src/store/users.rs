@@ -3,16 +3,25 @@
 use rusqlite::{OptionalExtension, Row, named_params};
 
 use super::{Store, StoreError};
-use crate::username::UserName;
+use crate::{
+    identity::{NameUse, UserId},
+    username::UserName,
+};
 
 /// One user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRecord {
+    /// The number, which nobody gets after them.
+    pub id: UserId,
     /// The name.
     pub name: UserName,
     /// `admin` or `user`.
     pub role: String,
+    /// Whether anybody had the name before.
+    pub name_use: NameUse,
 }
+
+const SELECT: &str = "SELECT id, name, role, reused FROM user";
 
 impl Store {
     /// Adds a user; false where the name is taken.
@@ -24,7 +33,8 @@ impl Store {
         now: i64,
     ) -> Result<bool, StoreError> {
         let added = self.connection().execute(
-            "INSERT OR IGNORE INTO user (name, role, password_hash, created) VALUES (:name, :role, :hash, :now)",
+            "INSERT OR IGNORE INTO user (name, role, password_hash, created, reused)
+             VALUES (:name, :role, :hash, :now, EXISTS (SELECT 1 FROM removed_user WHERE name = :name))",
             named_params! { ":name": name.as_str(), ":role": role, ":hash": password_hash, ":now": now },
         )?;
         Ok(added == 1)
@@ -33,39 +43,73 @@ impl Store {
     /// The user of that name.
     pub fn user(&self, name: &UserName) -> Result<Option<UserRecord>, StoreError> {
         let connection = self.connection();
-        let mut statement = connection.prepare_cached("SELECT name, role FROM user WHERE name = ?")?;
+        let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?"))?;
         Ok(statement.query_row([name.as_str()], user_from).optional()?)
     }
 
-    /// Every user, by name.
+    /// Every user, by name; one that cannot be read is left out.
     pub fn users(&self) -> Result<Vec<UserRecord>, StoreError> {
         let connection = self.connection();
-        let mut statement = connection.prepare("SELECT name, role FROM user ORDER BY name")?;
-        Ok(statement.query_map([], user_from)?.collect::<Result<_, _>>()?)
+        let mut statement = connection.prepare(&format!("{SELECT} ORDER BY name"))?;
+        readable("user", statement.query_map([], user_from)?)
     }
 
-    /// Forgets a user and every key of theirs, and takes their links back; false where there is no such user.
-    pub fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
+    /// Forgets a user and every key of theirs, and revokes their links; false where there is no such user. That the name was
+    /// somebody's stays known.
+    pub fn remove_user(&self, name: &UserName, now: i64) -> Result<bool, StoreError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         transaction.execute("UPDATE link SET revoked = 1 WHERE user = ?", [name.as_str()])?;
+        transaction.execute(
+            "UPDATE link SET revoked = 1 WHERE maker IN (SELECT m.id FROM link_maker m JOIN api_key k ON k.id = m.name
+             JOIN user u ON u.id = k.user WHERE m.kind = 'api-key' AND u.name = ?)",
+            [name.as_str()],
+        )?;
         // The schema has the keys go with their user.
         let removed = transaction.execute("DELETE FROM user WHERE name = ?", [name.as_str()])? == 1;
+        if removed {
+            transaction
+                .execute("INSERT OR REPLACE INTO removed_user (name, at) VALUES (?, ?)", (name.as_str(), now))?;
+        }
         transaction.commit()?;
         Ok(removed)
+    }
+
+    /// The names that were taken from users, and when.
+    pub fn removed_users(&self) -> Result<Vec<(UserName, i64)>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare("SELECT name, at FROM removed_user")?;
+        Ok(statement.query_map([], |row| Ok((user_name(row, 0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
     }
 
     /// The user whose role is `admin` that was added first.
     pub fn first_admin(&self) -> Result<Option<UserRecord>, StoreError> {
         let connection = self.connection();
         let mut statement =
-            connection.prepare("SELECT name, role FROM user WHERE role = 'admin' ORDER BY created, rowid LIMIT 1")?;
+            connection.prepare(&format!("{SELECT} WHERE role = 'admin' ORDER BY created, id LIMIT 1"))?;
         Ok(statement.query_row([], user_from).optional()?)
     }
 }
 
 fn user_from(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
-    Ok(UserRecord { name: user_name(row, 0)?, role: row.get(1)? })
+    let name_use = if row.get(3)? { NameUse::Again } else { NameUse::First };
+    Ok(UserRecord { id: UserId(row.get(0)?), name: user_name(row, 1)?, role: row.get(2)?, name_use })
+}
+
+/// The rows that can be read. One that cannot is told of and left out, which grants nobody anything, so that it does not keep
+/// all the others from being known.
+pub(super) fn readable<T>(what: &str, rows: impl Iterator<Item = rusqlite::Result<T>>) -> Result<Vec<T>, StoreError> {
+    let mut read = Vec::new();
+    for row in rows {
+        match row {
+            Ok(row) => read.push(row),
+            Err(error @ (rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..))) => {
+                tracing::error!(%error, "state.db has a {what} that cannot be read; it counts as not there");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(read)
 }
 
 pub(super) fn user_name(row: &Row<'_>, column: usize) -> rusqlite::Result<UserName> {
@@ -77,7 +121,7 @@ pub(super) fn user_name(row: &Row<'_>, column: usize) -> rusqlite::Result<UserNa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{KeyOrigin, LinkRecord, NewKey};
+    use crate::store::{Added, KeyOrigin, LinkQuota, LinkRecord, NewKey};
 
     #[test]
     fn a_user_goes_with_keys_and_links_and_nobody_elses_do() {
@@ -89,14 +133,33 @@ mod tests {
             let (id, hash) = (user.to_string(), [u8::try_from(i).unwrap(); 32]);
             let (origin, scopes, note) = (KeyOrigin::Made, "*", "");
             store.add_key(&NewKey { id: &id, hash, origin, user, scopes, note, created: 2, expires: None }).unwrap();
-            let (app, target) = ("a".to_owned(), "/".to_owned());
-            let link = LinkRecord { id, app, target, user: user.clone(), created: 2, expires: 9, revoked: false };
-            store.add_link(&link).unwrap();
+            let owner = store.user(user).unwrap().map(|user| user.id);
+            let link = LinkRecord::of(&id, user, owner, 2, 9);
+            assert_eq!(store.add_link(&link, LinkQuota { per_user: 1, in_all: 9 }).unwrap(), Added::Kept);
         }
-        assert!(store.remove_user(&ana).unwrap());
-        assert!(!store.remove_user(&ana).unwrap());
+        assert!(store.remove_user(&ana, 5).unwrap());
+        assert!(!store.remove_user(&ana, 6).unwrap());
         let keys: Vec<_> = store.keys().unwrap().into_iter().map(|key| key.user).collect();
         assert_eq!((store.user(&ana).unwrap(), keys), (None, vec![ben]));
-        assert_eq!(store.revoked_links(3).unwrap(), ["ana"]);
+        let links = store.links().unwrap();
+        assert_eq!(
+            links.iter().map(|link| (&*link.id, link.revoked)).collect::<Vec<_>>(),
+            [("ana", true), ("ben", false)]
+        );
+    }
+
+    #[test]
+    fn who_gets_a_name_later_is_somebody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state.db")).unwrap();
+        let ana: UserName = "ana".parse().unwrap();
+        let add = |now| store.add_user(&ana, "user", None, now).unwrap();
+        assert!(add(1) && !add(2));
+        let first = store.user(&ana).unwrap().unwrap();
+        assert!(store.remove_user(&ana, 3).unwrap() && add(4));
+        let second = store.user(&ana).unwrap().unwrap();
+        assert_ne!(first.id, second.id);
+        assert_eq!((first.name_use, second.name_use), (NameUse::First, NameUse::Again));
+        assert_eq!(store.removed_users().unwrap(), [(ana, 3)]);
     }
 }

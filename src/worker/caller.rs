@@ -7,13 +7,13 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use super::refusal::Refusal;
 use crate::{
     statement::{Limits, Role},
-    username::UserName,
+    worker::owner::Owner,
 };
 
 /// The user behind a request; made by the guard only.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    pub(crate) user: UserName,
+    pub(crate) user: Owner,
     pub(crate) role: Role,
     /// What he may have, beside what anybody may.
     pub(crate) limits: Limits,
@@ -35,7 +35,7 @@ impl Caller {
     }
 
     /// True when this caller may know of what `owner` has.
-    pub(crate) fn may_see(&self, owner: &UserName) -> bool {
+    pub(crate) fn may_see(&self, owner: &Owner) -> bool {
         self.is_admin() || self.user == *owner
     }
 }

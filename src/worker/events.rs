@@ -20,7 +20,7 @@ use super::{
     task::{Task, TaskId},
     ytdlp::Progress,
 };
-use crate::username::UserName;
+use crate::worker::owner::Owner;
 
 /// So many are kept: with the longest of titles and URLs some 5 MiB.
 const MAX_KEPT: usize = 1_024;
@@ -78,7 +78,7 @@ struct Log {
 
 struct Kept {
     number: u64,
-    owner: UserName,
+    owner: Owner,
     what: What,
 }
 
@@ -96,7 +96,7 @@ pub(crate) enum Missed {
 /// Whose events a follower gets.
 #[derive(Clone, Debug)]
 pub(crate) enum Whose {
-    Own(UserName),
+    Own(Owner),
     Everybodys,
 }
 
@@ -118,7 +118,7 @@ impl Events {
     }
 
     /// Adds an event of a task of `owner`'s.
-    pub(crate) fn publish(&self, owner: UserName, what: What) {
+    pub(crate) fn publish(&self, owner: Owner, what: What) {
         let last = locked(&self.0.log).add(owner, what);
         self.0.last.send_replace(last);
     }
@@ -136,7 +136,7 @@ impl Events {
 }
 
 impl Log {
-    fn add(&mut self, owner: UserName, what: What) -> u64 {
+    fn add(&mut self, owner: Owner, what: What) -> u64 {
         if let What::Progress(id, _) = &what {
             self.kept.retain(|kept| !matches!(&kept.what, What::Progress(old, _) if old == id));
         }
@@ -178,7 +178,7 @@ impl Follower {
 }
 
 impl Whose {
-    fn shows(&self, owner: &UserName) -> bool {
+    fn shows(&self, owner: &Owner) -> bool {
         match self {
             Self::Own(user) => user == owner,
             Self::Everybodys => true,

@@ -19,7 +19,7 @@ use super::{
     task::{Status, TaskId},
     written::Written,
 };
-use crate::username::UserName;
+use crate::worker::owner::Owner;
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -72,8 +72,8 @@ pub(crate) async fn watch(queue: &Queue, stop: &CancellationToken) {
 
 /// The one that makes room for a download of `waiting`: the slowest of those that are too slow, else the newest of a user who has more
 /// than their share.
-fn chosen<'a>(judged: &'a [Judged], waiting: &UserName, least: u64) -> Option<&'a Judged> {
-    let under_way = |user: &UserName| judged.iter().filter(|job| job.running.owner == *user).count();
+fn chosen<'a>(judged: &'a [Judged], waiting: &Owner, least: u64) -> Option<&'a Judged> {
+    let under_way = |user: &Owner| judged.iter().filter(|job| job.running.owner == *user).count();
     let (own, others) = (under_way(waiting), || judged.iter().filter(|job| job.running.owner != *waiting));
     let ready = || others().filter_map(|job| Some((job.speed?, job)));
     let slowest = ready().filter(|(speed, _)| *speed < least).min_by_key(|(speed, _)| *speed);
@@ -112,7 +112,7 @@ impl Watch {
         ready.then(|| u64::try_from(speed).unwrap_or(u64::MAX))
     }
 
-    async fn give_way(&mut self, queue: &Queue, Judged { id, running, speed }: &Judged, waiting: &UserName) {
+    async fn give_way(&mut self, queue: &Queue, Judged { id, running, speed }: &Judged, waiting: &Owner) {
         // What is being merged or moved is almost there.
         let task = queue.workshop().store.get(*id).await.ok().flatten();
         if task.is_none_or(|task| task.status != Status::Downloading) {

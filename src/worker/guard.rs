@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::{
     caller::Caller,
+    owner::Owner,
     replay::{ReplayError, ReplayMemory},
 };
 use crate::{
@@ -166,6 +167,7 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
 
 fn caller(statement: Statement) -> Result<Caller, NotLetIn> {
     let user = statement.user.ok_or(NotLetIn::Nobody)?;
+    let user = Owner::new(&user, statement.generation);
     let by_link = statement.link_id.map(Into::into);
     Ok(Caller { user, role: statement.role, limits: statement.limits, link: statement.link, by_link })
 }
@@ -190,6 +192,7 @@ mod tests {
     fn request(guard: &Guard, id: &str, user: Option<&str>, at: i64) -> Request {
         let statement = Statement {
             user: user.map(|u| u.parse().unwrap()),
+            generation: None,
             role: Role::User,
             limits: Limits::default(),
             to: "unix:/w".into(),

@@ -23,6 +23,7 @@ mod language;
 mod media;
 mod multipart;
 mod order;
+mod owner;
 mod page_cache;
 mod passes;
 mod playlist;

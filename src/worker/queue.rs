@@ -21,7 +21,7 @@ use super::{
     task::{Status, Task, TaskId},
     ytdlp::Progress,
 };
-use crate::{statement::Limits, username::UserName};
+use crate::{statement::Limits, worker::owner::Owner};
 
 /// After a failure of our own, how long until the next try.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl Queue {
     }
 
     /// Whose turn it would be if a place came free; none where one is free, or where nobody waits.
-    pub(crate) async fn waiting_for_a_place(&self) -> Result<Option<UserName>, StoreError> {
+    pub(crate) async fn waiting_for_a_place(&self) -> Result<Option<Owner>, StoreError> {
         let Workshop { store, config, .. } = &self.0.workshop;
         if self.0.running.all().len() < config.concurrent_downloads {
             return Ok(None);
@@ -323,7 +323,7 @@ impl Queue {
         all
     }
 
-    async fn remove_one(&self, id: TaskId, owner: &UserName, running: Option<Arc<Running>>) -> Result<(), Failure> {
+    async fn remove_one(&self, id: TaskId, owner: &Owner, running: Option<Arc<Running>>) -> Result<(), Failure> {
         self.0.workshop.streams.forget(id).await;
         if let Some(running) = running {
             running.ended().await;
@@ -335,13 +335,13 @@ impl Queue {
         Ok(())
     }
 
-    async fn tell_removed(&self, id: TaskId, owner: &UserName) {
+    async fn tell_removed(&self, id: TaskId, owner: &Owner) {
         let _telling = self.0.workshop.telling.lock().await;
         self.0.workshop.events.publish(owner.clone(), What::Removed(id));
     }
 
     /// One of a list's films has changed.
-    async fn settle(&self, list: TaskId, owner: &UserName) {
+    async fn settle(&self, list: TaskId, owner: &Owner) {
         match self.0.workshop.store.settle(list).await {
             Ok(Settled::Changed) => self.0.workshop.tell(list).await,
             Ok(Settled::Gone) => self.tell_removed(list, owner).await,

@@ -16,7 +16,7 @@ use super::{
     store::StoreError,
     task::TaskId,
 };
-use crate::{config::Retention, username::UserName};
+use crate::{config::Retention, worker::owner::Owner};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ const DISTRUST: Duration = Duration::from_hours(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) id: TaskId,
-    pub(crate) owner: UserName,
+    pub(crate) owner: Owner,
     pub(crate) bytes: u64,
     /// Its last play, or its end where nobody has played it.
     pub(crate) last_used: Timestamp,

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{task::TaskId, ytdlp::Progress};
-use crate::username::UserName;
+use crate::worker::owner::Owner;
 
 /// A job under way.
 pub(crate) struct Running {
-    pub(crate) owner: UserName,
+    pub(crate) owner: Owner,
     pub(crate) since: Instant,
     /// It is stopped to make room, and waits for its next turn.
     gives_way: AtomicBool,
@@ -47,7 +47,7 @@ impl Drop for Leaving<'_> {
 
 impl Running {
     /// One that begins now, and stops when `stop` does.
-    pub(crate) fn new(owner: UserName, stop: CancellationToken) -> Self {
+    pub(crate) fn new(owner: Owner, stop: CancellationToken) -> Self {
         let (done, progress) = (CancellationToken::new(), Mutex::default());
         Self { owner, since: Instant::now(), gives_way: AtomicBool::new(false), stop, done, progress }
     }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::caller::Caller;
-use crate::username::UserName;
+use crate::worker::owner::Owner;
 
 /// So many requests wait for one and the same share; another one is refused at once.
 const MAX_WAITING: usize = 32;
@@ -38,8 +38,8 @@ pub(crate) struct Sizes {
 pub(crate) struct Shares {
     sizes: Sizes,
     all: Arc<Level>,
-    users: Levels<UserName>,
-    links: Levels<(UserName, Arc<str>)>,
+    users: Levels<Owner>,
+    links: Levels<(Owner, Arc<str>)>,
 }
 
 /// Of each who has a part of the room or waits for one.
@@ -80,7 +80,7 @@ impl Shares {
     }
 
     /// What `user` may take of, whatever it is for.
-    pub(crate) fn of_user(&self, user: &UserName) -> Share {
+    pub(crate) fn of_user(&self, user: &Owner) -> Share {
         Share(vec![self.users.of(user.clone(), self.sizes.user), Arc::clone(&self.all)])
     }
 }

@@ -15,7 +15,7 @@ use super::{
     playlist::Part,
     subtitles::Wanted,
 };
-use crate::username::UserName;
+use crate::worker::owner::Owner;
 
 /// A task's id: a random UUID in its canonical spelling, hard to guess and safe as a folder's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +58,7 @@ pub(crate) struct UnknownStatus(String);
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
     pub(crate) id: TaskId,
-    pub(crate) owner: UserName,
+    pub(crate) owner: Owner,
     /// The source as it was judged when it was ordered; judged again before it is fetched.
     pub(crate) url: String,
     pub(crate) quality: Quality,
@@ -144,7 +144,7 @@ impl FromStr for Status {
 
 impl Task {
     /// A task that nobody has begun.
-    pub(crate) fn new(owner: UserName, url: String, quality: Quality, output: Output) -> Self {
+    pub(crate) fn new(owner: Owner, url: String, quality: Quality, output: Output) -> Self {
         Self {
             id: TaskId::random(),
             owner,

@@ -47,6 +47,7 @@ mod events;
 mod floods;
 mod follow;
 mod framing;
+mod grants;
 mod greedy;
 mod headers;
 mod links;

@@ -90,6 +90,77 @@ fn at_sighup_what_has_changed_is_told_and_what_waits_for_a_restart_as_well() {
 }
 
 #[test]
+fn a_policy_file_that_vanishes_leaves_what_it_held_in_force() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| fs::write(i.path("policies/worker.toml"), POLICY).unwrap());
+    fs::remove_file(i.path("policies/worker.toml")).unwrap();
+    eventually("a complaint", || i.stderr().contains("the file is gone").then_some(()));
+    assert_eq!(
+        (status(&i, "/one"), status(&i, "/api/downloads")),
+        (200, 404),
+        "and not the built-in policy of its name"
+    );
+    hang_up(&i);
+    eventually("another one", || (i.stderr().matches("the file is gone").count() == 2).then_some(()));
+    assert_eq!(status(&i, "/api/downloads"), 404);
+    fs::write(i.path("policies/worker.toml"), format!("{POLICY}{SECOND}")).unwrap();
+    eventually("the second route", || (status(&i, "/two") == 200).then_some(()));
+}
+
+#[test]
+fn a_file_that_is_being_written_is_left_alone_until_it_holds_still() {
+    let canary = Canary::start();
+    let i = instance(&canary);
+    for n in 0..30 {
+        fs::write(i.path("policies/mine.toml"), format!("{POLICY}{SECOND}# {n}\n")).unwrap();
+        thread::sleep(Duration::from_millis(150));
+        assert_eq!(reloads(&i), 0, "{n}");
+    }
+    assert_eq!(status(&i, "/two"), 404);
+    eventually("the reload", || (reloads(&i) == 1).then_some(()));
+    assert_eq!(status(&i, "/two"), 200);
+}
+
+#[test]
+fn a_secret_that_vanishes_is_not_replaced_while_the_gateway_runs() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let token = i.new_token(&[]);
+    let jwt = i.path("data/secrets/jwt.key");
+    fs::remove_file(&jwt).unwrap();
+    hang_up(&i);
+    eventually("a complaint", || i.stderr().contains("jwt.key: the file is gone").then_some(()));
+    assert!(!jwt.exists(), "another one would end every token");
+    assert_eq!(i.send(&Request::new("GET", "/api/downloads").bearer(&token)).status, 200);
+}
+
+#[test]
+fn the_log_says_truly_what_waits_for_a_restart() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let order = || {
+        let body = r#"{"url":"http://127.0.0.1:8999/a.mp4"}"#;
+        i.send(&Request::new("POST", "/api/download").key(i.key()).json(body)).status
+    };
+    assert_eq!(order(), 422);
+    i.replace("allow_private = []", "allow_private = [\"127.0.0.1:8999\"]");
+    i.replace("ports = [80, 443]", "ports = [80]");
+    i.replace("partial_sandbox = false", "partial_sandbox = true");
+    i.replace("default_expiry = \"1h\"", "default_expiry = \"2h\"");
+    eventually("the reload", || i.stderr().contains("links.default_expiry").then_some(()));
+    let log = i.stderr();
+    let said = |name: &str, what: &str| {
+        let line = log.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name}: {log}"));
+        assert!(line.contains(what), "{line}");
+    };
+    said("egress.ports", "this change waits for a restart of the worker and the egress guard");
+    said("insecure.partial_sandbox", "this change waits for a restart of the worker");
+    said("worker.allow_private", "the gateway's policies follow it now");
+    said("links.default_expiry", "a setting has changed");
+    assert_eq!(order(), 200, "as the log says");
+}
+
+#[test]
 fn five_hundred_reloads_under_load_lose_no_request_and_leave_nothing_behind() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {

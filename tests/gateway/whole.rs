@@ -1,6 +1,11 @@
 //! The whole: `init`, `up`, a real download by real yt-dlp through real TLS, and the file played through a signed link.
 
-use std::{fs, net::TcpStream, process::Command};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+};
 
 use serde_json::{Value, json};
 
@@ -337,6 +342,77 @@ fn what_a_download_runs_is_killed_first_for_want_of_memory_and_the_gateway_last(
     let children = || descendants(worker).into_iter().map(score).max();
     eventually("a child", || (children() > Some(score(worker))).then_some(()));
     assert!(score(gateway) < score(worker), "{} {}", score(gateway), score(worker));
+}
+
+#[test]
+fn a_sighup_to_up_goes_to_its_roles_and_ends_none() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    eventually("both roles", || i.stderr().contains("started").then_some(()));
+    let roles = || fs::read_to_string(format!("/proc/{0}/task/{0}/children", i.pid())).unwrap();
+    let before = roles();
+    let hang_up = || Command::new("kill").args(["-HUP", &i.pid().to_string()]).status().unwrap();
+    let reloads = || i.stderr().matches("configuration and policies were reloaded").count();
+    for n in 1..=2 {
+        hang_up();
+        eventually("the reload", || (reloads() == n).then_some(()));
+        eventually("the worker's word", || {
+            (i.stderr().matches("the worker reads its settings at its start").count() == n).then_some(())
+        });
+    }
+    assert_eq!(roles(), before);
+    assert_eq!(i.get("/api/downloads").status, 200);
+}
+
+#[test]
+fn files_of_a_removed_user_are_not_those_of_whoever_gets_the_name() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    let add = || {
+        i.command(&["user", "add", "ana"]);
+        i.new_key(&["--user", "ana"])
+    };
+    let order = |key: &str, path: &str| {
+        let body = json!({ "url": origin.url(path) }).to_string();
+        i.send(&Request::new("POST", "/api/download").key(key).json(&body)).json()["id"].as_str().unwrap().to_owned()
+    };
+    let listed = |key: &str| i.send(&Request::new("GET", "/api/downloads").key(key)).json().as_array().unwrap().clone();
+    let ana = add();
+    let old = order(&ana, "sample.mp4");
+    let stream = stream_path(&completed(&i, &old));
+    let opens = |key: &str, target: &str| i.send(&Request::new("GET", target).key(key)).status;
+    assert_eq!((listed(&ana).len(), opens(&ana, &stream)), (1, 200));
+
+    i.command(&["user", "remove", "ana"]);
+    let ana = add();
+    assert_eq!((listed(&ana).len(), opens(&ana, &stream)), (0, 404));
+    assert_eq!(i.send(&Request::new("DELETE", &format!("/api/downloads/{old}/remove")).key(&ana)).status, 404);
+    let new = order(&ana, "a/sample.mp4");
+    let own = stream_path(&completed(&i, &new));
+    assert_eq!((listed(&ana).len(), opens(&ana, &own), opens(i.key(), &stream)), (1, 200, 200));
+    assert_eq!(listed(i.key()).len(), 2, "an administrator sees both");
+}
+
+#[test]
+fn a_removed_administrator_follows_nobodys_downloads_any_more() {
+    let origin = Origin::start();
+    let i = up(&origin);
+    i.command(&["user", "add", "eva", "--role", "admin"]);
+    let token = i.new_token(&["--user", "eva"]);
+    let mut stream = crate::client::connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    let head = format!("GET /api/v2/events?all=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+    while !seen.contains("event: reset") {
+        let n = stream.read(&mut buffer).unwrap();
+        assert!(n > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    i.command(&["user", "remove", "eva"]);
+    let removed = std::time::Instant::now();
+    while matches!(stream.read(&mut buffer), Ok(1..)) {
+        assert!(removed.elapsed() < std::time::Duration::from_secs(8), "it goes on");
+    }
 }
 
 #[test]

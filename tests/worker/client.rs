@@ -89,6 +89,7 @@ pub(crate) fn statement(user: Option<&str>, to: impl Display, method: &str, targ
     static COUNT: AtomicU64 = AtomicU64::new(0);
     Statement {
         user: user.map(|name| name.parse().unwrap()),
+        generation: None,
         role: if user == Some("admin") { Role::Admin } else { Role::User },
         limits: Limits::default(),
         to: to.to_string(),

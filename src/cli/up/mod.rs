@@ -4,7 +4,14 @@ mod backoff;
 mod notices;
 mod role;
 
-use std::{convert::Infallible, future::pending, path::Path, process::ExitStatus, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    io::{self, IsTerminal},
+    path::Path,
+    process::ExitStatus,
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use futures_util::future::select_all;
@@ -90,6 +97,9 @@ struct Household {
     notices: Notices,
     /// Asks for successors of all roles.
     renew: Signal,
+    /// Asks all roles to read anew what they can.
+    hangup: Signal,
+    terminal: Terminal,
     worker: Option<Role>,
     gateway: Role,
     progress: Progress,
@@ -106,10 +116,28 @@ enum Progress {
     Renewing,
 }
 
+/// Whether this was started in a terminal. When that is closed, its end is told by SIGHUP as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Terminal {
+    Ours,
+    None,
+}
+
+impl Terminal {
+    fn at_start() -> Self {
+        if io::stderr().is_terminal() { Self::Ours } else { Self::None }
+    }
+
+    fn is_lost(self) -> bool {
+        self == Self::Ours && !io::stderr().is_terminal()
+    }
+}
+
 enum Happening {
     Told(u32, Word),
     Ended(u32, ExitStatus),
     RenewalWanted,
+    HungUp,
     /// Something has waited long enough.
     Due,
 }
@@ -130,6 +158,8 @@ impl Household {
             launcher,
             notices,
             renew: signal(SignalKind::user_defined2())?,
+            hangup: signal(SignalKind::hangup())?,
+            terminal: Terminal::at_start(),
             worker,
             gateway: Role::new("gateway", None),
             progress: Progress::Starting,
@@ -145,6 +175,8 @@ impl Household {
                 Happening::Told(pid, word) => self.hear(pid, word)?,
                 Happening::Ended(pid, status) => self.note_end(pid, status)?,
                 Happening::RenewalWanted => self.renew(),
+                Happening::HungUp if self.terminal.is_lost() => bail!("the terminal is gone"),
+                Happening::HungUp => self.roles().for_each(|role| role.pass_hangup_on()),
                 Happening::Due => {}
             }
         }
@@ -152,12 +184,13 @@ impl Household {
 
     async fn next(&mut self) -> Result<Happening> {
         let due = self.roles().filter_map(|role| role.due()).min();
-        let Self { notices, renew, worker, gateway, .. } = self;
+        let Self { notices, renew, hangup, worker, gateway, .. } = self;
         tokio::select! {
             biased;
             // Before its end, what somebody has said.
             told = notices.next() => told.map(|(pid, word)| Happening::Told(pid, word)),
             _ = renew.recv() => Ok(Happening::RenewalWanted),
+            _ = hangup.recv() => Ok(Happening::HungUp),
             ended = any_end(worker.iter_mut().chain([gateway])) => ended.map(|(pid, status)| Happening::Ended(pid, status)),
             () = wait_until(due) => Ok(Happening::Due),
         }

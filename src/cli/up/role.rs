@@ -186,6 +186,14 @@ impl Role {
         }
     }
 
+    /// Has the process that serves hear of a SIGHUP. One that starts reads everything by itself, and may not yet know what to do
+    /// with a signal.
+    pub(super) fn pass_hangup_on(&self) {
+        if let Some(process) = &self.serving {
+            process.signal(Signal::HUP);
+        }
+    }
+
     pub(super) fn note_ready(&mut self, pid: u32) {
         if let Some(ready) = self.starting.take_if(|process| process.pid == pid) {
             self.leaving.extend(self.serving.replace(ready));
@@ -246,9 +254,13 @@ impl Process {
     }
 
     fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
         // Only a child that was not waited for has an id, which then is nobody else's.
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::RemuxError;
 use crate::{
-    username::UserName,
+    worker::owner::Owner,
     worker::{
         shares::{Shares, Sizes, Taken},
         task::{Task, TaskId},
@@ -61,7 +61,7 @@ struct Inner {
 pub(super) struct Run {
     outcome: watch::Receiver<Option<Outcome>>,
     pub(super) stop: CancellationToken,
-    owner: UserName,
+    owner: Owner,
     /// The size of the film.
     bytes: u64,
 }

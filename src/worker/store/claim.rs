@@ -11,7 +11,7 @@ use super::{
     text::Field,
 };
 use crate::{
-    username::UserName,
+    worker::owner::Owner,
     worker::{
         retry::Retries,
         task::{Task, TaskId},
@@ -61,7 +61,7 @@ impl Store {
     }
 
     /// Whose task [`claim`](Self::claim) would take.
-    pub(crate) async fn next_owner(&self, per_user: usize) -> Result<Option<UserName>, StoreError> {
+    pub(crate) async fn next_owner(&self, per_user: usize) -> Result<Option<Owner>, StoreError> {
         let per_user = i64::try_from(per_user).unwrap_or(i64::MAX);
         self.run(move |db| {
             let Some(sequence) = first(db, Timestamp::now().as_millisecond(), per_user)? else { return Ok(None) };

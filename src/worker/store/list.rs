@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     statement::Limits,
-    username::UserName,
+    worker::owner::Owner,
     worker::{
         caller::Caller,
         playlist::Part,
@@ -104,7 +104,7 @@ impl Store {
     }
 }
 
-fn limit(db: &Connection, owner: &UserName, limits: Limits) -> rusqlite::Result<()> {
+fn limit(db: &Connection, owner: &Owner, limits: Limits) -> rusqlite::Result<()> {
     let (at_a_time, waiting) = (limits.concurrent_downloads, limits.waiting_downloads);
     db.prepare_cached(
         "INSERT INTO turn (owner, at, at_a_time, waiting) VALUES (?1, 0, ?2, ?3) \
@@ -115,7 +115,7 @@ fn limit(db: &Connection, owner: &UserName, limits: Limits) -> rusqlite::Result<
 }
 
 impl Room {
-    pub(super) fn of(db: &Connection, owner: &UserName) -> rusqlite::Result<Self> {
+    pub(super) fn of(db: &Connection, owner: &Owner) -> rusqlite::Result<Self> {
         let sql = "SELECT \
             min(max(?2 - (SELECT count(*) FROM task WHERE status = 'pending'), ?3 - own.waiting), \
                 coalesce((SELECT waiting FROM turn WHERE owner = ?1), ?4) - own.waiting, ?4 - own.waiting), \

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, StoreError, list::Room, row::parsed, text::Field};
 use crate::{
-    username::UserName,
+    worker::owner::Owner,
     worker::{
         playlist::Entry,
         task::{Status, TaskId},
@@ -92,7 +92,7 @@ impl Store {
 
 fn expand(db: &Connection, list: TaskId, title: &str, entries: &[Entry]) -> rusqlite::Result<Expanded> {
     let sql = "SELECT owner FROM task WHERE id = ?1 AND status = 'downloading'";
-    let owner: Option<UserName> = db.query_row(sql, [list.to_string()], |row| parsed(row, 0)).optional()?;
+    let owner: Option<Owner> = db.query_row(sql, [list.to_string()], |row| parsed(row, 0)).optional()?;
     let Some(owner) = owner else { return Ok(Expanded::Gone) };
     let (room, total) = (Room::of(db, &owner)?, i64::try_from(entries.len()).unwrap_or(i64::MAX));
     if total > room.waiting || total > room.listed {

@@ -7,7 +7,7 @@ use super::{
     row::{COLUMNS, parsed, read},
 };
 use crate::{
-    username::UserName,
+    worker::owner::Owner,
     worker::task::{Status, Task},
 };
 
@@ -18,7 +18,7 @@ const MAX_LOOKED_AT: usize = 500;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     /// Whose; everybody's where there is no name.
-    pub(crate) owner: Option<UserName>,
+    pub(crate) owner: Option<Owner>,
     /// In one of these states; in any where there is none.
     pub(crate) states: Vec<Status>,
     /// With this in title or URL, in lower case; with anything where it is empty.
@@ -97,11 +97,7 @@ impl Store {
     }
 
     /// The place before the newest `most` tasks of an owner, or of all; none where there are no more than these.
-    pub(crate) async fn before_newest(
-        &self,
-        owner: Option<UserName>,
-        most: usize,
-    ) -> Result<Option<Place>, StoreError> {
+    pub(crate) async fn before_newest(&self, owner: Option<Owner>, most: usize) -> Result<Option<Place>, StoreError> {
         self.run(move |db| {
             let (of, owner) = owner_clause(owner);
             let sql = format!("SELECT sequence FROM task WHERE {of} ORDER BY sequence DESC LIMIT 1 OFFSET ?2");
@@ -112,7 +108,7 @@ impl Store {
     }
 
     /// How many tasks an owner has, or all have, in each state that clients see.
-    pub(crate) async fn totals(&self, owner: Option<UserName>) -> Result<Totals, StoreError> {
+    pub(crate) async fn totals(&self, owner: Option<Owner>) -> Result<Totals, StoreError> {
         self.run(move |db| totals(db, owner)).await
     }
 }
@@ -156,14 +152,14 @@ impl Stretch {
 }
 
 /// With a parameter in either case.
-fn owner_clause(owner: Option<UserName>) -> (&'static str, Value) {
+fn owner_clause(owner: Option<Owner>) -> (&'static str, Value) {
     match owner {
         Some(owner) => ("owner = ?1", Value::Text(owner.as_str().to_owned())),
         None => ("?1 IS NULL", Value::Null),
     }
 }
 
-fn totals(db: &Connection, owner: Option<UserName>) -> rusqlite::Result<Totals> {
+fn totals(db: &Connection, owner: Option<Owner>) -> rusqlite::Result<Totals> {
     let (of, owner) = owner_clause(owner);
     let sql = format!("SELECT status, count(*) FROM task WHERE {of} AND status <> 'removing' GROUP BY status");
     let mut statement = db.prepare_cached(&sql)?;

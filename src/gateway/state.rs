@@ -1,0 +1,103 @@
+//! Reads what credentials are verified with, part by part. A part that cannot be read stays as it was, so that it does not
+//! keep what was revoked elsewhere in force.
+
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::live::{LiveError, Rules};
+use crate::{
+    identity::{Authority, KeyTable, LinkBook, People, Standing, User, link::LinkKeys, offlinetube::OfflineTubeKey},
+    secret_file::SecretError,
+    store::{Secrets, Store},
+};
+
+/// What was read.
+pub(super) struct State {
+    pub(super) authority: Authority,
+    /// The text of `link.keys`, where it could be read.
+    pub(super) link_keys: Option<SecretString>,
+    /// Why some of it is as it was.
+    pub(super) unread: Vec<LiveError>,
+}
+
+impl State {
+    /// Reads everything for the first time, and makes the secrets that are missing.
+    pub(super) fn first(store: &Store, secrets: &Secrets, rules: &Rules, now: i64) -> Result<Self, LiveError> {
+        let parts = Parts { link_keys: secrets.link_keys(), offlinetube: secrets.offlinetube(), old: None };
+        parts.read(store, rules, now)
+    }
+
+    /// Reads everything anew where `old` is in force. A secret that is missing now is not made again: it would take the place
+    /// of one that may be back in a moment.
+    pub(super) fn again(
+        store: &Store,
+        secrets: &Secrets,
+        rules: &Rules,
+        old: &Authority,
+        now: i64,
+    ) -> Result<Self, LiveError> {
+        let there = |secret: Option<SecretString>, name| secret.ok_or_else(|| secrets.gone(name));
+        let link_keys = secrets.link_keys_at_hand().and_then(|keys| there(keys, "link.keys"));
+        let offlinetube = secrets.offlinetube_at_hand().and_then(|secret| there(secret, "offlinetube.key"));
+        Parts { link_keys, offlinetube, old: Some(old) }.read(store, rules, now)
+    }
+}
+
+/// The files, as they were read, and what is in force.
+struct Parts<'a> {
+    link_keys: Result<SecretString, SecretError>,
+    offlinetube: Result<SecretString, SecretError>,
+    old: Option<&'a Authority>,
+}
+
+impl Parts<'_> {
+    fn read(self, store: &Store, rules: &Rules, now: i64) -> Result<State, LiveError> {
+        let Self { link_keys, offlinetube, old } = self;
+        let mut unread = Vec::new();
+        let (link_keys, keys) = match link_keys {
+            Ok(text) => (Some(text.clone()), LinkKeys::parse(text.expose_secret()).map_err(LiveError::from)),
+            Err(error) => (None, Err(error.into())),
+        };
+        let offlinetube = offlinetube.map(|secret| OfflineTubeKey::new(secret, rules.config.links.max_expiry));
+        let made = store.open_links(now).map(|links| LinkBook::new(&links));
+        let authority = Authority {
+            keys: KeyTable::new(store.keys()?),
+            people: people(store)?,
+            jwt: Arc::clone(&rules.jwt),
+            links: or_as_it_was(keys, old.map(|old| &old.links), &mut unread)?,
+            made_links: or_as_it_was(made.map_err(LiveError::from), old.map(|old| &old.made_links), &mut unread)?,
+            offlinetube: or_as_it_was(
+                offlinetube.map_err(LiveError::from),
+                old.map(|old| &old.offlinetube),
+                &mut unread,
+            )?,
+            client_authorities: rules.client_authorities.clone(),
+        };
+        Ok(State { authority, link_keys, unread })
+    }
+}
+
+fn or_as_it_was<T>(
+    read: Result<T, LiveError>,
+    old: Option<&Arc<T>>,
+    unread: &mut Vec<LiveError>,
+) -> Result<Arc<T>, LiveError> {
+    match (read, old) {
+        (Ok(new), _) => Ok(Arc::new(new)),
+        (Err(error), Some(old)) => {
+            unread.push(error);
+            Ok(Arc::clone(old))
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+fn people(store: &Store) -> Result<People, LiveError> {
+    let standing = |role: &str| if role == "admin" { Standing::Admin } else { Standing::User };
+    let users = store.users()?.into_iter().map(|record| {
+        let user = User { id: record.id, standing: standing(&record.role), name_use: record.name_use };
+        (record.name, user)
+    });
+    Ok(People { users: users.collect(), removed: store.removed_users()?.into_iter().collect() })
+}

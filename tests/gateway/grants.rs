@@ -1,0 +1,497 @@
+//! What was granted ends: with its credential, with the key or user behind it, and with what a link was made with.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use data_encoding::BASE64URL_NOPAD as B64;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::{
+    canary::Canary,
+    client::{Request, Tls, connect},
+    instance::{Instance, eventually},
+};
+
+const POLICY: &str = "[upstream]\nstatement = true\n\
+    [[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\nscopes = []\n\
+    credentials = [\"api-key\", \"jwt\", \"client-certificate\", \"link\"]\n\
+    [[route]]\nname = \"object\"\nmethods = [\"GET\"]\npath = \"/object/{id}\"\nscopes = []\n\
+    credentials = [\"offlinetube-link\"]\nlink_object = \"id\"\n";
+
+/// An upstream whose answers tick for ever; whoever asks for a WebSocket gets the same over one.
+fn ticking() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut head = [0; 8192];
+                let n = stream.read(&mut head).unwrap_or(0);
+                let switches = String::from_utf8_lossy(&head[..n]).to_ascii_lowercase().contains("upgrade: websocket");
+                let answer: &[u8] = if switches {
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n"
+                } else {
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+                };
+                let _ = stream.write_all(answer);
+                while stream.write_all(b"data: tick\n\n").is_ok() {
+                    thread::sleep(Duration::from_millis(50));
+                }
+            });
+        }
+    });
+    address
+}
+
+fn instance(upstream: SocketAddr) -> Instance {
+    instance_with(upstream, |_| ())
+}
+
+fn instance_with(upstream: SocketAddr, change: impl FnOnce(&Instance)) -> Instance {
+    Instance::with(&upstream.to_string(), |i| {
+        fs::write(i.path("policies/mine.toml"), POLICY).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"mine\"");
+        i.replace("leeway = \"30s\"", "leeway = \"0s\"");
+        change(i);
+    })
+}
+
+/// An answer that has begun.
+struct Stream {
+    what: String,
+    tls: Tls,
+}
+
+impl Stream {
+    fn open(i: &Instance, what: &str, target: &str, fields: &str) -> Self {
+        let mut tls = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        write!(tls, "GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").unwrap();
+        let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+        while !seen.contains("tick") {
+            let n = tls.read(&mut buffer).unwrap();
+            seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            assert!(n > 0 && !seen.contains("problem"), "{what}: {seen}");
+        }
+        Self { what: what.to_owned(), tls }
+    }
+
+    fn by_key(i: &Instance, what: &str, key: &str) -> Self {
+        Self::open(i, what, "/a", &format!("X-API-Key: {key}\r\n"))
+    }
+
+    fn by_token(i: &Instance, what: &str, token: &str) -> Self {
+        Self::open(i, what, "/a", &format!("Authorization: Bearer {token}\r\n"))
+    }
+
+    fn socket_by_token(i: &Instance, what: &str, token: &str) -> Self {
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n";
+        Self::open(i, what, "/a", &format!("Authorization: Bearer {token}\r\n{upgrade}"))
+    }
+
+    fn by_link(i: &Instance, what: &str, target: &str) -> Self {
+        Self::open(i, what, target, "")
+    }
+
+    /// Reads until nothing more comes.
+    fn ends(mut self, since: Instant) {
+        let mut buffer = [0; 4096];
+        while matches!(self.tls.read(&mut buffer), Ok(1..)) {
+            assert!(since.elapsed() < Duration::from_secs(8), "it goes on: {}", self.what);
+        }
+    }
+
+    /// Reads what comes for as long as others took to end, and longer.
+    fn goes_on(mut self) {
+        let (mut buffer, began) = ([0; 4096], Instant::now());
+        while began.elapsed() < Duration::from_secs(3) {
+            assert!(matches!(self.tls.read(&mut buffer), Ok(1..)), "it ended: {}", self.what);
+        }
+    }
+}
+
+fn all_end(streams: impl IntoIterator<Item = Stream>, since: Instant) {
+    streams.into_iter().for_each(|stream| stream.ends(since));
+}
+
+fn path_of(made: &Value) -> String {
+    made["url"].as_str().unwrap().split_once("localhost").unwrap().1.trim_start_matches(|c| c != '/').to_owned()
+}
+
+fn command_link(i: &Instance, args: &[&str]) -> String {
+    path_of(&i.command(&[&["link", "create"], args].concat()))
+}
+
+fn post_link(i: &Instance, fields: &[(&str, &str)], body: &Value) -> crate::client::Answer {
+    let request =
+        fields.iter().fold(Request::new("POST", "/.sallyport/links"), |r, (name, value)| r.header(name, value));
+    i.send(&request.json(&body.to_string()))
+}
+
+fn get(i: &Instance, target: &str) -> (u16, String) {
+    let answer = i.send(&Request::new("GET", target));
+    (answer.status, if answer.status < 400 { String::new() } else { answer.code() })
+}
+
+fn hang_up(i: &Instance) {
+    assert!(Command::new("kill").args(["-HUP", &i.pid().to_string()]).status().unwrap().success());
+}
+
+fn write_secret(i: &Instance, name: &str) {
+    let path = i.path("data/secrets").join(name);
+    fs::write(&path, "0123456789abcdef".repeat(4)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn what_runs_ends_when_its_credential_expires() {
+    let i = instance(ticking());
+    let control = Stream::by_key(&i, "a key without an end", i.key());
+    let token = i.new_token(&["--expires", "10s"]);
+    let streams = [
+        Stream::by_token(&i, "a token", &token),
+        Stream::socket_by_token(&i, "a WebSocket by a token", &token),
+        Stream::by_key(&i, "a key", &i.new_key(&["--expires", "10s"])),
+        Stream::by_link(&i, "a link", &command_link(&i, &["/x", "--expires", "10s"])),
+        Stream::by_link(
+            &i,
+            "a link in OfflineTube's style",
+            &command_link(&i, &["/object/x", "--style", "offlinetube", "--expires", "10s"]),
+        ),
+    ];
+    thread::sleep(Duration::from_secs(10));
+    all_end(streams, Instant::now());
+    control.goes_on();
+}
+
+#[test]
+fn what_runs_ends_when_its_user_is_removed() {
+    let i = instance(ticking());
+    i.command(&["user", "add", "ana"]);
+    let control = Stream::by_key(&i, "somebody else's key", i.key());
+    let token = i.new_token(&["--user", "ana"]);
+    let streams = [
+        Stream::by_token(&i, "a token", &token),
+        Stream::socket_by_token(&i, "a WebSocket by a token", &token),
+        Stream::by_key(&i, "a key", &i.new_key(&["--user", "ana"])),
+        Stream::by_link(&i, "a link", &command_link(&i, &["/x", "--user", "ana"])),
+        Stream::by_link(
+            &i,
+            "a link in OfflineTube's style",
+            &command_link(&i, &["/object/x", "--style", "offlinetube", "--user", "ana"]),
+        ),
+    ];
+    i.command(&["user", "remove", "ana"]);
+    all_end(streams, Instant::now());
+    control.goes_on();
+}
+
+#[test]
+fn what_runs_ends_when_the_key_behind_it_is_replaced_or_removed() {
+    let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let i = instance_with(ticking(), |i| {
+        fs::write(i.path("idp.pem"), ed.public_key_pem()).unwrap();
+        i.replace("\n[links]", "\n[[jwt.key]]\nalgorithm = \"EdDSA\"\nfile = \"idp.pem\"\n\n[links]");
+    });
+    let foreign = {
+        let claims = json!({"sub": "zoe", "scope": "*", "exp": jiff::Timestamp::now().as_second() + 600});
+        let key = EncodingKey::from_ed_pem(ed.serialize_pem().as_bytes()).unwrap();
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap()
+    };
+    let control = Stream::by_key(&i, "a key", i.key());
+    let own = Stream::by_token(&i, "a token under the own secret", &i.new_token(&[]));
+    let theirs = Stream::by_token(&i, "a token under a public key", &foreign);
+    let link = Stream::by_link(&i, "a link", &command_link(&i, &["/x"]));
+    let target = command_link(&i, &["/object/x", "--style", "offlinetube"]);
+    let offlinetube = Stream::by_link(&i, "a link in OfflineTube's style", &target);
+
+    write_secret(&i, "jwt.key");
+    write_secret(&i, "offlinetube.key");
+    hang_up(&i);
+    eventually("the reload", || i.stderr().contains("configuration and policies were reloaded").then_some(()));
+    all_end([own, offlinetube], Instant::now());
+    for _ in 0..2 {
+        i.command(&["link", "rotate"]);
+    }
+    link.ends(Instant::now());
+    i.replace("\n[[jwt.key]]\nalgorithm = \"EdDSA\"\nfile = \"idp.pem\"\n", "");
+    eventually("the reload", || (i.stderr().matches("policies were reloaded").count() >= 2).then_some(()));
+    theirs.ends(Instant::now());
+    control.goes_on();
+}
+
+#[test]
+fn what_runs_ends_when_its_user_or_key_may_do_less() {
+    let i = instance(ticking());
+    i.command(&["user", "add", "eva", "--role", "admin"]);
+    let control = Stream::by_key(&i, "another administrator's", i.key());
+    let made = i.command(&["key", "create"]);
+    let narrowed = Stream::by_key(&i, "a key", made["key"].as_str().unwrap());
+    let demoted = [
+        Stream::by_key(&i, "her key", &i.new_key(&["--user", "eva"])),
+        Stream::by_token(&i, "her token", &i.new_token(&["--user", "eva"])),
+    ];
+    let db = Connection::open(i.path("data/state.db")).unwrap();
+    db.execute("UPDATE user SET role = 'user' WHERE name = 'eva'", []).unwrap();
+    db.execute("UPDATE api_key SET scopes = 'media:read' WHERE id = ?", [made["id"].as_str().unwrap()]).unwrap();
+    all_end(demoted.into_iter().chain([narrowed]), Instant::now());
+    control.goes_on();
+}
+
+#[test]
+fn a_request_whose_key_is_revoked_while_its_body_comes_is_not_let_in() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let made = i.command(&["key", "create"]);
+    let body = r#"{"url":"https://example.com/a.mp4"}"#;
+    let mut tls = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    write!(
+        tls,
+        "POST /api/download HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-API-Key: {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+        made["key"].as_str().unwrap(),
+        body.len(),
+        &body[..9]
+    )
+    .unwrap();
+    thread::sleep(Duration::from_millis(300));
+    i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
+    tls.write_all(&body.as_bytes()[9..]).unwrap();
+    let mut answer = String::new();
+    let _ = tls.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("bad_credential"), "{answer}");
+    assert!(canary.seen().is_empty());
+}
+
+#[test]
+fn a_link_ends_with_what_it_was_made_with() {
+    let canary = Canary::start();
+    let i = instance(canary.address);
+    i.command(&["user", "add", "ana"]);
+    let key = i.command(&["key", "create", "--user", "ana", "--expires", "1h"]);
+    let token = i.new_token(&["--expires", "2h"]);
+    let make = |name: &str, value: &str, body: Value| {
+        let made = post_link(&i, &[(name, value)], &body);
+        assert_eq!(made.status, 201, "{made:?}");
+        made.json()
+    };
+    let by_key = make("X-API-Key", key["key"].as_str().unwrap(), json!({"path": "/x", "expires": "7d"}));
+    let bearer = format!("Bearer {token}");
+    let by_token = make("Authorization", &bearer, json!({"path": "/x", "expires": "7d", "user": "ana"}));
+    let by_command = i.command(&["link", "create", "/x", "--expires", "7d"]);
+    let left = |made: &Value| {
+        let expires: jiff::Timestamp = made["expires"].as_str().unwrap().parse().unwrap();
+        expires.as_second() - jiff::Timestamp::now().as_second()
+    };
+    assert!((3_500..=3_600).contains(&left(&by_key)), "no longer than the key: {by_key}");
+    assert!((7_100..=7_200).contains(&left(&by_token)), "no longer than the token: {by_token}");
+    assert!(left(&by_command) > 600_000);
+    let listed = i.command(&["link", "list"])["links"].as_array().unwrap().clone();
+    assert_eq!((&listed[0]["made_by"]["credential"], &listed[0]["made_by"]["id"]), (&json!("api-key"), &key["id"]));
+    assert_eq!((&listed[1]["made_by"]["credential"], &listed[1]["made_by"]["user"]), (&json!("jwt"), &json!("admin")));
+    assert_eq!(listed[2]["made_by"], Value::Null);
+
+    let [by_key, by_token, by_command] = [by_key, by_token, by_command].map(|made| path_of(&made));
+    let open = |target: &String| get(&i, target).0;
+    assert_eq!([open(&by_key), open(&by_token), open(&by_command)], [200; 3]);
+    i.command(&["key", "revoke", key["id"].as_str().unwrap()]);
+    assert_eq!((get(&i, &by_key), open(&by_token)), ((410, "expired_link".into()), 200));
+    assert_eq!(i.command(&["link", "list"])["links"][0]["revoked"], true);
+    write_secret(&i, "jwt.key");
+    hang_up(&i);
+    eventually("the end of the token", || (open(&by_token) == 410).then_some(()));
+    assert_eq!(open(&by_command), 200);
+}
+
+#[test]
+fn links_of_an_administrator_for_others_end_with_the_administrator() {
+    let canary = Canary::start();
+    let mut i = instance(canary.address);
+    for args in [&["user", "add", "ana"][..], &["user", "add", "eva", "--role", "admin"]] {
+        i.command(args);
+    }
+    let eva = i.new_key(&["--user", "eva"]);
+    let made = post_link(&i, &[("X-API-Key", &eva)], &json!({"path": "/x", "user": "ana"}));
+    let target = path_of(&made.json());
+    i.kill();
+    i.start_role("gateway");
+    assert_eq!(get(&i, &target).0, 200, "the maker is known after a start as well");
+    i.command(&["user", "remove", "eva"]);
+    assert_eq!(get(&i, &target), (410, "expired_link".into()));
+}
+
+#[test]
+fn whoever_gets_a_name_later_is_somebody_else() {
+    let canary = Canary::start();
+    let i = instance(canary.address);
+    let add = || i.command(&["user", "add", "ana"]);
+    add();
+    let key = i.new_key(&["--user", "ana"]);
+    let token = i.new_token(&["--user", "ana"]);
+    let secret = EncodingKey::from_secret(&fs::read(i.path("data/secrets/jwt.key")).unwrap());
+    let now = jiff::Timestamp::now().as_second();
+    let sign = |claims: Value| jsonwebtoken::encode(&Header::default(), &claims, &secret).unwrap();
+    let [undated, dated] = [
+        json!({"sub": "ana", "scope": "*", "exp": now + 600}),
+        json!({"sub": "ana", "scope": "*", "exp": now + 600, "iat": now}),
+    ]
+    .map(sign);
+    let link = command_link(&i, &["/x", "--user", "ana"]);
+    let offlinetube = command_link(&i, &["/object/x", "--style", "offlinetube", "--user", "ana"]);
+    let by = |request: Request| i.send(&request).status;
+    let by_token = |token: &str| by(Request::new("GET", "/a").bearer(token));
+    let old = || [by(Request::new("GET", "/a").key(&key)), by_token(&token), by_token(&undated), by_token(&dated)];
+    let links = || [get(&i, &link), get(&i, &offlinetube)];
+    assert_eq!((old(), links().map(|(status, _)| status)), ([200; 4], [200; 2]));
+
+    i.command(&["user", "remove", "ana"]);
+    let gone = || (410, "expired_link".to_owned());
+    assert_eq!((old(), links()), ([401; 4], [gone(), gone()]));
+    add();
+    assert_eq!((old(), links()), ([401; 4], [gone(), gone()]), "none of it is the new one's");
+    let refused = i.output(&["link", "create", "/object/x", "--style", "offlinetube", "--user", "ana"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another user had the name ana before"), "{refused:?}");
+
+    let since = jiff::Timestamp::now().as_second() + 1;
+    let later = sign(json!({"sub": "ana", "scope": "*", "exp": since + 600, "iat": since}));
+    let (key, token) = (i.new_key(&["--user", "ana"]), i.new_token(&["--user", "ana"]));
+    let new = [by(Request::new("GET", "/a").key(&key)), by_token(&token), by_token(&later)];
+    assert_eq!(new, [200; 3]);
+    assert_eq!(get(&i, &command_link(&i, &["/x", "--user", "ana"])).0, 200);
+    let stated = |n: usize| {
+        let seen = canary.seen();
+        let payload = seen[n].header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
+        serde_json::from_slice::<Value>(&B64.decode(payload.as_bytes()).unwrap()).unwrap()
+    };
+    let (first, again) = (stated(0), stated(canary.seen().len() - 1));
+    assert_eq!((&first["user"], &first["generation"]), (&json!("ana"), &Value::Null));
+    assert_eq!(again["user"], "ana");
+    assert!(again["generation"].is_i64(), "the worker can tell them apart: {again}");
+}
+
+#[test]
+fn a_certificate_of_a_removed_user_is_not_one_of_whoever_gets_the_name() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.command(&["user", "add", "ana"]);
+        i.command(&["certificate", "create", "--user", "ana", "--out", i.path("first.pem").to_str().unwrap()]);
+        i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"certs/clients-ca.pem\"\n\n[jwt]\n");
+    });
+    let ask = |file: &str| {
+        let output = Command::new("curl")
+            .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"])
+            .arg(i.authority())
+            .arg("--cert")
+            .arg(i.path(file))
+            .arg(format!("https://localhost:{}/api/downloads", i.tls.port()))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(ask("first.pem"), "200");
+    i.command(&["user", "remove", "ana"]);
+    assert_eq!(ask("first.pem"), "401");
+    i.command(&["user", "add", "ana"]);
+    i.command(&["certificate", "create", "--user", "ana", "--out", i.path("second.pem").to_str().unwrap()]);
+    assert_eq!((ask("first.pem"), ask("second.pem")), ("401".to_owned(), "200".to_owned()));
+}
+
+#[test]
+fn a_link_spends_its_own_rate_and_its_addresss_and_not_its_owners() {
+    let canary = Canary::start();
+    let i = instance_with(canary.address, |i| {
+        let rates = "scopes = []\nrates = [{ limit = \"3/hour\", by = \"user\" }]\ncredentials = [\"api-key\"";
+        i.replace_in("policies/mine.toml", "scopes = []\ncredentials = [\"api-key\"", rates);
+        i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
+    });
+    let [one, other] = [(); 2].map(|()| command_link(&i, &["/x"]));
+    let from =
+        |client: &str, target: &str| i.send(&Request::new("HEAD", target).header("X-Forwarded-For", client)).status;
+    let statuses = |client: &str, target: &str| [(); 4].map(|()| from(client, target));
+    assert_eq!(statuses("192.0.2.1", &one), [200, 200, 200, 429]);
+    assert_eq!(from("192.0.2.2", &one), 429, "the link has spent its rate, wherever it is used");
+    assert_eq!(from("192.0.2.1", &other), 429, "and the address its own, with whichever link");
+    assert_eq!(from("192.0.2.3", &other), 200);
+    let by_key = || i.send(&Request::new("GET", "/x").key(i.key())).status;
+    assert_eq!([by_key(), by_key(), by_key(), by_key()], [200, 200, 200, 429], "the owner has all of theirs");
+}
+
+#[test]
+fn links_are_bounded_for_each_user_and_in_all() {
+    let canary = Canary::start();
+    let i = instance_with(canary.address, |i| {
+        i.replace("max_per_user = 1000", "max_per_user = 2");
+        i.replace("max_in_all = 20000", "max_in_all = 4");
+        for user in ["ana", "ben", "eva"] {
+            i.command(&["user", "add", user]);
+        }
+    });
+    let key = |user: &str| i.new_key(&["--user", user]);
+    let (ana, ben, eva) = (key("ana"), key("ben"), key("eva"));
+    let make = |key: &str| post_link(&i, &[("X-API-Key", key)], &json!({"path": "/x"}));
+    let first = make(&ana).json();
+    assert_eq!(make(&ana).status, 201);
+    let refused = make(&ana);
+    assert_eq!((refused.status, refused.code()), (429, "too_many_links".to_owned()));
+    assert!(refused.header("retry-after").is_some());
+    i.command(&["link", "revoke", first["id"].as_str().unwrap()]);
+    assert_eq!([make(&ana).status, make(&ana).status], [201, 429], "a revoked link makes room");
+    assert_eq!(get(&i, &path_of(&first)), (410, "expired_link".into()));
+    let command = i.output(&["link", "create", "/x", "--user", "ana"]);
+    assert!(!command.status.success() && String::from_utf8_lossy(&command.stderr).contains("no room"), "{command:?}");
+
+    assert_eq!([make(&ben).status, make(&ben).status], [201, 429], "one place is left, and he has one link");
+    assert_eq!(make(&eva).status, 201, "so there is room for hers");
+    assert_eq!(make(&ben).status, 429);
+}
+
+#[test]
+fn what_cannot_be_read_keeps_no_revocation_from_being_enforced() {
+    let canary = Canary::start();
+    let i = instance(canary.address);
+    let link = command_link(&i, &["/x"]);
+    let db = Connection::open(i.path("data/state.db")).unwrap();
+    let junk = "INSERT INTO ban VALUES ('not an address', '', 0, NULL, 1)";
+    let name = "INSERT INTO user (name, role, created) VALUES ('not a name!', 'user', 0)";
+    let keys = i.path("data/secrets/link.keys");
+    let [ours, theirs] =
+        ["link.keys", "offlinetube.key"].map(|name| fs::read(i.path("data/secrets").join(name)).unwrap());
+    let revoked = |what: &str| {
+        let made = i.command(&["key", "create"]);
+        let by_key = || i.send(&Request::new("GET", "/a").key(made["key"].as_str().unwrap())).status;
+        assert_eq!(by_key(), 200, "{what}");
+        let output = i.output(&["key", "revoke", made["id"].as_str().unwrap()]);
+        assert!(output.status.success(), "{what}: {output:?}");
+        assert_eq!(by_key(), 401, "{what}");
+        assert_eq!(get(&i, &link).0, 200, "{what}: links are judged by the keys that were read last");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert_eq!(revoked("nothing"), "");
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(revoked("a file that others can read").contains("link.keys"));
+    let rotated = i.output(&["link", "rotate"]);
+    assert!(!rotated.status.success(), "{rotated:?}");
+    fs::remove_file(&keys).unwrap();
+    assert!(revoked("a file that is gone").contains("link.keys"));
+    assert!(!keys.exists(), "another one would end every link");
+    fs::remove_file(i.path("data/secrets/offlinetube.key")).unwrap();
+    assert!(revoked("two files that are gone").contains("offlinetube.key"));
+    for (name, bytes) in [("link.keys", ours), ("offlinetube.key", theirs)] {
+        fs::write(i.path("data/secrets").join(name), bytes).unwrap();
+        fs::set_permissions(i.path("data/secrets").join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    assert_eq!(revoked("nothing any more"), "");
+    db.execute(junk, []).unwrap();
+    assert!(revoked("a ban").contains("state database"));
+    db.execute("DELETE FROM ban", []).unwrap();
+    db.execute(name, []).unwrap();
+    assert_eq!(revoked("a user, who counts as nobody"), "");
+}
