@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::{
-    canary::Canary,
+    canary::{Canary, Seen},
     client::{Request, Tls, connect},
     instance::{Instance, eventually},
 };
@@ -328,6 +328,12 @@ fn links_of_an_administrator_for_others_end_with_the_administrator() {
     assert_eq!(get(&i, &target), (410, "expired_link".into()));
 }
 
+/// What the gateway said of a request.
+fn stated(seen: &Seen) -> Value {
+    let payload = seen.header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
+    serde_json::from_slice(&B64.decode(payload.as_bytes()).unwrap()).unwrap()
+}
+
 #[test]
 fn whoever_gets_a_name_later_is_somebody_else() {
     let canary = Canary::start();
@@ -366,12 +372,8 @@ fn whoever_gets_a_name_later_is_somebody_else() {
     let new = [by(Request::new("GET", "/a").key(&key)), by_token(&token), by_token(&later)];
     assert_eq!(new, [200; 3]);
     assert_eq!(get(&i, &command_link(&i, &["/x", "--user", "ana"])).0, 200);
-    let stated = |n: usize| {
-        let seen = canary.seen();
-        let payload = seen[n].header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
-        serde_json::from_slice::<Value>(&B64.decode(payload.as_bytes()).unwrap()).unwrap()
-    };
-    let (first, again) = (stated(0), stated(canary.seen().len() - 1));
+    let seen = canary.seen();
+    let (first, again) = (stated(&seen[0]), stated(&seen[seen.len() - 1]));
     assert_eq!((&first["user"], &first["generation"]), (&json!("ana"), &Value::Null));
     assert_eq!(again["user"], "ana");
     assert!(again["generation"].is_i64(), "the worker can tell them apart: {again}");
