@@ -1,6 +1,7 @@
 //! Secrets in files: 0600 from the first byte, written whole or not at all, and refused when others could have read them.
 
 use std::{
+    env,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
@@ -39,6 +40,9 @@ pub enum SecretError {
 
 /// Reads the secret in `path`, without the white space around it; None where there is no file.
 ///
+/// The mode of a file below `$CREDENTIALS_DIRECTORY` is not judged: systemd gives such a file to the unit's account through an
+/// access control list, whose mask shows as the mode of the group (systemd.exec(5), "Credentials").
+///
 /// # Errors
 /// A secret that others can read, that is empty, not text, or that cannot be read.
 pub fn read(path: &Path) -> Result<Option<SecretString>, SecretError> {
@@ -49,7 +53,7 @@ pub fn read(path: &Path) -> Result<Option<SecretString>, SecretError> {
         Err(e) => return Err(io(e)),
     };
     let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & 0o077 != 0 && !is_systemd_credential(path) {
         return Err(SecretError::Exposed(path.to_owned(), mode));
     }
     let text = SecretString::from(fs::read_to_string(path).map_err(io)?);
@@ -104,6 +108,13 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
 /// Makes an empty file for the owner only (0600) where there is none.
 pub fn create_private(path: &Path) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
+}
+
+/// True for a file in the folder of credentials that systemd has made for this unit. A link out of that folder is none.
+fn is_systemd_credential(path: &Path) -> bool {
+    let folder = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let resolved = folder.and_then(|folder| folder.canonicalize().ok()).zip(path.canonicalize().ok());
+    resolved.is_some_and(|(folder, file)| file.starts_with(folder))
 }
 
 /// Mode and owner of a file.

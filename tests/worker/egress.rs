@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -120,6 +121,37 @@ impl Guard {
         let host = url.trim_start_matches("http://").split('/').next().unwrap();
         self.send(&format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n{pass}\r\n"))
     }
+}
+
+/// What `sallyport egress` says when it cannot start; None once it listens. Its key has the mode that systemd gives a credential.
+fn start_with_credential(folder: impl Fn(&Path) -> PathBuf) -> Option<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let credentials = dir.path().join("credentials");
+    fs::create_dir_all(credentials.join("elsewhere")).unwrap();
+    fs::write(credentials.join("egress.key"), KEY).unwrap();
+    fs::set_permissions(credentials.join("egress.key"), fs::Permissions::from_mode(0o440)).unwrap();
+    let config = format!("[egress]\nlisten = \"{address}\"\nkey_file = \"credentials/egress.key\"\n");
+    fs::write(dir.path().join("config.toml"), config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sallyport"));
+    command.args(["egress", "--config"]).arg(dir.path().join("config.toml")).stdin(Stdio::null());
+    command.env("CREDENTIALS_DIRECTORY", folder(&credentials)).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let failed = eventually("the guard, or its end", || match child.try_wait().unwrap() {
+        Some(_) => Some(true),
+        None => TcpStream::connect(address).ok().map(|_| false),
+    });
+    child.kill().ok();
+    let said = child.wait_with_output().unwrap().stderr;
+    failed.then(|| String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn a_credential_of_systemd_is_taken_with_the_mode_that_systemd_gives_it() {
+    assert_eq!(start_with_credential(Path::to_owned), None);
+    let elsewhere = start_with_credential(|credentials| credentials.join("elsewhere"));
+    assert!(elsewhere.is_some_and(|said| said.contains("egress.key: mode 0440")));
+    assert!(start_with_credential(|_| PathBuf::new()).is_some_and(|said| said.contains("mode 0440")));
 }
 
 impl Drop for Guard {
