@@ -69,6 +69,21 @@ fn each_service_is_bounded_whole() {
 }
 
 #[test]
+fn no_number_of_restarts_leaves_a_unit_down() {
+    for name in UNITS {
+        assert!(unit(name).lines().any(|line| line == "StartLimitIntervalSec=0"), "{name}");
+    }
+    assert!(unit(UNITS[0]).lines().any(|line| line == "TriggerLimitIntervalSec=0"));
+}
+
+#[test]
+fn the_guard_starts_before_the_worker_and_stops_after_it() {
+    let (worker, guard) = (unit("sallyport-worker.service"), unit("sallyport-egress.service"));
+    assert!(worker.lines().any(|line| line.starts_with("After=") && line.contains("sallyport-egress.service")));
+    assert!(!guard.contains("sallyport-worker.service"));
+}
+
+#[test]
 fn the_ports_of_the_socket_are_those_of_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.toml"), "").unwrap();
@@ -105,7 +120,7 @@ impl Staged {
         }
         let staged = Self { url: format!("https://localhost:{tls}/api/downloads"), key };
         done("systemctl", &["daemon-reload"]);
-        for name in [UNITS[2], UNITS[3], UNITS[0], UNITS[1]] {
+        for name in [UNITS[3], UNITS[2], UNITS[0], UNITS[1]] {
             done("systemctl", &["start", &name.replace("sallyport", NAME)]);
         }
         staged
@@ -135,14 +150,15 @@ impl Drop for Staged {
     }
 }
 
-fn folders() -> [PathBuf; 4] {
-    [format!("/etc/{NAME}"), format!("/var/lib/{NAME}"), format!("/var/lib/{NAME}-worker"), format!("/var/log/{NAME}")]
-        .map(PathBuf::from)
+fn folders() -> [PathBuf; 5] {
+    let state = format!("/var/lib/{NAME}");
+    let [worker, egress] = ["worker", "egress"].map(|role| format!("{state}-{role}"));
+    [format!("/etc/{NAME}"), state, worker, format!("/var/log/{NAME}"), egress].map(PathBuf::from)
 }
 
 /// As docs/operations.md has it; the administrator's key.
 fn make_instance(tls: u16, plain: u16, admin: u16) -> String {
-    let [etc, state, worker, log] = folders();
+    let [etc, state, worker, log, _] = folders();
     let init =
         Command::new(PROGRAM).args(["init", "--json", "--dir"]).arg(&etc).env("SALLYPORT_DATA_DIR", &state).output();
     let made: serde_json::Value = serde_json::from_slice(&init.unwrap().stdout).unwrap();
