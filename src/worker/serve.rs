@@ -38,7 +38,7 @@ use super::{
     queue::Queue,
     readers::Readers,
     retention,
-    sandbox::Sandbox,
+    sandbox::Source,
     store::{Store, StoreError},
     ytdlp::Readiness,
 };
@@ -158,10 +158,7 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop
     let media =
         MediaFolder::open(&config.worker.media_dir).map_err(folder("worker.media_dir", &config.worker.media_dir))?;
     let store = Store::open(&config.data_dir.join("worker.db")).map_err(Reason::Store)?;
-    let (sandbox, door) = match Sandbox::choose(config).await {
-        Ok((sandbox, door)) => (Ok(sandbox), door),
-        Err(error) => (Err(error), None),
-    };
+    let (sandbox, door) = Source::new(config).await;
     let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), sandbox);
     let passes = Passes::new(egress::pass_key(&config.egress)?);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    sandbox::Sandbox,
+    sandbox::{Sandbox, Source},
     ytdlp::{Readiness, Unready, located},
 };
 use crate::{config::Config, random::random};
@@ -44,7 +44,7 @@ pub(crate) async fn trial(config: &Config) -> Vec<Lack> {
     if let Ok(scratch) = Scratch::make()
         && lacks.iter().all(|lack| lack.key != "yt_dlp")
     {
-        let readiness = Readiness::new(config.worker.clone(), scratch.0.clone(), Ok(sandbox));
+        let readiness = Readiness::new(config.worker.clone(), scratch.0.clone(), Source::Settled(Ok(sandbox)));
         lacks.extend(version_lack(&readiness).await);
     }
     lacks

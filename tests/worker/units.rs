@@ -76,6 +76,21 @@ fn town() -> Option<(Town, u16)> {
     Some((town, port))
 }
 
+/// A town without any route to the internet, and the rule that keeps the account in, as the control group of its unit does.
+fn town_without_a_route() -> Option<(Town, u16)> {
+    let town = Town::enter()?;
+    run("nft", &["add", "table", "inet", "unit"]);
+    run("nft", &["add chain inet unit out { type filter hook output priority 0; }"]);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    Some((town, port))
+}
+
+fn keep_the_account_in() {
+    for allowed in ["ip daddr != 127.0.0.0/8", "ip6 daddr != ::1"] {
+        run("nft", &[&format!("add rule inet unit out meta skuid {ACCOUNT} {allowed} drop")]);
+    }
+}
+
 /// Downloads as it should, and otherwise tells what it has reached that it should not.
 const GOES_OUT: &str = "import os, socket, sys, urllib.request
 film = os.environ['HOME'] + '/out/media.mp4'
@@ -123,6 +138,21 @@ fn a_unit_lets_nothing_out_but_by_the_guard() {
     assert_eq!(canary.seen(), Vec::<String>::new());
     TcpStream::connect("10.0.0.5:80").unwrap();
     eventually("the canary, which is awake", || (!canary.seen().is_empty()).then_some(()));
+}
+
+#[test]
+fn a_unit_without_a_route_is_confined_as_soon_as_its_packets_are_kept_in() {
+    let Some((town, port)) = town_without_a_route() else { return };
+    let _origin = Origin::at(&format!("{PUBLIC}:80"));
+    town.name("films.example.com", &[&[PUBLIC]]);
+    let unit = Unit::start(port, &format!("import json\n{GOES_OUT}"));
+    let url = "http://films.example.com/sample.mp4";
+    let order = json!({ "url": url }).to_string();
+    let refused = unit.worker.post("ana", "/api/download", &order);
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("sandbox_missing")));
+    keep_the_account_in();
+    eventually("a sandbox", || (unit.worker.post("ana", "/api/download", &order).status == 200).then_some(()));
+    unit.worker.completed("ana", url);
 }
 
 /// Downloads, merges, thumbnails and streams, by the real programs.

@@ -1,17 +1,15 @@
 //! Which sandbox can be had here, found out by having one.
 
-use std::{env, io, net::UdpSocket, path::Path, process::Stdio, time::Duration};
+use std::{env, io, path::Path, process::Stdio, time::Duration};
 
 use thiserror::Error;
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
-use super::{Allowance, Sandbox, Strictness, WayOut};
+use super::{Allowance, Sandbox, Strictness, WayOut, outside};
 use crate::{config::Config, edge::sockets::bind_unix, egress::Door};
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 const PROBE: Allowance = Allowance { file: 1 << 20, cpu: 20 };
-/// An address that nobody has (RFC 5737).
-const NOBODY: &str = "192.0.2.1:9";
 
 /// Why no sandbox can be had.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -21,7 +19,8 @@ pub(crate) enum SandboxError {
     Trial(String),
     /// The guard is a process of its own, so nothing here may get out past it.
     #[error(
-        "this process can reach the network; with egress.listen its unit needs IPAddressDeny=any and IPAddressAllow=localhost"
+        "this process can send packets past the egress guard; with egress.listen its unit needs IPAddressDeny=any and \
+         IPAddressAllow=localhost"
     )]
     Open,
     /// The guard cannot listen.
@@ -29,27 +28,50 @@ pub(crate) enum SandboxError {
     Door(String),
 }
 
-impl Sandbox {
-    /// The strictest one; what is less is taken only where the configuration allows it. The door is where the egress guard has to
-    /// listen, unless it is a process of its own.
-    pub(crate) async fn choose(config: &Config) -> Result<(Self, Option<Door>), SandboxError> {
-        let partial = config.worker.partial_sandbox;
-        let chosen = match config.egress.listen {
-            Some(guard) => Self::within_unit(guard.port()).await.map(|sandbox| (sandbox, None)),
-            None => Self::within_namespace(&config.data_dir.join("egress.sock")).await,
-        };
-        match (chosen, config.egress.listen) {
-            (Err(error), guard) if partial => {
-                tracing::warn!(%error, "downloads run in a weaker sandbox, as [insecure] partial_sandbox allows");
-                match guard {
-                    Some(guard) => Ok((Self::partial(guard.port()), None)),
-                    None => Self::partial_with_guard().await,
-                }
-            }
-            (chosen, _) => chosen,
+/// How the sandbox of the next child is found.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// What was found at the start holds until the worker ends.
+    Settled(Result<Sandbox, SandboxError>),
+    /// The worker runs in a unit of its own beside the guard's, at this port of loopback. What keeps its packets in can change
+    /// while it runs, so each look tries it again.
+    Unit {
+        /// The guard's.
+        port: u16,
+        /// What the configuration accepts.
+        least: Strictness,
+    },
+}
+
+impl Source {
+    /// The door is where the egress guard has to listen, unless it is a process of its own.
+    pub(crate) async fn new(config: &Config) -> (Self, Option<Door>) {
+        let least = if config.worker.partial_sandbox { Strictness::Partial } else { Strictness::Whole };
+        if let Some(guard) = config.egress.listen {
+            return (Self::Unit { port: guard.port(), least }, None);
+        }
+        match Sandbox::with_guard(&config.data_dir.join("egress.sock"), least).await {
+            Ok((sandbox, door)) => (Self::Settled(Ok(sandbox)), Some(door)),
+            Err(error) => (Self::Settled(Err(error)), None),
         }
     }
 
+    /// The strictest sandbox; what is less is taken only where the configuration allows it.
+    pub(crate) async fn sandbox(&self) -> Result<Sandbox, SandboxError> {
+        match self {
+            Self::Settled(found) => found.clone(),
+            Self::Unit { port, least } => match (Sandbox::within_unit(*port).await, least) {
+                (Err(error), Strictness::Partial) => {
+                    warn_of_partial(&error);
+                    Ok(Sandbox::partial(*port))
+                }
+                (found, _) => found,
+            },
+        }
+    }
+}
+
+impl Sandbox {
     /// The sandbox that a worker would have, tried without its socket; None where only a unit's process could try it.
     pub(crate) async fn tried(config: &Config) -> Option<Result<Self, SandboxError>> {
         if config.egress.listen.is_some() {
@@ -60,15 +82,25 @@ impl Sandbox {
         Some(sandbox.try_out(&folder).await.map(|()| sandbox))
     }
 
-    async fn within_namespace(socket: &Path) -> Result<(Self, Option<Door>), SandboxError> {
+    async fn with_guard(socket: &Path, least: Strictness) -> Result<(Self, Door), SandboxError> {
+        match (Self::within_namespace(socket).await, least) {
+            (Err(error), Strictness::Partial) => {
+                warn_of_partial(&error);
+                Self::partial_with_guard().await
+            }
+            (found, _) => found,
+        }
+    }
+
+    async fn within_namespace(socket: &Path) -> Result<(Self, Door), SandboxError> {
         let sandbox = Self { way_out: WayOut::Namespace(socket.to_owned()), strictness: Strictness::Whole };
         sandbox.try_out(socket.parent().unwrap_or(Path::new("/"))).await?;
         let listener = bind_unix(socket).map_err(|e| SandboxError::Door(e.to_string()))?;
-        Ok((sandbox, Some(Door::Unix(listener))))
+        Ok((sandbox, Door::Unix(listener)))
     }
 
     async fn within_unit(port: u16) -> Result<Self, SandboxError> {
-        if !outside_is_closed() {
+        if outside::probe().await == outside::Outside::Open {
             return Err(SandboxError::Open);
         }
         let sandbox = Self { way_out: WayOut::Loopback(port), strictness: Strictness::Whole };
@@ -80,11 +112,11 @@ impl Sandbox {
         Self { way_out: WayOut::Loopback(port), strictness: Strictness::Partial }
     }
 
-    async fn partial_with_guard() -> Result<(Self, Option<Door>), SandboxError> {
+    async fn partial_with_guard() -> Result<(Self, Door), SandboxError> {
         let door = |e: io::Error| SandboxError::Door(e.to_string());
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(door)?;
         let port = listener.local_addr().map_err(door)?.port();
-        Ok((Self::partial(port), Some(Door::Tcp(listener))))
+        Ok((Self::partial(port), Door::Tcp(listener)))
     }
 
     /// Runs this program in the sandbox, which does nothing there but tell its version.
@@ -106,8 +138,6 @@ impl Sandbox {
     }
 }
 
-/// True where a control group keeps packets in: the kernel then refuses to send one.
-fn outside_is_closed() -> bool {
-    let sent = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"", NOBODY));
-    sent.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+fn warn_of_partial(error: &SandboxError) {
+    tracing::warn!(%error, "downloads run in a weaker sandbox, as [insecure] partial_sandbox allows");
 }

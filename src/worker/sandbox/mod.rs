@@ -9,6 +9,7 @@ mod confine;
 mod keeper;
 mod landlock;
 mod namespace;
+mod outside;
 mod relay;
 mod syscalls;
 
@@ -19,7 +20,7 @@ use std::{
     process::ExitStatus,
 };
 
-pub(crate) use choose::SandboxError;
+pub(crate) use choose::Source;
 pub use confine::confine;
 
 /// Where the guard is found from within a namespace.

@@ -20,7 +20,7 @@ use crate::{
     config::WorkerConfig,
     worker::{
         refusal::Refusal,
-        sandbox::{Allowance, Sandbox, SandboxError},
+        sandbox::{Allowance, Sandbox, Source},
     },
 };
 
@@ -75,13 +75,13 @@ pub(crate) struct InvalidVersion;
 pub(crate) struct Readiness {
     config: WorkerConfig,
     folder: PathBuf,
-    sandbox: Result<Sandbox, SandboxError>,
+    sandbox: Source,
     last: Mutex<Option<(Instant, Result<Tools, Unready>)>>,
 }
 
 impl Readiness {
     /// `folder` is for what the programs write when they are only looked at.
-    pub(crate) fn new(config: WorkerConfig, folder: PathBuf, sandbox: Result<Sandbox, SandboxError>) -> Self {
+    pub(crate) fn new(config: WorkerConfig, folder: PathBuf, sandbox: Source) -> Self {
         Self { config, folder, sandbox, last: Mutex::new(None) }
     }
 
@@ -111,8 +111,8 @@ impl Readiness {
 
     /// The programs and the version of yt-dlp, if it may be used.
     pub(crate) async fn version(&self) -> Result<(Tools, Version), Unready> {
-        let sandbox = self.sandbox.as_ref().map_err(|error| Unready::Sandbox(error.to_string()))?;
-        let tools = Tools::locate(&self.config, sandbox).ok_or(Unready::Missing)?;
+        let sandbox = self.sandbox.sandbox().await.map_err(|error| Unready::Sandbox(error.to_string()))?;
+        let tools = Tools::locate(&self.config, &sandbox).ok_or(Unready::Missing)?;
         let output = version_output(&tools, &self.folder).await.ok_or(Unready::Broken)?;
         let version: Version = output.trim().parse().map_err(|_| Unready::Broken)?;
         if version < OLDEST { Err(Unready::TooOld(version)) } else { Ok((tools, version)) }
