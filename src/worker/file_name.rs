@@ -1,5 +1,7 @@
 //! The name that clients know a finished file by: `{title}__{id}.{ext}`. It names a task, never a path.
 
+use std::iter;
+
 use unicode_normalization::UnicodeNormalization;
 
 use super::task::TaskId;
@@ -23,10 +25,13 @@ pub(crate) fn task_of(name: &str) -> Option<TaskId> {
     id.parse().ok()
 }
 
-/// A title without anything that a file system, a header or a reader's eye could take for something else.
+/// A title without anything that a file system, a header, a reader's eye or a proxy could take for something else.
+///
+/// Every name that comes of it is one that the gateway forwards: see [`SafePath`](crate::policy::SafePath).
 fn safe_title(title: &str) -> String {
     let cleaned: String =
         title.nfc().map(|c| if is_structural(c) { '_' } else { c }).filter(|c| !is_hidden(*c)).collect();
+    let cleaned = without_escapes(&cleaned);
     let trimmed = cleaned.trim().trim_start_matches('.').trim();
     let most = trimmed.char_indices().take(MAX_TITLE).take_while(|(at, c)| at + c.len_utf8() <= MAX_TITLE_BYTES);
     let cut: String = most.map(|(_, c)| c).collect();
@@ -34,9 +39,24 @@ fn safe_title(title: &str) -> String {
     if cut.is_empty() { "download".to_owned() } else { cut.to_owned() }
 }
 
-/// Separators and what some file system or shell reads as syntax.
+/// Separators and what some file system or shell reads as syntax, also where a character only becomes that in another
+/// normal form, such as U+FF0F (／) and U+2105 (℅).
 fn is_structural(c: char) -> bool {
-    matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
+    matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|') || folded(c).any(|c| matches!(c, '/' | '\\'))
+}
+
+/// Replaces each percent sign that makes an escape of what follows, which another program might decode.
+fn without_escapes(title: &str) -> String {
+    let makes_escape = |at: usize, c: char| {
+        let mut after = title.get(at + c.len_utf8()..).unwrap_or_default().chars().flat_map(folded);
+        folded(c).any(|c| c == '%') && after.by_ref().take(2).filter(char::is_ascii_hexdigit).count() == 2
+    };
+    title.char_indices().map(|(at, c)| if makes_escape(at, c) { '_' } else { c }).collect()
+}
+
+/// The compatibility form (NFKC) of one character.
+fn folded(c: char) -> impl Iterator<Item = char> {
+    iter::once(c).nfkc()
 }
 
 /// Control characters and the invisible ones that reorder or join the text around them.
@@ -48,7 +68,13 @@ fn is_hidden(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
     use super::*;
+    use crate::policy::{Parameters, SafePath};
+
+    /// As `encodeURIComponent` and Python's `quote` escape a name.
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
     const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -78,6 +104,41 @@ mod tests {
             std::fs::write(dir.path().join(&name), "").unwrap();
             assert_eq!(task_of(&name), ID.parse().ok());
         }
+    }
+
+    fn is_forwarded(name: &str) -> bool {
+        let path = format!("/api/stream/{}", utf8_percent_encode(name, ESCAPED));
+        SafePath::parse(&path, Parameters::Refuse).is_ok_and(|path| path.decoded().ends_with(name))
+    }
+
+    #[test]
+    fn the_gateway_forwards_every_name_that_is_given_out() {
+        // The blocks whose characters have other forms, or are hidden.
+        let blocks = [0..=0x33ff, 0xf900..=0xffff, 0x1_f100..=0x1_f2ff, 0xe_0000..=0xe_01ff];
+        let any = blocks.into_iter().flatten().filter_map(char::from_u32).map(|c| format!("a{c}b"));
+        let refused: Vec<_> = any.filter(|title| !is_forwarded(&name(title))).collect();
+        assert!(refused.is_empty(), "{refused:?}");
+        for title in [
+            "AC／DC",
+            "a＼b",
+            "℅ ℀ ⅍",
+            "%F0%9F%8E%AC",
+            "100%25 off",
+            "100% real",
+            "％2e％2e",
+            "%%32%65",
+            "%2%65",
+            "．．",
+            "..",
+            "…",
+            "‥/‥",
+            "\u{85}\u{9b}",
+            "？：＊",
+            "#1; a=b",
+        ] {
+            assert!(is_forwarded(&name(title)), "{title} -> {}", name(title));
+        }
+        assert_eq!(name("100% Fail, 5%ab"), format!("100% Fail, 5_ab__{ID}.mp4"));
     }
 
     #[test]
