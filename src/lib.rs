@@ -14,6 +14,7 @@ mod hasten;
 pub mod identity;
 pub mod json;
 pub mod limits;
+mod lookup;
 mod mac;
 pub mod message;
 pub mod observe;

@@ -61,9 +61,9 @@ impl Spender {
         usize::try_from(before.min(wanted)).unwrap_or(usize::MAX)
     }
 
-    /// True when nothing is left.
-    pub(super) fn is_spent(&self) -> bool {
-        self.0.left.load(Ordering::Relaxed) == 0
+    /// How many bytes are left.
+    pub(super) fn left(&self) -> u64 {
+        self.0.left.load(Ordering::Relaxed)
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
         let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
         let (a, b) = (budgets.enter(&pass, 0).unwrap(), budgets.enter(&pass, 0).unwrap());
         assert_eq!((a.take(7), b.take(7), a.take(1)), (7, 3, 0));
-        assert!(a.is_spent() && b.is_spent());
+        assert_eq!((a.left(), b.left()), (0, 0));
         let other = Pass { job: Uuid::from_u128(2), ..pass };
         assert_eq!(budgets.enter(&other, 0).unwrap().take(4), 4);
     }

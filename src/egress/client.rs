@@ -9,12 +9,14 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, copy_bidirectional_with_sizes, split},
+    io::{
+        AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, copy_bidirectional_with_sizes, copy_buf, split,
+    },
     time::{sleep, timeout},
 };
 
 use super::{
-    Inner,
+    Inner, answer,
     dial::DialError,
     meter::Metered,
     pass::{Pass, PassError},
@@ -25,7 +27,7 @@ use crate::message::{HeadFault, HeadScan};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nothing passes for so long: the host has forgotten us.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
-/// For each direction of a tunnel.
+/// For each direction of a connection.
 const BUFFER: usize = 64 * 1024;
 
 /// Why a client is sent away.
@@ -73,7 +75,7 @@ where
 
 async fn open(guard: &Inner, pass: &Pass, request: &Request) -> Result<Metered, Refused> {
     let spender = guard.budgets.enter(pass, now()).ok_or(Refused::TooMany)?;
-    let remote = guard.places.dial(&request.to).await?;
+    let remote = guard.places.dial(&guard.lookups, pass.job, &request.to).await?;
     Ok(Metered::new(remote, spender))
 }
 
@@ -132,13 +134,18 @@ where
         return Err(io::Error::new(io::ErrorKind::InvalidData, "more than one request"));
     }
     let sending = async {
-        copy(&mut (&mut client_out).take(body - first.len() as u64), &mut host_out).await?;
+        let mut rest = BufReader::with_capacity(BUFFER, (&mut client_out).take(body - first.len() as u64));
+        copy_buf(&mut rest, &mut host_out).await?;
         // Nothing more is expected; a byte or an end of the client's ends it all.
         client_out.read(&mut [0; 1]).await.map(drop)
     };
+    let receiving = async {
+        client_in.write_all(&answer::head(&mut host_in).await?).await?;
+        copy_buf(&mut BufReader::with_capacity(BUFFER, &mut host_in), &mut client_in).await
+    };
     tokio::select! {
         sent = sending => return sent,
-        received = copy(&mut host_in, &mut client_in) => received?,
+        received = receiving => received?,
     };
     client_in.shutdown().await
 }

@@ -1,25 +1,28 @@
 //! From a host to a connection: its addresses found once, each of them judged, and one of them dialled.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{future::pending, io, net::SocketAddr, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use thiserror::Error;
 use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
+    net::TcpStream,
+    time::{sleep, timeout},
 };
 use url::Host;
+use uuid::Uuid;
 
 use crate::{
     address::{is_public, is_public_host},
     config::HostPort,
+    lookup::{LookupError, Lookups},
 };
 
-/// Resolvers ask once more after five seconds, since a packet may be lost; nobody waits for a third time.
-pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
 /// For each address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// So many addresses of a name are tried.
-const MAX_TRIES: usize = 4;
+/// The next address is tried as well when the last one has not answered for this long (RFC 8305, section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// How many addresses of a name are tried.
+const MAX_TRIES: usize = 6;
 
 /// Where children may go.
 #[derive(Clone, Debug)]
@@ -44,8 +47,8 @@ pub(super) enum DialError {
     Port,
     #[error("a private address")]
     Private,
-    #[error("the name is not known")]
-    Unknown,
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
     #[error("it cannot be reached: {0}")]
     Unreachable(io::Error),
 }
@@ -58,18 +61,23 @@ impl DialError {
 }
 
 impl Places {
-    /// Connects to one of the judged addresses.
-    pub(super) async fn dial(&self, to: &Destination) -> Result<TcpStream, DialError> {
+    /// Connects to one of the judged addresses, for `job`.
+    pub(super) async fn dial(
+        &self,
+        lookups: &Lookups<Uuid>,
+        job: Uuid,
+        to: &Destination,
+    ) -> Result<TcpStream, DialError> {
         let allowed = self.private.iter().any(|place| place.host == to.host && place.port == to.port);
         if !allowed {
             self.judge(to)?;
         }
-        let addresses = addresses(to).await?;
+        let addresses = addresses(lookups, job, to).await?;
         // One private address among them is one too many: a name that has both is made to be mistaken.
         if !allowed && !addresses.iter().all(|address| is_public(address.ip())) {
             return Err(DialError::Private);
         }
-        connect(&addresses).await
+        connect(in_turn(&addresses)).await
     }
 
     /// As far as the text tells.
@@ -86,29 +94,74 @@ impl Places {
     }
 }
 
-async fn addresses(to: &Destination) -> Result<Vec<SocketAddr>, DialError> {
+async fn addresses(lookups: &Lookups<Uuid>, job: Uuid, to: &Destination) -> Result<Vec<SocketAddr>, LookupError> {
     match &to.host {
         Host::Ipv4(v4) => Ok(vec![SocketAddr::from((*v4, to.port))]),
         Host::Ipv6(v6) => Ok(vec![SocketAddr::from((*v6, to.port))]),
-        Host::Domain(name) => {
-            let found = timeout(LOOKUP_TIMEOUT, lookup_host((name.as_str(), to.port))).await;
-            let found: Vec<_> = found.ok().and_then(Result::ok).into_iter().flatten().collect();
-            if found.is_empty() { Err(DialError::Unknown) } else { Ok(found) }
+        Host::Domain(name) => lookups.addresses(job, name, to.port).await,
+    }
+}
+
+/// The addresses to try: the resolver's first choice, then the families in turn (RFC 8305, section 4).
+fn in_turn(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let is_preferred = |address: &SocketAddr| address.is_ipv6() == first_is_v6;
+    let (preferred, other): (Vec<_>, Vec<_>) = addresses.iter().copied().partition(is_preferred);
+    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
+    let mut order = Vec::new();
+    while order.len() < MAX_TRIES {
+        let pair = [preferred.next(), other.next()];
+        if pair == [None, None] {
+            break;
+        }
+        order.extend(pair.into_iter().flatten());
+    }
+    order.truncate(MAX_TRIES);
+    order
+}
+
+/// The first connection that is made. An address that does not answer holds the next one up for [`STAGGER`] only, and one that
+/// refuses not at all.
+async fn connect(addresses: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
+    let mut waiting = addresses.into_iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    loop {
+        match waiting.next() {
+            Some(address) => attempts.push(attempt(address)),
+            None if attempts.is_empty() => return Err(DialError::Unreachable(last)),
+            None => {}
+        }
+        let more = waiting.len() > 0;
+        let stagger = async { if more { sleep(STAGGER).await } else { pending().await } };
+        tokio::select! {
+            Some(attempted) = attempts.next() => match attempted {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = stagger => {}
         }
     }
 }
 
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
-    let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for address in addresses.iter().take(MAX_TRIES) {
-        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
+async fn attempt(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_the_resolver_chooses_the_first() {
+        let parse = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let found = parse(&["[2001:db8::1]:1", "[2001:db8::2]:1", "192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"]);
+        let order = ["[2001:db8::1]:1", "192.0.2.1:1", "[2001:db8::2]:1", "192.0.2.2:1", "192.0.2.3:1"];
+        assert_eq!(in_turn(&found), parse(&order));
+        assert_eq!(in_turn(&found[..1]), found[..1]);
+        let many: Vec<_> = (0..20).map(|n| SocketAddr::from(([192, 0, 2, n], 1))).collect();
+        assert_eq!(in_turn(&many), many[..MAX_TRIES]);
     }
-    Err(DialError::Unreachable(last))
 }

@@ -34,6 +34,14 @@ impl Metered {
         Arc::clone(&self.passed)
     }
 
+    /// How much of `wanted` the budget has left; what goes to the site or comes from it is never more.
+    fn affordable(&self, wanted: usize) -> io::Result<usize> {
+        match self.spender.left() {
+            0 => Err(spent()),
+            left => Ok(usize::try_from(left).unwrap_or(usize::MAX).min(wanted)),
+        }
+    }
+
     fn charge(&self, bytes: usize) -> io::Result<()> {
         self.passed.fetch_add(bytes as u64, Ordering::Relaxed);
         if self.spender.take(bytes) < bytes { Err(spent()) } else { Ok(()) }
@@ -42,21 +50,19 @@ impl Metered {
 
 impl AsyncRead for Metered {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.spender.is_spent() {
-            return Poll::Ready(Err(spent()));
-        }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        Poll::Ready(self.charge(buf.filled().len() - before))
+        let most = self.affordable(buf.remaining())?;
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        Poll::Ready(self.charge(read))
     }
 }
 
 impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.spender.is_spent() {
-            return Poll::Ready(Err(spent()));
-        }
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        let most = self.affordable(buf.len())?;
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf.get(..most).unwrap_or(buf)))?;
         Poll::Ready(self.charge(written).map(|()| written))
     }
 

@@ -5,6 +5,7 @@
 //! looks leads nowhere else than a first request would. What passes is counted against the budget of the pass, and each
 //! host is in the log.
 
+mod answer;
 mod budget;
 mod client;
 mod dial;
@@ -22,15 +23,16 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::{either::Either, sync::CancellationToken};
+use uuid::Uuid;
 
 use self::budget::Budgets;
-pub(crate) use self::dial::LOOKUP_TIMEOUT;
 pub use self::{
     dial::Places,
     pass::{Pass, PassKey},
 };
 use crate::{
     config::{Config, EgressConfig},
+    lookup::Lookups,
     secret_file::{self, SecretError},
 };
 
@@ -47,6 +49,7 @@ struct Inner {
     key: PassKey,
     places: Places,
     budgets: Budgets,
+    lookups: Lookups<Uuid>,
     slots: Arc<Semaphore>,
 }
 
@@ -139,7 +142,7 @@ impl Egress {
     #[must_use]
     pub fn new(key: PassKey, places: Places) -> Self {
         let (budgets, slots) = (Budgets::default(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-        Self(Arc::new(Inner { key, places, budgets, slots }))
+        Self(Arc::new(Inner { key, places, budgets, lookups: Lookups::default(), slots }))
     }
 
     /// Serves until it is closed.

@@ -19,6 +19,7 @@ use super::{
     events::{Events, What},
     hls::Streams,
     media::{AcceptError, Finished, JobFolder, MediaFolder},
+    owner::Owner,
     passes::Passes,
     playlist::Part,
     quiet::Quiet,
@@ -35,7 +36,7 @@ use super::{
         for_the_log,
     },
 };
-use crate::config::WorkerConfig;
+use crate::{config::WorkerConfig, lookup::Lookups};
 
 /// Pages and manifests on the way to the media, in bytes.
 pub(super) const ABOUT: u64 = 256 << 20;
@@ -61,6 +62,7 @@ pub(crate) struct Workshop {
     pub(crate) disks: Disks,
     pub(crate) readers: Readers,
     pub(crate) readiness: Readiness,
+    pub(crate) lookups: Lookups<Owner>,
     pub(crate) passes: Passes,
     pub(crate) events: Events,
     pub(crate) streams: Streams,
@@ -244,7 +246,8 @@ impl Workshop {
     /// The source of a task, judged anew.
     pub(super) async fn source(&self, task: &Task, running: &Running) -> Result<SourceUrl, Failure> {
         let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
-        running.stop.run_until_cancelled(source.resolve()).await.ok_or(Failure::Stopped)??;
+        let resolving = source.resolve(&self.lookups, &task.owner);
+        running.stop.run_until_cancelled(resolving).await.ok_or(Failure::Stopped)??;
         Ok(source)
     }
 

@@ -47,6 +47,7 @@ use crate::{
     edge::{listener::ListenError, sockets::Sockets},
     egress::{self, Egress, EgressError},
     hasten::hasten,
+    lookup::Lookups,
     statement::StatementKey,
 };
 
@@ -164,9 +165,22 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop
     let passes = Passes::new(egress::pass_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
     let (events, readers, streams) = (Events::new(), Readers::default(), Streams::new(stop.clone()));
+    let lookups = Lookups::default();
     let (telling, sharing, config) = (Mutex::default(), Mutex::default(), config.worker.clone());
-    let workshop =
-        Workshop { config, store, media, disks, readers, readiness, passes, events, streams, telling, sharing };
+    let workshop = Workshop {
+        config,
+        store,
+        media,
+        disks,
+        readers,
+        readiness,
+        lookups,
+        passes,
+        events,
+        streams,
+        telling,
+        sharing,
+    };
     Ok((workshop, egress))
 }
 

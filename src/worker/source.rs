@@ -1,13 +1,13 @@
 //! The URL of a source: http or https to a public place, judged as it is written and again by what its name resolves to.
 
 use thiserror::Error;
-use tokio::{net::lookup_host, time::timeout};
 use url::{Host, Url};
 
 use crate::{
     address::{is_public, is_public_host},
     config::HostPort,
-    egress::LOOKUP_TIMEOUT,
+    lookup::Lookups,
+    worker::owner::Owner,
 };
 
 /// In bytes.
@@ -77,16 +77,12 @@ impl SourceUrl {
     }
 
     /// Judges every address that the name has now. What yt-dlp connects to later is the egress guard's to judge.
-    pub(crate) async fn resolve(&self) -> Result<(), ResolveError> {
+    /// The lookup counts as one of `user`'s.
+    pub(crate) async fn resolve(&self, lookups: &Lookups<Owner>, user: &Owner) -> Result<(), ResolveError> {
         let (Some(Host::Domain(name)), false) = (self.url.host(), self.allowed) else { return Ok(()) };
         let port = self.url.port_or_known_default().unwrap_or(443);
-        let found = timeout(LOOKUP_TIMEOUT, lookup_host((name, port))).await;
-        let addresses: Vec<_> = found.ok().and_then(Result::ok).into_iter().flatten().collect();
-        match addresses.as_slice() {
-            [] => Err(ResolveError::Unresolved),
-            all if all.iter().all(|address| is_public(address.ip())) => Ok(()),
-            _ => Err(ResolveError::Private),
-        }
+        let found = lookups.addresses(user.clone(), name, port).await.map_err(|_| ResolveError::Unresolved)?;
+        if found.iter().all(|address| is_public(address.ip())) { Ok(()) } else { Err(ResolveError::Private) }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     origin::Origin,
     places,
     process::{Setup, Worker, eventually, fake_yt_dlp},
-    town::{Canary, PUBLIC, Town},
+    town::{Canary, PUBLIC, Town, run},
 };
 
 /// Hosts that are not on the internet, in every spelling, and names of them.
@@ -254,6 +254,65 @@ fn no_spelling_of_a_private_address_and_no_other_port_gets_out() {
     }
     assert_eq!(canary.seen(), Vec::<String>::new());
     assert_eq!(status(&guard.connect("unknown.example.com:443", &pass)), "502");
+}
+
+#[test]
+fn an_address_that_does_not_answer_holds_up_no_download() {
+    let Some(town) = Town::enter() else { return };
+    let _origin = Origin::at(&format!("{PUBLIC}:80"));
+    let dead = ["93.184.216.40", "93.184.216.41", "93.184.216.42", "93.184.216.43", "93.184.216.44"];
+    run("nft", &["add table inet dead; add chain inet dead in { type filter hook input priority 0; }"]);
+    for address in dead {
+        run("ip", &["address", "add", &format!("{address}/32"), "dev", "lo"]);
+        run("nft", &[&format!("add rule inet dead in ip daddr {address} drop")]);
+    }
+    town.name("films.example.com", &[&[&dead[..], &[PUBLIC]].concat()]);
+    let guard = Guard::start("", &[]);
+    let answer = guard.get("http://films.example.com/sample.mp4", &pass(1 << 20));
+    assert_eq!(status(&answer), "200", "within the time that a client waits: {}", guard.log());
+}
+
+#[test]
+fn a_job_whose_names_are_never_answered_holds_few_threads_and_nobody_up() {
+    let Some(town) = Town::enter() else { return };
+    let _origin = Origin::at(&format!("{PUBLIC}:80"));
+    town.name("films.example.com", &[&[PUBLIC]]);
+    town.name("silent.example.com", &[&[]]);
+    let guard = Guard::start("", &[]);
+    let (greedy, other) = (pass(1 << 20), pass(1 << 20));
+    thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| assert_eq!(status(&guard.connect("silent.example.com:443", &greedy)), "502"));
+        }
+        eventually("a question", || town.asked("silent.example.com").then_some(()));
+        let answer = guard.get("http://films.example.com/sample.mp4", &other);
+        assert_eq!(status(&answer), "200");
+        let threads = fs::read_dir(format!("/proc/{}/task", guard.child.id())).unwrap().count();
+        assert!(threads < 20, "{threads} threads");
+    });
+}
+
+#[test]
+fn an_answer_says_that_its_connection_ends_as_it_does() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        stream
+            .write_all(b"HTTP/1.1 302 Found\r\nConnection: keep-alive\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        thread::park();
+    });
+    let guard = Guard::start("", &[&address.to_string()]);
+    let mut stream = TcpStream::connect(guard.address).unwrap();
+    let pass = pass(1 << 20);
+    write!(stream, "GET http://{address}/a HTTP/1.1\r\nHost: {address}\r\n{pass}\r\n").unwrap();
+    let mut answer = vec![0; 4096];
+    let length = stream.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    let fields = "Location: /b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(answer, format!("HTTP/1.1 302 Found\r\n{fields}"));
 }
 
 /// A worker whose children can reach a public host, `films.example.com`, and canaries that they must not.

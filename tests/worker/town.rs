@@ -31,6 +31,8 @@ type Names = HashMap<String, Vec<Vec<IpAddr>>>;
 /// The network, for as long as this lives; the test's thread and all that it starts are in it.
 pub(crate) struct Town {
     names: Arc<Mutex<Names>>,
+    /// The names in the questions so far.
+    asked: Arc<Mutex<Vec<String>>>,
     _dir: TempDir,
 }
 
@@ -56,15 +58,22 @@ impl Town {
         for address in PRIVATE.iter().copied().chain([&*format!("{PUBLIC}/32"), "93.184.216.35/32"]) {
             run("ip", &["address", "add", address, "dev", "lo", "nodad"]);
         }
-        let names = Arc::default();
-        answer_names(&names);
-        Some(Self { names, _dir: dir })
+        let (names, asked) = (Arc::default(), Arc::default());
+        answer_names(&names, &asked);
+        Some(Self { names, asked, _dir: dir })
     }
 
-    /// What a name is answered with: the first list first, and so on; the last one for ever.
+    /// What a name is answered with: the first list first, and so on; the last one for ever. While a list is empty, nothing is
+    /// answered at all.
     pub(crate) fn name(&self, name: &str, answers: &[&[&str]]) {
         let answers = answers.iter().map(|list| list.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
         self.names.lock().unwrap().insert(format!("{name}."), answers);
+    }
+}
+
+impl Town {
+    pub(crate) fn asked(&self, name: &str) -> bool {
+        self.asked.lock().unwrap().contains(&format!("{name}."))
     }
 }
 
@@ -109,14 +118,20 @@ pub(crate) fn run(program: &str, args: &[&str]) {
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
 }
 
-fn answer_names(names: &Arc<Mutex<Names>>) {
+fn answer_names(names: &Arc<Mutex<Names>>, asked: &Arc<Mutex<Vec<String>>>) {
     let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
-    let names = Arc::clone(names);
+    let (names, asked) = (Arc::clone(names), Arc::clone(asked));
     thread::spawn(move || {
         let mut packet = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut packet) {
             let query = Message::from_vec(&packet[..length]).unwrap();
-            socket.send_to(&answer(&query, &mut names.lock().unwrap()).to_vec().unwrap(), from).unwrap();
+            let name = query.queries[0].name().to_string().to_lowercase();
+            let mut names = names.lock().unwrap();
+            let is_silent = names.get(&name).is_some_and(|answers| answers[0].is_empty());
+            asked.lock().unwrap().push(name);
+            if !is_silent {
+                socket.send_to(&answer(&query, &mut names).to_vec().unwrap(), from).unwrap();
+            }
         }
     });
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::copy_bidirectional,
+    io::copy_bidirectional_with_sizes,
     net::{TcpListener, UnixStream},
     sync::Semaphore,
     time::sleep,
@@ -19,6 +19,8 @@ use super::INSIDE_PORT;
 
 /// Of one child at a time, so that none takes the guard's places from the others.
 const MAX_CONNECTIONS: usize = 40;
+/// For each direction of a connection.
+const BUFFER: usize = 64 << 10;
 /// After a failure to accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,7 +48,7 @@ impl Relay {
             let guard = self.guard.clone();
             tokio::spawn(async move {
                 let mut guard = UnixStream::connect(guard).await?;
-                let copied = copy_bidirectional(&mut child, &mut guard).await;
+                let copied = copy_bidirectional_with_sizes(&mut child, &mut guard, BUFFER, BUFFER).await;
                 drop(slot);
                 copied
             });

@@ -31,6 +31,8 @@ use crate::{
     worker::{
         caller::Caller,
         disk::NoRoom,
+        job::Workshop,
+        owner::Owner,
         queue::Queue,
         refusal::{Refusal, RefusalBody},
         shares::{Busy, Shares, Sizes, Taken},
@@ -249,8 +251,13 @@ impl LookError {
 }
 
 /// Judges the places that a look would go to. Each who asks is judged anew, whatever is kept.
-pub(super) async fn resolved(source: &SourceUrl, what: &'static str) -> Result<(), Refusal> {
-    match source.resolve().await {
+pub(super) async fn resolved(
+    workshop: &Workshop,
+    user: &Owner,
+    source: &SourceUrl,
+    what: &'static str,
+) -> Result<(), Refusal> {
+    match source.resolve(&workshop.lookups, user).await {
         Ok(()) => Ok(()),
         Err(ResolveError::Unresolved) => Err(LookError::Unreachable.refusal(what)),
         Err(private) => Err(Refusal::invalid("url_refused", private.to_string())),
