@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod edge;
 pub mod egress;
+mod exact_json;
 pub mod gateway;
 mod hasten;
 pub mod identity;

@@ -1,11 +1,12 @@
 //! Body rules: the JSON object that a route takes, judged field by field and written anew.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use thiserror::Error;
 use url::Url;
 
-use crate::{address, config::HostPort, json};
+use crate::{address, config::HostPort, exact_json::Json};
 
 /// The longest URL, in bytes.
 const MAX_URL_BYTES: usize = 2_048;
@@ -106,8 +107,7 @@ impl BodyFault {
 impl BodyRule {
     /// Judges a whole body; returns what the upstream gets, written anew from what was judged.
     pub fn judge(&self, body: &[u8]) -> Result<Vec<u8>, BodyFault> {
-        let Value::Object(mut object) = json::parse_strictly(body).map_err(|e| BodyFault::NotJson(e.to_string()))?
-        else {
+        let Json::Object(mut object) = Json::parse(body).map_err(|e| BodyFault::NotJson(e.to_string()))? else {
             return Err(BodyFault::NotAnObject);
         };
         for field in &self.fields {
@@ -116,7 +116,7 @@ impl BodyRule {
         if self.unknown == UnknownFields::Refuse && object.keys().any(|k| self.fields.iter().all(|f| *f.name != **k)) {
             return Err(BodyFault::Unknown(self.field_names()));
         }
-        serde_json::to_vec(&object).map_err(|e| BodyFault::NotJson(e.to_string()))
+        Ok(Json::Object(object).to_string().into_bytes())
     }
 
     fn field_names(&self) -> String {
@@ -125,25 +125,23 @@ impl BodyRule {
 }
 
 impl Field {
-    fn judge(&self, object: &mut Map<String, Value>) -> Result<(), BodyFault> {
+    fn judge(&self, object: &mut BTreeMap<String, Json>) -> Result<(), BodyFault> {
         let Some(value) = object.get_mut(&*self.name) else {
             return if self.required { Err(BodyFault::Missing(self.name.clone())) } else { Ok(()) };
         };
         let refused = |why: String| Err(BodyFault::Refused(self.name.clone(), why));
         match (&self.kind, &*value) {
-            (FieldKind::Text { max_chars }, Value::String(s)) if s.chars().count() <= *max_chars => Ok(()),
+            (FieldKind::Text { max_chars }, Json::Text(s)) if s.chars().count() <= *max_chars => Ok(()),
             (FieldKind::Text { max_chars }, _) => refused(format!("must be a text of at most {max_chars} characters")),
-            (FieldKind::Words { max }, Value::Array(words)) if words.len() <= *max && words.iter().all(is_word) => {
-                Ok(())
-            }
+            (FieldKind::Words { max }, Json::List(words)) if words.len() <= *max && words.iter().all(is_word) => Ok(()),
             (FieldKind::Words { max }, _) => refused(format!(
                 "must be a list of at most {max} words, each of letters, digits, '-', '_' and '.', {MAX_WORD_BYTES} at most"
             )),
-            (FieldKind::OneOf(values), Value::String(s)) if values.iter().any(|v| **v == **s) => Ok(()),
+            (FieldKind::OneOf(values), Json::Text(s)) if values.iter().any(|v| **v == **s) => Ok(()),
             (FieldKind::OneOf(values), _) => refused(format!("must be one of {}", values.join(", "))),
-            (FieldKind::MediaUrl { allow_private }, Value::String(s)) => match media_url(s, allow_private) {
+            (FieldKind::MediaUrl { allow_private }, Json::Text(s)) => match media_url(s, allow_private) {
                 Ok(url) => {
-                    *value = Value::String(url.into());
+                    *value = Json::Text(url.into());
                     Ok(())
                 }
                 Err(why) => refused(why.to_owned()),
@@ -151,13 +149,13 @@ impl Field {
             (FieldKind::MediaUrl { .. }, _) => refused("must be a URL".to_owned()),
             (FieldKind::Integer { min, max }, v) if v.as_i64().is_some_and(|n| (*min..=*max).contains(&n)) => Ok(()),
             (FieldKind::Integer { min, max }, _) => refused(format!("must be a whole number from {min} to {max}")),
-            (FieldKind::Boolean, Value::Bool(_)) => Ok(()),
+            (FieldKind::Boolean, Json::Boolean(_)) => Ok(()),
             (FieldKind::Boolean, _) => refused("must be true or false".to_owned()),
         }
     }
 }
 
-fn is_word(value: &Value) -> bool {
+fn is_word(value: &Json) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     value.as_str().is_some_and(|word| (1..=MAX_WORD_BYTES).contains(&word.len()) && word.bytes().all(plain))
 }
@@ -234,6 +232,13 @@ mod tests {
             let body = judge(&format!("{{\"url\":\"https://e.com/\",\"tags\":{tags}}}"));
             assert!(matches!(body, Err(BodyFault::Refused(..))), "{tags}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_keeps_its_numbers() {
+        let rule = BodyRule { unknown: UnknownFields::Keep, ..rule() };
+        let body = r#"{"a":12345678901234567890123,"b":{"c":[1.10]},"n":5,"url":"https://e.com/"}"#;
+        assert_eq!(rule.judge(body.as_bytes()).unwrap(), body.as_bytes());
     }
 
     #[test]
