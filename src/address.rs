@@ -8,7 +8,10 @@ use url::Host;
 /// transition format that embeds an IPv4 address (mapped, 6to4, Teredo, NAT64); IPv4-compatible and local NAT64
 /// addresses are not public.
 ///
-/// Source: the IANA special-purpose address registries (RFC 6890 and its updates).
+/// Source: the IANA special-purpose address registries (RFC 6890 and its updates), and Azure's platform address
+/// 168.63.129.16, which answers every virtual machine there with its settings and secrets. The metadata services of other clouds
+/// have addresses that are not public anyway: 169.254.169.254 (most), 169.254.170.2, fd00:ec2::254 (AWS), fd20:ce::254 (Google),
+/// 100.100.100.200 (Alibaba), 192.0.0.192 (Oracle).
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address {
@@ -68,6 +71,8 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     }
 }
 
+const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+
 fn is_public_v4(v4: Ipv4Addr) -> bool {
     let [a, b, c, _] = v4.octets();
     !(a == 0
@@ -79,7 +84,8 @@ fn is_public_v4(v4: Ipv4Addr) -> bool {
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
         || (a == 192 && b == 88 && c == 99)
-        || (a == 198 && (18..20).contains(&b)))
+        || (a == 198 && (18..20).contains(&b))
+        || v4 == AZURE_PLATFORM)
 }
 
 fn is_public_v6(v6: Ipv6Addr) -> bool {
@@ -161,6 +167,14 @@ mod tests {
         "[2001:db8::1]",
         "[100::1]",
         "[fd00:ec2::254]",
+        "[fd20:ce::254]",
+        "168.63.129.16",
+        "168.63.33040",
+        "[::ffff:168.63.129.16]",
+        "[64:ff9b::a83f:8110]",
+        "169.254.170.2",
+        "100.100.100.200",
+        "192.0.0.192",
         "localhost",
         "LOCALHOST.",
         "app.localhost",
@@ -179,9 +193,16 @@ mod tests {
 
     #[test]
     fn public_hosts_are_public() {
-        for host in
-            ["example.com", "1.1.1.1", "8.8.8.8", "[2606:4700::1111]", "[::ffff:1.1.1.1]", "youtu.be", "100.128.0.1"]
-        {
+        for host in [
+            "example.com",
+            "1.1.1.1",
+            "8.8.8.8",
+            "[2606:4700::1111]",
+            "[::ffff:1.1.1.1]",
+            "youtu.be",
+            "100.128.0.1",
+            "168.63.129.15",
+        ] {
             assert!(public(&format!("https://{host}/x")), "{host}");
         }
     }

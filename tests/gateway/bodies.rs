@@ -155,3 +155,33 @@ fn a_judged_body_arrives_whole_also_when_trailers_follow_it_over_http2() {
     });
     assert_eq!((status, canary.only().body.as_str()), (200, r#"{"url":"https://example.com/a"}"#));
 }
+
+#[test]
+fn numbers_of_fields_that_are_kept_arrive_as_they_were_written() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        let fields = "url = { type = \"media-url\", required = true }\n\n[[route]]\nname = \"search\"";
+        let n = "n = { type = \"integer\" }\n";
+        i.replace_in("policies/worker.toml", fields, &format!("{n}{fields}"));
+        let info = "path = \"/api/info\"\nscopes = [\"downloads:read\"]\nrates = [{ limit = \"20/minute\", by = \"user\" }]\nmax_body = \"16KiB\"\n\n";
+        i.replace_in(
+            "policies/worker.toml",
+            &format!("{info}[route.body.fields]"),
+            &format!("{info}[route.body]\nunknown = \"keep\"\n\n[route.body.fields]"),
+        );
+    });
+    let body = r#"{"id":12345678901234567890123,"list":[1.10,1E5,-0,{"x":9007199254740993}],"n":7,"url":"https://example.com/"}"#;
+    assert_eq!(post(&i, body).0, 200);
+    assert_eq!(canary.only().body, body);
+    for (refused, status) in [
+        (r#"{"n":7.0,"url":"https://example.com/"}"#, 422),
+        (r#"{"n":9223372036854775808,"url":"https://example.com/"}"#, 422),
+        (r#"{"x":1e999,"url":"https://example.com/"}"#, 400),
+        (r#"{"x":{"a":1,"a":2},"url":"https://example.com/"}"#, 400),
+    ] {
+        assert_eq!(post(&i, refused).0, status, "{refused}");
+    }
+    let private = post(&i, r#"{"url":"http://168.63.129.16/machine"}"#);
+    assert_eq!(private, (422, "refused_value".into()));
+    assert_eq!(canary.seen().len(), 1);
+}
