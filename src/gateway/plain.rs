@@ -13,7 +13,7 @@ use super::{
     headers::{REQUEST_ID, request_id},
     http1::{Then, answer_once},
     live::Live,
-    redirect::Redirect,
+    redirect::{Reach, Redirect},
     trust_page::{TRUST_PAGE, TrustPage},
 };
 use crate::{
@@ -35,8 +35,8 @@ pub(super) struct Plain {
 
 impl Plain {
     pub(super) fn new(config: &Config, certificates: Arc<Certificates>, live: &Arc<Live>) -> Self {
-        let redirect = Redirect { port: config.public_url.port_or_known_default().unwrap_or(443) };
-        Self { live: Arc::clone(live), certificates, trust_page: trust_page(&config.tls.mode), redirect }
+        let (trust_page, redirect) = (trust_page(&config.tls.mode), Redirect::new(config));
+        Self { live: Arc::clone(live), certificates, trust_page, redirect }
     }
 
     /// Answers one request and closes.
@@ -56,8 +56,10 @@ impl Plain {
     }
 
     fn answer(&self, head: &RequestHead, peer: IpAddr) -> Answer {
-        let own = self.acme_answer(head).or_else(|| self.trust_answer(head, peer));
-        own.unwrap_or_else(|| self.redirect.answer(head))
+        let client = client_address(peer, &head.headers, &self.live.rules.load().config.proxies);
+        let reach = if is_local(client) { Reach::Local } else { Reach::Outside };
+        let own = self.acme_answer(head).or_else(|| self.trust_answer(head, reach));
+        own.unwrap_or_else(|| self.redirect.answer(head, reach))
     }
 
     /// What an authority wants to see (RFC 8555, section 8.3), while it looks whether a name is ours.
@@ -70,10 +72,11 @@ impl Plain {
         Some(answer)
     }
 
-    fn trust_answer(&self, head: &RequestHead, peer: IpAddr) -> Option<Answer> {
-        let page = self.trust_page.as_ref()?;
-        let client = client_address(peer, &head.headers, &self.live.rules.load().config.proxies);
-        if is_local(client) { page.answer(head) } else { None }
+    fn trust_answer(&self, head: &RequestHead, reach: Reach) -> Option<Answer> {
+        match reach {
+            Reach::Local => self.trust_page.as_ref()?.answer(head),
+            Reach::Outside => None,
+        }
     }
 }
 

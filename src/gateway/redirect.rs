@@ -1,42 +1,78 @@
-//! The way to TLS: 308 to the same path on the other port.
+//! The way to TLS: 308 to the same path on the port where this client reaches TLS.
 
 use http::{HeaderValue, StatusCode, header};
 
 use super::{client::Answer, plain::bare};
-use crate::message::RequestHead;
+use crate::{config::Config, message::RequestHead, policy::host_name};
 
 /// Where plain requests are sent to.
 #[derive(Clone, Debug)]
 pub(super) struct Redirect {
-    /// The port of TLS as the outside sees it.
-    pub(super) port: u16,
+    /// The host that the outside knows.
+    public_host: String,
+    /// The port of TLS there.
+    public_port: u16,
+    /// The ports of the plain listeners themselves,
+    plain_ports: Vec<u16>,
+    /// and of the first one for TLS.
+    tls_port: u16,
+}
+
+/// Where a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// In a local network, where it may reach the listeners without the router that forwards ports to them.
+    Local,
+    /// Anywhere else.
+    Outside,
 }
 
 impl Redirect {
+    pub(super) fn new(config: &Config) -> Self {
+        let public_port = config.public_url.port_or_known_default().unwrap_or(443);
+        Self {
+            public_host: config.public_url.host_str().unwrap_or_default().to_owned(),
+            public_port,
+            plain_ports: config.http_listen.iter().map(std::net::SocketAddr::port).collect(),
+            tls_port: config.listen.first().map_or(public_port, std::net::SocketAddr::port),
+        }
+    }
+
     /// What everybody gets who asks for nothing that is served without TLS.
-    pub(super) fn answer(&self, head: &RequestHead) -> Answer {
-        let Some(location) = self.location(head) else { return bare(StatusCode::BAD_REQUEST) };
+    pub(super) fn answer(&self, head: &RequestHead, reach: Reach) -> Answer {
+        let Some(location) = self.location(head, reach) else { return bare(StatusCode::BAD_REQUEST) };
         let mut answer = bare(StatusCode::PERMANENT_REDIRECT);
         answer.head.headers.insert(header::LOCATION, location);
         answer
     }
 
     /// None where the host could smuggle something into the target.
-    fn location(&self, head: &RequestHead) -> Option<HeaderValue> {
-        let name = match head.host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-            _ => &head.host,
-        };
+    fn location(&self, head: &RequestHead, reach: Reach) -> Option<HeaderValue> {
+        let name = host_name(&head.host);
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.[]:".contains(&b);
         if name.is_empty() || !name.bytes().all(plain) {
             return None;
         }
         let target = if head.target().starts_with('/') { head.target() } else { "/" };
-        let location = match self.port {
+        let location = match self.port(&head.host, reach) {
             443 => format!("https://{name}{target}"),
             port => format!("https://{name}:{port}{target}"),
         };
         HeaderValue::try_from(location).ok()
+    }
+
+    /// A client of the local network that names the very port of a plain listener has come to it directly. Where a router forwards
+    /// 443 to another port, nobody answers on 443 of the address that such a client has used. The public host is another matter:
+    /// its port is what the configuration says.
+    fn port(&self, host: &str, reach: Reach) -> u16 {
+        let name = host_name(host);
+        let asked = host.get(name.len()..).and_then(|rest| rest.strip_prefix(':')).map_or(Ok(80), str::parse);
+        let direct = asked.is_ok_and(|port| self.plain_ports.contains(&port));
+        if reach == Reach::Local && direct && !name.eq_ignore_ascii_case(&self.public_host) {
+            self.tls_port
+        } else {
+            self.public_port
+        }
     }
 }
 
@@ -47,18 +83,37 @@ mod tests {
     use super::*;
     use crate::message::Version;
 
-    fn location(host: &str, path: &str, port: u16) -> Option<HeaderValue> {
+    fn location(host: &str, path: &str, public_port: u16, reach: Reach) -> Option<HeaderValue> {
         let head = RequestHead::new(Method::GET, path.into(), host.into(), HeaderMap::new(), Version::Http11);
-        Redirect { port }.location(&head)
+        let (public_host, plain_ports) = ("home.example".to_owned(), vec![8080]);
+        Redirect { public_host, public_port, plain_ports, tls_port: 8443 }.location(&head, reach)
     }
 
     #[test]
     fn the_target_stays_and_the_port_changes() {
-        assert_eq!(location("h:8080", "/a?b=c", 8443).unwrap(), "https://h:8443/a?b=c");
-        assert_eq!(location("h", "/", 443).unwrap(), "https://h/");
-        assert_eq!(location("[::1]:8080", "/", 8443).unwrap(), "https://[::1]:8443/");
+        let outside = |host, path, port| location(host, path, port, Reach::Outside);
+        assert_eq!(outside("h:8080", "/a?b=c", 8443).unwrap(), "https://h:8443/a?b=c");
+        assert_eq!(outside("h", "/", 443).unwrap(), "https://h/");
+        assert_eq!(outside("[::1]:8080", "/", 8443).unwrap(), "https://[::1]:8443/");
         for host in ["", "evil.example/x", "a@b", "h\\x", "h x"] {
-            assert_eq!(location(host, "/", 443), None, "{host:?}");
+            assert_eq!(outside(host, "/", 443), None, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn behind_a_router_that_forwards_443_each_client_is_sent_where_it_reaches_tls() {
+        for (host, reach, url) in [
+            ("home.example", Reach::Outside, "https://home.example/"),
+            ("films.example", Reach::Outside, "https://films.example/"),
+            ("films.example:8080", Reach::Outside, "https://films.example/"),
+            ("192.168.1.5:8080", Reach::Local, "https://192.168.1.5:8443/"),
+            ("nas.local:8080", Reach::Local, "https://nas.local:8443/"),
+            ("[fd00::5]:8080", Reach::Local, "https://[fd00::5]:8443/"),
+            ("nas.local", Reach::Local, "https://nas.local/"),
+            ("HOME.example:8080", Reach::Local, "https://HOME.example/"),
+            ("nas.local:9080", Reach::Local, "https://nas.local/"),
+        ] {
+            assert_eq!(location(host, "/", 443, reach).unwrap(), url, "{host} {reach:?}");
         }
     }
 }

@@ -154,6 +154,30 @@ fn the_plain_port_sends_everybody_to_tls() {
     assert!(canary.seen().is_empty());
 }
 
+#[test]
+fn behind_a_router_that_forwards_443_each_client_is_sent_to_the_port_that_it_reaches() {
+    let i = Instance::with(&Canary::start().address.to_string(), |i| {
+        i.replace("listen = [", "public_url = \"https://home.example\"\nlisten = [");
+        i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
+    });
+    let (plain, tls) = (i.plain.port(), i.tls.port());
+    let sent = |client: &str, host: &str| {
+        let request = format!("GET /a?b HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: {client}\r\n\r\n");
+        send_plain(i.plain, request.as_bytes()).header("location").unwrap().to_owned()
+    };
+    for (client, host, url) in [
+        ("192.168.1.7", format!("192.168.1.5:{plain}"), format!("https://192.168.1.5:{tls}/a?b")),
+        ("192.168.1.7", format!("nas.local:{plain}"), format!("https://nas.local:{tls}/a?b")),
+        ("127.0.0.1", format!("localhost:{plain}"), format!("https://localhost:{tls}/a?b")),
+        ("192.168.1.7", "home.example".to_owned(), "https://home.example/a?b".to_owned()),
+        ("192.168.1.7", format!("home.example:{plain}"), "https://home.example/a?b".to_owned()),
+        ("192.0.2.7", "home.example".to_owned(), "https://home.example/a?b".to_owned()),
+        ("192.0.2.7", format!("films.example:{plain}"), "https://films.example/a?b".to_owned()),
+    ] {
+        assert_eq!(sent(client, &host), url, "{client} {host}");
+    }
+}
+
 fn curl(i: &Instance, args: &[&str], path: &str) -> String {
     let resolve = format!("localhost:{}:127.0.0.1", i.tls.port());
     let mut command = Command::new("curl");
