@@ -111,6 +111,7 @@ impl Faults {
             policies_dir: base.join(wire.policies_dir),
             proxies: self.proxies(&wire.gateway),
             limits: self.limits(&wire.gateway),
+            admin_hosts: self.admin_hosts(&wire.gateway.admin_hosts),
             geoip: wire.gateway.geoip.map(|path| base.join(path)),
             drain_timeout: wire.gateway.drain_timeout.0,
             jwt: self.jwt(wire.jwt, base),
@@ -186,6 +187,20 @@ impl Faults {
             );
         }
         Some(listen)
+    }
+
+    fn admin_hosts(&mut self, hosts: &[String]) -> Vec<String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        for (i, host) in hosts.iter().enumerate() {
+            if host.is_empty() || !host.bytes().all(plain) {
+                let key = vec![table("gateway"), Key { name: "admin_hosts", index: Some(i) }];
+                self.add(
+                    key,
+                    format!("{host:?} is not a name alone; write it without scheme and port, like \"nas.local\""),
+                );
+            }
+        }
+        hosts.to_vec()
     }
 
     fn public_url(&mut self, wire: &Wire, listen: &[SocketAddr]) -> Option<Url> {

@@ -37,6 +37,8 @@ pub struct Config {
     pub http_listen: Vec<SocketAddr>,
     /// Health, readiness and metrics.
     pub admin_listen: Upstream,
+    /// By which names, beside addresses and local names, the admin listener is asked.
+    pub admin_hosts: Vec<String>,
     /// What the outside calls this gateway.
     pub public_url: Url,
     /// The proxies before the gateway.

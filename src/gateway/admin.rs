@@ -2,7 +2,7 @@
 //!
 //! It always answers: also while the gateway drains, and whatever other connections there are, since it has its own.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -25,8 +25,9 @@ use super::{
 use crate::{
     config::Upstream,
     edge::{Certificates, listener::ListenError, sockets::Sockets},
-    message::{HeadScan, ResponseHead},
+    message::{HeadScan, RequestHead, ResponseHead},
     observe::metrics::{CONTENT_TYPE, Listener, Looked},
+    policy::host_name,
 };
 
 /// So many connections are served at a time. When one more comes, the one that has waited longest is closed.
@@ -38,6 +39,15 @@ const MAX_LIFE: Duration = Duration::from_secs(5);
 pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+/// How a client has reached it.
+#[derive(Clone, Copy, Debug)]
+enum Reached {
+    /// As a web page could have a browser do.
+    Tcp,
+    /// As no browser does.
+    Unix,
 }
 
 /// What it tells of.
@@ -60,11 +70,15 @@ impl Admin {
     /// Accepts until the task that this runs in is ended.
     pub(super) async fn serve(self: Arc<Self>, socket: Socket) {
         let mut running = VecDeque::with_capacity(MAX_CONNECTIONS);
+        let reached = match socket {
+            Socket::Tcp(_) => Reached::Tcp,
+            Socket::Unix(_) => Reached::Unix,
+        };
         loop {
             match socket.accept().await {
                 Ok(stream) => {
                     make_room(&mut running);
-                    let served = timeout(MAX_LIFE, Arc::clone(&self).answer(stream));
+                    let served = timeout(MAX_LIFE, Arc::clone(&self).answer(stream, reached));
                     running.push_back(tokio::spawn(served).abort_handle());
                 }
                 Err(error) => {
@@ -76,10 +90,14 @@ impl Admin {
     }
 
     /// Answers one request and closes.
-    async fn answer(self: Arc<Self>, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    async fn answer(
+        self: Arc<Self>,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        reached: Reached,
+    ) -> io::Result<()> {
         let _open = self.live.metrics.connection(Listener::Admin);
         let (page, method) = match rest_of_head(&mut stream, BytesMut::new(), HeadScan::default()).await {
-            Next::Request(request, _) => (self.page(&request.head.method, request.head.path()), request.head.method),
+            Next::Request(request, _) => (self.page_for(&request.head, reached), request.head.method),
             Next::Refused(refusal) => {
                 (Page::text(StatusCode::BAD_REQUEST, &refusal.detail().unwrap_or_default()), Method::GET)
             }
@@ -87,6 +105,18 @@ impl Admin {
         };
         stream.write_all(&last_answer(&method, &page.into())).await?;
         stream.shutdown().await
+    }
+
+    fn page_for(&self, head: &RequestHead, reached: Reached) -> Page {
+        let named = match reached {
+            Reached::Tcp => is_expected(&head.host, &self.live.rules.load().config.admin_hosts),
+            Reached::Unix => true,
+        };
+        if named {
+            self.page(&head.method, head.path())
+        } else {
+            Page::text(StatusCode::MISDIRECTED_REQUEST, "ask by an address, or name this host in gateway.admin_hosts")
+        }
     }
 
     fn page(&self, method: &Method, path: &str) -> Page {
@@ -156,6 +186,19 @@ fn worker_down(time: Duration) -> String {
     format!("the worker has been down for {} s", time.as_secs())
 }
 
+/// True for an address, a name without a dot, `localhost`, and names of the configuration.
+///
+/// A web page can have a name of its own resolve to this machine, and then a browser here takes this listener for the page's own
+/// site (DNS rebinding). For that it needs a name that somebody can own, which one without a dot is not.
+fn is_expected(host: &str, named: &[String]) -> bool {
+    let name = host_name(host);
+    let address = name.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(name);
+    address.parse::<IpAddr>().is_ok()
+        || !name.contains('.')
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || named.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// Nobody who holds connections open can keep others out.
 fn make_room(running: &mut VecDeque<tokio::task::AbortHandle>) {
     running.retain(|task| !task.is_finished());
@@ -163,5 +206,37 @@ fn make_room(running: &mut VecDeque<tokio::task::AbortHandle>) {
         && let Some(oldest) = running.pop_front()
     {
         oldest.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_somebody_could_own_is_not_expected_unless_it_is_configured() {
+        let named = ["nas.local".to_owned()];
+        for host in [
+            "127.0.0.1:9901",
+            "127.0.0.1",
+            "[::1]:9901",
+            "192.168.1.5",
+            "localhost:9901",
+            "a.LOCALHOST",
+            "gateway:9901",
+            "NAS.local:1",
+        ] {
+            assert!(is_expected(host, &named), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:9901",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "nas.local.",
+            "x.nas.local",
+        ] {
+            assert!(!is_expected(host, &named), "{host}");
+        }
     }
 }

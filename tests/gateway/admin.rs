@@ -46,6 +46,31 @@ fn it_says_whether_the_gateway_lives() {
 }
 
 #[test]
+fn a_page_whose_name_resolves_to_this_machine_reads_nothing() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace("admin_hosts = []", "admin_hosts = [\"nas.local\"]");
+    });
+    let ask = |host: &str| send_plain(i.admin, format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+    let port = i.admin.port();
+    for host in ["127.0.0.1", "[::1]", "192.168.1.5", "localhost", "gateway", "nas.local", "NAS.LOCAL"] {
+        assert_eq!([ask(host).status, ask(&format!("{host}:{port}")).status], [200; 2], "{host}");
+    }
+    for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "x.nas.local"] {
+        let answers = [ask(host), ask(&format!("{host}:{port}"))];
+        for answer in answers {
+            let body = String::from_utf8(answer.body).unwrap();
+            assert_eq!(answer.status, 421, "{host}");
+            assert!(body.contains("gateway.admin_hosts") && !body.contains("sallyport_"), "{host}: {body}");
+        }
+    }
+    let i = Instance::made(&[]);
+    i.replace("admin_hosts = []", "admin_hosts = [\"nas.local:9901\"]");
+    let found = String::from_utf8(i.output(&["check"]).stdout).unwrap();
+    assert!(found.contains("without scheme and port"), "{found}");
+}
+
+#[test]
 fn it_answers_while_the_gateway_drains() {
     let canary = Canary::with(Duration::from_secs(4));
     let i = Instance::start(&canary);
