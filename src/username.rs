@@ -2,8 +2,19 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+/// What the name of a subject ends with that is no name itself.
+const SUBJECT_SUFFIX: &str = "@sub";
+
+/// So much of a subject can be read in such a name.
+const MAX_READABLE: usize = 24;
+
+/// So many bytes of its digest stand there, which is what tells it from others.
+const DIGEST_BYTES: usize = 16;
 
 /// A user's name: 1 to 64 of the characters `a-z A-Z 0-9 . _ @ -`, the first one a letter or a digit.
 ///
@@ -22,6 +33,32 @@ impl UserName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The user whom an identity provider knows as `subject`, whatever characters that has; None for an empty one.
+    ///
+    /// A subject that is a name is that user's. Any other gets a name that keeps what can be read of it, and ends in its digest and
+    /// `@sub`: `auth0|5f7c8ec7` becomes `auth0_5f7c8ec7.<32 hexadecimal digits>@sub`. What ends in `@sub` already is treated as any
+    /// other, so that nobody can be called what somebody else's subject becomes.
+    #[must_use]
+    pub fn of_subject(subject: &str) -> Option<Self> {
+        if subject.is_empty() {
+            return None;
+        }
+        match subject.parse() {
+            Ok(name) if !subject.ends_with(SUBJECT_SUFFIX) => Some(name),
+            _ => Some(Self::derived(subject)),
+        }
+    }
+
+    fn derived(subject: &str) -> Self {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+        let readable: String = subject.chars().map(plain).take(MAX_READABLE).collect();
+        let digest = Sha256::digest(subject);
+        let digest = HEXLOWER.encode(digest.get(..DIGEST_BYTES).unwrap_or(&digest));
+        // The first character must be a letter or a digit.
+        let first = if readable.starts_with(|c: char| c.is_ascii_alphanumeric()) { "" } else { "x" };
+        Self(format!("{first}{readable}.{digest}{SUBJECT_SUFFIX}"))
     }
 }
 
@@ -65,6 +102,44 @@ mod tests {
         for name in ["", ".", "..", "-x", "a b", "a/b", "a\nb", "a\"b", "é", &"x".repeat(65)] {
             assert_eq!(name.parse::<UserName>(), Err(InvalidUserName), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_subject_that_is_a_name_is_that_user() {
+        for name in ["ana", "ana@example.com", "507f1f77bcf86cd799439011", "ana@sub.example"] {
+            assert_eq!(UserName::of_subject(name).unwrap().as_str(), name);
+        }
+        assert_eq!(UserName::of_subject(""), None);
+    }
+
+    #[test]
+    fn every_other_subject_has_a_name_of_its_own_that_breaks_out_of_nothing() {
+        let subjects = [
+            "auth0|5f7c8ec7c33c6c004bbafe82",
+            "auth0_5f7c8ec7c33c6c004bbafe82 ",
+            "https://id.example/users/7",
+            "Zoë",
+            "../../etc/passwd",
+            "..",
+            "-x",
+            "a\r\nRemote-User: admin",
+            "admin\0",
+            "admin ",
+            " admin",
+            &"x".repeat(65),
+            &"x".repeat(66),
+            &"é".repeat(4_000),
+        ];
+        let mut names: Vec<_> = subjects.iter().map(|s| UserName::of_subject(s).unwrap()).collect();
+        assert_eq!(names[0].as_str(), "auth0_5f7c8ec7c33c6c004b.41aa487887e3c45c19b2448b2f036552@sub");
+        for name in &names {
+            assert_eq!(name.as_str().parse().as_ref(), Ok(name), "it is a name");
+        }
+        // Nobody can register under what another one's subject became.
+        names.extend(names.clone().iter().map(|name| UserName::of_subject(name.as_str()).unwrap()));
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 2 * subjects.len());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One credential is presented, or none, or the request is refused; and nobody is let in by what was never issued.
 
-use sallyport::identity::{Credential, CredentialKind, CredentialKinds, PresentationError, presented};
+use sallyport::identity::{Credential, CredentialKind, PresentationError, Reads, presented};
 
 use super::{parts, site};
 
@@ -9,7 +9,7 @@ pub fn run(data: &[u8]) {
     let (query, rest) = parts::text(data);
     let (headers, _) = parts::fields(rest);
     let all = [CredentialKind::ApiKey, CredentialKind::Jwt, CredentialKind::Link, CredentialKind::OfflinetubeLink];
-    let found = presented(&headers, Some(query), all.into_iter().collect(), &[]);
+    let found = presented(&headers, Some(query), Reads { kinds: all.into_iter().collect(), ..Reads::default() });
     let in_headers = ["x-api-key", "authorization"].iter().map(|name| headers.get_all(*name).iter().count());
     match (in_headers.sum::<usize>(), &found) {
         (2.., Ok(_)) => panic!("one of two was chosen"),
@@ -20,7 +20,8 @@ pub fn run(data: &[u8]) {
     }
     // What the application keeps for itself is no credential here.
     let theirs = [http::header::AUTHORIZATION, "x-api-key".parse().unwrap()];
-    assert!(matches!(presented(&headers, None, CredentialKinds::default(), &theirs), Ok(None)));
+    let reads = Reads { app_headers: &theirs, ..Reads::default() };
+    assert!(matches!(presented(&headers, None, reads), Ok(None)));
 }
 
 fn judge(credential: Option<&Credential<'_>>) {

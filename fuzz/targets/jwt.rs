@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use sallyport::identity::jwt::issue;
+use sallyport::{identity::jwt::issue, username::UserName};
 use serde_json::{Value, json};
 
 use super::{parts::byte, site};
@@ -47,7 +47,10 @@ fn issued(data: &[u8]) {
     let Ok(claims) = serde_json::from_slice::<Value>(data) else { return };
     let Ok(token) = issue(&site::secret(), &claims) else { return };
     let Ok(verified) = site::jwt().verify(&token, NOW) else { return };
-    assert_eq!(claims["sub"], verified.user.as_str());
+    let sub = claims["sub"].as_str().expect("sub is required");
+    assert_eq!(UserName::of_subject(sub).as_ref(), Some(&verified.user));
+    assert_eq!(verified.user.as_str() == sub, sub.parse::<UserName>().is_ok() && !sub.ends_with("@sub"), "{sub}");
+    assert!(verified.user.as_str().parse::<UserName>().is_ok(), "{sub}");
     let exp = claims["exp"].as_f64().expect("exp is required");
     assert!(exp.is_finite() && exp >= *NOW_AND_LEEWAY.start(), "{claims}");
     let nbf = claims["nbf"].as_f64();

@@ -1,7 +1,7 @@
 //! A link's parameters are found whole or not at all, what was signed opens its own target, and nothing else opens anything.
 
 use sallyport::identity::{
-    link::{LinkClaims, LinkError, LinkKeys, LinkQuery},
+    link::{LinkClaims, LinkError, LinkKeys, LinkQuery, Namespace},
     offlinetube::OfflineTubeQuery,
 };
 
@@ -15,14 +15,17 @@ pub(super) fn keys() -> LinkKeys {
 pub fn run(data: &[u8]) {
     let (query, rest) = parts::text(data);
     let (path, _) = parts::text(rest);
-    if let Ok(found) = LinkQuery::find(query) {
-        let rest = found.as_ref().map_or(query, |link| &link.rest);
-        assert!(!rest.split('&').any(|pair| pair.starts_with("sp_")), "{query:?} leaves {rest:?}");
+    for namespace in [Namespace::Gateway, Namespace::Application] {
+        let Ok(found) = LinkQuery::find(query, namespace, &[]) else { continue };
+        if found.is_none() {
+            // What goes on has no signature in it.
+            assert!(!query.split('&').any(|pair| pair.starts_with("sp_sig=")), "{query:?}");
+        }
         // No input of a fuzzer has a right signature.
         let opened = found.map(|link| keys().verify("downloads", path, &link, 0));
         assert!(!matches!(opened, Some(Ok(_) | Err(LinkError::Expired))), "{query:?}");
     }
-    if let Ok(Some(link)) = OfflineTubeQuery::find(query) {
+    if let Ok(Some(link)) = OfflineTubeQuery::find(query, &[]) {
         let ours = |pair: &str| ["expires", "signature", "user"].contains(&pair.split('=').next().unwrap());
         assert!(!link.rest.split('&').any(ours), "{query:?} leaves {:?}", link.rest);
         assert!(site::offlinetube().verify(path, &link, 0).is_err(), "{query:?}");
@@ -38,10 +41,11 @@ fn signed(path: &str, query: &str) {
     let claims = LinkClaims { app: "downloads", target: &target, user: "ana", expires: 10, id: "i1" };
     let own = keys().sign(&claims);
     for presented in [format!("{query}&{own}"), format!("{own}&{query}")] {
-        let link = LinkQuery::find(&presented).unwrap().unwrap();
-        assert_eq!(link.rest, query);
+        let link = LinkQuery::find(&presented, Namespace::Gateway, &[]).unwrap().unwrap();
         let verify = |app: &str, path: &str, now| keys().verify(app, path, &link, now);
-        assert_eq!(verify("downloads", path, 10).unwrap().user.as_str(), "ana");
+        let opened = verify("downloads", path, 10).unwrap();
+        assert_eq!(opened.user.as_str(), "ana");
+        assert_eq!(keys().signed_query("downloads", path, &link).as_deref(), Ok(query));
         assert_eq!(verify("downloads", path, 11), Err(LinkError::Expired));
         assert_eq!(verify("other", path, 10), Err(LinkError::Forged));
         assert_eq!(verify("downloads", &format!("{path}x"), 10), Err(LinkError::Forged));

@@ -13,9 +13,9 @@ use tracing::warn;
 use crate::{
     address::client_network,
     config::{self, Config},
-    identity::{Authority, Credential, CredentialKinds, presented},
+    identity::{Authority, Credential, Reads, presented},
     limits::{Ban, BanBook, BanChange, InForce, RecentClients, Strike, Strikes, holds},
-    policy::{Decision, Reason, RequestFacts},
+    policy::{Decision, Guess, Reason, RequestFacts},
 };
 
 /// So many clients' strikes are remembered.
@@ -83,8 +83,10 @@ impl Bans {
     /// What has expired was right once, and what is missing is no guess.
     fn strike(&self, decision: &Decision, facts: &RequestFacts<'_>) -> Option<Strike> {
         let Decision::Respond(denial) = decision else { return None };
+        if denial.guess == Guess::Yes {
+            return Some(Strike::Credential);
+        }
         match denial.reason {
-            Reason::BadCredential | Reason::BadLink => Some(Strike::Credential),
             Reason::NoRoute | Reason::BadPath => Some(Strike::Path(self.hasher.hash_one(facts.path))),
             _ => None,
         }
@@ -133,7 +135,7 @@ impl Bans {
 
 /// Whether a request shows a key, token or certificate that is right, whatever it asks for. A link is for its own path only.
 fn is_authenticated(facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> bool {
-    let credential = presented(facts.headers, None, CredentialKinds::default(), &[]);
+    let credential = presented(facts.headers, None, Reads::default());
     let shown = || facts.certificate.map(Credential::ClientCertificate);
     let Some(credential) = credential.ok().and_then(|explicit| explicit.or_else(shown)) else { return false };
     authority.verify(&credential, "", facts.path, None, now).is_ok()

@@ -197,7 +197,7 @@ async fn read_some(stream: &mut Downstream) -> Option<BytesMut> {
 /// Answers what is no request, and logs it like everything else.
 async fn refuse(stream: &mut Downstream, peer: Peer, refusal: Refusal, gateway: &Gateway) -> Then {
     let mut exchange = Exchange::new(&gateway.live, unread_head(), peer);
-    let denial = refusal.denial();
+    let denial = refusal.denial(&gateway.live.rules.load().site);
     let answer = respond::denial(&exchange, &denial);
     exchange.traffic.status = Some(answer.head.status);
     exchange.traffic.bytes_out = answer.body.len() as u64;

@@ -19,7 +19,7 @@ use crate::{
         access_log::{Asked, Entry},
         metrics::{Ended, Verdict},
     },
-    policy::{Addressing, Permit, Reason, Step, Steps, Target, host_name},
+    policy::{Addressing, Denial, Permit, Reason, Step, Steps, Target, host_name},
 };
 
 /// Who is at the other end of a connection.
@@ -109,6 +109,12 @@ impl Exchange {
     /// The certificate of the connection.
     pub(super) fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
         self.peer.certificate.as_ref()
+    }
+
+    /// A denial before anything was judged, in the words of the application that the request seems to be for.
+    pub(super) fn denial(&self, reason: Reason) -> Denial {
+        let rules = self.live.rules.load();
+        Denial::of(reason, rules.site.app(&self.head.host, self.head.path()), &self.head.headers)
     }
 
     /// Takes the permit back, such as when its upstream fails.

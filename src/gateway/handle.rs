@@ -44,7 +44,8 @@ pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: Req
     let mut exchange = Exchange::new(&gateway.live, head, peer);
     let Some(_share) = admit(gateway, &mut exchange) else {
         client.close_after();
-        let _ = deny(client, &mut exchange, Denial::bare(Reason::Overloaded)).await;
+        let denial = exchange.denial(Reason::Overloaded);
+        let _ = deny(client, &mut exchange, denial).await;
         return;
     };
     if answer(gateway, client, &mut exchange).await.is_err() {
@@ -108,7 +109,7 @@ fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
     let (head, rules) = (&exchange.head, live.rules.load());
     let now = exchange.at.as_second();
     if live.bans.shut_out(&rules.config, exchange.client, now) {
-        return Decision::Respond(Denial::bare(Reason::Banned));
+        return Decision::Respond(exchange.denial(Reason::Banned));
     }
     let facts = RequestFacts {
         method: &head.method,

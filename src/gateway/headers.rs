@@ -12,7 +12,7 @@ use crate::{
     identity::{Grant, Identity},
     message::{Connection, Framing, RequestHead, ResponseHead, connection, is_hop_by_hop, write_field},
     observe::RequestId,
-    policy::{CorsAnswer, Permit, SecurityHeaders, Stated},
+    policy::{CorsAnswer, DEFAULT_REFERRER_POLICY, Permit, ReferrerPolicy, SecurityHeaders, Stated, is_discreet},
     statement::{self, Limits, Role, Statement, StatementKey},
 };
 
@@ -110,7 +110,8 @@ fn write_client_fields(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit) {
     for (name, value) in &head.headers {
         let kept = permit.route().app_headers.contains(name) || !is_managed(name.as_str());
         if kept && !is_rewritten(name, permit) && !frames(&folded(name.as_str())) && !named.contains(name) {
-            write_field(out, name, value.as_bytes());
+            let value = if *name == header::REFERER { without_link(value.as_bytes()) } else { value.as_bytes() };
+            write_field(out, name, value);
         }
     }
     if !named.contains(&header::COOKIE)
@@ -118,6 +119,16 @@ fn write_client_fields(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit) {
     {
         write_field(out, &header::COOKIE, &cookies);
     }
+}
+
+/// A URL without its query where that holds a link: a page that was opened by one names it in the `Referer` of all that it loads,
+/// and like every credential it ends at the gateway.
+fn without_link(url: &[u8]) -> &[u8] {
+    const SIGNATURES: [&[u8]; 2] = [b"sp_sig=", b"signature="];
+    let Some(at) = url.iter().position(|b| *b == b'?') else { return url };
+    let (path, query) = url.split_at(at);
+    let signed = SIGNATURES.iter().any(|name| query.windows(name.len()).any(|window| window == *name));
+    if signed { path } else { url }
 }
 
 /// True for a field, in whichever spelling, that says where a message ends or what becomes of its connection.
@@ -218,14 +229,19 @@ pub(super) fn request_id(id: RequestId) -> HeaderValue {
     value
 }
 
-/// The security headers of an application's answer, HSTS aside. What an application says of its own pages and frames is
-/// better known to it; it may not take back what guards others: links are in URLs, and files are anybody's bytes.
+/// The security headers of an application's answer, HSTS aside. An application knows its own pages and frames best. It may not
+/// take back what guards others: links are in URLs, and files are anybody's bytes.
 fn secure(headers: &mut HeaderMap, policy: &SecurityHeaders) {
     if let Some(value) = &policy.content_type_options {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, value.clone());
     }
-    if let Some(value) = &policy.referrer_policy {
-        headers.insert(header::REFERRER_POLICY, value.clone());
+    match &policy.referrer_policy {
+        ReferrerPolicy::Set(value) => _ = headers.insert(header::REFERRER_POLICY, value.clone()),
+        ReferrerPolicy::Default if is_discreet(headers.get_all(header::REFERRER_POLICY).iter()) => {}
+        ReferrerPolicy::Default => {
+            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static(DEFAULT_REFERRER_POLICY));
+        }
+        ReferrerPolicy::Application => {}
     }
     if let Some(value) = &policy.frame_options
         && !forbids_frames(headers)
@@ -346,6 +362,19 @@ mod tests {
         }
         for name in ["accept", "x-requested-with", "range", "content-type", "cookie", "my_header"] {
             assert!(!is_managed(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_referer_loses_its_query_where_that_holds_a_link() {
+        for (url, kept) in [
+            ("https://h/a?x=1&sp_user=a&sp_sig=AA", "https://h/a"),
+            ("https://h/a?expires=1&signature=00&user=a", "https://h/a"),
+            ("https://h/a?x=1", "https://h/a?x=1"),
+            ("https://h/sp_sig=a", "https://h/sp_sig=a"),
+            ("", ""),
+        ] {
+            assert_eq!(without_link(url.as_bytes()), kept.as_bytes(), "{url}");
         }
     }
 

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     edge::{Downstream, Inspect, slots::Activity},
     message::{FrameWatch, MAX_HEAD_BYTES, RequestHead, Version},
+    policy::Denial,
     stop::stopped,
 };
 
@@ -163,7 +164,9 @@ impl Streams {
             let mut client = Client::new(Speaks::Http2(http2), limits.min_body_rate);
             if let Err(fault) = head.judge_size() {
                 let mut exchange = Exchange::new(&gateway.live, head, peer);
-                let _ = deny(&mut client, &mut exchange, Refusal::from(fault).denial()).await;
+                let refusal = Refusal::from(fault);
+                let denial = Denial { detail: refusal.detail(), ..exchange.denial(refusal.reason()) };
+                let _ = deny(&mut client, &mut exchange, denial).await;
                 return;
             }
             handle(&gateway, &mut client, head, peer).await;

@@ -162,7 +162,7 @@ impl LinkRequest {
 
     fn app<'s>(&self, site: &'s Site) -> Result<&'s App, LinkRefusal> {
         let (path, query) = self.target.split_once('?').unwrap_or((&self.target, ""));
-        let path = SafePath::parse(path, Parameters::default()).map_err(|_| LinkRefusal::BadPath)?;
+        let path = SafePath::read(path, Parameters::default()).map_err(|_| LinkRefusal::BadPath)?;
         let own = |pair: &str| pair.starts_with("sp_");
         if query.split('&').any(own) || !query.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
             return Err(LinkRefusal::BadPath);
@@ -174,6 +174,7 @@ impl LinkRequest {
         let app = app.ok_or(LinkRefusal::NoRoute)?;
         let route = app.route_for_get(path.decoded()).filter(|r| r.credentials.contains(CredentialKind::Link));
         let route = route.ok_or(LinkRefusal::NoRoute)?;
+        path.judge_names(route.names).map_err(|_| LinkRefusal::BadPath)?;
         match &self.maker {
             Some(maker) if !maker.scopes.contain_all(&route.scopes) => Err(LinkRefusal::Forbidden),
             Some(maker) if maker.user != self.user && !maker.admin => Err(LinkRefusal::Forbidden),

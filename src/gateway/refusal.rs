@@ -2,7 +2,7 @@
 
 use crate::{
     message::HeadFault,
-    policy::{Denial, Reason},
+    policy::{Denial, Reason, Site},
 };
 
 /// Why no request was read.
@@ -21,14 +21,12 @@ impl From<HeadFault> for Refusal {
 }
 
 impl Refusal {
-    /// The answer to it.
-    pub(super) fn denial(self) -> Denial {
-        let mut denial = Denial::bare(self.reason());
-        denial.detail = self.detail();
-        denial
+    /// The answer to it, of a site that nobody can tell the application of.
+    pub(super) fn denial(self, site: &Site) -> Denial {
+        Denial { detail: self.detail(), style: site.common_style(), ..Denial::bare(self.reason()) }
     }
 
-    const fn reason(self) -> Reason {
+    pub(super) const fn reason(self) -> Reason {
         match self {
             Self::Fault(HeadFault::FirstLine | HeadFault::Target) => Reason::BadPath,
             Self::Fault(HeadFault::TargetTooLong) => Reason::TargetTooLong,

@@ -15,10 +15,11 @@ use super::{
 use crate::{
     limits::Exceeded,
     message::ResponseHead,
-    policy::{App, CorsAnswer, Denial, ErrorStyle, Permit, PreflightAnswer, Reason},
+    policy::{App, BasicChallenge, CorsAnswer, Denial, ErrorStyle, Permit, PreflightAnswer, Reason},
     problem::Problem,
 };
 
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
@@ -38,7 +39,7 @@ static OWN_ANSWER: LazyLock<HeaderMap> = LazyLock::new(|| {
 
 /// The answer to a request that is denied.
 pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
-    let content_type = match denial.style() {
+    let content_type = match denial.style {
         ErrorStyle::Problem => "application/problem+json",
         ErrorStyle::Fastapi => "application/json",
     };
@@ -47,6 +48,9 @@ pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
     head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(challenge) = challenge(denial.reason) {
         head.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        if denial.reason.status() == StatusCode::UNAUTHORIZED && offers_basic(denial.basic, &exchange.head.headers) {
+            head.headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(BASIC));
+        }
     }
     if let Some(seconds) = retry_after(denial.reason) {
         head.headers.insert(header::RETRY_AFTER, seconds.into());
@@ -133,7 +137,7 @@ fn error_body(denial: &Denial, exchange: &Exchange) -> Vec<u8> {
         Some(detail) => format!("{}: {detail}", reason.detail()).into(),
         None => reason.detail().into(),
     };
-    let body = match denial.style() {
+    let body = match denial.style {
         ErrorStyle::Fastapi => serde_json::to_vec(&json!({ "detail": detail })),
         ErrorStyle::Problem => serde_json::to_vec(&problem(reason, &detail, exchange.id.as_str())),
     };
@@ -158,6 +162,17 @@ const fn challenge(reason: Reason) -> Option<&'static str> {
         }
         Reason::InsufficientScope => Some("Bearer realm=\"sallyport\", error=\"insufficient_scope\""),
         _ => None,
+    }
+}
+
+/// The key is the password, whatever the name (RFC 7617).
+const BASIC: &str = "Basic realm=\"sallyport\", charset=\"UTF-8\"";
+
+fn offers_basic(challenge: BasicChallenge, request: &HeaderMap) -> bool {
+    match challenge {
+        BasicChallenge::Programs => !request.contains_key(SEC_FETCH_MODE),
+        BasicChallenge::Always => true,
+        BasicChallenge::Never => false,
     }
 }
 

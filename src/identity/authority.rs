@@ -35,14 +35,18 @@ pub struct Authority {
 /// Why a credential that is present is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It proves nothing.
+    /// It proves nothing, and may be a guess.
     Invalid,
+    /// It is genuine, and of no use here: not good yet, meant for others, without what it must say.
+    Unusable,
     /// It was right once; for tokens, keys and certificates.
     Expired,
     /// Its user is not known, or no longer.
     UnknownUser,
-    /// A link whose signature is wrong.
+    /// A link whose signature is wrong, and may be a guess.
     LinkForged,
+    /// A link that others have added to on its way, or that was signed by a key that is gone.
+    LinkAltered,
     /// A link that was right once.
     LinkExpired,
 }
@@ -172,7 +176,8 @@ impl From<TokenError> for Refusal {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::Expired => Self::Expired,
-            TokenError::Invalid | TokenError::Early => Self::Invalid,
+            TokenError::Invalid => Self::Invalid,
+            TokenError::Early | TokenError::Unusable => Self::Unusable,
         }
     }
 }
@@ -181,6 +186,7 @@ impl From<LinkError> for Refusal {
     fn from(error: LinkError) -> Self {
         match error {
             LinkError::Forged => Self::LinkForged,
+            LinkError::Altered => Self::LinkAltered,
             LinkError::Expired => Self::LinkExpired,
         }
     }

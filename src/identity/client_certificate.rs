@@ -125,7 +125,7 @@ impl ClientAuthorities {
     /// The same authorities are not asked twice: only time passes between two requests of a connection.
     pub(super) fn user(&self, certificate: &ClientCertificate, now: i64) -> Result<UserName, Refusal> {
         if now < certificate.begins {
-            return Err(Refusal::Invalid);
+            return Err(Refusal::Unusable);
         }
         if now > certificate.ends {
             return Err(Refusal::Expired);
@@ -139,10 +139,10 @@ impl ClientAuthorities {
     }
 
     fn judge(&self, certificate: &ClientCertificate, now: i64) -> Result<UserName, Refusal> {
-        let (leaf, rest) = certificate.chain.split_first().ok_or(Refusal::Invalid)?;
+        let (leaf, rest) = certificate.chain.split_first().ok_or(Refusal::Unusable)?;
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now.unsigned_abs()));
-        self.verifier.verify_client_cert(leaf, rest, now).map_err(|_| Refusal::Invalid)?;
-        let (_, leaf) = x509_parser::parse_x509_certificate(leaf).map_err(|_| Refusal::Invalid)?;
+        self.verifier.verify_client_cert(leaf, rest, now).map_err(|_| Refusal::Unusable)?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(leaf).map_err(|_| Refusal::Unusable)?;
         self.field.sole(&leaf).and_then(|name| name.parse().ok()).ok_or(Refusal::UnknownUser)
     }
 }

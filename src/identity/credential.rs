@@ -6,7 +6,11 @@ use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use thiserror::Error;
 
-use super::{ClientCertificate, api_key, link::LinkQuery, offlinetube::OfflineTubeQuery};
+use super::{
+    ClientCertificate, api_key,
+    link::{AddedParameter, LinkQuery, Namespace},
+    offlinetube::OfflineTubeQuery,
+};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -44,6 +48,18 @@ pub enum CredentialKind {
 /// A set of kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CredentialKinds(u8);
+
+/// What a route reads as credentials.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reads<'r> {
+    /// The kinds that it takes. OfflineTube's link parameters have common names, so they are looked for only where it takes those;
+    /// parameters that begin with `sp_` are the application's where it takes no links.
+    pub kinds: CredentialKinds,
+    /// Headers that are left to the application.
+    pub app_headers: &'r [HeaderName],
+    /// Parameters that others may have added to a link.
+    pub ignored: &'r [AddedParameter],
+}
 
 /// A presentation that cannot be judged.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -112,39 +128,48 @@ impl Credential<'_> {
 
 /// Finds the one explicit credential of a request, None where there is none.
 ///
-/// OfflineTube's link parameters have common names, so they are looked for only where `accepted` has that kind;
-/// `app_headers` are left to the application.
-///
 /// # Errors
 /// Two credentials, or one that cannot be read; never a silent fall-through to another.
 pub fn presented<'a>(
     headers: &'a HeaderMap,
     query: Option<&'a str>,
-    accepted: CredentialKinds,
-    app_headers: &[HeaderName],
+    reads: Reads<'_>,
 ) -> Result<Option<Credential<'a>>, PresentationError> {
     let mut found = None;
     let mut add = |credential| match found.replace(credential) {
         Some(_) => Err(PresentationError::Two),
         None => Ok(()),
     };
-    for value in values(headers, &X_API_KEY, app_headers) {
+    for value in values(headers, &X_API_KEY, reads.app_headers) {
         add(Credential::ApiKey(text(value)?.into()))?;
     }
-    for value in values(headers, &header::AUTHORIZATION, app_headers) {
+    for value in values(headers, &header::AUTHORIZATION, reads.app_headers) {
         add(authorization(text(value)?)?)?;
     }
     if let Some(query) = query {
-        if let Some(link) = LinkQuery::find(query).map_err(|_| PresentationError::UnreadableLink)? {
+        if let Some(link) = reads.link(query)? {
             add(Credential::Link(link))?;
         }
-        if accepted.contains(CredentialKind::OfflinetubeLink)
-            && let Some(link) = OfflineTubeQuery::find(query).map_err(|_| PresentationError::UnreadableLink)?
-        {
+        if let Some(link) = reads.offlinetube_link(query)? {
             add(Credential::OfflineTubeLink(link))?;
         }
     }
     Ok(found)
+}
+
+impl Reads<'_> {
+    fn link<'a>(&self, query: &'a str) -> Result<Option<LinkQuery<'a>>, PresentationError> {
+        let ours = self.kinds.contains(CredentialKind::Link);
+        let namespace = if ours { Namespace::Gateway } else { Namespace::Application };
+        LinkQuery::find(query, namespace, self.ignored).map_err(|_| PresentationError::UnreadableLink)
+    }
+
+    fn offlinetube_link<'a>(&self, query: &'a str) -> Result<Option<OfflineTubeQuery<'a>>, PresentationError> {
+        if !self.kinds.contains(CredentialKind::OfflinetubeLink) {
+            return Ok(None);
+        }
+        OfflineTubeQuery::find(query, self.ignored).map_err(|_| PresentationError::UnreadableLink)
+    }
 }
 
 fn values<'a>(
@@ -191,7 +216,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        presented(&map, query, CredentialKinds::default(), &[]).map(|c| c.map(|c| c.kind()))
+        presented(&map, query, Reads::default()).map(|c| c.map(|c| c.kind()))
     }
 
     #[test]

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
 use super::{Fingerprint, Scopes, UserId};
@@ -14,31 +15,27 @@ use crate::{config::JwtAlgorithm, username::UserName};
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// What a token says, as far as it matters here (RFC 7519, section 4.1; RFC 8693, section 4.2 for `scope`).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Claims {
-    /// The user.
-    pub sub: String,
-    /// The scopes, separated by spaces.
+/// What a token says, as far as it matters here (RFC 7519, section 4.1).
+#[derive(Debug, Deserialize)]
+struct Claims {
+    sub: String,
+    /// A text by RFC 8693, section 4.2; many issuers write a list.
     #[serde(default)]
-    pub scope: String,
+    scope: Value,
     /// Until when, in Unix seconds; may have a fraction.
-    pub exp: f64,
+    exp: f64,
     /// From when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nbf: Option<f64>,
+    #[serde(default)]
+    nbf: Option<f64>,
     /// When it was issued.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub iat: Option<f64>,
-    /// Who issued it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub iss: Option<String>,
+    #[serde(default)]
+    iat: Option<f64>,
     /// The token's id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jti: Option<String>,
+    #[serde(default)]
+    jti: Option<String>,
     /// The number of the user, which only tokens that were issued here have.
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "sallyport_uid")]
-    pub user_id: Option<serde_json::Value>,
+    #[serde(default, rename = "sallyport_uid")]
+    user_id: Option<Value>,
 }
 
 /// A token whose signature was right: what it says, and under which key.
@@ -74,9 +71,12 @@ pub enum Issuer {
 /// Why a token is not believed.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TokenError {
-    /// It proves nothing: garbled, of another key or algorithm, not for us.
-    #[error("the token is not valid here")]
+    /// It proves nothing: garbled, of another algorithm, with a wrong signature.
+    #[error("the token is not valid")]
     Invalid,
+    /// It is genuine, and not for us, or lacks what it must say; or it is of a key that is not known here, or no longer.
+    #[error("the token is of no use here")]
+    Unusable,
     /// It was valid once.
     #[error("the token has expired")]
     Expired,
@@ -161,16 +161,28 @@ impl JwtVerifier {
         let header =
             Some(token).filter(|t| t.len() <= MAX_TOKEN_BYTES).and_then(|t| jsonwebtoken::decode_header(t).ok());
         let header = header.filter(is_plain).ok_or(TokenError::Invalid)?;
-        let candidates = self.keys.iter().filter(|k| k.algorithm == header.alg && k.answers_to(header.kid.as_deref()));
-        let mut verified = candidates.filter_map(|k| Some((k, k.claims(token)?)));
-        let (key, claims) = verified.next().ok_or(TokenError::Invalid)?;
-        TokenGrant::new(key, claims)
+        let of_algorithm = self.keys.iter().filter(|key| key.algorithm == header.alg);
+        let mut candidates = of_algorithm.clone().filter(|key| key.answers_to(header.kid.as_deref())).peekable();
+        if candidates.peek().is_none() {
+            // Issuers change their keys. There is nothing here that a signature could be tried on.
+            let other = of_algorithm.count() > 0 && header.kid.is_some();
+            return Err(if other { TokenError::Unusable } else { TokenError::Invalid });
+        }
+        let mut refused = TokenError::Invalid;
+        for key in candidates {
+            match key.claims(token) {
+                Ok(claims) => return TokenGrant::new(key, claims),
+                Err(TokenError::Invalid) => {}
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 
     /// Whether a token that was recognised holds at `now`, and the key that it is under as well.
     pub fn judge(&self, token: &TokenGrant, now: i64) -> Result<(), TokenError> {
         if !self.keys.iter().any(|key| key.fingerprint == token.key) {
-            return Err(TokenError::Invalid);
+            return Err(TokenError::Unusable);
         }
         self.check_times(token, now)
     }
@@ -192,9 +204,9 @@ impl TokenGrant {
     fn new(key: &VerifyingKey, claims: Claims) -> Result<Self, TokenError> {
         let id = claims.user_id.filter(|_| key.issuer == Issuer::Own).and_then(|id| id.as_i64()).map(UserId);
         Ok(Self {
-            user: claims.sub.parse().map_err(|_| TokenError::Invalid)?,
+            user: UserName::of_subject(&claims.sub).ok_or(TokenError::Unusable)?,
             id,
-            scopes: claims.scope.parse().map_err(|_| TokenError::Invalid)?,
+            scopes: Scopes::of_claim(&claims.scope),
             issuer: key.issuer,
             jti: claims.jti.map(Into::into),
             key: key.fingerprint,
@@ -249,8 +261,24 @@ impl VerifyingKey {
         self.issuer == Issuer::Own || self.kid.as_deref() == kid
     }
 
-    fn claims(&self, token: &str) -> Option<Claims> {
-        jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).ok().map(|data| data.claims)
+    fn claims(&self, token: &str) -> Result<Claims, TokenError> {
+        match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
+            Ok(data) => Ok(data.claims),
+            Err(error) => Err(fault(error.kind())),
+        }
+    }
+}
+
+/// What is wrong with a token: its claims are read only once its signature was found right.
+const fn fault(kind: &ErrorKind) -> TokenError {
+    match kind {
+        ErrorKind::Json(_)
+        | ErrorKind::MissingRequiredClaim(_)
+        | ErrorKind::InvalidClaimFormat(_)
+        | ErrorKind::InvalidIssuer
+        | ErrorKind::InvalidAudience
+        | ErrorKind::InvalidSubject => TokenError::Unusable,
+        _ => TokenError::Invalid,
     }
 }
 

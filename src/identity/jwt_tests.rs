@@ -39,16 +39,37 @@ fn times_are_kept_with_the_leeway_and_no_more() {
 }
 
 #[test]
-fn a_token_without_expiry_or_with_a_strange_subject_is_invalid() {
+fn a_genuine_token_without_expiry_or_subject_is_of_no_use_and_no_forgery() {
     for claims in [
         json!({"sub": "ana"}),
         json!({"sub": "ana", "exp": "soon"}),
         json!({"exp": NOW + 9}),
-        json!({"sub": "../etc", "exp": NOW + 9}),
-        json!({"sub": "ana", "exp": NOW + 9, "scope": "UPPER case!"}),
+        json!({"sub": "", "exp": NOW + 9}),
+        json!({"sub": 7, "exp": NOW + 9}),
+        json!({"sub": ["ana"], "exp": NOW + 9}),
     ] {
-        assert_eq!(verify(&claims).unwrap_err(), TokenError::Invalid, "{claims}");
+        assert_eq!(verify(&claims).unwrap_err(), TokenError::Unusable, "{claims}");
     }
+}
+
+#[test]
+fn scopes_come_as_a_text_or_a_list_and_words_that_are_none_here_are_left_out() {
+    let scopes = |scope: Value| verify(&json!({"sub": "ana", "exp": NOW + 9, "scope": scope})).unwrap().scopes;
+    let only = |words: &[&str]| Scopes::Only(words.iter().map(|word| (*word).into()).collect());
+    assert_eq!(scopes(json!("media:read Files.Read/All api://x/y openid")), only(&["media:read", "openid"]));
+    assert_eq!(scopes(json!(["media:read", "Files.Read", 7, null, "a b"])), only(&["media:read", "a", "b"]));
+    for none in [json!(""), json!("UPPER Case!"), json!([]), json!(null), json!(7), json!({"media:read": true})] {
+        assert_eq!(scopes(none.clone()), only(&[]), "{none}");
+    }
+    assert_eq!((scopes(json!("a *")), scopes(json!(["*"]))), (Scopes::All, Scopes::All));
+}
+
+#[test]
+fn a_subject_with_other_characters_is_a_user_of_its_own() {
+    let user = |sub: &str| verify(&json!({"sub": sub, "exp": NOW + 9})).unwrap().user;
+    assert!(user("auth0|7").as_str().starts_with("auth0_7."));
+    assert_ne!(user("auth0|7"), user("auth0_7"));
+    assert_ne!(user("auth0|7"), user(user("auth0|7").as_str()));
 }
 
 #[test]

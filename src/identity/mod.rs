@@ -11,6 +11,7 @@ pub mod jwt;
 mod key_table;
 pub mod link;
 mod link_book;
+mod link_target;
 pub mod offlinetube;
 mod people;
 mod scopes;
@@ -21,7 +22,7 @@ pub use authority::{Authority, Refusal};
 pub use client_certificate::{
     ClientAuthorities, ClientCertificate, InvalidAuthorities, USER_NUMBER, UnreadableCertificate, UserField,
 };
-pub use credential::{Credential, CredentialKind, CredentialKinds, PresentationError, presented};
+pub use credential::{Credential, CredentialKind, CredentialKinds, PresentationError, Reads, presented};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use grant::{Grant, KeyGrant};
 pub use key_table::KeyTable;

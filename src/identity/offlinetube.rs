@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Fingerprint,
-    link::{LinkError, MalformedLink, canonical_number},
+    link::{AddedParameter, LinkError, MalformedLink, canonical_number},
 };
 use crate::{mac::hmac_sha256, username::UserName};
 
@@ -44,12 +44,16 @@ pub struct OfflineTubeKey {
 
 impl<'a> OfflineTubeQuery<'a> {
     /// Finds the parameters in `query`; None where there is no `signature`.
-    pub fn find(query: &'a str) -> Result<Option<Self>, MalformedLink> {
+    ///
+    /// Nothing else in the query is signed, and `ignored` does not go on.
+    pub fn find(query: &'a str, ignored: &[AddedParameter]) -> Result<Option<Self>, MalformedLink> {
         let (mut own, mut rest) = ([None; 3], Vec::new());
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let Some(slot) = ["expires", "signature", "user"].iter().position(|n| *n == name) else {
-                rest.push(pair);
+                if !ignored.iter().any(|parameter| parameter.matches(pair)) {
+                    rest.push(pair);
+                }
                 continue;
             };
             let slot = own.get_mut(slot).ok_or(MalformedLink)?;
@@ -137,7 +141,8 @@ mod tests {
         let key = OfflineTubeKey::new("k".repeat(32).into(), Duration::from_mins(10));
         let query = key.sign("v1", &"ana".parse().unwrap(), 1_000);
         assert_eq!(query, format!("expires=1000&signature={SIGNATURE}&user=ana"));
-        let verify = |id: &str, q: &str, now| key.verify(id, &OfflineTubeQuery::find(q).unwrap().unwrap(), now).is_ok();
+        let verify =
+            |id: &str, q: &str, now| key.verify(id, &OfflineTubeQuery::find(q, &[]).unwrap().unwrap(), now).is_ok();
         assert!(verify("v1", &query, 1_000));
         assert!(!verify("v1", &query, 1_001));
         assert!(verify("v1", &query, 400) && !verify("v1", &query, 399), "no longer than links may live");

@@ -1,7 +1,8 @@
 //! Scopes: the names of what a credential may be used for.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, slice, str::FromStr};
 
+use serde_json::Value;
 use thiserror::Error;
 
 /// A set of scopes.
@@ -32,6 +33,24 @@ impl Scopes {
     #[must_use]
     pub fn contain_all(&self, wanted: &[Box<str>]) -> bool {
         wanted.iter().all(|scope| self.contains(scope))
+    }
+}
+
+impl Scopes {
+    /// The scopes of a token, as a text or as a list of texts. Issuers name scopes for many services, so a word that cannot be a scope
+    /// here is none.
+    #[must_use]
+    pub fn of_claim(claim: &Value) -> Self {
+        let texts = match claim {
+            Value::String(_) => slice::from_ref(claim),
+            Value::Array(values) => values,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => &[],
+        };
+        let words = || texts.iter().filter_map(Value::as_str).flat_map(str::split_ascii_whitespace);
+        if words().any(|word| word == "*") {
+            return Self::All;
+        }
+        Self::Only(words().filter(|word| is_scope(word)).map(Into::into).collect())
     }
 }
 

@@ -10,14 +10,17 @@ use super::{
     cors::{CorsPolicy, Origin},
     headers::SecurityHeaders,
     route::{Handler, Limit, Route, RouteConflict, RouteTable},
-    safe_path::Parameters,
+    safe_path::{Names, Parameters},
     site::{App, OWN_PREFIX, Site, Stated},
     source::{Missing, Source, SourcePlace, source},
     wire,
 };
 use crate::{
     config::{self, AppConfig, Config, Diagnostic, Diagnostics, Document, Fault, HostPort, Key, Upstream},
-    identity::{CredentialKind, Scopes},
+    identity::{
+        CredentialKind, Scopes,
+        link::{AddedParameter, InvalidParameter},
+    },
     limits::{RateLimit, Tracker},
     statement::Limits,
 };
@@ -115,6 +118,7 @@ pub fn compile_text(
         old,
         source: source.into(),
         has_countries: config.geoip.is_some(),
+        link_ignores: Box::default(),
         faults: Vec::new(),
     };
     let app = compiler.app(app, policy);
@@ -137,6 +141,8 @@ pub(super) struct Compiler<'a> {
     old: Option<&'a App>,
     source: Arc<str>,
     has_countries: bool,
+    /// Of `[defaults]`.
+    link_ignores: Box<[AddedParameter]>,
     faults: Vec<Fault>,
 }
 
@@ -145,6 +151,7 @@ impl Compiler<'_> {
         let cors = self.cors(&policy.cors, &app.cors_origins);
         let headers = self.headers(&policy.headers);
         let addresses = self.default_addresses(&policy.defaults);
+        self.link_ignores = self.added_parameters(Key { name: "defaults", index: None }, &policy.defaults.link_ignores);
         let mut all = self.all_routes(policy.route, &policy.defaults, &addresses);
         let create_link = self.create_link(cors.origins.is_empty(), &addresses);
         all.push(PlacedRoute::own(format!("{OWN_PREFIX}links"), Method::POST, create_link));
@@ -161,6 +168,7 @@ impl Compiler<'_> {
             timeout: app.timeout,
             statement: self.statement(&policy.upstream, &app.upstream),
             style: policy.errors,
+            basic_challenge: policy.basic_challenge,
             cors,
             headers,
             hosts: app.hosts.clone(),
@@ -254,6 +262,7 @@ impl Compiler<'_> {
         for (place, conflict) in taken {
             self.add(place, "path", conflict.to_string());
         }
+        add_roots(&mut by_path);
         let mut table = RouteTable::default();
         for (path, place, methods) in by_path {
             if let Err(conflict) = table.insert(&path, methods) {
@@ -291,11 +300,7 @@ impl Compiler<'_> {
         if credentials.contains(&CredentialKind::OfflinetubeLink) != route.link_object.is_some() {
             self.add(i, "link_object", "goes with the credential \"offlinetube-link\"; set both or neither");
         }
-        for scope in &route.scopes {
-            if scope.contains(['*', ' ']) || scope.parse::<Scopes>().is_err() {
-                self.add(i, "scopes", format!("{scope:?} is not a scope; use a-z 0-9 : . _ -"));
-            }
-        }
+        self.judge_scopes(i, &route.scopes);
         Route {
             addresses,
             credentials: credentials.into_iter().collect(),
@@ -308,8 +313,21 @@ impl Compiler<'_> {
             body: route.body.map(|body| self.body(i, body)),
             link_object: route.link_object.map(Into::into),
             link_also: route.link_also.map(Into::into),
+            link_ignores: match route.link_ignores {
+                Some(names) => self.added_parameters(Key { name: "route", index: Some(i) }, &names),
+                None => self.link_ignores.clone(),
+            },
+            names: if route.file_names { Names::Titles } else { Names::Plain },
             app_headers: route.app_headers.into_iter().map(header_name).collect(),
             handler: Handler::Upstream,
+        }
+    }
+
+    fn judge_scopes(&mut self, i: usize, scopes: &[String]) {
+        for scope in scopes {
+            if scope.contains(['*', ' ']) || scope.parse::<Scopes>().is_err() {
+                self.add(i, "scopes", format!("{scope:?} is not a scope; use a-z 0-9 : . _ -"));
+            }
         }
     }
 
@@ -324,6 +342,20 @@ impl Compiler<'_> {
             self.add(i, "max_body", format!("the max_body{whose} is 0, so every body would be refused before its rule is looked at; write one such as \"16KiB\" for this route"));
         }
         max_body
+    }
+
+    fn added_parameters(&mut self, table: Key, names: &[String]) -> Box<[AddedParameter]> {
+        let mut parameters = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            match name.parse() {
+                Ok(parameter) => parameters.push(parameter),
+                Err(invalid) => {
+                    let key = vec![table, Key { name: "link_ignores", index: Some(i) }];
+                    self.faults.push(Fault { key, what: InvalidParameter::to_string(&invalid) });
+                }
+            }
+        }
+        parameters.into()
     }
 
     fn default_addresses(&mut self, defaults: &wire::Defaults) -> AddressRules {
@@ -494,6 +526,21 @@ fn outside_braces(path: &str) -> String {
             false
         })
         .collect()
+}
+
+/// `/x/{*rest}` stands for `/x/` as well, but for the methods that have a route of their own there: a router's catch-all wants at
+/// least one character.
+fn add_roots(by_path: &mut Vec<PathRoutes>) {
+    for (path, place, methods) in by_path.clone() {
+        let Some(root) = path.rfind("{*").and_then(|at| path.get(..at)) else { continue };
+        match by_path.iter_mut().find(|(known, ..)| known == root) {
+            Some((.., known)) => {
+                let free: Vec<_> = methods.into_iter().filter(|(m, _)| known.iter().all(|(k, _)| k != m)).collect();
+                known.extend(free);
+            }
+            None => by_path.push((root.to_owned(), place, methods)),
+        }
+    }
 }
 
 fn header_name(header: wire::AppHeader) -> HeaderName {

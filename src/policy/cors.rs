@@ -16,7 +16,9 @@ pub struct Origin(Box<str>);
 
 /// A text that is no origin.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is not an origin; write scheme and host only, like \"https://app.example.com\"")]
+#[error(
+    "{0:?} is not an origin; write scheme and host only, like \"https://app.example.com\" or \"chrome-extension://ID\""
+)]
 pub struct InvalidOrigin(String);
 
 /// Which origins may read an app's answers, and what they may send.
@@ -72,14 +74,34 @@ impl FromStr for Origin {
     type Err = InvalidOrigin;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url = Url::parse(text).ok().filter(|u| matches!(u.scheme(), "https" | "http"));
-        let serialised = url.map(|u| u.origin().ascii_serialization());
-        match serialised {
-            // A browser knows no patterns, and nor does the comparison below.
-            Some(origin) if origin == text && !text.contains('*') => Ok(Self(origin.into())),
-            _ => Err(InvalidOrigin(text.to_owned())),
+        if is_web_origin(text) || is_app_origin(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidOrigin(text.to_owned()))
         }
     }
+}
+
+/// A browser knows no patterns, and nor does [`CorsPolicy::allows`].
+fn is_web_origin(text: &str) -> bool {
+    let url = Url::parse(text).ok().filter(|u| matches!(u.scheme(), "https" | "http"));
+    url.is_some_and(|u| u.origin().ascii_serialization() == text) && !text.contains('*')
+}
+
+/// The origin of a browser extension, or of an app around a web view: a scheme of its own and an identifier, such as
+/// `moz-extension://UUID`, `capacitor://localhost` or `app://main:1`. Schemes whose pages have no origin are not among them.
+fn is_app_origin(text: &str) -> bool {
+    const WITHOUT: [&str; 10] = ["http", "https", "ws", "wss", "ftp", "file", "data", "blob", "javascript", "about"];
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
+    let in_scheme = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
+    let in_host = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
+    scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.bytes().all(in_scheme)
+        && !WITHOUT.contains(&scheme)
+        && !host.is_empty()
+        && host.bytes().all(in_host)
+        && port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
 }
 
 impl CorsPolicy {
@@ -96,6 +118,13 @@ impl CorsPolicy {
         }
     }
 
+    /// What to add to an answer of the gateway's own where no route is known, so that the pages of an allowed origin can read
+    /// why they were refused.
+    #[must_use]
+    pub fn answer_without_route(&self, headers: &HeaderMap) -> CorsAnswer {
+        if self.origins.is_empty() { CorsAnswer::None } else { self.answer(headers) }
+    }
+
     fn allows(&self, origin: &HeaderValue) -> bool {
         self.origins.iter().any(|o| o.0.as_bytes() == origin.as_bytes())
     }
@@ -109,8 +138,11 @@ pub(super) fn preflight_method(method: &Method, headers: &HeaderMap) -> Option<M
     sole(headers, &header::ACCESS_CONTROL_REQUEST_METHOD).and_then(|m| Method::from_bytes(m.as_bytes()).ok())
 }
 
-/// True when the request comes from a page of another origin, or from one that hides its origin; browsers tell by one header or
-/// two (Fetch; Fetch Metadata, section 2.3), and one that tells is enough.
+/// True when the request comes from a page of another origin, or from one that hides its origin.
+///
+/// Browsers tell by one header or two (Fetch; Fetch Metadata, section 2.3), and one that tells of another origin is enough. A page
+/// under `Referrer-Policy: no-referrer` sends `Origin: null` with its own forms. Only there does `Sec-Fetch-Site: same-origin`
+/// decide: no page can set that header, and a sandboxed page, which has `null` for its origin, is `cross-site`.
 pub(super) fn is_foreign(headers: &HeaderMap, host: &str) -> bool {
     let own_site = |value: &HeaderValue| value == "same-origin" || value == "none";
     if !headers.get_all(SEC_FETCH_SITE).iter().all(own_site) {
@@ -118,8 +150,15 @@ pub(super) fn is_foreign(headers: &HeaderMap, host: &str) -> bool {
     }
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return false };
-    let own = origin.as_bytes().strip_prefix(b"https://").is_some_and(|o| o.eq_ignore_ascii_case(host.as_bytes()));
-    !own || origins.next().is_some()
+    let hidden = origin == "null" && sole(headers, &SEC_FETCH_SITE).is_some_and(|site| site == "same-origin");
+    !(hidden || is_own(origin, host)) || origins.next().is_some()
+}
+
+/// True for the origin of this host over TLS; port 443 may be written or not, on either side.
+fn is_own(origin: &HeaderValue, host: &str) -> bool {
+    let without_default = |authority: &str| authority.strip_suffix(":443").unwrap_or(authority).to_ascii_lowercase();
+    let authority = origin.to_str().ok().and_then(|text| text.strip_prefix("https://"));
+    authority.is_some_and(|authority| without_default(authority) == without_default(host))
 }
 
 fn sole<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a HeaderValue> {
@@ -179,8 +218,33 @@ mod tests {
             "https://A.example",
             "ftp://x.example",
             "https://x:443",
+            "file://",
+            "file://x",
+            "data://x",
+            "chrome-extension://",
+            "chrome-extension://abc/",
+            "chrome-extension://*",
+            "Chrome-Extension://abc",
+            "app://x:",
+            "app://x:080",
+            "app://x:70000",
+            "app://u@x",
+            "app://x y",
+            "app://Main",
+            "://x",
+            "app:x",
         ] {
             assert!(text.parse::<Origin>().is_err(), "{text}");
+        }
+        for text in [
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://6a3a1f5e-52cc-4c43-8d0b-0a1b2c3d4e5f",
+            "capacitor://localhost",
+            "tauri://localhost",
+            "app://main.view:1",
+            "http://localhost:5173",
+        ] {
+            assert!(text.parse::<Origin>().is_ok(), "{text}");
         }
     }
 
@@ -190,6 +254,32 @@ mod tests {
         assert!(!is_foreign(&headers(&["https://h:8443"]), "h:8443"));
         for origin in ["https://h", "http://h:8443", "https://evil.example", "null", ""] {
             assert!(is_foreign(&headers(&[origin]), "h:8443"), "{origin}");
+        }
+        for (origin, host) in
+            [("https://h", "h:443"), ("https://h:443", "h"), ("https://[::1]", "[::1]:443"), ("https://H", "h")]
+        {
+            assert!(!is_foreign(&headers(&[origin]), host), "{origin} {host}");
+        }
+        for (origin, host) in
+            [("https://h", "h:80"), ("http://h", "h:443"), ("https://h:443:443", "h"), ("https://h", "x:443")]
+        {
+            assert!(is_foreign(&headers(&[origin]), host), "{origin} {host}");
+        }
+        for (sites, foreign) in [
+            (&["same-origin"][..], false),
+            (&["cross-site"], true),
+            (&["same-site"], true),
+            (&["none"], true),
+            (&["same-origin", "same-origin"], true),
+            (&[], true),
+        ] {
+            let mut headers = headers(&["null"]);
+            for site in sites {
+                headers.append(SEC_FETCH_SITE, HeaderValue::from_static(site));
+            }
+            assert_eq!(is_foreign(&headers, "h:8443"), foreign, "null {sites:?}");
+            headers.append(header::ORIGIN, HeaderValue::from_static("https://h:8443"));
+            assert!(is_foreign(&headers, "h:8443"), "two origins {sites:?}");
         }
         for (site, foreign) in
             [("cross-site", true), ("same-site", true), ("x", true), ("same-origin", false), ("none", false)]

@@ -8,11 +8,11 @@ use super::{
     addresses::Countries,
     cors::{self, CorsAnswer, PreflightAnswer},
     decision::{Decision, PendingBody},
-    denial::{Denial, Reason},
+    denial::{BasicChallenge, Denial, ErrorStyle, Guess, Reason},
     host::is_authority,
     permit::{Permit, QueryRewrite},
     route::{Limit, LimitBy, Matched, Route},
-    safe_path::{Parameters, SafePath},
+    safe_path::{Names, Parameters, SafePath},
     site::{App, Site},
     steps::{Step, Steps},
 };
@@ -68,6 +68,7 @@ pub enum Addressing {
 /// What a judgement gathers on its way; a denial takes it along.
 struct Judgement<'s> {
     steps: Steps,
+    basic: BasicChallenge,
     cors: CorsAnswer,
     app: Option<&'s Arc<App>>,
     identity: Option<Arc<Identity>>,
@@ -76,7 +77,13 @@ struct Judgement<'s> {
 impl Site {
     /// Judges a request at `now` (Unix seconds).
     pub fn decide(&self, facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> Decision {
-        let mut judgement = Judgement { steps: Steps::new(), cors: CorsAnswer::None, app: None, identity: None };
+        let mut judgement = Judgement {
+            steps: Steps::new(),
+            basic: BasicChallenge::Never,
+            cors: CorsAnswer::None,
+            app: None,
+            identity: None,
+        };
         match self.judge(&mut judgement, facts, authority, now) {
             Ok(decision) => decision,
             Err(fault) => Decision::Respond(judgement.deny(fault)),
@@ -95,21 +102,26 @@ impl Site {
             return Err(Reason::Misdirected.into());
         }
         // The path is read once, so that the application is chosen by what its routes are matched with.
-        let path = SafePath::parse(facts.path, Parameters::Allow).map_err(|_| Reason::BadPath)?;
+        let path = SafePath::read(facts.path, Parameters::Allow).map_err(|_| judgement.unread(self, facts))?;
         let app = self.app(facts.host, path.decoded()).ok_or(Reason::NoRoute)?;
         judgement.enter(app);
-        judge_target(app, &path, facts.query)?;
+        judge_target(app, &path, facts.query).map_err(|_| judgement.unread(self, facts))?;
         let matched = app.routes.at(path.decoded());
         let preflight = cors::preflight_method(facts.method, facts.headers);
         let route = matched.as_ref().and_then(|m| m.route(preflight.as_ref().unwrap_or(facts.method)));
+        path.judge_names(route.map_or(Names::Plain, |route| route.names)).map_err(|_| judgement.unread(self, facts))?;
+        judgement.share(app, route, facts.headers);
         judgement.address(app, route, facts)?;
         let matched = matched.ok_or(Reason::NoRoute)?;
         if let Some(method) = preflight {
             return judgement.preflight(app, &matched, &method, facts.headers).map(Decision::Preflight);
         }
         let route = route.ok_or(Reason::NoRoute)?;
-        judgement.origin(app, route, facts)?;
+        judgement.origin(facts)?;
         judgement.address_rate(route, facts.client)?;
+        if route.takes_basic() {
+            judgement.basic = app.basic_challenge;
+        }
         let Known { identity, query, link } = judgement.authenticate(app, route, &matched, facts, (authority, now))?;
         judgement.user_rate(route, identity.as_deref(), facts.client)?;
         declared_length_fits(facts.headers, route.max_body)?;
@@ -131,6 +143,23 @@ impl<'s> Judgement<'s> {
     fn enter(&mut self, app: &'s Arc<App>) {
         self.app = Some(app);
         self.steps.push(Step::App(Arc::clone(&app.name)));
+    }
+
+    /// A path that cannot be judged is refused in the words of the application that it seems to be for, so that its front end
+    /// can read why.
+    fn unread(&mut self, site: &'s Site, facts: &RequestFacts<'_>) -> Reason {
+        self.app = self.app.or_else(|| site.app(facts.host, facts.path));
+        self.cors = self.app.map_or(CorsAnswer::None, |app| app.cors.answer_without_route(facts.headers));
+        Reason::BadPath
+    }
+
+    /// Whether pages of other origins may read the answer: what the route says, or the application where there is no route.
+    fn share(&mut self, app: &App, route: Option<&Arc<Route>>, headers: &HeaderMap) {
+        self.cors = match route {
+            Some(route) if route.cors => app.cors.answer(headers),
+            Some(_) => CorsAnswer::None,
+            None => app.cors.answer_without_route(headers),
+        };
     }
 
     /// Comes before all that costs or tells anything. Where there is no route the application's own rules hold, so that
@@ -175,10 +204,7 @@ impl<'s> Judgement<'s> {
     }
 
     /// A page of a foreign origin may read nothing, and change nothing either (CSRF; RFC 6455, section 10.2).
-    fn origin(&mut self, app: &App, route: &Route, facts: &RequestFacts<'_>) -> Result<(), Fault> {
-        if route.cors {
-            self.cors = app.cors.answer(facts.headers);
-        }
+    fn origin(&mut self, facts: &RequestFacts<'_>) -> Result<(), Fault> {
         if matches!(self.cors, CorsAnswer::Allow { .. }) {
             self.steps.push(Step::OriginAllowed);
             return Ok(());
@@ -215,7 +241,7 @@ impl<'s> Judgement<'s> {
         facts: &RequestFacts<'_>,
         (authority, now): (&Authority, i64),
     ) -> Result<Known, Fault> {
-        let explicit = presented(facts.headers, facts.query, route.credentials, &route.app_headers)?;
+        let explicit = presented(facts.headers, facts.query, route.reads())?;
         let Some(credential) = explicit.or_else(|| certificate(route, facts)) else {
             self.steps.push(Step::Anonymous);
             return if route.anonymous { Ok(Known::default()) } else { Err(Reason::NotAuthenticated.into()) };
@@ -236,7 +262,10 @@ impl<'s> Judgement<'s> {
         let link = link_also(route, app, facts.path, &credential, authority);
         let query = match credential {
             Credential::ApiKey(_) | Credential::Jwt(_) | Credential::ClientCertificate(_) => QueryRewrite::Keep,
-            Credential::Link(link) => QueryRewrite::Only(link.rest),
+            // Byte for byte as it came, but for what was added to it.
+            Credential::Link(link) => QueryRewrite::Only(
+                authority.links.signed_query(&app.name, facts.path, &link).map_err(|_| Reason::Internal)?,
+            ),
             Credential::OfflineTubeLink(link) => QueryRewrite::Only(link.rest),
         };
         if is_link(kind) {
@@ -271,9 +300,11 @@ impl<'s> Judgement<'s> {
 
     fn deny(mut self, fault: Fault) -> Denial {
         self.steps.push(Step::Denied(fault.reason));
-        let Fault { reason, exceeded } = fault;
-        let Self { cors, app, identity, steps } = self;
-        Denial { reason, detail: None, exceeded, cors, app: app.map(Arc::clone), identity, steps }
+        let Fault { reason, exceeded, guess } = fault;
+        let Self { cors, app, identity, steps, basic } = self;
+        let style = app.map_or_else(ErrorStyle::default, |app| app.style);
+        let app = app.map(Arc::clone);
+        Denial { exceeded, cors, app, style, guess, basic, identity, steps, ..Denial::bare(reason) }
     }
 }
 
@@ -290,41 +321,45 @@ struct Known {
 struct Fault {
     reason: Reason,
     exceeded: Option<Exceeded>,
+    guess: Guess,
 }
 
 impl From<Reason> for Fault {
     fn from(reason: Reason) -> Self {
-        Self { reason, exceeded: None }
+        Self { reason, exceeded: None, guess: Guess::No }
     }
 }
 
 impl From<Exceeded> for Fault {
     fn from(exceeded: Exceeded) -> Self {
-        Self { reason: Reason::RateLimited, exceeded: Some(exceeded) }
+        Self { reason: Reason::RateLimited, exceeded: Some(exceeded), guess: Guess::No }
     }
 }
 
 impl From<PresentationError> for Fault {
     fn from(error: PresentationError) -> Self {
-        match error {
-            PresentationError::Two => Reason::TwoCredentials,
-            PresentationError::Unreadable => Reason::BadCredential,
-            PresentationError::UnreadableLink => Reason::BadLink,
-        }
-        .into()
+        let (reason, guess) = match error {
+            PresentationError::Two => (Reason::TwoCredentials, Guess::No),
+            PresentationError::Unreadable => (Reason::BadCredential, Guess::Yes),
+            // Cut short or sent twice: there is no signature that somebody could be trying.
+            PresentationError::UnreadableLink => (Reason::BadLink, Guess::No),
+        };
+        Self { reason, exceeded: None, guess }
     }
 }
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Invalid => Reason::BadCredential,
-            Refusal::Expired => Reason::ExpiredCredential,
-            Refusal::UnknownUser => Reason::UnknownUser,
-            Refusal::LinkForged => Reason::BadLink,
-            Refusal::LinkExpired => Reason::ExpiredLink,
-        }
-        .into()
+        let (reason, guess) = match refusal {
+            Refusal::Invalid => (Reason::BadCredential, Guess::Yes),
+            Refusal::Unusable => (Reason::BadCredential, Guess::No),
+            Refusal::Expired => (Reason::ExpiredCredential, Guess::No),
+            Refusal::UnknownUser => (Reason::UnknownUser, Guess::No),
+            Refusal::LinkForged => (Reason::BadLink, Guess::Yes),
+            Refusal::LinkAltered => (Reason::BadLink, Guess::No),
+            Refusal::LinkExpired => (Reason::ExpiredLink, Guess::No),
+        };
+        Self { reason, exceeded: None, guess }
     }
 }
 

@@ -91,7 +91,7 @@ impl Permit {
 fn denied(permit: Permit, reason: Reason, detail: Option<String>) -> Denial {
     let Permit { app, cors, identity, mut steps, .. } = permit;
     steps.push(Step::Denied(reason));
-    Denial { reason, detail, exceeded: None, cors, app: Some(app), identity, steps }
+    Denial { detail, cors, style: app.style, app: Some(app), identity, steps, ..Denial::bare(reason) }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

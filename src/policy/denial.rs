@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use super::{cors::CorsAnswer, site::App, steps::Steps};
@@ -21,24 +21,53 @@ pub struct Denial {
     pub cors: CorsAnswer,
     /// The application, as far as that was found.
     pub app: Option<Arc<App>>,
+    /// The form of the answer's body.
+    pub style: ErrorStyle,
+    /// Whether it refuses a credential that may be a guess.
+    pub guess: Guess,
+    /// To whom it offers Basic where it asks for a credential.
+    pub basic: BasicChallenge,
     /// Who asks, as far as that was found.
     pub identity: Option<Arc<Identity>>,
     /// How it came to this.
     pub steps: Steps,
 }
 
+/// Whether somebody may be guessing at a credential. Only a forgery is a guess; what has expired, is not good yet or was changed
+/// on its way to an honest client is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guess {
+    /// Nobody is.
+    #[default]
+    No,
+    /// Somebody may be.
+    Yes,
+}
+
 impl Denial {
     /// A denial of which nothing else is known.
     #[must_use]
     pub fn bare(reason: Reason) -> Self {
-        let cors = CorsAnswer::None;
-        Self { reason, detail: None, exceeded: None, cors, app: None, identity: None, steps: Steps::new() }
+        Self {
+            reason,
+            detail: None,
+            exceeded: None,
+            cors: CorsAnswer::None,
+            app: None,
+            style: ErrorStyle::default(),
+            guess: Guess::No,
+            basic: BasicChallenge::Never,
+            identity: None,
+            steps: Steps::new(),
+        }
     }
 
-    /// The form of the answer's body.
+    /// The same in the words of an application, for a request that seems to be for it.
     #[must_use]
-    pub fn style(&self) -> ErrorStyle {
-        self.app.as_ref().map_or_else(ErrorStyle::default, |app| app.style)
+    pub fn of(reason: Reason, app: Option<&Arc<App>>, headers: &HeaderMap) -> Self {
+        let Some(app) = app else { return Self::bare(reason) };
+        let cors = app.cors.answer_without_route(headers);
+        Self { cors, app: Some(Arc::clone(app)), style: app.style, ..Self::bare(reason) }
     }
 }
 
@@ -51,6 +80,20 @@ pub enum ErrorStyle {
     Problem,
     /// `{"detail":"…"}`, as FastAPI's front ends expect.
     Fastapi,
+}
+
+/// Whom 401 offers Basic, beside Bearer, which every 401 offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BasicChallenge {
+    /// Programs such as curl, wget and players, many of which send a password only once they are asked for one. A browser's pages
+    /// and scripts, which say so by `Sec-Fetch-Mode` (Fetch Metadata, section 2.2), would have the browser ask the person.
+    #[default]
+    Programs,
+    /// Everybody.
+    Always,
+    /// Nobody.
+    Never,
 }
 
 macro_rules! reasons {

@@ -12,13 +12,28 @@ pub struct SecurityHeaders {
     pub transport_security: Option<HeaderValue>,
     /// `X-Content-Type-Options`, likewise.
     pub content_type_options: Option<HeaderValue>,
-    /// `Referrer-Policy`, likewise.
-    pub referrer_policy: Option<HeaderValue>,
+    /// `Referrer-Policy`.
+    pub referrer_policy: ReferrerPolicy,
     /// `X-Frame-Options`, unless the application's own is stricter.
     pub frame_options: Option<HeaderValue>,
     /// `Content-Security-Policy`, where the application sends none.
     pub content_security_policy: Option<HeaderValue>,
 }
+
+/// `Referrer-Policy` of an application's answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReferrerPolicy {
+    /// This one, in place of the application's own.
+    Set(HeaderValue),
+    /// The application's own where that tells other sites no more than an origin, else [`DEFAULT_REFERRER_POLICY`].
+    Default,
+    /// What the application sends, if anything.
+    Application,
+}
+
+/// Other sites learn the origin alone, while forms of an application's own pages still say where they come from. Under
+/// `no-referrer` a browser sends them with `Origin: null`, which many applications refuse.
+pub const DEFAULT_REFERRER_POLICY: &str = "strict-origin-when-cross-origin";
 
 /// A value that its header does not take.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -54,7 +69,11 @@ impl SecurityHeaders {
         Self {
             transport_security: read("hsts", hsts, is_hsts, Invalid::TransportSecurity),
             content_type_options: read("content_type_options", content_type_options, is_nosniff, Invalid::Sniffing),
-            referrer_policy: read("referrer_policy", referrer_policy, is_referrer_policy, Invalid::ReferrerPolicy),
+            referrer_policy: match referrer_policy {
+                None => ReferrerPolicy::Default,
+                Some(setting) => read("referrer_policy", setting, is_referrer_policy, Invalid::ReferrerPolicy)
+                    .map_or(ReferrerPolicy::Application, ReferrerPolicy::Set),
+            },
             frame_options: read("frame_options", frame_options, is_frame_options, Invalid::FrameOptions),
             content_security_policy: read("content_security_policy", csp, is_csp, Invalid::ContentSecurityPolicy),
         }
@@ -101,19 +120,31 @@ fn is_hsts(text: &str) -> bool {
     ages == 1
 }
 
+/// The policies that tell other sites an origin at most, and those that tell them the whole URL, a link's signature with it.
+const DISCREET: [&str; 6] = [
+    "no-referrer",
+    "origin",
+    "origin-when-cross-origin",
+    "same-origin",
+    "strict-origin",
+    "strict-origin-when-cross-origin",
+];
+const TELLTALE: [&str; 2] = ["no-referrer-when-downgrade", "unsafe-url"];
+
 /// A list, of which a browser takes the last one that it knows (Referrer Policy, section 8.1).
 fn is_referrer_policy(text: &str) -> bool {
-    const KNOWN: [&str; 8] = [
-        "no-referrer",
-        "no-referrer-when-downgrade",
-        "origin",
-        "origin-when-cross-origin",
-        "same-origin",
-        "strict-origin",
-        "strict-origin-when-cross-origin",
-        "unsafe-url",
-    ];
-    text.split(',').all(|policy| KNOWN.contains(&policy.trim()))
+    text.split(',').map(str::trim).all(|policy| DISCREET.contains(&policy) || TELLTALE.contains(&policy))
+}
+
+/// True where a browser that reads these values of `Referrer-Policy` tells other sites an origin at most.
+#[must_use]
+pub fn is_discreet<'v>(values: impl Iterator<Item = &'v HeaderValue>) -> bool {
+    let words = values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+    let known = words.filter_map(|word| {
+        let is = |policy: &&str| policy.eq_ignore_ascii_case(word.trim());
+        if DISCREET.iter().any(is) { Some(true) } else { TELLTALE.iter().any(is).then_some(false) }
+    });
+    known.last().unwrap_or(false)
 }
 
 /// Directives, each with a name of letters and `-` (CSP 3, section 2.3); a browser ignores what it does not know, so that
@@ -137,7 +168,7 @@ mod tests {
         let headers = SecurityHeaders::compile(&wire::Headers::default(), |key, e| unreachable!("{key}: {e}"));
         assert_eq!(headers.transport_security.unwrap(), "max-age=31536000");
         assert_eq!(headers.content_type_options.unwrap(), "nosniff");
-        assert_eq!(headers.referrer_policy.unwrap(), "no-referrer");
+        assert_eq!(headers.referrer_policy, ReferrerPolicy::Default);
         assert_eq!(headers.frame_options.unwrap(), "SAMEORIGIN");
         assert_eq!(headers.content_security_policy.unwrap(), "object-src 'none'; base-uri 'self'");
     }
@@ -168,7 +199,7 @@ mod tests {
         let headers = wire::Headers {
             hsts: Setting::Switch(false),
             content_type_options: text("sniff"),
-            referrer_policy: Setting::Switch(true),
+            referrer_policy: Some(Setting::Switch(true)),
             frame_options: text(""),
             content_security_policy: text("default-src 'self'\r\nx: y"),
         };
@@ -176,5 +207,19 @@ mod tests {
         let compiled = SecurityHeaders::compile(&headers, |key, _| faults.push(key));
         assert_eq!(faults, ["content_type_options", "referrer_policy", "content_security_policy"]);
         assert!(compiled.transport_security.is_none() && compiled.frame_options.is_none());
+    }
+
+    #[test]
+    fn of_several_referrer_policies_the_last_known_one_counts() {
+        let discreet = |texts: &[&'static str]| {
+            let values: Vec<_> = texts.iter().map(|text| HeaderValue::from_static(text)).collect();
+            is_discreet(values.iter())
+        };
+        for texts in [&["same-origin"][..], &["unsafe-url, Strict-Origin"], &["unsafe-url", "origin, later-one"]] {
+            assert!(discreet(texts), "{texts:?}");
+        }
+        for texts in [&[][..], &[""], &["later-one"], &["no-referrer, unsafe-url"], &["origin", "UNSAFE-URL"]] {
+            assert!(!discreet(texts), "{texts:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use super::{
     body::{BodyRule, Field, FieldKind, UnknownFields},
     compile::Compiler,
     route::{Handler, Route},
+    safe_path::Names,
     wire,
 };
 use crate::{
@@ -40,6 +41,8 @@ impl Compiler<'_> {
             body: Some(BodyRule { fields, unknown: UnknownFields::Refuse }),
             link_object: None,
             link_also: None,
+            link_ignores: Box::default(),
+            names: Names::Plain,
             app_headers: Box::default(),
             handler: Handler::CreateLink,
         }
@@ -60,6 +63,8 @@ impl Compiler<'_> {
             body: None,
             link_object: None,
             link_also: None,
+            link_ignores: Box::default(),
+            names: Names::Plain,
             app_headers: Box::default(),
             handler: Handler::Welcome,
         }

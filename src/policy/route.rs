@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
+use http::{HeaderName, Method, header};
 use thiserror::Error;
 
-use super::{addresses::AddressRules, body::BodyRule};
-use crate::{identity::CredentialKinds, limits::Tracker};
+use super::{addresses::AddressRules, body::BodyRule, safe_path::Names};
+use crate::{
+    identity::{CredentialKind, CredentialKinds, Reads, link::AddedParameter},
+    limits::Tracker,
+};
 
 /// One route of an application.
 #[derive(Debug)]
@@ -33,6 +36,10 @@ pub struct Route {
     pub link_object: Option<Box<str>>,
     /// The name of the object beside this one that who comes by a link gets a link to as well.
     pub link_also: Option<Box<str>>,
+    /// Parameters that others may add to a link without spoiling it; they do not go on.
+    pub link_ignores: Box<[AddedParameter]>,
+    /// What its path may be spelt with.
+    pub names: Names,
     /// Headers that would hold a credential elsewhere, and are the application's own here.
     pub app_headers: Box<[HeaderName]>,
     /// Who answers.
@@ -82,6 +89,20 @@ pub struct RouteTable {
 pub struct Matched<'t, 'p> {
     methods: &'t [(Method, Arc<Route>)],
     parameters: matchit::Params<'t, 'p>,
+}
+
+impl Route {
+    /// What it reads as credentials.
+    #[must_use]
+    pub fn reads(&self) -> Reads<'_> {
+        Reads { kinds: self.credentials, app_headers: &self.app_headers, ignored: &self.link_ignores }
+    }
+
+    /// True where a key that comes as the password of Basic is read.
+    #[must_use]
+    pub fn takes_basic(&self) -> bool {
+        self.credentials.contains(CredentialKind::ApiKey) && !self.app_headers.contains(&header::AUTHORIZATION)
+    }
 }
 
 /// Two routes that cannot both be.

@@ -16,6 +16,25 @@ const MAX_DECODINGS: usize = 4;
 pub struct SafePath<'a> {
     raw: &'a str,
     decoded: Cow<'a, str>,
+    /// What of it is good in the name of a file only.
+    odd: Option<UnsafePath>,
+}
+
+/// What a path may be spelt with.
+///
+/// A title may hold characters that a few readers take for separators: `／` and `＼`, whose compatibility forms are, `℅`, whose
+/// compatibility form holds one, and the C1 control characters. They are safe where the application decodes the path once and opens
+/// the name that it then has, which a route says by `file_names`. What goes on is byte for byte what was judged, all of it escaped, so
+/// nobody on the way meets such a character; to be led astray, an application would have to fold the names of its own files. Even
+/// there no `..` comes of it: a name that folds to a dot segment is refused on every route, and so is one that decodes to a
+/// separator, a dot or a control character when it is decoded again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Without those.
+    #[default]
+    Plain,
+    /// Like titles.
+    Titles,
 }
 
 /// Whether a path may hold `;` parameters, which some applications need and others strip.
@@ -58,8 +77,15 @@ pub enum UnsafePath {
 }
 
 impl<'a> SafePath<'a> {
-    /// Judges the path of a request target, as sent, without its query.
+    /// Judges the path of a request target, as sent, without its query, for a route of [`Names::Plain`].
     pub fn parse(raw: &'a str, parameters: Parameters) -> Result<Self, UnsafePath> {
+        let path = Self::read(raw, parameters)?;
+        path.judge_names(Names::Plain)?;
+        Ok(path)
+    }
+
+    /// Judges all but what depends on the route, which [`Self::judge_names`] does once that is known.
+    pub fn read(raw: &'a str, parameters: Parameters) -> Result<Self, UnsafePath> {
         if !raw.starts_with('/') || raw.len() > MAX_BYTES {
             return Err(UnsafePath::Shape);
         }
@@ -71,10 +97,16 @@ impl<'a> SafePath<'a> {
         }
         let decoded = if raw.contains('%') { Cow::Owned(decode(raw)?) } else { Cow::Borrowed(raw) };
         judge_segments(&decoded)?;
-        if !decoded.is_ascii() {
-            judge_lookalikes(&decoded)?;
+        let odd = if decoded.is_ascii() { None } else { oddity(&decoded)? };
+        Ok(Self { raw, decoded, odd })
+    }
+
+    /// Judges what is good in the name of a file only.
+    pub fn judge_names(&self, names: Names) -> Result<(), UnsafePath> {
+        match (names, self.odd) {
+            (Names::Plain, Some(odd)) => Err(odd),
+            (Names::Plain, None) | (Names::Titles, _) => Ok(()),
         }
-        Ok(Self { raw, decoded })
     }
 
     /// The path as sent.
@@ -121,10 +153,7 @@ fn decode(raw: &str) -> Result<String, UnsafePath> {
         rest = tail;
     }
     let decoded = String::from_utf8(bytes).map_err(|_| UnsafePath::Encoding)?;
-    if decoded.chars().any(char::is_control) || holds_dangerous_escape(&decoded) {
-        return Err(UnsafePath::EscapedSyntax);
-    }
-    Ok(decoded)
+    if holds_dangerous_escape(&decoded) { Err(UnsafePath::EscapedSyntax) } else { Ok(decoded) }
 }
 
 /// What no escape may stand for: it changes where a path leads once somebody decodes it.
@@ -132,13 +161,14 @@ const fn is_syntax(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f || matches!(byte, b'/' | b'\\' | b'.')
 }
 
-/// True when decoding again, however often, would make syntax, another escape, or the first byte of an overlong form.
+/// True when decoding again, however often, would make syntax or an overlong form.
 ///
-/// A lone `%` in a title is data, and so is `%Fa`; `%2e` is not, and nor is `%2%65`, whose last digit is escaped itself.
+/// A `%` in a title is data, and so are `%Fa`, `%25` and `%F0%9F%8E%AC`, whatever stands there after more decodings; `%2e` is not, and
+/// nor is `%2%65`, whose last digit is escaped itself.
 fn holds_dangerous_escape(decoded: &str) -> bool {
     let mut bytes = Cow::Borrowed(decoded.as_bytes());
     for _ in 0..MAX_DECODINGS {
-        if stands_for_syntax(&bytes) {
+        if stands_for_syntax(&bytes) || is_overlong(&bytes) {
             return true;
         }
         // Borrowed where there was nothing to decode.
@@ -152,11 +182,16 @@ fn holds_dangerous_escape(decoded: &str) -> bool {
 
 fn stands_for_syntax(bytes: &[u8]) -> bool {
     bytes.windows(3).any(|window| match window {
-        [b'%', high, low] => {
-            hex_pair(*high, *low).is_some_and(|b| is_syntax(b) || matches!(b, b'%' | b';' | 0xc0 | 0xc1 | 0xe0 | 0xf0))
-        }
+        [b'%', high, low] => hex_pair(*high, *low).is_some_and(|b| is_syntax(b) || b == b';'),
         _ => false,
     })
+}
+
+/// Bytes that a reader of UTF-8 may take for a character that has a shorter form (RFC 3629, section 10); escaped ones are found here
+/// once they were decoded.
+fn is_overlong(bytes: &[u8]) -> bool {
+    let overlong = |pair: &[u8]| matches!(pair, [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f]);
+    bytes.iter().any(|b| matches!(b, 0xc0 | 0xc1)) || bytes.windows(2).any(overlong)
 }
 
 /// A final slash ends a path and is no segment.
@@ -171,15 +206,21 @@ fn judge_segments(decoded: &str) -> Result<(), UnsafePath> {
     if inner.split('/').any(bad) { Err(UnsafePath::Segment) } else { Ok(()) }
 }
 
-fn judge_lookalikes(decoded: &str) -> Result<(), UnsafePath> {
+/// What of a path is good in the name of a file only.
+fn oddity(decoded: &str) -> Result<Option<UnsafePath>, UnsafePath> {
+    // Of the control characters only those above ASCII are left.
+    let mut odd = decoded.chars().any(char::is_control).then_some(UnsafePath::EscapedSyntax);
     for segment in decoded.split('/') {
         let folded: String = segment.nfkc().collect();
-        let dots = !folded.is_empty() && folded.trim().bytes().all(|b| b == b'.');
-        if dots || folded.contains(['/', '\\']) || holds_dangerous_escape(&folded) {
+        let dots = |part: &str| !part.trim().is_empty() && part.trim().bytes().all(|b| b == b'.');
+        if folded.split(['/', '\\']).any(dots) {
             return Err(UnsafePath::Lookalike);
         }
+        if folded.contains(['/', '\\']) || holds_dangerous_escape(&folded) {
+            odd = Some(UnsafePath::Lookalike);
+        }
     }
-    Ok(())
+    Ok(odd)
 }
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {
@@ -292,6 +333,68 @@ mod tests {
         ] {
             let path = parse(raw);
             assert_eq!(path.as_ref().map(|p| (p.raw(), p.decoded())), Ok((raw, decoded)));
+        }
+    }
+
+    #[test]
+    fn a_literal_percent_sign_is_data_before_whatever_does_not_become_syntax() {
+        for raw in [
+            "/%25F0%259F%258E%25AC.mp4",
+            "/%25E0%25A4%25B9.mp4",
+            "/d%25E9j%25C3%25A0%2520vu.mp4",
+            "/100%2525.mp4",
+            "/%25.mp4",
+            "/%25%25%25",
+            "/%25E0%2520la%2520carte",
+        ] {
+            assert!(parse(raw).is_ok(), "{raw}");
+        }
+        for raw in [
+            "/%25e0%2580%25ae",
+            "/%25f0%2580%2580%25ae",
+            "/%25e0%252580%2525ae",
+            "/%25c0%25af",
+            "/%2525c1%252581",
+            "/%25252525252e",
+            "/%2525252525",
+            "/a%253bb",
+            "/a%252500",
+        ] {
+            assert!(parse(raw).is_err(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn names_of_files_hold_what_titles_do_and_lead_nowhere() {
+        let judge = |raw: &str, names| SafePath::read(raw, Parameters::Refuse).and_then(|path| path.judge_names(names));
+        for raw in [
+            "/a%EF%BC%8Fb",
+            "/a%EF%BC%BCb",
+            "/%E2%84%85%20Ana",
+            "/a%C2%85b",
+            "/%C2%9B31m",
+            "/50%EF%BC%852e",
+            "/AC%EF%BC%8FDC%20%E2%80%A5.mp4",
+        ] {
+            assert_eq!(judge(raw, Names::Titles), Ok(()), "{raw}");
+            assert!(judge(raw, Names::Plain).is_err(), "{raw}");
+        }
+        for raw in [
+            "/..%EF%BC%8F..%EF%BC%8Fetc",
+            "/a%EF%BC%BC..",
+            "/%EF%BC%8E%EF%BC%8E",
+            "/%E2%80%A5",
+            "/..%C2%85",
+            "/a%2fb",
+            "/a%252fb",
+            "/a%5cb",
+            "/%25c0%25ae",
+            "/a%0ab",
+            "/a%7fb",
+            "/%ff",
+            "/a%EF%BC%8F/../b",
+        ] {
+            assert!(judge(raw, Names::Titles).is_err(), "{raw}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use super::{
     addresses::AddressRules,
     cors::CorsPolicy,
-    denial::ErrorStyle,
+    denial::{BasicChallenge, ErrorStyle},
     headers::SecurityHeaders,
     route::{Route, RouteTable},
     safe_path::{Parameters, SafePath},
@@ -44,6 +44,8 @@ pub struct App {
     pub statement: Option<Stated>,
     /// The form of error bodies.
     pub style: ErrorStyle,
+    /// Whom 401 offers Basic as well.
+    pub basic_challenge: BasicChallenge,
     /// Cross-origin rules.
     pub cors: CorsPolicy,
     /// The security headers of its answers.
@@ -89,9 +91,11 @@ impl Site {
     pub fn link_object(&self, app: Option<&str>, path: &str) -> Option<String> {
         let mut named = self.apps.iter().filter(|a| app.is_none_or(|name| *a.name == *name));
         named.find_map(|app| {
-            let path = SafePath::parse(path, app.parameters).ok()?;
+            let path = SafePath::read(path, app.parameters).ok()?;
             let matched = app.routes.at(path.decoded())?;
-            let name = matched.route(&http::Method::GET)?.link_object.as_deref()?;
+            let route = matched.route(&http::Method::GET)?;
+            path.judge_names(route.names).ok()?;
+            let name = route.link_object.as_deref()?;
             matched.parameter(name).map(str::to_owned)
         })
     }
@@ -101,6 +105,13 @@ impl Site {
     pub fn app(&self, host: &str, path: &str) -> Option<&Arc<App>> {
         let name = host_name(host);
         self.apps.iter().find(|app| app.answers_to(name) && app.covers(path))
+    }
+
+    /// The form of error bodies where nobody can tell which application a request is for: what all of them have in common.
+    #[must_use]
+    pub fn common_style(&self) -> ErrorStyle {
+        let mut styles = self.apps.iter().map(|app| app.style);
+        styles.next().filter(|first| styles.all(|style| style == *first)).unwrap_or_default()
     }
 
     /// True when an application is Sallyport's own worker: it believes only statements, and is where the worker listens.

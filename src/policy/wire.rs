@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 
 use serde::Deserialize;
 
-use super::{body::UnknownFields, denial::ErrorStyle, route::LimitBy};
+use super::{
+    body::UnknownFields,
+    denial::{BasicChallenge, ErrorStyle},
+    route::LimitBy,
+};
 use crate::{
     config::{ByteSize, Duration, Rate},
     identity::CredentialKind,
@@ -25,6 +29,8 @@ pub(super) struct Policy {
     #[serde(default)]
     pub(super) errors: ErrorStyle,
     #[serde(default)]
+    pub(super) basic_challenge: BasicChallenge,
+    #[serde(default)]
     pub(super) path_parameters: bool,
     pub(super) route: Vec<Route>,
 }
@@ -39,6 +45,7 @@ pub(super) struct Defaults {
     pub(super) rates: Vec<Limit>,
     pub(super) max_body: ByteSize,
     pub(super) cors: bool,
+    pub(super) link_ignores: Vec<String>,
 }
 
 /// `[cors]`
@@ -58,7 +65,7 @@ pub(super) struct Cors {
 pub(super) struct Headers {
     pub(super) hsts: Setting,
     pub(super) content_type_options: Setting,
-    pub(super) referrer_policy: Setting,
+    pub(super) referrer_policy: Option<Setting>,
     pub(super) frame_options: Setting,
     pub(super) content_security_policy: Setting,
 }
@@ -108,6 +115,9 @@ pub(super) struct Route {
     pub(super) body: Option<Body>,
     pub(super) link_object: Option<String>,
     pub(super) link_also: Option<String>,
+    pub(super) link_ignores: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) file_names: bool,
     #[serde(default)]
     pub(super) app_headers: Vec<AppHeader>,
 }
@@ -174,9 +184,14 @@ impl Default for Defaults {
             rates: Vec::new(),
             max_body: ByteSize(64 << 10),
             cors: false,
+            link_ignores: ADDED_BY_OTHERS.map(str::to_owned).into(),
         }
     }
 }
+
+/// What sites, mailers and campaigns add to links that people pass on.
+const ADDED_BY_OTHERS: [&str; 12] =
+    ["fbclid", "gclid", "dclid", "gbraid", "wbraid", "msclkid", "twclid", "ttclid", "igsh", "igshid", "mc_*", "utm_*"];
 
 impl Default for Headers {
     fn default() -> Self {
@@ -184,7 +199,7 @@ impl Default for Headers {
         Self {
             hsts: text("max-age=31536000"),
             content_type_options: text("nosniff"),
-            referrer_policy: text("no-referrer"),
+            referrer_policy: None,
             frame_options: text("SAMEORIGIN"),
             content_security_policy: text("object-src 'none'; base-uri 'self'"),
         }

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
 
 use crate::{
     canary::Canary,
@@ -140,6 +141,49 @@ fn what_an_honest_client_may_get_wrong_never_counts() {
     }
     assert_eq!(knock(&i, STRANGER), 200);
     assert!(banned(&i).is_empty());
+}
+
+#[test]
+fn only_what_is_forged_counts_as_guessing() {
+    let canary = Canary::start();
+    let i =
+        with_bans(&canary, &[("failed_credentials", "1"), ("forbidden_paths", "1"), ("spare_authenticated", "\"0s\"")]);
+    let made = i.command(&["link", "create", "/api/stream/a.mp4"])["url"].as_str().unwrap().to_owned();
+    let link = made[made.find("/api/").unwrap()..].to_owned();
+    let get = |target: &str| Request::new("GET", target);
+    let secret = fs::read(i.path("data/secrets/jwt.key")).unwrap();
+    let token = |header: &Header, claims: Value| {
+        let token = jsonwebtoken::encode(header, &claims, &EncodingKey::from_secret(&secret)).unwrap();
+        get("/api/downloads").bearer(&token)
+    };
+    let own = Header::new(Algorithm::HS256);
+    let now = jiff::Timestamp::now().as_second();
+    for (request, code) in [
+        (get(&format!("{link}&more=1")), "bad_link"),
+        (get(&format!("{link}&a=1&b=2&c")), "bad_link"),
+        (get(&link.replace("sp_kid=", "sp_kid=0")), "bad_link"),
+        (get(link.split_once("&sp_sig").unwrap().0), "bad_link"),
+        (get(&format!("{link}&sp_id=x")), "bad_link"),
+        (token(&own, json!({"sub": "admin", "exp": now - 3_600})), "expired_credential"),
+        (token(&own, json!({"sub": "admin", "exp": now + 3_600, "nbf": now + 600})), "bad_credential"),
+        (token(&own, json!({"sub": "admin"})), "bad_credential"),
+        (token(&own, json!({"sub": "", "exp": now + 3_600})), "bad_credential"),
+        (token(&own, json!({"sub": "admin", "exp": now + 3_600, "scope": "Files.Read/All"})), "insufficient_scope"),
+    ] {
+        assert_eq!([(); 2].map(|()| from(&i, STRANGER, request.clone()).code()), [code; 2], "{request:?}");
+    }
+    assert_eq!(from(&i, STRANGER, get("/open?sp_page=1")).code(), "no_route");
+    assert_eq!(knock(&i, STRANGER), 403, "that one was forbidden");
+    let forged = [
+        get(&link.replace("a.mp4", "b.mp4")),
+        get(&link.replace("sp_exp=1", "sp_exp=2")),
+        get("/api/downloads").bearer("eyJhbGciOiJIUzI1NiJ9.e30.AAAA"),
+    ];
+    for (n, request) in forged.into_iter().enumerate() {
+        let client = format!("198.51.100.{n}");
+        assert!(from(&i, &client, request.clone()).code().starts_with("bad_"));
+        assert_eq!(knock(&i, &client), 403, "{request:?}");
+    }
 }
 
 #[test]

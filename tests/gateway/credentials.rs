@@ -215,3 +215,122 @@ fn a_header_that_the_policy_leaves_to_the_app_is_no_credential_and_arrives() {
     let both = Request::new("GET", "/api/trending").key(i.key()).bearer("a.b.c");
     assert_eq!(i.send(&both).status, 400, "elsewhere it is a second credential");
 }
+
+/// The issuer's own key, and a gateway that believes it.
+fn with_issuer(canary: &Canary) -> (Instance, rcgen::KeyPair) {
+    let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        fs::write(i.path("idp.pem"), ed.public_key_pem()).unwrap();
+        let key =
+            "\n[[jwt.key]]\nalgorithm = \"EdDSA\"\nfile = \"idp.pem\"\nid = \"k1\"\naudience = \"home\"\n\n[links]";
+        i.replace("\n[links]", key);
+    });
+    (i, ed)
+}
+
+#[test]
+fn tokens_as_identity_providers_write_them_are_taken() {
+    let canary = Canary::start();
+    let (i, ed) = with_issuer(&canary);
+    let send = |claims: serde_json::Value| {
+        let mut all = json!({"sub": "ana", "aud": ["home", "other"], "exp": now() + 60});
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        let header = Header { kid: Some("k1".into()), ..Header::new(Algorithm::EdDSA) };
+        let key = EncodingKey::from_ed_pem(ed.serialize_pem().as_bytes()).unwrap();
+        i.send(&Request::new("GET", PATH).bearer(&jsonwebtoken::encode(&header, &all, &key).unwrap()))
+    };
+    for scope in [
+        json!("downloads:read"),
+        json!("openid profile https://graph.example/Files.Read downloads:read"),
+        json!(["Files.Read/All", "downloads:read"]),
+        json!(["openid downloads:read", 7]),
+    ] {
+        assert_eq!(send(json!({ "scope": scope })).status, 200, "{scope}");
+    }
+    for scope in [json!("Downloads:Read"), json!(["downloads"]), json!({"downloads:read": 1}), json!(null), json!([])] {
+        assert_eq!(send(json!({ "scope": scope })).status, 403, "{scope}");
+    }
+    let before = canary.seen().len();
+    let subjects = ["auth0|5f7c8ec7", "auth0_5f7c8ec7", "Zo\u{eb} <admin>", "a\r\nRemote-User: admin", "admin\0", "-x"];
+    for sub in subjects {
+        assert_eq!(send(json!({"sub": sub, "scope": "downloads:read"})).status, 200, "{sub}");
+    }
+    let seen = canary.seen().split_off(before);
+    let users: Vec<_> = seen.iter().map(|seen| seen.header("remote-user")).collect();
+    assert!(users.iter().all(|values| values.len() == 1 && values[0] != "admin"), "{users:?}");
+    let mut names: Vec<_> = users.iter().map(|values| values[0].to_owned()).collect();
+    assert!(names[0].starts_with("auth0_5f7c8ec7.") && names[0].ends_with("@sub"), "{names:?}");
+    assert_eq!(names[1], "auth0_5f7c8ec7");
+    // Nobody is called what another one's subject becomes.
+    let first = names[0].clone();
+    assert_eq!(send(json!({"sub": first, "scope": "downloads:read"})).status, 200);
+    names.push(canary.seen().last().unwrap().header("remote-user")[0].to_owned());
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), subjects.len() + 1);
+    for claims in [json!({"aud": "other"}), json!({"sub": ""}), json!({"sub": 7}), json!({"exp": "soon"})] {
+        assert_eq!(send(claims.clone()).code(), "bad_credential", "{claims}");
+    }
+}
+
+fn challenges(i: &Instance, request: &Request) -> Vec<String> {
+    i.send(request).headers("www-authenticate").into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn programs_are_offered_basic_and_a_browsers_pages_are_not_unless_the_policy_says_so() {
+    const BEARER: &str = "Bearer realm=\"sallyport\"";
+    const BASIC: &str = "Basic realm=\"sallyport\", charset=\"UTF-8\"";
+    let canary = Canary::start();
+    let get = || Request::new("GET", PATH);
+    let of_browser = || get().header("Sec-Fetch-Mode", "cors");
+    let told = |setting: &str| {
+        let i = Instance::with(&canary.address.to_string(), |i| {
+            i.replace_in("policies/worker.toml", "[upstream]", &format!("{setting}\n[upstream]"));
+        });
+        [challenges(&i, &get()), challenges(&i, &of_browser())]
+    };
+    assert_eq!(told(""), [vec![BEARER, BASIC], vec![BEARER]]);
+    assert_eq!(told("basic_challenge = \"always\"\n"), [vec![BEARER, BASIC], vec![BEARER, BASIC]]);
+    assert_eq!(told("basic_challenge = \"never\"\n"), [vec![BEARER], vec![BEARER]]);
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        let path = "path = \"/api/search\"";
+        i.replace_in("policies/worker.toml", path, &format!("{path}\ncredentials = [\"jwt\"]"));
+        let path = "path = \"/api/trending\"";
+        i.replace_in("policies/worker.toml", path, &format!("{path}\napp_headers = [\"authorization\"]"));
+    });
+    for path in ["/api/search", "/api/trending"] {
+        assert_eq!(challenges(&i, &Request::new("GET", path)), [BEARER], "a password is of no use there: {path}");
+    }
+    let narrow = i.new_key(&["--scope", "media:read"]);
+    let known = challenges(&i, &get().key(&narrow));
+    assert!(
+        known.len() == 1 && known[0].contains("insufficient_scope"),
+        "another password would be no better: {known:?}"
+    );
+    assert_eq!(challenges(&i, &get().key("sp_wrong")).len(), 2);
+}
+
+fn fetched(program: &str, i: &Instance, args: &[&str], user: &str) -> String {
+    let url = format!("https://{user}localhost:{}{PATH}", i.tls.port());
+    let output = std::process::Command::new(program).args(args).arg(url).env_remove("https_proxy").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn curl_and_wget_send_a_key_as_a_password_once_they_are_asked() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let authority = i.authority();
+    let (authority, resolve) = (authority.to_str().unwrap(), format!("localhost:{}:127.0.0.1", i.tls.port()));
+    let key = format!("anybody:{}", i.key());
+    for version in ["--http1.1", "--http2"] {
+        let curl = ["-sS", "--cacert", authority, "--resolve", &resolve, version, "--anyauth", "-u"];
+        assert_eq!(fetched("curl", &i, &[&curl[..], &[&key]].concat(), ""), "canary", "{version}");
+        assert!(fetched("curl", &i, &[&curl[..], &["anybody:sp_wrong"]].concat(), "").contains("bad_credential"));
+    }
+    let ca = format!("--ca-certificate={authority}");
+    assert_eq!(fetched("wget", &i, &["-q", "-O-", "-4", "--tries=1", &ca], &format!("{key}@")), "canary");
+    assert_eq!(canary.seen().len(), 3);
+    assert!(canary.seen().iter().all(|seen| seen.header("authorization").is_empty()), "the key ends here");
+}

@@ -197,3 +197,99 @@ fn no_signature_and_no_key_ever_appears_in_a_log() {
         assert!(!logs.contains(secret));
     }
 }
+
+#[test]
+fn a_link_opens_its_file_in_every_spelling_that_clients_make_of_it() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let made = link(&i, &["/api/stream/%5Ba%5D~it's%20(1)@b.mp4?q=[x],1", "--user", "admin"]);
+    let own = &made[made.find("&sp_").unwrap()..];
+    let spellings = [
+        "/api/stream/%5Ba%5D~it's%20(1)@b.mp4?q=[x],1",
+        "/api/stream/[a]%7Eit%27s%20%281%29%40b.mp4?q=%5Bx%5D%2C1",
+        "/api/stream/%5ba%5d%7eit's%20(1)@b%2Emp4?q=%5bx%5d,1",
+        "/%61pi/stream/[a]~it's%20(1)@b.mp4?q=[x]%2c1",
+    ];
+    for spelling in &spellings[..2] {
+        assert_eq!(get(&i, &format!("{spelling}{own}")), (200, None), "{spelling}");
+    }
+    assert_eq!(get(&i, &format!("{}{own}", spellings[3])), (200, None));
+    assert_eq!(get(&i, &format!("{}{}", spellings[0], own.replace("sp_user=admin", "sp_user=%61dmin"))), (200, None));
+    // An escaped dot could be a dot segment to somebody.
+    assert_eq!(get(&i, &format!("{}{own}", spellings[2])).0, 400);
+    let arrived: Vec<_> = canary.seen().iter().map(|seen| seen.target().to_owned()).collect();
+    assert_eq!(arrived, [0, 1, 3, 0].map(|n| spellings[n]), "byte for byte");
+    for other in ["/api/stream/%255Ba%5D~it's%20(1)@b.mp4?q=[x],1", "/api/stream/%5Ba%5D~it's%20(1)@b.mp4?q=[x]%261"] {
+        refused(&i, &format!("{other}{own}"), 403, "bad_link");
+    }
+}
+
+#[test]
+fn what_others_add_to_a_link_goes_nowhere_and_spoils_it_only_where_the_route_does_not_ignore_it() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let (file, zip) = (link(&i, &[FILE]), link(&i, &["/api/v2/zip?ids=1,2"]));
+    for added in ["fbclid=IwAR0", "utm_source=a&utm_medium=b&gclid=c", "igsh=", "mc_eid"] {
+        assert_eq!(get(&i, &format!("{file}&{added}")), (200, None), "{added}");
+        assert_eq!(get(&i, &format!("{}?{added}&{}", FILE, file.split_once('?').unwrap().1)), (200, None), "{added}");
+        assert_eq!(get(&i, &format!("{zip}&{added}")), (200, None), "{added}");
+    }
+    let offlinetube = link(&i, &["/api/download/v1/file", "--style", "offlinetube"]);
+    assert_eq!(get(&i, &format!("{offlinetube}&fbclid=x")), (200, None));
+    let expected = [FILE, "/api/v2/zip?ids=1,2", "/api/download/v1/file"];
+    assert!(canary.seen().iter().all(|seen| expected.contains(&seen.target())), "{:?}", canary.seen());
+    let before = canary.seen().len();
+    for spoilt in ["more=1", "ids=3", "fbclid=x&more=1", "sp_more=1", "sp_id=x", "UTM_source=a"] {
+        refused(&i, &format!("{file}&{spoilt}"), 403, "bad_link");
+    }
+    assert_eq!(canary.seen().len(), before);
+
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace_in("policies/worker.toml", "[defaults]", "[defaults]\nlink_ignores = [\"more\", \"ref_*\"]");
+        let zip = "path = \"/api/v2/zip\"";
+        i.replace_in("policies/worker.toml", zip, &format!("{zip}\nlink_ignores = []"));
+    });
+    let (file, zip) = (link(&i, &[FILE]), link(&i, &["/api/v2/zip?ids=1,2"]));
+    assert_eq!(get(&i, &format!("{file}&more=1&ref_src=x")), (200, None));
+    refused(&i, &format!("{file}&fbclid=x"), 403, "bad_link");
+    refused(&i, &format!("{zip}&more=1"), 403, "bad_link");
+}
+
+#[test]
+fn a_name_that_no_link_may_ignore_is_a_fault_at_its_place() {
+    for (at, name) in [("[defaults]\n", "sp_*"), ("[defaults]\n", "*"), ("path = \"/api/v2/zip\"\n", "a b")] {
+        let i = Instance::made(&[]);
+        i.replace_in("policies/worker.toml", at, &format!("{at}link_ignores = [\"x\", \"{name}\"]\n"));
+        let found = String::from_utf8(i.output(&["check"]).stdout).unwrap();
+        assert!(found.contains("is not the name of a parameter") && found.contains("worker.toml:"), "{name}: {found}");
+    }
+}
+
+#[test]
+fn parameters_of_the_application_that_begin_like_a_links_are_its_own() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        let open =
+            "[[route]]\nname = \"open\"\nmethods = [\"GET\"]\npath = \"/open\"\ncredentials = []\nanonymous = true\n";
+        i.replace_in("policies/worker.toml", "[[route]]", &format!("{open}\n[[route]]"));
+    });
+    let own = ["sp_page=2", "sp_id=7&sp_id=8", "sp_user=ana&sp_exp=1&sp_kid=k", "sp_=", "q=sp_sig"];
+    for query in own {
+        assert_eq!(get(&i, &format!("/open?{query}")), (200, None), "{query}");
+        assert_eq!(i.get(&format!("/api/downloads?{query}")).status, 200, "{query}");
+    }
+    for query in ["sp_page=2", "sp_lang=en&q=1"] {
+        assert_eq!(i.get(&format!("{FILE}?{query}")).status, 200, "also where links are taken: {query}");
+    }
+    let arrived = canary.seen().len();
+    assert_eq!(arrived, 12);
+    assert!(canary.seen().iter().all(|seen| seen.target().contains("sp_")));
+    let right = link(&i, &[FILE]);
+    for query in ["sp_sig=AAAA", "sp_page=2&sp_sig=AAAA", right.split_once('?').unwrap().1] {
+        refused(&i, &format!("/open?{query}"), 403, "bad_link");
+    }
+    for query in ["sp_id=7", "sp_user=ana&sp_page=2"] {
+        assert_eq!(i.get(&format!("{FILE}?{query}")).status, 403, "it is part of a link: {query}");
+    }
+    assert_eq!(canary.seen().len(), arrived, "no signature goes on");
+}

@@ -61,6 +61,7 @@ mod sockets;
 mod state;
 mod streams;
 mod succession;
+mod titles;
 mod tls;
 mod trust_page;
 mod upstream;

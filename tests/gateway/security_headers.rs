@@ -2,7 +2,7 @@
 
 use crate::{
     canary::Canary,
-    client::{self, Answer},
+    client::{self, Answer, Request},
     instance::Instance,
 };
 
@@ -10,7 +10,7 @@ use crate::{
 const DEFAULTS: [(&str, &str); 5] = [
     ("strict-transport-security", "max-age=31536000"),
     ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
+    ("referrer-policy", "strict-origin-when-cross-origin"),
     ("x-frame-options", "SAMEORIGIN"),
     ("content-security-policy", "object-src 'none'; base-uri 'self'"),
 ];
@@ -81,6 +81,37 @@ fn a_policy_sets_each_security_header_or_leaves_it_to_the_application() {
         (answer.header("referrer-policy"), answer.header("x-frame-options")),
         (Some("origin"), Some("SAMEORIGIN"))
     );
+}
+
+#[test]
+fn the_applications_own_referrer_policy_stays_unless_it_tells_other_sites_whole_urls_or_the_policy_has_one() {
+    for (own, seen) in [
+        ("no-referrer", "no-referrer"),
+        ("unsafe-url, Same-Origin", "unsafe-url, Same-Origin"),
+        ("no-referrer-when-downgrade", "strict-origin-when-cross-origin"),
+        ("no-referrer, unsafe-url", "strict-origin-when-cross-origin"),
+        ("whatever", "strict-origin-when-cross-origin"),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nReferrer-Policy: {own}\r\n\r\n");
+        let canary = Canary::answering(head.leak());
+        assert_eq!(Instance::start(&canary).get("/api/downloads").headers("referrer-policy"), [seen], "{own}");
+        let set = with_headers(&canary, "referrer_policy = \"no-referrer\"");
+        assert_eq!(set.get("/api/downloads").headers("referrer-policy"), ["no-referrer"], "{own}");
+    }
+}
+
+#[test]
+fn a_referer_arrives_without_the_link_that_stands_in_it() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    for (sent, arrives) in [
+        ("https://localhost/a?q=1&sp_user=a&sp_exp=1&sp_kid=k&sp_id=i&sp_sig=AA", "https://localhost/a"),
+        ("https://localhost/a?expires=1&signature=00&user=a", "https://localhost/a"),
+        ("https://localhost/a?q=1", "https://localhost/a?q=1"),
+    ] {
+        i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("Referer", sent));
+        assert_eq!(canary.seen().last().unwrap().header("referer"), [arrives]);
+    }
 }
 
 #[test]
