@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import queue
+import shutil
 import ssl
 import subprocess
 import tempfile
@@ -13,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
-from instance import free_ports, program, run, run_any
+from instance import EXTENSION, free_ports, program, run, run_any
 from upstream import PAGES, Application
 from verdict import Skipped, expect
 
@@ -82,13 +83,16 @@ def key_hash(cert):
     return digest.stdout.decode()
 
 
-def visit(url, certs, reports, seconds=60):
-    """Opens a page; what it reports."""
+def visit(url, certs, reports, seconds=60, extension=None):
+    """Opens a page, maybe with an extension in that folder; what it reports."""
     while not reports.empty():
         reports.get()
     trusted = ",".join(key_hash(cert) for cert in certs)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, tempfile.TemporaryFile("w+") as log:
         switches = [*SWITCHES, f"--ignore-certificate-errors-spki-list={trusted}", f"--user-data-dir={profile}"]
+        if extension:
+            switches.remove("--disable-extensions")
+            switches += [f"--disable-extensions-except={extension}", f"--load-extension={extension}"]
         # With a port for a debugger it stays open until it is ended.
         chromium = subprocess.Popen(
             [program("chromium"), *switches, "--remote-debugging-port=0", url], stdout=log, stderr=log, text=True
@@ -140,6 +144,71 @@ def cors(gateways, _quick):
         expect(len(changed) == (2 if expected is READS else 0), f"{origin}: {changed}")
     version = run_any([program("chromium"), "--version"]).strip()
     return f"{verdicts} of {verdicts} verdicts of {version.split(' built')[0]} as expected"
+
+
+def forms(gateways, _quick):
+    """Forms of an application's own pages arrive under either referrer policy; those of anybody else's do not."""
+    gateway = gateways("intermediate")
+    own, certs = f"{gateway.url}/open/forms.html", [gateway.pages.cert, gateway.certificate]
+    foreign = f"{gateway.pages.foreign}/forms.html?gateway={quote(gateway.url)}&label="
+    cases = {
+        "default": (f"{own}?label=default", Application.reports, True),
+        "no-referrer": (f"{own}?label=no-referrer&referrer=no-referrer", Application.reports, True),
+        "sandboxed": (f"{own}?label=sandboxed&sandbox=1", Application.reports, False),
+        "foreign": (f"{foreign}foreign", Reports.reports, False),
+        "foreign-sandboxed": (f"{foreign}foreign-sandboxed&sandbox=1", Reports.reports, False),
+    }
+    for label, (url, reports, arrives) in cases.items():
+        Application.seen.clear()
+        expect(visit(url, certs, reports) == {"posted": label}, f"{label}: another report")
+        arrived = f"POST /open/posted-{label}" in Application.seen
+        expect(arrived == arrives, f"{label}: {'it arrived' if arrived else 'it did not arrive'}")
+    return f"{len(cases)} of {len(cases)} forms as expected: {', '.join(cases)}"
+
+
+# Public keys that extensions are known by, and the identifiers that browsers make of them.
+EXTENSIONS = {
+    EXTENSION: (
+        "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEApI/mN+TOwEYmv7D7YkhuPQKIGiyDGRzl6NALCCTD9oQGn0xHG0pOmf2e"
+        "PlNV4NMY0GHv8pOmrfYIddHYQ82ZWHqyLcqBHmNdrI15xC8+kbM8ZrOScDwSPqcbAcNAqqgdrFrO9z/SIxLGL0i3daVNYVyzfDu6"
+        "vjCWXTkgDwjdNwxIJdXgGnaoOazrVJR7sULk9Fx2eZKcFIHLpawasxUi4MZrAoTmvg8+B78lEq1jF6DpZkTDEZ/Gjshvct3Oolqe"
+        "OD6T1vUeBiJGDecGgkiFc1OvNOVH2lyK2n3NNk/CBOlKUGO7ryJlRnT3GLLZEvJQceHxuTqXhtEhVPP2Uq0FbQIDAQAB"
+    ),
+    "dnpipnchfmlebnhafkmfahfnjkapaine": (
+        "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAoyXmvgHl040oNrZzKYBvFWH6dem0vLDovv/pxJPH+2A8HMF9PV9J2ITS"
+        "yzy1ATTWsQ7Gh6sMenliiepXeCAz5r+XkLi2eyDZZ5m+mVZWmkExX9JE+X5XeDtKP6Vq6rGNsuDCElWxLh/i+yMVIrrAtXy6SnT0"
+        "/xXqlzoSLA5Adu5ufk8cDMbdPPnsVIh1DOFFV32M/3/ZC2TL4CHBwFTf5vK+9r9PBnilT0EgZcd3+0X07KrojnmDcOr9hUb7iLps"
+        "aqDhK7ycYxiKf1bSnJQfcLsqi84UBHxaqmipqjtrohRFiqIEVVx5W5RyWEF8N7vYskuA0JIsTHwtGzt2l6g6kQIDAQAB"
+    ),
+}
+EXTENSION_READS = {
+    "simple": 200,
+    "with a key": 200,
+    "preflighted": 200,
+    "no such route": 404,
+    "a path that cannot be judged": 400,
+    "a route without CORS": "blocked",
+    "a WebSocket": "open",
+}
+
+
+def extension(gateways, _quick):
+    """A page of an extension reads what its origin may, and one of another extension nothing."""
+    gateway = gateways("intermediate")
+    report = f"{gateway.pages.allowed}/report"
+    for identifier, key in EXTENSIONS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder) / "extension"
+            shutil.copytree(PAGES / "extension", folder)
+            worker = {"service_worker": "worker.js"}
+            manifest = {"manifest_version": 3, "name": "suites", "version": "1", "key": key, "background": worker}
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+            query = f"gateway={quote(gateway.url)}&key={gateway.key}&report={quote(report)}"
+            (folder / "query.txt").write_text(query)
+            seen = visit("about:blank", [gateway.pages.cert, gateway.certificate], Reports.reports, extension=folder)
+        expected = EXTENSION_READS if identifier == EXTENSION else dict.fromkeys(EXTENSION_READS, "blocked")
+        expect(seen == expected, f"{identifier}: {seen}")
+    return f"{len(EXTENSIONS) * len(EXTENSION_READS)} verdicts on pages of two extensions as expected"
 
 
 def axe(gateways, _quick):

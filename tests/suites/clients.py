@@ -31,6 +31,25 @@ def curl(gateway, media, folder):
     return "curl (1.1, 2, resumed)"
 
 
+def asked_for_a_password(gateway, media, folder):
+    """Programs that send a password only once they are asked for one: the key is the password."""
+    url, out = f"{gateway.url}/media/clip.mp4", folder / "password.out"
+    with_key = url.replace("https://", f"https://anybody:{gateway.key}@")
+    for version in ("--http1.1", "--http2"):
+        curl = [program("curl"), "-sS", "--fail", "--cacert", gateway.authority, version, "--anyauth", "-o", out]
+        run([*curl, "-u", f"anybody:{gateway.key}", url])
+        same(out, media / "clip.mp4", f"curl --anyauth {version}")
+    run([program("wget"), "-q", "-O", out, f"--ca-certificate={gateway.authority}", with_key])
+    same(out, media / "clip.mp4", "wget")
+    trust = ["-ca_file", gateway.authority, "-tls_verify", "1"]
+    fields = ["-v", "error", "-show_entries", "format=duration,size", "-of", "csv=p=0"]
+    probed = run([program("ffprobe"), *trust, *fields, with_key]).stdout
+    expect(probed == run(["ffprobe", *fields, media / "clip.mp4"]).stdout, f"ffprobe: {probed}")
+    run([program("ffmpeg"), "-v", "error", "-y", *trust, "-i", with_key, "-c", "copy", folder / "password.mp4"])
+    (folder / "password.mp4").unlink()
+    return "curl --anyauth, wget, ffprobe and ffmpeg (the key as a password in the URL)"
+
+
 def aria2(gateway, media, folder):
     for url, header in (
         (f"{gateway.url}/media/big", [f"--header=X-API-Key: {gateway.key}"]),
@@ -93,5 +112,5 @@ def clients(gateways, _quick):
         ]
     )
     expect(with_key == "401", f"without a credential: {with_key}")
-    figures = [client(gateway, gateway.media, gateway.folder) for client in (curl, aria2, ffmpeg, yt_dlp)]
+    figures = [client(gateway, gateway.media, gateway.folder) for client in (curl, asked_for_a_password, aria2, ffmpeg, yt_dlp)]
     return "byte-identical: " + ", ".join(figures)

@@ -13,6 +13,8 @@ import upstream
 from verdict import Skipped, expect
 
 HERE = Path(__file__).parent
+# The one browser extension that may read.
+EXTENSION = "mplpknhglinkhkdnhcfhbifegadnjpec"
 
 
 class Running:
@@ -86,12 +88,12 @@ name = "websocket"
 policy = "suites"
 prefix = "/ws"
 upstream = "{upstream.start_websocket()}"
-cors_origins = ["{pages.allowed}"]
+cors_origins = ["{pages.allowed}", "chrome-extension://{EXTENSION}"]
 [[app]]
 name = "suites"
 policy = "suites"
 upstream = "{upstream.start(media)}"
-cors_origins = ["{pages.allowed}"]
+cors_origins = ["{pages.allowed}", "chrome-extension://{EXTENSION}"]
 """)
         self.start("gateway")
 

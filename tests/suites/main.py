@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 
 from api import api
-from browser import Pages, axe, cors, video
+from browser import Pages, axe, cors, extension, forms, video
 from clients import clients
 from http2 import http2
 from instance import Instance
@@ -27,7 +27,8 @@ from websocket import websocket
 SUITES = {
     s.__name__: s
     for s in (
-        sslyze, sslscan, testssl, http2, websocket, cors, video, clients, api, shcheck, axe, slowhttptest, flood, soak, shares,
+        sslyze, sslscan, testssl, http2, websocket, cors, forms, extension, video, clients, api, shcheck, axe,
+        slowhttptest, flood, soak, shares,
     )
 }
 # What takes longer than a test run should.

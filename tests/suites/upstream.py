@@ -54,7 +54,11 @@ class Application(http.server.BaseHTTPRequestHandler):
     def send_file(self, path):
         length = path.stat().st_size
         first, last, status = 0, length - 1, 200
+        # A page may ask for a referrer policy of its own.
+        policy = re.search(r"[?&]referrer=([a-z-]+)", self.path)
         fields = {"Content-Type": mimetypes.guess_type(path)[0] or "application/octet-stream", "Accept-Ranges": "bytes"}
+        if policy:
+            fields["Referrer-Policy"] = policy[1]
         if asked := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
             first = int(asked[1]) if asked[1] else length - int(asked[2])
             last = min(int(asked[2]), last) if asked[1] and asked[2] else last
