@@ -15,7 +15,7 @@ use crate::{
     process::{Setup, Worker, eventually},
 };
 
-const ORDERS: u64 = 150;
+const ORDERS: u32 = 60;
 
 /// Sends a request, waits for so long, and is gone.
 fn leave_after(worker: &Worker, request: Request<'_>, wait: Duration) {
@@ -33,9 +33,12 @@ fn an_order_that_is_stored_is_told_of_though_its_client_has_left() {
     let worker = Worker::with(&origin, &Setup::default());
     let mut followed = Stream::open(&worker, "ana", None);
     let order = format!("{{\"url\":\"{}\"}}", origin.url("missing.mp4"));
+    let start = Instant::now();
+    worker.download("ana", &origin.url("missing.mp4"));
+    let usual = start.elapsed();
     // Some leave before their order is read, some after it was answered, and most in between.
     for n in 0..ORDERS {
-        leave_after(&worker, Request::new("POST", "/api/download").json(&order), Duration::from_micros(n * 60));
+        leave_after(&worker, Request::new("POST", "/api/download").json(&order), usual * n * 2 / ORDERS);
     }
     let stored = eventually("an end to the orders", || {
         let list = worker.get("ana", "/api/downloads").json();

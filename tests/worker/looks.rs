@@ -85,10 +85,11 @@ fn few_looks_run_at_a_time_fewer_of_one_user_and_none_for_long() {
         let look = |user, text| scope.spawn(move || search(worker, user, text));
         let anas = [look("ana", "a"), look("ana", "b")];
         eventually("two of hers", || (running(worker).len() == 2).then_some(()));
-        busy("ana");
+        let third = scope.spawn(|| busy("ana"));
         let bobs = [look("bob", "c"), look("bob", "d")];
         eventually("two of his", || (running(worker).len() == 4).then_some(()));
         busy("carl");
+        third.join().unwrap();
         for answer in anas.into_iter().chain(bobs).map(|p| p.join().unwrap()) {
             assert_eq!((answer.status, &answer.json()["code"]), (504, &json!("upstream_timeout")));
         }

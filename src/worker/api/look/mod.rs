@@ -48,7 +48,7 @@ const PLACES: Sizes = Sizes { all: 4, user: 2, link: 1 };
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A look that takes longer ends where others wait for its place.
-const LONG_ENOUGH: Duration = Duration::from_secs(15);
+const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
 /// What is asked of yt-dlp; whoever asks the same gets the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
