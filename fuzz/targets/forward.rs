@@ -77,13 +77,9 @@ fn over_http2(data: &[u8]) -> Option<(Came, &[u8])> {
     let (host, rest) = parts::text(rest);
     let (headers, body) = parts::fields(rest);
     let method = Method::from_bytes(method.as_bytes()).ok()?;
-    let length = |h: &HeaderMap| h.get("content-length")?.to_str().ok()?.parse().ok();
-    let framing = match body {
-        [] => Framing::Length(0),
-        _ => length(&headers).map_or(Framing::Chunked, Framing::Length),
-    };
     let head = RequestHead::new(method, target.to_owned(), host.to_owned(), headers, Version::Http2);
-    head.judge_size().ok()?;
+    let judged = head.judge().ok()?;
+    let framing = if body.is_empty() { Framing::Length(0) } else { judged };
     Some((Came { head, framing, websocket: false }, body))
 }
 

@@ -124,7 +124,7 @@ impl<'s> Client<'s> {
     pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.finish().await,
-            Speaks::Http2(http2) => http2.finish().await,
+            Speaks::Http2(http2) => http2.finish(),
         }
     }
 

@@ -12,12 +12,14 @@ use tokio::{
     sync::watch,
     time::{Instant, Sleep, sleep, timeout},
 };
+use tokio_util::io::poll_read_buf;
 
 use super::{
     client::{Client, Speaks},
     exchange::{Exchange, Outcome, Peer},
     handle::{Gateway, handle},
     http1::{Http1, Then, answer_once},
+    leftovers::drop_rest,
     refusal::Refusal,
     respond,
 };
@@ -33,11 +35,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
 /// How long a whole head may take once it has begun.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long, and how many bytes, a client may go on sending after an answer that ends its connection. Were it closed at
-/// once, the system would throw away the answer as well (RFC 9112, section 9.6).
-const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-const LINGER_BYTES: u64 = 1024 * 1024;
+/// How long a client has to take the last bytes of an answer that ends its connection.
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(2);
 const READ_BYTES: usize = 4 * 1024;
+/// The same for what is dropped.
+const DROP_READ_BYTES: usize = 16 * 1024;
 
 /// What a parked connection wakes up to.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it arrives")]
@@ -212,14 +214,20 @@ fn unread_head() -> RequestHead {
 }
 
 /// Ends a connection. To HTTP/1.0 the end of TLS may be the end of an answer, so it is not said where an answer is cut short.
+///
+/// Were a connection closed on which the client is still sending, the system would throw away the answer as well.
 pub(super) async fn end(stream: &mut Downstream, then: Then) {
     if then == Then::Cut {
-        let _ = timeout(LINGER_TIMEOUT, stream.flush()).await;
+        let _ = timeout(LAST_BYTES_TIMEOUT, stream.flush()).await;
         return;
     }
-    if timeout(LINGER_TIMEOUT, stream.shutdown()).await.is_err() || then != Then::Linger {
+    if timeout(LAST_BYTES_TIMEOUT, stream.shutdown()).await.is_err() || then != Then::Linger {
         return;
     }
-    let mut rest = stream.take(LINGER_BYTES);
-    let _ = timeout(LINGER_TIMEOUT, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    let mut dropped = BytesMut::with_capacity(DROP_READ_BYTES);
+    drop_rest(|cx| {
+        dropped.clear();
+        poll_read_buf(Pin::new(&mut *stream), cx, &mut dropped).map(|read| read.ok().filter(|bytes| *bytes > 0))
+    })
+    .await;
 }

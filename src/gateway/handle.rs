@@ -1,6 +1,6 @@
 //! One request from its head to its answer, whichever version of HTTP it came in.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, net::IpAddr, sync::Arc};
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -13,7 +13,8 @@ use super::{
     forward::{self, forward},
     links::{LinkPlace, LinkRefusal, LinkRequest},
     live::Live,
-    load::{Load, Share},
+    load::Load,
+    refusal::Refusal,
     respond,
     worker_watch::WorkerWatch,
 };
@@ -39,18 +40,39 @@ struct CreateLink {
     user: Option<String>,
 }
 
+/// Whom a request is counted as; None for one that speaks for many.
+pub(super) type CountedAs = Option<IpAddr>;
+
 /// Judges one request and sees to its answer.
-pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: RequestHead, peer: Peer) {
+pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: RequestHead, peer: Peer) -> CountedAs {
     let mut exchange = Exchange::new(&gateway.live, head, peer);
-    let Some(_share) = admit(gateway, &mut exchange) else {
+    let counted_as = identify(gateway, &mut exchange);
+    let limits = gateway.live.rules.load().config.limits;
+    let Some(_share) = gateway.load.admit(&limits, counted_as) else {
         client.close_after();
         let denial = exchange.denial(Reason::Overloaded);
         let _ = deny(client, &mut exchange, denial).await;
-        return;
+        return counted_as;
     };
     if answer(gateway, client, &mut exchange).await.is_err() {
         client.abort();
     }
+    counted_as
+}
+
+/// Answers a request whose head breaks the grammar.
+pub(super) async fn refuse(
+    gateway: &Gateway,
+    client: &mut Client<'_>,
+    head: RequestHead,
+    peer: Peer,
+    refusal: Refusal,
+) -> CountedAs {
+    let mut exchange = Exchange::new(&gateway.live, head, peer);
+    let counted_as = identify(gateway, &mut exchange);
+    let denial = Denial { detail: refusal.detail(), ..exchange.denial(refusal.reason()) };
+    let _ = deny(client, &mut exchange, denial).await;
+    counted_as
 }
 
 /// Judges the request, its body included where the route has a rule for it, and does what was decided.
@@ -77,13 +99,12 @@ async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Excha
     Box::pin(permitted(gateway, client, exchange, permit)).await
 }
 
-/// Finds out who asks, and whether there is room for one more request of theirs.
-fn admit<'g>(gateway: &'g Gateway, exchange: &mut Exchange) -> Option<Share<'g>> {
+/// Finds out who asks.
+fn identify(gateway: &Gateway, exchange: &mut Exchange) -> CountedAs {
     let rules = gateway.live.rules.load();
     let proxies = &rules.config.proxies;
     exchange.client = client_address(exchange.client, &exchange.head.headers, proxies);
-    let alone = !proxies.is_shared(exchange.client);
-    gateway.load.admit(&rules.config.limits, alone.then_some(exchange.client))
+    (!proxies.is_shared(exchange.client)).then_some(exchange.client)
 }
 
 /// Answers with a denial.

@@ -1,124 +1,178 @@
-//! One stream of an HTTP/2 connection: pingora's session, as a request's client.
+//! One stream of an HTTP/2 connection: a request's client.
 
 use std::{
-    future::poll_fn,
-    pin::pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
-use pingora::{
-    http::{RequestHeader, ResponseHeader},
-    protocols::http::v2::server::HttpSession,
-};
+use h2::{RecvStream, SendStream, server::SendResponse};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use pingora::protocols::http::v2::write_body;
 use tokio::time::timeout;
 
-use super::client::{Answer, ClientFault};
-use crate::message::{Framing, ResponseHead};
+use super::{
+    client::{Answer, ClientFault},
+    leftovers::{Allowance, drop_rest},
+};
+use crate::message::{Framing, RequestHead, ResponseHead, http_date};
 
-/// A client that has sent every byte it has declared gets so long to say that this was all.
-const END_GRACE: Duration = Duration::from_secs(1);
-
-/// pingora has one time for all that it is given at once.
+/// Each part of an answer has `send_timeout` to go out; this is the largest part.
 const MAX_PART: usize = 32 << 10;
 
 /// One stream.
 pub(super) struct Http2 {
-    session: HttpSession,
-    body_done: bool,
-    /// Bytes of the body that have come.
-    body_bytes: u64,
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    sending: Option<SendStream<Bytes>>,
+    framing: Framing,
+    is_head: bool,
+    interim: Interim,
+    answer: Sent,
+    send_timeout: Duration,
+}
+
+/// How much of the answer was handed to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    NotAll,
+    Whole,
+}
+
+/// Whether the client waits to be told to send its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interim {
+    None,
+    Awaited,
 }
 
 impl Http2 {
-    /// One whose client is given up when it takes nothing of an answer for `send_timeout`.
-    pub(super) fn new(mut session: HttpSession, send_timeout: Duration) -> Self {
-        session.set_write_timeout(Some(send_timeout));
-        let body_done = session.is_body_done();
-        Self { session, body_done, body_bytes: 0 }
-    }
-
-    pub(super) fn request(&self) -> &RequestHeader {
-        self.session.req_header()
+    /// The stream of a request with this head. It is given up if its client takes nothing of an answer for `send_timeout`.
+    pub(super) fn new(
+        head: &RequestHead,
+        framing: Framing,
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        send_timeout: Duration,
+    ) -> Self {
+        let waits = framing != Framing::Length(0) && head.expects_continue();
+        let interim = if waits { Interim::Awaited } else { Interim::None };
+        let is_head = head.method == Method::HEAD;
+        Self { body, respond, sending: None, framing, is_head, interim, answer: Sent::NotAll, send_timeout }
     }
 
     pub(super) fn framing(&self) -> Framing {
-        if self.body_done {
-            return Framing::Length(0);
-        }
-        declared_length(&self.session.req_header().headers).map_or(Framing::Chunked, Framing::Length)
+        self.framing
     }
 
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientFault>> {
         loop {
-            let data = ready!(pin!(self.session.read_body_bytes()).poll(cx)).map_err(|_| ClientFault::Gone)?;
-            self.body_done |= data.is_none();
-            self.body_bytes += data.as_ref().map_or(0, |data| data.len() as u64);
-            // Many bodies end by an empty frame, which is no data; written as a chunk, it would be the last one.
-            if data.as_ref().is_none_or(|data| !data.is_empty()) {
+            let Poll::Ready(data) = self.body.poll_data(cx) else {
+                self.send_continue()?;
+                return Poll::Pending;
+            };
+            let data = data.transpose().map_err(|_| ClientFault::Gone)?;
+            let bytes = data.as_ref().map_or(0, Bytes::len);
+            self.body.flow_control().release_capacity(bytes).map_err(|_| ClientFault::Gone)?;
+            // Many bodies end with an empty frame, which is no data; written as a chunk, it would be the last one.
+            if data.is_none() || bytes > 0 {
                 return Poll::Ready(Ok(data));
             }
         }
     }
 
+    /// Tells a client that waits for it to send its body.
+    fn send_continue(&mut self) -> Result<(), ClientFault> {
+        if self.interim == Interim::None || self.sending.is_some() {
+            return Ok(());
+        }
+        self.interim = Interim::None;
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::CONTINUE;
+        self.respond.send_informational(response).map_err(|_| ClientFault::Gone)
+    }
+
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        pin!(self.session.idle()).poll(cx).map(|_| ())
+        let reset = match &mut self.sending {
+            Some(sending) => sending.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        };
+        reset.map(|_| ())
     }
 
     pub(super) fn start(&mut self, head: ResponseHead, end: bool) -> Result<(), ClientFault> {
-        let (mut parts, ()) = http::Response::new(()).into_parts();
-        (parts.status, parts.headers) = (head.status, head.headers);
-        let head = Box::new(ResponseHeader::from(parts));
-        let end = end || self.session.req_header().method == http::Method::HEAD;
-        self.session.write_response_header(head, end).map_err(|_| ClientFault::Gone)
+        let mut response = Response::new(());
+        (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
+        // RFC 9110, section 6.6.1: an answer without a Date gets one.
+        let date = response.headers_mut().entry(header::DATE);
+        date.or_insert_with(|| http_date(SystemTime::now()));
+        let end = end || self.is_head;
+        self.sending = Some(self.respond.send_response(response, end).map_err(|_| ClientFault::Gone)?);
+        if end {
+            self.answer = Sent::Whole;
+        }
+        Ok(())
     }
 
     /// In parts, for each of which the client has its time.
     pub(super) async fn send(&mut self, mut data: Bytes) -> Result<(), ClientFault> {
+        if self.answer == Sent::Whole {
+            return Ok(());
+        }
+        let sending = self.sending.as_mut().ok_or(ClientFault::Gone)?;
         while !data.is_empty() {
             let part = data.split_to(data.len().min(MAX_PART));
-            self.session.write_body(part, false).await.map_err(|_| ClientFault::Gone)?;
+            let sent = timeout(self.send_timeout, write_body(sending, part, false, None)).await;
+            sent.map_err(|_| ClientFault::Gone)?.map_err(|_| ClientFault::Gone)?;
         }
         Ok(())
     }
 
-    pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {
-        self.session.finish().map_err(|_| ClientFault::Gone)?;
-        self.await_end().await;
-        Ok(())
-    }
-
-    /// An application may answer at the last byte of a body, before the frame has come that ends it. A stream that is let go
-    /// of then is reset, and some clients throw the answer away with it (against RFC 9113, section 8.1).
-    async fn await_end(&mut self) {
-        let declared = declared_length(&self.session.req_header().headers);
-        if !self.body_done && declared == Some(self.body_bytes) {
-            let _ = timeout(END_GRACE, poll_fn(|cx| self.poll_body(cx))).await;
+    pub(super) fn finish(&mut self) -> Result<(), ClientFault> {
+        if self.answer == Sent::NotAll {
+            self.end_with(Bytes::new())?;
         }
+        Ok(())
     }
 
     /// The few bytes of such an answer wait for the client's window by themselves, and nobody with them: a client that opens
     /// none would hold a request's place for each.
     pub(super) fn answer(&mut self, mut answer: Answer) -> Result<(), ClientFault> {
         let length = answer.body.len();
-        if answer.head.status != http::StatusCode::NO_CONTENT {
-            answer.head.headers.insert(header::CONTENT_LENGTH, length.into());
+        if answer.head.status != StatusCode::NO_CONTENT {
+            answer.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         self.start(answer.head, length == 0)?;
-        if length == 0 || self.session.req_header().method == http::Method::HEAD {
-            return Ok(());
+        if self.answer == Sent::NotAll {
+            self.end_with(answer.body.into())?;
         }
-        let mut body = self.session.take_response_body_writer().ok_or(ClientFault::Gone)?;
-        body.send_data(answer.body.into(), true).map_err(|_| ClientFault::Gone)
+        Ok(())
+    }
+
+    fn end_with(&mut self, data: Bytes) -> Result<(), ClientFault> {
+        let sending = self.sending.as_mut().ok_or(ClientFault::Gone)?;
+        sending.send_data(data, true).map_err(|_| ClientFault::Gone)?;
+        self.answer = Sent::Whole;
+        Ok(())
     }
 
     pub(super) fn abort(&mut self) {
-        self.session.shutdown();
+        if self.answer == Sent::NotAll {
+            self.respond.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
     }
-}
 
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    /// Whether the client, which has its answer, may still be sending.
+    pub(super) fn has_leftovers(&self) -> bool {
+        self.answer == Sent::Whole && !self.body.is_end_stream()
+    }
+
+    /// Reads what the client still sends. A stream that is let go of before its body has ended is reset.
+    pub(super) async fn drop_leftovers(mut self, allowance: &Allowance) {
+        drop_rest(|cx| {
+            let Ok(Some(data)) = ready!(self.poll_body(cx)) else { return Poll::Ready(None) };
+            Poll::Ready(allowance.spend(data.len() as u64).then_some(data.len()))
+        })
+        .await;
+    }
 }

@@ -7,13 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::header;
+use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
+use http::{Request, header, request::Parts, uri::PathAndQuery};
 use pingora::{
-    http::RequestHeader,
-    protocols::{
-        Digest,
-        http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake},
-    },
+    protocols::http::v2::server::{H2Options, default_h2_options, handshake},
     server::ShutdownWatch,
 };
 use tokio::time::timeout;
@@ -22,15 +20,14 @@ use tracing::debug;
 
 use super::{
     client::{Client, Speaks},
-    exchange::{Exchange, Peer},
-    handle::{Gateway, deny, handle},
+    exchange::Peer,
+    handle::{Gateway, handle, refuse},
     http2::Http2,
-    refusal::Refusal,
+    leftovers::Allowance,
 };
 use crate::{
     edge::{Downstream, Inspect, slots::Activity},
-    message::{FrameWatch, MAX_HEAD_BYTES, RequestHead, Version},
-    policy::Denial,
+    message::{FrameWatch, Framing, HeadFault, MAX_HEAD_BYTES, RequestHead, Version},
     stop::stopped,
 };
 
@@ -43,7 +40,7 @@ const MAX_IDLE_TICKS: u32 = 24;
 const MAX_STREAMS: u32 = 100;
 /// So many streams a client may have the gateway reset by breaking their rules (CVE-2025-8671, "MadeYouReset").
 const MAX_PROVOKED_RESETS: usize = 100;
-/// So many streams may break the rules before the connection is cut off.
+/// So many heads may break the grammar before the connection is cut off.
 const MAX_MALFORMED_STREAMS: u32 = 32;
 /// What a client may send of a body before it was asked for: of one stream, and of all together.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -65,19 +62,20 @@ pub(super) async fn serve(
     stream.inspect(inspector(Arc::clone(&watch)));
     let shaken = timeout(HANDSHAKE_TIMEOUT, handshake(Box::new(stream), Some(options()))).await;
     let Ok(Ok(mut connection)) = shaken else { return };
-    let streams = Streams { tasks: TaskTracker::new(), peer, gateway, activity };
-    let (digest, mut life) = (Arc::new(Digest::default()), Life::default());
+    let streams = Streams { tasks: TaskTracker::new(), peer, gateway, activity, allowance: Arc::default() };
+    let mut life = Life::default();
     let mut tick = tokio::time::interval(TICK);
     let mut stopping = pin!(stopped(&mut stop));
     loop {
         let accepted = tokio::select! {
-            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
+            accepted = connection.accept() => accepted,
             () = &mut stopping, if !life.closing => {
                 life.closing = true;
                 connection.graceful_shutdown();
                 continue;
             }
             _ = tick.tick() => {
+                streams.allowance.restore();
                 match life.tick(&streams.tasks, &watch) {
                     Verdict::GoOn => {}
                     Verdict::Close => connection.graceful_shutdown(),
@@ -86,10 +84,10 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        match accepted {
-            Ok(Some(H2Accept::Session(session))) => streams.start(session),
-            Ok(Some(H2Accept::Rejected)) if life.malformed < MAX_MALFORMED_STREAMS => life.malformed += 1,
-            Ok(Some(H2Accept::Rejected) | None) | Err(_) => return,
+        let Some(Ok((request, respond))) = accepted else { return };
+        life.malformed += u32::from(streams.start(request, respond).is_err());
+        if life.malformed > MAX_MALFORMED_STREAMS {
+            return;
         }
         life.idle_ticks = 0;
     }
@@ -151,32 +149,42 @@ struct Streams {
     peer: Peer,
     gateway: Arc<Gateway>,
     activity: Arc<Activity>,
+    allowance: Arc<Allowance>,
 }
 
 impl Streams {
-    fn start(&self, session: HttpSession) {
+    /// Serves a request in a task of its own; one whose head breaks the grammar is answered there as well.
+    fn start(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Result<(), HeadFault> {
+        let (parts, body) = request.into_parts();
+        let head = request_head(parts);
+        let judged = head.judge();
+        let framing = if body.is_end_stream() { Framing::Length(0) } else { judged.unwrap_or(Framing::Chunked) };
+        let limits = self.gateway.live.rules.load().config.limits;
+        let http2 = Box::new(Http2::new(&head, framing, body, respond, limits.send_timeout));
+        let mut client = Client::new(Speaks::Http2(http2), limits.min_body_rate);
         let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer.clone());
+        let allowance = Arc::clone(&self.allowance);
         self.tasks.spawn(async move {
-            let _busy = activity.begin();
-            let limits = gateway.live.rules.load().config.limits;
-            let http2 = Box::new(Http2::new(session, limits.send_timeout));
-            let head = request_head(http2.request());
-            let mut client = Client::new(Speaks::Http2(http2), limits.min_body_rate);
-            if let Err(fault) = head.judge_size() {
-                let mut exchange = Exchange::new(&gateway.live, head, peer);
-                let refusal = Refusal::from(fault);
-                let denial = Denial { detail: refusal.detail(), ..exchange.denial(refusal.reason()) };
-                let _ = deny(&mut client, &mut exchange, denial).await;
-                return;
+            let busy = activity.begin();
+            let counted_as = match judged {
+                Ok(_) => handle(&gateway, &mut client, head, peer).await,
+                Err(fault) => refuse(&gateway, &mut client, head, peer, fault.into()).await,
+            };
+            drop(busy);
+            if let Speaks::Http2(http2) = client.speaks
+                && http2.has_leftovers()
+                && let Some(_place) = gateway.load.admit_leftovers(counted_as)
+            {
+                http2.drop_leftovers(&allowance).await;
             }
-            handle(&gateway, &mut client, head, peer).await;
         });
+        judged.map(|_| ())
     }
 }
 
-fn request_head(request: &RequestHeader) -> RequestHead {
-    let target = String::from_utf8_lossy(request.raw_path()).into_owned();
-    let host = request.uri.authority().map(|a| a.as_str().to_owned());
-    let host = host.or_else(|| request.headers.get(header::HOST)?.to_str().ok().map(str::to_owned));
-    RequestHead::new(request.method.clone(), target, host.unwrap_or_default(), request.headers.clone(), Version::Http2)
+fn request_head(parts: Parts) -> RequestHead {
+    let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str).to_owned();
+    let host = parts.uri.authority().map(|a| a.as_str().to_owned());
+    let host = host.or_else(|| parts.headers.get(header::HOST)?.to_str().ok().map(str::to_owned));
+    RequestHead::new(parts.method, target, host.unwrap_or_default(), parts.headers, Version::Http2)
 }

@@ -16,13 +16,25 @@ const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// Clients are counted in so many places, by a hash that nobody can foresee. Two that meet in one share its limit.
 const PLACES: usize = 4_096;
 
+/// So many streams of HTTP/2 may wait for the rest of a body that is dropped, in all and of one client.
+const MAX_LEFTOVERS: usize = 2_000;
+const MAX_LEFTOVERS_PER_CLIENT: usize = 200;
+
 /// What is on its way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Load {
-    requests: AtomicUsize,
+    requests: Count,
+    /// Streams that have their answer and are still read from.
+    leftovers: Count,
+    short_of_memory: AtomicBool,
+}
+
+/// How many there are, in all and of each client.
+#[derive(Debug)]
+struct Count {
+    all: AtomicUsize,
     clients: Box<[AtomicUsize]>,
     hasher: RandomState,
-    short_of_memory: AtomicBool,
 }
 
 /// One request's share. Dropping it gives it back.
@@ -32,27 +44,44 @@ pub(super) struct Share<'a> {
     own: Option<&'a AtomicUsize>,
 }
 
-impl Default for Load {
+impl Default for Count {
     fn default() -> Self {
         let clients = (0..PLACES).map(|_| AtomicUsize::new(0)).collect();
-        Self { requests: AtomicUsize::new(0), clients, hasher: RandomState::new(), short_of_memory: false.into() }
+        Self { all: AtomicUsize::new(0), clients, hasher: RandomState::new() }
+    }
+}
+
+impl Count {
+    /// One more of `client`, or of one who speaks for many; None where there are `max` in all or `max_per_client` of theirs.
+    fn add(&self, max: usize, max_per_client: usize, client: Option<IpAddr>) -> Option<Share<'_>> {
+        let own = client.and_then(|ip| self.clients.get(self.place(ip)));
+        let share = Share { all: &self.all, own };
+        let before = self.all.fetch_add(1, Ordering::Relaxed);
+        let own_before = own.map_or(0, |own| own.fetch_add(1, Ordering::Relaxed));
+        (before < max && own_before < max_per_client).then_some(share)
+    }
+
+    fn place(&self, client: IpAddr) -> usize {
+        let hash = self.hasher.hash_one(client_network(client));
+        usize::try_from(hash % PLACES as u64).unwrap_or_default()
     }
 }
 
 impl Load {
     /// A share for a request of `client`, or of one who speaks for many; None where there is no room.
     pub(super) fn admit(&self, limits: &Limits, client: Option<IpAddr>) -> Option<Share<'_>> {
-        let own = client.and_then(|ip| self.clients.get(self.place(ip)));
-        let share = Share { all: &self.requests, own };
-        let before = self.requests.fetch_add(1, Ordering::Relaxed);
-        let own_before = own.map_or(0, |own| own.fetch_add(1, Ordering::Relaxed));
-        let room = before < limits.max_requests && own_before < limits.max_requests_per_client;
-        (room && !self.short_of_memory.load(Ordering::Relaxed)).then_some(share)
+        let share = self.requests.add(limits.max_requests, limits.max_requests_per_client, client);
+        share.filter(|_| !self.is_short_of_memory())
     }
 
-    fn place(&self, client: IpAddr) -> usize {
-        let hash = self.hasher.hash_one(client_network(client));
-        usize::try_from(hash % PLACES as u64).unwrap_or_default()
+    /// A share for a stream whose client has its answer and may still be sending.
+    pub(super) fn admit_leftovers(&self, client: Option<IpAddr>) -> Option<Share<'_>> {
+        let share = self.leftovers.add(MAX_LEFTOVERS, MAX_LEFTOVERS_PER_CLIENT, client);
+        share.filter(|_| !self.is_short_of_memory())
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        self.short_of_memory.load(Ordering::Relaxed)
     }
 
     /// Looks at the memory that is left. `max_bytes` is what this process may hold; None: what the system can spare.
@@ -137,6 +166,16 @@ mod tests {
         assert!(load.admit(&limits, client(1)).is_none() && load.admit(&limits, client(1)).is_none());
         assert!((2..9).any(|n| load.admit(&limits, client(n)).is_some()), "not all meet in one place");
         assert!(load.admit(&limits, None).is_some());
+    }
+
+    #[test]
+    fn streams_that_are_read_to_their_end_are_counted_apart_from_requests() {
+        let (load, client) = (Load::default(), Some(IpAddr::from([192, 0, 2, 1])));
+        let held: Vec<_> = (0..MAX_LEFTOVERS_PER_CLIENT).map(|_| load.admit_leftovers(client).unwrap()).collect();
+        assert!(load.admit_leftovers(client).is_none() && load.admit_leftovers(None).is_some());
+        assert!(load.admit(&limits(1, 1), client).is_some(), "they hold no request's place");
+        drop(held);
+        assert!(load.admit_leftovers(client).is_some());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The gateway: it reads a request, asks for a decision, and forwards or answers. HTTP/2 comes from pingora's sessions,
-//! HTTP/1 from a reader of our own that takes nothing but the letter of the grammar.
+//! The gateway: it reads a request, asks for a decision, and forwards or answers. HTTP/2 comes from pingora's
+//! connections, HTTP/1 from a reader of our own that takes nothing but the letter of the grammar.
 
 mod admin;
 mod appetite;
@@ -19,6 +19,7 @@ mod headers;
 mod http1;
 mod http2;
 mod http2_connection;
+mod leftovers;
 mod links;
 mod live;
 mod load;

@@ -63,6 +63,13 @@ pub(super) fn field_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result
     Ok(map)
 }
 
+/// True for a value without white space around it, which over HTTP/1 is not part of the value (RFC 9113, section 8.2.1).
+pub(super) fn is_trimmed(value: &HeaderValue) -> bool {
+    let blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
+    let bytes = value.as_bytes();
+    !blank(bytes.first()) && !blank(bytes.last())
+}
+
 /// What the fields say of the body's length (RFC 9112, section 6); None where they say nothing.
 pub(super) fn framing(headers: &HeaderMap) -> Result<Option<Framing>, HeadFault> {
     let (length, chunked) = (content_length(headers)?, is_chunked(headers)?);

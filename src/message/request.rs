@@ -74,13 +74,37 @@ impl RequestHead {
         &self.target
     }
 
-    /// Holds a head that came in frames to the limits that one in lines has.
-    pub fn judge_size(&self) -> Result<(), HeadFault> {
+    /// Holds a head that came in frames to the grammar that one in lines has; says how its body ends, if one comes.
+    ///
+    /// # Errors
+    /// It breaks the grammar.
+    pub fn judge(&self) -> Result<Framing, HeadFault> {
+        self.judge_size()?;
+        let (None, _) = read_target(&self.method, &self.target)? else { return Err(HeadFault::Target) };
+        let mut hosts = self.headers.get_all(header::HOST).iter();
+        let agrees = |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(self.host.as_bytes());
+        if !hosts.next().is_none_or(agrees) || hosts.next().is_some() || self.host.is_empty() {
+            return Err(HeadFault::Host);
+        }
+        if !self.headers.values().all(fields::is_trimmed) {
+            return Err(HeadFault::Field);
+        }
+        Ok(fields::framing(&self.headers)?.unwrap_or(Framing::Chunked))
+    }
+
+    fn judge_size(&self) -> Result<(), HeadFault> {
         match (self.target.len(), self.headers.len()) {
             (MAX_TARGET_BYTES.., _) => Err(HeadFault::TargetTooLong),
             (_, fields) if fields > MAX_FIELDS => Err(HeadFault::TooLarge),
             _ => Ok(()),
         }
+    }
+
+    /// True where the client says that it waits for `100 Continue` (RFC 9110, section 10.1.1).
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        let expects = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        self.headers.get(header::EXPECT).is_some_and(expects)
     }
 
     /// The path, byte for byte as it came.
@@ -127,13 +151,10 @@ impl Http1Request {
         }
     }
 
-    /// True where the client waits for `100 Continue` before it sends its body (RFC 9110, section 10.1.1).
+    /// True where the client waits for `100 Continue` before it sends its body.
     #[must_use]
     pub fn expects_continue(&self) -> bool {
-        let expects = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"100-continue");
-        self.head.version == Version::Http11
-            && self.framing != Framing::Length(0)
-            && self.head.headers.get(header::EXPECT).is_some_and(expects)
+        self.head.version == Version::Http11 && self.framing != Framing::Length(0) && self.head.expects_continue()
     }
 
     /// True where the client asks for a WebSocket (RFC 6455, section 4.1); any other upgrade is an ordinary request.

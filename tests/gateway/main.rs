@@ -43,6 +43,7 @@ mod configuration;
 mod cors;
 mod credentials;
 mod desync;
+mod early_answers;
 mod events;
 mod floods;
 mod follow;

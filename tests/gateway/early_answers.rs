@@ -1,0 +1,252 @@
+//! Answers that are given before the request's body was read: an ordinary client, which sends first and reads then, sees them.
+
+use std::{
+    future::poll_fn,
+    io::{Read, Write},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream, client::SendRequest};
+use http::{Method, Request};
+use tokio::time::timeout;
+
+use crate::{
+    canary::{Canary, nobody},
+    client::{connect, connect_http2},
+    instance::Instance,
+};
+
+const POLICY: &str = r#"
+[defaults]
+credentials = ["api-key"]
+max_body = "1MiB"
+[cors]
+origins = ["https://app.example"]
+[[route]]
+name = "open"
+methods = ["GET", "POST"]
+path = "/open/{*rest}"
+credentials = []
+anonymous = true
+cors = true
+[[route]]
+name = "small"
+methods = ["POST"]
+path = "/small"
+credentials = []
+anonymous = true
+max_body = "16"
+[[route]]
+name = "guarded"
+methods = ["POST"]
+path = "/guarded"
+[[route]]
+name = "limited"
+methods = ["POST"]
+path = "/limited"
+credentials = []
+anonymous = true
+rates = [{ limit = "1/hour", by = "address" }]
+"#;
+
+/// What is asked, with which field, and the answer's status; for each way to be answered early.
+const DENIED: &[(&str, (&str, &str), u16)] = &[
+    ("/guarded", ("x-a", "1"), 401),
+    ("/open/a", ("origin", "https://evil.example"), 403),
+    ("/nowhere", ("x-a", "1"), 404),
+    ("/small", ("x-a", "1"), 413),
+    ("/limited", ("x-a", "1"), 429),
+];
+const UPLOAD: usize = 500_000;
+
+fn instance(upstream: &str, setting: &str) -> Instance {
+    Instance::with(upstream, |i| {
+        std::fs::write(i.path("policies/early.toml"), POLICY).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"early\"");
+        for line in setting.lines() {
+            let key = line.split(" = ").next().unwrap();
+            let config = std::fs::read_to_string(i.path("config.toml")).unwrap();
+            let old = config.lines().find(|old| old.starts_with(&format!("{key} = "))).unwrap().to_owned();
+            i.replace(&old, line);
+        }
+    })
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+async fn http2(i: &Instance) -> SendRequest<Bytes> {
+    let stream = connect_http2(i.tls, &i.authority()).await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn post(path: &str, (name, value): (&str, &str)) -> Request<()> {
+    let request = Request::builder().method("POST").uri(format!("https://localhost{path}"));
+    request.header(name, value).body(()).unwrap()
+}
+
+/// Sends so many bytes, as the other side gives windows for them; how many have gone before it ended the stream.
+async fn send_all(body: &mut SendStream<Bytes>, bytes: usize) -> Result<(), usize> {
+    let mut left = bytes;
+    while left > 0 {
+        body.reserve_capacity(left.min(16 << 10));
+        match poll_fn(|cx| body.poll_capacity(cx)).await {
+            Some(Ok(room)) => {
+                let piece = room.min(left);
+                left -= piece;
+                body.send_data(Bytes::from(vec![b'x'; piece]), left == 0).map_err(|_| bytes - left)?;
+            }
+            _ => return Err(bytes - left),
+        }
+    }
+    Ok(())
+}
+
+/// Sends the whole request and reads then.
+async fn upload(sender: &SendRequest<Bytes>, request: Request<()>, bytes: usize) -> (u16, String) {
+    let (answer, mut body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
+    send_all(&mut body, bytes).await.unwrap_or_else(|sent| panic!("the stream has ended after {sent} bytes"));
+    let answer = timeout(Duration::from_secs(20), answer).await.expect("no answer").unwrap();
+    let status = answer.status().as_u16();
+    let (mut stream, mut text) = (answer.into_body(), Vec::new());
+    while let Some(data) = stream.data().await {
+        let data = data.expect("the answer is broken off");
+        stream.flow_control().release_capacity(data.len()).unwrap();
+        text.extend_from_slice(&data);
+    }
+    (status, String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn over_http2_an_answer_is_seen_after_the_whole_body_was_sent() {
+    let canary = Canary::start();
+    let i = instance(&canary.address.to_string(), "");
+    let down = instance(&nobody().to_string(), "");
+    run(async {
+        let sender = http2(&i).await;
+        upload(&sender, post("/limited", ("content-length", "1")), 1).await;
+        for (path, field, status) in DENIED {
+            for bytes in [30, UPLOAD] {
+                let (seen, text) = upload(&sender, post(path, *field), bytes).await;
+                assert!(seen == *status && text.contains("\"code\""), "{path}, {bytes}: {seen} {text}");
+            }
+        }
+        let mut preflight = post("/open/a", ("origin", "https://app.example"));
+        *preflight.method_mut() = Method::OPTIONS;
+        preflight.headers_mut().insert("access-control-request-method", "GET".parse().unwrap());
+        assert_eq!(upload(&sender, preflight, UPLOAD).await.0, 204);
+        let (seen, text) = upload(&http2(&down).await, post("/open/a", ("x-a", "1")), UPLOAD).await;
+        assert!(seen == 502 && text.contains("upstream_unreachable"), "{seen} {text}");
+    });
+    // A body that turns out too large has begun to pass.
+    let denied = |path: &str| !["/limited", "/small"].contains(&path);
+    assert!(!canary.seen().iter().any(|seen| denied(seen.target())), "{:?}", canary.seen());
+    assert_eq!(canary.seen().iter().filter(|seen| seen.target() == "/limited").count(), 1);
+}
+
+#[test]
+fn over_http2_an_answer_does_not_wait_for_the_body_and_the_rest_holds_no_place() {
+    let canary = Canary::start();
+    let i = instance(&canary.address.to_string(), "max_requests = 2");
+    run(async {
+        let sender = http2(&i).await;
+        // Streams whose clients have their answers, and go on sending.
+        let mut open = Vec::new();
+        for _ in 0..8 {
+            let request = post("/guarded", ("content-length", "500000"));
+            let (answer, mut body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
+            body.send_data(Bytes::from_static(b"first"), false).unwrap();
+            assert_eq!(timeout(Duration::from_secs(5), answer).await.expect("it waits").unwrap().status(), 401);
+            open.push(body);
+        }
+        assert_eq!(upload(&sender, post("/open/a", ("x-a", "1")), 4).await.0, 200, "places are free");
+        for body in &mut open {
+            send_all(body, UPLOAD - 5).await.expect("a stream was reset while its body came");
+        }
+    });
+}
+
+/// How a stream ends that has its answer, and whose client does this.
+async fn end_of(sender: &SendRequest<Bytes>, bytes: usize) -> Reason {
+    let (answer, mut body) =
+        sender.clone().ready().await.unwrap().send_request(post("/guarded", ("x-a", "1")), false).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 401);
+    let sent = timeout(Duration::from_secs(20), send_all(&mut body, bytes)).await.expect("windows are kept");
+    assert!(bytes < 20 << 20 || sent.is_err(), "all of it was read");
+    timeout(Duration::from_secs(20), poll_fn(|cx| body.poll_reset(cx))).await.expect("the stream is kept").unwrap()
+}
+
+#[test]
+fn over_http2_what_is_dropped_has_its_bounds() {
+    let canary = Canary::start();
+    let i = instance(&canary.address.to_string(), "");
+    run(async {
+        let sender = http2(&i).await;
+        assert_eq!(end_of(&sender, 64 << 20).await, Reason::NO_ERROR);
+        let (answer, mut silent) =
+            sender.clone().ready().await.unwrap().send_request(post("/guarded", ("x-a", "1")), false).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 401);
+        let begun = Instant::now();
+        let reset = timeout(Duration::from_secs(20), poll_fn(|cx| silent.poll_reset(cx))).await.expect("it is kept");
+        assert_eq!(reset.unwrap(), Reason::NO_ERROR);
+        assert!(begun.elapsed() > Duration::from_secs(2), "it had its time");
+        assert_eq!(upload(&sender, post("/open/a", ("x-a", "1")), 4).await.0, 200, "the connection goes on");
+    });
+}
+
+#[test]
+fn over_http1_an_answer_is_seen_after_the_whole_body_was_sent() {
+    let canary = Canary::start();
+    let i = instance(&canary.address.to_string(), "");
+    let down = instance(&nobody().to_string(), "");
+    let upload = |i: &Instance, path: &str, (name, value): (&str, &str), bytes: usize| {
+        let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{name}: {value}\r\nContent-Length: {bytes}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        for _ in 0..bytes / 10_000 {
+            stream.write_all(&[b'x'; 10_000]).unwrap_or_else(|e| panic!("{path}: {e}"));
+        }
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    };
+    let first = upload(&i, "/limited", ("connection", "close"), 10_000);
+    assert!(first.starts_with("HTTP/1.1 200 "), "{first}");
+    for (path, field, status) in DENIED {
+        let seen = upload(&i, path, *field, 8_000_000);
+        assert!(seen.starts_with(&format!("HTTP/1.1 {status} ")) && seen.ends_with('}'), "{path}: {seen}");
+    }
+    let seen = upload(&down, "/open/a", ("x-a", "1"), 1_000_000);
+    assert!(seen.starts_with("HTTP/1.1 502 ") && seen.ends_with('}'), "{seen}");
+    let seen = upload(&i, "/%2e", ("x-a", "1"), 8_000_000);
+    assert!(seen.starts_with("HTTP/1.1 400 ") && seen.ends_with('}'), "{seen}");
+}
+
+#[test]
+fn over_http2_a_client_that_waits_for_a_word_gets_it_only_where_its_body_is_wanted() {
+    let canary = Canary::start();
+    let i = instance(&canary.address.to_string(), "");
+    run(async {
+        let sender = http2(&i).await;
+        let ask = async |path: &str| {
+            let mut request = post(path, ("expect", "100-continue"));
+            request.headers_mut().insert("content-length", 4.into());
+            let (mut answer, body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
+            let word = timeout(Duration::from_secs(5), poll_fn(|cx| answer.poll_informational(cx))).await;
+            (word.expect("no word came").map(|word| word.unwrap().status().as_u16()), answer, body)
+        };
+        let (word, answer, mut body) = ask("/open/a").await;
+        assert_eq!(word, Some(100));
+        body.send_data(Bytes::from_static(b"Wiki"), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        let (word, answer, _) = ask("/guarded").await;
+        assert_eq!((word, answer.await.unwrap().status().as_u16()), (None, 401));
+    });
+    let seen = canary.only();
+    assert_eq!(seen.header("expect").len(), 0);
+}
