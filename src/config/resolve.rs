@@ -150,6 +150,9 @@ impl Faults {
         if gateway.send_timeout.0 < SECOND {
             self.add(gateway_key("send_timeout"), "shorter than a second; write at least \"1s\"");
         }
+        if gateway.pause_timeout.0 < gateway.send_timeout.0 {
+            self.add(gateway_key("pause_timeout"), "shorter than send_timeout; write the same or longer");
+        }
         Limits {
             max_tracked_clients: gateway.max_tracked_clients,
             max_connections: gateway.max_connections,
@@ -159,6 +162,7 @@ impl Faults {
             max_memory: NonZeroU64::new(gateway.max_memory.0),
             min_body_rate: NonZeroU64::new(gateway.min_body_rate.0),
             send_timeout: gateway.send_timeout.0,
+            pause_timeout: gateway.pause_timeout.0,
         }
     }
 

@@ -86,6 +86,8 @@ pub struct Limits {
     pub min_body_rate: Option<NonZeroU64>,
     /// A client that takes nothing of what it is sent is given up after so long.
     pub send_timeout: Duration,
+    /// The same for a client whose user is known, while there is memory.
+    pub pause_timeout: Duration,
 }
 
 /// The proxies before the gateway, and how they say who calls.

@@ -57,6 +57,7 @@ pub(crate) struct Gateway {
     pub(crate) max_memory: ByteSize,
     pub(crate) min_body_rate: ByteSize,
     pub(crate) send_timeout: Duration,
+    pub(crate) pause_timeout: Duration,
     pub(crate) drain_timeout: Duration,
 }
 
@@ -303,6 +304,7 @@ impl Default for Gateway {
             max_memory: ByteSize(0),
             min_body_rate: ByteSize(1 << 10),
             send_timeout: seconds(60),
+            pause_timeout: seconds(15 * 60),
             drain_timeout: seconds(10),
         }
     }

@@ -110,8 +110,8 @@ fn is_shortage(error: &io::Error) -> bool {
 /// Has the system end the connection where the client does not acknowledge what it was sent within this time, or keeps its
 /// window shut as long (TCP_USER_TIMEOUT). The system sees each byte that is taken; a timer of ours would see only whole
 /// buffers.
-pub(super) fn give_up_after(stream: &TcpStream, silence: Duration) {
-    let _ = sockopt::set_tcp_user_timeout(stream.as_fd(), u32::try_from(silence.as_millis()).unwrap_or(u32::MAX));
+pub(super) fn give_up_after(stream: &impl AsFd, silence: Duration) {
+    let _ = sockopt::set_tcp_user_timeout(stream, u32::try_from(silence.as_millis()).unwrap_or(u32::MAX));
 }
 
 /// None of it is worth losing a client for.

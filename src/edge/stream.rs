@@ -25,6 +25,8 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::listener::give_up_after;
+
 /// So many bytes wait for a flush at most: what fits one TLS record.
 const MAX_WAITING: usize = 16 * 1024;
 /// So many bytes are encrypted at once, and go out by one system call, at most.
@@ -47,10 +49,12 @@ pub struct Downstream {
     socket: Arc<SocketDigest>,
     tls_version: Option<&'static str>,
     inspect: Option<Inspect>,
+    /// Bytes that were written.
+    sent: u64,
 }
 
-/// Looks at every byte that comes, and may end the stream for it.
-pub type Inspect = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send + Sync>;
+/// Looks at every byte that comes, told how many were written so far, and may end the stream for it.
+pub type Inspect = Box<dyn FnMut(&[u8], u64) -> io::Result<()> + Send + Sync>;
 
 /// In the clear, or encrypted.
 type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -68,6 +72,7 @@ impl Downstream {
             socket: socket_digest(fd, peer),
             tls_version: None,
             inspect: None,
+            sent: 0,
         }
     }
 
@@ -89,6 +94,7 @@ impl Downstream {
             socket: socket_digest(fd, peer),
             tls_version: Some(version),
             inspect: None,
+            sent: 0,
         }
     }
 
@@ -104,6 +110,14 @@ impl Downstream {
     /// Has every byte that comes from now on looked at.
     pub fn inspect(&mut self, inspect: Inspect) {
         self.inspect = Some(inspect);
+    }
+
+    /// Has the system end the connection where the client takes nothing for so long.
+    pub(crate) fn give_up_after(&self, silence: Duration) {
+        match &self.io {
+            Transport::Left(io) => give_up_after(io, silence),
+            Transport::Right(io) => give_up_after(io.get_ref().0, silence),
+        }
     }
 
     /// The version of TLS; None on a plain stream.
@@ -163,7 +177,7 @@ impl Downstream {
 impl Downstream {
     /// Writes to the socket, in the clear or encrypted.
     fn poll_pass(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
+        let written = ready!(match &mut self.io {
             Transport::Left(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Transport::Right(io) => {
                 let parts = bufs.iter().flat_map(|buf| buf.chunks(PART));
@@ -171,7 +185,9 @@ impl Downstream {
                     parts.take(MAX_ENCRYPTED / PART).map(io::IoSlice::new).collect();
                 Pin::new(io).poll_write_vectored(cx, &parts)
             }
-        }
+        })?;
+        self.sent += written as u64;
+        Poll::Ready(Ok(written))
     }
 }
 
@@ -180,8 +196,9 @@ impl AsyncRead for Downstream {
         if self.ahead.is_empty() {
             let before = buf.filled().len();
             ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            let sent = self.sent;
             return Poll::Ready(match &mut self.inspect {
-                Some(inspect) => inspect(buf.filled().get(before..).unwrap_or_default()),
+                Some(inspect) => inspect(buf.filled().get(before..).unwrap_or_default(), sent),
                 None => Ok(()),
             });
         }
@@ -199,6 +216,7 @@ impl AsyncWrite for Downstream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.waiting.len() + buf.len() <= MAX_WAITING {
             self.waiting.extend_from_slice(buf);
+            self.sent += buf.len() as u64;
             return Poll::Ready(Ok(buf.len()));
         }
         ready!(self.poll_drain(cx))?;
@@ -215,6 +233,7 @@ impl AsyncWrite for Downstream {
             for b in bufs {
                 self.waiting.extend_from_slice(b);
             }
+            self.sent += length as u64;
             return Poll::Ready(Ok(length));
         }
         ready!(self.poll_drain(cx))?;

@@ -1,6 +1,7 @@
 //! One request's client, whichever version of HTTP it speaks: its body comes from here and its answer goes here.
 
 use std::{
+    future::poll_fn,
     io,
     num::NonZeroU64,
     task::{Context, Poll, ready},
@@ -9,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::{http1::Http1, http2::Http2, pace::Pace};
+use super::{http1::Http1, http2::Http2, pace::Pace, pause::Pause};
 use crate::message::{BodyFault, Framing, ResponseHead};
 
 /// A client that waits for an answer.
@@ -87,6 +88,15 @@ impl<'s> Client<'s> {
         Poll::Ready(Err(ClientFault::TooSlow))
     }
 
+    /// How many bytes of the body have come with its head, all of them by its framing.
+    pub(super) async fn arrived(&mut self) -> Result<u64, ClientFault> {
+        match &mut self.speaks {
+            Speaks::Http1(http1) => poll_fn(|cx| Poll::Ready(http1.arrived(cx))).await,
+            // There it is the frames that frame, and a fault in them ends the stream.
+            Speaks::Http2(_) => Ok(0),
+        }
+    }
+
     /// Ready once the client has gone, which is looked for after its body has come.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.speaks {
@@ -104,6 +114,14 @@ impl<'s> Client<'s> {
         }
     }
 
+    /// Says something before the answer, to clients that are known to expect that.
+    pub(super) fn hint(&mut self, head: ResponseHead) -> Result<(), ClientFault> {
+        match &mut self.speaks {
+            Speaks::Http1(_) => Ok(()),
+            Speaks::Http2(http2) => http2.interim(head),
+        }
+    }
+
     /// Begins an answer whose body ends so.
     pub(super) async fn start(&mut self, head: ResponseHead, framing: Framing) -> Result<(), ClientFault> {
         match &mut self.speaks {
@@ -113,10 +131,10 @@ impl<'s> Client<'s> {
     }
 
     /// Sends a piece of the answer's body.
-    pub(super) async fn send(&mut self, data: Bytes) -> Result<(), ClientFault> {
+    pub(super) async fn send(&mut self, data: Bytes, pause: &mut Pause<'_>) -> Result<(), ClientFault> {
         match &mut self.speaks {
-            Speaks::Http1(http1) => http1.send(data).await,
-            Speaks::Http2(http2) => http2.send(data).await,
+            Speaks::Http1(http1) => http1.send(data, pause).await,
+            Speaks::Http2(http2) => http2.send(data, pause).await,
         }
     }
 

@@ -139,21 +139,28 @@ async fn one_request(
 /// Waits for the next request.
 pub(super) async fn next(stream: &mut Downstream, vigil: &mut Vigil) -> Next {
     vigil.since = Instant::now();
-    let first = tokio::select! {
-        biased;
-        first = read_some(stream) => first,
-        () = vigil.over() => None,
-    };
-    let Some(bytes) = first else { return Next::Closed };
-    vigil.served = true;
     let mut scan = HeadScan::default();
-    match scan.end(&bytes) {
-        Ok(Some(end)) => parse(bytes, end),
-        Ok(None) => match timeout(HEAD_TIMEOUT, rest_of_head(stream, bytes, scan)).await {
-            Ok(next) => next,
-            Err(_) => Next::Refused(Refusal::TooSlow),
-        },
-        Err(fault) => Next::Refused(fault.into()),
+    loop {
+        let first = tokio::select! {
+            biased;
+            first = read_some(stream) => first,
+            () = vigil.over() => None,
+        };
+        let Some(mut bytes) = first else { return Next::Closed };
+        let end = scan.request_end(&mut bytes);
+        // Empty lines alone are no beginning of a request.
+        if bytes.is_empty() && end == Ok(None) {
+            continue;
+        }
+        vigil.served = true;
+        return match end {
+            Ok(Some(end)) => parse(bytes, end),
+            Ok(None) => match timeout(HEAD_TIMEOUT, rest_of_head(stream, bytes, scan)).await {
+                Ok(next) => next,
+                Err(_) => Next::Refused(Refusal::TooSlow),
+            },
+            Err(fault) => Next::Refused(fault.into()),
+        };
     }
 }
 
@@ -168,7 +175,7 @@ pub(super) async fn rest_of_head(
         if !matches!(stream.read_buf(&mut bytes).await, Ok(n) if n > 0) {
             return Next::Closed;
         }
-        match scan.end(&bytes) {
+        match scan.request_end(&mut bytes) {
             Ok(Some(end)) => return parse(bytes, end),
             Ok(None) => {}
             Err(fault) => return Next::Refused(fault.into()),

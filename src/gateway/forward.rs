@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -20,15 +20,19 @@ use super::{
     headers::{self, Onward},
     live::{Live, now},
     pace::{LOOK_EVERY, Lapse, Patience},
+    pause::Pause,
     tunnel,
     upload::{Stage, Upload},
 };
 use crate::{
     identity::CredentialKind,
-    message::{BodyDecoder, Framing, Http1Response, ResponseHead},
+    message::{BodyDecoder, Framing, Http1Response, RequestHead, ResponseHead},
     policy::{Denial, Permit, Reason},
-    upstream::{AnswerFault, ConnectFault, Connection},
+    upstream::{AnswerFault, ConnectFault, Connection, Said},
 };
+
+/// So many early hints of one answer go on.
+const MAX_HINTS: u8 = 8;
 
 /// What went wrong between client and application.
 #[derive(Debug, Error)]
@@ -107,12 +111,17 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
         return Err(Failure::NoPermit);
     };
     let (framing, websocket) = (client.framing(), client.asks_for_websocket());
+    // Nothing goes on of a request of which enough has come to refuse it.
+    if framing == Framing::Chunked && client.arrived().await? > permit.route().max_body {
+        return Err(Failure::TooLarge);
+    }
     let onward = Onward { head, permit, client: *address, id: *id, framing, websocket };
     let request = headers::to_upstream(&onward, &gateway.live.statement_key, now());
     let patience = Patience::new(permit.app().timeout);
     let upload = Upload::new(request, framing, permit);
     let live = &gateway.live;
-    let mut passage = Passage { live, client, permit, method: &head.method, traffic, patience, upload };
+    let pause = Pause::new(live, &gateway.load, permit.identity().map(|identity| &identity.user));
+    let mut passage = Passage { live, client, permit, asked: head, traffic, patience, pause, upload };
     let (mut upstream, answer) = passage.ask(gateway).await?;
     let switches = websocket && answer.switches_to_websocket();
     let Http1Response { head: mut answered, framing, connection, reusable } = answer;
@@ -132,9 +141,10 @@ struct Passage<'a, 's> {
     live: &'a Live,
     client: &'a mut Client<'s>,
     permit: &'a Permit,
-    method: &'a Method,
+    asked: &'a RequestHead,
     traffic: &'a mut Traffic,
     patience: Patience,
+    pause: Pause<'a>,
     upload: Upload,
 }
 
@@ -142,17 +152,21 @@ impl Passage<'_, '_> {
     /// Sends the request and waits for the head of its answer.
     ///
     /// A connection that has waited may have been closed meanwhile, and whoever closed it cannot say whether it had read
-    /// the request; so only what may be repeated goes over such a connection (RFC 9110, section 9.2.2).
+    /// the request. So what must not be repeated (RFC 9110, section 9.2.2) goes over such a connection only just after its last
+    /// answer, and is never sent again.
     async fn ask(&mut self, gateway: &Gateway) -> Result<(Connection, Http1Response), Failure> {
         if gateway.worker.keeps_waiting(self.live, self.permit) {
             return Err(Failure::WorkerDown);
         }
-        let pool = &gateway.pool;
-        if self.method.is_idempotent()
-            && let Some(mut upstream) = pool.take(self.permit)
-        {
+        let (pool, repeatable) = (&gateway.pool, self.asked.method.is_idempotent());
+        let waiting = if repeatable { pool.take(self.permit) } else { pool.take_fresh(self.permit) };
+        if let Some(mut upstream) = waiting {
             match self.head(&mut upstream).await {
-                Err(Failure::Answer(AnswerFault::Silent)) if self.upload.restart() => {}
+                Err(Failure::Answer(AnswerFault::Silent)) if repeatable && self.upload.restart() => {}
+                Err(fault @ Failure::Answer(AnswerFault::Silent)) => {
+                    pool.distrust(self.permit);
+                    return Err(fault);
+                }
                 answer => return answer.map(|answer| (upstream, answer)),
             }
         }
@@ -162,16 +176,39 @@ impl Passage<'_, '_> {
     }
 
     async fn head(&mut self, upstream: &mut Connection) -> Result<Http1Response, Failure> {
-        let answer = poll_fn(|cx| {
-            let stage = self.advance(cx, upstream)?;
-            if let Poll::Ready(answer) = upstream.poll_head(cx, self.method) {
-                return Poll::Ready(answer.map_err(Failure::from));
+        let mut hints = MAX_HINTS;
+        loop {
+            let said = poll_fn(|cx| {
+                let stage = self.advance(cx, upstream)?;
+                if let Poll::Ready(said) = upstream.poll_head(cx, &self.asked.method) {
+                    return Poll::Ready(said.map_err(Failure::from));
+                }
+                self.poll_wait(cx, stage).map(Err)
+            });
+            match said.await? {
+                Said::Answer(answer) => {
+                    self.traffic.note_upstream_answer();
+                    return Ok(answer);
+                }
+                Said::Interim(head) => self.interim(&head, &mut hints)?,
             }
-            self.poll_wait(cx, stage).map(Err)
-        });
-        let answer = answer.await?;
-        self.traffic.note_upstream_answer();
-        Ok(answer)
+        }
+    }
+
+    /// An application that says something is not silent. Its early hints are for a browser that opens a page; few other clients
+    /// expect an answer before the answer.
+    fn interim(&mut self, head: &ResponseHead, hints: &mut u8) -> Result<(), Failure> {
+        if self.patience.reset() {
+            self.look()?;
+        }
+        if *hints > 0
+            && headers::opens_a_page(&self.asked.headers)
+            && let Some(hint) = headers::early_hints(head)
+        {
+            *hints -= 1;
+            self.client.hint(hint)?;
+        }
+        Ok(())
     }
 
     /// Moves the request on; an application that takes it is not silent, however long that lasts.
@@ -192,7 +229,7 @@ impl Passage<'_, '_> {
             self.traffic.bytes_out += bytes;
             tokio::select! {
                 biased;
-                sent = self.client.send(data) => sent?,
+                sent = self.client.send(data, &mut self.pause) => sent?,
                 () = revoked(self.live, self.permit) => return Err(Failure::Revoked),
             }
             appetite.took(bytes, began);

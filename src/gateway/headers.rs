@@ -60,6 +60,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REMOTE_USER: HeaderName = HeaderName::from_static("remote-user");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const STATEMENT: HeaderName = HeaderName::from_static(statement::HEADER);
 
 const SESSION_COOKIE: &[u8] = b"__Host-sallyport=";
@@ -220,6 +221,21 @@ pub(super) fn from_upstream(
     set_transport_security(headers, &permit.app().headers, host);
     headers.insert(REQUEST_ID, request_id(id));
     set_cors(headers, permit.cors());
+}
+
+/// True where a browser asks for a page to show.
+pub(super) fn opens_a_page(headers: &HeaderMap) -> bool {
+    headers.get(FETCH_MODE).is_some_and(|mode| mode.as_bytes() == b"navigate")
+}
+
+/// What goes on of 103 (RFC 8297): where to find what the page will need.
+pub(super) fn early_hints(head: &ResponseHead) -> Option<ResponseHead> {
+    let mut headers = HeaderMap::new();
+    for link in head.headers.get_all(header::LINK) {
+        headers.append(header::LINK, link.clone());
+    }
+    let hints = head.status == StatusCode::EARLY_HINTS && !headers.is_empty();
+    hints.then_some(ResponseHead { status: head.status, headers })
 }
 
 /// The request's id as a header value that HTTP/2 does not put in its table: no other answer will have the same.

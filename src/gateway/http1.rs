@@ -16,11 +16,15 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::client::{Answer, ClientFault};
+use super::{
+    client::{Answer, ClientFault},
+    pause::Pause,
+};
 use crate::{
     edge::Downstream,
     message::{
-        BodyDecoder, BodyEncoder, Framing, Http1Request, Persistence, ResponseHead, Version, http_date, write_response,
+        BodyDecoder, BodyEncoder, Encoded, Framing, Http1Request, Persistence, ResponseHead, Version, http_date,
+        write_response,
     },
     write_all::poll_write_all,
 };
@@ -126,6 +130,24 @@ impl<'s> Http1<'s> {
         }
     }
 
+    /// How many bytes of the body are here, all of them by its framing. What waits at the socket is read for that, as far as one look
+    /// at it goes.
+    pub(super) fn arrived(&mut self, cx: &mut Context<'_>) -> Result<u64, ClientFault> {
+        self.input.extend_from_slice(&self.ahead);
+        while self.interim != Interim::Awaited && self.input.len() < READ_BYTES {
+            self.input.reserve(READ_BYTES);
+            let read = poll_read_buf(Pin::new(&mut *self.stream), cx, &mut self.input);
+            if !matches!(read, Poll::Ready(Ok(1..))) {
+                break;
+            }
+        }
+        self.ahead = self.input.split().freeze();
+        self.body.judge(&self.ahead).map_err(|fault| {
+            self.keeps_alive = false;
+            fault.into()
+        })
+    }
+
     /// Tells a client that waits for it to send its body.
     fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.interim == Interim::Awaited && self.answer == Sent::Nothing {
@@ -177,14 +199,31 @@ impl<'s> Http1<'s> {
         Ok(self.stream)
     }
 
-    pub(super) async fn send(&mut self, data: Bytes) -> Result<(), ClientFault> {
+    pub(super) async fn send(&mut self, data: Bytes, pause: &mut Pause<'_>) -> Result<(), ClientFault> {
         if self.is_head || data.is_empty() {
             return Ok(());
         }
         let Sent::Head(encoder) = &mut self.answer else { return Err(ClientFault::Gone) };
-        let encoded = encoder.encode(data).map_err(|_| ClientFault::Gone)?;
-        self.put(encoded).await?;
-        Ok(poll_fn(|cx| self.stream.poll_settle(cx)).await?)
+        let mut encoded = encoder.encode(data).map_err(|_| ClientFault::Gone)?;
+        poll_fn(|cx| {
+            if let Poll::Ready(sent) = self.poll_sent(cx, &mut encoded) {
+                return Poll::Ready(sent);
+            }
+            // The system sees each byte that is taken, and ends the connection itself.
+            loop {
+                self.stream.give_up_after(ready!(pause.poll_standing(cx)).limit);
+            }
+        })
+        .await?;
+        if let Some(limit) = pause.end() {
+            self.stream.give_up_after(limit);
+        }
+        Ok(())
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>, encoded: &mut Encoded) -> Poll<io::Result<()>> {
+        ready!(poll_write_all(&mut *self.stream, cx, encoded))?;
+        self.stream.poll_settle(cx)
     }
 
     pub(super) async fn finish(&mut self) -> Result<(), ClientFault> {

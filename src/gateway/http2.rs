@@ -1,23 +1,25 @@
 //! One stream of an HTTP/2 connection: a request's client.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use pingora::protocols::http::v2::write_body;
-use tokio::time::timeout;
 
 use super::{
     client::{Answer, ClientFault},
     leftovers::{Allowance, drop_rest},
+    pause::Pause,
 };
 use crate::message::{Framing, RequestHead, ResponseHead, http_date};
 
-/// Each part of an answer has `send_timeout` to go out; this is the largest part.
+/// Each part of an answer has its time to go out; this is the largest part.
 const MAX_PART: usize = 32 << 10;
 
 /// One stream.
@@ -29,7 +31,6 @@ pub(super) struct Http2 {
     is_head: bool,
     interim: Interim,
     answer: Sent,
-    send_timeout: Duration,
 }
 
 /// How much of the answer was handed to the connection.
@@ -47,18 +48,12 @@ enum Interim {
 }
 
 impl Http2 {
-    /// The stream of a request with this head. It is given up if its client takes nothing of an answer for `send_timeout`.
-    pub(super) fn new(
-        head: &RequestHead,
-        framing: Framing,
-        body: RecvStream,
-        respond: SendResponse<Bytes>,
-        send_timeout: Duration,
-    ) -> Self {
+    /// The stream of a request with this head.
+    pub(super) fn new(head: &RequestHead, framing: Framing, body: RecvStream, respond: SendResponse<Bytes>) -> Self {
         let waits = framing != Framing::Length(0) && head.expects_continue();
         let interim = if waits { Interim::Awaited } else { Interim::None };
         let is_head = head.method == Method::HEAD;
-        Self { body, respond, sending: None, framing, is_head, interim, answer: Sent::NotAll, send_timeout }
+        Self { body, respond, sending: None, framing, is_head, interim, answer: Sent::NotAll }
     }
 
     pub(super) fn framing(&self) -> Framing {
@@ -87,9 +82,12 @@ impl Http2 {
             return Ok(());
         }
         self.interim = Interim::None;
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::CONTINUE;
-        self.respond.send_informational(response).map_err(|_| ClientFault::Gone)
+        self.interim(ResponseHead { status: StatusCode::CONTINUE, headers: HeaderMap::new() })
+    }
+
+    /// Says something before the answer.
+    pub(super) fn interim(&mut self, head: ResponseHead) -> Result<(), ClientFault> {
+        self.respond.send_informational(response(head)).map_err(|_| ClientFault::Gone)
     }
 
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -101,8 +99,7 @@ impl Http2 {
     }
 
     pub(super) fn start(&mut self, head: ResponseHead, end: bool) -> Result<(), ClientFault> {
-        let mut response = Response::new(());
-        (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
+        let mut response = response(head);
         // RFC 9110, section 6.6.1: an answer without a Date gets one.
         let date = response.headers_mut().entry(header::DATE);
         date.or_insert_with(|| http_date(SystemTime::now()));
@@ -115,15 +112,27 @@ impl Http2 {
     }
 
     /// In parts, for each of which the client has its time.
-    pub(super) async fn send(&mut self, mut data: Bytes) -> Result<(), ClientFault> {
+    pub(super) async fn send(&mut self, mut data: Bytes, pause: &mut Pause<'_>) -> Result<(), ClientFault> {
         if self.answer == Sent::Whole {
             return Ok(());
         }
         let sending = self.sending.as_mut().ok_or(ClientFault::Gone)?;
         while !data.is_empty() {
             let part = data.split_to(data.len().min(MAX_PART));
-            let sent = timeout(self.send_timeout, write_body(sending, part, false, None)).await;
-            sent.map_err(|_| ClientFault::Gone)?.map_err(|_| ClientFault::Gone)?;
+            let mut writing = pin!(write_body(sending, part, false, None));
+            poll_fn(|cx| {
+                if let Poll::Ready(written) = writing.as_mut().poll(cx) {
+                    return Poll::Ready(written.map_err(|_| ClientFault::Gone));
+                }
+                loop {
+                    let standing = ready!(pause.poll_standing(cx));
+                    if standing.lasted >= standing.limit {
+                        return Poll::Ready(Err(ClientFault::Gone));
+                    }
+                }
+            })
+            .await?;
+            pause.end();
         }
         Ok(())
     }
@@ -175,4 +184,10 @@ impl Http2 {
         })
         .await;
     }
+}
+
+fn response(head: ResponseHead) -> Response<()> {
+    let mut response = Response::new(());
+    (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
+    response
 }

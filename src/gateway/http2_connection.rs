@@ -106,8 +106,8 @@ fn options() -> H2Options {
 }
 
 fn inspector(watch: Arc<Mutex<FrameWatch>>) -> Inspect {
-    Box::new(move |bytes| {
-        let seen = watch.lock().unwrap_or_else(PoisonError::into_inner).see(bytes, Instant::now());
+    Box::new(move |bytes, sent| {
+        let seen = watch.lock().unwrap_or_else(PoisonError::into_inner).see(bytes, sent, Instant::now());
         seen.map_err(|fault| {
             debug!(%fault, "an HTTP/2 connection is cut off");
             io::Error::other(fault)
@@ -160,7 +160,7 @@ impl Streams {
         let judged = head.judge();
         let framing = if body.is_end_stream() { Framing::Length(0) } else { judged.unwrap_or(Framing::Chunked) };
         let limits = self.gateway.live.rules.load().config.limits;
-        let http2 = Box::new(Http2::new(&head, framing, body, respond, limits.send_timeout));
+        let http2 = Box::new(Http2::new(&head, framing, body, respond));
         let mut client = Client::new(Speaks::Http2(http2), limits.min_body_rate);
         let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer.clone());
         let allowance = Arc::clone(&self.allowance);

@@ -3,19 +3,22 @@
 use std::{
     collections::hash_map::RandomState,
     fs,
-    hash::BuildHasher,
+    hash::{BuildHasher, Hash},
     net::IpAddr,
     num::NonZeroU64,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use crate::{address::client_network, config::Limits, observe::process::resident_bytes};
+use crate::{address::client_network, config::Limits, observe::process::resident_bytes, username::UserName};
 
 /// Less than this is left for a request's buffers, and for everything else on the machine.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// Clients are counted in so many places, by a hash that nobody can foresee. Two that meet in one share its limit.
 const PLACES: usize = 4_096;
 
+/// So many clients may have paused, in all and of one user.
+const MAX_PAUSED: usize = 500;
+const MAX_PAUSED_PER_USER: usize = 16;
 /// So many streams of HTTP/2 may wait for the rest of a body that is dropped, in all and of one client.
 const MAX_LEFTOVERS: usize = 2_000;
 const MAX_LEFTOVERS_PER_CLIENT: usize = 200;
@@ -26,10 +29,12 @@ pub(super) struct Load {
     requests: Count,
     /// Streams that have their answer and are still read from.
     leftovers: Count,
+    /// Clients that have paused what they are sent, by their users.
+    paused: Count,
     short_of_memory: AtomicBool,
 }
 
-/// How many there are, in all and of each client.
+/// How many there are, in all and of each client or user.
 #[derive(Debug)]
 struct Count {
     all: AtomicUsize,
@@ -52,17 +57,17 @@ impl Default for Count {
 }
 
 impl Count {
-    /// One more of `client`, or of one who speaks for many; None where there are `max` in all or `max_per_client` of theirs.
-    fn add(&self, max: usize, max_per_client: usize, client: Option<IpAddr>) -> Option<Share<'_>> {
-        let own = client.and_then(|ip| self.clients.get(self.place(ip)));
+    /// One more of `whom`, or of one who speaks for many; None where there are `max` in all or `max_each` of theirs.
+    fn add(&self, max: usize, max_each: usize, whom: Option<impl Hash>) -> Option<Share<'_>> {
+        let own = whom.and_then(|whom| self.clients.get(self.place(&whom)));
         let share = Share { all: &self.all, own };
         let before = self.all.fetch_add(1, Ordering::Relaxed);
         let own_before = own.map_or(0, |own| own.fetch_add(1, Ordering::Relaxed));
-        (before < max && own_before < max_per_client).then_some(share)
+        (before < max && own_before < max_each).then_some(share)
     }
 
-    fn place(&self, client: IpAddr) -> usize {
-        let hash = self.hasher.hash_one(client_network(client));
+    fn place(&self, whom: &impl Hash) -> usize {
+        let hash = self.hasher.hash_one(whom);
         usize::try_from(hash % PLACES as u64).unwrap_or_default()
     }
 }
@@ -70,17 +75,23 @@ impl Count {
 impl Load {
     /// A share for a request of `client`, or of one who speaks for many; None where there is no room.
     pub(super) fn admit(&self, limits: &Limits, client: Option<IpAddr>) -> Option<Share<'_>> {
+        let client = client.map(client_network);
         let share = self.requests.add(limits.max_requests, limits.max_requests_per_client, client);
         share.filter(|_| !self.is_short_of_memory())
     }
 
     /// A share for a stream whose client has its answer and may still be sending.
     pub(super) fn admit_leftovers(&self, client: Option<IpAddr>) -> Option<Share<'_>> {
-        let share = self.leftovers.add(MAX_LEFTOVERS, MAX_LEFTOVERS_PER_CLIENT, client);
+        let share = self.leftovers.add(MAX_LEFTOVERS, MAX_LEFTOVERS_PER_CLIENT, client.map(client_network));
         share.filter(|_| !self.is_short_of_memory())
     }
 
-    fn is_short_of_memory(&self) -> bool {
+    /// A share for a client of `user` that takes nothing for long.
+    pub(super) fn admit_paused(&self, user: &UserName) -> Option<Share<'_>> {
+        self.paused.add(MAX_PAUSED, MAX_PAUSED_PER_USER, Some(user.as_str()))
+    }
+
+    pub(super) fn is_short_of_memory(&self) -> bool {
         self.short_of_memory.load(Ordering::Relaxed)
     }
 
@@ -145,6 +156,7 @@ mod tests {
             max_memory: None,
             min_body_rate: None,
             send_timeout: std::time::Duration::MAX,
+            pause_timeout: std::time::Duration::MAX,
         }
     }
 
@@ -176,6 +188,15 @@ mod tests {
         assert!(load.admit(&limits(1, 1), client).is_some(), "they hold no request's place");
         drop(held);
         assert!(load.admit_leftovers(client).is_some());
+    }
+
+    #[test]
+    fn one_user_does_not_pause_for_all() {
+        let (load, [ana, eve]) = (Load::default(), ["ana", "eve"].map(|name| name.parse::<UserName>().unwrap()));
+        let held: Vec<_> = (0..MAX_PAUSED_PER_USER).map(|_| load.admit_paused(&ana).unwrap()).collect();
+        assert!(load.admit_paused(&ana).is_none() && load.admit_paused(&eve).is_some());
+        drop(held);
+        assert!(load.admit_paused(&ana).is_some());
     }
 
     #[test]

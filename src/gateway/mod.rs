@@ -24,6 +24,7 @@ mod links;
 mod live;
 mod load;
 mod pace;
+mod pause;
 mod plain;
 mod redirect;
 mod refusal;

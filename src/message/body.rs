@@ -17,10 +17,10 @@ pub enum Framing {
 }
 
 /// Takes the data out of a body while its bytes come in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BodyDecoder(State);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Length(u64),
     Chunked(Box<Chunks>),
@@ -76,6 +76,18 @@ impl BodyDecoder {
         Ok(Some(data).filter(|data| !data.is_empty()))
     }
 
+    /// How much data is in `input`, which is what comes next; nothing is taken of it.
+    ///
+    /// # Errors
+    /// It breaks the framing.
+    pub fn judge(&self, input: &Bytes) -> Result<u64, BodyFault> {
+        let (mut ahead, mut input, mut bytes) = (self.clone(), input.clone(), 0);
+        while !input.is_empty() && !ahead.is_done() {
+            bytes += ahead.decode(&mut input)?.map_or(0, |data| data.len() as u64);
+        }
+        Ok(bytes)
+    }
+
     /// Says that the connection has ended.
     pub fn end(&mut self) -> Result<(), BodyFault> {
         match self.0 {
@@ -107,6 +119,16 @@ mod tests {
         assert!(decoder.is_done());
         assert_eq!(decoder.decode(&mut input), Ok(None));
         assert_eq!(input, "GET / HTTP/1.1");
+    }
+
+    #[test]
+    fn what_comes_next_is_judged_without_being_taken() {
+        let decoder = BodyDecoder::new(Framing::Chunked);
+        let judge = |input: &'static str| decoder.judge(&Bytes::from_static(input.as_bytes()));
+        assert_eq!(judge("4\r\nWiki\r\n5\r\npe"), Ok(6));
+        assert_eq!(judge("4\r\nWiki\r\n0\r\n\r\nx\r\n"), Ok(4), "what follows the body is another request's");
+        assert!(judge("4\r\nWiki\r\nx\r\n").is_err() && judge("4\r\nWikipedia").is_err());
+        assert_eq!(BodyDecoder::new(Framing::Length(3)).judge(&Bytes::from_static(b"12345")), Ok(3));
     }
 
     #[test]

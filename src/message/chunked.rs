@@ -12,7 +12,7 @@ const MAX_TRAILER_FIELDS: usize = 32;
 const MAX_SIZE_DIGITS: usize = 15;
 
 /// Takes chunks apart. Trailers are held to the grammar and dropped.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Chunks {
     state: State,
     /// The line, or the trailers, so far.

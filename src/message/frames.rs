@@ -11,10 +11,20 @@ const END_HEADERS: u8 = 0x4;
 const END_STREAM: u8 = 0x1;
 /// How long a block of fields may take from its first frame to its last.
 const MAX_BLOCK_TIME: Duration = Duration::from_secs(10);
+/// What an ordinary frame that brings nothing costs; others cost a part of it.
+const FRAME_WORK: u32 = 512;
 /// So much may be asked of the gateway by frames that bring nothing, between two calls of [`FrameWatch::forgive`].
-const MAX_WORK: u32 = 1_000;
+const MAX_WORK: u32 = 1_000 * FRAME_WORK;
 /// A reset ends work that was begun; a request that is taken back at once is the cheapest way to make others work.
-const RESET_WORK: u32 = 5;
+const RESET_WORK: u32 = 5 * FRAME_WORK;
+/// A frame of DATA costs as many parts as it has fewer bytes than this.
+const SMALL_DATA: u32 = 64;
+/// A client may send a WINDOW_UPDATE for so many bytes that it was sent, far more often than any honest one does,
+const BYTES_FOR_UPDATE: u64 = 128;
+/// and so many for each request, for windows that it opens beforehand.
+const UPDATES_FOR_REQUEST: u32 = 2;
+/// No more of them are saved up.
+const MAX_UPDATES: u32 = 1 << 16;
 
 /// What was seen of one connection's frames.
 #[derive(Debug, Default)]
@@ -27,6 +37,12 @@ pub struct FrameWatch {
     /// Whether it ends with the frame whose payload is on its way.
     last_of_block: bool,
     work: u32,
+    /// So many WINDOW_UPDATE are free.
+    updates: u32,
+    /// So many bodies may still end.
+    ends: u32,
+    /// What was sent when that was reckoned last.
+    sent: u64,
 }
 
 /// What a connection is ended for.
@@ -35,14 +51,15 @@ pub enum FrameFault {
     /// A block of fields does not end (CONTINUATION floods, slow heads).
     #[error("a block of header fields took too long")]
     SlowHead,
-    /// PING, SETTINGS, PRIORITY, empty DATA, resets: too many at a time.
+    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE for nothing, tiny DATA, resets: too many at a time.
     #[error("too many frames that bring nothing")]
     Flood,
 }
 
 impl FrameWatch {
-    /// Looks at bytes that came at `now`.
-    pub fn see(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), FrameFault> {
+    /// Looks at bytes that came at `now`, when `sent` bytes in all had been sent the other way.
+    pub fn see(&mut self, mut bytes: &[u8], sent: u64, now: Instant) -> Result<(), FrameFault> {
+        self.earn(sent);
         bytes = skip(bytes, PREFACE_BYTES - self.preface, |n| self.preface += n);
         while !bytes.is_empty() {
             bytes = skip(bytes, self.payload, |n| self.payload -= n);
@@ -76,6 +93,17 @@ impl FrameWatch {
         self.work = 0;
     }
 
+    /// Grants updates for what was sent since.
+    fn earn(&mut self, sent: u64) {
+        let updates = sent.saturating_sub(self.sent) / BYTES_FOR_UPDATE;
+        self.sent += updates * BYTES_FOR_UPDATE;
+        self.grant(u32::try_from(updates).unwrap_or(MAX_UPDATES));
+    }
+
+    fn grant(&mut self, updates: u32) {
+        self.updates = self.updates.saturating_add(updates).min(MAX_UPDATES);
+    }
+
     fn end_block(&mut self) {
         if self.payload == 0 && std::mem::take(&mut self.last_of_block) {
             self.block_since = None;
@@ -92,14 +120,28 @@ impl FrameWatch {
             self.block_since.get_or_insert(now);
             self.last_of_block = flags & END_HEADERS != 0;
         }
-        self.work += match kind {
-            DATA if self.payload > 0 || flags & END_STREAM != 0 => 0,
+        let work = match kind {
+            DATA if flags & END_STREAM != 0 && self.ends > 0 => {
+                self.ends -= 1;
+                0
+            }
+            DATA if self.payload == 0 => FRAME_WORK,
+            DATA => SMALL_DATA.saturating_sub(u32::try_from(self.payload).unwrap_or(SMALL_DATA)),
+            HEADERS => {
+                self.grant(UPDATES_FOR_REQUEST);
+                self.ends = self.ends.saturating_add(1);
+                0
+            }
             // A download is acknowledged by as many of these as it takes.
-            HEADERS | WINDOW_UPDATE => 0,
+            WINDOW_UPDATE if self.updates > 0 => {
+                self.updates -= 1;
+                0
+            }
             CONTINUATION if self.payload > 0 => 0,
             RST_STREAM => RESET_WORK,
-            _ => 1,
+            _ => FRAME_WORK,
         };
+        self.work = self.work.saturating_add(work);
         if self.work > MAX_WORK { Err(FrameFault::Flood) } else { Ok(()) }
     }
 }
@@ -122,7 +164,7 @@ mod tests {
 
     fn started() -> (FrameWatch, Instant) {
         let (mut watch, now) = (FrameWatch::default(), Instant::now());
-        watch.see(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", now).unwrap();
+        watch.see(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0, now).unwrap();
         (watch, now)
     }
 
@@ -131,19 +173,19 @@ mod tests {
         let (mut watch, now) = started();
         let bytes = [frame(1, 0, b"abc"), frame(9, 0, b"def"), frame(9, 4, b"")].concat();
         for (n, byte) in bytes.iter().enumerate() {
-            let seen = watch.see(&[*byte], now + Duration::from_millis(100 * n as u64));
+            let seen = watch.see(&[*byte], 0, now + Duration::from_millis(100 * n as u64));
             assert_eq!(seen, Ok(()));
         }
         assert_eq!(watch.judge_block(now + Duration::from_mins(1)), Ok(()), "it has ended");
         let whole = frame(1, 4, b"abc");
         let (first, last) = whole.split_at(10);
-        watch.see(first, now).unwrap();
+        watch.see(first, 0, now).unwrap();
         assert_eq!(watch.judge_block(now + Duration::from_secs(11)), Err(FrameFault::SlowHead), "it is not whole");
-        watch.see(last, now + Duration::from_secs(9)).unwrap();
+        watch.see(last, 0, now + Duration::from_secs(9)).unwrap();
         assert_eq!(watch.judge_block(now + Duration::from_secs(11)), Ok(()));
-        watch.see(&frame(1, 0, b"abc"), now).unwrap();
-        assert_eq!(watch.see(&frame(9, 0, b"d"), now + Duration::from_secs(9)), Ok(()));
-        assert_eq!(watch.see(&frame(9, 0, b"e"), now + Duration::from_secs(11)), Err(FrameFault::SlowHead));
+        watch.see(&frame(1, 0, b"abc"), 0, now).unwrap();
+        assert_eq!(watch.see(&frame(9, 0, b"d"), 0, now + Duration::from_secs(9)), Ok(()));
+        assert_eq!(watch.see(&frame(9, 0, b"e"), 0, now + Duration::from_secs(11)), Err(FrameFault::SlowHead));
     }
 
     #[test]
@@ -153,18 +195,42 @@ mod tests {
             (4, 0, &[], 1_000),
             (2, 0, &[0; 5], 1_000),
             (0, 0, &[], 1_000),
+            (0, 0, b"x", 8_126),
+            (0, 1, &[], 1_000),
             (3, 0, &[0; 4], 200),
+            (8, 0, &[0; 4], 1_000),
+            (200, 0, &[], 1_000),
         ] {
             let (mut watch, now) = started();
             let frame = frame(kind, flags, payload);
-            let sent = (0..9_999).take_while(|_| watch.see(&frame, now).is_ok()).count();
+            let sent = (0..9_999).take_while(|_| watch.see(&frame, 0, now).is_ok()).count();
             assert_eq!(sent, most, "kind {kind}");
             watch.forgive();
-            assert_eq!(watch.see(&frame, now), Ok(()));
+            assert_eq!(watch.see(&frame, 0, now), Ok(()));
         }
         let (mut watch, now) = started();
         for _ in 0..5_000 {
-            watch.see(&[frame(1, 5, b"head"), frame(8, 0, &[0; 4]), frame(0, 0, b"data")].concat(), now).unwrap();
+            watch.see(&[frame(1, 5, b"head"), frame(8, 0, &[0; 4]), frame(0, 0, b"data")].concat(), 0, now).unwrap();
+        }
+        for _ in 0..9_999 {
+            watch.see(&frame(0, 0, &[0; 64]), 0, now).unwrap();
+        }
+    }
+
+    #[test]
+    fn updates_of_windows_are_free_for_what_was_sent_and_for_requests() {
+        let (mut watch, now) = started();
+        let update = frame(8, 0, &[0; 4]);
+        let mut count = |sent| {
+            watch.forgive();
+            (0..99_999).take_while(|_| watch.see(&update, sent, now).is_ok()).count()
+        };
+        assert_eq!(count(128 * 500 + 127), 1_500);
+        assert_eq!(count(128 * 501), 1_001, "what is left over counts with what follows");
+        assert_eq!(count(1 << 40), 1_000 + (1 << 16), "there is an end to what is saved up");
+        let (mut watch, now) = started();
+        for _ in 0..9_999 {
+            watch.see(&[frame(1, 5, b"head"), update.repeat(2)].concat(), 0, now).unwrap();
         }
     }
 }

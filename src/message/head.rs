@@ -1,5 +1,6 @@
 //! Where a head ends, and everything that can be wrong with one.
 
+use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
 /// The longest head of a message, in bytes.
@@ -49,14 +50,32 @@ pub enum HeadFault {
     Connection,
 }
 
+/// So many empty lines may come before a request, as some clients send one after a body (section 2.2).
+const MAX_EMPTY_LINES: u8 = 4;
+const EMPTY_LINE_BYTES: usize = 2;
+
 /// Finds the end of a head while its bytes come in, so that no byte is looked at twice.
 #[derive(Debug, Default)]
 pub struct HeadScan {
     line: usize,
     seen: usize,
+    empty_lines: u8,
 }
 
 impl HeadScan {
+    /// The length of a request's head once it is whole; a few empty lines before it are taken out of `bytes`.
+    pub fn request_end(&mut self, bytes: &mut BytesMut) -> Result<Option<usize>, HeadFault> {
+        loop {
+            match self.end(bytes)? {
+                Some(EMPTY_LINE_BYTES) if self.empty_lines < MAX_EMPTY_LINES => {
+                    bytes.advance(EMPTY_LINE_BYTES);
+                    *self = Self { empty_lines: self.empty_lines + 1, ..Self::default() };
+                }
+                end => return Ok(end),
+            }
+        }
+    }
+
     /// The length of the head once it is whole; `bytes` is all that has come so far.
     pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadFault> {
         while let Some(feed) = bytes.get(self.seen..).and_then(|rest| memchr::memchr(b'\n', rest)) {
@@ -91,6 +110,22 @@ mod tests {
         let mut scan = HeadScan::default();
         let ends: Vec<_> = (1..=head.len()).map(|n| scan.end(&head[..n])).take_while(|e| *e == Ok(None)).collect();
         assert_eq!(ends.len(), 26);
+    }
+
+    #[test]
+    fn a_few_empty_lines_before_a_request_are_dropped_however_they_come() {
+        let head = b"\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\nbody";
+        let (mut scan, mut bytes) = (HeadScan::default(), BytesMut::new());
+        let end = head.iter().find_map(|byte| {
+            bytes.extend_from_slice(&[*byte]);
+            scan.request_end(&mut bytes).unwrap()
+        });
+        assert_eq!((end, &bytes[..4]), (Some(27), &b"GET "[..]));
+        let mut bytes = BytesMut::from(&b"\r\n".repeat(5)[..]);
+        assert_eq!(HeadScan::default().request_end(&mut bytes), Ok(Some(2)), "too many are a head of their own");
+        for bad in ["\n\r\nGET / HTTP/1.1\r\n\r\n", "\r\n\nGET / HTTP/1.1\r\n\r\n"] {
+            assert_eq!(HeadScan::default().request_end(&mut BytesMut::from(bad)), Err(HeadFault::LineEnd), "{bad:?}");
+        }
     }
 
     #[test]

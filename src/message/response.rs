@@ -38,8 +38,7 @@ impl Http1Response {
     pub fn parse(head: &Bytes, method: &Method) -> Result<Self, HeadFault> {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut []);
-        let parsed =
-            httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, &mut fields);
+        let parsed = lenient().parse_response_with_uninit_headers(&mut response, head, &mut fields);
         match parsed {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Ok(_) | Err(_) => return Err(HeadFault::FirstLine),
@@ -67,6 +66,13 @@ impl Http1Response {
             && self.connection.upgrade
             && self.head.headers.get(header::UPGRADE).is_some_and(websocket)
     }
+}
+
+/// White space between a name and its colon is taken out of an answer, where a request with it is refused (RFC 9112, section 5.1).
+fn lenient() -> httparse::ParserConfig {
+    let mut config = httparse::ParserConfig::default();
+    config.allow_spaces_after_header_name_in_responses(true);
+    config
 }
 
 /// RFC 9112, section 6.3.
@@ -104,13 +110,21 @@ mod tests {
     }
 
     #[test]
+    fn white_space_before_a_colon_is_taken_out() {
+        let answer = parse("HTTP/1.1 200 OK\r\nX-A : 1\r\nContent-Length \t: 5\r\n\r\n").unwrap();
+        assert_eq!((answer.framing, &answer.head.headers["x-a"]), (Framing::Length(5), &"1".parse().unwrap()));
+    }
+
+    #[test]
     fn an_answer_is_held_to_the_same_rules_as_a_request() {
         for bad in [
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nX : 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX\u{b}: 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n : 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length : 5\r\nTransfer-Encoding : chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nX: 1\r\n folded\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/2.0 200 OK\r\n\r\n",

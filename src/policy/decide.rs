@@ -112,11 +112,11 @@ impl Site {
         path.judge_names(route.map_or(Names::Plain, |route| route.names)).map_err(|_| judgement.unread(self, facts))?;
         judgement.share(app, route, facts.headers);
         judgement.address(app, route, facts)?;
-        let matched = matched.ok_or(Reason::NoRoute)?;
+        let matched = matched.ok_or_else(|| no_route(facts.method))?;
         if let Some(method) = preflight {
             return judgement.preflight(app, &matched, &method, facts.headers).map(Decision::Preflight);
         }
-        let route = route.ok_or(Reason::NoRoute)?;
+        let route = route.ok_or_else(|| no_route(facts.method))?;
         judgement.origin(facts)?;
         judgement.address_rate(route, facts.client)?;
         if route.takes_basic() {
@@ -392,6 +392,13 @@ fn count_user(tracker: &Tracker, identity: &Identity) -> Result<(), Exceeded> {
 fn count_link(tracker: &Tracker, link: &Identity, client: IpAddr) -> Result<(), Exceeded> {
     tracker.check((link.kind().name(), link.grant.id()))?;
     tracker.check(address::client_network(client))
+}
+
+/// A method that no policy can name says nothing of the path (RFC 9110, section 9.1).
+fn no_route(method: &Method) -> Reason {
+    const KNOWN: [Method; 7] =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    if KNOWN.contains(method) { Reason::NoRoute } else { Reason::UnknownMethod }
 }
 
 fn is_link(kind: CredentialKind) -> bool {

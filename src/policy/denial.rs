@@ -169,6 +169,8 @@ reasons! {
     LinkRefused = 422 "link_refused" "The link cannot be made";
     /// No such route.
     NoRoute = 404 "no_route" "Not found";
+    /// A method that no route can have.
+    UnknownMethod = 501 "unknown_method" "This method is not implemented";
     /// A link that has expired or was taken back.
     ExpiredLink = 410 "expired_link" "The link has expired";
     /// Too large a body.

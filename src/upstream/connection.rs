@@ -21,14 +21,14 @@ use tokio::{
 use tokio_util::{either::Either, io::poll_read_buf};
 
 use crate::{
-    message::{BodyDecoder, BodyFault, HeadFault, HeadScan, Http1Response},
+    message::{BodyDecoder, BodyFault, HeadFault, HeadScan, Http1Response, ResponseHead},
     write_all::poll_write_all,
 };
 
 /// What is read at once of a head, with the small body that often comes along.
 const HEAD_READ_BYTES: usize = 8 * 1024;
-/// So many informational answers may come before the answer itself.
-const MAX_INFORMATIONAL: u8 = 8;
+/// So many informational answers may come before the answer itself: an application may say every few seconds that it is still at work.
+const MAX_INFORMATIONAL: u16 = 1_000;
 
 /// A connection to an application.
 #[derive(Debug)]
@@ -38,11 +38,20 @@ pub struct Connection {
     /// What came with a head and is not of it.
     ahead: Bytes,
     scan: HeadScan,
-    informational: u8,
+    informational: u16,
 }
 
 /// TCP or a Unix socket.
 pub(super) type Io = Either<TcpStream, UnixStream>;
+
+/// What an application says to a request.
+#[derive(Debug)]
+pub enum Said {
+    /// Something before its answer (RFC 9110, section 15.2).
+    Interim(ResponseHead),
+    /// The answer, or that it switches protocols.
+    Answer(Http1Response),
+}
 
 /// What is wrong with an application's answer.
 #[derive(Debug, Error)]
@@ -58,13 +67,25 @@ pub enum AnswerFault {
     TooManyInformational,
     /// The head breaks the grammar.
     #[error("the application's answer cannot be read: {0}")]
-    Head(#[from] HeadFault),
+    Head(HeadFault),
+    /// The head gives two lengths (RFC 9112, section 6.3).
+    #[error(
+        "the application sent both Content-Length and Transfer-Encoding, so nobody can tell where its answer ends; \
+         change the application, or the server in front of it, to send only one of them"
+    )]
+    TwoLengths,
     /// The body breaks its framing.
     #[error("the application's answer: {0}")]
     Body(#[from] BodyFault),
     /// The socket.
     #[error("the connection to the application: {0}")]
     Io(#[from] io::Error),
+}
+
+impl From<HeadFault> for AnswerFault {
+    fn from(fault: HeadFault) -> Self {
+        if fault == HeadFault::TwoLengths { Self::TwoLengths } else { Self::Head(fault) }
+    }
 }
 
 impl Connection {
@@ -78,9 +99,8 @@ impl Connection {
         poll_write_all(&mut self.io, cx, bytes)
     }
 
-    /// The head of the answer to a request with this method. Informational answers are skipped, but for the one that
-    /// switches protocols.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<Http1Response, AnswerFault>> {
+    /// What the application says next to a request with this method, up to the head of its answer.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<Said, AnswerFault>> {
         loop {
             if let Some(end) = self.scan.end(&self.input)? {
                 let answer = Http1Response::parse(&self.input.split_to(end).freeze(), method)?;
@@ -88,13 +108,14 @@ impl Connection {
                 let status = answer.head.status;
                 if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                     self.ahead = std::mem::take(&mut self.input).freeze();
-                    return Poll::Ready(Ok(answer));
+                    return Poll::Ready(Ok(Said::Answer(answer)));
                 }
                 self.informational += 1;
-                if self.informational > MAX_INFORMATIONAL {
-                    return Poll::Ready(Err(AnswerFault::TooManyInformational));
-                }
-                continue;
+                return Poll::Ready(if self.informational > MAX_INFORMATIONAL {
+                    Err(AnswerFault::TooManyInformational)
+                } else {
+                    Ok(Said::Interim(answer.head))
+                });
             }
             self.input.reserve(HEAD_READ_BYTES);
             match ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)) {
@@ -213,7 +234,11 @@ mod tests {
         other.write_all(bytes).unwrap();
         drop(other);
         let mut connection = Connection::new(Io::Left(io));
-        std::future::poll_fn(|cx| connection.poll_head(cx, &Method::GET)).await
+        loop {
+            if let Said::Answer(answer) = std::future::poll_fn(|cx| connection.poll_head(cx, &Method::GET)).await? {
+                return Ok(answer);
+            }
+        }
     }
 
     #[tokio::test]
@@ -227,5 +252,7 @@ mod tests {
         assert!(matches!(answered(early).await, Err(AnswerFault::TruncatedHead)));
         assert!(matches!(answered(b"HTTP/1.1 200 O").await, Err(AnswerFault::TruncatedHead)));
         assert!(matches!(answered(b"").await, Err(AnswerFault::Silent)));
+        let both = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        assert!(matches!(both, Err(AnswerFault::TwoLengths)));
     }
 }

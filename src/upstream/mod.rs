@@ -5,5 +5,5 @@
 mod connection;
 mod pool;
 
-pub use connection::{AnswerFault, Connection};
+pub use connection::{AnswerFault, Connection, Said};
 pub use pool::{ConnectFault, Pool};

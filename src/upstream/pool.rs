@@ -26,11 +26,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// At most so many connections to one application wait.
 const MAX_IDLE: usize = 256;
+/// An application that leaves a connection open for so long after an answer means to take another request on it,
+const PROOF: Duration = Duration::from_millis(100);
+/// and is far from closing one that has waited no longer than this.
+const FRESH: Duration = Duration::from_secs(1);
 
-/// The connections that wait, by application; the one that was used last comes first.
+/// The connections that wait, by application.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: Mutex<HashMap<Upstream, Vec<Idle>>>,
+    idle: Mutex<HashMap<Upstream, Waiting>>,
+}
+
+/// Those of one application.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The one that was used last is the last.
+    connections: Vec<Idle>,
+    /// Whether the application was seen to leave connections open.
+    stays: bool,
 }
 
 #[derive(Debug)]
@@ -58,10 +71,29 @@ impl Pool {
     pub fn take(&self, permit: &Permit) -> Option<Connection> {
         let upstream = upstream(permit).ok()?;
         loop {
-            let Idle { connection, since } = self.lock().get_mut(upstream)?.pop()?;
+            let Idle { connection, since } = self.lock().get_mut(upstream)?.connections.pop()?;
             if since.elapsed() < IDLE_TIMEOUT && connection.is_quiet() {
                 return Some(connection);
             }
+        }
+    }
+
+    /// The same for a request that must not be sent twice: only one that its application will not close just now.
+    pub fn take_fresh(&self, permit: &Permit) -> Option<Connection> {
+        let mut all = self.lock();
+        let waiting = all.get_mut(upstream(permit).ok()?)?;
+        waiting.look();
+        let last = waiting.connections.last()?;
+        if !waiting.stays || last.since.elapsed() > FRESH || !last.connection.is_quiet() {
+            return None;
+        }
+        waiting.connections.pop().map(|idle| idle.connection)
+    }
+
+    /// Takes note that an application has closed a connection of [`Pool::take_fresh`].
+    pub fn distrust(&self, permit: &Permit) {
+        if let Ok(upstream) = upstream(permit) {
+            self.lock().remove(upstream);
         }
     }
 
@@ -91,10 +123,10 @@ impl Pool {
         let idle = Idle { connection, since: Instant::now() };
         let mut all = self.lock();
         match all.get_mut(upstream) {
-            Some(waiting) if waiting.len() >= MAX_IDLE => {}
-            Some(waiting) => waiting.push(idle),
+            Some(waiting) if waiting.connections.len() >= MAX_IDLE => {}
+            Some(waiting) => waiting.connections.push(idle),
             None => {
-                all.insert(upstream.clone(), vec![idle]);
+                all.insert(upstream.clone(), Waiting { connections: vec![idle], stays: false });
             }
         }
     }
@@ -102,13 +134,25 @@ impl Pool {
     /// Closes what has waited too long.
     pub fn sweep(&self) {
         self.lock().retain(|_, waiting| {
-            waiting.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT);
-            !waiting.is_empty()
+            waiting.connections.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT);
+            !waiting.connections.is_empty()
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Upstream, Vec<Idle>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Upstream, Waiting>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Finds out, by the connection that waits longest, whether the application leaves them open.
+    fn look(&mut self) {
+        let longest = self.connections.first().filter(|idle| idle.since.elapsed() >= PROOF);
+        let Some(longest) = longest.filter(|_| !self.stays) else { return };
+        self.stays = longest.connection.is_quiet();
+        if !self.stays {
+            self.connections.retain(|idle| idle.connection.is_quiet());
+        }
     }
 }
 

@@ -69,6 +69,7 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
         ("mode = \"local-ca\"", "mode = \"files\"", "needs cert and key"),
         ("max_filesize = \"20GiB\"", "max_filesize = \"big\"", "not a size"),
         ("send_timeout = \"60s\"", "send_timeout = \"0s\"", "at least \"1s\""),
+        ("pause_timeout = \"15m\"", "pause_timeout = \"59s\"", "shorter than send_timeout"),
     ] {
         let i = Instance::made(&[]);
         i.replace(from, to);

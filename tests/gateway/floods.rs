@@ -102,6 +102,10 @@ fn frames_that_bring_nothing_end_the_connection() {
     assert!(flood(PRIORITY, 0, 1, &[0, 0, 0, 0, 0]));
     assert!(flood(DATA, 0, 1, &[]));
     assert!(flood(200, 0, 0, &[]));
+    assert!(flood(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), "windows that nobody needs");
+    let mut connection = start(&i);
+    connection.write_all(&frame(HEADERS, END_HEADERS, 1, &post_head("/x"))).unwrap();
+    assert!(ends(&mut connection, (0..20_000).map(|_| frame(DATA, 0, 1, b"x"))), "a body byte by byte");
     assert_eq!(i.get("/api/downloads").status, 200);
 }
 

@@ -11,6 +11,7 @@ use crate::{
     admin::eventually_metric,
     canary::Canary,
     client::{Request, connect},
+    floods::{END_HEADERS, END_STREAM, HEADERS, frame, get_head, start},
     instance::{Instance, eventually},
 };
 
@@ -244,4 +245,74 @@ fn a_client_that_takes_nothing_is_given_up_and_one_that_is_only_slow_is_not() {
         slow.read_exact(&mut piece).unwrap();
     }
     assert!(ends.try_recv().is_err(), "the slow one goes on");
+}
+
+/// The same with one path for clients that are known.
+fn open_to_known(upstream: SocketAddr) -> Instance {
+    let mut i = open(upstream, "send_timeout = \"2s\"\npause_timeout = \"1h\"");
+    let known =
+        "[[route]]\nname = \"known\"\nmethods = [\"GET\"]\npath = \"/reads\"\ncredentials = [\"api-key\"]\n[[route]]";
+    i.replace_in("policies/open.toml", "[[route]]", known);
+    i.kill();
+    i.start_role("gateway");
+    i
+}
+
+#[test]
+fn a_player_whose_user_is_known_may_pause() {
+    let (upstream, ends) = endless();
+    let i = open_to_known(upstream);
+    let begin = |request: Request| {
+        let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        stream.write_all(&request.bytes()).unwrap();
+        stream
+    };
+    let (mut known, _stranger) =
+        (begin(Request::new("GET", "/reads").key(i.key())), begin(Request::new("GET", "/never")));
+    assert_eq!(ends.recv_timeout(Duration::from_secs(30)), Ok("never reads"), "a stranger has send_timeout");
+    assert!(ends.recv_timeout(Duration::from_secs(6)).is_err(), "the player was given up");
+    let mut piece = vec![0; 128 * 1024];
+    for _ in 0..80 {
+        known.read_exact(&mut piece).unwrap();
+    }
+    // It is the pause that has a limit of its own, not the connection.
+    let i = open_to_known(upstream);
+    i.replace("pause_timeout = \"1h\"", "pause_timeout = \"3s\"");
+    let mut i = i;
+    i.kill();
+    i.start_role("gateway");
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(&Request::new("GET", "/reads").key(i.key()).bytes()).unwrap();
+    while ends.try_recv().is_ok() {}
+    assert!(ends.recv_timeout(Duration::from_secs(60)).is_ok(), "there is an end to a pause");
+}
+
+#[test]
+fn a_player_whose_user_is_known_may_pause_over_http2() {
+    let (upstream, ends) = endless();
+    let i = open_to_known(upstream);
+    let (mut known, mut stranger) = (start(&i), start(&i));
+    let key = i.key().as_bytes();
+    let credential = [&[0x00, 9][..], b"x-api-key", &[u8::try_from(key.len()).unwrap()], key].concat();
+    let head = [get_head("/reads"), credential].concat();
+    known.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head)).unwrap();
+    stranger.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get_head("/never"))).unwrap();
+    for stream in [&mut known, &mut stranger] {
+        stream.sock.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    }
+    let mut take = |seconds| {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            // What the system takes is read, but the streams' windows stay shut.
+            for stream in [&mut known, &mut stranger] {
+                let _ = stream.read(&mut [0; 16 * 1024]);
+            }
+            if let Ok(end) = ends.try_recv() {
+                return Some(end);
+            }
+        }
+        None
+    };
+    assert_eq!(take(30), Some("never reads"), "a stranger has send_timeout");
+    assert_eq!(take(6), None, "the player was given up");
 }

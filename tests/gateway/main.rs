@@ -51,6 +51,7 @@ mod framing;
 mod grants;
 mod greedy;
 mod headers;
+mod lenience;
 mod links;
 mod paths;
 mod rates;

@@ -86,7 +86,8 @@ fn describe(mut api: openapi::OpenApi) -> openapi::OpenApi {
     for kind in CredentialKind::ALL {
         components.security_schemes.insert(kind.name().to_owned(), scheme(kind).into());
     }
-    for (status, reasons) in by_status(|_| true) {
+    // A method that no policy can name is none of an operation here.
+    for (status, reasons) in by_status(|reason| reason != Reason::UnknownMethod) {
         components.responses.insert(component(status), refusal(status, &reasons).into());
     }
     api

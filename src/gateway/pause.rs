@@ -1,0 +1,97 @@
+//! Who may take nothing of an answer for longer than others: a player whose user is known, while memory allows.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{
+    live::Live,
+    load::{Load, Share},
+    pace::LOOK_EVERY,
+};
+use crate::username::UserName;
+
+/// Waits for one client, again and again, while it takes nothing.
+pub(super) struct Pause<'a> {
+    live: &'a Live,
+    load: &'a Load,
+    user: Option<&'a UserName>,
+    stall: Option<Stall<'a>>,
+}
+
+/// A client takes nothing.
+struct Stall<'a> {
+    since: Instant,
+    limits: Allowed,
+    timer: Pin<Box<Sleep>>,
+    /// It counts as paused.
+    place: Option<Share<'a>>,
+}
+
+/// How long clients may take nothing.
+#[derive(Clone, Copy)]
+struct Allowed {
+    anybody: Duration,
+    paused: Duration,
+}
+
+/// How a stall stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// How long it has lasted.
+    pub(super) lasted: Duration,
+    /// How long it may last.
+    pub(super) limit: Duration,
+}
+
+impl<'a> Pause<'a> {
+    /// For a client whose user is known, or nobody in particular.
+    pub(super) fn new(live: &'a Live, load: &'a Load, user: Option<&'a UserName>) -> Self {
+        Self { live, load, user, stall: None }
+    }
+
+    /// To be polled while a client takes nothing; ready every so often.
+    pub(super) fn poll_standing(&mut self, cx: &mut Context<'_>) -> Poll<Standing> {
+        let (live, load, user) = (self.live, self.load, self.user);
+        let stall = self.stall.get_or_insert_with(|| Stall::new(live));
+        ready!(stall.timer.as_mut().poll(cx));
+        let now = Instant::now();
+        stall.timer.as_mut().reset(now + stall.limits.look_every());
+        if load.is_short_of_memory() {
+            stall.place = None;
+        } else if stall.place.is_none() {
+            stall.place = user.and_then(|user| load.admit_paused(user));
+        }
+        Poll::Ready(Standing { lasted: now - stall.since, limit: stall.limit() })
+    }
+
+    /// The client takes something again. The limit that holds from here on, where another one was set.
+    pub(super) fn end(&mut self) -> Option<Duration> {
+        let stall = self.stall.take()?;
+        stall.place.map(|_| stall.limits.anybody)
+    }
+}
+
+impl Stall<'_> {
+    fn new(live: &Live) -> Self {
+        let limits = live.rules.load().config.limits;
+        let (since, limits) = (Instant::now(), Allowed { anybody: limits.send_timeout, paused: limits.pause_timeout });
+        Self { since, limits, timer: Box::pin(sleep_until(since + limits.look_every())), place: None }
+    }
+
+    fn limit(&self) -> Duration {
+        if self.place.is_some() { self.limits.paused } else { self.limits.anybody }
+    }
+}
+
+impl Allowed {
+    /// Often enough that a pause is granted before the shorter limit has passed.
+    fn look_every(self) -> Duration {
+        LOOK_EVERY.min(self.anybody / 2)
+    }
+}

@@ -1,0 +1,251 @@
+//! What ordinary clients and applications say that is not by the letter, and is understood all the same; and what HTTP/2 is refused
+//! as HTTP/1 is.
+
+use std::{
+    future::poll_fn,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::Request;
+
+use crate::{
+    canary::Canary,
+    client::{self, connect, connect_http2},
+    instance::{Instance, eventually},
+};
+
+const POLICY: &str = "[defaults]\nmax_body = \"1MiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"POST\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn open(upstream: SocketAddr) -> Instance {
+    Instance::with(&upstream.to_string(), |i| {
+        std::fs::write(i.path("policies/open.toml"), POLICY).unwrap();
+        i.replace("policy = \"worker\"", "policy = \"open\"");
+    })
+}
+
+/// An application that answers each request with these bytes, and how many connections it has taken.
+fn app(answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, taken) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&taken);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            count.fetch_add(1, Ordering::Relaxed);
+            thread::spawn(move || serve(stream, answer));
+        }
+    });
+    (address, taken)
+}
+
+fn serve(mut stream: TcpStream, answer: &[u8]) {
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(n @ 1..) = stream.read(&mut buffer) {
+        seen.extend_from_slice(&buffer[..n]);
+        while let Some(end) = seen.windows(4).position(|w| w == b"\r\n\r\n") {
+            seen.drain(..end + 4);
+            let _ = stream.write_all(answer);
+        }
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+async fn http2(i: &Instance) -> SendRequest<Bytes> {
+    let stream = connect_http2(i.tls, &i.authority()).await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+async fn ask(i: &Instance, request: Request<()>) -> (u16, String) {
+    let answer = http2(i).await.send_request(request, true).unwrap().0.await.unwrap();
+    let (status, mut body, mut text) = (answer.status().as_u16(), answer.into_body(), Vec::new());
+    while let Some(data) = body.data().await {
+        text.extend_from_slice(&data.unwrap());
+    }
+    (status, String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn http2_is_refused_what_http1_is() {
+    let canary = Canary::start();
+    let i = open(canary.address);
+    let get = || Request::get("https://localhost/a");
+    run(async {
+        for value in [" 1", "1 ", "\t1", "1\t"] {
+            let request = get().header("x-a", value).body(()).unwrap();
+            let (status, text) = ask(&i, request).await;
+            assert!(status == 400 && text.contains("bad_framing"), "{value:?}: {status} {text}");
+        }
+        for (host, code) in [("localhost:99999", "bad_host"), ("localhost:65536", "bad_host")] {
+            let request = Request::get(format!("https://{host}/a")).body(()).unwrap();
+            let (status, text) = ask(&i, request).await;
+            assert!(status == 400 && text.contains(code), "{host}: {status} {text}");
+            let head = format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let answer = i.send_bytes(head.as_bytes());
+            assert_eq!((answer.status, answer.code().as_str()), (400, code), "{host}");
+        }
+        let other = get().header("host", "other").body(()).unwrap();
+        assert_eq!(ask(&i, other).await.0, 400, "two authorities");
+        assert!(canary.seen().is_empty(), "{:?}", canary.seen());
+        let same = Request::get("https://localhost:65535/a").header("host", "localhost:65535").header("x-a", "1 2");
+        assert_eq!(ask(&i, same.body(()).unwrap()).await.0, 200);
+    });
+}
+
+#[test]
+fn empty_lines_before_a_request_are_no_request() {
+    let canary = Canary::start();
+    let i = open(canary.address);
+    let last = "GET /b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let answer = i.send_bytes(format!("\r\n{last}").as_bytes());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // After a body, as browsers of old do, and split in two.
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nWiki\r\n\r").unwrap();
+    eventually("the first request", || (canary.seen().len() == 2).then_some(()));
+    stream.write_all(format!("\n{last}").as_bytes()).unwrap();
+    let mut answers = String::new();
+    let _ = stream.read_to_string(&mut answers);
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+    let answer = i.send_bytes(format!("{}{last}", "\r\n".repeat(20)).as_bytes());
+    assert_eq!(answer.status, 400, "there is an end to it");
+    assert_eq!(canary.seen().len(), 3);
+}
+
+#[test]
+fn white_space_after_a_name_is_taken_out_of_an_applications_answer() {
+    let (address, _) = app(b"HTTP/1.1 200 OK\r\nX-A : 1\r\nContent-Length : 2\r\nServer \t: x\r\n\r\nok");
+    let answer = open(address).send(&client::Request::new("GET", "/a"));
+    assert_eq!((answer.status, answer.header("x-a"), &answer.body[..]), (200, Some("1"), &b"ok"[..]));
+    assert!(answer.header("server").is_none() && !answer.head.contains(" :"), "{}", answer.head);
+    let (address, _) =
+        app(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding : chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    assert_eq!(open(address).send(&client::Request::new("GET", "/a")).status, 502, "it frames all the same");
+}
+
+#[test]
+fn an_application_that_gives_two_lengths_is_told_so_in_the_log() {
+    let (address, _) =
+        app(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    let i = open(address);
+    assert_eq!(i.send(&client::Request::new("GET", "/a")).status, 502);
+    let said = eventually("the log", || {
+        let log = i.stderr();
+        log.lines().find(|line| line.contains("a request failed")).map(str::to_owned)
+    });
+    assert!(said.contains("both Content-Length and Transfer-Encoding") && said.contains("only one of them"), "{said}");
+}
+
+#[test]
+fn an_application_may_say_much_before_its_answer() {
+    const MANY: usize = 200;
+    let many: &'static [u8] = [&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(MANY)[..], OK].concat().leak();
+    let answer = open(app(many).0).send(&client::Request::new("GET", "/a"));
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]), "{}", answer.head);
+    assert!(!answer.head.contains("102"), "{}", answer.head);
+    let endless: &'static [u8] = [&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(2_000)[..], OK].concat().leak();
+    assert_eq!(open(app(endless).0).send(&client::Request::new("GET", "/a")).status, 502);
+}
+
+#[test]
+fn early_hints_reach_a_browser_that_opens_a_page_and_nobody_else() {
+    let early = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Secret: 1\r\n\r\n";
+    let i = open(app([&early[..], OK].concat().leak()).0);
+    run(async {
+        for (mode, hints) in [("navigate", 1), ("cors", 0)] {
+            let request = Request::get("https://localhost/a").header("sec-fetch-mode", mode).body(()).unwrap();
+            let mut answer = http2(&i).await.send_request(request, true).unwrap().0;
+            let mut seen = Vec::new();
+            while let Some(hint) = poll_fn(|cx| answer.poll_informational(cx)).await {
+                seen.push(hint.unwrap());
+            }
+            assert_eq!(seen.len(), hints, "{mode}: {seen:?}");
+            for hint in seen {
+                assert_eq!((hint.status().as_u16(), hint.headers().len()), (103, 1), "{hint:?}");
+                assert_eq!(hint.headers()["link"], "</a.css>; rel=preload");
+            }
+            assert_eq!(answer.await.unwrap().status(), 200);
+        }
+    });
+    let request = client::Request::new("GET", "/a").header("Sec-Fetch-Mode", "navigate");
+    assert_eq!(i.send(&request).status, 200, "over HTTP/1, where some clients would take it for the answer");
+}
+
+#[test]
+fn posts_one_after_the_other_share_connections_to_an_application_that_keeps_them() {
+    let (address, taken) = app(OK);
+    let i = open(address);
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    let mut buffer = [0; 4096];
+    let mut post = || {
+        stream.write_all(b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok") {
+            let n = stream.read(&mut buffer).unwrap();
+            assert!(n > 0, "the connection was closed");
+            answer.extend_from_slice(&buffer[..n]);
+        }
+    };
+    let (start, mut posts) = (Instant::now(), 0);
+    // The first show that the application keeps its connections.
+    while start.elapsed() < Duration::from_millis(300) {
+        post();
+    }
+    let before = taken.load(Ordering::Relaxed);
+    while posts < 280 {
+        post();
+        posts += 1;
+    }
+    let new = taken.load(Ordering::Relaxed) - before;
+    assert!(new < 10, "{new} connections for 280 requests");
+}
+
+#[test]
+fn a_post_never_goes_over_a_connection_that_its_application_may_have_closed() {
+    // It closes soon after each answer, and does not say so beforehand.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let i = open(listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(OK);
+                thread::sleep(Duration::from_millis(2));
+            });
+        }
+    });
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(600) {
+        let request = client::Request::new("POST", "/a").body("");
+        assert_eq!(i.send(&request).status, 200);
+    }
+}
+
+#[test]
+fn a_method_that_no_policy_can_name_is_not_implemented() {
+    let canary = Canary::start();
+    let i = open(canary.address);
+    for method in ["TRACE", "PROPFIND", "get", "BREW"] {
+        let answer = i.send(&client::Request::new(method, "/a"));
+        assert_eq!((answer.status, answer.code().as_str()), (501, "unknown_method"), "{method}");
+    }
+    assert_eq!(i.send(&client::Request::new("PUT", "/a")).status, 404, "a policy could name it");
+    run(async {
+        let request = Request::builder().method("PROPFIND").uri("https://localhost/a").body(()).unwrap();
+        assert_eq!(ask(&i, request).await.0, 501);
+    });
+    assert!(canary.seen().is_empty());
+}
