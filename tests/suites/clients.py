@@ -1,4 +1,4 @@
-"""Programs that people use: what they fetch is byte-identical, and seeking works."""
+"""Programs that people use: what they fetch is byte-identical, seeking works, and refusals are seen."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from instance import program, run, run_any
+from refusals import refusals
 from verdict import expect
 
 
@@ -96,7 +97,7 @@ def yt_dlp(gateway, media, folder):
     return "yt-dlp (by link)"
 
 
-def clients(gateways, _quick):
+def clients(gateways, quick):
     gateway = gateways("intermediate")
     with_key = run_any(
         [
@@ -113,4 +114,4 @@ def clients(gateways, _quick):
     )
     expect(with_key == "401", f"without a credential: {with_key}")
     figures = [client(gateway, gateway.media, gateway.folder) for client in (curl, asked_for_a_password, aria2, ffmpeg, yt_dlp)]
-    return "byte-identical: " + ", ".join(figures)
+    return f"byte-identical: {', '.join(figures)}; {refusals(gateway, 5 if quick else 100)}"
