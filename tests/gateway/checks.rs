@@ -312,6 +312,9 @@ fn programs_that_downloads_need_are_tried() {
         fs::write(i.path(name), text).unwrap();
         fs::set_permissions(i.path(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
+    let [worker] = crate::instance::free_addresses::<1>();
+    i.replace("listen = \"127.0.0.1:8001\"", &format!("listen = \"{worker}\""));
+    i.replace("upstream = \"127.0.0.1:8001\"", &format!("upstream = \"{worker}\""));
     i.replace("ffmpeg = \"ffmpeg\"", "ffmpeg = \"no-such-ffmpeg\"");
     i.replace("js_runtime = \"deno\"", "js_runtime = \"./no-such-deno\"");
     let mut last = "yt-dlp";
@@ -327,7 +330,7 @@ fn programs_that_downloads_need_are_tried() {
     }
     let gateway = report(i.output(&["check", "--role", "gateway"]));
     assert_eq!(gateway.faults, [""; 0], "a gateway by itself needs none of them");
-    any(&gateway.warnings, &["app[0].upstream", "nobody answers at 127.0.0.1:8001"]);
+    any(&gateway.warnings, &["app[0].upstream", &format!("nobody answers at {worker}")]);
 }
 
 /// A certificate of its own authority, whose time is `from` to `to` years of our calendar.
