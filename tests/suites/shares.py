@@ -33,7 +33,10 @@ class Memory(threading.Thread):
 
     def run(self):
         while not self.over.wait(0.1):
-            status = Path(f"/proc/{self.pid}/status").read_text()
+            try:
+                status = Path(f"/proc/{self.pid}/status").read_text()
+            except OSError:
+                return
             self.most = max(self.most, int(status.split("VmRSS:")[1].split()[0]) / 1024)
 
 
