@@ -7,6 +7,7 @@ mod account;
 pub mod address;
 pub mod cli;
 pub mod config;
+mod durable;
 pub mod edge;
 pub mod egress;
 mod exact_json;

@@ -11,7 +11,7 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use crate::random::random;
+use crate::{durable, random::random};
 
 /// The fewest bytes of a secret that signs (RFC 7518, section 3.2: at least the size of the hash).
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -177,19 +177,17 @@ fn replace(path: &Path, bytes: &[u8], stamp: impl FnOnce(&Path) -> io::Result<St
     let suffix = data_encoding::HEXLOWER.encode(&random::<6>());
     let temporary = folder.join(format!(".{name}.{suffix}"));
     let written = stamp(folder).and_then(|stamp| write_new(&temporary, bytes, stamp));
-    let replaced = written.and_then(|()| fs::rename(&temporary, path));
+    let replaced = written.and_then(|()| durable::rename(&temporary, path));
     if replaced.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    let kept = replaced.and_then(|()| File::open(folder)?.sync_all());
-    kept.map_err(|e| SecretError::Io(path.to_owned(), e))
+    replaced.map_err(|e| SecretError::Io(path.to_owned(), e))
 }
 
 fn write_new(path: &Path, bytes: &[u8], stamp: Stamp) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     stamp.put_on(&file)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    file.write_all(bytes)
 }
 
 #[cfg(test)]

@@ -167,8 +167,8 @@ async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Refused) {
         Refused::Request(_) => "400 Bad Request",
         Refused::Pass(_) => "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"egress\"",
         Refused::TooMany => "429 Too Many Requests",
-        Refused::Dial(error) if error.is_forbidden() => "403 Forbidden",
         // In words that no server has by itself, so that yt-dlp's account tells the guard's answer from a site's.
+        Refused::Dial(error) if error.is_forbidden() => "403 Host Not Allowed",
         Refused::Dial(_) => "502 Host Not Reached",
     };
     let body = format!("{refused}\n");

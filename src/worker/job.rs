@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -22,6 +23,7 @@ use super::{
     owner::Owner,
     passes::Passes,
     playlist::Part,
+    premiere::{Awaited, was_announced},
     quiet::Quiet,
     readers::Readers,
     running::Running,
@@ -31,8 +33,9 @@ use super::{
     subtitles,
     task::{Status, Task, TaskId},
     thumbnail,
+    watch::Watch,
     ytdlp::{
-        Bounds, Complaint, Confined, End, Event, Limits, Line, Readiness, Run, Sought, Tools, Unready, download,
+        Bounds, Complaint, Confined, End, Event, Kind, Limits, Line, Readiness, Run, Sought, Tools, Unready, download,
         for_the_log,
     },
 };
@@ -95,6 +98,12 @@ pub(crate) enum Failure {
     Complaint(Complaint),
     #[error("the source is larger than the limit, longer than four hours, or live")]
     NotTaken,
+    #[error("{}", .0.message())]
+    Awaited(Awaited),
+    #[error("announced for a time that is too far away")]
+    TooLongAwaited,
+    #[error("the list has changed since it was read; order it again")]
+    ListChanged,
     #[error("the list has more than {0} films; order some of its first by playlist_limit")]
     TooLong(u16),
     #[error("the list has no films")]
@@ -125,6 +134,7 @@ pub(crate) enum Failure {
 #[derive(Default)]
 pub(super) struct Said {
     described: bool,
+    awaited: Option<Awaited>,
     logged: usize,
     reported: Option<PathBuf>,
     complaint: Option<Complaint>,
@@ -167,6 +177,14 @@ impl Failure {
             Self::Stalled | Self::Resolve(ResolveError::Unresolved) => true,
             Self::Complaint(complaint) => complaint.kind.passes(),
             _ => false,
+        }
+    }
+
+    /// What the site wants to be left alone for.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Complaint(complaint) => complaint.wait,
+            _ => None,
         }
     }
 
@@ -229,8 +247,13 @@ impl Workshop {
         let limits = Limits { max_filesize: self.largest(task) };
         let film = Sought { source: &source, item: task.part.item() };
         let args = download(tools, film, task.quality, task.output, job, limits);
-        let work = job.work();
-        let reported = self.listen(task, self.confined(tools, task, &work, args), running).await?;
+        let reported = match self.attempt(task, job, tools, args.clone(), running).await {
+            // The addresses of media are good for a while; the page has new ones.
+            Err(Failure::Complaint(complaint)) if complaint.kind == Kind::Expired => {
+                self.attempt(task, job, tools, args, running).await?
+            }
+            other => other?,
+        };
         self.processing(task.id).await?;
         let (job, leftovers, stop, disks) =
             (job.clone(), tools.sandbox.leftovers(), running.stop.clone(), self.disks.clone());
@@ -241,6 +264,20 @@ impl Workshop {
         });
         accepted.await??;
         Ok(())
+    }
+
+    /// One run of yt-dlp, which goes on where the one before has ended; the file that it reports.
+    async fn attempt(
+        &self,
+        task: &Task,
+        job: &JobFolder,
+        tools: &Tools,
+        args: Vec<OsString>,
+        running: &Running,
+    ) -> Result<PathBuf, Failure> {
+        let (work, parts) = (job.work(), job.parts());
+        let watch = Watch::begin(spawn_blocking(move || parts.begin()).await??);
+        self.listen(task, self.confined(tools, task, &work, args), watch, running).await
     }
 
     /// The source of a task, judged anew.
@@ -285,7 +322,13 @@ impl Workshop {
     }
 
     /// Follows the child to its end; the path that it reported is the only sign of success.
-    async fn listen(&self, task: &Task, child: Confined<'_>, running: &Running) -> Result<PathBuf, Failure> {
+    async fn listen(
+        &self,
+        task: &Task,
+        child: Confined<'_>,
+        mut watch: Watch,
+        running: &Running,
+    ) -> Result<PathBuf, Failure> {
         let most = self.largest(task).saturating_mul(FILES).saturating_add(MARGIN);
         let bounds = Bounds { disks: &self.disks, most, line: MAX_LINE, time: self.config.job_timeout };
         let (mut said, mut quiet) = (Said::default(), Quiet::new(self.config.stall_timeout, child.folder));
@@ -295,29 +338,46 @@ impl Workshop {
                 line = run.next() => line,
                 () = quiet.stalled() => {
                     run.stop().await;
+                    watch.end().await;
                     return Err(Failure::Stalled);
+                }
+                failure = watch.trouble() => {
+                    run.stop().await;
+                    return Err(failure);
                 }
             };
             let Some(line) = line else { break };
             quiet.heard();
-            said.hear(task.id, &line);
-            match Event::of(&line) {
-                Some(Event::Described(_)) if said.described => {}
-                Some(Event::Described(about)) => {
-                    said.described = true;
-                    self.store.describe(task.id, about).await?;
-                    self.tell(task.id).await;
-                }
-                Some(Event::Progress(progress)) => {
-                    let shown = running.advance(progress);
-                    self.events.publish(task.owner.clone(), What::Progress(task.id, shown));
-                }
-                Some(Event::Processing) => self.processing(task.id).await?,
-                Some(Event::Reported(path)) => said.reported = Some(path),
-                None => tracing::debug!(task = %task.id, ?line, "yt-dlp"),
-            }
+            self.heed(task, &line, &mut said, running).await?;
         }
-        said.judge(run.end().await)
+        let end = run.end().await;
+        watch.end().await;
+        said.judge(end, task)
+    }
+
+    async fn heed(&self, task: &Task, line: &Line, said: &mut Said, running: &Running) -> Result<(), Failure> {
+        said.hear(task.id, line);
+        match Event::of(line) {
+            Some(Event::Announced(at)) => said.awaited = Some(Awaited::at(at)),
+            Some(Event::Live) => said.awaited = Some(Awaited::Live),
+            Some(Event::Described(_)) if said.described => {}
+            Some(Event::Described(about)) => {
+                if task.part.item().is_some() && !task.title.is_empty() && task.title != about.title {
+                    return Err(Failure::ListChanged);
+                }
+                said.described = true;
+                self.store.describe(task.id, about).await?;
+                self.tell(task.id).await;
+            }
+            Some(Event::Progress(progress)) => {
+                let shown = running.advance(progress);
+                self.events.publish(task.owner.clone(), What::Progress(task.id, shown));
+            }
+            Some(Event::Processing) => self.processing(task.id).await?,
+            Some(Event::Reported(path)) => said.reported = Some(path),
+            None => tracing::debug!(task = %task.id, ?line, "yt-dlp"),
+        }
+        Ok(())
     }
 
     /// Adds a thumbnail and subtitles, and moves everything into place.
@@ -367,9 +427,12 @@ impl Said {
         }
     }
 
-    fn judge(mut self, end: End) -> Result<PathBuf, Failure> {
-        match (&end, self.reported.take()) {
-            (End::Exited(_), Some(path)) => Ok(path),
+    fn judge(mut self, end: End, task: &Task) -> Result<PathBuf, Failure> {
+        match (&end, self.reported.take(), self.awaited) {
+            (End::Exited(_), Some(path), _) => Ok(path),
+            (End::Exited(_), None, Some(begins @ Awaited::Begins(_))) => Err(Failure::Awaited(begins)),
+            // What is live is not taken, unless it was ordered before.
+            (End::Exited(_), None, Some(Awaited::Live)) if was_announced(task) => Err(Failure::Awaited(Awaited::Live)),
             _ => self.ended_well(end).and(Err(Failure::NotTaken)),
         }
     }

@@ -17,12 +17,14 @@ use thiserror::Error;
 use super::{
     disk::NoRoom,
     language::{Language, Languages},
+    parts::Parts,
     removal::remove,
     sandbox::Leftovers,
     sharing::Twin,
     sniff::{HEAD, looks_like_media},
     task::TaskId,
 };
+use crate::durable;
 
 /// A container that is kept and served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,10 +188,11 @@ impl MediaFolder {
     /// Moves what a job has ready into place, lastingly.
     pub(crate) fn publish(&self, id: TaskId) -> io::Result<()> {
         let ready = self.job(id).ready();
-        sync(&ready)?;
         real_folder(&ready)?;
-        fs::rename(&ready, self.folder(id))?;
-        sync(&self.0)
+        for entry in fs::read_dir(&ready)? {
+            durable::sync(&entry?.path())?;
+        }
+        durable::rename(&ready, &self.folder(id))
     }
 
     /// Has a finished file be another name for that of `twin`, which has the same content, and whole under its name all the while.
@@ -197,12 +200,11 @@ impl MediaFolder {
         // Among the jobs, where the next start removes what a kill has left.
         let link = self.jobs().join(format!("link-{id}"));
         fs::hard_link(self.file(twin.id, twin.media), &link)?;
-        let replaced = fs::rename(&link, self.file(id, media));
+        let replaced = durable::rename(&link, &self.file(id, media));
         if replaced.is_err() || link.exists() {
             remove(&link)?;
         }
-        replaced?;
-        sync(&self.folder(id))
+        replaced
     }
 
     /// Where the content of a finished file lies on disk; tasks that share it have the same.
@@ -261,26 +263,12 @@ impl JobFolder {
         }
         make_private(&self.out())?;
         make_private(&self.temporary())?;
-        make_private(&self.ready())?;
-        self.forget_fragments()
+        make_private(&self.ready())
     }
 
-    /// Removes what an interrupted run has put together of fragments. yt-dlp appends a fragment and only then notes that it
-    /// did; who was killed in between would append it again. A file that came in one piece goes on where it ends.
-    fn forget_fragments(&self) -> io::Result<()> {
-        let names: Vec<String> = fs::read_dir(self.temporary())?
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        for noted in names.iter().filter_map(|name| name.strip_suffix(".ytdl")) {
-            let of_it = |name: &&String| {
-                name.strip_prefix(noted).is_some_and(|rest| rest.starts_with(".part") || rest == ".ytdl")
-            };
-            for name in names.iter().filter(of_it) {
-                fs::remove_file(self.temporary().join(name))?;
-            }
-        }
-        Ok(())
+    /// What it has of a download that is not finished.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts::new(&self.0, self.work())
     }
 
     /// All that a child may write to.
@@ -301,7 +289,7 @@ impl JobFolder {
     /// Puts the thumbnail that a child has made beside the accepted file.
     pub(crate) fn take_thumbnail(&self, made: &Path) -> io::Result<()> {
         sole(made)?;
-        fs::rename(made, self.ready().join(THUMBNAIL))
+        durable::rename(made, &self.ready().join(THUMBNAIL))
     }
 
     /// Makes an empty folder for a child that makes a thumbnail.
@@ -376,8 +364,7 @@ impl JobFolder {
         if !looks_like_media(&head(&path)?) {
             return Err(AcceptError::NotMedia);
         }
-        sync(&path)?;
-        fs::rename(&path, self.file(media))?;
+        durable::rename(&path, &self.file(media))?;
         Ok(media)
     }
 
@@ -460,10 +447,6 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 /// Opens a regular file, and no link to one.
 pub(crate) fn open_regular(path: &Path) -> io::Result<(File, fs::Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
@@ -533,17 +516,6 @@ mod tests {
         assert!(!job.work().exists());
         folder.remove(id).unwrap();
         assert_eq!(folder.finished(id).unwrap(), None);
-    }
-
-    #[test]
-    fn what_was_put_together_of_fragments_begins_anew_and_other_parts_go_on() {
-        let (_dir, _media, _id, job) = job();
-        for name in ["a.f1.mp4.part", "a.f1.mp4.ytdl", "a.f1.mp4.part-Frag3", "a.f2.mp4.part", "a.f2.m4a"] {
-            fs::write(job.temporary().join(name), "x").unwrap();
-        }
-        job.create().unwrap();
-        let left = fs::read_dir(job.temporary()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
-        assert_eq!(left.collect::<std::collections::BTreeSet<_>>(), ["a.f2.m4a".into(), "a.f2.mp4.part".into()].into());
     }
 
     #[test]

@@ -197,17 +197,16 @@ impl Workshop {
 }
 
 impl Entry {
-    fn new(
-        listed: Listed,
-        page: &SourceUrl,
-        judge: impl FnOnce(&str) -> Result<SourceUrl, source::SourceError>,
-    ) -> Self {
+    fn new(listed: Listed, page: &SourceUrl, judge: impl Fn(&str) -> Result<SourceUrl, source::SourceError>) -> Self {
         let (title, index) = (listed.title, listed.index);
-        let Some(url) = listed.url else {
-            return Self { url: page.as_str().to_owned(), title, item: index, fault: None };
-        };
+        let by_place = |title| Self { url: page.as_str().to_owned(), title, item: index, fault: None };
+        let Some(url) = listed.url else { return by_place(title) };
         match judge(&url) {
             Ok(source) => Self { url: source.as_str().to_owned(), title, item: None, fault: None },
+            // A title by which it is seen later whether this is still its place.
+            Err(_) if source::is_of_yt_dlp(&url, judge) => {
+                by_place(if listed.keeps_title { title } else { String::new() })
+            }
             Err(error) => {
                 let url = url.get(..url.floor_char_boundary(source::MAX_LENGTH)).unwrap_or_default().to_owned();
                 Self { url, title, item: None, fault: Some(error.to_string()) }
@@ -221,8 +220,13 @@ mod tests {
     use super::*;
 
     fn entry(url: Option<&str>) -> Entry {
-        let listed =
-            Listed { url: url.map(str::to_owned), title: "T".into(), index: Some(3), list_title: String::new() };
+        let listed = Listed {
+            url: url.map(str::to_owned),
+            title: "T".into(),
+            index: Some(3),
+            list_title: String::new(),
+            keeps_title: true,
+        };
         let page = SourceUrl::parse("https://example.com/list", &[]).unwrap();
         Entry::new(listed, &page, |url| SourceUrl::parse(url, &[]))
     }
@@ -233,6 +237,27 @@ mod tests {
         assert_eq!((own.url.as_str(), own.item, own.fault), ("https://example.com/a%20b", None, None));
         let numbered = entry(None);
         assert_eq!((numbered.url.as_str(), numbered.item), ("https://example.com/list", Some(3)));
+    }
+
+    #[test]
+    fn a_film_is_taken_by_its_place_where_yt_dlp_has_words_of_its_own_in_its_address() {
+        for url in [
+            "https://example.com/a.mp3#__youtubedl_smuggle=%7B%22force_videoid%22%3A+%22x%22%7D",
+            "https://example.com/a b.mp3#__youtubedl_smuggle=%7B%7D",
+            "kaltura:1:2",
+        ] {
+            let entry = entry(Some(url));
+            assert_eq!(
+                (entry.url.as_str(), entry.item, entry.fault),
+                ("https://example.com/list", Some(3), None),
+                "{url}"
+            );
+        }
+        for url in
+            ["http://127.0.0.1/a.mp3#__youtubedl_smuggle=%7B%7D", "file:///etc/passwd#__youtubedl_smuggle=%7B%7D"]
+        {
+            assert!(entry(Some(url)).fault.is_some(), "{url}");
+        }
     }
 
     #[test]

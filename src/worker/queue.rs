@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::{
     sync::{Mutex, Notify, Semaphore},
     task::{JoinSet, spawn_blocking},
@@ -13,6 +14,7 @@ use super::{
     events::What,
     inventory,
     job::{Failure, Outcome, Workshop},
+    premiere::Awaited,
     refusal::Refusal,
     retry::Retries,
     running::{Registry, Running},
@@ -277,6 +279,7 @@ impl Queue {
             Err(Failure::Stopped) if self.0.stop.is_cancelled() => store.release(id).await?,
             // Whoever mends that finds the task where it was.
             Err(Failure::Unready(_)) => store.release(id).await?,
+            Err(Failure::Awaited(awaited)) => self.postpone(task, *awaited).await?,
             Err(failure) if failure.passes() => self.retry(id, failure).await?,
             Err(failure) => self.fail(id, failure).await?,
         }
@@ -285,13 +288,26 @@ impl Queue {
 
     async fn retry(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
         let Workshop { store, config, .. } = &self.0.workshop;
-        let retries = Retries { most: config.retries, first: config.retry_delay };
+        let at_least = failure.wait().unwrap_or_default();
+        let retries = Retries { most: config.retries, first: config.retry_delay, at_least };
         match store.retry(id, failure.message(), retries).await? {
             Retried::After(wait) => {
                 tracing::warn!(task = %id, %failure, ?wait, "download failed and waits for another try");
                 Ok(())
             }
             Retried::Spent | Retried::Gone => self.fail(id, failure).await,
+        }
+    }
+
+    async fn postpone(&self, task: &Task, awaited: Awaited) -> Result<(), StoreError> {
+        let Some(wait) = awaited.wait(task.created_at, Timestamp::now()) else {
+            return self.fail(task.id, &Failure::TooLongAwaited).await;
+        };
+        if self.0.workshop.store.postpone(task.id, awaited.message(), wait).await? {
+            tracing::info!(task = %task.id, ?awaited, ?wait, "a download waits for its source");
+            Ok(())
+        } else {
+            self.fail(task.id, &Failure::Stopped).await
         }
     }
 

@@ -13,6 +13,8 @@ pub(crate) struct Retries {
     pub(crate) most: u32,
     /// The first wait; each later one is twice as long as the one before.
     pub(crate) first: Duration,
+    /// The site wants to be asked by nobody before this.
+    pub(crate) at_least: Duration,
 }
 
 impl Retries {
@@ -25,7 +27,8 @@ impl Retries {
         }
         let doubled = 1_u32.checked_shl(tries - 1).and_then(|factor| self.first.checked_mul(factor));
         let wait = doubled.unwrap_or(LONGEST).min(LONGEST);
-        Some(wait + wait * u32::from(chance) / (2 * u32::from(u8::MAX)))
+        let wait = wait + wait * u32::from(chance) / (2 * u32::from(u8::MAX));
+        Some(wait.max(self.at_least.min(Self::bound())))
     }
 
     /// What a task says while it waits after so many `tries`; the next one is at `at`, in Unix milliseconds.
@@ -47,7 +50,7 @@ mod tests {
 
     #[test]
     fn each_wait_is_twice_the_last_and_there_is_an_end_to_them() {
-        let retries = Retries { most: 3, first: Duration::from_secs(10) };
+        let retries = Retries { most: 3, first: Duration::from_secs(10), at_least: Duration::ZERO };
         let waits = [1, 2, 3, 4].map(|tries| retries.wait(tries, 0).map(|wait| wait.as_secs()));
         assert_eq!(waits, [Some(10), Some(20), Some(40), None]);
         assert_eq!(retries.wait(2, u8::MAX), Some(Duration::from_secs(30)));
@@ -55,14 +58,22 @@ mod tests {
 
     #[test]
     fn a_task_that_waits_says_which_try_is_next_and_when() {
-        let retries = Retries { most: 4, first: Duration::from_secs(10) };
+        let retries = Retries { most: 4, first: Duration::from_secs(10), at_least: Duration::ZERO };
         let notice = retries.notice(2, 1_767_225_601_999, "the site could not be reached");
         assert_eq!(notice, "waiting to retry (3 of 5) at 2026-01-01T00:00:01Z: the site could not be reached");
     }
 
     #[test]
+    fn a_site_is_not_asked_before_it_wants_to_be() {
+        let retries = |at_least| Retries { most: 3, first: Duration::from_secs(10), at_least };
+        assert_eq!(retries(Duration::from_secs(15)).wait(1, 0), Some(Duration::from_secs(15)));
+        assert_eq!(retries(Duration::from_secs(5)).wait(1, 0), Some(Duration::from_secs(10)));
+        assert_eq!(retries(Duration::from_hours(900)).wait(1, 0), Some(Retries::bound()));
+    }
+
+    #[test]
     fn no_wait_goes_beyond_the_bound() {
-        let retries = Retries { most: u32::MAX, first: Duration::from_secs(10) };
+        let retries = Retries { most: u32::MAX, first: Duration::from_secs(10), at_least: Duration::ZERO };
         for tries in [9, 10, 31, 32, 33, u32::MAX] {
             let wait = retries.wait(tries, u8::MAX).unwrap();
             assert!(Duration::from_hours(1) < wait && wait < Retries::bound(), "{tries}: {wait:?}");

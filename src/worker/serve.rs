@@ -40,7 +40,7 @@ use super::{
     retention,
     sandbox::Source,
     store::{Store, StoreError},
-    ytdlp::Readiness,
+    ytdlp::{Readiness, companion},
 };
 use crate::{
     config::{Config, Upstream},
@@ -161,7 +161,8 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop
     let store = Store::open(&config.data_dir.join("worker.db")).map_err(Reason::Store)?;
     let (sandbox, door) = Source::new(config).await;
     let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
-    let readiness = Readiness::new(config.worker.clone(), media.jobs(), sandbox);
+    let companion = companion::install(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
+    let readiness = Readiness::new(config.worker.clone(), media.jobs(), companion, sandbox);
     let passes = Passes::new(egress::pass_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
     let (events, readers, streams) = (Events::new(), Readers::default(), Streams::new(stop.clone()));

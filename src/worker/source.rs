@@ -86,6 +86,19 @@ impl SourceUrl {
     }
 }
 
+/// Whether an address that is refused as a client's is one that yt-dlp made for itself: with instructions for an extractor behind it,
+/// with characters that are encoded when it is asked for, or no address of the web at all. `judge` has the last word on its host.
+pub(crate) fn is_of_yt_dlp(text: &str, judge: impl Fn(&str) -> Result<SourceUrl, SourceError>) -> bool {
+    match Url::parse(text) {
+        Ok(mut url) if matches!(url.scheme(), "http" | "https") => {
+            url.set_fragment(None);
+            judge(url.as_str()).is_ok()
+        }
+        Ok(url) => url.cannot_be_a_base() && !matches!(url.scheme(), "file" | "data" | "javascript"),
+        Err(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,7 +44,9 @@ pub(crate) async fn trial(config: &Config) -> Vec<Lack> {
     if let Ok(scratch) = Scratch::make()
         && lacks.iter().all(|lack| lack.key != "yt_dlp")
     {
-        let readiness = Readiness::new(config.worker.clone(), scratch.0.clone(), Source::Settled(Ok(sandbox)));
+        let folder = scratch.0.clone();
+        let sandbox = Source::Settled(Ok(sandbox));
+        let readiness = Readiness::new(config.worker.clone(), folder.clone(), folder, sandbox);
         lacks.extend(version_lack(&readiness).await);
     }
     lacks

@@ -22,6 +22,8 @@ const CUT_AFTER: usize = 32 * 1024;
 const UNAVAILABLE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
 
+const FORBIDDEN: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
 /// Ten GiB.
 const HUGE: &str = "Content-Length: 10737418240\r\n";
 
@@ -36,11 +38,15 @@ pub(crate) struct Origin {
 struct Shared {
     requests: Mutex<Vec<String>>,
     /// Files beside those of the media folder.
-    own: Mutex<HashMap<String, String>>,
+    own: Mutex<HashMap<String, Vec<u8>>>,
+    /// What some paths are answered with first.
+    first: Mutex<HashMap<String, Vec<Vec<u8>>>>,
     /// Where some names have moved to.
     moved: Mutex<HashMap<String, String>>,
     /// How often each name has failed so far that fails a few times.
     failed: Mutex<HashMap<String, u32>>,
+    /// How often each path was asked for.
+    asked: Mutex<HashMap<String, u32>>,
     /// How many bytes of answers that do not end by themselves were taken.
     sent: Mutex<HashMap<String, usize>>,
 }
@@ -81,7 +87,19 @@ impl Origin {
 
     /// Serves `text` under `name`, too.
     pub(crate) fn serve(&self, name: &str, text: &str) {
-        self.shared.own.lock().unwrap().insert(name.to_owned(), text.to_owned());
+        self.serve_bytes(name, text.as_bytes());
+    }
+
+    /// The same, for what is no text.
+    pub(crate) fn serve_bytes(&self, name: &str, bytes: &[u8]) {
+        self.shared.own.lock().unwrap().insert(name.to_owned(), bytes.to_vec());
+    }
+
+    /// Answers the first requests for `path` with these heads, which have no body, and only then as ever.
+    pub(crate) fn first(&self, path: &str, answers: &[&str]) {
+        let whole =
+            |head: &&str| format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes();
+        self.shared.first.lock().unwrap().insert(path.to_owned(), answers.iter().rev().map(whole).collect());
     }
 
     /// Sends who asks for `name` to `url`.
@@ -95,13 +113,16 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut first = String::new();
     reader.read_line(&mut first)?;
     let path = first.split_whitespace().nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
-    let range = read_range(&mut reader)?;
+    let Asked { range, if_range } = read_head(&mut reader)?;
     shared.requests.lock().unwrap().push(range.map_or(path.clone(), |at| format!("{path} from {at}")));
     if let Some(url) = shared.moved.lock().unwrap().get(&path) {
         return write!(
             stream,
             "HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
+    }
+    if let Some(answer) = shared.first.lock().unwrap().get_mut(&path).and_then(Vec::pop) {
+        return stream.write_all(&answer);
     }
     let (manner, name) = path.split_once('/').unwrap_or(("", &path));
     match manner {
@@ -111,20 +132,34 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         "huge" => return endless(&mut stream, HUGE, &path, shared),
         _ => {}
     }
-    let Some(body) = content(shared, name) else {
+    let Some(body) = content(shared, &path, name) else {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
+    let times = shared.times(&path);
+    // Of two versions that differ all over, the second one from the third request on.
+    let second = manner.starts_with("changing") && times > 2;
+    let body = if second { another_version(&body) } else { body };
+    let etag = if second { "\"second\"" } else { "\"first\"" };
+    let range = range.filter(|_| if_range.is_none_or(|wanted| wanted == etag));
     let from = range.unwrap_or(0).min(body.len());
     if let Some(times) = manner.strip_prefix("fail").and_then(|times| times.parse().ok())
         && shared.fails(&path, times)
     {
         return stream.write_all(UNAVAILABLE);
     }
-    write!(stream, "{}", head(name, range.is_some(), from, said_length(manner, body.len())))?;
+    if manner == "expires" && times == 3 {
+        return stream.write_all(FORBIDDEN);
+    }
+    let tag = if manner == "changing-tagged" { etag } else { "" };
+    write!(stream, "{}", head(name, range.is_some(), from, said_length(manner, body.len()), tag))?;
     let rest = &body[from..];
     match manner {
         "slow" if from == 0 => slowly(&mut stream, rest),
         "stall" if from == 0 => stall(&mut stream, rest),
+        // The page first, then the medium.
+        "expires" | "changing" | "changing-tagged" if times == 2 => {
+            stream.write_all(&rest[..CUT_AFTER.min(rest.len())])
+        }
         "cut" if shared.fails(&path, 4) => stream.write_all(&rest[..CUT_AFTER.min(rest.len())]),
         _ => stream.write_all(rest),
     }
@@ -139,7 +174,21 @@ fn said_length(manner: &str, length: usize) -> usize {
     }
 }
 
+/// The same length and beginning, and other bytes everywhere else.
+pub(crate) fn another_version(film: &[u8]) -> Vec<u8> {
+    let changed = film.iter().skip(CUT_AFTER / 2).map(|byte| byte ^ 0x55);
+    film.iter().copied().take(CUT_AFTER / 2).chain(changed).collect()
+}
+
 impl Shared {
+    /// How often `path` was asked for, this time included.
+    fn times(&self, path: &str) -> u32 {
+        let mut asked = self.asked.lock().unwrap();
+        let count = asked.entry(path.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+
     /// True for the first `times` that `path` is asked for.
     fn fails(&self, path: &str, times: u32) -> bool {
         let mut failed = self.failed.lock().unwrap();
@@ -149,28 +198,39 @@ impl Shared {
     }
 }
 
-fn content(shared: &Shared, name: &str) -> Option<Vec<u8>> {
-    let own = shared.own.lock().unwrap().get(name).map(|text| text.clone().into_bytes());
+fn content(shared: &Shared, path: &str, name: &str) -> Option<Vec<u8>> {
+    let own = shared.own.lock().unwrap();
+    let own = own.get(path).or_else(|| own.get(name)).cloned();
     // A name, and no path to somewhere else.
     own.or_else(|| fs::read(media::folder().join(Path::new(name).file_name()?)).ok())
 }
 
-fn read_range(reader: &mut impl BufRead) -> std::io::Result<Option<usize>> {
-    let mut range = None;
+/// What matters of a request's fields.
+#[derive(Default)]
+struct Asked {
+    range: Option<usize>,
+    if_range: Option<String>,
+}
+
+fn read_head(reader: &mut impl BufRead) -> std::io::Result<Asked> {
+    let mut asked = Asked::default();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let line = line.trim().to_ascii_lowercase();
         if line.is_empty() {
-            return Ok(range);
+            return Ok(asked);
+        }
+        if let Some(value) = line.strip_prefix("if-range: ") {
+            asked.if_range = Some(value.to_owned());
         }
         if let Some(value) = line.strip_prefix("range: bytes=") {
-            range = value.split('-').next().and_then(|n| n.parse().ok());
+            asked.range = value.split('-').next().and_then(|n| n.parse().ok());
         }
     }
 }
 
-fn head(name: &str, ranged: bool, from: usize, total: usize) -> String {
+fn head(name: &str, ranged: bool, from: usize, total: usize, etag: &str) -> String {
     let kind = match name.rsplit('.').next() {
         Some("m3u8") => "application/vnd.apple.mpegurl",
         Some("mpd") => "application/dash+xml",
@@ -183,15 +243,16 @@ fn head(name: &str, ranged: bool, from: usize, total: usize) -> String {
     } else {
         "200 OK".to_owned()
     };
+    let etag = if etag.is_empty() { String::new() } else { format!("ETag: {etag}\r\n") };
     format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{etag}Content-Length: {}\r\nAccept-Ranges: bytes\r\nConnection: close\r\n\r\n",
         total - from
     )
 }
 
 /// A byte a second, of many that were promised.
 fn trickle(stream: &mut TcpStream) -> std::io::Result<()> {
-    write!(stream, "{}", head("film.mp4", false, 0, 1_000_000))?;
+    write!(stream, "{}", head("film.mp4", false, 0, 1_000_000, ""))?;
     loop {
         stream.write_all(b"x")?;
         thread::sleep(Duration::from_secs(1));

@@ -9,6 +9,7 @@ use crate::{
     media,
     origin::Origin,
     process::{Setup, Worker, eventually, processes_of},
+    retries::asked_for,
 };
 
 /// A feed with these links, at `name`.
@@ -97,6 +98,45 @@ fn films_without_pages_of_their_own_are_told_apart_by_their_place() {
     let asked = |what: &str| origin.requests().iter().filter(|path| path.starts_with(what)).count();
     assert!(asked("sample.mp4") >= 1 && asked("hls.m3u8") >= 1, "{:?}", origin.requests());
     assert!(worker.get("ana", &format!("/api/download/{}/file", id(&films[0]))).body == media::read("sample.mp4"));
+}
+
+#[test]
+fn the_episodes_of_a_podcast_are_taken_by_their_places_in_its_feed() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let item = |name: &str| {
+        let url = origin.url(&format!("{name}/sample.mp4"));
+        format!("<item><title>Episode {name}</title><guid>{name}-id</guid><enclosure url=\"{url}\"/></item>")
+    };
+    let feed = |names: &[&str]| {
+        let items: String = names.iter().map(|name| item(name)).collect();
+        format!("<?xml version=\"1.0\"?><rss version=\"2.0\"><channel><title>Podcast</title>{items}</channel></rss>")
+    };
+    origin.serve("podcast.xml", &feed(&["a", "b", "c"]));
+    let url = origin.url("podcast.xml");
+    let list = order(&worker, &url, &json!({}));
+    let whole = ended(&worker, &list);
+    assert_eq!((&whole["status"], &whole["error_message"]), (&json!("completed"), &json!("")));
+    for (film, name) in films(&worker, &list).iter().zip(["a", "b", "c"]) {
+        assert_eq!((&film["title"], &film["url"]), (&json!(format!("Episode {name}")), &json!(url)));
+        assert!(asked_for(&origin, &format!("{name}/sample.mp4")) >= 1);
+    }
+    // Another episode comes first before the old ones are fetched: no place is what it was.
+    origin.serve("podcast.xml", &feed(&["stall", "b"]));
+    let running = worker.download("ana", &origin.url("stall/x/sample.mp4"));
+    let blocking = worker.download("ana", &origin.url("stall/y/sample.mp4"));
+    for id in [&running, &blocking] {
+        worker.wait_for_partial(id, 1);
+    }
+    // The list itself has no place while two of hers run.
+    let list = order(&worker, &url, &json!({}));
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{running}")).status, 200);
+    let waiting = wait_for_films(&worker, &list, 2);
+    worker.wait_for(id(&waiting[0]), |task| task["status"] == "downloading");
+    origin.serve("podcast.xml", &feed(&["new", "stall", "b"]));
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{blocking}")).status, 200);
+    let task = worker.wait_for_status(id(&waiting[1]), "error");
+    assert!(task["error_message"].as_str().unwrap().contains("the list has changed"), "{task}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     process::{Setup, Worker, eventually, fake_yt_dlp, processes_of},
 };
 
-fn asked_for(origin: &Origin, path: &str) -> usize {
+pub(crate) fn asked_for(origin: &Origin, path: &str) -> usize {
     origin.requests().iter().filter(|request| request.split(' ').next() == Some(path)).count()
 }
 

@@ -1,7 +1,7 @@
 //! Where a prepared film lies: beside its file, and while it is made in a folder of its own among those of jobs.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -11,10 +11,13 @@ use std::{
 use uuid::Uuid;
 
 use super::playlist::Playlist;
-use crate::worker::{
-    media::{MediaFolder, make_private, open_regular},
-    removal,
-    task::TaskId,
+use crate::{
+    durable,
+    worker::{
+        media::{MediaFolder, make_private, open_regular},
+        removal,
+        task::TaskId,
+    },
 };
 
 /// The film, and what players read first.
@@ -65,7 +68,7 @@ impl Prepared {
     /// Takes it away as a whole, then apart.
     pub(super) fn remove(&self, media: &MediaFolder) -> io::Result<()> {
         let gone = media.jobs().join(format!("hls-{}", Uuid::new_v4()));
-        fs::rename(&self.0, &gone)?;
+        durable::rename_for_now(&self.0, &gone)?;
         removal::remove(&gone)
     }
 }
@@ -87,16 +90,13 @@ impl Making {
     pub(super) fn publish(&self, to: &Prepared) -> io::Result<()> {
         let (made, ready) = (self.folder(), self.ready());
         // Whatever is wrong with these is ffmpeg's fault; what is missing below is the film's folder.
-        let (stream, about) = open_regular(&made.join(STREAM)).map_err(io::Error::other)?;
+        let (_, about) = open_regular(&made.join(STREAM)).map_err(io::Error::other)?;
         let playlist = read(&made.join(INDEX), about.len()).map_err(io::Error::other)?;
-        stream.sync_all()?;
-        fs::rename(made.join(STREAM), ready.join(STREAM))?;
+        durable::rename(&made.join(STREAM), &ready.join(STREAM))?;
         let mut index = OpenOptions::new().write(true).create_new(true).mode(0o600).open(ready.join(INDEX))?;
         index.write_all(playlist.write(STREAM).as_bytes())?;
         index.sync_all()?;
-        File::open(&ready)?.sync_all()?;
-        fs::rename(&ready, &to.0)?;
-        to.0.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        durable::rename(&ready, &to.0)
     }
 
     fn ready(&self) -> PathBuf {

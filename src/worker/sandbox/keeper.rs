@@ -77,6 +77,7 @@ async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStat
     // In a group of its own, since it may signal its own group, and we are what ends it.
     let mut child = command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true).spawn()?;
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).ok_or(io::ErrorKind::NotFound)?;
+    let in_namespace = relay.is_some();
     let relaying = async {
         match relay {
             Some(relay) => relay.serve().await,
@@ -88,8 +89,9 @@ async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStat
         tokio::select! {
             status = child.wait() => break status,
             () = &mut relaying => break Err(io::Error::other("the relay has ended")),
-            // By its number, for it can leave every group.
-            _ = terminate.recv() => drop(kill_process(id, Signal::TERM)),
+            // By its number, for it can leave every group. As the first of its namespace it hears no signal that it has not asked
+            // for, but the one that ends the namespace.
+            _ = terminate.recv() => drop(kill_process(id, if in_namespace { Signal::KILL } else { Signal::TERM })),
             _ = lifeline.read_u8() => {
                 child.start_kill()?;
                 break child.wait().await;

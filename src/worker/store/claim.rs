@@ -87,6 +87,19 @@ impl Store {
         })
         .await
     }
+
+    /// It waits for its time, which costs no try; false where it is nobody's any more.
+    pub(crate) async fn postpone(&self, id: TaskId, why: String, wait: Duration) -> Result<bool, StoreError> {
+        let at = Timestamp::now().as_millisecond().saturating_add(millis(wait));
+        let changed = self.run(move |db| {
+            db.execute(
+                "UPDATE task SET status = 'pending', not_before = ?2, error_message = ?3 \
+                 WHERE id = ?1 AND status IN ('downloading', 'processing')",
+                params![id.to_string(), at, why],
+            )
+        });
+        Ok(changed.await? == 1)
+    }
 }
 
 fn first(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Option<i64>> {
@@ -130,7 +143,7 @@ mod tests {
         task::Status,
     };
 
-    const RETRIES: Retries = Retries { most: 1, first: Duration::from_mins(1) };
+    const RETRIES: Retries = Retries { most: 1, first: Duration::from_mins(1), at_least: Duration::ZERO };
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ use tokio::{
 use super::tools::Tools;
 use crate::worker::sandbox::Allowance;
 
-/// How long a child may take to end by itself. The first process of a namespace that has not asked for the signal never hears it.
+/// How long a child may take to end by itself, where it has no namespace that its keeper ends at once.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// This very program, also after its file was replaced by an upgrade.

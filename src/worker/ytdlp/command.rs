@@ -64,10 +64,15 @@ pub(crate) const DEMUXERS: &str = "mov,matroska,mpegts,mpeg,aac,mp3,ogg,flac,wav
 /// Texts that ffmpeg may read.
 const TEXT_DEMUXERS: &str = "srt,ass,webvtt";
 
+/// Picture and sound, apart or in one; what has no sound is better than nothing.
+const ANY: &str = "bv*+ba/b/bv*";
+const WEBM: &str = "bv*[ext=webm]+ba[ext=webm]/b[ext=webm]/bv*[ext=webm]";
+
 /// Live streams have no end.
 const ENDS_IN_TIME: &str = "!is_live & duration<?14400";
 
-const DESCRIPTION: &str = "before_dl:B %(.{title,height,abr,filesize,filesize_approx})j";
+const DESCRIPTION: &str = "before_dl:B %(.{title,width,height,abr,filesize,filesize_approx})j";
+const LIVE: &str = "pre_process:L %(.{live_status})j";
 const LISTED: &str = "video:E %(.{url,title,playlist_index,playlist_title,_type})j";
 const RESULT: &str = "after_move:A {\"filepath\":%(filepath)j}";
 
@@ -81,6 +86,8 @@ pub(crate) fn download(
     limits: Limits,
 ) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
+    args.add(["--plugin-dirs"]);
+    args.0.push(tools.companion.clone().into());
     args.pick(film.item);
     args.add(["--retries", "3", "--fragment-retries", "3", "--abort-on-unavailable-fragments"]);
     // A file that was whole at a kill is "already there" for the next run, which must mend it all the same.
@@ -92,7 +99,7 @@ pub(crate) fn download(
     args.add(["-q", "--progress", "--newline", "--progress-delta", "0.5", "--no-simulate"]);
     args.add(["--progress-template", "download:P %(progress)j"]);
     args.add(["--progress-template", "postprocess:Q %(progress)j"]);
-    args.add(["--print", DESCRIPTION, "--print", RESULT]);
+    args.add(["--print", LIVE, "--print", DESCRIPTION, "--print", RESULT]);
     args.add(selection(quality, output).iter().map(String::as_str));
     args.guard_ffmpeg();
     args.end(film.source.as_str())
@@ -140,23 +147,21 @@ pub(crate) fn search(tools: &Tools, text: &str, count: u8) -> Vec<OsString> {
 
 /// Which formats, and which container for them. A file that needs no merge and no other container stays as it is.
 fn selection(quality: Quality, output: Output) -> Vec<String> {
-    let limit = match quality {
-        Quality::Best => String::new(),
-        Quality::Height(lines) => format!("[height<={lines}]"),
+    // Of what is no larger the largest, or else the smallest; yt-dlp means the shorter side.
+    let size = match quality {
+        Quality::Best => "res".to_owned(),
+        Quality::Height(lines) => format!("res:{lines}"),
     };
-    let any = format!("bv*{limit}+ba/b{limit}/bv*{limit}/b/bv*");
+    let size_then_mp4 = format!("{size},ext:mp4:m4a");
     let list: Vec<&str> = match output {
-        Output::Video(None) => vec!["-f", &any, "-S", "res,ext:mp4:m4a", "--merge-output-format", "mp4"],
+        Output::Video(None) => vec!["-f", ANY, "-S", &size_then_mp4, "--merge-output-format", "mp4"],
         Output::Video(Some(VideoFormat::Mp4)) => {
-            vec!["-f", &any, "-S", "res,ext:mp4:m4a", "--merge-output-format", "mp4", "--remux-video", "mp4"]
+            vec!["-f", ANY, "-S", &size_then_mp4, "--merge-output-format", "mp4", "--remux-video", "mp4"]
         }
         Output::Video(Some(VideoFormat::Mkv)) => {
-            vec!["-f", &any, "--merge-output-format", "mkv", "--remux-video", "mkv"]
+            vec!["-f", ANY, "-S", &size, "--merge-output-format", "mkv", "--remux-video", "mkv"]
         }
-        Output::Video(Some(VideoFormat::Webm)) => {
-            let webm = format!("bv*[ext=webm]{limit}+ba[ext=webm]/b[ext=webm]{limit}/bv*[ext=webm]{limit}");
-            return ["-f", &webm, "--merge-output-format", "webm"].map(str::to_owned).to_vec();
-        }
+        Output::Video(Some(VideoFormat::Webm)) => vec!["-f", WEBM, "-S", &size, "--merge-output-format", "webm"],
         Output::Audio(format) => {
             let format = format.map_or("best", |f| f.extension());
             vec!["-f", "ba/b", "-x", "--audio-format", format]
@@ -236,6 +241,7 @@ mod tests {
             ffmpeg: Some("/usr/bin/ffmpeg".into()),
             js_runtime: None,
             path: "".into(),
+            companion: "".into(),
             readable: Vec::new(),
             sandbox: Sandbox { way_out: WayOut::Loopback(1), strictness: Strictness::Whole },
         };

@@ -1,10 +1,14 @@
 //! Why yt-dlp failed, in one short line that tells a client nothing of this machine.
 
+use std::time::Duration;
+
 /// The first error of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Complaint {
     pub(crate) kind: Kind,
     pub(crate) message: String,
+    /// Before this the site wants to be asked by nobody (`Retry-After`).
+    pub(crate) wait: Option<Duration>,
 }
 
 /// What sort of failure it is.
@@ -20,6 +24,8 @@ pub(crate) enum Kind {
     Forbidden,
     /// The site was reached, and may do better another time.
     Faltering,
+    /// The address of the medium was good for a while only; the page has another one.
+    Expired,
     /// The site or the page is at fault.
     Other,
 }
@@ -31,7 +37,7 @@ const ADVICE: [&str; 5] =
     ["; please report this issue", "; Confirm you are", ". Confirm you are", ". Use --", " (caused by "];
 
 /// The first that fits.
-const SIGNS: [(&str, Kind); 26] = [
+const SIGNS: [(&str, Kind); 32] = [
     ("No space left on device", Kind::DiskFull),
     ("Disk quota exceeded", Kind::DiskFull),
     ("File too large", Kind::TooLarge),
@@ -49,6 +55,14 @@ const SIGNS: [(&str, Kind); 26] = [
     ("HTTP Error 407", Kind::Unreachable),
     // Likewise, where it has not reached the site.
     ("HTTP Error 502: Host Not Reached", Kind::Unreachable),
+    // The guard's own answer for a private host; a site has other words.
+    ("HTTP Error 403: Host Not Allowed", Kind::Forbidden),
+    // Of media, and not of a page: yt-dlp says so for a file in one piece and for fragments.
+    ("unable to download video data: HTTP Error 403", Kind::Expired),
+    ("unable to download video data: HTTP Error 410", Kind::Expired),
+    ("Got error: HTTP Error 403", Kind::Expired),
+    ("Got error: HTTP Error 410", Kind::Expired),
+    ("the source has changed while it was fetched", Kind::Faltering),
     ("HTTP Error 408", Kind::Faltering),
     ("HTTP Error 425", Kind::Faltering),
     ("HTTP Error 429", Kind::Faltering),
@@ -71,17 +85,23 @@ impl Complaint {
             Kind::DiskFull => "the disk is full".to_owned(),
             Kind::TooLarge => "the file is larger than the limit".to_owned(),
             Kind::Unreachable | Kind::Forbidden => "the site could not be reached".to_owned(),
-            Kind::Faltering | Kind::Other => clean(text),
+            Kind::Faltering | Kind::Expired | Kind::Other => clean(text),
         };
-        Some(Self { kind, message })
+        Some(Self { kind, message, wait: wait(text) })
     }
 }
 
 impl Kind {
     /// True where another try, later, may go better.
     pub(crate) fn passes(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Faltering)
+        matches!(self, Self::Unreachable | Self::Faltering | Self::Expired)
     }
+}
+
+/// As the companion writes it.
+fn wait(text: &str) -> Option<Duration> {
+    let (_, rest) = text.rsplit_once("(retry after ")?;
+    rest.split_once(" s)")?.0.parse().ok().map(Duration::from_secs)
 }
 
 /// A line for our own log. What stands behind a `?` or `#` of a URL may be the user's secret.
@@ -147,6 +167,17 @@ mod tests {
     }
 
     #[test]
+    fn a_site_says_when_it_may_be_asked_again() {
+        let wait = |text: &str| Complaint::of(&format!("ERROR: {text}")).unwrap().wait.map(|wait| wait.as_secs());
+        let limited =
+            "[x] Unable to download webpage: HTTP Error 429: Too Many Requests (retry after 120 s) (caused by <x>)";
+        assert_eq!(wait(limited), Some(120));
+        for text in ["HTTP Error 429: Too Many Requests", "(retry after -1 s)", "(retry after x s)", "(retry after 5"] {
+            assert_eq!(wait(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn what_may_go_better_another_time_is_told_from_what_will_not() {
         let passes = |text: &str| Complaint::of(&format!("ERROR: {text}")).unwrap().kind.passes();
         for text in [
@@ -156,6 +187,9 @@ mod tests {
             "[download] Got error: 4096 bytes read, 1000 more expected. Giving up after 3 retries",
             "Unable to connect to proxy: Tunnel connection failed: 502 Bad Gateway",
             "The read operation timed out",
+            "unable to download video data: HTTP Error 403: Forbidden",
+            "\r[download] Got error: HTTP Error 403: Forbidden. Giving up after 3 retries",
+            "the source has changed while it was fetched",
         ] {
             assert!(passes(text), "{text}");
         }
@@ -163,6 +197,8 @@ mod tests {
             "[generic] Unable to download webpage: HTTP Error 404: Not Found",
             "[generic] Unable to download webpage: HTTP Error 403: Forbidden",
             "Unable to connect to proxy: Tunnel connection failed: 403 Forbidden",
+            "unable to download video data: HTTP Error 403: Host Not Allowed",
+            "unable to download video data: HTTP Error 404: Not Found",
             "Unsupported URL: https://example.com/",
             "fragment 3 not found, unable to continue",
             "unable to write data: [Errno 28] No space left on device",

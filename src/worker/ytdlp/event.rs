@@ -13,6 +13,10 @@ const MAX_TITLE: usize = 500;
 /// Something that happened in a download.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Event {
+    /// The source is announced for a time, in seconds of the Unix clock where that is known.
+    Announced(Option<f64>),
+    /// The source is live now.
+    Live,
     /// The source is known.
     Described(Description),
     /// Bytes came.
@@ -39,6 +43,7 @@ pub(crate) struct Progress {
 #[derive(Deserialize)]
 struct Described {
     title: Option<String>,
+    width: Option<f64>,
     height: Option<f64>,
     abr: Option<f64>,
     filesize: Option<f64>,
@@ -53,6 +58,16 @@ struct Downloaded {
     total_bytes_estimate: Option<f64>,
     speed: Option<f64>,
     eta: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Announced {
+    at: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Liveness {
+    live_status: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +93,11 @@ impl Event {
         match text.split_once(' ')? {
             ("B", json) => Some(Self::Described(json_of::<Described>(json)?.into())),
             ("P", json) => Some(Self::Progress(json_of::<Downloaded>(json)?.into())),
+            ("U", json) => Some(Self::Announced(json_of::<Announced>(json)?.at)),
+            ("L", json) => {
+                let is_live = json_of::<Liveness>(json)?.live_status.is_some_and(|status| status == "is_live");
+                is_live.then_some(Self::Live)
+            }
             ("A", json) => Some(Self::Reported(json_of::<Whole>(json)?.filepath)),
             _ => None,
         }
@@ -91,8 +111,10 @@ impl Event {
 
 impl From<Described> for Description {
     fn from(said: Described) -> Self {
-        let format_note = match (said.height, said.abr) {
-            (Some(height), _) if height > 0.0 => format!("{height:.0}p"),
+        // An upright video has its lines from side to side.
+        let lines = said.height.map(|height| said.width.filter(|width| *width > 0.0).map_or(height, |w| w.min(height)));
+        let format_note = match (lines, said.abr) {
+            (Some(lines), _) if lines > 0.0 => format!("{lines:.0}p"),
             (_, Some(abr)) if abr > 0.0 => format!("{abr:.0}kbps"),
             _ => String::new(),
         };
@@ -165,6 +187,8 @@ mod tests {
             Some(Event::Described(Description { title: title.into(), format_note: format_note.into(), filesize }))
         };
         assert_eq!(out(r#"B {"title":"T","height":1080,"filesize_approx":9.7}"#), described("T", "1080p", 9));
+        let upright = r#"B {"title":"T","width":1080,"height":1920,"filesize":9}"#;
+        assert_eq!(out(upright), described("T", "1080p", 9));
         assert_eq!(out(r#"B {"title":null,"abr":128.4}"#), described("", "128kbps", 0));
     }
 
@@ -175,6 +199,10 @@ mod tests {
         assert_eq!(err(r#"Q {"status":"started","postprocessor":"MoveFiles"}"#), None);
         assert_eq!(err("WARNING: x"), None);
         assert_eq!(err("ERROR: x"), None);
+        assert_eq!(out(r#"U {"at": 1.5}"#), Some(Event::Announced(Some(1.5))));
+        assert_eq!(out(r#"U {"at": null}"#), Some(Event::Announced(None)));
+        assert_eq!(out(r#"L {"live_status": "is_live"}"#), Some(Event::Live));
+        assert_eq!(out(r#"L {"live_status": "was_live"}"#), None);
         for noise in ["", "A", "A NA", "P {", "B []", "hello world"] {
             assert_eq!(out(noise), None, "{noise}");
         }

@@ -13,6 +13,8 @@ pub(crate) struct Listed {
     /// From 1; none where the page has no list.
     pub(crate) index: Option<u32>,
     pub(crate) list_title: String,
+    /// Whether a download of it has this title, whatever its own page says.
+    pub(crate) keeps_title: bool,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +39,7 @@ impl Listed {
             title: title(printed.title),
             index: printed.playlist_index,
             list_title: title(printed.playlist_title),
+            keeps_title: printed.kind.as_deref() != Some("url"),
         })
     }
 }
@@ -55,8 +58,13 @@ mod tests {
             r#"{"url":"https://e.com/a","title":"A","playlist_index":1,"playlist_title":"L","_type":"url_transparent"}"#,
         )
         .unwrap();
-        let expected =
-            Listed { url: Some("https://e.com/a".into()), title: "A".into(), index: Some(1), list_title: "L".into() };
+        let expected = Listed {
+            url: Some("https://e.com/a".into()),
+            title: "A".into(),
+            index: Some(1),
+            list_title: "L".into(),
+            keeps_title: true,
+        };
         assert_eq!(page, expected);
         let inline = listed(r#"{"url":"https://e.com/a.mp4","title":null,"playlist_index":2}"#).unwrap();
         assert_eq!((inline.url, inline.index), (None, Some(2)));

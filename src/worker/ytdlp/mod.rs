@@ -2,6 +2,7 @@
 
 mod child;
 mod command;
+pub(crate) mod companion;
 mod complaint;
 mod event;
 mod homes;

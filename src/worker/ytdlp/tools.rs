@@ -43,6 +43,8 @@ pub(crate) struct Tools {
     pub(crate) js_runtime: Option<OsString>,
     /// The PATH for children: the programs' own folders and the system's.
     pub(crate) path: OsString,
+    /// The folder of the plugin that yt-dlp is given.
+    pub(crate) companion: PathBuf,
     /// What the programs need to read beside the system's own files.
     pub(crate) readable: Vec<PathBuf>,
     /// What keeps them in.
@@ -75,14 +77,16 @@ pub(crate) struct InvalidVersion;
 pub(crate) struct Readiness {
     config: WorkerConfig,
     folder: PathBuf,
+    companion: PathBuf,
     sandbox: Source,
     last: Mutex<Option<(Instant, Result<Tools, Unready>)>>,
 }
 
 impl Readiness {
     /// `folder` is for what the programs write when they are only looked at.
-    pub(crate) fn new(config: WorkerConfig, folder: PathBuf, sandbox: Source) -> Self {
-        Self { config, folder, sandbox, last: Mutex::new(None) }
+    /// `companion` is yt-dlp's plugin.
+    pub(crate) fn new(config: WorkerConfig, folder: PathBuf, companion: PathBuf, sandbox: Source) -> Self {
+        Self { config, folder, companion, sandbox, last: Mutex::new(None) }
     }
 
     /// The programs, if yt-dlp may be used.
@@ -112,7 +116,7 @@ impl Readiness {
     /// The programs and the version of yt-dlp, if it may be used.
     pub(crate) async fn version(&self) -> Result<(Tools, Version), Unready> {
         let sandbox = self.sandbox.sandbox().await.map_err(|error| Unready::Sandbox(error.to_string()))?;
-        let tools = Tools::locate(&self.config, &sandbox).ok_or(Unready::Missing)?;
+        let tools = Tools::locate(&self.config, &self.companion, &sandbox).ok_or(Unready::Missing)?;
         let output = version_output(&tools, &self.folder).await.ok_or(Unready::Broken)?;
         let version: Version = output.trim().parse().map_err(|_| Unready::Broken)?;
         if version < OLDEST { Err(Unready::TooOld(version)) } else { Ok((tools, version)) }
@@ -143,15 +147,17 @@ impl From<Unready> for Refusal {
 }
 
 impl Tools {
-    fn locate(config: &WorkerConfig, sandbox: &Sandbox) -> Option<Self> {
+    fn locate(config: &WorkerConfig, companion: &Path, sandbox: &Sandbox) -> Option<Self> {
         let yt_dlp = located(config, &config.yt_dlp)?;
         let ffmpeg = located(config, &config.ffmpeg);
         let js = located(config, &config.js_runtime);
         let path = children_path([Some(&yt_dlp), ffmpeg.as_ref(), js.as_ref()]);
         let programs = [Some(&yt_dlp), ffmpeg.as_ref(), js.as_ref()].into_iter().flatten();
-        let readable = programs.flat_map(|program| homes::of(program)).chain(config.readable.iter().cloned()).collect();
+        let homes = programs.flat_map(|program| homes::of(program));
+        let companion = companion.to_owned();
+        let readable = homes.chain(config.readable.iter().cloned()).chain([companion.clone()]).collect();
         let js_runtime = js.as_deref().and_then(runtime_option);
-        Some(Self { yt_dlp, ffmpeg, js_runtime, path, readable, sandbox: sandbox.clone() })
+        Some(Self { yt_dlp, ffmpeg, js_runtime, path, companion, readable, sandbox: sandbox.clone() })
     }
 }
 

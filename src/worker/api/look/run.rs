@@ -67,7 +67,9 @@ fn error(end: End, complaint: Option<Complaint>) -> LookError {
     match (end, complaint) {
         (End::TimedOut, _) => LookError::TooSlow,
         (End::Exhausted(Exhausted::Disks(reason)), _) => reason.into(),
-        (_, Some(Complaint { kind: Kind::Other | Kind::Faltering, message })) => LookError::Refused(message),
+        (_, Some(Complaint { kind: Kind::Other | Kind::Faltering | Kind::Expired, message, .. })) => {
+            LookError::Refused(message)
+        }
         (_, Some(Complaint { kind: Kind::Unreachable | Kind::Forbidden, .. })) => LookError::Unreachable,
         _ => LookError::Unreadable,
     }

@@ -1,0 +1,85 @@
+//! Renames that outlive a power cut: the content reaches the disk first, then the name.
+//!
+//! A file system may store a new name before what it names. After a power cut the file is then there with its full length and
+//! without its content. Every rename in this program goes through here; a test below reads the source for others.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// Gives the file or folder `from` the name `to`, replacing a file that has it.
+///
+/// Of a folder, only the list of names is synced: sync the files in it first.
+///
+/// # Errors
+/// When something can't be synced, nothing is renamed. An error after the rename means that the name may not last.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    sync(from)?;
+    fs::rename(from, to)?;
+    sync_parent(to)
+}
+
+/// Has everything in a file, or every name in a folder, reach the disk. Follows no link.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?.sync_all()
+}
+
+/// Has the name `path` reach the disk.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => fs::File::open(parent)?.sync_all(),
+        _ => fs::File::open(".")?.sync_all(),
+    }
+}
+
+/// Renames what nobody needs after a power cut, such as what is about to be removed.
+pub(crate) fn rename_for_now(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_and_a_folder_get_another_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        rename(&from, &to).unwrap();
+        assert_eq!((fs::read_to_string(&to).unwrap().as_str(), from.exists()), ("new", false));
+        fs::create_dir(&from).unwrap();
+        rename(&from, &dir.path().join("folder")).unwrap();
+        assert!(dir.path().join("folder").is_dir());
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        assert!(rename(&link, &dir.path().join("to")).is_err());
+        assert!(fs::symlink_metadata(&link).is_ok());
+    }
+
+    #[test]
+    fn nothing_else_in_this_program_renames_files() {
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let mut found = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if fs::read_to_string(&path).is_ok_and(|text| text.contains("fs::rename(")) {
+                    found.push(path.file_name().unwrap().to_owned());
+                }
+            }
+        }
+        assert_eq!(found, ["durable.rs"]);
+    }
+}

@@ -1,0 +1,30 @@
+//! Our own part of yt-dlp: a plugin that comes with this program, in a folder that no child may write to.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::secret_file::{self, SecretError, create_private_dir};
+
+const SOURCE: &str = include_str!("companion.py");
+
+/// What `--plugin-dirs` takes, in the data folder, and where yt-dlp looks for plugins in there.
+const ROOT: &str = "yt-dlp";
+const FOLDER: &str = "sallyport/yt_dlp_plugins/postprocessor";
+const FILE: &str = "companion.py";
+
+/// Puts the plugin in its place; the folder for `--plugin-dirs`.
+pub(crate) fn install(data_dir: &Path) -> io::Result<PathBuf> {
+    let root = data_dir.join(ROOT);
+    let folder = root.join(FOLDER);
+    create_private_dir(&folder)?;
+    let file = folder.join(FILE);
+    if !fs::read_to_string(&file).is_ok_and(|text| text == SOURCE) {
+        secret_file::write(&file, SOURCE.as_bytes()).map_err(|error| match error {
+            SecretError::Io(_, error) => error,
+            other => io::Error::other(other),
+        })?;
+    }
+    Ok(root)
+}

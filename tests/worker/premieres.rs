@@ -1,0 +1,85 @@
+//! Videos that are announced: an extractor of the test's stands for the sites that have such.
+
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::json;
+
+use crate::{
+    media,
+    origin::Origin,
+    process::{Worker, eventually},
+    retries::asked_for,
+};
+
+const EXTRACTOR: &str = "
+from yt_dlp.extractor.common import InfoExtractor
+
+
+class PremiereIE(InfoExtractor):
+    _VALID_URL = r'https?://127\\.0\\.0\\.1:[0-9]+/premiere/(?P<id>[0-9a-z]+)'
+
+    def _real_extract(self, url):
+        info = self._download_json(url, self._match_id(url))
+        if not info.get('url'):
+            self.raise_no_formats('Premieres in a few moments', expected=True)
+        return {'id': '1', 'title': 'Premiere', 'ext': 'mp4', **info}
+";
+
+fn worker(origin: &Origin) -> Worker {
+    let worker = Worker::start(origin);
+    let folder = worker.dir.path().join("data/yt-dlp/test/yt_dlp_plugins/extractor");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("premiere.py"), EXTRACTOR.replace("\\\\", "\\")).unwrap();
+    worker
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[test]
+fn a_premiere_waits_for_its_time_and_is_downloaded_then() {
+    let origin = Origin::start();
+    let worker = worker(&origin);
+    let announced = json!({"live_status": "is_upcoming", "release_timestamp": now() + 6});
+    origin.serve("premiere/one", &announced.to_string());
+    let id = worker.download("ana", &origin.url("premiere/one"));
+    let waiting = worker.wait_for(&id, |task| {
+        assert_ne!(task["status"], "error", "{task} {}", worker.log());
+        task["status"] == "pending" && task["error_message"] != ""
+    });
+    assert!(waiting["error_message"].as_str().unwrap().starts_with("announced: begins at 2"), "{waiting}");
+    origin.serve("premiere/one", &json!({"live_status": "not_live", "url": origin.url("sample.mp4")}).to_string());
+    let task = worker.wait_for_status(&id, "completed");
+    assert_eq!((&task["title"], &task["error_message"]), (&json!("Premiere"), &json!("")));
+    assert!(worker.get("ana", &format!("/api/download/{id}/file")).body == media::read("sample.mp4"));
+    // Once when it was ordered, once at its time, which two looks may be on: for the film and for nothing else.
+    assert_eq!(asked_for(&origin, "premiere/one"), 2, "{:?}", origin.requests());
+}
+
+#[test]
+fn what_is_announced_for_no_time_or_for_long_from_now_waits_and_costs_no_try() {
+    let origin = Origin::start();
+    let worker = worker(&origin);
+    let far = json!({"live_status": "is_upcoming", "release_timestamp": now() + 90 * 86_400});
+    for (name, announced) in [("some", json!({"live_status": "is_upcoming"})), ("far", far)] {
+        let path = format!("premiere/{name}");
+        origin.serve(&path, &announced.to_string());
+        let id = worker.download("ana", &origin.url(&path));
+        let task = worker.wait_for(&id, |task| task["error_message"] != "");
+        let expected = if name == "some" { "announced: has not begun" } else { "announced for a time that is too far" };
+        assert!(task["error_message"].as_str().unwrap().starts_with(expected), "{task}");
+        if name == "some" {
+            assert_eq!(worker.delete("ana", &format!("/api/downloads/{id}")).status, 200);
+            eventually("an empty job folder", || (!worker.job(&id).exists()).then_some(()));
+        }
+    }
+    // What is not announced, and cannot be had, is an error as before.
+    origin.serve("premiere/none", "{}");
+    let id = worker.download("ana", &origin.url("premiere/none"));
+    let task = worker.wait_for_status(&id, "error");
+    assert!(task["error_message"].as_str().unwrap().contains("Premieres in a few moments"), "{task}");
+}
