@@ -21,12 +21,13 @@ const EGRESS: Effect = AfterRestart("the worker and the egress guard");
 const EVERYTHING: Effect = AfterRestart("everything");
 
 /// Settings by their names, or by what their names begin with; the longest that fits counts.
-const EFFECTS: [(&str, Effect); 37] = [
+const EFFECTS: [(&str, Effect); 38] = [
     ("data_dir", EVERYTHING),
     ("policies_dir", AtOnce),
     ("gateway.listen", GATEWAY),
     ("gateway.http_listen", GATEWAY),
     ("gateway.admin_listen", GATEWAY),
+    ("gateway.admin_hosts", AtOnce),
     ("gateway.public_url", GATEWAY),
     ("gateway.trusted_proxies", AtOnce),
     ("gateway.proxy_protocol", AtOnce),
