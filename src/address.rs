@@ -59,19 +59,65 @@ pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// The network that one client can be assumed to hold: the address itself for IPv4, its /64 for IPv6.
+/// The network that one client is assumed to hold, under the address that names it.
+///
+/// This is the address itself for IPv4 and the /64 for IPv6. In prefixes that translate or tunnel IPv4, the client is whoever
+/// holds the embedded IPv4 address: a /64 of theirs holds all of IPv4 (NAT64) or only a part of one client (6to4).
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpAddr {
     match canonical(address) {
         v4 @ IpAddr::V4(_) => v4,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
+        IpAddr::V6(v6) => translated_network(v6).unwrap_or_else(|| truncated::<4>(v6)),
     }
 }
 
 const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+
+/// What a [`client_network`] is called: an address, or a prefix with its length.
+#[must_use]
+pub fn network_name(network: IpAddr) -> String {
+    match network {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x2002, ..] => format!("{v6}/48"),
+            _ if translated_network(v6) == Some(network) => v6.to_string(),
+            _ => format!("{v6}/64"),
+        },
+    }
+}
+
+/// The client behind an address of a prefix that translates or tunnels IPv4; None for any other address.
+///
+/// A TCP handshake proves the embedded address, since replies reach nobody else, as long as it is a public one. A private
+/// one names nobody: it is then the IPv6 address that counts.
+fn translated_network(v6: Ipv6Addr) -> Option<IpAddr> {
+    let own = match v6.segments() {
+        // 6to4: the whole /48 is one client's (RFC 3056).
+        [0x2002, ..] => truncated::<3>(v6),
+        // Teredo, SIIT, NAT64 (RFC 4380, 2765, 6052), and NAT64 under a prefix of the operator's (RFC 8215).
+        [0x2001, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] => {
+            IpAddr::V6(v6)
+        }
+        _ => return None,
+    };
+    Some(embedded_v4(v6).or_else(|| local_nat64(v6)).filter(|v4| is_public_v4(*v4)).map_or(own, IpAddr::V4))
+}
+
+/// The IPv4 address in 64:ff9b:1::/48, where the operator's prefix has 96 bits. With a shorter one the last 24 bits are
+/// zero (RFC 6052, section 2.2), which no client's IPv4 address ends in.
+fn local_nat64(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    match v6.segments() {
+        [0x64, 0xff9b, 1, .., high, low] if (high & 0xff, low) != (0, 0) => Some(v4_from(high, low)),
+        _ => None,
+    }
+}
+
+/// The first `N` groups of 16 bits, the others zero.
+fn truncated<const N: usize>(v6: Ipv6Addr) -> IpAddr {
+    let mut segments = v6.segments();
+    segments.iter_mut().skip(N).for_each(|segment| *segment = 0);
+    IpAddr::V6(segments.into())
+}
 
 fn is_public_v4(v4: Ipv4Addr) -> bool {
     let [a, b, c, _] = v4.octets();
@@ -213,5 +259,39 @@ mod tests {
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
         assert_eq!(network("192.0.2.7"), "192.0.2.7");
+    }
+
+    #[test]
+    fn a_translated_client_is_counted_by_its_ipv4_address_under_every_prefix() {
+        let network = |s: &str| client_network(s.parse().unwrap()).to_string();
+        for address in [
+            "::ffff:8.8.4.4",
+            "::ffff:0:8.8.4.4",
+            "64:ff9b::8.8.4.4",
+            "64:ff9b:1::8.8.4.4",
+            "64:ff9b:1:abcd:0:1:808:404",
+            "2002:808:404::1",
+            "2002:808:404:ffff::1",
+            "2001:0:4136:e378:8000:63bf:f7f7:fbfb",
+        ] {
+            assert_eq!(network(address), "8.8.4.4", "{address}");
+        }
+    }
+
+    #[test]
+    fn a_private_address_in_a_translation_prefix_never_stands_for_who_holds_it() {
+        for (address, name) in [
+            ("64:ff9b::10.0.0.1", "64:ff9b::a00:1"),
+            ("64:ff9b:1::127.0.0.1", "64:ff9b:1::7f00:1"),
+            ("64:ff9b:1:a00:0:100::", "64:ff9b:1:a00:0:100::"),
+            ("2002:7f00:1:2:3::", "2002:7f00:1::/48"),
+            ("2001:0:1:2:3:4:80ff:fffe", "2001:0:1:2:3:4:80ff:fffe"),
+        ] {
+            let network = client_network(address.parse().unwrap());
+            assert_eq!(network_name(network), name, "{address}");
+            assert_eq!(client_network(network), network, "the name of a network is in it: {address}");
+        }
+        assert_eq!(network_name(client_network("2001:db8::7".parse().unwrap())), "2001:db8::/64");
+        assert_eq!(network_name(client_network("192.0.2.7".parse().unwrap())), "192.0.2.7");
     }
 }

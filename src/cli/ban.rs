@@ -13,7 +13,11 @@ use super::{
     output::{Common, moment, table},
     state::{State, now},
 };
-use crate::{address::client_network, config::Duration, limits};
+use crate::{
+    address::{client_network, network_name},
+    config::Duration,
+    limits,
+};
 
 /// Longer reasons are stories.
 const MAX_REASON_CHARS: usize = 200;
@@ -144,7 +148,7 @@ impl Add {
 impl Remove {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
-        let name = name(self.address.network);
+        let name = network_name(self.address.network);
         if !state.store.remove_ban(self.address.network)? {
             bail!("there is no ban of {name}");
         }
@@ -157,15 +161,14 @@ impl FromStr for Client {
     type Err = NotOneClient;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let network: IpNet =
+        let asked: IpNet =
             text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).map_err(|_| NotOneClient)?;
-        let address = network.addr().to_canonical();
-        let own = if network.addr().is_ipv4() { 32 } else { 64 };
-        match network.prefix_len() {
-            length if length == own || length == network.max_prefix_len() => {
-                Ok(Self { address, network: client_network(address) })
-            }
-            _ => Err(NotOneClient),
+        let (address, network) = (asked.addr().to_canonical(), client_network(asked.addr()));
+        let whole = asked.prefix_len() == asked.max_prefix_len();
+        if whole || asked.trunc().to_string() == network_name(network) {
+            Ok(Self { address, network })
+        } else {
+            Err(NotOneClient)
         }
     }
 }
@@ -182,7 +185,7 @@ impl FromStr for Reason {
 impl From<limits::Ban> for ListedBan {
     fn from(ban: limits::Ban) -> Self {
         Self {
-            address: name(ban.network),
+            address: network_name(ban.network),
             since: moment(ban.since),
             until: ban.until.map(moment),
             times: ban.times,
@@ -191,23 +194,24 @@ impl From<limits::Ban> for ListedBan {
     }
 }
 
-/// What a client is called: its address, or its /64.
-fn name(network: IpAddr) -> String {
-    if network.is_ipv4() { network.to_string() } else { format!("{network}/64") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_client_is_an_address_or_its_64_and_nothing_larger() {
-        let named = |text: &str| text.parse::<Client>().ok().map(|client| name(client.network));
+        let named = |text: &str| text.parse::<Client>().ok().map(|client| network_name(client.network));
         assert_eq!(named("192.0.2.7").as_deref(), Some("192.0.2.7"));
         assert_eq!(named("::ffff:192.0.2.7").as_deref(), Some("192.0.2.7"));
         for text in ["2001:db8::7", "2001:db8::/64", "2001:db8::7/128"] {
             assert_eq!(named(text).as_deref(), Some("2001:db8::/64"), "{text}");
         }
-        assert!(["192.0.2.0/24", "2001:db8::/48", "nas.local", ""].iter().all(|text| named(text).is_none()));
+        assert_eq!(named("64:ff9b::8.8.4.4").as_deref(), Some("8.8.4.4"));
+        assert_eq!(named("2002:a00:1::/48").as_deref(), Some("2002:a00:1::/48"));
+        assert!(
+            ["192.0.2.0/24", "2001:db8::/48", "64:ff9b::/64", "2002:a00:1::/64", "nas.local", ""]
+                .iter()
+                .all(|text| named(text).is_none())
+        );
     }
 }
