@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use sallyport::{
     gateway::{Onward, to_upstream},
+    limits::Acquaintance,
     message::{Framing, HeadScan, Http1Request, RequestHead, Version},
     observe::RequestId,
     policy::{Addressing, Decision, Permit, RequestFacts},
@@ -92,6 +93,7 @@ pub(super) fn decide(came: &Came, body: &[u8]) -> Option<Permit> {
         host: &came.head.host,
         addressing: Addressing::Right,
         client: "192.0.2.7".parse().unwrap(),
+        acquaintance: Acquaintance::Stranger,
         countries: None,
         upgrade: came.websocket,
         certificate: None,

@@ -20,9 +20,8 @@ use super::{
     },
     wire::{self, TlsModeName, Wire},
 };
+use crate::limits::MAX_PATHS;
 
-/// Each is kept for each client, so this bounds memory.
-const MAX_FORBIDDEN_PATHS: u32 = 100;
 const SECOND: Duration = Duration::from_secs(1);
 /// Even the start of yt-dlp takes some of it.
 const MIN_STALL_TIMEOUT: Duration = SECOND;
@@ -450,8 +449,8 @@ impl Faults {
 
     fn bans(&mut self, bans: wire::Bans) -> BansConfig {
         let key = |name| vec![table("bans"), table(name)];
-        if bans.forbidden_paths > MAX_FORBIDDEN_PATHS {
-            let what = format!("each is remembered; write at most {MAX_FORBIDDEN_PATHS}, or 0 for none");
+        if bans.forbidden_paths as usize > MAX_PATHS {
+            let what = format!("each is remembered; write at most {MAX_PATHS}, or 0 for none");
             self.add(key("forbidden_paths"), what);
         }
         if bans.window.0 < SECOND {
@@ -472,6 +471,7 @@ impl Faults {
             enabled: bans.enabled,
             failed_credentials: NonZeroU32::new(bans.failed_credentials),
             forbidden_paths: NonZeroU32::new(bans.forbidden_paths),
+            denied_requests: NonZeroU32::new(bans.denied_requests),
             window: bans.window.0,
             durations: bans.durations.into_iter().map(|duration| duration.0).collect(),
             spare_authenticated: bans.spare_authenticated.0,

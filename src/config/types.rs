@@ -16,7 +16,10 @@ use url::{Host, Url};
 use super::acme::AcmeConfig;
 use super::settings::Settings;
 use super::wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};
-use crate::{address::is_local, identity::UserField};
+use crate::{
+    address::{client_network, is_local},
+    identity::UserField,
+};
 
 /// The configuration as the program uses it.
 #[derive(Clone, Debug)]
@@ -181,6 +184,8 @@ pub struct BansConfig {
     pub failed_credentials: Option<NonZeroU32>,
     /// So many different forbidden paths are too many; None: any number is fine.
     pub forbidden_paths: Option<NonZeroU32>,
+    /// So many requests that are denied to a client that nobody knows are too many; None: any number is fine.
+    pub denied_requests: Option<NonZeroU32>,
     /// The time in which they are counted.
     pub window: Duration,
     /// How long the first ban of a client lasts, its second, and so on; the last one for all that follow.
@@ -440,8 +445,12 @@ impl Config {
     /// clients share, or allowed.
     #[must_use]
     pub fn never_bans(&self, address: IpAddr) -> bool {
-        let local = !self.bans.include_local && is_local(address);
-        local || self.proxies.is_shared(address) || self.bans.allow.iter().any(|net| net.contains(&address))
+        // A translated client is banned by its IPv4 address, so what is said of that holds for it, too.
+        let translated = Some(client_network(address)).filter(IpAddr::is_ipv4);
+        std::iter::once(address).chain(translated).any(|address| {
+            let local = !self.bans.include_local && is_local(address);
+            local || self.proxies.is_shared(address) || self.bans.allow.iter().any(|net| net.contains(&address))
+        })
     }
 }
 

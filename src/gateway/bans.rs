@@ -4,22 +4,26 @@ use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tracing::warn;
 
+use super::browsers::asked_by_itself;
 use crate::{
     address::client_network,
     config::{self, Config},
     identity::{Authority, Credential, Reads, presented},
-    limits::{Ban, BanBook, BanChange, InForce, RecentClients, Strike, Strikes, holds},
-    policy::{Decision, Guess, Reason, RequestFacts},
+    limits::{Acquaintance, Ban, BanBook, BanChange, InForce, RecentClients, Strike, Strikes, holds},
+    policy::{Decision, Denial, Guess, Reason, RequestFacts},
 };
 
 /// So many clients' strikes are remembered.
 const MAX_CLIENTS: usize = 50_000;
+/// Whoever was authenticated keeps a place of their own in rate limits for so long.
+const ACQUAINTED_FOR: Duration = Duration::from_hours(24);
 /// So many bans there are at a time, those that have ended lately included.
 const MAX_BANS: usize = 10_000;
 
@@ -56,6 +60,12 @@ impl Bans {
         until.is_some_and(|until| holds(*until, now)) && config.bans.enabled && !config.never_bans(client)
     }
 
+    /// Whether somebody at the address of `client` was authenticated lately.
+    pub(super) fn acquaintance(&self, client: IpAddr, now: i64) -> Acquaintance {
+        let known = self.authenticated.knows(client_network(client), ACQUAINTED_FOR, now);
+        if known { Acquaintance::Known } else { Acquaintance::Stranger }
+    }
+
     /// Takes note of how a request was judged.
     pub(super) fn note(
         &self,
@@ -65,30 +75,61 @@ impl Bans {
         authority: &Authority,
         now: i64,
     ) {
-        if !config.bans.enabled {
+        if let Some(identity) = decision.identity() {
+            if identity.kind().acquaintance() == Acquaintance::Known {
+                self.authenticated.note(client_network(facts.client), now);
+            }
             return;
         }
-        if decision.identity().is_some() {
+        let Decision::Respond(denial) = decision else { return };
+        let Some(strike) = self.strike(denial, facts).filter(|_| config.bans.enabled) else { return };
+        // Where there is no route, nobody has looked at the credential.
+        if matches!(denial.reason, Reason::NoRoute | Reason::BadPath) && is_authenticated(facts, authority, now) {
             self.authenticated.note(client_network(facts.client), now);
-        } else if let Some(strike) = self.strike(decision, facts) {
-            // Where there is no route, nobody has looked at the credential.
-            if matches!(strike, Strike::Path(_)) && is_authenticated(facts, authority, now) {
-                self.authenticated.note(client_network(facts.client), now);
-            } else {
-                self.count(config, facts.client, strike, now);
-            }
+        } else {
+            self.count(config, facts.client, strike, now);
         }
     }
 
-    /// What has expired was right once, and what is missing is no guess.
-    fn strike(&self, decision: &Decision, facts: &RequestFacts<'_>) -> Option<Strike> {
-        let Decision::Respond(denial) = decision else { return None };
+    /// What has expired was right once, and what is missing is no guess; only a flood of either is too much.
+    fn strike(&self, denial: &Denial, facts: &RequestFacts<'_>) -> Option<Strike> {
         if denial.guess == Guess::Yes {
             return Some(Strike::Credential);
         }
         match denial.reason {
+            Reason::NoRoute if asked_by_itself(facts.method, facts.path) => Some(Strike::Denied),
             Reason::NoRoute | Reason::BadPath => Some(Strike::Path(self.hasher.hash_one(facts.path))),
-            _ => None,
+            Reason::NotAuthenticated
+            | Reason::BadCredential
+            | Reason::BadLink
+            | Reason::ExpiredCredential
+            | Reason::ExpiredLink
+            | Reason::UnknownUser
+            | Reason::TwoCredentials
+            | Reason::ForeignOrigin
+            | Reason::AddressDenied
+            | Reason::TargetTooLong
+            | Reason::UnknownMethod
+            | Reason::BadHost
+            | Reason::Misdirected => Some(Strike::Denied),
+            Reason::BadFraming
+            | Reason::BadBody
+            | Reason::RefusedValue
+            | Reason::CredentialNotAccepted
+            | Reason::InsufficientScope
+            | Reason::Banned
+            | Reason::Forbidden
+            | Reason::LinkRefused
+            | Reason::TooManyLinks
+            | Reason::BodyTooLarge
+            | Reason::BodyTooSlow
+            | Reason::HeadTooLarge
+            | Reason::HeadTooSlow
+            | Reason::RateLimited
+            | Reason::Internal
+            | Reason::UpstreamUnreachable
+            | Reason::Overloaded
+            | Reason::UpstreamTimeout => None,
         }
     }
 
@@ -144,7 +185,7 @@ fn is_authenticated(facts: &RequestFacts<'_>, authority: &Authority, now: i64) -
 /// The filters in `docs/fail2ban` and `docs/crowdsec` read this line.
 fn tell(client: IpAddr, ban: &Ban) {
     let seconds = ban.until.map_or(0, |until| until.abs_diff(ban.since));
-    let duration = config::Duration(std::time::Duration::from_secs(seconds));
+    let duration = config::Duration(Duration::from_secs(seconds));
     warn!(target: "sallyport", "banned {client} for {duration}: {}", ban.why);
 }
 

@@ -140,6 +140,7 @@ fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
         host: &head.host,
         addressing: exchange.addressing(),
         client: exchange.client,
+        acquaintance: live.bans.acquaintance(exchange.client, now),
         countries: rules.countries.as_ref().map(|known| known as _),
         upgrade,
         certificate: exchange.certificate(),

@@ -4,6 +4,7 @@
 mod admin;
 mod appetite;
 mod bans;
+mod browsers;
 mod certificates;
 mod client;
 mod client_address;

@@ -11,6 +11,7 @@ use super::{
     link::{AddedParameter, LinkQuery, Namespace},
     offlinetube::OfflineTubeQuery,
 };
+use crate::limits::Acquaintance;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -88,6 +89,15 @@ impl CredentialKind {
             Self::Link => "link",
             Self::OfflinetubeLink => "offlinetube-link",
             Self::ClientCertificate => "client-certificate",
+        }
+    }
+
+    /// What it says of whoever shows it: a link may be public, anything else is somebody's own.
+    #[must_use]
+    pub const fn acquaintance(self) -> Acquaintance {
+        match self {
+            Self::ApiKey | Self::Jwt | Self::ClientCertificate => Acquaintance::Known,
+            Self::Link | Self::OfflinetubeLink => Acquaintance::Stranger,
         }
     }
 }

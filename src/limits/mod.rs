@@ -6,6 +6,7 @@ mod recent;
 mod strikes;
 
 pub use ban::{Ban, BanBook, BanChange, InForce, holds};
-pub use rate::{Exceeded, RateLimit, Tracker};
+pub use rate::{Acquaintance, Exceeded, RateLimit, Tracker};
 pub use recent::RecentClients;
+pub(crate) use strikes::MAX_PATHS;
 pub use strikes::{Offence, Strike, Strikes};

@@ -3,7 +3,7 @@
 use std::{
     hash::{BuildHasher, Hash, RandomState},
     num::NonZeroU32,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -11,16 +11,18 @@ use governor::{
     Quota, RateLimiter,
     clock::{Clock, MonotonicClock},
     middleware::NoOpMiddleware,
-    state::keyed::DashMapStateStore,
+    nanos::Nanos,
+    state::{
+        StateStore,
+        direct::NotKeyed,
+        keyed::{DashMapStateStore, ShrinkableKeyedStateStore},
+    },
 };
 
 use crate::config::Rate;
 
-/// Once a limit tracks as many clients as it may, newcomers share this many places.
+/// Once a table is full, newcomers share this many places.
 const SHARED_PLACES: u64 = 1024;
-
-/// Clients are counted once in so many checks.
-const COUNT_EVERY: usize = 512;
 
 /// What one rate limit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +33,46 @@ pub struct RateLimit {
     pub burst: NonZeroU32,
 }
 
+/// Whether a client has shown a credential of its own lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Acquaintance {
+    /// It has.
+    Known,
+    /// It has not, or only a link, which anybody may have.
+    Stranger,
+}
+
 /// The clients that one rate limit has seen lately.
 ///
-/// Memory is bounded: at most `max_clients`, what comes between two counts, and the shared places, some 50 bytes each. Who has his whole burst again is forgotten.
+/// Memory is bounded: at most `max_clients` strangers and as many who are known, and the places that newcomers share where a
+/// table is full, some 50 bytes each. Whoever is in a table keeps their place, and strangers never take one from those
+/// who are known. A client that has its whole burst again is forgotten.
 pub struct Tracker<C: Clock = MonotonicClock> {
     limit: RateLimit,
-    limiter: RateLimiter<u64, DashMapStateStore<u64>, C, NoOpMiddleware<C::Instant>>,
+    limiter: RateLimiter<Place, Places, C, NoOpMiddleware<C::Instant>>,
     hasher: RandomState,
     clock: C,
     max_clients: usize,
-    full: AtomicBool,
-    checks: AtomicUsize,
+}
+
+/// One client, by the hash of what it is counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    hash: u64,
+    of: Acquaintance,
+}
+
+/// The places of all clients.
+struct Places {
+    known: Table,
+    strangers: Table,
+}
+
+/// Places of their own, as many as there may be, and those that are shared, whose hashes are the smallest.
+struct Table {
+    places: DashMapStateStore<u64>,
+    taken: AtomicUsize,
+    max: usize,
 }
 
 /// A limit that was exceeded.
@@ -84,10 +115,9 @@ impl Tracker<MonotonicClock> {
 impl<C: Clock + Clone> Tracker<C> {
     /// Nobody seen yet, by a clock of the caller's.
     pub fn with_clock(limit: RateLimit, max_clients: usize, clock: C) -> Self {
-        let store = DashMapStateStore::default();
-        let limiter = RateLimiter::new(limit.quota(), store, clock.clone());
-        let (full, checks) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Self { limit, limiter, hasher: RandomState::new(), clock, max_clients, full, checks }
+        let places = Places { known: Table::new(max_clients), strangers: Table::new(max_clients) };
+        let limiter = RateLimiter::new(limit.quota(), places, clock.clone());
+        Self { limit, limiter, hasher: RandomState::new(), clock, max_clients }
     }
 
     /// True where a tracker of this limit and size would be the same.
@@ -97,29 +127,18 @@ impl<C: Clock + Clone> Tracker<C> {
     }
 
     /// Counts one request of `client`.
-    pub fn check(&self, client: impl Hash) -> Result<(), Exceeded> {
-        if self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(COUNT_EVERY) {
-            self.count();
-        }
-        let mut place = self.hasher.hash_one(client);
-        if self.full.load(Ordering::Relaxed) {
-            place %= SHARED_PLACES;
-        }
+    pub fn check(&self, client: impl Hash, of: Acquaintance) -> Result<(), Exceeded> {
+        let place = Place { hash: self.hasher.hash_one(client), of };
         self.limiter.check_key(&place).map_err(|not_until| {
             let retry_after = not_until.wait_time_from(self.clock.now());
             Exceeded { limit: self.limit, retry_after }
         })
     }
 
-    /// Forgets who has his whole burst again; to be called every few seconds.
+    /// Forgets clients that have their whole burst again; to be called every few seconds.
     pub fn sweep(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
-        self.count();
-    }
-
-    fn count(&self) {
-        self.full.store(self.limiter.len() >= self.max_clients, Ordering::Relaxed);
     }
 
     /// How many clients are remembered.
@@ -133,11 +152,81 @@ impl<C: Clock + Clone> Tracker<C> {
     }
 }
 
+impl StateStore for Places {
+    type Key = Place;
+
+    fn measure_and_replace<T, F, E>(&self, key: &Place, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        match key.of {
+            // Whoever has just become known goes on in the place where they began as a stranger.
+            Acquaintance::Known if !self.known.has(key.hash) && self.strangers.has(key.hash) => {
+                self.strangers.measure(key.hash, f)
+            }
+            Acquaintance::Known => self.known.measure(key.hash, f),
+            Acquaintance::Stranger => self.strangers.measure(key.hash, f),
+        }
+    }
+}
+
+impl ShrinkableKeyedStateStore<Place> for Places {
+    fn retain_recent(&self, drop_below: Nanos) {
+        self.known.retain_recent(drop_below);
+        self.strangers.retain_recent(drop_below);
+    }
+
+    fn shrink_to_fit(&self) {
+        self.known.places.shrink_to_fit();
+        self.strangers.places.shrink_to_fit();
+    }
+
+    fn len(&self) -> usize {
+        self.known.places.len() + self.strangers.places.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Table {
+    fn new(max: usize) -> Self {
+        Self { places: DashMapStateStore::default(), taken: AtomicUsize::new(0), max }
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.places.contains_key(&hash)
+    }
+
+    /// In the place that the client has already, else in one of its own as long as there are any, else in a shared one.
+    fn measure<T, F, E>(&self, hash: u64, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        if let Some(place) = self.places.get(&hash) {
+            return place.measure_and_replace(&NotKeyed::NonKey, f);
+        }
+        let place = if self.taken.load(Ordering::Relaxed) < self.max {
+            self.taken.fetch_add(1, Ordering::Relaxed);
+            hash
+        } else {
+            hash % SHARED_PLACES
+        };
+        self.places.measure_and_replace(&place, f)
+    }
+
+    fn retain_recent(&self, drop_below: Nanos) {
+        self.places.retain_recent(drop_below);
+        self.taken.store(self.places.len(), Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use governor::clock::FakeRelativeClock;
 
-    use super::*;
+    use super::{Acquaintance::*, *};
 
     fn tracker(rate: &str, max_clients: usize) -> (Tracker<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
@@ -148,19 +237,19 @@ mod tests {
     #[test]
     fn the_sixth_of_five_a_minute_is_refused_and_told_when_to_come_back() {
         let (tracker, clock) = tracker("5/minute", 100);
-        assert!((0..5).all(|_| tracker.check("ana").is_ok()));
-        let exceeded = tracker.check("ana").unwrap_err();
+        assert!((0..5).all(|_| tracker.check("ana", Known).is_ok()));
+        let exceeded = tracker.check("ana", Known).unwrap_err();
         assert!(exceeded.retry_after <= Duration::from_secs(12), "{exceeded:?}");
-        assert!(tracker.check("eve").is_ok(), "another client has a burst of its own");
+        assert!(tracker.check("eve", Known).is_ok(), "another client has a burst of its own");
         clock.advance(Duration::from_secs(12));
-        assert!(tracker.check("ana").is_ok());
-        assert!(tracker.check("ana").is_err());
+        assert!(tracker.check("ana", Known).is_ok());
+        assert!(tracker.check("ana", Known).is_err());
     }
 
     #[test]
     fn who_has_the_whole_burst_again_is_forgotten() {
         let (tracker, clock) = tracker("5/minute", 100);
-        (0..50).for_each(|i| assert!(tracker.check(i).is_ok()));
+        (0..50).for_each(|i| assert!(tracker.check(i, Stranger).is_ok()));
         tracker.sweep();
         assert_eq!(tracker.len(), 50);
         clock.advance(Duration::from_secs(61));
@@ -172,8 +261,22 @@ mod tests {
     fn a_flood_of_addresses_cannot_grow_the_table_without_bound() {
         let (tracker, _clock) = tracker("1/hour", 1_000);
         for i in 0..100_000 {
-            let _ = tracker.check(i);
+            let _ = tracker.check(i, Stranger);
         }
-        assert!(tracker.len() <= 1_000 + COUNT_EVERY + usize::try_from(SHARED_PLACES).unwrap(), "{}", tracker.len());
+        assert!(tracker.len() <= 1_000 + usize::try_from(SHARED_PLACES).unwrap(), "{}", tracker.len());
+    }
+
+    #[test]
+    fn a_full_table_leaves_everybody_in_it_their_place_and_those_who_are_known_a_table_of_their_own() {
+        let (tracker, _clock) = tracker("2/hour", 1_000);
+        assert!(tracker.check("early", Stranger).is_ok());
+        for i in 0..100_000 {
+            let _ = tracker.check(i, Stranger);
+        }
+        assert!(tracker.check("early", Stranger).is_ok(), "its second, in the place that it had");
+        assert!(tracker.check("early", Stranger).is_err());
+        assert!((0..100).all(|i| tracker.check(("user", i), Known).is_ok()), "no stranger is in their way");
+        assert!(tracker.check("late", Stranger).is_err(), "a newcomer shares a place");
+        assert!(tracker.check("early", Known).is_err(), "becoming known is no new burst");
     }
 }

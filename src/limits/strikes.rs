@@ -4,6 +4,9 @@ use std::{collections::HashMap, fmt, mem, net::IpAddr, num::NonZeroU32};
 
 use crate::config::BansConfig;
 
+/// So many paths of a client are remembered; `bans.forbidden_paths` can be no larger.
+pub(crate) const MAX_PATHS: usize = 100;
+
 /// One thing that a client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strike {
@@ -11,6 +14,8 @@ pub enum Strike {
     Credential,
     /// It asked for a path that nobody may use. It has a number of its own, so that asking again counts no more.
     Path(u64),
+    /// It asked for something else that it does not get, which honest clients do as well, though not without end.
+    Denied,
 }
 
 /// What was too much.
@@ -20,6 +25,8 @@ pub enum Offence {
     Credentials(NonZeroU32),
     /// So many different paths.
     Paths(NonZeroU32),
+    /// So many denied requests of any kind.
+    Requests(NonZeroU32),
 }
 
 /// The strikes of clients.
@@ -39,6 +46,8 @@ struct Record {
     since: i64,
     credentials: u32,
     paths: Vec<u64>,
+    /// All strikes together.
+    requests: u32,
 }
 
 impl Strikes {
@@ -88,7 +97,7 @@ impl Strikes {
 
 impl Record {
     fn new(since: i64) -> Self {
-        Self { since, credentials: 0, paths: Vec::new() }
+        Self { since, credentials: 0, paths: Vec::new(), requests: 0 }
     }
 
     /// True while the window that began with the first strike lasts; a clock that was set back ends it.
@@ -97,10 +106,12 @@ impl Record {
     }
 
     fn add(&mut self, strike: Strike) {
+        self.requests = self.requests.saturating_add(1);
         match strike {
-            Strike::Credential => self.credentials += 1,
-            Strike::Path(path) if self.paths.contains(&path) => {}
+            Strike::Credential => self.credentials = self.credentials.saturating_add(1),
+            Strike::Path(path) if self.paths.contains(&path) || self.paths.len() >= MAX_PATHS => {}
             Strike::Path(path) => self.paths.push(path),
+            Strike::Denied => {}
         }
     }
 
@@ -108,7 +119,8 @@ impl Record {
         let paths = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
         let reached = |limit: Option<NonZeroU32>, count| limit.filter(|limit| count >= limit.get());
         let credentials = reached(config.failed_credentials, self.credentials).map(Offence::Credentials);
-        credentials.or_else(|| reached(config.forbidden_paths, paths).map(Offence::Paths))
+        let forbidden = || reached(config.forbidden_paths, paths).map(Offence::Paths);
+        credentials.or_else(forbidden).or_else(|| reached(config.denied_requests, self.requests).map(Offence::Requests))
     }
 }
 
@@ -117,6 +129,7 @@ impl fmt::Display for Offence {
         match self {
             Self::Credentials(count) => write!(f, "{count} failed credentials"),
             Self::Paths(count) => write!(f, "{count} forbidden paths"),
+            Self::Requests(count) => write!(f, "{count} denied requests"),
         }
     }
 }
@@ -132,6 +145,7 @@ mod tests {
             enabled: true,
             failed_credentials: NonZeroU32::new(3),
             forbidden_paths: NonZeroU32::new(4),
+            denied_requests: NonZeroU32::new(200),
             window: Duration::from_mins(1),
             durations: vec![Duration::from_mins(1)],
             spare_authenticated: Duration::ZERO,
@@ -166,9 +180,28 @@ mod tests {
 
     #[test]
     fn a_kind_without_a_limit_is_never_too_much() {
-        let config = BansConfig { failed_credentials: None, forbidden_paths: None, ..config() };
+        let config = BansConfig { failed_credentials: None, forbidden_paths: None, denied_requests: None, ..config() };
         let mut strikes = Strikes::new(100);
         assert!((0..1000).all(|_| strikes.add(client(1), Strike::Credential, &config, 0).is_none()));
+        assert!((0..1000).all(|n| strikes.add(client(1), Strike::Path(n), &config, 0).is_none()));
+        assert_eq!(
+            strikes.young[&client(1)].paths.len(),
+            MAX_PATHS,
+            "what nobody compares with a limit does not pile up"
+        );
+    }
+
+    #[test]
+    fn a_flood_of_denied_requests_is_too_much_whatever_they_are() {
+        let (mut strikes, config) = (Strikes::new(100), BansConfig { forbidden_paths: None, ..config() });
+        let strike = |n: u64| if n.is_multiple_of(2) { Strike::Denied } else { Strike::Path(7) };
+        assert!((0..199).all(|n| strikes.add(client(1), strike(n), &config, 0).is_none()));
+        let offence = strikes.add(client(1), Strike::Denied, &config, 0);
+        assert_eq!(offence, Some(Offence::Requests(NonZeroU32::new(200).unwrap())));
+        assert!(
+            (0..1000).all(|n| strikes.add(client(2), Strike::Denied, &config, n).is_none()),
+            "one a second is none"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
     identity::{
         Authority, ClientCertificate, Credential, CredentialKind, Identity, PresentationError, Refusal, presented,
     },
-    limits::{Exceeded, Tracker},
+    limits::{Acquaintance, Exceeded, Tracker},
 };
 
 /// What is known of a request before it is judged.
@@ -41,6 +41,8 @@ pub struct RequestFacts<'a> {
     pub addressing: Addressing,
     /// The client's address.
     pub client: IpAddr,
+    /// Whether somebody was authenticated there lately.
+    pub acquaintance: Acquaintance,
     /// Who knows its country.
     pub countries: Option<&'a dyn Countries>,
     /// Whether the client asks to speak another protocol.
@@ -118,7 +120,7 @@ impl Site {
         }
         let route = route.ok_or_else(|| no_route(facts.method))?;
         judgement.origin(facts)?;
-        judgement.address_rate(route, facts.client)?;
+        judgement.address_rate(route, facts)?;
         if route.takes_basic() {
             judgement.basic = app.basic_challenge;
         }
@@ -225,9 +227,9 @@ impl<'s> Judgement<'s> {
         Err(Reason::ForeignOrigin.into())
     }
 
-    fn address_rate(&mut self, route: &Route, client: IpAddr) -> Result<(), Fault> {
+    fn address_rate(&mut self, route: &Route, facts: &RequestFacts<'_>) -> Result<(), Fault> {
         for limit in route.limits.iter().filter(|l| l.by == LimitBy::Address) {
-            limit.tracker.check(address::client_network(client))?;
+            limit.tracker.check(address::client_network(facts.client), facts.acquaintance)?;
         }
         self.steps.push(Step::AddressRate);
         Ok(())
@@ -283,13 +285,13 @@ impl<'s> Judgement<'s> {
         for Limit { by, tracker } in &route.limits {
             match (by, identity) {
                 (LimitBy::Address, _) => {}
-                (LimitBy::User | LimitBy::Key, None) => tracker.check(address::client_network(client))?,
+                (LimitBy::User | LimitBy::Key, None) => count_stranger(tracker, client)?,
                 (LimitBy::User | LimitBy::Key, Some(identity)) if is_link(identity.kind()) => {
                     count_link(tracker, identity, client)?;
                 }
                 (LimitBy::User, Some(identity)) => count_user(tracker, identity)?,
                 (LimitBy::Key, Some(identity)) => match identity.grant.id() {
-                    Some(id) => tracker.check((identity.kind().name(), id))?,
+                    Some(id) => tracker.check((identity.kind().name(), id), Acquaintance::Known)?,
                     None => count_user(tracker, identity)?,
                 },
             }
@@ -384,14 +386,18 @@ fn link_also(
 }
 
 fn count_user(tracker: &Tracker, identity: &Identity) -> Result<(), Exceeded> {
-    tracker.check(("user", identity.user.as_str(), identity.generation))
+    tracker.check(("user", identity.user.as_str(), identity.generation), Acquaintance::Known)
+}
+
+fn count_stranger(tracker: &Tracker, client: IpAddr) -> Result<(), Exceeded> {
+    tracker.check(address::client_network(client), Acquaintance::Stranger)
 }
 
 /// A link can be in anybody's hands, so it spends nothing that its owner has: it is counted by itself, and with whatever else
 /// comes from the same address without a name of its own.
 fn count_link(tracker: &Tracker, link: &Identity, client: IpAddr) -> Result<(), Exceeded> {
-    tracker.check((link.kind().name(), link.grant.id()))?;
-    tracker.check(address::client_network(client))
+    tracker.check((link.kind().name(), link.grant.id()), Acquaintance::Stranger)?;
+    count_stranger(tracker, client)
 }
 
 /// A method that no policy can name says nothing of the path (RFC 9110, section 9.1).

@@ -200,9 +200,66 @@ fn twenty_different_forbidden_paths_are_too_many_and_one_is_not_however_often() 
 }
 
 #[test]
+fn what_browsers_ask_every_site_for_is_no_probing() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("forbidden_paths", "2")]);
+    let touch = (100..130).map(|n| format!("/apple-touch-icon-{n}x{n}-precomposed.png"));
+    let known = (0..30).map(|n| format!("/.well-known/{n}"));
+    let files = ["/favicon.ico", "/robots.txt", "/site.webmanifest", "/apple-app-site-association"].map(String::from);
+    for path in touch.chain(known).chain(files) {
+        assert_eq!(ask(&i, STRANGER, &path), 404, "{path}");
+    }
+    assert_eq!(knock(&i, STRANGER), 200);
+    assert_eq!((ask(&i, OTHER, "/x/favicon.ico"), ask(&i, OTHER, "/.env"), ask(&i, OTHER, "/")), (404, 404, 403));
+}
+
+#[test]
+fn a_flood_of_denied_requests_is_a_ban_whatever_the_path() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("denied_requests", "40")]);
+    let denied = |client: &str, path: &str, status| (0..40).all(|_| ask(&i, client, path) == status);
+    assert!(denied(STRANGER, "/nowhere", 404) && denied(OTHER, "/api/downloads", 401));
+    assert!(denied("192.0.2.9", "/favicon.ico", 404));
+    for client in [STRANGER, OTHER, "192.0.2.9"] {
+        assert_eq!(knock(&i, client), 403, "{client}");
+    }
+    assert!(i.stderr().contains("banned 192.0.2.8 for 10m: 40 denied requests"), "{}", i.stderr());
+    assert_eq!(knock(&i, "192.0.2.10"), 200);
+    assert!(denied("192.0.2.10", "/nowhere", 404) && knock(&i, "192.0.2.10") == 200, "who is known is spared");
+}
+
+#[test]
+fn a_link_opens_its_file_and_spares_nobody() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "2")]);
+    let link = i.command(&["link", "create", "/api/stream/a.mp4"])["url"].as_str().unwrap().to_owned();
+    let target = format!("/api/stream/a.mp4?{}", link.split_once('?').unwrap().1);
+    assert_eq!(ask(&i, STRANGER, &target), 200);
+    assert_eq!((guess(&i, STRANGER), guess(&i, STRANGER), ask(&i, STRANGER, &target)), (401, 401, 403));
+}
+
+#[test]
+fn clients_behind_a_translator_are_banned_one_by_one_and_by_whichever_way_they_come() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "2"), ("spare_authenticated", "\"0s\"")]);
+    assert_eq!((guess(&i, "64:ff9b::8.8.4.4"), guess(&i, "64:ff9b:1::8.8.4.4")), (401, 401));
+    for client in ["8.8.4.4", "64:ff9b::8.8.4.4", "2002:808:404:7::1", "2001:0:4136:e378:8000:63bf:f7f7:fbfb"] {
+        assert_eq!(knock(&i, client), 403, "{client}");
+    }
+    assert_eq!(
+        [knock(&i, "64:ff9b::8.8.8.8"), knock(&i, "64:ff9b:1::8.8.8.8")],
+        [200, 200],
+        "all of IPv4 is not one client"
+    );
+    assert_eq!(eventually("the ban in the list", || banned(&i).pop())["address"], "8.8.4.4");
+    assert_eq!(i.command(&["ban", "remove", "64:ff9b::8.8.4.4"])["removed"], true);
+    assert_eq!(knock(&i, "8.8.4.4"), 200);
+}
+
+#[test]
 fn zero_is_no_limit() {
     let canary = Canary::start();
-    let i = with_bans(&canary, &[("failed_credentials", "0"), ("forbidden_paths", "0")]);
+    let i = with_bans(&canary, &[("failed_credentials", "0"), ("forbidden_paths", "0"), ("denied_requests", "0")]);
     assert!((0..15).all(|_| guess(&i, STRANGER) == 401));
     assert!((0..25).all(|n| ask(&i, STRANGER, &format!("/{n}")) == 404));
     assert_eq!(knock(&i, STRANGER), 200);

@@ -1,6 +1,9 @@
 //! Rates: the sixth of five a minute, by user and by address, and who is not hit by whose flood.
 
-use std::io::{Read, Write};
+use std::{
+    fs,
+    io::{Read, Write},
+};
 
 use crate::{
     admin::metric,
@@ -139,7 +142,7 @@ fn beyond_max_tracked_clients_newcomers_share_places() {
         rates = [{ limit = \"1/hour\", by = \"address\" }]\n";
     let with = |most: &str| {
         Instance::with(&canary.address.to_string(), |i| {
-            std::fs::write(i.path("policies/worker.toml"), policy).unwrap();
+            fs::write(i.path("policies/worker.toml"), policy).unwrap();
             i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
             i.replace("max_tracked_clients = 100000", &format!("max_tracked_clients = {most}"));
         })
@@ -150,4 +153,25 @@ fn beyond_max_tracked_clients_newcomers_share_places() {
     let many = with("100000");
     assert_eq!(refused_newcomers(&many), 0);
     assert!((metric(&many, "sallyport_rate_limited_clients") - 2000.0).abs() < 0.5);
+}
+
+#[test]
+fn a_flood_of_addresses_leaves_those_who_are_known_a_rate_of_their_own() {
+    let canary = Canary::start();
+    let policy = "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\ncredentials = [\"api-key\"]\nanonymous = true\n\
+        rates = [{ limit = \"2/hour\", by = \"address\" }]\n";
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        fs::write(i.path("policies/worker.toml"), policy).unwrap();
+        i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
+        i.replace("max_tracked_clients = 100000", "max_tracked_clients = 4");
+    });
+    let knock = |n: u8| {
+        let request = Request::new("GET", "/a").key(i.key()).header("X-Forwarded-For", &format!("203.0.113.{n}"));
+        i.send(&request).status
+    };
+    assert!((0..10).all(|n| knock(n) == 200));
+    refused_newcomers(&i);
+    assert!(refused_newcomers(&i) > 1_000, "the shared places are used up");
+    let statuses: Vec<u16> = (0..10).map(knock).collect();
+    assert_eq!(statuses, [200; 10], "none of them was moved into a shared place");
 }
