@@ -1,4 +1,4 @@
-//! What is left of each pass: bytes, and connections at a time.
+//! What is left of each pass: bytes, connections at a time, and lines in the log.
 
 use std::{
     collections::HashMap,
@@ -14,6 +14,8 @@ use super::pass::Pass;
 
 /// Connections of one job at a time: yt-dlp needs few, and one that opens many is after something else.
 const MAX_OPEN: usize = 32;
+/// Lines in the log for one job in a second: each host that is fetched from has one, and a child may ask for any number.
+const MAX_LINES: u32 = 20;
 
 /// The budgets of all passes that are not over. A job that is taken up again has another pass, with another end.
 #[derive(Debug, Default)]
@@ -23,6 +25,15 @@ pub(super) struct Budgets(Mutex<HashMap<(Uuid, i64), Entry>>);
 struct Entry {
     until: i64,
     budget: Arc<Budget>,
+    log: Log,
+}
+
+/// What was said of one pass.
+#[derive(Debug, Default)]
+struct Log {
+    second: i64,
+    lines: u32,
+    left_out: u64,
 }
 
 /// The budget of one pass.
@@ -41,14 +52,34 @@ impl Budgets {
     pub(super) fn enter(&self, pass: &Pass, now: i64) -> Option<Spender> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, entry| entry.until > now);
-        let entry = entries.entry((pass.job, pass.until)).or_insert_with(|| Entry {
-            until: pass.until,
-            budget: Arc::new(Budget { left: AtomicU64::new(pass.bytes), open: AtomicUsize::new(0) }),
-        });
-        let budget = Arc::clone(&entry.budget);
+        let budget = Arc::clone(&entries.entry((pass.job, pass.until)).or_insert_with(|| Entry::of(pass)).budget);
         let entered =
             budget.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MAX_OPEN).then_some(n + 1));
         entered.ok().map(|_| Spender(budget))
+    }
+
+    /// True where there may be another line about `pass` at `now`; otherwise it is counted. What was left out in an earlier
+    /// second is said first.
+    pub(super) fn admits_line(&self, pass: &Pass, now: i64) -> bool {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = &mut entries.entry((pass.job, pass.until)).or_insert_with(|| Entry::of(pass)).log;
+        if log.second != now {
+            if log.left_out > 0 {
+                tracing::warn!(target: "sallyport::egress", job = %pass.job, left_out = log.left_out, "egress: more connections than the log has lines for");
+            }
+            *log = Log { second: now, ..Log::default() };
+        }
+        let room = log.lines < MAX_LINES;
+        log.lines += u32::from(room);
+        log.left_out += u64::from(!room);
+        room
+    }
+}
+
+impl Entry {
+    fn of(pass: &Pass) -> Self {
+        let budget = Arc::new(Budget { left: AtomicU64::new(pass.bytes), open: AtomicUsize::new(0) });
+        Self { until: pass.until, budget, log: Log::default() }
     }
 }
 
@@ -86,6 +117,15 @@ mod tests {
         assert_eq!((a.left(), b.left()), (0, 0));
         let other = Pass { job: Uuid::from_u128(2), ..pass };
         assert_eq!(budgets.enter(&other, 0).unwrap().take(4), 4);
+    }
+
+    #[test]
+    fn a_child_that_asks_without_end_has_a_few_lines_a_second_and_takes_none_from_others() {
+        let budgets = Budgets::default();
+        let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
+        let lines = |pass: &Pass, now| (0..10_000).filter(|_| budgets.admits_line(pass, now)).count();
+        assert_eq!((lines(&pass, 1), lines(&pass, 2)), (20, 20));
+        assert_eq!(lines(&Pass { job: Uuid::from_u128(2), ..pass }, 2), 20);
     }
 
     #[test]

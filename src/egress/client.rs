@@ -27,6 +27,8 @@ use crate::message::{HeadFault, HeadScan};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nothing passes for so long: the host has forgotten us.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+/// The longest name of a host (RFC 1035, section 2.3.4).
+const MAX_HOST: usize = 253;
 /// For each direction of a connection.
 const BUFFER: usize = 64 * 1024;
 
@@ -53,7 +55,7 @@ where
         Ok(request) => request,
         Err(error) => return refuse(&mut stream, &error.into()).await,
     };
-    let (host, port) = (request.to.host.to_string(), request.to.port);
+    let (host, port) = (shown(&request.to.host), request.to.port);
     let pass = request.credential.as_deref().ok_or(PassError::Malformed);
     let pass = match pass.and_then(|credential| guard.key.verify(credential, now())) {
         Ok(pass) => pass,
@@ -64,12 +66,25 @@ where
             let passed = remote.passed();
             let end = relay(stream, remote, request.kind, rest, &pass).await;
             let (bytes, end) = (passed.load(Ordering::Relaxed), end.err().map(|e| e.to_string()).unwrap_or_default());
-            tracing::info!(job = %pass.job, host, port, bytes, end, "egress");
+            if guard.budgets.admits_line(&pass, now()) {
+                tracing::info!(target: "sallyport::egress", job = %pass.job, host, port, bytes, end, "egress");
+            }
         }
         Err(refused) => {
-            tracing::warn!(job = %pass.job, host, port, %refused, "egress refused");
+            if guard.budgets.admits_line(&pass, now()) {
+                tracing::warn!(target: "sallyport::egress", job = %pass.job, host, port, %refused, "egress refused");
+            }
             refuse(&mut stream, &refused).await;
         }
+    }
+}
+
+/// A host as the log has it: no name in the DNS is longer, but a child may ask for any.
+fn shown(host: &url::Host) -> String {
+    let name = host.to_string();
+    match name.get(..name.floor_char_boundary(MAX_HOST)) {
+        Some(start) if start.len() < name.len() => format!("{start}... [{} bytes]", name.len()),
+        _ => name,
     }
 }
 

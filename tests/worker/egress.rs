@@ -209,6 +209,27 @@ fn what_cannot_be_read_is_refused() {
 }
 
 #[test]
+fn a_child_that_asks_for_long_names_without_end_fills_no_log_and_hides_no_other_child() {
+    let guard = Guard::start("", &[]);
+    let (flood, other) = (pass(1 << 20), Pass { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 });
+    let name = "a".repeat(7_000);
+    let begun = Instant::now();
+    for _ in 0..400 {
+        assert_eq!(status(&guard.connect(&format!("{name}:443"), &flood)), "403");
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap() + 2;
+    assert!(guard.log().len() < seconds * 20 * 600, "{} bytes in {seconds} s", guard.log().len());
+    assert!(guard.log().contains("... [7000 bytes]"), "{}", guard.log());
+    assert_eq!(status(&guard.connect("localhost:443", &field(&PassKey::new(KEY), other))), "403");
+    eventually("the other child's line", || guard.log().contains(&other.job.to_string()).then_some(()));
+    let left_out = || {
+        guard.connect("localhost:443", &flood);
+        guard.log().contains("more connections than the log has lines for").then_some(())
+    };
+    eventually("what was left out", left_out);
+}
+
+#[test]
 fn a_budget_ends_what_goes_beyond_it() {
     let origin = Origin::start();
     let guard = Guard::start("", &[&origin.address.to_string()]);

@@ -1,0 +1,161 @@
+//! A budget for the ordinary log: what strangers can have written again and again is counted instead.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tracing::{
+    Event, Level, Subscriber, callsite,
+    field::{Field, Visit},
+    warn,
+};
+use tracing_subscriber::{Layer, layer::Context};
+
+/// How long a budget lasts; what was left out is said at its end.
+const PERIOD: Duration = Duration::from_secs(10);
+/// So many messages of one kind are written in it.
+const MAX_OWN: u32 = 100;
+/// So many of libraries, which know nothing of what a stranger may cost.
+const MAX_FOREIGN: u32 = 10;
+/// Kinds that are told apart, of which there are as many as places in the source that log something.
+const MAX_KINDS: usize = 1_000;
+/// Of these, others see to the number: a ban is one line, which other programs read, and each job has lines of its own.
+const BOUNDED_ELSEWHERE: [&str; 2] = ["sallyport", "sallyport::egress"];
+
+/// Counts messages of each kind, so that none is written without end. What was asked for by `debug` or `trace` is not bounded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Budget(Arc<Mutex<HashMap<Kind, Count>>>);
+
+/// One place in the source; of libraries that use the `log` crate, one module and level.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    callsite: callsite::Identifier,
+    target: Option<Box<str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Count {
+    target: &'static str,
+    written: u32,
+    left_out: u64,
+}
+
+/// Finds the module that a message of the `log` crate comes from.
+#[derive(Default)]
+struct LogTarget(Option<Box<str>>);
+
+impl Budget {
+    /// Says what was left out at the end of each period, for as long as the process runs.
+    pub(super) fn keep(&self) {
+        let budget = self.clone();
+        let thread = thread::Builder::new().name("log-budget".into()).stack_size(128 << 10);
+        let _ = thread.spawn(move || {
+            loop {
+                thread::sleep(PERIOD);
+                budget.turn();
+            }
+        });
+    }
+
+    fn admits(&self, kind: Kind, target: &'static str) -> bool {
+        let max = if is_own(kind.target.as_deref().unwrap_or(target)) { MAX_OWN } else { MAX_FOREIGN };
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
+            return false;
+        }
+        let count = kinds.entry(kind).or_insert(Count { target, written: 0, left_out: 0 });
+        if count.written < max {
+            count.written += 1;
+            return true;
+        }
+        count.left_out += 1;
+        false
+    }
+
+    fn turn(&self) {
+        let kinds = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (kind, Count { target, left_out, .. }) in kinds.into_iter().filter(|(_, count)| count.left_out > 0) {
+            let from = kind.target.as_deref().unwrap_or(target);
+            warn!(from, left_out, "{left_out} more messages like the last ones of {from} were left out in {PERIOD:?}");
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Budget {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if *metadata.level() > Level::INFO || BOUNDED_ELSEWHERE.contains(&metadata.target()) {
+            return true;
+        }
+        let mut found = LogTarget::default();
+        if metadata.target() == "log" {
+            event.record(&mut found);
+        }
+        self.admits(Kind { callsite: metadata.callsite(), target: found.0 }, metadata.target())
+    }
+}
+
+impl Visit for LogTarget {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "log.target" {
+            self.0 = Some(value.into());
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+fn is_own(target: &str) -> bool {
+    target.split("::").next() == Some("sallyport")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tracing::info;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_is_counted_and_hides_no_other_one() {
+        let (lines, budget) = (Lines::default(), Budget::default());
+        let to = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || to.clone()).finish().with(budget.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            for n in 0..50_000 {
+                warn!(target: "h2::proto", n, "flood of a library");
+                info!(n, "our own flood");
+                warn!(target: "sallyport", "banned {n}");
+            }
+            warn!(target: "h2::proto", "another one");
+            budget.turn();
+            warn!(target: "h2::proto", "flood of a library, later");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+        assert_eq!((count("flood of a library n"), count("our own flood"), count("banned ")), (10, 100, 50_000));
+        assert_eq!(count("another one"), 1);
+        assert_eq!(count("49990 more messages like the last ones of h2::proto"), 1, "{}", count("more messages"));
+        assert_eq!((count("49900 more messages"), count("later")), (1, 1));
+    }
+}
