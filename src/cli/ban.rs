@@ -17,6 +17,7 @@ use crate::{
     address::{client_network, network_name},
     config::Duration,
     limits,
+    store::Withdrawal,
 };
 
 /// Longer reasons are stories.
@@ -136,8 +137,7 @@ impl Add {
         let (since, times) = (now(), state.store.ban(network)?.map_or(0, |ban| ban.times));
         let until = self.duration.map(|duration| since.saturating_add_unsigned(duration.0.as_secs()));
         let ban = limits::Ban { network, why: self.reason.0, since, until, times };
-        state.store.put_ban(&ban)?;
-        state.announce()?;
+        state.withdraw(&Withdrawal::Ban(ban.clone()))?;
         self.common.output.print(&ListedBan::from(ban), |ban| match &ban.until {
             Some(until) => format!("{} is banned until {until}.", ban.address),
             None => format!("{} is banned until it is removed.", ban.address),

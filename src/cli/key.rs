@@ -19,7 +19,7 @@ use crate::{
         api_key::{FreshKey, ImportedKey},
     },
     random::random,
-    store::{KeyOrigin, KeyRecord, NewKey},
+    store::{KeyOrigin, KeyRecord, NewKey, Withdrawal},
     username::UserName,
 };
 
@@ -174,10 +174,9 @@ impl List {
 impl Revoke {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
-        if !state.store.remove_key(&self.id)? {
+        if !state.withdraw(&Withdrawal::Key(self.id.clone()))? {
             bail!("there is no key {}", self.id);
         }
-        state.announce()?;
         self.common.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Key {} has ended.", self.id))
     }
 }

@@ -1,5 +1,7 @@
 //! `sallyport link`: signed links, live.
 
+use std::io::ErrorKind;
+
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
@@ -15,7 +17,8 @@ use crate::{
     gateway::{LinkPlace, LinkRefusal, LinkRequest},
     identity::{Grant, link::LinkKeys, offlinetube::OfflineTubeKey},
     policy,
-    store::{LinkRecord, MakerRecord, UserRecord},
+    secret_file::SecretError,
+    store::{LinkRecord, MakerRecord, UserRecord, Withdrawal},
     username::UserName,
 };
 
@@ -193,10 +196,9 @@ impl List {
 impl Revoke {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
-        if !state.store.revoke_link(&self.id)? {
+        if !state.withdraw(&Withdrawal::Link(self.id.clone()))? {
             bail!("there is no link {}", self.id);
         }
-        state.announce()?;
         self.common
             .output
             .print(&json!({ "id": self.id, "revoked": true }), |_| format!("Link {} was taken back.", self.id))
@@ -206,7 +208,13 @@ impl Revoke {
 impl Rotate {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
-        state.secrets.rotate_link_keys()?;
+        match state.secrets.rotate_link_keys() {
+            // Old links must end even on a full disk.
+            Err(SecretError::Io(_, e)) if e.kind() == ErrorKind::StorageFull && state.store.give_up_reserve() => {
+                state.secrets.rotate_link_keys()?
+            }
+            other => other?,
+        };
         state.announce_whole()?;
         self.common.output.print(&json!({ "rotated": true }), |_| "A new key signs links from now on.".to_owned())
     }

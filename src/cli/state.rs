@@ -14,7 +14,7 @@ use crate::{
     account,
     config::{self, Config},
     gateway::control::{self, Told},
-    store::{Secrets, Store, UserRecord},
+    store::{Secrets, Store, UserRecord, Withdrawal},
     username::UserName,
 };
 
@@ -63,6 +63,32 @@ impl State {
             Ok(Told::Partly(why)) => bail!("the change is kept, but the running gateway could not read it: {why}"),
             Ok(Told::InForce | Told::NotRunning) => Ok(()),
             Err(error) => Err(error).context("the change is kept, but the running gateway could not be told"),
+        }
+    }
+
+    /// Takes something back; it is in force when this returns. False where there is no such thing.
+    ///
+    /// Where the disk has no room to store it, the running gateway enforces it and stores it later.
+    pub(super) fn withdraw(&self, withdrawal: &Withdrawal) -> Result<bool> {
+        let error = match self.store.withdraw(withdrawal) {
+            Ok(true) => return self.announce().map(|()| true),
+            Ok(false) => return Ok(false),
+            Err(error) => error,
+        };
+        if !self.store.has(withdrawal)? {
+            return Ok(false);
+        }
+        match control::withdraw(&self.config.data_dir, withdrawal) {
+            Ok(Told::InForce | Told::Partly(_)) => {
+                eprintln!(
+                    "warning: {error}. The running gateway enforces the change and stores it once there is room. Free some space; do not stop the gateway before."
+                );
+                Ok(true)
+            }
+            Ok(Told::NotRunning) => Err(error).context("nothing was changed; free some space and try again"),
+            Err(told) => {
+                Err(error).context(format!("nothing was changed, and the running gateway cannot enforce it: {told}"))
+            }
         }
     }
 

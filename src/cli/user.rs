@@ -11,7 +11,7 @@ use super::{
     output::{Common, table},
     state::{State, now},
 };
-use crate::username::UserName;
+use crate::{store::Withdrawal, username::UserName};
 
 /// OWASP ASVS 6.2.1 asks for 8 at least and advises 15; a limit above keeps hashing cheap.
 const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=256;
@@ -113,10 +113,9 @@ impl Remove {
         if admins.map(|user| user.name).eq([self.name.clone()]) {
             bail!("{} is the only administrator; add another one first", self.name);
         }
-        if !state.store.remove_user(&self.name, now())? {
+        if !state.withdraw(&Withdrawal::User { name: self.name.clone(), at: now() })? {
             bail!("there is no user {}", self.name);
         }
-        state.announce()?;
         let document = json!({ "name": self.name, "removed": true });
         self.common.output.print(&document, |_| format!("Removed {}, with keys and links.", self.name))
     }

@@ -18,7 +18,7 @@ pub use load::{load, read};
 pub use settings::Settings;
 pub use types::{
     AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, HostPort, JwtConfig, JwtKeyConfig,
-    Limits, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream, WorkerConfig,
+    Limits, LogConfig, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream, WorkerConfig,
 };
 pub use units::{ByteSize, Duration, Rate, RateParseError};
 pub use wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};

@@ -22,6 +22,8 @@ use super::{
 };
 use crate::limits::MAX_PATHS;
 
+/// Rotated files of the access log.
+const MAX_KEEP: u32 = 1_000;
 const SECOND: Duration = Duration::from_secs(1);
 /// Even the start of yt-dlp takes some of it.
 const MIN_STALL_TIMEOUT: Duration = SECOND;
@@ -427,7 +429,23 @@ impl Faults {
             let what = format!("{level:?} is not a level; write error, warn, info, debug or trace");
             self.add(vec![table("log"), table("level")], what);
         }
-        LogConfig { level, access: base.join(log.access), access_format: log.access_format }
+        let lines = NonZeroU32::new(log.access_lines_per_client);
+        if lines.is_none() {
+            self.add(vec![table("log"), table("access_lines_per_client")], "0 would log nothing; write at least 1");
+        }
+        if log.access_keep > MAX_KEEP {
+            let what = format!("each is renamed at a rotation; write at most {MAX_KEEP}");
+            self.add(vec![table("log"), table("access_keep")], what);
+        }
+        LogConfig {
+            level,
+            access: base.join(log.access),
+            access_format: log.access_format,
+            access_lines_per_client: lines.unwrap_or(NonZeroU32::MIN),
+            access_max_size: NonZeroU64::new(log.access_max_size.0),
+            access_keep: log.access_keep,
+            disk_reserve: log.disk_reserve.0,
+        }
     }
 
     fn links(&mut self, links: &wire::Links) -> LinksConfig {

@@ -207,6 +207,14 @@ pub struct LogConfig {
     pub access: PathBuf,
     /// The access log's format.
     pub access_format: AccessFormat,
+    /// The lines that one client may have in a second.
+    pub access_lines_per_client: NonZeroU32,
+    /// The size at which the access log is rotated, in bytes; None: never.
+    pub access_max_size: Option<NonZeroU64>,
+    /// How many rotated files are kept.
+    pub access_keep: u32,
+    /// Free space in bytes below which only requests of users are logged.
+    pub disk_reserve: u64,
 }
 
 /// Token settings.

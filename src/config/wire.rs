@@ -190,6 +190,10 @@ pub(crate) struct Log {
     pub(crate) level: String,
     pub(crate) access: PathBuf,
     pub(crate) access_format: AccessFormat,
+    pub(crate) access_lines_per_client: u32,
+    pub(crate) access_max_size: ByteSize,
+    pub(crate) access_keep: u32,
+    pub(crate) disk_reserve: ByteSize,
 }
 
 /// How a line of the access log is written.
@@ -371,7 +375,15 @@ impl Default for Bans {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into(), access: "data/access.log".into(), access_format: AccessFormat::Json }
+        Self {
+            level: "info".into(),
+            access: "data/access.log".into(),
+            access_format: AccessFormat::Json,
+            access_lines_per_client: 200,
+            access_max_size: ByteSize(100 << 20),
+            access_keep: 9,
+            disk_reserve: ByteSize(256 << 20),
+        }
     }
 }
 

@@ -23,9 +23,13 @@ use super::{
     live::{Live, Refreshed},
     succession::Estate,
 };
-use crate::stop::stopped;
+use crate::{stop::stopped, store::Withdrawal};
 
 const REFRESH: &str = "refresh";
+/// Before something that was taken back and could not be stored.
+const WITHDRAW: &str = "withdraw";
+/// Asks for all of that.
+const WITHDRAWN: &str = "withdrawn";
 /// Asks for the listening sockets.
 pub(super) const HANDOVER: &str = "handover";
 /// What a question may take.
@@ -53,14 +57,37 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
 /// # Errors
 /// A gateway runs but does not take the change over; it will within seconds, by looking itself.
 pub fn tell(data_dir: &Path) -> io::Result<Told> {
-    let Some(stream) = ask(data_dir, REFRESH)? else { return Ok(Told::NotRunning) };
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
+    told(ask(data_dir, REFRESH)?)
+}
+
+/// Has the gateway of this data folder enforce what was taken back, and store it once the disk has room.
+///
+/// # Errors
+/// A gateway runs but does not enforce it.
+pub fn withdraw(data_dir: &Path, withdrawal: &Withdrawal) -> io::Result<Told> {
+    told(ask(data_dir, &format!("{WITHDRAW} {}", serde_json::to_string(withdrawal)?))?)
+}
+
+/// What the gateway that runs enforces without having stored it; nothing where none runs.
+pub(super) fn withdrawn(data_dir: &Path) -> Vec<Withdrawal> {
+    let answer = ask(data_dir, WITHDRAWN).and_then(|stream| stream.map(read_answer).transpose());
+    answer.ok().flatten().and_then(|answer| serde_json::from_str(&answer).ok()).unwrap_or_default()
+}
+
+fn told(stream: Option<UnixStream>) -> io::Result<Told> {
+    let Some(stream) = stream else { return Ok(Told::NotRunning) };
+    let answer = read_answer(stream)?;
     match answer.trim().split_once(' ').unwrap_or((answer.trim(), "")) {
         ("ok", _) => Ok(Told::InForce),
         ("partly", why) => Ok(Told::Partly(why.to_owned())),
         _ => Err(io::Error::other("the gateway could not read the change; see its log")),
     }
+}
+
+fn read_answer(stream: UnixStream) -> io::Result<String> {
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    Ok(answer)
 }
 
 /// The gateway that answers on this data folder, by its process id where the system tells that; None where none does.
@@ -160,11 +187,22 @@ async fn answer(stream: AsyncUnixStream, live: Arc<Live>, estate: Arc<Estate>) -
         });
         return Ok(());
     }
-    let refreshed = if line.trim() == REFRESH { live.refresh().await } else { Refreshed::Failed };
-    let answer = match refreshed {
-        Refreshed::Whole => "ok\n".to_owned(),
-        Refreshed::Partly(why) => format!("partly {}\n", why.replace(['\n', '\r'], " ")),
-        Refreshed::Failed => "failed\n".to_owned(),
+    let answer = match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
+        (REFRESH, "") => refreshed(live.refresh().await),
+        (WITHDRAWN, "") => serde_json::to_string(&live.withdrawn.list())?,
+        (WITHDRAW, text) => match serde_json::from_str(text) {
+            Ok(withdrawal) => refreshed(live.withdraw(withdrawal).await),
+            Err(_) => refreshed(Refreshed::Failed),
+        },
+        _ => refreshed(Refreshed::Failed),
     };
-    stream.write_all(answer.as_bytes()).await
+    stream.write_all(format!("{answer}\n").as_bytes()).await
+}
+
+fn refreshed(how: Refreshed) -> String {
+    match how {
+        Refreshed::Whole => "ok".to_owned(),
+        Refreshed::Partly(why) => format!("partly {}", why.replace(['\n', '\r'], " ")),
+        Refreshed::Failed => "failed".to_owned(),
+    }
 }

@@ -206,7 +206,7 @@ impl Drop for Exchange {
             app: app.map(|name| &**name),
             user: identity.map(|i| i.user.as_str()),
             credential: identity.map(|i| i.kind().name()),
-            decision: verdict.name(),
+            decision: verdict,
             code: denied.map(Reason::code),
             status,
             bytes_in,
@@ -214,7 +214,7 @@ impl Drop for Exchange {
             duration,
             upstream,
             tls: self.peer.tls,
-            user_agent: agent.map(|text| text.get(..256).unwrap_or(text)),
+            user_agent: agent,
         });
     }
 }

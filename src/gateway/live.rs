@@ -22,6 +22,7 @@ use super::{
     links::{LinkRefusal, LinkRequest, MadeLink},
     reload::{Changes, Seen},
     state::State,
+    withdrawn::Withdrawn,
 };
 use crate::{
     config::{self, Config, Diagnostics},
@@ -35,7 +36,7 @@ use crate::{
     secret_file::SecretError,
     statement::StatementKey,
     stop::stopped,
-    store::{Secrets, SecretsError, Store, StoreError},
+    store::{Secrets, SecretsError, Store, StoreError, Withdrawal},
 };
 
 /// How often state is looked at for changes by other processes that did not say so.
@@ -61,6 +62,8 @@ pub struct Live {
     pub metrics: Metrics,
     /// Who is shut out.
     pub(super) bans: Bans,
+    /// What was taken back and is not stored yet.
+    pub(super) withdrawn: Withdrawn,
     store: Store,
     secrets: Secrets,
     seen_version: AtomicI64,
@@ -172,10 +175,12 @@ impl Live {
         let rules = Rules::read(Arc::clone(config), None, &secrets)?;
         // Before the state itself, so that no change falls between the two.
         let seen_version = AtomicI64::new(store.version()?);
-        let State { authority, link_keys, .. } = State::first(&store, &secrets, &rules, now())?;
+        let withdrawn = Withdrawn::default();
+        let State { authority, link_keys, .. } = State::first(&store, &withdrawn, &secrets, &rules, now())?;
         let bans = Bans::default();
         bans.adopt(store.bans()?, now());
-        let access_log = AccessLog::open(&config.log.access, config.log.access_format)
+        let metrics = Metrics::new(&rules.site);
+        let access_log = AccessLog::open(&config.log, metrics.access_log())
             .map_err(|e| LiveError::Io(config.log.access.clone(), e))?;
         Ok(Self {
             statement_key: StatementKey::new(secrets.worker()?.expose_secret().as_bytes()),
@@ -183,10 +188,11 @@ impl Live {
             seen_link_keys: Mutex::new(link_keys.unwrap_or_default()),
             refreshing: Mutex::new(()),
             authority: ArcSwap::from_pointee(authority),
-            metrics: Metrics::new(&rules.site),
+            metrics,
             rules: ArcSwap::from_pointee(rules),
             access_log,
             bans,
+            withdrawn,
             store,
             secrets,
         })
@@ -208,6 +214,24 @@ impl Live {
                 Refreshed::Failed
             }
             Err(_) => Refreshed::Failed,
+        }
+    }
+
+    /// Enforces what was taken back and cannot be stored by whoever did.
+    pub(super) async fn withdraw(self: &Arc<Self>, withdrawal: Withdrawal) -> Refreshed {
+        if self.withdrawn.add(withdrawal) { self.refresh().await } else { Refreshed::Failed }
+    }
+
+    /// Enforces what a predecessor did not get stored.
+    pub(super) fn inherit(&self, withdrawn: Vec<Withdrawal>) {
+        if withdrawn.is_empty() {
+            return;
+        }
+        for withdrawal in withdrawn {
+            let _ = self.withdrawn.add(withdrawal);
+        }
+        if let Err(error) = self.refresh_now(None) {
+            error!(%error, "what was taken back while the disk was full is not in force");
         }
     }
 
@@ -250,7 +274,7 @@ impl Live {
             tokio::select! {
                 _ = poll.tick() => self.poll().await,
                 _ = touch.tick() => self.touch().await,
-                _ = sweep.tick() => self.sweep(),
+                _ = sweep.tick() => self.sweep().await,
                 _ = tidy.tick() => self.forget_links().await,
                 () = self.bans.unwritten.notified() => self.write_bans().await,
                 () = stopped(&mut stop) => break,
@@ -270,10 +294,12 @@ impl Live {
         }
     }
 
-    fn sweep(&self) {
-        let rules = self.rules.load();
+    async fn sweep(self: &Arc<Self>) {
+        let rules = self.rules.load_full();
         rules.site.sweep();
         self.bans.sweep(&rules.config, now());
+        let live = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || live.store.keep_reserve()).await;
     }
 
     /// Writes down the bans that are not yet; also once the last request has ended, which may have led to one.
@@ -286,18 +312,23 @@ impl Live {
         let _ = written.await;
     }
 
-    /// Bans hold without being written down, so a failure is no reason to stop at.
+    /// Bans hold without being written down, so a failure is no reason to stop at; likewise what was taken back.
     fn write_bans_now(&self) {
+        self.withdrawn.store(&self.store);
         let changes = self.bans.take_unwritten();
         if let Err(error) = self.store.write_bans(&changes) {
-            warn!(%error, "bans are in force, but cannot be written down");
+            warn!(%error, "bans are active but could not be saved");
             self.bans.put_back(changes);
         }
     }
 
     async fn poll(self: &Arc<Self>) {
         let live = Arc::clone(self);
-        if let Ok(true) = tokio::task::spawn_blocking(move || live.has_changed()).await {
+        let look = move || {
+            live.withdrawn.store(&live.store);
+            live.has_changed()
+        };
+        if let Ok(true) = tokio::task::spawn_blocking(look).await {
             self.refresh().await;
         }
     }
@@ -344,7 +375,7 @@ impl Live {
         let (old, in_force) = (self.authority.load_full(), self.rules.load_full());
         let judged_by = rules.as_ref().unwrap_or(&in_force);
         let State { authority, link_keys, mut unread } =
-            State::again(&self.store, &self.secrets, judged_by, &old, now())?;
+            State::again(&self.store, &self.withdrawn, &self.secrets, judged_by, &old, now())?;
         self.write_bans_now();
         let bans = self.store.bans().map_err(|error| unread.push(error.into())).ok();
         if let Some(rules) = rules {
@@ -357,16 +388,16 @@ impl Live {
         }
         self.authority.store(Arc::new(authority));
         if let Some(bans) = bans {
-            self.bans.adopt(bans, now());
+            self.bans.adopt(self.withdrawn.bans(bans), now());
         }
         self.seen_version.store(version, Ordering::Relaxed);
         if let Some(link_keys) = link_keys {
             *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;
         }
         if let Err(error) = self.store.touch_keys(&old.keys.take_used()) {
-            warn!(%error, "the keys' last use cannot be noted");
+            warn!(%error, "cannot store when keys were last used");
         }
-        info!("keys, users, links and bans were read anew");
+        info!("reloaded keys, users, links and bans");
         Ok(unread)
     }
 }

@@ -38,6 +38,7 @@ mod trust_page;
 mod tunnel;
 mod upload;
 mod welcome;
+mod withdrawn;
 mod worker_watch;
 
 pub use client_address::client_address;

@@ -131,7 +131,9 @@ impl Running {
     fn keep(&mut self, gateway: Arc<Gateway>, seen: reload::Seen, signals: Signals) {
         let Self { live, estate, stopping, ending, tasks, .. } = self;
         // Open before it is said that this gateway is ready: the next successor must find it, and not its predecessor.
-        if let Some(door) = control::Door::open(&live.rules.load().config.data_dir) {
+        let data_dir = live.rules.load().config.data_dir.clone();
+        live.inherit(control::withdrawn(&data_dir));
+        if let Some(door) = control::Door::open(&data_dir) {
             tasks.spawn(control::serve(door, Arc::clone(live), Arc::clone(estate), ending.subscribe()));
         }
         tasks.spawn(reload::watch(Arc::clone(live), (seen, signals.reload), stopping.subscribe()));

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::live::{LiveError, Rules};
+use super::{
+    live::{LiveError, Rules},
+    withdrawn::Withdrawn,
+};
 use crate::{
     identity::{Authority, KeyTable, LinkBook, People, Standing, User, link::LinkKeys, offlinetube::OfflineTubeKey},
     secret_file::SecretError,
@@ -23,8 +26,14 @@ pub(super) struct State {
 
 impl State {
     /// Reads everything for the first time, and makes the secrets that are missing.
-    pub(super) fn first(store: &Store, secrets: &Secrets, rules: &Rules, now: i64) -> Result<Self, LiveError> {
-        let parts = Parts { link_keys: secrets.link_keys(), offlinetube: secrets.offlinetube(), old: None };
+    pub(super) fn first(
+        store: &Store,
+        withdrawn: &Withdrawn,
+        secrets: &Secrets,
+        rules: &Rules,
+        now: i64,
+    ) -> Result<Self, LiveError> {
+        let parts = Parts { link_keys: secrets.link_keys(), offlinetube: secrets.offlinetube(), withdrawn, old: None };
         parts.read(store, rules, now)
     }
 
@@ -32,6 +41,7 @@ impl State {
     /// of one that may be back in a moment.
     pub(super) fn again(
         store: &Store,
+        withdrawn: &Withdrawn,
         secrets: &Secrets,
         rules: &Rules,
         old: &Authority,
@@ -40,7 +50,7 @@ impl State {
         let there = |secret: Option<SecretString>, name| secret.ok_or_else(|| secrets.gone(name));
         let link_keys = secrets.link_keys_at_hand().and_then(|keys| there(keys, "link.keys"));
         let offlinetube = secrets.offlinetube_at_hand().and_then(|secret| there(secret, "offlinetube.key"));
-        Parts { link_keys, offlinetube, old: Some(old) }.read(store, rules, now)
+        Parts { link_keys, offlinetube, withdrawn, old: Some(old) }.read(store, rules, now)
     }
 }
 
@@ -48,22 +58,24 @@ impl State {
 struct Parts<'a> {
     link_keys: Result<SecretString, SecretError>,
     offlinetube: Result<SecretString, SecretError>,
+    /// What of the database holds no longer.
+    withdrawn: &'a Withdrawn,
     old: Option<&'a Authority>,
 }
 
 impl Parts<'_> {
     fn read(self, store: &Store, rules: &Rules, now: i64) -> Result<State, LiveError> {
-        let Self { link_keys, offlinetube, old } = self;
+        let Self { link_keys, offlinetube, withdrawn, old } = self;
         let mut unread = Vec::new();
         let (link_keys, keys) = match link_keys {
             Ok(text) => (Some(text.clone()), LinkKeys::parse(text.expose_secret()).map_err(LiveError::from)),
             Err(error) => (None, Err(error.into())),
         };
         let offlinetube = offlinetube.map(|secret| OfflineTubeKey::new(secret, rules.config.links.max_expiry));
-        let made = store.open_links(now).map(|links| LinkBook::new(&links));
+        let made = store.open_links(now).map(|links| LinkBook::new(&withdrawn.links(links)));
         let authority = Authority {
-            keys: KeyTable::new(store.keys()?),
-            people: people(store)?,
+            keys: KeyTable::new(withdrawn.keys(store.keys()?)),
+            people: people(store, withdrawn)?,
             jwt: Arc::clone(&rules.jwt),
             links: or_as_it_was(keys, old.map(|old| &old.links), &mut unread)?,
             made_links: or_as_it_was(made.map_err(LiveError::from), old.map(|old| &old.made_links), &mut unread)?,
@@ -93,11 +105,12 @@ fn or_as_it_was<T>(
     }
 }
 
-fn people(store: &Store) -> Result<People, LiveError> {
+fn people(store: &Store, withdrawn: &Withdrawn) -> Result<People, LiveError> {
     let standing = |role: &str| if role == "admin" { Standing::Admin } else { Standing::User };
-    let users = store.users()?.into_iter().map(|record| {
+    let users = withdrawn.users(store.users()?).into_iter().map(|record| {
         let user = User { id: record.id, standing: standing(&record.role), name_use: record.name_use };
         (record.name, user)
     });
-    Ok(People { users: users.collect(), removed: store.removed_users()?.into_iter().collect() })
+    let removed = store.removed_users()?.into_iter().chain(withdrawn.removed_users());
+    Ok(People { users: users.collect(), removed: removed.collect() })
 }

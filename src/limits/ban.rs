@@ -2,8 +2,10 @@
 
 use std::{cmp::Reverse, collections::HashMap, net::IpAddr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// One client that is shut out, or was so lately.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Ban {
     /// The client, as [`crate::address::client_network`] has it.
     pub network: IpAddr,

@@ -1,123 +1,114 @@
-//! The access log: one line a request, written in batches, never in the way of a request.
+//! The access log: one line a request, within a budget for each client, and never in the way of a request.
+
+mod budget;
+mod file;
+mod line;
+mod writer;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    mem,
-    net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    io,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
-    time::Duration,
 };
 
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 
-use crate::config::AccessFormat;
+pub use self::line::{Asked, Entry};
+use self::{
+    budget::Budget,
+    file::LogFile,
+    line::{More, Weight, Why},
+    writer::Writer,
+};
+use crate::{
+    address::client_network,
+    config::{AccessFormat, LogConfig},
+};
 
-/// Lines wait so long at most before they are in the file.
-const FLUSH_EVERY: Duration = Duration::from_millis(200);
-/// So many bytes wait at most when the disk does not take them; lines beyond are dropped and counted.
+/// So many bytes wait at most while the disk does not take them; lines beyond are counted.
 const MAX_PENDING: usize = 8 << 20;
-
-/// One request, as logged. It has the path and not the query, where signatures stand.
-#[derive(Debug)]
-pub struct Entry<'a> {
-    /// When the request came.
-    pub ts: Timestamp,
-    /// Its id.
-    pub request_id: &'a str,
-    /// The client's address.
-    pub client_ip: IpAddr,
-    /// What its head says; None where that could not be read.
-    pub asked: Option<Asked<'a>>,
-    /// The route's name.
-    pub route: Option<&'a str>,
-    /// The application's name.
-    pub app: Option<&'a str>,
-    /// The user.
-    pub user: Option<&'a str>,
-    /// The kind of credential.
-    pub credential: Option<&'a str>,
-    /// `forward`, `deny`, `own` or `preflight`.
-    pub decision: &'a str,
-    /// The public reason of a denial.
-    pub code: Option<&'a str>,
-    /// The status of the answer; 499 when the client was gone before there was one.
-    pub status: u16,
-    /// Bytes of body from the client.
-    pub bytes_in: u64,
-    /// Bytes of body to the client.
-    pub bytes_out: u64,
-    /// From the head of the request to the end of the answer.
-    pub duration: Duration,
-    /// Until the application's head of an answer; None when it was not asked.
-    pub upstream: Option<Duration>,
-    /// The TLS version.
-    pub tls: Option<&'a str>,
-    /// The client's own word.
-    pub user_agent: Option<&'a str>,
-}
-
-/// What the head of a request says.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The method.
-    pub method: &'a str,
-    /// The authority that the client named.
-    pub host: &'a str,
-    /// The path, as sent.
-    pub path: &'a str,
-    /// The HTTP version.
-    pub http: &'a str,
-}
+/// So many of them may be lines that strangers can have written.
+const MAX_PENDING_OF_STRANGERS: usize = MAX_PENDING / 2;
 
 /// Where entries go.
 pub struct AccessLog {
-    format: AccessFormat,
     shared: Arc<Shared>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
-#[derive(Default)]
-struct Shared {
-    pending: Mutex<Pending>,
-    wake: Condvar,
+/// How many lines were left out, by the reason.
+#[derive(Clone, Debug, Default)]
+pub struct LeftOut {
+    /// Their client had its lines for that second.
+    pub client_budget: Counter,
+    /// More waited than the disk took.
+    pub queue_full: Counter,
+    /// The disk was nearly full.
+    pub disk_reserve: Counter,
 }
 
-#[derive(Default)]
+/// What requests and the writer share.
+struct Shared {
+    format: AccessFormat,
+    pending: Mutex<Pending>,
+    wake: Condvar,
+    /// True while only lines of users are written.
+    sparing: AtomicBool,
+    left_out: LeftOut,
+}
+
 struct Pending {
     lines: Vec<u8>,
-    dropped: u64,
+    budget: Budget,
+    /// What did not fit in here, since that was last said.
+    queue_full: u64,
+    /// What was spared for the disk, since that was last said.
+    disk_reserve: u64,
     closed: bool,
 }
 
 impl AccessLog {
-    /// Appends to the file at `path`, which is made for the owner only.
-    pub fn open(path: &Path, format: AccessFormat) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        let shared = Arc::new(Shared::default());
+    /// Appends to the file that the configuration names, which is made for the owner only.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or its thread not started.
+    pub fn open(config: &LogConfig, left_out: LeftOut) -> io::Result<Self> {
+        let file = LogFile::open(&config.access, config.access_max_size, config.access_keep)?;
+        let writer = Writer::new(file, config.disk_reserve);
+        let shared = Arc::new(Shared {
+            format: config.access_format,
+            pending: Mutex::new(Pending::new(Budget::new(config.access_lines_per_client))),
+            wake: Condvar::new(),
+            sparing: AtomicBool::new(writer.is_sparing()),
+            left_out,
+        });
         let theirs = Arc::clone(&shared);
-        let writer = thread::Builder::new()
-            .name("access-log".into())
-            .stack_size(128 << 10)
-            .spawn(move || write_batches(&theirs, file))?;
-        Ok(Self { format, shared, writer: Some(writer) })
+        let thread = thread::Builder::new().name("access-log".into()).stack_size(128 << 10);
+        let writer = thread.spawn(move || writer.run(&theirs))?;
+        Ok(Self { shared, writer: Some(writer) })
     }
 
-    /// Takes one entry; it is in the file soon.
+    /// Takes one entry; it is in the file soon, or counted.
     pub fn write(&self, entry: &Entry<'_>) {
-        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if pending.lines.len() > MAX_PENDING {
-            pending.dropped += 1;
-            return;
+        let Shared { format, pending, sparing, left_out, .. } = &*self.shared;
+        let (weight, client) = (entry.weight(), client_network(entry.client_ip));
+        let is_spared = weight == Weight::Stranger && sparing.load(Ordering::Relaxed);
+        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_spared {
+            pending.disk_reserve += 1;
+            left_out.disk_reserve.inc();
+        } else if !pending.budget.admit(client, entry) {
+            left_out.client_budget.inc();
+        } else if pending.is_full_for(weight) {
+            pending.queue_full += 1;
+            left_out.queue_full.inc();
+        } else {
+            entry.write(*format, &mut pending.lines);
         }
-        match self.format {
-            AccessFormat::Json => write_json(&mut pending.lines, entry),
-            AccessFormat::Combined => write_combined(&mut pending.lines, entry),
-        }
-        pending.lines.push(b'\n');
     }
 }
 
@@ -131,160 +122,105 @@ impl Drop for AccessLog {
     }
 }
 
-/// Requests only append to memory; this thread looks every so often, so that no request pays for a wake-up.
-fn write_batches(shared: &Shared, mut file: File) {
-    let mut batch = Vec::new();
-    loop {
-        let pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut pending, _) =
-            shared.wake.wait_timeout_while(pending, FLUSH_EVERY, |p| !p.closed).unwrap_or_else(PoisonError::into_inner);
-        let (closed, dropped) = (pending.closed, mem::take(&mut pending.dropped));
-        mem::swap(&mut batch, &mut pending.lines);
-        drop(pending);
-        if let Err(error) = file.write_all(&batch) {
-            ::tracing::error!(%error, "the access log cannot be written");
-        }
-        if dropped > 0 {
-            ::tracing::error!(dropped, "lines of the access log were dropped");
-        }
-        batch.clear();
-        batch.shrink_to(64 << 10);
-        if closed {
-            return;
-        }
+impl Shared {
+    /// Counts lines that the disk has not taken.
+    fn lose(&self, lines: u64) {
+        self.left_out.disk_reserve.inc_by(lines);
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).disk_reserve += lines;
     }
 }
 
-/// One JSON object. It is written by hand, since every request pays for it: most texts need no escape, and are copied.
-fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
-    let _ = write!(out, "{{\"ts\":\"{}\",\"client_ip\":\"{}\"", entry.ts, entry.client_ip);
-    for (name, text) in [
-        ("request_id", Some(entry.request_id)),
-        ("method", entry.asked.map(|asked| asked.method)),
-        ("host", entry.asked.map(|asked| asked.host)),
-        ("path", entry.asked.map(|asked| asked.path)),
-        ("route", entry.route),
-        ("app", entry.app),
-        ("user", entry.user),
-        ("credential", entry.credential),
-        ("decision", Some(entry.decision)),
-        ("code", entry.code),
-        ("tls", entry.tls),
-        ("http", entry.asked.map(|asked| asked.http)),
-        ("user_agent", entry.user_agent),
-    ] {
-        write_text(out, name, text);
+impl Pending {
+    fn new(budget: Budget) -> Self {
+        Self { lines: Vec::new(), budget, queue_full: 0, disk_reserve: 0, closed: false }
     }
-    let Entry { status, bytes_in, bytes_out, .. } = entry;
-    let _ = write!(out, ",\"status\":{status},\"bytes_in\":{bytes_in},\"bytes_out\":{bytes_out}");
-    write_millis(out, "duration_ms", Some(entry.duration));
-    write_millis(out, "upstream_ms", entry.upstream);
-    out.push(b'}');
-}
 
-fn write_text(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
-    write_name(out, name);
-    match text {
-        None => out.extend_from_slice(b"null"),
-        Some(text) if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') => {
-            out.push(b'"');
-            out.extend_from_slice(text.as_bytes());
-            out.push(b'"');
+    fn is_full_for(&self, weight: Weight) -> bool {
+        let max = match weight {
+            Weight::User => MAX_PENDING,
+            Weight::Stranger => MAX_PENDING_OF_STRANGERS,
+        };
+        self.lines.len() >= max
+    }
+
+    /// Begins the next second, and says what was left out in the last one as far as there is room to say it.
+    fn turn(&mut self, format: AccessFormat, is_sparing: bool) {
+        let now = Timestamp::now();
+        for more in self.budget.turn() {
+            if !self.is_full_for(Weight::Stranger) {
+                more.write(format, now, &mut self.lines);
+            }
         }
-        Some(text) => {
-            let _ = serde_json::to_writer(out, text);
+        for (count, why) in [(&mut self.queue_full, Why::QueueFull), (&mut self.disk_reserve, Why::DiskReserve)] {
+            if *count > 0 && !is_sparing && self.lines.len() < MAX_PENDING_OF_STRANGERS {
+                More::of_all(std::mem::take(count), why).write(format, now, &mut self.lines);
+            }
         }
     }
-}
-
-fn write_millis(out: &mut Vec<u8>, name: &str, duration: Option<Duration>) {
-    write_name(out, name);
-    let _ = match duration.map(|d| d.as_micros()) {
-        None => write!(out, "null"),
-        Some(micros) => write!(out, "{}.{:03}", micros / 1_000, micros % 1_000),
-    };
-}
-
-fn write_name(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-/// Apache's combined format; a quote, backslash or control character is escaped as Apache does.
-fn write_combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
-    let escape = |text: &str| text.escape_default().to_string();
-    let user = entry.user.unwrap_or("-");
-    let time = entry.ts.strftime("%d/%b/%Y:%H:%M:%S +0000");
-    let line = |asked: Asked<'_>| format!("{} {} {}", escape(asked.method), escape(asked.path), asked.http);
-    let (line, agent) = (entry.asked.map_or_else(|| "-".to_owned(), line), escape(entry.user_agent.unwrap_or("-")));
-    let (ip, status, bytes) = (entry.client_ip, entry.status, entry.bytes_out);
-    let _ = write!(out, "{ip} - {user} [{time}] \"{line}\" {status} {bytes} \"-\" \"{agent}\"");
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{num::NonZeroU32, path::Path};
 
-    fn entry() -> Entry<'static> {
-        Entry {
-            ts: Timestamp::UNIX_EPOCH,
-            request_id: "r1",
-            client_ip: "192.0.2.1".parse().unwrap(),
-            asked: Some(Asked { method: "GET", host: "h", path: "/a\"b", http: "HTTP/2" }),
-            route: None,
-            app: Some("downloads"),
-            user: Some("ana"),
-            credential: Some("api-key"),
-            decision: "forward",
-            code: None,
-            status: 200,
-            bytes_in: 0,
-            bytes_out: 5,
-            duration: Duration::from_micros(1_050),
-            upstream: None,
-            tls: Some("TLSv1.3"),
-            user_agent: Some("x\n\"y"),
+    use super::{line::tests::entry, *};
+    use crate::observe::metrics::Verdict;
+
+    fn config(path: &Path, disk_reserve: u64) -> LogConfig {
+        LogConfig {
+            level: String::new(),
+            access: path.to_owned(),
+            access_format: AccessFormat::Json,
+            access_lines_per_client: NonZeroU32::MAX,
+            access_max_size: None,
+            access_keep: 1,
+            disk_reserve,
         }
     }
 
-    fn written(format: AccessFormat) -> String {
-        written_of(&entry(), format)
+    fn denied() -> Entry<'static> {
+        Entry { decision: Verdict::Deny, code: Some("no_route"), user: None, ..entry() }
     }
 
-    fn written_of(entry: &Entry<'_>, format: AccessFormat) -> String {
+    #[test]
+    fn with_little_room_on_the_disk_only_users_are_logged_and_the_others_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, left_out) = (dir.path().join("access.log"), LeftOut::default());
+        let log = AccessLog::open(&config(&path, u64::MAX), left_out.clone()).unwrap();
+        log.write(&denied());
+        log.write(&Entry { decision: Verdict::Preflight, user: None, ..entry() });
+        log.write(&entry());
+        drop(log);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!((text.lines().count(), left_out.disk_reserve.get()), (1, 2), "{text}");
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_before_the_next_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
-        let log = AccessLog::open(&path, format).unwrap();
-        log.write(entry);
+        std::fs::write(&path, "{\"ts\":\"19").unwrap();
+        let log = AccessLog::open(&config(&path, 0), LeftOut::default()).unwrap();
+        log.write(&entry());
         drop(log);
-        std::fs::read_to_string(path).unwrap()
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("{\"ts\":\"19\n{\"ts\":\"1970"), "{text}");
     }
 
     #[test]
-    fn nothing_a_client_sends_can_break_out_of_its_line() {
-        let json = written(AccessFormat::Json);
-        assert_eq!(json.lines().count(), 1);
-        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let expected = serde_json::json!({
-            "ts": "1970-01-01T00:00:00Z", "request_id": "r1", "client_ip": "192.0.2.1", "method": "GET", "host": "h",
-            "path": "/a\"b", "route": null, "app": "downloads", "user": "ana", "credential": "api-key", "decision": "forward",
-            "code": null, "status": 200, "bytes_in": 0, "bytes_out": 5, "duration_ms": 1.05, "upstream_ms": null,
-            "tls": "TLSv1.3", "http": "HTTP/2", "user_agent": "x\n\"y",
-        });
-        assert_eq!(value, expected);
-        let combined = written(AccessFormat::Combined);
-        assert_eq!(
-            combined,
-            "192.0.2.1 - ana [01/Jan/1970:00:00:00 +0000] \"GET /a\\\"b HTTP/2\" 200 5 \"-\" \"x\\n\\\"y\"\n"
-        );
-    }
-
-    #[test]
-    fn of_a_head_that_could_not_be_read_nothing_is_said() {
-        let unread = Entry { asked: None, ..entry() };
-        let value: serde_json::Value = serde_json::from_str(&written_of(&unread, AccessFormat::Json)).unwrap();
-        assert!(["method", "host", "path", "http"].iter().all(|name| value[name].is_null()), "{value}");
-        assert!(written_of(&unread, AccessFormat::Combined).contains("] \"-\" 200 5 "));
+    fn in_a_full_queue_there_is_room_for_users_that_strangers_do_not_take() {
+        let mut pending = Pending::new(Budget::new(NonZeroU32::MAX));
+        while !pending.is_full_for(Weight::Stranger) {
+            denied().write(AccessFormat::Json, &mut pending.lines);
+        }
+        assert!(!pending.is_full_for(Weight::User));
+        let full = pending.lines.len();
+        pending.queue_full = 3;
+        pending.turn(AccessFormat::Json, false);
+        assert_eq!((pending.lines.len(), pending.queue_full), (full, 3), "it is said once there is room");
+        pending.lines.clear();
+        pending.turn(AccessFormat::Json, false);
+        let text = String::from_utf8(pending.lines).unwrap();
+        assert!(text.contains("\"more\":3,\"why\":\"queue_full\"") && pending.queue_full == 0, "{text}");
     }
 }

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use super::{histogram::Durations, process::Process};
+use super::{access_log::LeftOut, histogram::Durations, process::Process};
 use crate::{
     edge::acme::Outcome,
     policy::{Reason, Site},
@@ -111,6 +111,7 @@ pub struct Metrics {
     handshakes_failed: [Counter; TurnedAway::ALL.len()],
     /// In the order of [`Outcome`].
     acme: Vec<Counter>,
+    access_log: LeftOut,
     rate_limited_clients: Gauge,
     certificate_ends: Gauge,
     worker_down: Gauge,
@@ -194,6 +195,7 @@ impl Metrics {
             admin,
             handshakes_failed: handshakes_failed(&mut registry),
             acme: acme(&mut registry),
+            access_log: access_log(&mut registry),
             rate_limited_clients: metric(
                 &mut registry,
                 "sallyport_rate_limited_clients",
@@ -207,6 +209,12 @@ impl Metrics {
             worker_down: metric(&mut registry, "sallyport_worker_down", "1 while the worker does not answer, else 0"),
             registry: with_facts(registry),
         }
+    }
+
+    /// What counts the lines that the access log leaves out.
+    #[must_use]
+    pub fn access_log(&self) -> LeftOut {
+        self.access_log.clone()
     }
 
     /// Makes the series of applications that are new.
@@ -334,6 +342,14 @@ fn denials(registry: &mut Registry) -> Vec<Counter> {
 fn acme(registry: &mut Registry) -> Vec<Counter> {
     let family = metric(registry, "sallyport_acme_attempts", "Attempts to get a certificate, by how they have ended");
     Outcome::ALL.iter().map(|outcome| series(&family, [("outcome", outcome.name())])).collect()
+}
+
+fn access_log(registry: &mut Registry) -> LeftOut {
+    let help = "Requests without a line of their own in the access log, by the reason";
+    let family = metric(registry, "sallyport_access_log_left_out", help);
+    let [client_budget, queue_full, disk_reserve] =
+        ["client_budget", "queue_full", "disk_reserve"].map(|reason| series(&family, [("reason", reason)]));
+    LeftOut { client_budget, queue_full, disk_reserve }
 }
 
 fn handshakes_failed(registry: &mut Registry) -> [Counter; TurnedAway::ALL.len()] {

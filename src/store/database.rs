@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
+
+use super::reserve::Reserve;
 
 /// The state database, `state.db` in the data folder.
 ///
@@ -15,6 +17,7 @@ use thiserror::Error;
 /// Several processes may have it open at a time.
 pub struct Store {
     connection: Mutex<Connection>,
+    reserve: Reserve,
 }
 
 /// The database cannot do what it was asked.
@@ -79,15 +82,32 @@ impl Store {
     /// Opens the database at `path`, making it (0600) where there is none.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         crate::secret_file::create_private(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(Duration::from_secs(5))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        connection.pragma_update(None, "cache_size", -256)?;
-        migrate(&mut connection)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        let reserve = Reserve::of(path);
+        let connection = match connect(path) {
+            // Even a look at the database makes files beside it.
+            Err(error) if error.is_full() && reserve.give_up() => connect(path)?,
+            other => other?,
+        };
+        reserve.take();
+        Ok(Self { connection: Mutex::new(connection), reserve })
+    }
+
+    /// Makes a change that must not fail for want of room: a full disk gives up the reserve for it.
+    pub(super) fn with_reserve<T>(&self, change: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match change() {
+            Err(error) if error.is_full() && self.reserve.give_up() => change(),
+            other => other,
+        }
+    }
+
+    /// Gives the reserve up for something that is taken back elsewhere than in here; true where there was one.
+    pub fn give_up_reserve(&self) -> bool {
+        self.reserve.give_up()
+    }
+
+    /// Sets room aside again where the reserve was given up and the disk has enough.
+    pub fn keep_reserve(&self) {
+        self.reserve.take();
     }
 
     /// A number that changes whenever another process has written.
@@ -99,6 +119,33 @@ impl Store {
         // SQLite rolls an unfinished transaction back by itself, so a panic elsewhere leaves nothing half done.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl StoreError {
+    /// True where the disk did not take what was to be written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+            ),
+            Self::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
+            Self::NewerSchema(_) => false,
+        }
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cache_size", -256)?;
+    migrate(&mut connection)?;
+    Ok(connection)
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

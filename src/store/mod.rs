@@ -4,11 +4,14 @@ mod bans;
 mod database;
 mod keys;
 mod links;
+mod reserve;
 mod secrets;
 mod users;
+mod withdrawal;
 
 pub use database::{Store, StoreError};
 pub use keys::{KeyOrigin, KeyRecord, NewKey};
 pub use links::{Added, LinkQuota, LinkRecord, MakerRecord};
 pub use secrets::{Secrets, SecretsError};
 pub use users::UserRecord;
+pub use withdrawal::Withdrawal;

@@ -16,6 +16,9 @@ mod instance;
 mod name_server;
 mod pebble;
 
+#[path = "../support/disk.rs"]
+#[expect(dead_code, reason = "the worker's tests do more with it")]
+mod disk;
 #[path = "../support/media.rs"]
 mod media;
 #[path = "../support/origin.rs"]
@@ -28,6 +31,7 @@ mod programs;
 #[path = "../support/skips.rs"]
 mod skips;
 
+mod access_log;
 mod acme;
 mod addresses;
 mod admin;
@@ -48,6 +52,7 @@ mod events;
 mod floods;
 mod follow;
 mod framing;
+mod full_disk;
 mod grants;
 mod greedy;
 mod headers;

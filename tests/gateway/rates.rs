@@ -158,7 +158,7 @@ fn beyond_max_tracked_clients_newcomers_share_places() {
 #[test]
 fn a_flood_of_addresses_leaves_those_who_are_known_a_rate_of_their_own() {
     let canary = Canary::start();
-    let policy = "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\ncredentials = [\"api-key\"]\nanonymous = true\n\
+    let policy = "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n\
         rates = [{ limit = \"2/hour\", by = \"address\" }]\n";
     let i = Instance::with(&canary.address.to_string(), |i| {
         fs::write(i.path("policies/worker.toml"), policy).unwrap();

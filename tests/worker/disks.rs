@@ -1,68 +1,23 @@
 //! Disks that are full or read-only, as small file systems of their own.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
-};
+use std::{fs, thread};
 
-use rustix::thread::UnshareFlags;
 use serde_json::{Value, json};
 
 use crate::{
+    disk::Disk,
     media,
     origin::Origin,
     process::{Setup, Worker, eventually, processes_of},
-    skips::skipped,
     streams::{finished, index, is_clean, stand_in},
-    town::{run, unshare},
+    town::run,
 };
-
-/// A file system that only this test sees, for as long as this lives.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: &Path, size: &str) -> Self {
-        run("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "none", at.to_str().unwrap()]);
-        Self(at.to_owned())
-    }
-
-    /// As soon as nobody writes to it any more.
-    fn remount(&self, how: &str) {
-        let args = ["-o", &format!("remount,{how}"), self.0.to_str().unwrap()];
-        eventually("a remount", || Command::new("mount").args(args).status().unwrap().success().then_some(()));
-    }
-
-    fn free(&self) -> u64 {
-        let space = rustix::fs::statvfs(&self.0).unwrap();
-        space.f_bavail * space.f_frsize
-    }
-
-    /// Fills it until so much is left.
-    fn leave(&self, bytes: u64) {
-        let filler = usize::try_from(self.free() - bytes).unwrap();
-        fs::write(self.0.join("filler"), vec![0; filler]).unwrap();
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).status());
-    }
-}
 
 /// None, with a word on it, where this user may mount nothing.
 fn with_disk(origin: &Origin, size: &str, extra: &'static str) -> Option<(Worker, Disk)> {
-    if unshare(UnshareFlags::NEWNS).is_err() {
-        skipped("only root can mount a disk for a test");
+    if !Disk::can_be_mounted() {
         return None;
     }
-    run("mount", &["--make-rprivate", "/"]);
     let mut worker = Worker::with(origin, &Setup { extra, ..Setup::default() });
     assert!(worker.terminate());
     let disk = Disk::mount(&worker.dir.path().join("data/media"), size);

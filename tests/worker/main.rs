@@ -8,6 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/disk.rs"]
+#[expect(dead_code, reason = "the gateway's tests do more with it")]
+mod disk;
 #[path = "../support/media.rs"]
 mod media;
 #[path = "../support/origin.rs"]

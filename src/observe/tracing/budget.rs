@@ -140,7 +140,8 @@ mod tests {
     fn a_flood_of_one_kind_is_counted_and_hides_no_other_one() {
         let (lines, budget) = (Lines::default(), Budget::default());
         let to = lines.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || to.clone()).finish().with(budget.clone());
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).finish().with(budget.clone());
         tracing::subscriber::with_default(subscriber, || {
             for n in 0..50_000 {
                 warn!(target: "h2::proto", n, "flood of a library");

@@ -1,0 +1,357 @@
+//! One line of the access log, in either format; what a client makes long is cut, and its length is said.
+
+use std::{io::Write, net::IpAddr, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{address::network_name, config::AccessFormat, observe::metrics::Verdict};
+
+/// The longest that stands in a line, in bytes; a path may be four times as long as the longest file name.
+const MAX_PATH: usize = 1_024;
+/// The longest name that the DNS knows, with a port.
+const MAX_HOST: usize = 261;
+const MAX_USER_AGENT: usize = 256;
+const MAX_METHOD: usize = 32;
+
+/// One request, as logged. It has the path and not the query, where signatures stand.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// When the request came.
+    pub ts: Timestamp,
+    /// Its id.
+    pub request_id: &'a str,
+    /// The client's address.
+    pub client_ip: IpAddr,
+    /// What its head says; None where that could not be read.
+    pub asked: Option<Asked<'a>>,
+    /// The route's name.
+    pub route: Option<&'a str>,
+    /// The application's name.
+    pub app: Option<&'a str>,
+    /// The user.
+    pub user: Option<&'a str>,
+    /// The kind of credential.
+    pub credential: Option<&'a str>,
+    /// What became of it.
+    pub decision: Verdict,
+    /// The public reason of a denial.
+    pub code: Option<&'static str>,
+    /// The status of the answer; 499 when the client was gone before there was one.
+    pub status: u16,
+    /// Bytes of body from the client.
+    pub bytes_in: u64,
+    /// Bytes of body to the client.
+    pub bytes_out: u64,
+    /// From the head of the request to the end of the answer.
+    pub duration: Duration,
+    /// Until the application's head of an answer; None when it was not asked.
+    pub upstream: Option<Duration>,
+    /// The TLS version.
+    pub tls: Option<&'a str>,
+    /// The client's own word.
+    pub user_agent: Option<&'a str>,
+}
+
+/// What the head of a request says.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The authority that the client named.
+    pub host: &'a str,
+    /// The path, as sent.
+    pub path: &'a str,
+    /// The HTTP version.
+    pub http: &'a str,
+}
+
+/// How much a line matters where there is no room for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// A user was let in.
+    User,
+    /// Anybody can have it written.
+    Stranger,
+}
+
+/// Why lines were left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Their client had its lines for that second.
+    ClientBudget,
+    /// More waited than the disk took.
+    QueueFull,
+    /// The disk has less room than its reserve.
+    DiskReserve,
+}
+
+/// Lines that were left out, as one line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct More {
+    /// Whose; None: of all clients.
+    pub(super) client: Option<IpAddr>,
+    pub(super) decision: Option<&'static str>,
+    pub(super) code: Option<&'static str>,
+    pub(super) status: u16,
+    pub(super) count: u64,
+    pub(super) why: Why,
+}
+
+/// A text that fits into a line, and how long the whole of it is where it does not.
+#[derive(Clone, Copy)]
+struct Cut<'a>(&'a str, Option<usize>);
+
+impl Entry<'_> {
+    pub(super) fn weight(&self) -> Weight {
+        match self.decision {
+            Verdict::Forward | Verdict::Own if self.user.is_some() => Weight::User,
+            Verdict::Forward | Verdict::Own | Verdict::Deny | Verdict::Preflight => Weight::Stranger,
+        }
+    }
+
+    /// Appends its line.
+    pub(super) fn write(&self, format: AccessFormat, out: &mut Vec<u8>) {
+        match format {
+            AccessFormat::Json => write_json(out, self),
+            AccessFormat::Combined => write_combined(out, self),
+        }
+        out.push(b'\n');
+    }
+}
+
+impl Why {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ClientBudget => "client_budget",
+            Self::QueueFull => "queue_full",
+            Self::DiskReserve => "disk_reserve",
+        }
+    }
+}
+
+impl More {
+    /// So many of whatever kind.
+    pub(super) const fn of_all(count: u64, why: Why) -> Self {
+        Self { client: None, decision: None, code: None, status: 0, count, why }
+    }
+
+    /// Appends its line.
+    pub(super) fn write(&self, format: AccessFormat, now: Timestamp, out: &mut Vec<u8>) {
+        let Self { decision, code, status, count, why, .. } = *self;
+        let client = self.client.map(network_name);
+        match format {
+            AccessFormat::Json => {
+                let _ = write!(out, "{{\"ts\":\"{now}\"");
+                for (name, text) in [("client_ip", client.as_deref()), ("decision", decision), ("code", code)] {
+                    write_text(out, name, text);
+                }
+                let _ = writeln!(out, ",\"status\":{status},\"more\":{count},\"why\":\"{}\"}}", why.name());
+            }
+            AccessFormat::Combined => {
+                let (client, time) = (client.as_deref().unwrap_or("-"), combined_time(now));
+                let why = why.name();
+                let _ = writeln!(
+                    out,
+                    "{client} - - [{time}] \"-\" {status} 0 \"-\" \"sallyport: {count} more like this ({why})\""
+                );
+            }
+        }
+    }
+}
+
+impl<'a> Cut<'a> {
+    fn at(text: &'a str, max: usize) -> Self {
+        match text.get(..text.floor_char_boundary(max)) {
+            Some(start) if start.len() < text.len() => Self(start, Some(text.len())),
+            _ => Self(text, None),
+        }
+    }
+}
+
+/// One JSON object. It is written by hand, since every request pays for it: most texts need no escape, and are copied.
+fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
+    let _ = write!(out, "{{\"ts\":\"{}\",\"client_ip\":\"{}\"", entry.ts, entry.client_ip);
+    write_text(out, "request_id", Some(entry.request_id));
+    let asked = entry.asked;
+    write_cut(out, ["method", "method_length"], asked.map(|asked| Cut::at(asked.method, MAX_METHOD)));
+    write_cut(out, ["host", "host_length"], asked.map(|asked| Cut::at(asked.host, MAX_HOST)));
+    write_cut(out, ["path", "path_length"], asked.map(|asked| Cut::at(asked.path, MAX_PATH)));
+    for (name, text) in [
+        ("route", entry.route),
+        ("app", entry.app),
+        ("user", entry.user),
+        ("credential", entry.credential),
+        ("decision", Some(entry.decision.name())),
+        ("code", entry.code),
+        ("tls", entry.tls),
+        ("http", asked.map(|asked| asked.http)),
+    ] {
+        write_text(out, name, text);
+    }
+    write_cut(out, ["user_agent", "user_agent_length"], entry.user_agent.map(|text| Cut::at(text, MAX_USER_AGENT)));
+    let Entry { status, bytes_in, bytes_out, .. } = entry;
+    let _ = write!(out, ",\"status\":{status},\"bytes_in\":{bytes_in},\"bytes_out\":{bytes_out}");
+    write_millis(out, "duration_ms", Some(entry.duration));
+    write_millis(out, "upstream_ms", entry.upstream);
+    out.push(b'}');
+}
+
+fn write_cut(out: &mut Vec<u8>, [name, length_name]: [&str; 2], cut: Option<Cut<'_>>) {
+    let Some(Cut(text, length)) = cut else { return write_text(out, name, None) };
+    write_text(out, name, Some(text));
+    if let Some(length) = length {
+        write_name(out, length_name);
+        let _ = write!(out, "{length}");
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
+    write_name(out, name);
+    match text {
+        None => out.extend_from_slice(b"null"),
+        Some(text) if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') => {
+            out.push(b'"');
+            out.extend_from_slice(text.as_bytes());
+            out.push(b'"');
+        }
+        Some(text) => {
+            let _ = serde_json::to_writer(out, text);
+        }
+    }
+}
+
+fn write_millis(out: &mut Vec<u8>, name: &str, duration: Option<Duration>) {
+    write_name(out, name);
+    let _ = match duration.map(|d| d.as_micros()) {
+        None => write!(out, "null"),
+        Some(micros) => write!(out, "{}.{:03}", micros / 1_000, micros % 1_000),
+    };
+}
+
+fn write_name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// Apache's combined format; a quote, backslash or control character is escaped as Apache does.
+fn write_combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
+    let user = entry.user.unwrap_or("-");
+    let line = |asked: Asked<'_>| {
+        let (method, path) = (Cut::at(asked.method, MAX_METHOD), Cut::at(asked.path, MAX_PATH));
+        format!("{} {} {}", escaped(&method), escaped(&path), asked.http)
+    };
+    let (line, time) = (entry.asked.map_or_else(|| "-".to_owned(), line), combined_time(entry.ts));
+    let agent = escaped(&Cut::at(entry.user_agent.unwrap_or("-"), MAX_USER_AGENT));
+    let (ip, status, bytes) = (entry.client_ip, entry.status, entry.bytes_out);
+    let _ = write!(out, "{ip} - {user} [{time}] \"{line}\" {status} {bytes} \"-\" \"{agent}\"");
+}
+
+/// A text that was cut ends in its whole length, such as `/aaa...[3950]`.
+fn escaped(Cut(text, length): &Cut<'_>) -> String {
+    let text = text.escape_default();
+    length.map_or_else(|| text.to_string(), |length| format!("{text}...[{length}]"))
+}
+
+fn combined_time(at: Timestamp) -> String {
+    at.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A request of a user that was let in.
+    pub(in super::super) fn entry() -> Entry<'static> {
+        Entry {
+            ts: Timestamp::UNIX_EPOCH,
+            request_id: "r1",
+            client_ip: "192.0.2.1".parse().unwrap(),
+            asked: Some(Asked { method: "GET", host: "h", path: "/a\"b", http: "HTTP/2" }),
+            route: None,
+            app: Some("downloads"),
+            user: Some("ana"),
+            credential: Some("api-key"),
+            decision: Verdict::Forward,
+            code: None,
+            status: 200,
+            bytes_in: 0,
+            bytes_out: 5,
+            duration: Duration::from_micros(1_050),
+            upstream: None,
+            tls: Some("TLSv1.3"),
+            user_agent: Some("x\n\"y"),
+        }
+    }
+
+    fn written_of(entry: &Entry<'_>, format: AccessFormat) -> String {
+        let mut line = Vec::new();
+        entry.write(format, &mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    fn json(line: &str) -> serde_json::Value {
+        serde_json::from_str(line).unwrap()
+    }
+
+    #[test]
+    fn nothing_a_client_sends_can_break_out_of_its_line() {
+        let line = written_of(&entry(), AccessFormat::Json);
+        assert_eq!(line.lines().count(), 1);
+        let expected = serde_json::json!({
+            "ts": "1970-01-01T00:00:00Z", "request_id": "r1", "client_ip": "192.0.2.1", "method": "GET", "host": "h",
+            "path": "/a\"b", "route": null, "app": "downloads", "user": "ana", "credential": "api-key", "decision": "forward",
+            "code": null, "status": 200, "bytes_in": 0, "bytes_out": 5, "duration_ms": 1.05, "upstream_ms": null,
+            "tls": "TLSv1.3", "http": "HTTP/2", "user_agent": "x\n\"y",
+        });
+        assert_eq!(json(&line), expected);
+        assert_eq!(
+            written_of(&entry(), AccessFormat::Combined),
+            "192.0.2.1 - ana [01/Jan/1970:00:00:00 +0000] \"GET /a\\\"b HTTP/2\" 200 5 \"-\" \"x\\n\\\"y\"\n"
+        );
+    }
+
+    #[test]
+    fn of_a_head_that_could_not_be_read_nothing_is_said() {
+        let unread = Entry { asked: None, ..entry() };
+        let value = json(&written_of(&unread, AccessFormat::Json));
+        assert!(["method", "host", "path", "http"].iter().all(|name| value[name].is_null()), "{value}");
+        assert!(written_of(&unread, AccessFormat::Combined).contains("] \"-\" 200 5 "));
+    }
+
+    #[test]
+    fn what_is_long_is_cut_where_a_character_ends_and_its_length_is_said() {
+        let (path, name) = (format!("/{}", "é".repeat(2_000)), "n".repeat(4_000));
+        let asked = Some(Asked { method: &name, host: &name, path: &path, http: "HTTP/2" });
+        let entry = Entry { asked, user_agent: Some(&name), ..entry() };
+        let value = json(&written_of(&entry, AccessFormat::Json));
+        assert_eq!(value["path"].as_str().unwrap(), &path[..1_023]);
+        assert_eq!((&value["path_length"], &value["host_length"]), (&4_001.into(), &4_000.into()));
+        assert_eq!((&value["method_length"], &value["user_agent_length"]), (&4_000.into(), &4_000.into()));
+        let short = ["method", "host", "user_agent"].map(|field| value[field].as_str().unwrap().len());
+        assert_eq!(short, [MAX_METHOD, MAX_HOST, MAX_USER_AGENT]);
+        let line = written_of(&entry, AccessFormat::Combined);
+        assert!(line.contains("...[4001] HTTP/2\"") && line.contains("n...[4000]\""), "{line}");
+    }
+
+    #[test]
+    fn a_summary_is_a_line_like_others() {
+        let client = Some("2001:db8::".parse().unwrap());
+        let (decision, code) = (Some("deny"), Some("no_route"));
+        let more = More { client, decision, code, status: 404, count: 7, why: Why::ClientBudget };
+        let written = |format| {
+            let mut line = Vec::new();
+            more.write(format, Timestamp::UNIX_EPOCH, &mut line);
+            String::from_utf8(line).unwrap()
+        };
+        let expected = serde_json::json!({
+            "ts": "1970-01-01T00:00:00Z", "client_ip": "2001:db8::/64", "decision": "deny", "code": "no_route", "status": 404,
+            "more": 7, "why": "client_budget",
+        });
+        assert_eq!(json(&written(AccessFormat::Json)), expected);
+        assert_eq!(
+            written(AccessFormat::Combined),
+            "2001:db8::/64 - - [01/Jan/1970:00:00:00 +0000] \"-\" 404 0 \"-\" \"sallyport: 7 more like this (client_budget)\"\n"
+        );
+    }
+}

@@ -1,0 +1,258 @@
+//! The access log and standard error under a flood: bounded, told from one another, and whole.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    canary::Canary,
+    client::Request,
+    disk::Disk,
+    floods::{END_HEADERS, END_STREAM, HEADERS, Stream, WINDOW_UPDATE, ends, frame, start},
+    instance::{Instance, eventually},
+};
+
+/// Each line parses: none is torn, none is glued to another. The last one may be on its way still.
+fn lines(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+fn log(i: &Instance) -> Vec<Value> {
+    lines(&i.path("data/access.log"))
+}
+
+/// The requests that a line is about.
+fn requests(line: &Value) -> u64 {
+    line["more"].as_u64().unwrap_or(1)
+}
+
+/// A GET whose path is sent once, of a name that HPACK's dynamic table has, and then by its number (RFC 7541, section 6.1).
+fn long_path_heads(path: &str) -> (Vec<u8>, Vec<u8>) {
+    let rest = path.len() - 127;
+    let length = [0x7f, u8::try_from(rest & 0x7f | 0x80).unwrap(), u8::try_from(rest >> 7).unwrap()];
+    let host = [&[0x01, 9][..], b"localhost"].concat();
+    let first = [&[0x82, 0x87, 0x44][..], &length, path.as_bytes(), &host].concat();
+    (first, [&[0x82, 0x87, 0x80 | 62][..], &host].concat())
+}
+
+/// Reads until so many streams have ended.
+fn await_ends(stream: &mut Stream, mut missing: usize) {
+    let (mut buffer, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+    while missing > 0 {
+        let n = stream.read(&mut piece).unwrap();
+        assert!(n > 0, "{missing} streams have not ended");
+        buffer.extend_from_slice(&piece[..n]);
+        while let [a, b, c, kind, flags, ..] = buffer[..] {
+            let length = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
+            if buffer.len() < length {
+                break;
+            }
+            missing -= usize::from(kind <= HEADERS && flags & END_STREAM != 0);
+            buffer.drain(..length);
+        }
+    }
+}
+
+#[test]
+fn a_long_path_that_is_sent_once_fills_no_log() {
+    const REQUESTS: usize = 4_000;
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let begun = Instant::now();
+    let (first, again) = long_path_heads(&format!("/{}", "a".repeat(3_949)));
+    let mut connection = start(&i);
+    connection.write_all(&frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes())).unwrap();
+    for n in 0..REQUESTS {
+        let head = if n == 0 { &first } else { &again };
+        let id = u32::try_from(2 * n + 1).unwrap();
+        connection.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, id, head)).unwrap();
+        if n % 50 == 49 {
+            await_ends(&mut connection, 50);
+        }
+    }
+    let seconds = begun.elapsed().as_secs() + 2;
+    let said = eventually("all of them", || {
+        let said = log(&i);
+        (said.iter().map(requests).sum::<u64>() >= REQUESTS as u64).then_some(said)
+    });
+    assert_eq!(said.iter().map(requests).sum::<u64>(), REQUESTS as u64, "each is in a line or counted");
+    let size = fs::metadata(i.path("data/access.log")).unwrap().len();
+    assert!(size < seconds * 200 * 1_600, "{size} bytes in {seconds} s");
+    let more = said.iter().find(|line| line["more"].is_u64()).unwrap();
+    let of_them = (&more["client_ip"], &more["code"], &more["why"]);
+    assert_eq!(of_them, (&"127.0.0.1".into(), &"no_route".into(), &"client_budget".into()));
+    assert_eq!((said[0]["path"].as_str().unwrap().len(), &said[0]["path_length"]), (1_024, &3_950.into()));
+    let metrics = crate::admin::metric(&i, "sallyport_access_log_left_out_total{reason=\"client_budget\"}");
+    assert!(metrics > 0.0, "{metrics}");
+}
+
+#[test]
+fn each_client_has_lines_of_its_own_and_the_rest_is_one() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
+        i.replace("access_lines_per_client = 200", "access_lines_per_client = 2");
+    });
+    let ask = |client: &str| i.send(&Request::new("GET", "/nowhere").header("X-Forwarded-For", client));
+    eventually("a second with more than two", || {
+        (0..10).for_each(|_| drop(ask("2001:db8::7")));
+        log(&i).iter().any(|line| line["client_ip"] == "2001:db8::/64" && line["more"].is_u64()).then_some(())
+    });
+    let other = ask("192.0.2.8");
+    assert_eq!(i.log_line(&other)["client_ip"], "192.0.2.8");
+}
+
+#[test]
+fn a_full_file_is_moved_and_no_line_is_lost_or_torn() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace("access_max_size = \"100MiB\"", "access_max_size = \"4KiB\"");
+        i.replace("access_keep = 9", "access_keep = 2");
+    });
+    let files = ["data/access.log", "data/access.log.1", "data/access.log.2"].map(|name| i.path(name));
+    eventually("three files", || {
+        assert_eq!(i.get("/api/downloads").status, 200);
+        files.iter().all(|file| file.exists()).then_some(())
+    });
+    let last = i.get("/api/downloads");
+    i.log_line(&last);
+    for file in &files[1..] {
+        assert!(lines(file).len() > 5 && fs::metadata(file).unwrap().len() >= 4 << 10);
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    assert!(!i.path("data/access.log.3").exists());
+}
+
+#[test]
+fn logrotate_may_move_the_file_and_needs_no_signal() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    i.log_line(&i.get("/api/downloads"));
+    fs::rename(i.path("data/access.log"), i.path("data/moved.log")).unwrap();
+    eventually("a file in its place", || {
+        assert_eq!(i.get("/api/downloads").status, 200);
+        i.path("data/access.log").exists().then_some(())
+    });
+    i.log_line(&i.get("/api/downloads"));
+    assert!(!lines(&i.path("data/moved.log")).is_empty());
+}
+
+#[test]
+fn what_a_full_disk_did_not_take_is_counted_and_no_line_is_glued_to_a_torn_one() {
+    if !Disk::can_be_mounted() {
+        return;
+    }
+    let canary = Canary::start();
+    let mut disk = None;
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        fs::create_dir(i.path("log")).unwrap();
+        disk = Some(Disk::mount(&i.path("log"), "64k"));
+        i.replace("access = \"data/access.log\"", "access = \"log/access.log\"");
+        i.replace("access_lines_per_client = 200", "access_lines_per_client = 100000");
+        i.replace("disk_reserve = \"256MiB\"", "disk_reserve = \"0B\"");
+    });
+    let (disk, agent) = (disk.unwrap(), "a".repeat(250));
+    disk.leave(16 << 10);
+    let user = || i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("User-Agent", &agent));
+    let stranger = || i.send(&Request::new("GET", "/nowhere").header("User-Agent", &agent));
+    let mut asked = 0;
+    eventually("a full disk", || {
+        assert_eq!((user().status, stranger().status), (200, 404));
+        asked += 2;
+        i.stderr().contains("cannot write the access log").then_some(())
+    });
+    // Now that this is known, strangers are only counted, and lines of users wait.
+    eventually("a line that is left out", || {
+        asked += 1;
+        stranger();
+        (crate::admin::metric(&i, "sallyport_access_log_left_out_total{reason=\"disk_reserve\"}") > 0.0).then_some(())
+    });
+    assert_eq!(user().status, 200);
+    disk.empty();
+    let waited = i.send(&Request::new("GET", "/api/downloads").key(i.key()));
+    let id = waited.header("x-request-id").unwrap().to_owned();
+    let said = eventually("the lines that waited", || {
+        let said = lines(&i.path("log/access.log"));
+        let whole =
+            said.iter().any(|line| line["request_id"] == *id) && said.iter().map(requests).sum::<u64>() >= asked + 2;
+        whole.then_some(said)
+    });
+    assert_eq!(said.iter().map(requests).sum::<u64>(), asked + 2);
+    assert!(said.iter().any(|line| line["why"] == "disk_reserve"), "what was left out is said");
+}
+
+#[test]
+fn below_the_disks_reserve_only_users_are_logged() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace("disk_reserve = \"256MiB\"", "disk_reserve = \"900TiB\"");
+    });
+    assert_eq!(i.send(&Request::new("GET", "/nowhere")).status, 404);
+    i.log_line(&i.get("/api/downloads"));
+    assert!(log(&i).iter().all(|line| line["user"] == "admin"), "{:?}", log(&i));
+    assert!(i.stderr().contains("the disk is nearly full"), "{}", i.stderr());
+}
+
+/// The lines on standard error that name `what`.
+fn told(i: &Instance, what: &str) -> usize {
+    i.stderr().lines().filter(|line| line.contains(what)).count()
+}
+
+/// The lines that one kind of message may have by now: ten in ten seconds, and one with the number of the rest.
+fn bound(begun: Instant) -> usize {
+    usize::try_from(begun.elapsed().as_secs() / 10 + 2).unwrap() * 11
+}
+
+#[test]
+fn acknowledgements_of_no_ping_are_few_lines_on_standard_error() {
+    const PING: u8 = 6;
+    const ACK: u8 = 1;
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let begun = Instant::now();
+    eventually("what was left out", || {
+        ends(&mut start(&i), (0..500).map(|_| frame(PING, ACK, 0, &[7; 8])));
+        (told(&i, "more messages like the last ones of h2") > 0).then_some(())
+    });
+    let written = told(&i, "h2::proto");
+    assert!((1..=bound(begun)).contains(&written), "{written} lines");
+}
+
+/// The first message of a handshake that asks for a name.
+fn client_hello(i: &Instance, name: &str) -> Vec<u8> {
+    let config = crate::client::client_config(&i.authority(), rustls::ALL_VERSIONS);
+    let name_of = "localhost";
+    assert_eq!(name.len(), name_of.len());
+    let mut hello = Vec::new();
+    let mut connection =
+        rustls::ClientConnection::new(std::sync::Arc::new(config), name_of.try_into().unwrap()).unwrap();
+    connection.write_tls(&mut hello).unwrap();
+    let at = hello.windows(name.len()).position(|bytes| bytes == name_of.as_bytes()).unwrap();
+    hello[at..at + name.len()].copy_from_slice(name.as_bytes());
+    hello
+}
+
+#[test]
+fn handshakes_for_an_address_are_few_lines_on_standard_error() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let (hello, begun) = (client_hello(&i, "127.0.0.1"), Instant::now());
+    for _ in 0..60 {
+        let mut connection = TcpStream::connect(i.tls).unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        connection.write_all(&hello).unwrap();
+        assert!(connection.read(&mut [0; 16]).unwrap_or(0) > 0, "the server answers");
+    }
+    eventually("what was left out", || (told(&i, "more messages like the last ones of rustls") > 0).then_some(()));
+    let written = told(&i, "rustls::");
+    assert!((1..=bound(begun)).contains(&written), "{written} lines");
+}
