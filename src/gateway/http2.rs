@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::SystemTime,
 };
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use pingora::protocols::http::v2::write_body;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     client::{Answer, ClientFault},
@@ -178,9 +179,15 @@ impl Http2 {
 
     /// Reads what the client still sends. A stream that is let go of before its body has ended is reset.
     pub(super) async fn drop_leftovers(mut self, allowance: &Allowance) {
+        let mut wait: Option<Pin<Box<Sleep>>> = None;
         drop_rest(|cx| {
+            if let Some(waiting) = &mut wait {
+                ready!(waiting.as_mut().poll(cx));
+                wait = None;
+            }
             let Ok(Some(data)) = ready!(self.poll_body(cx)) else { return Poll::Ready(None) };
-            Poll::Ready(allowance.spend(data.len() as u64).then_some(data.len()))
+            wait = allowance.spend(data.len(), Instant::now()).map(|time| Box::pin(sleep(time)));
+            Poll::Ready(Some(data.len()))
         })
         .await;
     }

@@ -75,7 +75,6 @@ pub(super) async fn serve(
                 continue;
             }
             _ = tick.tick() => {
-                streams.allowance.restore();
                 match life.tick(&streams.tasks, &watch) {
                     Verdict::GoOn => {}
                     Verdict::Close => connection.graceful_shutdown(),

@@ -5,7 +5,7 @@
 
 use std::{
     future::poll_fn,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,29 +18,22 @@ const MAX_BYTES: u64 = 16 << 20;
 const MAX_TIME: Duration = Duration::from_secs(30);
 /// and the longest pause within it.
 const MAX_SILENCE: Duration = Duration::from_secs(3);
-/// The most that is dropped for all streams of one HTTP/2 connection between two calls of [`Allowance::restore`].
-const MAX_CONNECTION_BYTES: u64 = 64 << 20;
+/// How much is dropped each second for all streams of one HTTP/2 connection. A client that sends more has to wait.
+const CONNECTION_RATE: u32 = 64 << 20;
 
-/// How many more bytes one HTTP/2 connection may have dropped.
-#[derive(Debug)]
-pub(super) struct Allowance(AtomicU64);
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self(AtomicU64::new(MAX_CONNECTION_BYTES))
-    }
-}
+/// What is dropped for one HTTP/2 connection.
+#[derive(Debug, Default)]
+pub(super) struct Allowance(Mutex<Option<Instant>>);
 
 impl Allowance {
-    /// Grants the full amount again, as happens every few seconds.
-    pub(super) fn restore(&self) {
-        self.0.store(MAX_CONNECTION_BYTES, Ordering::Relaxed);
-    }
-
-    /// Takes some of it; false once it is used up.
-    pub(super) fn spend(&self, bytes: u64) -> bool {
-        let take = |left: u64| left.checked_sub(bytes);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    /// Takes some of it at `now`; says how long nothing more is to be read, if at all.
+    pub(super) fn spend(&self, bytes: usize, now: Instant) -> Option<Duration> {
+        let mut spent_until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cost = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / CONNECTION_RATE;
+        // A second's worth may come at once.
+        let until = spent_until.map_or(now, |until| until.max(now)) + cost;
+        *spent_until = Some(until);
+        Some(until.saturating_duration_since(now + Duration::from_secs(1))).filter(|wait| !wait.is_zero())
     }
 }
 
@@ -87,10 +80,20 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_has_no_more_dropped_than_its_allowance() {
-        let allowance = Allowance::default();
-        assert!(allowance.spend(MAX_CONNECTION_BYTES) && !allowance.spend(1));
-        allowance.restore();
-        assert!(allowance.spend(1));
+    fn a_connection_that_sends_more_than_its_rate_has_to_wait() {
+        let (allowance, now) = (Allowance::default(), Instant::now());
+        assert_eq!(allowance.spend(64 << 20, now), None);
+        assert_eq!(allowance.spend(32 << 20, now), Some(Duration::from_millis(500)));
+        assert_eq!(
+            allowance.spend(16 << 20, now + Duration::from_secs(1)),
+            None,
+            "half a second's worth is free again"
+        );
+        assert_eq!(
+            allowance.spend(64 << 20, now + Duration::from_mins(1)),
+            None,
+            "no more than a second's is saved up"
+        );
+        assert!(allowance.spend(1 << 20, now + Duration::from_mins(1)).is_some());
     }
 }
