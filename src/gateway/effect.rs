@@ -21,7 +21,7 @@ const EGRESS: Effect = AfterRestart("the worker and the egress guard");
 const EVERYTHING: Effect = AfterRestart("everything");
 
 /// Settings by their names, or by what their names begin with; the longest that fits counts.
-const EFFECTS: [(&str, Effect); 38] = [
+const EFFECTS: [(&str, Effect); 39] = [
     ("data_dir", EVERYTHING),
     ("policies_dir", AtOnce),
     ("gateway.listen", GATEWAY),
@@ -42,6 +42,7 @@ const EFFECTS: [(&str, Effect); 38] = [
     ("gateway.max_memory", AtOnce),
     ("gateway.min_body_rate", AtOnce),
     ("gateway.send_timeout", AtOnce),
+    ("gateway.pause_timeout", AtOnce),
     ("gateway.drain_timeout", AtOnce),
     ("tls.", GATEWAY),
     ("tls.clients.", AtOnce),

@@ -23,8 +23,9 @@ const MAX_OWN: u32 = 100;
 const MAX_FOREIGN: u32 = 10;
 /// Kinds that are told apart, of which there are as many as places in the source that log something.
 const MAX_KINDS: usize = 1_000;
-/// Of these, others see to the number: a ban is one line, which other programs read, and each job has lines of its own.
-const BOUNDED_ELSEWHERE: [&str; 2] = ["sallyport", "sallyport::egress"];
+/// Of these, others see to the number: a ban is one line, which other programs read, each job has lines of its own, and only
+/// the owner can have the gateway reload.
+const BOUNDED_ELSEWHERE: [&str; 3] = ["sallyport", "sallyport::egress", "sallyport::gateway::reload"];
 
 /// Counts messages of each kind, so that none is written without end. What was asked for by `debug` or `trace` is not bounded.
 #[derive(Clone, Debug, Default)]
