@@ -86,8 +86,9 @@ fn describe(mut api: openapi::OpenApi) -> openapi::OpenApi {
     for kind in CredentialKind::ALL {
         components.security_schemes.insert(kind.name().to_owned(), scheme(kind).into());
     }
-    // A method that no policy can name is none of an operation here.
-    for (status, reasons) in by_status(|reason| reason != Reason::UnknownMethod) {
+    // No operation here has a method that no policy can name, or makes links.
+    let met = |reason| !matches!(reason, Reason::UnknownMethod | Reason::TooManyLinks);
+    for (status, reasons) in by_status(met) {
         components.responses.insert(component(status), refusal(status, &reasons).into());
     }
     api
