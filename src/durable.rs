@@ -68,7 +68,10 @@ mod tests {
 
     #[test]
     fn nothing_else_in_this_program_renames_files() {
-        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        // What a power cut leaves of a rotated log is a log.
+        let exempt = ["durable.rs", "observe/access_log/file.rs"];
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut folders = vec![source.clone()];
         let mut found = Vec::new();
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
@@ -76,10 +79,11 @@ mod tests {
                 if path.is_dir() {
                     folders.push(path);
                 } else if fs::read_to_string(&path).is_ok_and(|text| text.contains("fs::rename(")) {
-                    found.push(path.file_name().unwrap().to_owned());
+                    found.push(path.strip_prefix(&source).unwrap().to_str().unwrap().to_owned());
                 }
             }
         }
-        assert_eq!(found, ["durable.rs"]);
+        found.sort();
+        assert_eq!(found, exempt);
     }
 }

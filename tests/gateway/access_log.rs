@@ -41,7 +41,7 @@ fn long_path_heads(path: &str) -> (Vec<u8>, Vec<u8>) {
     let length = [0x7f, u8::try_from(rest & 0x7f | 0x80).unwrap(), u8::try_from(rest >> 7).unwrap()];
     let host = [&[0x01, 9][..], b"localhost"].concat();
     let first = [&[0x82, 0x87, 0x44][..], &length, path.as_bytes(), &host].concat();
-    (first, [&[0x82, 0x87, 0x80 | 62][..], &host].concat())
+    (first, [&[0x82, 0x87, 0x80 | 0x3e][..], &host].concat())
 }
 
 /// Reads until so many streams have ended.

@@ -121,7 +121,7 @@ fn hosts_and_apps_that_no_request_reaches_are_refused() {
         ("\"*.example.com\"", "name each host"),
     ] {
         let i = mine("127.0.0.1:9");
-        i.replace("hosts = []", &format!("hosts = [{hosts}]"));
+        i.replace("\nhosts = []", &format!("\nhosts = [{hosts}]"));
         only(&check(&i), &["config.toml:", "app[0].hosts[0]", words]);
         assert_eq!(i.spawn("gateway", &[]).wait().unwrap().code(), Some(1), "a start finds it as well");
     }
@@ -132,7 +132,7 @@ fn hosts_and_apps_that_no_request_reaches_are_refused() {
         ("hosts = [\"b.example\"]", "hosts = [\"a.example\", \"b.example\"]", "app[1].hosts[1]"),
     ] {
         let i = mine("127.0.0.1:9");
-        i.replace("hosts = []", first);
+        i.replace("\nhosts = []", &format!("\n{first}"));
         i.replace("[insecure]", &format!("{second}{rest}\n[insecure]"));
         any(&check(&i).faults, &["config.toml:", key, "app \"mine\" stands before this one"]);
     }

@@ -77,6 +77,18 @@ fn a_key_is_revoked_on_a_full_disk_and_stays_so() {
     assert_eq!(opens(), 403, "its key is gone");
 }
 
+/// Takes the reserve, and what the database has to spare as well.
+fn fill_the_database(i: &Instance, disk: &Disk) {
+    fs::remove_file(i.path("data/state.reserve")).unwrap();
+    disk.fill();
+    let mut users = 0;
+    eventually("a database without room", || {
+        disk.fill();
+        users += 1;
+        (!i.output(&["user", "add", &format!("user{users}")]).status.success()).then_some(())
+    });
+}
+
 #[test]
 fn what_not_even_the_reserve_has_room_for_is_in_force_at_once_and_stored_later() {
     let canary = Canary::start();
@@ -93,15 +105,7 @@ fn what_not_even_the_reserve_has_room_for_is_in_force_at_once_and_stored_later()
     let banned = |i: &Instance| i.send(&Request::new("GET", "/").header("X-Forwarded-For", STRANGER)).status == 403;
     assert_eq!((with(&i, &key), with(&i, &ana), opens(&i), banned(&i)), (200, 200, 200, false));
 
-    // The reserve has gone to somebody else, and what the database had to spare as well.
-    fs::remove_file(i.path("data/state.reserve")).unwrap();
-    disk.fill();
-    let mut users = 0;
-    eventually("a database without room", || {
-        disk.fill();
-        users += 1;
-        (!i.output(&["user", "add", &format!("user{users}")]).status.success()).then_some(())
-    });
+    fill_the_database(&i, &disk);
     for taken_back in [
         &["key", "revoke", id][..],
         &["user", "remove", "ana"],

@@ -104,7 +104,8 @@ fn strict_and_lax(canary: &Canary, strict: &str) -> Instance {
             format!("[[app]]\nname = \"lax\"\npolicy = \"lax\"\nupstream = \"{}\"\n\n[insecure]", canary.address);
         i.replace("[insecure]", &second);
         i.replace("names = []", "names = [\"localhost\", \"a.example\", \"b.example\"]");
-        i.replace(if strict.starts_with("prefix") { "prefix = \"/\"" } else { "hosts = []" }, strict);
+        let place = if strict.starts_with("prefix") { "prefix = \"/\"" } else { "hosts = []" };
+        i.replace(&format!("\n{place}"), &format!("\n{strict}"));
     })
 }
 

@@ -113,8 +113,8 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut first = String::new();
     reader.read_line(&mut first)?;
     let path = first.split_whitespace().nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
-    let Asked { range, if_range } = read_head(&mut reader)?;
-    shared.requests.lock().unwrap().push(range.map_or(path.clone(), |at| format!("{path} from {at}")));
+    let asked = read_head(&mut reader)?;
+    shared.requests.lock().unwrap().push(asked.range.map_or(path.clone(), |at| format!("{path} from {at}")));
     if let Some(url) = shared.moved.lock().unwrap().get(&path) {
         return write!(
             stream,
@@ -132,10 +132,21 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         "huge" => return endless(&mut stream, HUGE, &path, shared),
         _ => {}
     }
-    let Some(body) = content(shared, &path, name) else {
-        return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    };
-    let times = shared.times(&path);
+    match content(shared, &path, name) {
+        Some(body) => send(&mut stream, shared, (&path, manner, name), body, asked),
+        None => stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+    }
+}
+
+/// Sends what lies under a name, in its manner.
+fn send(
+    stream: &mut TcpStream,
+    shared: &Shared,
+    (path, manner, name): (&str, &str, &str),
+    body: Vec<u8>,
+    Asked { range, if_range }: Asked,
+) -> std::io::Result<()> {
+    let times = shared.times(path);
     // Of two versions that differ all over, the second one from the third request on.
     let second = manner.starts_with("changing") && times > 2;
     let body = if second { another_version(&body) } else { body };
@@ -143,7 +154,7 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let range = range.filter(|_| if_range.is_none_or(|wanted| wanted == etag));
     let from = range.unwrap_or(0).min(body.len());
     if let Some(times) = manner.strip_prefix("fail").and_then(|times| times.parse().ok())
-        && shared.fails(&path, times)
+        && shared.fails(path, times)
     {
         return stream.write_all(UNAVAILABLE);
     }
@@ -154,13 +165,13 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     write!(stream, "{}", head(name, range.is_some(), from, said_length(manner, body.len()), tag))?;
     let rest = &body[from..];
     match manner {
-        "slow" if from == 0 => slowly(&mut stream, rest),
-        "stall" if from == 0 => stall(&mut stream, rest),
+        "slow" if from == 0 => slowly(stream, rest),
+        "stall" if from == 0 => stall(stream, rest),
         // The page first, then the medium.
         "expires" | "changing" | "changing-tagged" if times == 2 => {
             stream.write_all(&rest[..CUT_AFTER.min(rest.len())])
         }
-        "cut" if shared.fails(&path, 4) => stream.write_all(&rest[..CUT_AFTER.min(rest.len())]),
+        "cut" if shared.fails(path, 4) => stream.write_all(&rest[..CUT_AFTER.min(rest.len())]),
         _ => stream.write_all(rest),
     }
 }

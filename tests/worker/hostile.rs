@@ -152,7 +152,7 @@ fn an_ffmpeg_that_crashes_hangs_or_prints_garbage_is_an_honest_error() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let ffmpeg = fake_ffmpeg(dir.path(), script);
-        let extra = format!("ffmpeg = \"{}\"\nretries = 0\nstall_timeout = \"3s\"", ffmpeg.display()).leak();
+        let extra = format!("ffmpeg = \"{}\"\nretries = 0\nstall_timeout = \"8s\"", ffmpeg.display()).leak();
         let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
         let message = error_of(&worker, &origin.url("dash.mpd"));
         assert!(

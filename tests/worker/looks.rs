@@ -192,15 +192,19 @@ fn a_failure_is_not_kept() {
 fn what_is_kept_has_a_bound_and_the_oldest_makes_room() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
-    let program =
-        "import json, time\nprint(json.dumps({'entries': [{'id': str(time.time_ns()), 'title': 'x' * 250_000}]}))\n";
+    // Some 110 KiB each, within what is kept of one answer.
+    let program = "import json, time
+url = 'https://e.com/' + 'x' * 2_000
+entry = {'id': str(time.time_ns()), 'title': 'x' * 500, 'url': url, 'thumbnails': [{'url': url}]}
+print(json.dumps({'entries': [entry] * 24}))
+";
     let (yt_dlp, extra) = python_yt_dlp(dir.path(), program);
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra: extra.leak(), ..Setup::default() });
     let ask = |n: usize| run_of(&search(&worker, "ana", &n.to_string()));
     // Of 8 MiB.
-    let runs: Vec<_> = (0..34).map(ask).collect();
-    assert_eq!(ask(33), runs[33]);
-    assert_eq!(ask(10), runs[10]);
+    let runs: Vec<_> = (0..100).map(ask).collect();
+    assert_eq!(ask(99), runs[99]);
+    assert_eq!(ask(50), runs[50]);
     assert_ne!(ask(0), runs[0]);
 }
 
@@ -246,15 +250,15 @@ fn a_searchs_results_have_the_api_shape() {
 fn a_search_is_one_argument_and_its_child_has_an_environment_of_its_own() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
-    let told = "import json, os, sys; told = chr(10).join(sys.argv[1:]); env = chr(10).join(os.environ); \
-                print(json.dumps({\"entries\": [{\"id\": told, \"title\": env}]}))";
+    let told = "import json, os, sys; told = lambda texts: chr(10).join(texts); \
+                print(json.dumps({\"entries\": [{\"id\": told(sys.argv[-2:]), \"uploader\": told(sys.argv[1:3]), \
+                \"title\": told(os.environ)}]}))";
     let script = format!("exec python3 -c '{told}' \"$@\"");
     let worker = Worker::with(&origin, &Setup { yt_dlp: fake_yt_dlp(dir.path(), &script), ..Setup::default() });
     let answer = worker.get("ana", "/api/search?q=--exec%3Did%20%22x%22&max_results=2").json();
     let said = |field: &str| answer["results"][0][field].as_str().unwrap().to_owned();
-    let (arguments, environment) = (said("id"), said("title"));
-    assert!(arguments.ends_with("--\nytsearch2:--exec=id \"x\""), "{arguments}");
-    assert!(arguments.contains("--ignore-config\n--no-plugin-dirs\n"), "{arguments}");
+    let (first, last, environment) = (said("uploader"), said("id"), said("title"));
+    assert_eq!((&*first, &*last), ("--ignore-config\n--no-plugin-dirs", "--\nytsearch2:--exec=id \"x\""));
     let mut names: Vec<&str> = environment.lines().filter(|name| !["PWD", "LC_CTYPE"].contains(name)).collect();
     names.sort_unstable();
     assert_eq!(names, ["HOME", "LANG", "PATH", "TMPDIR", "XDG_CONFIG_HOME", "http_proxy", "https_proxy"]);

@@ -59,7 +59,7 @@ fn without_a_note_of_what_was_synced_a_part_begins_anew() {
     worker.wait_for_partial(&id, 64 * 1024);
     worker.kill();
     fs::remove_file(worker.job(&id).join("synced.json")).unwrap();
-    worker.reconfigure("retry_delay = \"300ms\"", "retry_delay = \"300ms\"\nstall_timeout = \"3s\"");
+    worker.reconfigure("retry_delay = \"300ms\"", "retry_delay = \"300ms\"\nstall_timeout = \"8s\"");
     worker.start_again();
     worker.wait_for_status(&id, "completed");
     assert!(file(&worker, &id) == media::read("sample.mp4"));
@@ -91,7 +91,7 @@ fn a_source_that_changes_while_the_worker_is_down_is_fetched_anew_from_its_begin
     let second = another_version(&media::read("sample.mp4"));
     origin.serve_bytes("sample.mp4", &second);
     // The second version begins at 0 and stalls as well; then it goes on.
-    worker.reconfigure("retry_delay = \"300ms\"", "retry_delay = \"300ms\"\nstall_timeout = \"3s\"");
+    worker.reconfigure("retry_delay = \"300ms\"", "retry_delay = \"300ms\"\nstall_timeout = \"8s\"");
     worker.start_again();
     worker.wait_for_status(&id, "completed");
     assert!(file(&worker, &id) == second);

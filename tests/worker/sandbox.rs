@@ -550,7 +550,7 @@ fn a_guard_of_its_own_serves_a_worker_that_is_kept_in_by_its_unit() {
     let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
     let answer = worker.get("ana", "/api/search?q=x");
     assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("sandbox_missing")));
-    assert!(worker.log().contains("this process can reach the network"), "{}", worker.log());
+    assert!(worker.log().contains("this process can send packets past the egress guard"), "{}", worker.log());
     drop(worker);
 
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -240,7 +240,10 @@ mod tests {
         drop(store);
         let store = Store::open(&dir.path().join("worker.db")).unwrap();
         let task = store.get(id).await.unwrap().unwrap();
-        assert_eq!((task.status, &*task.error_message), (Status::Pending, "cut"));
+        assert_eq!(task.status, Status::Pending);
+        let (waits, why) = task.error_message.split_once(": ").unwrap_or_default();
+        assert!(waits.starts_with("waiting to retry (2 of 2) at "), "{}", task.error_message);
+        assert_eq!(why, "cut");
         let left = match store.claim(1).await.unwrap() {
             Next::Later(left) => left,
             early => unreachable!("{early:?}"),
