@@ -39,7 +39,7 @@ pub(super) struct Ask {
     #[param(example = "pending,downloading")]
     status: Option<String>,
     /// Only those with this in title or URL, whatever the case of its letters.
-    #[param(min_length = 1, max_length = 200)]
+    #[param(max_length = 200)]
     text: Option<String>,
 }
 
@@ -116,12 +116,12 @@ impl Ask {
     }
 
     fn selection(&self, caller: &Caller) -> Result<Selection, Refusal> {
-        let text = self.text.as_deref().unwrap_or_default().trim();
+        let text = self.text.as_deref().unwrap_or_default();
         if text.chars().count() > MAX_TEXT {
             return Err(invalid("text may have 200 characters at most"));
         }
         let owner = (!caller.is_admin()).then(|| caller.user.clone());
-        Ok(Selection { owner, states: self.states()?, text: text.to_lowercase(), order: Order::NewestFirst })
+        Ok(Selection { owner, states: self.states()?, text: text.trim().to_lowercase(), order: Order::NewestFirst })
     }
 
     /// To clients, a list of which films are under way is downloading.
