@@ -9,14 +9,16 @@
 
 use std::{
     env, fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/skips.rs"]
 mod skips;
 
+use ports::free_addresses;
 use skips::skipped;
 
 const UNITS: [&str; 4] =
@@ -104,7 +106,7 @@ const NAME: &str = "sallyport-test";
 
 impl Staged {
     fn start() -> Self {
-        let [tls, plain, admin] = free_ports();
+        let [tls, plain, admin] = free_addresses().map(|address| address.port());
         fs::copy(PROGRAM, format!("/usr/local/bin/{NAME}")).unwrap();
         let key = make_instance(tls, plain, admin);
         for name in UNITS {
@@ -179,11 +181,6 @@ fn make_instance(tls: u16, plain: u16, admin: u16) -> String {
         done("chown", &["-R", "nobody:nogroup", folder.to_str().unwrap()]);
     }
     made["api_key"].as_str().unwrap().to_owned()
-}
-
-fn free_ports() -> [u16; 3] {
-    let held: [TcpListener; 3] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// Writes to /etc, /usr/local/bin and /var, so only where somebody has said that it may.

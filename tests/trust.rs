@@ -9,7 +9,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -20,9 +20,12 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "support/skips.rs"]
 mod skips;
 
+use ports::free_addresses;
 use skips::skipped;
 
 const DEBIAN: &str = "/usr/local/share/ca-certificates";
@@ -87,8 +90,7 @@ struct Gateway {
 
 impl Gateway {
     fn start(setting: &Setting) -> Self {
-        let held: [TcpListener; 3] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [address, plain, admin] = held.map(|listener| listener.local_addr().unwrap());
+        let [address, plain, admin] = free_addresses();
         let text = fs::read_to_string(setting.config()).unwrap();
         let text = text.replace("[::]:8443", &address.to_string()).replace("[::]:8080", &plain.to_string());
         fs::write(setting.config(), text.replace("127.0.0.1:9901", &admin.to_string())).unwrap();

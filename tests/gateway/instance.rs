@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -10,11 +10,14 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub(crate) use crate::programs::{eventually, yt_dlp};
 use crate::{
     canary::Canary,
     client::{self, Answer, Request},
     places,
+};
+pub(crate) use crate::{
+    ports::free_addresses,
+    programs::{eventually, yt_dlp},
 };
 
 /// An instance and its folder.
@@ -228,11 +231,4 @@ fn program_in(file: &Path) -> Command {
     let path = env::join_paths(std::iter::once(tools).chain(env::split_paths(&path))).unwrap();
     command.env_clear().env("PATH", path);
     command
-}
-
-/// Addresses on loopback where nobody listens.
-pub(crate) fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    // All are held until the last is found, so that they differ.
-    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap())
 }

@@ -1,6 +1,8 @@
 """A gateway of the suites' own: made by `init`, started, looked at, ended."""
 
+import contextlib
 import json
+import random
 import shutil
 import socket
 import ssl
@@ -121,11 +123,13 @@ def run(command, **options):
 
 
 def free_ports(count):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in held]
-    for s in held:
-        s.close()
-    return ports
+    """Ports on loopback where nobody listens, below those that the kernel gives to outgoing connections."""
+    ports = set()
+    while len(ports) < count:
+        port = random.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.add(port)
+    return list(ports)
 
 
 def accepts(port):

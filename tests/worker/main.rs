@@ -17,6 +17,8 @@ mod media;
 mod origin;
 #[path = "../support/places.rs"]
 mod places;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../support/tools.rs"]
 mod programs;
 #[path = "../support/skips.rs"]

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,6 +16,7 @@ use crate::{
     client::{Answer, KEY, Request},
     origin::Origin,
     places,
+    ports::free_addresses,
 };
 
 /// A worker and its folder.
@@ -47,7 +48,7 @@ impl Worker {
 
     pub(crate) fn with(origin: &Origin, setup: &Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let address = free_address();
+        let [address] = free_addresses();
         fs::create_dir_all(dir.path().join("data/secrets")).unwrap();
         let key = dir.path().join("data/secrets/worker.key");
         fs::write(&key, KEY).unwrap();
@@ -226,8 +227,4 @@ pub(crate) fn python_yt_dlp(dir: &Path, program: &str) -> (PathBuf, String) {
     fs::write(&path, program).unwrap();
     let yt_dlp = fake_yt_dlp(dir, &format!("exec python3 {} \"$@\"", path.display()));
     (yt_dlp, format!("readable = [\"{}\"]", dir.display()))
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
