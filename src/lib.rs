@@ -25,6 +25,7 @@ pub mod policy;
 mod problem;
 pub mod random;
 pub mod secret_file;
+mod settled;
 mod spelling;
 pub mod statement;
 pub mod stop;

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::pem_file::{Wanted, fault};
-use crate::{config::CertificatePaths, stop::stopped};
+use crate::{config::CertificatePaths, settled::Settled, stop::stopped};
 
 /// How often the files are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -56,9 +56,12 @@ pub struct CertificateFiles {
     current: ArcSwapOption<CertifiedKey>,
 }
 
-/// What tells one state of the files from another.
+/// What a look has found in the two files; None for one that cannot be read.
 #[derive(PartialEq, Eq)]
-struct Seen([Vec<u8>; 2]);
+struct Seen {
+    cert: Option<Vec<u8>>,
+    key: Option<Vec<u8>>,
+}
 
 impl CertificateFiles {
     /// Reads both files.
@@ -105,25 +108,26 @@ impl CertificateFiles {
 
     /// Serves what the files become until `stop` turns true; a broken change keeps the old and says so once.
     pub(super) async fn watch(&self, mut stop: watch::Receiver<bool>) {
-        let mut seen = self.seen().await;
+        let mut files = Settled::new(self.seen().await);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(WATCH_EVERY) => {}
                 () = stopped(&mut stop) => return,
             }
-            let now = self.seen().await;
-            if now == seen {
-                continue;
+            if let Some(changed) = files.look(self.seen().await) {
+                self.replace(changed);
             }
-            seen = now;
-            match certified_key(&self.paths) {
-                Ok(new) => {
-                    self.current.store(Some(Arc::new(new)));
-                    info!(cert = %self.paths.cert.display(), "the certificate was replaced");
-                    self.tell_out_of_time();
-                }
-                Err(error) => error!(%error, "the changed certificate cannot be used; the old one is served on"),
+        }
+    }
+
+    fn replace(&self, changed: &Seen) {
+        match changed.certified_key(&self.paths) {
+            Ok(new) => {
+                self.current.store(Some(Arc::new(new)));
+                info!(cert = %self.paths.cert.display(), "the certificate was replaced");
+                self.tell_out_of_time();
             }
+            Err(error) => error!(%error, "the changed certificate cannot be used; the old one is served on"),
         }
     }
 
@@ -138,7 +142,17 @@ impl CertificateFiles {
     /// The files are small, so their contents are compared, which no clock and no copying tool can mislead.
     async fn seen(&self) -> Seen {
         let read = |path: &Path| tokio::fs::read(path.to_owned());
-        Seen([read(&self.paths.cert).await.unwrap_or_default(), read(&self.paths.key).await.unwrap_or_default()])
+        Seen { cert: read(&self.paths.cert).await.ok(), key: read(&self.paths.key).await.ok() }
+    }
+}
+
+impl Seen {
+    fn certified_key(&self, paths: &CertificatePaths) -> Result<CertifiedKey, CertificateError> {
+        match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => parse(paths, cert, key),
+            // Reading again tells why it cannot be read.
+            (None, _) | (_, None) => certified_key(paths),
+        }
     }
 }
 

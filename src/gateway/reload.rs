@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config::{ClientsConfig, Config},
+    settled::Settled,
     stop::stopped,
 };
 
@@ -44,15 +45,9 @@ struct Change {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Seen(Vec<(PathBuf, Option<Vec<u8>>)>);
 
-/// What the files held when they were last read, and what the last look has found, if that is something else.
-struct Watch {
-    believed: Seen,
-    doubted: Option<Seen>,
-}
-
 /// Reloads until `stop` turns true.
 pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), mut stop: watch::Receiver<bool>) {
-    let mut watch = Watch { believed: seen, doubted: None };
+    let mut files = Settled::new(seen);
     loop {
         let asked = tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => false,
@@ -60,31 +55,11 @@ pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), m
             () = stopped(&mut stop) => return,
         };
         let Some(now) = look(&live).await else { continue };
-        // Whoever asks knows that the files are as they should be.
-        let believed = if asked { watch.believe(now) } else { watch.look(now) };
-        if believed {
+        // A SIGHUP says that the files are as they should be.
+        let changed = if asked { Some(files.believe(now)) } else { files.look(now) };
+        if changed.is_some() {
             reload(&live).await;
         }
-    }
-}
-
-impl Watch {
-    fn believe(&mut self, now: Seen) -> bool {
-        (self.believed, self.doubted) = (now, None);
-        true
-    }
-
-    /// True when the files have changed and stand still.
-    fn look(&mut self, now: Seen) -> bool {
-        if now == self.believed {
-            self.doubted = None;
-            return false;
-        }
-        if self.doubted.as_ref() == Some(&now) {
-            return self.believe(now);
-        }
-        self.doubted = Some(now);
-        false
     }
 }
 

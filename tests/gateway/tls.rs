@@ -6,6 +6,8 @@ use std::{
     net::TcpStream,
     process::Command,
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use rustls::{
@@ -126,6 +128,27 @@ fn a_certificate_that_changes_is_served_and_a_broken_one_keeps_the_old() {
     assert!(trusted_by(&other), "a certificate without its key is broken, too");
     copy(&i, &i, "own");
     eventually("the first certificate again", || trusted_by(&i).then_some(()));
+}
+
+#[test]
+fn a_certificate_that_is_being_written_is_served_once_it_holds_still() {
+    let canary = Canary::start();
+    let other = Instance::made(&[]);
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        fs::create_dir(i.path("own")).unwrap();
+        copy(i, i, "own");
+        i.replace("mode = \"local-ca\"", "mode = \"files\"\ncert = \"own/server.pem\"\nkey = \"own/server.key\"");
+    });
+    let replaced = || i.stderr().matches("the certificate was replaced").count();
+    fs::copy(other.path("certs/server.key"), i.path("own/server.key")).unwrap();
+    let chain = fs::read_to_string(other.path("certs/server.pem")).unwrap();
+    for n in 0..30 {
+        fs::write(i.path("own/server.pem"), format!("{chain}# {n}\n")).unwrap();
+        thread::sleep(Duration::from_millis(150));
+        assert_eq!(replaced(), 0, "{n}");
+    }
+    eventually("the new certificate", || (replaced() == 1).then_some(()));
+    assert!(connect(i.tls, &other.authority(), rustls::ALL_VERSIONS).is_ok());
 }
 
 fn copy(from: &Instance, to: &Instance, folder: &str) {
