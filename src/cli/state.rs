@@ -37,6 +37,7 @@ impl State {
         let config = config::load(config)?;
         match database(&config).try_exists() {
             Ok(true) => {}
+            Ok(false) if Secrets::look(&config).has_link_keys() => bail!(lost(&config)),
             Ok(false) => bail!(no_instance(&config)),
             Err(error) => bail!(not_ours(&config.data_dir, &error)),
         }
@@ -118,6 +119,13 @@ fn no_instance(config: &Config) -> String {
     format!(
         "{} describes an instance that does not exist yet: {} is missing. Make the instance with: sallyport init --dir {dir}",
         config.file.display(),
+        database(config).display(),
+    )
+}
+
+fn lost(config: &Config) -> String {
+    format!(
+        "{} is missing, though the instance has been made. Stop Sallyport, restore the file from a backup, and start it again",
         database(config).display(),
     )
 }

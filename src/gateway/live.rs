@@ -34,6 +34,7 @@ use crate::{
     observe::{access_log::AccessLog, metrics::Metrics},
     policy::{self, Site},
     secret_file::SecretError,
+    settled::Settled,
     statement::StatementKey,
     stop::stopped,
     store::{Secrets, SecretsError, Store, StoreError, Withdrawal},
@@ -68,6 +69,8 @@ pub struct Live {
     secrets: Secrets,
     seen_version: AtomicI64,
     seen_link_keys: Mutex<SecretString>,
+    /// Whether the database is the one at its path.
+    in_place: Mutex<Settled<bool>>,
     /// Held while state is read and put in force, so that what was read first never replaces what was read later.
     refreshing: Mutex<()>,
 }
@@ -186,6 +189,7 @@ impl Live {
             statement_key: StatementKey::new(secrets.worker()?.expose_secret().as_bytes()),
             seen_version,
             seen_link_keys: Mutex::new(link_keys.unwrap_or_default()),
+            in_place: Mutex::new(Settled::new(true)),
             refreshing: Mutex::new(()),
             authority: ArcSwap::from_pointee(authority),
             metrics,
@@ -201,8 +205,13 @@ impl Live {
     /// Takes in what commands have changed. A part that cannot be read stays as it was, and does not hold up the others.
     pub async fn refresh(self: &Arc<Self>) -> Refreshed {
         let live = Arc::clone(self);
-        let refreshed = tokio::task::spawn_blocking(move || live.refresh_now(None)).await;
-        match refreshed {
+        let refresh = move || {
+            let unread = live.refresh_now(None)?;
+            // A command has written to another file than the one that was read.
+            live.store.is_in_place()?;
+            Ok::<_, LiveError>(unread)
+        };
+        match tokio::task::spawn_blocking(refresh).await {
             Ok(Ok(unread)) if unread.is_empty() => Refreshed::Whole,
             Ok(Ok(unread)) => {
                 let unread = unread.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -210,7 +219,7 @@ impl Live {
                 Refreshed::Partly(unread)
             }
             Ok(Err(error)) => {
-                error!(%error, "the state cannot be read; the old one stays in force");
+                error!(%error, "the state cannot be read; what was in force stays in force");
                 Refreshed::Failed
             }
             Err(_) => Refreshed::Failed,
@@ -325,11 +334,25 @@ impl Live {
     async fn poll(self: &Arc<Self>) {
         let live = Arc::clone(self);
         let look = move || {
+            live.look_for_the_database();
             live.withdrawn.store(&live.store);
             live.has_changed()
         };
         if let Ok(true) = tokio::task::spawn_blocking(look).await {
             self.refresh().await;
+        }
+    }
+
+    /// Says so, once, where the database is no longer the one that commands open.
+    fn look_for_the_database(&self) {
+        let found = self.store.is_in_place();
+        let mut in_place = self.in_place.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(changed) = in_place.look(found.is_ok()) else { return };
+        match (changed, found) {
+            (false, Err(error)) => {
+                error!(%error, "commands do not reach this gateway; what was in force stays in force")
+            }
+            (_, Ok(())) | (true, Err(_)) => info!("the state database is back at its place"),
         }
     }
 

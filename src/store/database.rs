@@ -1,7 +1,9 @@
 //! The embedded database: opening, schema, and the one connection that everything in this process shares.
 
 use std::{
-    path::Path,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,6 +20,15 @@ use super::reserve::Reserve;
 pub struct Store {
     connection: Mutex<Connection>,
     reserve: Reserve,
+    path: PathBuf,
+    file: FileId,
+}
+
+/// What tells a file from another one at the same path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
 }
 
 /// The database cannot do what it was asked.
@@ -29,6 +40,9 @@ pub enum StoreError {
     /// The file cannot be made or read.
     #[error("the state database's file: {0}")]
     Io(#[from] std::io::Error),
+    /// Another file is at its path, or none, while this program goes on with the one that it has opened.
+    #[error("the state database {} was deleted or replaced while it was open; stop Sallyport, restore the file from a backup without its -wal and -shm files, and start Sallyport again", .0.display())]
+    Displaced(PathBuf),
     /// A newer program has written it.
     #[error("the state database has schema {0}, this program knows {SCHEMA_VERSION}; run the newer program")]
     NewerSchema(i64),
@@ -89,7 +103,22 @@ impl Store {
             other => other?,
         };
         reserve.take();
-        Ok(Self { connection: Mutex::new(connection), reserve })
+        Ok(Self { connection: Mutex::new(connection), reserve, path: path.to_owned(), file: FileId::at(path)? })
+    }
+
+    /// Finds out whether the database is still the one at its path, which others open.
+    ///
+    /// SQLite cannot follow a replaced file: the write-ahead log of one would be applied to the other.
+    ///
+    /// # Errors
+    /// [`StoreError::Displaced`] where it is not.
+    pub fn is_in_place(&self) -> Result<(), StoreError> {
+        match FileId::at(&self.path) {
+            Ok(file) if file == self.file => Ok(()),
+            Ok(_) => Err(StoreError::Displaced(self.path.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Displaced(self.path.clone())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes a change that must not fail for want of room: a full disk gives up the reserve for it.
@@ -131,8 +160,14 @@ impl StoreError {
                 Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
             ),
             Self::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
-            Self::NewerSchema(_) => false,
+            Self::Displaced(_) | Self::NewerSchema(_) => false,
         }
+    }
+}
+
+impl FileId {
+    fn at(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|about| Self { device: about.dev(), inode: about.ino() })
     }
 }
 

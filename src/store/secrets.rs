@@ -88,6 +88,12 @@ impl Secrets {
         secret_file::read(&self.dir.join("link.keys"))
     }
 
+    /// Whether the instance has keys that sign links, as every instance has once it is made.
+    #[must_use]
+    pub fn has_link_keys(&self) -> bool {
+        self.dir.join("link.keys").exists()
+    }
+
     /// Lets a new key sign links; links under the key before it live on, older ones end.
     pub fn rotate_link_keys(&self) -> Result<SecretString, SecretError> {
         let path = self.dir.join("link.keys");

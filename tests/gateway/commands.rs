@@ -10,7 +10,7 @@ use std::{
 use crate::{
     canary::Canary,
     client::Request,
-    instance::{Instance, free_addresses, program, run},
+    instance::{Instance, eventually, free_addresses, program, run},
     places,
     skips::skipped,
 };
@@ -104,7 +104,7 @@ fn a_command_never_makes_a_secret() {
     }
     let child = i.spawn("gateway", &[("JWT_SECRET_KEY", secret)]);
     i.adopt(child);
-    crate::instance::eventually("the gateway", || std::net::TcpStream::connect(i.tls).ok());
+    eventually("the gateway", || std::net::TcpStream::connect(i.tls).ok());
     let config = i.path("config.toml");
     let issue = || {
         let mut command = program();
@@ -119,6 +119,28 @@ fn a_command_never_makes_a_secret() {
     i.command(&["key", "create"]);
     assert_eq!(asked(), 200, "nothing has replaced the secret");
     assert!(!i.path("data/secrets/jwt.key").exists());
+}
+
+#[test]
+fn a_database_that_is_deleted_or_replaced_under_a_gateway_is_reported_and_what_was_in_force_stays() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let status = || i.send(&Request::new("GET", "/api/downloads").key(i.key())).status;
+    let (database, kept) = (i.path("data/state.db"), i.path("data/kept"));
+    fs::rename(&database, &kept).unwrap();
+    eventually("a report", || i.stderr().contains("commands do not reach this gateway").then_some(()));
+    let said = complaint(&i.output(&["key", "create"]));
+    assert!(said.contains("restore the file from a backup"), "{said}");
+    assert!(!database.exists(), "a command makes no other one");
+    assert_eq!(status(), 200);
+    fs::copy(&kept, &database).unwrap();
+    let said = complaint(&i.output(&["key", "create"]));
+    assert!(said.contains("the running gateway could not be told"), "this key opens nothing: {said}");
+    assert_eq!(status(), 200);
+    assert_eq!(i.stderr().matches("commands do not reach this gateway").count(), 1, "once is enough");
+    fs::rename(&kept, &database).unwrap();
+    eventually("the end of it", || i.stderr().contains("is back at its place").then_some(()));
+    i.command(&["key", "create"]);
 }
 
 #[test]
