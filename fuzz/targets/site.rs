@@ -113,7 +113,7 @@ pub(super) fn authority() -> &'static Authority {
         last_used: None,
     };
     AUTHORITY.get_or_init(|| Authority {
-        keys: KeyTable::new(vec![key()]),
+        keys: KeyTable::new(vec![key()], []),
         people: People::default(),
         jwt: jwt(),
         links: Arc::new(link_query::keys()),

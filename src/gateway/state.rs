@@ -74,7 +74,7 @@ impl Parts<'_> {
         let offlinetube = offlinetube.map(|secret| OfflineTubeKey::new(secret, rules.config.links.max_expiry));
         let made = store.open_links(now).map(|links| LinkBook::new(&withdrawn.links(links)));
         let authority = Authority {
-            keys: KeyTable::new(withdrawn.keys(store.keys()?)),
+            keys: key_table(store, withdrawn)?,
             people: people(store, withdrawn)?,
             jwt: Arc::clone(&rules.jwt),
             links: or_as_it_was(keys, old.map(|old| &old.links), &mut unread)?,
@@ -103,6 +103,12 @@ fn or_as_it_was<T>(
         }
         (Err(error), None) => Err(error),
     }
+}
+
+fn key_table(store: &Store, withdrawn: &Withdrawn) -> Result<KeyTable, LiveError> {
+    let (hold, withdrawn) = withdrawn.keys(store.keys()?);
+    let revoked = store.revoked_keys()?.into_iter().chain(withdrawn.iter().map(|key| key.hash));
+    Ok(KeyTable::new(hold, revoked))
 }
 
 fn people(store: &Store, withdrawn: &Withdrawn) -> Result<People, LiveError> {

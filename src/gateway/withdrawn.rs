@@ -1,6 +1,9 @@
 //! What was taken back and could not be stored: it is in force from here, and stored once the disk takes it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use tracing::info;
 
@@ -28,27 +31,39 @@ impl Withdrawn {
         room
     }
 
+    /// Drops a ban; false where there is none of that client.
+    pub(super) fn forget_ban(&self, network: IpAddr) -> bool {
+        let mut all = self.all();
+        let before = all.len();
+        all.retain(|gone| !matches!(gone, Withdrawal::Ban(ban) if ban.network == network));
+        all.len() < before
+    }
+
     /// All of it, for a successor.
     pub(super) fn list(&self) -> Vec<Withdrawal> {
         self.all().clone()
     }
 
-    /// Stores what the disk takes by now.
+    /// Stores what the disk takes by now. Not while the state is being read: a reader that has read a key from the database
+    /// before it is removed there must find it on this list.
     pub(super) fn store(&self, store: &Store) {
-        let mut all = self.all();
-        let before = all.len();
-        all.retain(|withdrawal| store.withdraw(withdrawal).is_err());
-        if all.len() < before {
-            info!(stored = before - all.len(), left = all.len(), "stored what was taken back while the disk was full");
+        let mut stored = self.list();
+        stored.retain(|withdrawal| store.withdraw(withdrawal).is_ok());
+        if stored.is_empty() {
+            return;
         }
+        let mut all = self.all();
+        all.retain(|withdrawal| !stored.contains(withdrawal));
+        info!(stored = stored.len(), left = all.len(), "stored what was revoked while the disk was full");
     }
 
-    /// Of the stored keys those that still hold.
-    pub(super) fn keys(&self, mut stored: Vec<KeyRecord>) -> Vec<KeyRecord> {
+    /// Of the stored keys those that still hold, and those that do not.
+    pub(super) fn keys(&self, stored: Vec<KeyRecord>) -> (Vec<KeyRecord>, Vec<KeyRecord>) {
         let all = self.all();
-        stored
-            .retain(|key| !all.iter().any(|gone| *gone == Withdrawal::Key(key.id.clone()) || is_user(gone, &key.user)));
-        stored
+        let holds = |key: &KeyRecord| {
+            !all.iter().any(|gone| *gone == Withdrawal::Key(key.id.clone()) || is_user(gone, &key.user))
+        };
+        stored.into_iter().partition(holds)
     }
 
     /// Of the stored users those that are still there.

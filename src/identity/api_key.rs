@@ -43,7 +43,8 @@ pub struct FreshKey {
 pub struct PresentedKey<'a> {
     /// The public id.
     pub id: &'a str,
-    hash: [u8; 32],
+    /// What is stored of it, if there is such a key.
+    pub(super) hash: [u8; 32],
 }
 
 /// A key that clients have already and keep, such as an application's own.

@@ -70,7 +70,12 @@ impl Authority {
         object: Option<&str>,
         now: i64,
     ) -> Result<Arc<Identity>, Refusal> {
-        self.judge(&self.recognise(credential, app, path, object)?, now)
+        let grant = self.recognise(credential, app, path, object)?;
+        let identity = self.judge(&grant, now)?;
+        if let Grant::ApiKey(key) = &grant {
+            self.keys.touch(key, now);
+        }
+        Ok(identity)
     }
 
     /// Whether a request that was let in earlier would be let in now, as the same user who may do the same.

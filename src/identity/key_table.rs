@@ -1,7 +1,7 @@
 //! API keys that verify: those that were made here by their id, imported ones, which have none in their text, by their hash.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -21,6 +21,8 @@ pub struct KeyTable {
     by_id: HashMap<Arc<str>, KeyEntry>,
     /// The ids of imported keys.
     imported: HashMap<[u8; 32], Arc<str>>,
+    /// The hashes of keys that were revoked.
+    revoked: HashSet<[u8; 32]>,
 }
 
 struct KeyEntry {
@@ -33,9 +35,11 @@ struct KeyEntry {
 
 impl KeyTable {
     /// Builds the table from what is stored; a key whose scopes do not parse gets none.
+    ///
+    /// `revoked` are the hashes of keys that were revoked. Whoever presents one of these is refused, but has not guessed.
     #[must_use]
-    pub fn new(records: Vec<KeyRecord>) -> Self {
-        let mut table = Self::default();
+    pub fn new(records: Vec<KeyRecord>, revoked: impl IntoIterator<Item = [u8; 32]>) -> Self {
+        let mut table = Self { revoked: revoked.into_iter().collect(), ..Self::default() };
         for record in records {
             let id: Arc<str> = record.id.as_str().into();
             if record.origin == KeyOrigin::Imported {
@@ -48,7 +52,19 @@ impl KeyTable {
 
     /// Which key `text` is, whether or not it may still be used.
     pub(super) fn recognise(&self, text: &str) -> Result<KeyGrant, Refusal> {
-        self.entry(text).map(|entry| entry.grant.clone()).ok_or(Refusal::Invalid)
+        match self.entry(text) {
+            Some(entry) => Ok(entry.grant.clone()),
+            None if self.was_revoked(text) => Err(Refusal::Unusable),
+            None => Err(Refusal::Invalid),
+        }
+    }
+
+    fn was_revoked(&self, text: &str) -> bool {
+        if self.revoked.is_empty() {
+            return false;
+        }
+        let made = PresentedKey::parse(text).is_ok_and(|key| self.revoked.contains(&key.hash));
+        made || ImportedKey::parse(text).is_ok_and(|key| self.revoked.contains(&key.hash))
     }
 
     /// Who holds a key that was recognised.
@@ -57,8 +73,14 @@ impl KeyTable {
         if entry.grant.expires.is_some_and(|at| now >= at) {
             return Err(Refusal::Expired);
         }
-        entry.last_used.store(now, Ordering::Relaxed);
         Ok(Arc::clone(&entry.identity))
+    }
+
+    /// Notes that somebody has shown a key. What was made with it goes on without being a use of it.
+    pub(super) fn touch(&self, key: &KeyGrant, now: i64) {
+        if let Some(entry) = self.by_id.get(&key.id) {
+            entry.last_used.store(now, Ordering::Relaxed);
+        }
     }
 
     fn entry(&self, text: &str) -> Option<&KeyEntry> {

@@ -49,8 +49,8 @@ pub enum StoreError {
 }
 
 /// What brings a database from each version to the next, up to [`SCHEMA_VERSION`]; the first one makes it.
-const MIGRATIONS: [&str; 3] = [FIRST, BANS, include_str!("schema_3.sql")];
-const SCHEMA_VERSION: i64 = 3;
+const MIGRATIONS: [&str; 4] = [FIRST, BANS, include_str!("schema_3.sql"), include_str!("schema_4.sql")];
+const SCHEMA_VERSION: i64 = 4;
 
 const FIRST: &str = "
 CREATE TABLE user (

@@ -90,6 +90,13 @@ impl Store {
         readable("key", statement.query_map([], key_from)?)
     }
 
+    /// What the keys hash to that were revoked of late; one that was imported again is among them.
+    pub fn revoked_keys(&self) -> Result<Vec<[u8; 32]>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached("SELECT hash FROM revoked_key")?;
+        Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+
     /// Forgets a key and revokes the links that were made with it; false where there is none of that id.
     pub fn remove_key(&self, id: &str) -> Result<bool, StoreError> {
         let mut connection = self.connection();
@@ -160,5 +167,22 @@ mod tests {
         assert_eq!((kept[0].hash, kept[0].admin, kept[0].last_used), ([7; 32], true, Some(5)));
         assert!(store.remove_key("k1").unwrap());
         assert!(!store.remove_key("k1").unwrap());
+    }
+
+    #[test]
+    fn what_revoked_keys_hash_to_is_kept_for_the_last_ten_thousand() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state.db")).unwrap();
+        let ana: UserName = "ana".parse().unwrap();
+        store.add_user(&ana, "user", None, 1).unwrap();
+        let add = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10002)
+            INSERT INTO api_key (id, hash, imported, user, scopes, note, created) SELECT i, randomblob(32), 0, 1, '*', '', 0 FROM n";
+        store.connection().execute(add, []).unwrap();
+        let first = store.keys().unwrap().into_iter().find(|key| key.id == "1").unwrap().hash;
+        store.remove_key("1").unwrap();
+        assert_eq!(store.revoked_keys().unwrap(), [first]);
+        store.remove_user(&ana, 2).unwrap();
+        let revoked = store.revoked_keys().unwrap();
+        assert_eq!((revoked.len(), revoked.contains(&first)), (10_000, false));
     }
 }

@@ -79,7 +79,7 @@ impl Store {
     pub fn removed_users(&self) -> Result<Vec<(UserName, i64)>, StoreError> {
         let connection = self.connection();
         let mut statement = connection.prepare("SELECT name, at FROM removed_user")?;
-        Ok(statement.query_map([], |row| Ok((user_name(row, 0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
+        readable("removed user", statement.query_map([], |row| Ok((user_name(row, 0)?, row.get(1)?)))?)
     }
 
     /// The user whose role is `admin` that was added first.
