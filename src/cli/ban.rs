@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, str::FromStr};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     address::{client_network, network_name},
     config::Duration,
+    gateway::control,
     limits,
     store::Withdrawal,
 };
@@ -149,7 +150,10 @@ impl Remove {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         let name = network_name(self.address.network);
-        if !state.store.remove_ban(self.address.network)? {
+        // First what is in memory only, which would be stored otherwise.
+        let unban = control::unban(&state.config.data_dir, self.address.network);
+        let held = unban.context("the running gateway could not be told; try again")?;
+        if !state.store.remove_ban(self.address.network)? && !held {
             bail!("there is no ban of {name}");
         }
         state.announce()?;

@@ -51,7 +51,9 @@ impl State {
         match control::tell(&self.config.data_dir) {
             Ok(Told::InForce | Told::NotRunning) => Ok(()),
             Ok(Told::Partly(why)) => {
-                eprintln!("sallyport: the change is in force, but the gateway could not read all of its state: {why}");
+                eprintln!(
+                    "warning: the running gateway could not read all of its state: {why}. What it could not read is as it was before; everything else is in force"
+                );
                 Ok(())
             }
             Err(error) => Err(error).context("the change is kept, but the running gateway could not be told"),

@@ -39,6 +39,16 @@ pub(super) struct Bans {
     pub(super) unwritten: Notify,
 }
 
+/// What a denial counts as.
+enum Weight {
+    /// One more path that is not for the client.
+    Path,
+    /// One more denied request.
+    Denied,
+    /// No offence.
+    Nothing,
+}
+
 impl Default for Bans {
     fn default() -> Self {
         Self {
@@ -91,45 +101,25 @@ impl Bans {
         }
     }
 
-    /// What has expired was right once, and what is missing is no guess; only a flood of either is too much.
+    /// Takes note of a head that was refused before there was a request to judge.
+    pub(super) fn note_unread(&self, config: &Config, client: IpAddr, reason: Reason, now: i64) {
+        match Weight::of(reason) {
+            Weight::Path | Weight::Denied if config.bans.enabled => self.count(config, client, Strike::Denied, now),
+            Weight::Path | Weight::Denied | Weight::Nothing => {}
+        }
+    }
+
     fn strike(&self, denial: &Denial, facts: &RequestFacts<'_>) -> Option<Strike> {
         if denial.guess == Guess::Yes {
             return Some(Strike::Credential);
         }
-        match denial.reason {
-            Reason::NoRoute if asked_by_itself(facts.method, facts.path) => Some(Strike::Denied),
-            Reason::NoRoute | Reason::BadPath => Some(Strike::Path(self.hasher.hash_one(facts.path))),
-            Reason::NotAuthenticated
-            | Reason::BadCredential
-            | Reason::BadLink
-            | Reason::ExpiredCredential
-            | Reason::ExpiredLink
-            | Reason::UnknownUser
-            | Reason::TwoCredentials
-            | Reason::ForeignOrigin
-            | Reason::AddressDenied
-            | Reason::TargetTooLong
-            | Reason::UnknownMethod
-            | Reason::BadHost
-            | Reason::Misdirected => Some(Strike::Denied),
-            Reason::BadFraming
-            | Reason::BadBody
-            | Reason::RefusedValue
-            | Reason::CredentialNotAccepted
-            | Reason::InsufficientScope
-            | Reason::Banned
-            | Reason::Forbidden
-            | Reason::LinkRefused
-            | Reason::TooManyLinks
-            | Reason::BodyTooLarge
-            | Reason::BodyTooSlow
-            | Reason::HeadTooLarge
-            | Reason::HeadTooSlow
-            | Reason::RateLimited
-            | Reason::Internal
-            | Reason::UpstreamUnreachable
-            | Reason::Overloaded
-            | Reason::UpstreamTimeout => None,
+        match Weight::of(denial.reason) {
+            Weight::Path if denial.reason == Reason::NoRoute && asked_by_itself(facts.method, facts.path) => {
+                Some(Strike::Denied)
+            }
+            Weight::Path => Some(Strike::Path(self.hasher.hash_one(facts.path))),
+            Weight::Denied => Some(Strike::Denied),
+            Weight::Nothing => None,
         }
     }
 
@@ -145,6 +135,14 @@ impl Bans {
         drop(book);
         self.unwritten.notify_one();
         tell(client, &ban);
+    }
+
+    /// Drops a ban that is not written down; false where there is none of that client.
+    pub(super) fn forget_unwritten(&self, network: IpAddr, now: i64) -> bool {
+        let mut book = lock(&self.book);
+        let forgotten = book.forget_unwritten(network);
+        self.in_force.store(Arc::new(book.in_force(now)));
+        forgotten
     }
 
     /// Takes over the bans that are written.
@@ -180,6 +178,46 @@ fn is_authenticated(facts: &RequestFacts<'_>, authority: &Authority, now: i64) -
     let shown = || facts.certificate.map(Credential::ClientCertificate);
     let Some(credential) = credential.ok().and_then(|explicit| explicit.or_else(shown)) else { return false };
     authority.verify(&credential, "", facts.path, None, now).is_ok()
+}
+
+impl Weight {
+    /// What has expired was right once, and what is missing is no guess; only a flood of either is too much.
+    const fn of(reason: Reason) -> Self {
+        match reason {
+            Reason::NoRoute | Reason::BadPath => Self::Path,
+            Reason::NotAuthenticated
+            | Reason::BadCredential
+            | Reason::BadLink
+            | Reason::ExpiredCredential
+            | Reason::ExpiredLink
+            | Reason::UnknownUser
+            | Reason::TwoCredentials
+            | Reason::ForeignOrigin
+            | Reason::AddressDenied
+            | Reason::TargetTooLong
+            | Reason::UnknownMethod
+            | Reason::RateLimited
+            | Reason::BadHost
+            | Reason::Misdirected => Self::Denied,
+            Reason::BadFraming
+            | Reason::BadBody
+            | Reason::RefusedValue
+            | Reason::CredentialNotAccepted
+            | Reason::InsufficientScope
+            | Reason::Banned
+            | Reason::Forbidden
+            | Reason::LinkRefused
+            | Reason::TooManyLinks
+            | Reason::BodyTooLarge
+            | Reason::BodyTooSlow
+            | Reason::HeadTooLarge
+            | Reason::HeadTooSlow
+            | Reason::Internal
+            | Reason::UpstreamUnreachable
+            | Reason::Overloaded
+            | Reason::UpstreamTimeout => Self::Nothing,
+        }
+    }
 }
 
 /// The filters in `docs/fail2ban` and `docs/crowdsec` read this line.

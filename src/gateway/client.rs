@@ -163,6 +163,14 @@ impl<'s> Client<'s> {
         }
     }
 
+    /// Takes no further request on this connection. What it has begun goes on.
+    pub(super) fn end_connection(&mut self) {
+        match &mut self.speaks {
+            Speaks::Http1(http1) => http1.close_after(),
+            Speaks::Http2(http2) => http2.end_connection(),
+        }
+    }
+
     /// Breaks off an answer so that nobody takes what came of it for the whole.
     pub(super) fn abort(&mut self) {
         match &mut self.speaks {

@@ -206,6 +206,7 @@ async fn read_some(stream: &mut Downstream) -> Option<BytesMut> {
 /// Answers what is no request, and logs it like everything else.
 async fn refuse(stream: &mut Downstream, peer: Peer, refusal: Refusal, gateway: &Gateway) -> Then {
     let mut exchange = Exchange::new(&gateway.live, unread_head(), peer);
+    gateway.live.note_unread(exchange.client, refusal.reason());
     let denial = refusal.denial(&gateway.live.rules.load().site);
     let answer = respond::denial(&exchange, &denial);
     exchange.traffic.status = Some(answer.head.status);

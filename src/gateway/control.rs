@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
+    net::IpAddr,
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         net::UnixStream,
@@ -28,6 +29,8 @@ use crate::{stop::stopped, store::Withdrawal};
 const REFRESH: &str = "refresh";
 /// Before something that was taken back and could not be stored.
 const WITHDRAW: &str = "withdraw";
+/// Before the address of a client whose ban is to end, if it is not stored.
+const UNBAN: &str = "unban";
 /// Asks for all of that.
 const WITHDRAWN: &str = "withdrawn";
 /// Asks for the listening sockets.
@@ -66,6 +69,15 @@ pub fn tell(data_dir: &Path) -> io::Result<Told> {
 /// A gateway runs but does not enforce it.
 pub fn withdraw(data_dir: &Path, withdrawal: &Withdrawal) -> io::Result<Told> {
     told(ask(data_dir, &format!("{WITHDRAW} {}", serde_json::to_string(withdrawal)?))?)
+}
+
+/// Has the gateway of this data folder drop a ban that it enforces without having stored it. False where there is none.
+///
+/// # Errors
+/// A gateway runs but does not answer.
+pub fn unban(data_dir: &Path, network: IpAddr) -> io::Result<bool> {
+    let answer = ask(data_dir, &format!("{UNBAN} {network}"))?.map(read_answer).transpose()?;
+    Ok(answer.is_some_and(|answer| answer.trim() == "ok"))
 }
 
 /// What the gateway that runs enforces without having stored it; nothing where none runs.
@@ -193,6 +205,10 @@ async fn answer(stream: AsyncUnixStream, live: Arc<Live>, estate: Arc<Estate>) -
         (WITHDRAW, text) => match serde_json::from_str(text) {
             Ok(withdrawal) => refreshed(live.withdraw(withdrawal).await),
             Err(_) => refreshed(Refreshed::Failed),
+        },
+        (UNBAN, text) => match text.parse() {
+            Ok(network) if live.forget_ban(network).await => "ok".to_owned(),
+            Ok(_) | Err(_) => "none".to_owned(),
         },
         _ => refreshed(Refreshed::Failed),
     };

@@ -70,6 +70,7 @@ pub(super) async fn refuse(
 ) -> CountedAs {
     let mut exchange = Exchange::new(&gateway.live, head, peer);
     let counted_as = identify(gateway, &mut exchange);
+    gateway.live.note_unread(exchange.client, refusal.reason());
     let denial = Denial { detail: refusal.detail(), ..exchange.denial(refusal.reason()) };
     let _ = deny(client, &mut exchange, denial).await;
     counted_as
@@ -112,7 +113,9 @@ pub(super) async fn deny(client: &mut Client<'_>, exchange: &mut Exchange, denia
     debug!(request_id = %exchange.id, steps = ?denial.steps, "denied");
     // A proxy's connection speaks for others as well, who are not banned.
     let banned = denial.reason == Reason::Banned && exchange.is_direct();
-    if banned || matches!(denial.reason, Reason::BadHost | Reason::BadFraming) {
+    if banned {
+        client.end_connection();
+    } else if matches!(denial.reason, Reason::BadHost | Reason::BadFraming) {
         client.close_after();
     }
     let answer = respond::denial(exchange, &denial);

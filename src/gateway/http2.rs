@@ -32,6 +32,7 @@ pub(super) struct Http2 {
     is_head: bool,
     interim: Interim,
     answer: Sent,
+    ends_connection: bool,
 }
 
 /// How much of the answer was handed to the connection.
@@ -54,7 +55,7 @@ impl Http2 {
         let waits = framing != Framing::Length(0) && head.expects_continue();
         let interim = if waits { Interim::Awaited } else { Interim::None };
         let is_head = head.method == Method::HEAD;
-        Self { body, respond, sending: None, framing, is_head, interim, answer: Sent::NotAll }
+        Self { body, respond, sending: None, framing, is_head, interim, answer: Sent::NotAll, ends_connection: false }
     }
 
     pub(super) fn framing(&self) -> Framing {
@@ -170,6 +171,16 @@ impl Http2 {
         if self.answer == Sent::NotAll {
             self.respond.send_reset(h2::Reason::INTERNAL_ERROR);
         }
+    }
+
+    /// Makes this the last stream that the client may open.
+    pub(super) fn end_connection(&mut self) {
+        self.ends_connection = true;
+    }
+
+    /// Whether this is the last stream that the client may open.
+    pub(super) fn ends_connection(&self) -> bool {
+        self.ends_connection
     }
 
     /// Whether the client, which has its answer, may still be sending.

@@ -14,7 +14,7 @@ use pingora::{
     protocols::http::v2::server::{H2Options, default_h2_options, handshake},
     server::ShutdownWatch,
 };
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -40,6 +40,8 @@ const MAX_IDLE_TICKS: u32 = 24;
 const MAX_STREAMS: u32 = 100;
 /// So many streams a client may have the gateway reset by breaking their rules (CVE-2025-8671, "MadeYouReset").
 const MAX_PROVOKED_RESETS: usize = 100;
+/// So many streams a client may open after it was told to open no more. More can have been under way than at most are open.
+const MAX_LATE_STREAMS: u32 = 2 * MAX_STREAMS;
 /// So many heads may break the grammar before the connection is cut off.
 const MAX_MALFORMED_STREAMS: u32 = 32;
 /// What a client may send of a body before it was asked for: of one stream, and of all together.
@@ -62,7 +64,7 @@ pub(super) async fn serve(
     stream.inspect(inspector(Arc::clone(&watch)));
     let shaken = timeout(HANDSHAKE_TIMEOUT, handshake(Box::new(stream), Some(options()))).await;
     let Ok(Ok(mut connection)) = shaken else { return };
-    let streams = Streams { tasks: TaskTracker::new(), peer, gateway, activity, allowance: Arc::default() };
+    let streams = Streams::new(peer, gateway, activity);
     let mut life = Life::default();
     let mut tick = tokio::time::interval(TICK);
     let mut stopping = pin!(stopped(&mut stop));
@@ -71,6 +73,11 @@ pub(super) async fn serve(
             accepted = connection.accept() => accepted,
             () = &mut stopping, if !life.closing => {
                 life.closing = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+            () = streams.over.notified() => {
+                (life.closing, life.shut_out) = (true, true);
                 connection.graceful_shutdown();
                 continue;
             }
@@ -85,7 +92,8 @@ pub(super) async fn serve(
         };
         let Some(Ok((request, respond))) = accepted else { return };
         life.malformed += u32::from(streams.start(request, respond).is_err());
-        if life.malformed > MAX_MALFORMED_STREAMS {
+        life.late += u32::from(life.shut_out);
+        if life.malformed > MAX_MALFORMED_STREAMS || life.late > MAX_LATE_STREAMS {
             return;
         }
         life.idle_ticks = 0;
@@ -119,6 +127,10 @@ struct Life {
     closing: bool,
     idle_ticks: u32,
     malformed: u32,
+    /// The client is banned, and was told to open no more streams.
+    shut_out: bool,
+    /// Streams that it has opened since.
+    late: u32,
 }
 
 enum Verdict {
@@ -149,9 +161,15 @@ struct Streams {
     gateway: Arc<Gateway>,
     activity: Arc<Activity>,
     allowance: Arc<Allowance>,
+    /// Told when the client is banned.
+    over: Arc<Notify>,
 }
 
 impl Streams {
+    fn new(peer: Peer, gateway: Arc<Gateway>, activity: Arc<Activity>) -> Self {
+        Self { tasks: TaskTracker::new(), peer, gateway, activity, allowance: Arc::default(), over: Arc::default() }
+    }
+
     /// Serves a request in a task of its own; one whose head breaks the grammar is answered there as well.
     fn start(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Result<(), HeadFault> {
         let (parts, body) = request.into_parts();
@@ -162,7 +180,7 @@ impl Streams {
         let http2 = Box::new(Http2::new(&head, framing, body, respond));
         let mut client = Client::new(Speaks::Http2(http2), limits.min_body_rate);
         let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer.clone());
-        let allowance = Arc::clone(&self.allowance);
+        let (allowance, over) = (Arc::clone(&self.allowance), Arc::clone(&self.over));
         self.tasks.spawn(async move {
             let busy = activity.begin();
             let counted_as = match judged {
@@ -170,8 +188,11 @@ impl Streams {
                 Err(fault) => refuse(&gateway, &mut client, head, peer, fault.into()).await,
             };
             drop(busy);
-            if let Speaks::Http2(http2) = client.speaks
-                && http2.has_leftovers()
+            let Speaks::Http2(http2) = client.speaks else { return };
+            if http2.ends_connection() {
+                over.notify_one();
+            }
+            if http2.has_leftovers()
                 && let Some(_place) = gateway.load.admit_leftovers(counted_as)
             {
                 http2.drop_leftovers(&allowance).await;

@@ -32,7 +32,7 @@ use crate::{
         link::MalformedLinkKeys,
     },
     observe::{access_log::AccessLog, metrics::Metrics},
-    policy::{self, Site},
+    policy::{self, Reason, Site},
     secret_file::SecretError,
     settled::Settled,
     statement::StatementKey,
@@ -231,6 +231,17 @@ impl Live {
         if self.withdrawn.add(withdrawal) { self.refresh().await } else { Refreshed::Failed }
     }
 
+    /// Drops a ban that is in force and not stored; false where there is none of that client.
+    pub(super) async fn forget_ban(self: &Arc<Self>, network: IpAddr) -> bool {
+        let live = Arc::clone(self);
+        let forget = move || {
+            let _alone = live.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+            let withdrawn = live.withdrawn.forget_ban(network);
+            live.bans.forget_unwritten(network, now()) || withdrawn
+        };
+        tokio::task::spawn_blocking(forget).await.unwrap_or(false)
+    }
+
     /// Enforces what a predecessor did not get stored.
     pub(super) fn inherit(&self, withdrawn: Vec<Withdrawal>) {
         if withdrawn.is_empty() {
@@ -247,6 +258,11 @@ impl Live {
     /// True while connections of this client are closed.
     pub(super) fn is_banned(&self, client: IpAddr) -> bool {
         self.bans.shut_out(&self.rules.load().config, client, now())
+    }
+
+    /// Takes note of a head that was refused before there was a request to judge.
+    pub(super) fn note_unread(&self, client: IpAddr, reason: Reason) {
+        self.bans.note_unread(&self.rules.load().config, client, reason, now());
     }
 
     /// Makes a signed link and keeps it on the list.
@@ -335,12 +351,17 @@ impl Live {
         let live = Arc::clone(self);
         let look = move || {
             live.look_for_the_database();
-            live.withdrawn.store(&live.store);
+            live.store_withdrawn();
             live.has_changed()
         };
         if let Ok(true) = tokio::task::spawn_blocking(look).await {
             self.refresh().await;
         }
+    }
+
+    fn store_withdrawn(&self) {
+        let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.withdrawn.store(&self.store);
     }
 
     /// Says so, once, where the database is no longer the one that commands open.
@@ -350,7 +371,7 @@ impl Live {
         let Some(changed) = in_place.look(found.is_ok()) else { return };
         match (changed, found) {
             (false, Err(error)) => {
-                error!(%error, "commands do not reach this gateway; what was in force stays in force")
+                error!(%error, "commands do not reach this gateway; what was in force stays in force");
             }
             (_, Ok(())) | (true, Err(_)) => info!("the state database is back at its place"),
         }

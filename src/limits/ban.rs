@@ -112,6 +112,17 @@ impl BanBook {
         std::mem::take(&mut self.unwritten)
     }
 
+    /// Drops a ban that is not written down; false where there is none of that client.
+    pub fn forget_unwritten(&mut self, network: IpAddr) -> bool {
+        let before = self.unwritten.len();
+        self.unwritten.retain(|change| !matches!(change, BanChange::Made(ban) if ban.network == network));
+        let forgotten = self.unwritten.len() < before;
+        if forgotten {
+            self.bans.remove(&network);
+        }
+        forgotten
+    }
+
     /// What could not be written is kept for another time, as much of it as there can be bans.
     pub fn put_back(&mut self, mut changes: Vec<BanChange>) {
         changes.append(&mut self.unwritten);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     canary::Canary,
-    client::{Answer, Request, connect, connect_over, finish, send_plain},
+    client::{Answer, Request, connect, connect_http2, connect_over, finish, send_plain},
     instance::{Instance, eventually},
 };
 
@@ -184,6 +184,79 @@ fn only_what_is_forged_counts_as_guessing() {
         assert!(from(&i, &client, request.clone()).code().starts_with("bad_"));
         assert_eq!(knock(&i, &client), 403, "{request:?}");
     }
+}
+
+#[test]
+fn a_key_that_was_revoked_is_no_guess() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "1"), ("spare_authenticated", "\"0s\"")]);
+    i.command(&["user", "add", "ana"]);
+    let made = [&["key", "create"][..], &["key", "create", "--user", "ana"]].map(|command| i.command(command));
+    i.command(&["key", "revoke", made[0]["id"].as_str().unwrap()]);
+    i.command(&["user", "remove", "ana"]);
+    let key = |made: &Value| made["key"].as_str().unwrap().to_owned();
+    for key in made.iter().map(key) {
+        assert_eq!([(); 2].map(|()| from(&i, STRANGER, list(&key)).code()), ["bad_credential"; 2]);
+    }
+    assert_eq!(knock(&i, STRANGER), 200);
+    assert_eq!(from(&i, STRANGER, list("sp_guessed")).code(), "bad_credential");
+    assert_eq!(knock(&i, STRANGER), 403, "that one was a guess");
+}
+
+#[test]
+fn heads_that_break_the_grammar_are_denied_requests_as_well() {
+    let canary = Canary::start();
+    let i = that_bans_the_test(&canary);
+    set(&i, &[("denied_requests", "3")]);
+    eventually("the reload", || i.stderr().contains("denied_requests").then_some(()));
+    let banned = || i.command(&["ban", "list"])["bans"].as_array().unwrap().len();
+    for head in ["GET /%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n"] {
+        let stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        assert_eq!(finish(stream, head.as_bytes()).status, 400, "{head}");
+    }
+    assert_eq!(banned(), 0);
+    let url = format!("https://localhost:{}/", i.tls.port());
+    let authority = i.authority();
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "--http2", "-H", "Host: localhost:99999", "--cacert", authority.to_str().unwrap(), &url]);
+    assert!(String::from_utf8(curl.output().unwrap().stdout).unwrap().contains("bad_host"));
+    eventually("the ban", || (banned() == 1).then_some(()));
+}
+
+#[test]
+fn a_ban_ends_the_http2_connection_that_led_to_it() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", "shared_addresses = []");
+        set(i, &[("include_local", "true"), ("denied_requests", "3")]);
+    });
+    let ask = async {
+        let stream = connect_http2(i.tls, &i.authority()).await;
+        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut answers = 0;
+        while let Ok(mut ready) = sender.clone().ready().await {
+            let request = http::Request::get("https://localhost/api/downloads").body(()).unwrap();
+            let Ok((answer, _)) = ready.send_request(request, true) else { break };
+            answers += u32::from(answer.await.is_ok());
+            assert!(answers < 1_000, "it goes on");
+        }
+        drop(sender);
+        (answers, connection.await.unwrap())
+    };
+    let (answers, ended) = tokio::runtime::Runtime::new().unwrap().block_on(ask);
+    assert!(answers > 3, "the ban is told: {answers}");
+    assert!(ended.is_ok(), "by GOAWAY, so that nothing that runs is cut off: {ended:?}");
+}
+
+#[test]
+fn a_flood_beyond_the_rate_of_an_address_is_a_ban() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("denied_requests", "25")]);
+    let order = |client| from(&i, client, Request::new("POST", "/api/download").json("{}")).status;
+    let statuses: Vec<_> = (0..26).map(|_| order(STRANGER)).collect();
+    assert_eq!(statuses, [&[401; 20][..], &[429; 5], &[403]].concat());
+    assert_eq!(order(OTHER), 401);
 }
 
 #[test]

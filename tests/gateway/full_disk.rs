@@ -132,3 +132,21 @@ fn what_not_even_the_reserve_has_room_for_is_in_force_at_once_and_stored_later()
     assert_eq!((with(&i, &key), with(&i, &ana), opens(&i), banned(&i)), (401, 401, 410, true), "after a restart");
     assert_eq!(with(&i, i.key()), 200);
 }
+
+#[test]
+fn a_ban_that_is_not_stored_can_be_removed_as_well() {
+    let canary = Canary::start();
+    let Some((mut i, disk)) = on_small_disk(&canary) else { return };
+    let banned = |i: &Instance| i.send(&Request::new("GET", "/").header("X-Forwarded-For", STRANGER)).status == 403;
+    fill_the_database(&i, &disk);
+    succeeds(&i, &["ban", "add", STRANGER]);
+    assert!(banned(&i));
+    succeeds(&i, &["ban", "remove", STRANGER]);
+    assert!(!banned(&i));
+    assert!(!i.output(&["ban", "remove", STRANGER]).status.success(), "once");
+    disk.empty();
+    i.command(&["key", "create"]);
+    i.kill();
+    i.start_role("gateway");
+    assert!(!banned(&i), "nor is it stored later");
+}

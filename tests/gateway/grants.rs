@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
-    process::Command,
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -26,6 +26,9 @@ const POLICY: &str = "[upstream]\nstatement = true\n\
     credentials = [\"api-key\", \"jwt\", \"client-certificate\", \"link\"]\n\
     [[route]]\nname = \"object\"\nmethods = [\"GET\"]\npath = \"/object/{id}\"\nscopes = []\n\
     credentials = [\"offlinetube-link\"]\nlink_object = \"id\"\n";
+
+/// What is granted ends within two seconds, and some time for a busy machine.
+const WITHIN: Duration = Duration::from_secs(4);
 
 /// An upstream whose answers tick for ever; whoever asks for a WebSocket gets the same over one.
 fn ticking() -> SocketAddr {
@@ -105,7 +108,7 @@ impl Stream {
     fn ends(mut self, since: Instant) {
         let mut buffer = [0; 4096];
         while matches!(self.tls.read(&mut buffer), Ok(1..)) {
-            assert!(since.elapsed() < Duration::from_secs(8), "it goes on: {}", self.what);
+            assert!(since.elapsed() < WITHIN, "it goes on: {}", self.what);
         }
     }
 
@@ -170,6 +173,63 @@ fn what_runs_ends_when_its_credential_expires() {
     thread::sleep(Duration::from_secs(10));
     all_end(streams, Instant::now());
     control.goes_on();
+}
+
+/// A running answer over HTTP/2, by curl.
+fn over_http2(i: &Instance, field: &str) -> Child {
+    let (authority, url) = (i.authority(), format!("https://localhost:{}/a", i.tls.port()));
+    let mut curl = Command::new("curl");
+    curl.args(["-sN", "--http2", "--cacert", authority.to_str().unwrap(), "-H", field, &url]);
+    let mut child = curl.stdout(Stdio::piped()).spawn().unwrap();
+    let mut ticks = [0; 64];
+    child.stdout.as_mut().unwrap().read_exact(&mut ticks).unwrap();
+    assert!(String::from_utf8_lossy(&ticks).contains("tick"));
+    child
+}
+
+#[test]
+fn what_runs_over_http2_ends_in_the_same_time() {
+    let i = instance(ticking());
+    i.command(&["user", "add", "ana"]);
+    let made = i.command(&["key", "create"]);
+    let key = |key: &str| format!("X-API-Key: {key}");
+    let mut control = over_http2(&i, &key(i.key()));
+    let ended = [
+        over_http2(&i, &key(made["key"].as_str().unwrap())),
+        over_http2(&i, &key(&i.new_key(&["--user", "ana"]))),
+        over_http2(&i, &format!("Authorization: Bearer {}", i.new_token(&["--user", "ana"]))),
+    ];
+    i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
+    i.command(&["user", "remove", "ana"]);
+    let since = Instant::now();
+    for mut curl in ended {
+        std::io::copy(curl.stdout.as_mut().unwrap(), &mut std::io::sink()).unwrap();
+        assert!(since.elapsed() < WITHIN);
+        assert!(!curl.wait().unwrap().success(), "an answer that was cut short looks whole");
+    }
+    assert!(control.try_wait().unwrap().is_none(), "another one goes on");
+    control.kill().unwrap();
+    control.wait().unwrap();
+}
+
+#[test]
+fn a_link_that_is_used_is_no_use_of_the_key_behind_it() {
+    let i = instance(Canary::start().address);
+    let made = i.command(&["key", "create"]);
+    let key = made["key"].as_str().unwrap();
+    let link = post_link(&i, &[("X-API-Key", key)], &json!({ "path": "/x" }));
+    assert_eq!(link.status, 201);
+    let used = || {
+        hang_up(&i);
+        let listed = i.command(&["key", "list"]);
+        let keys = listed["keys"].as_array().unwrap();
+        keys.iter().find(|listed| listed["id"] == made["id"]).unwrap()["last_used"].clone()
+    };
+    let first = eventually("its use", || Some(used()).filter(Value::is_string));
+    thread::sleep(Duration::from_millis(1_100));
+    assert_eq!(get(&i, &path_of(&link.json())).0, 200);
+    i.command(&["user", "add", "ana"]);
+    assert_eq!(used(), first);
 }
 
 #[test]
