@@ -4,6 +4,8 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
     process::Command,
 };
 
@@ -24,14 +26,19 @@ pub(crate) fn up(origin: &Origin) -> Instance {
 
 /// The same after `change` was at the folder.
 pub(crate) fn up_with(origin: &Origin, change: impl FnOnce(&Instance)) -> Instance {
-    let mut i = Instance::made(&[]);
+    let mut i = made(origin, change);
+    i.start_role("up");
+    i
+}
+
+fn made(origin: &Origin, change: impl FnOnce(&Instance)) -> Instance {
+    let i = Instance::made(&[]);
     let [worker] = free_addresses::<1>();
     i.replace("listen = \"127.0.0.1:8001\"", &format!("listen = \"{worker}\""));
     i.replace("upstream = \"127.0.0.1:8001\"", &format!("upstream = \"{worker}\""));
     i.replace("yt_dlp = \"yt-dlp\"", &format!("yt_dlp = \"{}\"", yt_dlp().display()));
     i.replace("allow_private = []", &format!("allow_private = [\"{}\"]", origin.address));
     change(&i);
-    i.start_role("up");
     i
 }
 
@@ -328,6 +335,38 @@ fn a_worker_that_always_fails_leaves_the_gateway_alone_and_comes_back_once_it_ca
     eventually("word of it", || (admin(&i, "/readyz").0 == 200).then_some(()));
     assert_eq!(task(&i, finished["id"].as_str().unwrap()), finished);
     assert_eq!(process(&i, "gateway"), Some(gateway));
+}
+
+/// The program behind a script: the first worker is killed as soon as the gateway starts, and each one after it fails until
+/// there is a file `mended`.
+fn with_a_worker_that_served_once(i: &Instance) -> PathBuf {
+    let (script, program) = (i.path("sallyport"), places::program());
+    let text = format!(
+        "#!/bin/bash\ncd {}\ncase \"$1\" in\n\
+         worker) [ ! -e worker.pid ] || [ -e mended ] || exit 1; echo $$ >worker.pid ;;\n\
+         gateway) [ -e killed ] || {{ touch killed; kill -KILL \"$(cat worker.pid)\"; sleep 1; }} ;;\n\
+         esac\nexec -a \"$0\" {} \"$@\"\n",
+        i.dir.path().display(),
+        program.display(),
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
+#[test]
+fn a_worker_that_fails_before_the_gateway_serves_keeps_it_from_nothing() {
+    let origin = Origin::start();
+    let mut i = made(&origin, |_| ());
+    i.start_role_of(&with_a_worker_that_served_once(&i), "up");
+    eventually("word of the start", || i.stderr().contains("started").then_some(()));
+    let gateway = process(&i, "gateway").unwrap();
+    Command::new("kill").args(["-KILL", &gateway.to_string()]).status().unwrap();
+    eventually("the next gateway", || process(&i, "gateway").filter(|next| *next != gateway));
+    eventually("its port", || TcpStream::connect(i.tls).ok());
+    assert_eq!(i.get("/api/downloads").status, 502, "there is no worker");
+    fs::write(i.path("mended"), "").unwrap();
+    eventually("the worker", || (i.get("/api/downloads").status == 200).then_some(()));
 }
 
 #[test]

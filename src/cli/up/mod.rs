@@ -203,8 +203,8 @@ impl Household {
         if let Some(worker) = &mut self.worker {
             worker.start_if_missing(&self.launcher)?;
         }
-        // The ports open once the worker answers.
-        if self.progress != Progress::Starting || self.worker.as_ref().is_none_or(Role::is_serving) {
+        // The ports open once the worker has answered. From then on each role is on its own.
+        if self.worker.as_ref().is_none_or(Role::has_served) {
             self.gateway.start_if_missing(&self.launcher)?;
         }
         Ok(())
@@ -227,9 +227,9 @@ impl Household {
 
     fn note_ready(&mut self, pid: u32) {
         self.roles().for_each(|role| role.note_ready(pid));
-        let all_serve = self.roles().all(|role| role.is_serving());
+        let all_have_served = self.roles().all(|role| role.has_served());
         match self.progress {
-            Progress::Starting if all_serve => {
+            Progress::Starting if all_have_served => {
                 self.progress = Progress::Serving;
                 info!(url = %self.url, "started");
                 if let Some(url) = &self.trust_page {
