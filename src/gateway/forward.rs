@@ -26,9 +26,11 @@ use super::{
 };
 use crate::{
     identity::CredentialKind,
+    limits::Acquaintance,
     message::{BodyDecoder, Framing, Http1Response, RequestHead, ResponseHead},
     policy::{Denial, Permit, Reason},
     upstream::{AnswerFault, ConnectFault, Connection, Said},
+    username::UserName,
 };
 
 /// So many early hints of one answer go on.
@@ -120,7 +122,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     let patience = Patience::new(permit.app().timeout);
     let upload = Upload::new(request, framing, permit);
     let live = &gateway.live;
-    let pause = Pause::new(live, &gateway.load, permit.identity().map(|identity| &identity.user));
+    let pause = Pause::new(live, &gateway.load, known_user(permit));
     let mut passage = Passage { live, client, permit, asked: head, traffic, patience, pause, upload };
     let (mut upstream, answer) = passage.ask(gateway).await?;
     let switches = websocket && answer.switches_to_websocket();
@@ -134,6 +136,15 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
         gateway.pool.give_back(permit, upstream);
     }
     Ok(())
+}
+
+/// The user who asks in person. Whoever has a link may be anybody, and takes no place of the user who made it.
+fn known_user(permit: &Permit) -> Option<&UserName> {
+    let identity = permit.identity()?;
+    match identity.kind().acquaintance() {
+        Acquaintance::Known => Some(&identity.user),
+        Acquaintance::Stranger => None,
+    }
 }
 
 /// One request on its way there and back.

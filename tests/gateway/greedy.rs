@@ -250,8 +250,7 @@ fn a_client_that_takes_nothing_is_given_up_and_one_that_is_only_slow_is_not() {
 /// The same with one path for clients that are known.
 fn open_to_known(upstream: SocketAddr) -> Instance {
     let mut i = open(upstream, "send_timeout = \"2s\"\npause_timeout = \"1h\"");
-    let known =
-        "[[route]]\nname = \"known\"\nmethods = [\"GET\"]\npath = \"/reads\"\ncredentials = [\"api-key\"]\n[[route]]";
+    let known = "[[route]]\nname = \"known\"\nmethods = [\"GET\"]\npath = \"/reads\"\ncredentials = [\"api-key\", \"link\"]\n[[route]]";
     i.replace_in("policies/open.toml", "[[route]]", known);
     i.kill();
     i.start_role("gateway");
@@ -275,6 +274,10 @@ fn a_player_whose_user_is_known_may_pause() {
     for _ in 0..80 {
         known.read_exact(&mut piece).unwrap();
     }
+    // Whoever has a link may be anybody.
+    let link = i.command(&["link", "create", "/reads"])["url"].as_str().unwrap().to_owned();
+    let _by_link = begin(Request::new("GET", &link[link.find("/reads").unwrap()..]));
+    assert_eq!(ends.recv_timeout(Duration::from_secs(30)), Ok("reads"), "a link's bearer has send_timeout");
     // It is the pause that has a limit of its own, not the connection.
     let i = open_to_known(upstream);
     i.replace("pause_timeout = \"1h\"", "pause_timeout = \"3s\"");
