@@ -111,11 +111,11 @@ impl Site {
         let matched = app.routes.at(path.decoded());
         let preflight = cors::preflight_method(facts.method, facts.headers);
         let route = matched.as_ref().and_then(|m| m.route(preflight.as_ref().unwrap_or(facts.method)));
-        path.judge_names(route.map_or(Names::Plain, |route| route.names)).map_err(|_| judgement.unread(self, facts))?;
         // A client whose address is denied gets the application's answer on every route, so that it cannot tell which exist.
         judgement.share(app, None, facts.headers);
         judgement.address(app, route, facts)?;
         judgement.share(app, route, facts.headers);
+        path.judge_names(route.map_or(Names::Plain, |route| route.names)).map_err(|_| judgement.unread(self, facts))?;
         let matched = matched.ok_or_else(|| no_route(facts.method))?;
         if let Some(method) = preflight {
             return judgement.preflight(app, &matched, &method, facts.headers).map(Decision::Preflight);

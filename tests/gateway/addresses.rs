@@ -107,6 +107,16 @@ fn who_is_shut_out_learns_nothing_of_routes_and_credentials() {
 }
 
 #[test]
+fn who_is_shut_out_does_not_learn_which_routes_take_file_names() {
+    let canary = Canary::start();
+    let i = with_rules(&canary, "allow_from = [\"lan\"]", |_| ());
+    let paths = ["/api/stream/a%EF%BC%8Fb", "/api/info/a%EF%BC%8Fb", "/nowhere/a%EF%BC%8Fb"];
+    assert_eq!(paths.map(|path| get(&i, "192.0.2.7", path)), [403; 3]);
+    assert_eq!(paths.map(|path| get(&i, "10.0.0.7", path)), [200, 400, 400]);
+    assert_eq!(canary.seen().len(), 1);
+}
+
+#[test]
 fn a_denied_address_uses_up_nobodys_rate() {
     let canary = Canary::start();
     // Both are of one /64, which is what rates count by.
