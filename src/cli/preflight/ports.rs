@@ -3,12 +3,14 @@
 use std::{
     env, fs,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixStream,
+    net::{SocketAddr, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt::set_socket_reuseaddr};
 
 use super::{Depth, Inspection, key};
 use crate::{
@@ -32,8 +34,8 @@ const SOCKET_UNITS: [&str; 2] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Patience(pub(in crate::cli) Duration);
 
-/// A port that is held while the others are tried, so that no two are the same.
-type Held = Vec<(String, TcpListener)>;
+/// The ports that were found to be free.
+type Held = Vec<(String, SocketAddr)>;
 
 impl Inspection<'_> {
     pub(super) fn ports(&mut self, site: Option<&Site>, depth: Depth) {
@@ -78,24 +80,33 @@ impl Inspection<'_> {
         if usable != address {
             self.warn(key.clone(), format!("IPv6 is off on this machine, so {address} becomes {usable}"));
         }
-        let twice = |(_, other): &&(String, TcpListener)| other.local_addr().is_ok_and(|other| clash(other, usable));
+        let twice = |(_, other): &&(String, SocketAddr)| clash(*other, usable);
         if let Some((other, _)) = held.iter().find(twice) {
             let what = format!("{other} takes port {} already; write another port", address.port());
             self.fault(key, what);
             return;
         }
         match bind(usable, patience) {
-            Ok(listener) => held.push((name, listener)),
+            Ok(_) => held.push((name, usable)),
             Err(_) if is_systemds(address) => {}
             Err(error) => self.fault(key, port_fault(address, &error)),
         }
     }
 }
 
-fn bind(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
+/// Takes a port without listening on it, so that no client connects to somebody who is gone in a moment.
+fn bind(address: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let bound = || {
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // As a listener of the standard library: what is left of connections that have ended is in nobody's way.
+        set_socket_reuseaddr(&socket, true)?;
+        rustix::net::bind(&socket, &address)?;
+        Ok::<_, io::Error>(socket)
+    };
     let begun = Instant::now();
     loop {
-        match TcpListener::bind(address) {
+        match bound() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < patience => sleep(LOOK_EVERY),
             other => return other,
         }
