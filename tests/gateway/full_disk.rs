@@ -126,7 +126,7 @@ fn what_not_even_the_reserve_has_room_for_is_in_force_at_once_and_stored_later()
     );
 
     disk.empty();
-    eventually("what was stored", || i.stderr().contains("stored what was taken back").then_some(()));
+    eventually("what was stored", || i.stderr().contains("stored what was revoked").then_some(()));
     i.kill();
     i.start_role("gateway");
     assert_eq!((with(&i, &key), with(&i, &ana), opens(&i), banned(&i)), (401, 401, 410, true), "after a restart");
