@@ -160,9 +160,11 @@ fn is_word(value: &Json) -> bool {
     value.as_str().is_some_and(|word| (1..=MAX_WORD_BYTES).contains(&word.len()) && word.bytes().all(plain))
 }
 
-/// A URL that may be fetched on a stranger's word, as far as its text tells; its names are resolved and judged again
-/// by who fetches it.
+/// Parses a URL that may be fetched for a client, as far as its text tells. Whoever fetches it resolves its host and judges that again.
+///
+/// White space around it, which comes along when a URL is copied, is no part of it.
 fn media_url(text: &str, allow_private: &[HostPort]) -> Result<Url, &'static str> {
+    let text = text.trim();
     if text.len() > MAX_URL_BYTES {
         return Err("is too long for a URL");
     }
@@ -212,6 +214,8 @@ mod tests {
         assert!(matches!(body, Err(BodyFault::Refused(..))), "a space in a URL");
         let body = judge(" {\"url\" :\"https:\\/\\/Example.com/a\", \"type\":\"\\u0061udio\", \"n\": 5} ").unwrap();
         assert_eq!(body, r#"{"n":5,"type":"audio","url":"https://example.com/a"}"#);
+        let pasted = judge(r#"{"url":" \thttps://example.com/a\r\n"}"#).unwrap();
+        assert_eq!(pasted, r#"{"url":"https://example.com/a"}"#, "white space around a URL is no part of it");
         assert!(judge(r#"{"url":"http://127.0.0.1:8999/a"}"#).is_ok());
         for tags in [r"[]", r#"["en"]"#, r#"["pt-BR","a_1."]"#] {
             assert!(judge(&format!("{{\"url\":\"https://e.com/\",\"tags\":{tags}}}")).is_ok(), "{tags}");
@@ -273,6 +277,9 @@ mod tests {
             r#"{"url":"http://169.254.169.254/latest"}"#,
             r#"{"url":"http://u:p@example.com/"}"#,
             r#"{"url":"ytsearch:x"}"#,
+            r#"{"url":"https://exam\nple.com/"}"#,
+            r#"{"url":" -x"}"#,
+            r#"{"url":" \n"}"#,
             r#"{"url":"https:\\\\example.com\\a"}"#,
             r#"{"url":["https://example.com/"]}"#,
             r#"{"url":"https://example.com/","type":"film"}"#,

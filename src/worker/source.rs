@@ -48,8 +48,10 @@ pub(crate) enum ResolveError {
 }
 
 impl SourceUrl {
-    /// Reads what a client wrote; `allowed` names the places that may be private.
+    /// Reads what a client wrote, without white space around it, as comes along when a URL is copied. `allowed` names the
+    /// places that may be private.
     pub(crate) fn parse(text: &str, allowed: &[HostPort]) -> Result<Self, SourceError> {
+        let text = text.trim();
         if text.len() > MAX_LENGTH {
             return Err(SourceError::TooLong);
         }
@@ -114,7 +116,10 @@ mod tests {
         for text in ["", "-x", "--exec=id", "example.com", "file:///etc/passwd", "ftp://example.com/", "ytsearch:x"] {
             assert_eq!(refused(text), Some(SourceError::NotHttp), "{text}");
         }
-        for text in [" https://example.com", "https://example.com/\n", "https:\\\\example.com", "https://e.com/a\tb"] {
+        for text in [" https://example.com/", "https://example.com/\n", "\u{a0}https://example.com/\r\n"] {
+            assert_eq!(SourceUrl::parse(text, &[]).unwrap().as_str(), "https://example.com/", "{text:?}");
+        }
+        for text in ["https://exam\nple.com", "https:\\\\example.com", "https://e.com/a\tb", "https://e.com/a b"] {
             assert_eq!(refused(text), Some(SourceError::Characters), "{text}");
         }
         for text in ["http://a@example.com/", "http://a:b@example.com/", "http://1.1.1.1@127.0.0.1/"] {

@@ -25,7 +25,10 @@ const REFUSED_URLS: &[&str] = &[
     "http://user:pass@example.com/",
     "http://router/",
     "http://①②⑦.0.0.1/",
-    " https://example.com/",
+    "https://exam ple.com/",
+    "https://exam\nple.com/",
+    " file:///etc/passwd",
+    " http://127.0.0.1/\n",
 ];
 
 fn post(i: &Instance, body: &str) -> (u16, String) {
@@ -42,6 +45,14 @@ fn a_judged_body_arrives_as_it_was_judged() {
     assert_eq!(seen.body, r#"{"url":"https://example.com/a?b=1"}"#);
     assert_eq!(seen.header("content-length"), [seen.body.len().to_string()]);
     assert!(seen.header("transfer-encoding").is_empty());
+}
+
+#[test]
+fn white_space_around_a_url_does_not_arrive() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    assert_eq!(post(&i, r#"{"url":" \thttps://example.com/a\r\n"}"#).0, 200);
+    assert_eq!(canary.only().body, r#"{"url":"https://example.com/a"}"#);
 }
 
 #[test]
