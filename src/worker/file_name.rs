@@ -27,15 +27,17 @@ pub(crate) fn task_of(name: &str) -> Option<TaskId> {
 
 /// A title without anything that a file system, a header, a reader's eye or a proxy could take for something else.
 ///
-/// Every name that comes of it is one that the gateway forwards: see [`SafePath`](crate::policy::SafePath).
+/// It is in normal form C. Every name that comes of it is one that the gateway forwards: see [`SafePath`](crate::policy::SafePath).
 fn safe_title(title: &str) -> String {
-    let cleaned: String =
+    let visible: Vec<char> =
         title.nfc().map(|c| if is_structural(c) { '_' } else { c }).filter(|c| !is_hidden(*c)).collect();
-    let cleaned = without_escapes(&cleaned);
+    // Once more, since what was dropped may have kept a letter from its accent.
+    let composed: String = without_loose_joiners(&visible).nfc().collect();
+    let cleaned = without_escapes(&composed);
     let trimmed = cleaned.trim().trim_start_matches('.').trim();
     let most = trimmed.char_indices().take(MAX_TITLE).take_while(|(at, c)| at + c.len_utf8() <= MAX_TITLE_BYTES);
     let cut: String = most.map(|(_, c)| c).collect();
-    let cut = cut.trim_end();
+    let cut = cut.trim_end_matches(|c: char| c.is_whitespace() || is_joiner(c));
     if cut.is_empty() { "download".to_owned() } else { cut.to_owned() }
 }
 
@@ -59,11 +61,27 @@ fn folded(c: char) -> impl Iterator<Item = char> {
     iter::once(c).nfkc()
 }
 
-/// Control characters and the invisible ones that reorder or join the text around them.
+/// Drops joiners and non-joiners that shape nothing. Beside a letter of Persian or Hindi they are spelling, and between emoji
+/// they make one picture of several.
+fn without_loose_joiners(title: &[char]) -> String {
+    let at = |place: Option<usize>| place.and_then(|place| title.get(place)).copied();
+    let shaped = |c: Option<char>| c.is_some_and(|c| !c.is_ascii() && !is_joiner(c));
+    let shapes = |place: usize| {
+        let (before, after) = (at(place.checked_sub(1)), at(Some(place + 1)));
+        before.is_some_and(|c| !is_joiner(c)) && (shaped(before) || shaped(after))
+    };
+    title.iter().enumerate().filter(|(place, c)| !is_joiner(**c) || shapes(*place)).map(|(_, c)| *c).collect()
+}
+
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}')
+}
+
+/// Control characters and the invisible ones that reorder the text around them.
 fn is_hidden(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -92,6 +110,34 @@ mod tests {
         assert_eq!(name("e\u{301}"), format!("é__{ID}.mp4"));
         assert_eq!(name("gpj\u{61c}4pm"), format!("gpj4pm__{ID}.mp4"));
         assert_eq!(name(&"x".repeat(500)).chars().count(), 120 + 2 + 36 + 4);
+    }
+
+    #[test]
+    fn joiners_stay_where_they_shape_something_and_nowhere_else() {
+        for title in [
+            "\u{645}\u{6cc}\u{200c}\u{62e}\u{648}\u{627}\u{647}\u{645}",
+            "PDF\u{200c}\u{647}\u{627}",
+            "\u{915}\u{94d}\u{200d}\u{937}",
+            "👩\u{200d}👩\u{200d}👧",
+            "❤\u{fe0f}\u{200d}🔥",
+        ] {
+            assert_eq!(name(title), format!("{title}__{ID}.mp4"));
+        }
+        assert_eq!(name("a\u{200d}b\u{200c} c"), format!("ab c__{ID}.mp4"));
+        assert_eq!(name("\u{200d}é\u{200c}\u{200d}é\u{200d}"), format!("é\u{200c}é__{ID}.mp4"));
+        assert!(!name(&"👩\u{200d}".repeat(500)).contains("\u{200d}__"));
+    }
+
+    #[test]
+    fn a_name_is_in_normal_form_whatever_was_dropped_from_its_title() {
+        for dropped in ["", "\u{200b}", "\u{ad}", "\u{202e}", "\u{7}", "\u{200d}\u{200d}"] {
+            for title in ["e\u{301}", "\u{1100}\u{1161}\u{11a8}", "a\u{328}\u{301}", "?\u{301}"] {
+                let mut title: Vec<char> = title.chars().collect();
+                title.splice(1..1, dropped.chars());
+                let name = name(&title.iter().collect::<String>());
+                assert!(unicode_normalization::is_nfc(&name), "{}", name.escape_unicode());
+            }
+        }
     }
 
     #[test]

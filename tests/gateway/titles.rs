@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use unicode_normalization::UnicodeNormalization;
+
 use crate::{canary::Canary, client::Request, instance::Instance};
 
 /// What yt-dlp's `sanitize_filename` makes of titles in many scripts, with emoji, full-width punctuation, percent signs, quotes,
@@ -57,6 +59,26 @@ fn every_name_that_yt_dlp_makes_can_be_requested_and_arrives_byte_for_byte() {
     assert!(refused.is_empty(), "{refused:#?}");
     let arrived: Vec<_> = canary.seen().iter().map(|seen| seen.target().to_owned()).collect();
     assert_eq!(arrived, paths);
+}
+
+#[test]
+fn names_as_macos_decomposes_them_can_be_requested_and_linked() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let decomposed: Vec<String> = names().map(|name| name.nfd().collect()).collect();
+    let changed = decomposed.iter().zip(names()).filter(|(decomposed, name)| decomposed != name);
+    let paths: Vec<_> = changed.map(|(name, _)| format!("/api/stream/{}", strict(name))).collect();
+    assert!(paths.len() > 5);
+    for path in &paths {
+        assert_eq!(i.get(path).status, 200, "{path}");
+    }
+    let made = i.post("/.sallyport/links", &format!(r#"{{"path":"{}"}}"#, paths[0]));
+    assert_eq!(made.status, 201, "{made:?}");
+    let url = made.json()["url"].as_str().unwrap().to_owned();
+    let query = url.split_once('?').unwrap().1;
+    assert_eq!(i.send(&Request::new("GET", &format!("{}?{query}", paths[0]))).status, 200);
+    let arrived: Vec<_> = canary.seen().iter().map(|seen| seen.target().to_owned()).collect();
+    assert_eq!(arrived[..paths.len()], paths, "byte for byte: which form a name has, the application says");
 }
 
 #[test]

@@ -46,6 +46,7 @@ mod inventory;
 mod jobs;
 mod leavers;
 mod looks;
+mod names;
 mod offline;
 mod ordinary;
 mod playlists;

@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderMap, Method},
     response::Response,
 };
+use unicode_normalization::UnicodeNormalization;
 
 use super::{
     App,
@@ -67,6 +68,8 @@ pub(super) async fn stream(
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal::not_found("Archivo no encontrado");
     let Path(name) = named.map_err(|_| unknown())?;
+    // Names are given out in this form; macOS decomposes them.
+    let name: String = name.nfc().collect();
     let found = finished(&app, &caller, task_of(&name)).await?;
     let (task, media) = found.filter(|(task, _)| task.file_name() == Some(name)).ok_or_else(unknown)?;
     sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers, lane).await
