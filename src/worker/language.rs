@@ -33,6 +33,12 @@ impl Language {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether this one, as a language range, matches `tag`: `en` matches `en` and `en-US` (basic filtering, RFC 4647, section 3.3.1).
+    pub(crate) fn covers(&self, tag: &Self) -> bool {
+        let (start, rest) = tag.0.split_at_checked(self.0.len()).unwrap_or_default();
+        start.eq_ignore_ascii_case(&self.0) && (rest.is_empty() || rest.starts_with('-'))
+    }
 }
 
 /// Tags have no case (RFC 5646, section 2.1.1).
@@ -75,6 +81,11 @@ impl Languages {
     /// The one of this tag.
     pub(crate) fn find(&self, language: &Language) -> Option<&Language> {
         self.0.iter().find(|known| *known == language)
+    }
+
+    /// The language with this tag, or else the first that it covers.
+    pub(crate) fn best(&self, range: &Language) -> Option<&Language> {
+        self.find(range).or_else(|| self.0.iter().find(|tag| range.covers(tag)))
     }
 
     /// Those of a list; one that is there already is left out, and so is what is too many.
@@ -142,6 +153,20 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Language>(), Err(InvalidLanguage::Tag), "{text:?}");
         }
+    }
+
+    #[test]
+    fn rfc4647_a_range_covers_what_begins_with_it() {
+        let covers = |range: &str, tag: &str| range.parse::<Language>().unwrap().covers(&tag.parse().unwrap());
+        for (range, tag) in [("en", "en"), ("en", "EN-us"), ("de-CH", "de-ch-1996"), ("zh", "zh-Hant-TW")] {
+            assert!(covers(range, tag), "{range} {tag}");
+        }
+        for (range, tag) in [("en", "eng"), ("en-US", "en"), ("de-de", "de-1996"), ("n", "en")] {
+            assert!(!covers(range, tag), "{range} {tag}");
+        }
+        let list: Languages = "en-GB,en-US,en,fr-CA".parse().unwrap();
+        let best = |range: &str| list.best(&range.parse().unwrap()).map(Language::as_str);
+        assert_eq!((best("en"), best("fr"), best("es")), (Some("en"), Some("fr-CA"), None));
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(crate) async fn fetch(
 fn collect(from: &Path, job: &JobFolder, languages: &Languages) -> io::Result<()> {
     for entry in fs::read_dir(from)?.flatten() {
         let name = entry.file_name();
-        let wanted = name.to_str().and_then(language_of).and_then(|language| languages.find(&language).cloned());
+        let wanted = name.to_str().and_then(language_of).and_then(|language| name_to_keep(languages, language));
         let Some(language) = wanted else { continue };
         match read(&entry.path()) {
             Ok(text) => write_new(&job.subtitles(&language), &text)?,
@@ -87,6 +87,14 @@ fn collect(from: &Path, job: &JobFolder, languages: &Languages) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// The tag to keep a language under: the one that was asked for, or else its own if one that was asked for covers it.
+fn name_to_keep(wanted: &Languages, found: Language) -> Option<Language> {
+    match wanted.find(&found) {
+        Some(same) => Some(same.clone()),
+        None => wanted.iter().any(|range| range.covers(&found)).then_some(found),
+    }
 }
 
 /// By the names that yt-dlp gives.
@@ -155,6 +163,14 @@ mod tests {
         assert_eq!(kept.map(|e| e.file_name()).collect::<Vec<_>>(), ["subtitles.en.vtt"]);
         job.forget_subtitles().unwrap();
         assert!(!job.subtitles(&"en".parse().unwrap()).exists());
+    }
+
+    #[test]
+    fn regional_subtitles_are_kept_under_their_own_tags() {
+        let wanted: Languages = "en,pt".parse().unwrap();
+        let kept = |tag: &str| name_to_keep(&wanted, tag.parse().unwrap()).map(|language| language.to_string());
+        let found = ["EN", "pt-BR", "ptx", "de"].map(kept);
+        assert_eq!(found, [Some("en".into()), Some("pt-BR".into()), None, None]);
     }
 
     #[test]

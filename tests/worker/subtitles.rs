@@ -67,6 +67,21 @@ fn subtitles_of_the_languages_asked_for_are_kept_and_served_as_webvtt() {
 }
 
 #[test]
+fn en_finds_en_us_and_what_was_not_found_is_said() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    origin.serve("en.vtt", ENGLISH);
+    let url = page(&origin, &[("en-US", "en.vtt"), ("pt-BR", "a/en.vtt"), ("pt", "en.vtt"), ("de-AT", "missing.vtt")]);
+    let task = completed(&worker, &json!({"url": url, "subtitles": ["en", "pt", "de", "tlh"]}));
+    assert_eq!(task["subtitles"], json!(["en-US", "pt"]), "exact first, and one for each");
+    assert_eq!(task["subtitles_missing"], json!(["de", "tlh"]));
+    for tag in ["en-US", "en", "EN-us"] {
+        assert_eq!(worker.get("ana", &format!("{}/{tag}.vtt", subtitles(&task))).status, 200, "{tag}");
+    }
+    assert_eq!(worker.get("ana", &format!("{}/pt-BR.vtt", subtitles(&task))).status, 404);
+}
+
+#[test]
 fn subtitles_are_served_as_files_are_and_only_to_their_owner() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);

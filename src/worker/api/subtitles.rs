@@ -79,7 +79,7 @@ pub(super) async fn file(
     let Path((id, name)) = named.map_err(|_| unknown())?;
     let language = name.strip_suffix(".vtt").and_then(|tag| tag.parse().ok()).ok_or_else(unknown)?;
     let (task, _) = finished(&app, &caller, id.parse().ok()).await?.ok_or_else(unknown)?;
-    let language = task.subtitles.find(&language).ok_or_else(unknown)?;
+    let language = task.subtitles.best(&language).ok_or_else(unknown)?;
     let workshop = app.queue.workshop();
     let sending = Sending {
         id: task.id,

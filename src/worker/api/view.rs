@@ -5,6 +5,7 @@ use utoipa::{ToSchema, openapi::Object};
 
 use super::openapi::one_of;
 use crate::worker::{
+    language::Language,
     order::{KINDS, QUALITIES},
     playlist::{Part, Tally},
     task::{Status, Task},
@@ -55,6 +56,8 @@ pub(crate) struct TaskView {
     completed_at: Option<String>,
     /// The languages of its subtitles.
     subtitles: Vec<String>,
+    /// The languages that were asked for and not found; empty until it is completed.
+    subtitles_missing: Vec<String>,
     /// The list that it is a film of.
     #[schema(required, format = Uuid)]
     playlist_id: Option<String>,
@@ -84,6 +87,7 @@ impl TaskView {
             Part::Alone | Part::Entry(_) if completed || processing.is_some() => 100.0,
             Part::Alone | Part::Entry(_) => live.percent,
         };
+        let subtitles_missing = if completed && !is_playlist { missing(&task) } else { Vec::new() };
         let thumbnail = if task.has_thumbnail { format!("/api/thumbnails/{}", task.id) } else { String::new() };
         Self {
             id: task.id.to_string(),
@@ -105,11 +109,17 @@ impl TaskView {
             error_message: task.error_message,
             created_at: task.created_at.to_string(),
             completed_at: task.completed_at.map(|at| at.to_string()),
+            subtitles_missing,
             subtitles: task.subtitles.iter().map(ToString::to_string).collect(),
             url: task.url,
             title: task.title,
         }
     }
+}
+
+fn missing(task: &Task) -> Vec<String> {
+    let lacks = |range: &&Language| task.subtitles.best(range).is_none();
+    task.wanted.languages.iter().filter(lacks).map(ToString::to_string).collect()
 }
 
 /// Whether a task is a list, and the two numbers that the API has for lists and their films.

@@ -86,8 +86,7 @@ pub(crate) fn download(
     limits: Limits,
 ) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
-    args.add(["--plugin-dirs"]);
-    args.0.push(tools.companion.clone().into());
+    args.accompany(tools);
     args.pick(film.item);
     args.add(["--retries", "3", "--fragment-retries", "3", "--abort-on-unavailable-fragments"]);
     // A file that was whole at a kill is "already there" for the next run, which must mend it all the same.
@@ -108,6 +107,7 @@ pub(crate) fn download(
 /// Arguments that fetch the subtitles of one thing into a folder, as WebVTT where that can be had.
 pub(crate) fn subtitles(tools: &Tools, film: Sought<'_>, wanted: &Wanted, folder: &Path) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
+    args.accompany(tools);
     args.pick(film.item);
     args.add(["--retries", "1", "-q", "--no-simulate"]);
     // One that cannot be had keeps nobody from the others.
@@ -192,6 +192,10 @@ impl Args {
 
     fn add<'a>(&mut self, args: impl IntoIterator<Item = &'a str>) {
         self.0.extend(args.into_iter().map(OsString::from));
+    }
+
+    fn accompany(&mut self, tools: &Tools) {
+        self.0.extend(["--plugin-dirs".into(), tools.companion.clone().into()]);
     }
 
     fn pick(&mut self, item: Option<u32>) {

@@ -6,6 +6,7 @@
   fragments is the same. yt-dlp by itself may append a fragment twice.
 * A site that answers with Retry-After is not asked again before the worker has seen that.
 * A video that is announced says when it begins.
+* Of subtitles, a language stands for its regional ones as well where the site has it in no other way (RFC 4647, basic filtering).
 
 What an earlier run has left lies in `kept`. It is put back at the end of this file: without this plugin, nothing is
 continued.
@@ -14,6 +15,7 @@ import datetime
 import email.utils
 import json
 import os
+import re
 import time
 import zlib
 
@@ -409,6 +411,32 @@ def told(raise_no_formats):
     return patched
 
 
+def by_basic_filtering(process_subtitles):
+    def patched(self, video_id, normal, automatic):
+        wishes = self.params.get('subtitleslangs')
+        if not wishes or not self.params.get('writesubtitles'):
+            return process_subtitles(self, video_id, normal, automatic)
+        made_by_machine = automatic if self.params.get('writeautomaticsub') else None
+        found = [best(wish, normal or {}) or best(wish, made_by_machine or {}) for wish in wishes]
+        tags = [re.escape(tag) for tag in found if tag]
+        if not tags:
+            return None
+        self.params['subtitleslangs'] = tags
+        try:
+            return process_subtitles(self, video_id, normal, automatic)
+        finally:
+            self.params['subtitleslangs'] = wishes
+    return patched
+
+
+def best(wish, tags):
+    """The tag itself, or else the first one that it covers."""
+    wish = wish.lower()
+    exact = (tag for tag in tags if tag.lower() == wish)
+    regional = (tag for tag in tags if tag.lower().startswith(f'{wish}-'))
+    return next(exact, None) or next(regional, None)
+
+
 HTTPError.__init__ = with_wait(HTTPError.__init__)
 HttpFD.real_download = of_one_version(HttpFD.real_download)
 FileDownloader.download = not_before_it_was_compared(FileDownloader.download)
@@ -418,6 +446,7 @@ FragmentFD.download_and_append_fragments = only_the_rest(FragmentFD.download_and
 FragmentFD._append_fragment = noted(FragmentFD._append_fragment)
 InfoExtractor.raise_no_formats = after_all_is_known(InfoExtractor.raise_no_formats)
 InfoExtractor.extract = then_raised(InfoExtractor.extract)
+YoutubeDL.process_subtitles = by_basic_filtering(YoutubeDL.process_subtitles)
 YoutubeDL.raise_no_formats = told(YoutubeDL.raise_no_formats)
 
 if os.path.isdir('kept'):
