@@ -35,8 +35,8 @@ use super::{
     thumbnail,
     watch::Watch,
     ytdlp::{
-        Bounds, Complaint, Confined, End, Event, Kind, Limits, Line, Readiness, Run, Sought, Tools, Unready, download,
-        for_the_log,
+        Bounds, Complaint, Confined, End, Event, Kind, Limits, Line, Readiness, Run, Sought, Tools, Tracks, Unready,
+        download, for_the_log,
     },
 };
 use crate::{config::WorkerConfig, lookup::Lookups};
@@ -134,6 +134,7 @@ pub(crate) enum Failure {
 #[derive(Default)]
 pub(super) struct Said {
     described: bool,
+    tracks: Tracks,
     awaited: Option<Awaited>,
     logged: usize,
     reported: Option<PathBuf>,
@@ -369,8 +370,9 @@ impl Workshop {
                 self.store.describe(task.id, about).await?;
                 self.tell(task.id).await;
             }
+            Some(Event::Tracks(tracks)) => said.tracks = tracks,
             Some(Event::Progress(progress)) => {
-                let shown = running.advance(progress);
+                let shown = running.advance(said.tracks.overall(progress));
                 self.events.publish(task.owner.clone(), What::Progress(task.id, shown));
             }
             Some(Event::Processing) => self.processing(task.id).await?,

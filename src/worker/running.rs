@@ -66,7 +66,7 @@ impl Running {
         *locked(&self.progress)
     }
 
-    /// Notes progress. A download in several parts starts over with each; what is shown, which is returned, never goes back.
+    /// Notes progress and returns what is shown, which never goes back, whatever another try starts from.
     pub(crate) fn advance(&self, progress: Progress) -> Progress {
         let mut last = locked(&self.progress);
         let percent = progress.percent.max(last.percent);

@@ -63,4 +63,5 @@ mod sockets;
 mod streams;
 mod subtitles;
 mod tools;
+mod tracks;
 mod units;

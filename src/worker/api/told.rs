@@ -110,7 +110,7 @@ impl Told {
 
 impl ProgressView {
     fn new(id: TaskId, progress: Progress) -> Self {
-        let Progress { percent, downloaded, total, speed, eta } = progress;
+        let Progress { percent, downloaded, total, speed, eta, finished: _ } = progress;
         let progress = (percent * 10.0).round() / 10.0;
         Self { id: id.to_string(), progress, downloaded_bytes: downloaded, total_bytes: total, speed, eta }
     }

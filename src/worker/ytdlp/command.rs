@@ -72,6 +72,7 @@ const WEBM: &str = "bv*[ext=webm]+ba[ext=webm]/b[ext=webm]/bv*[ext=webm]";
 const ENDS_IN_TIME: &str = "!is_live & duration<?14400";
 
 const DESCRIPTION: &str = "before_dl:B %(.{title,width,height,abr,filesize,filesize_approx})j";
+const TRACKS: &str = "before_dl:T %(requested_formats.:.{filesize,filesize_approx,tbr})j";
 const LIVE: &str = "pre_process:L %(.{live_status})j";
 const LISTED: &str = "video:E %(.{url,title,playlist_index,playlist_title,_type})j";
 const RESULT: &str = "after_move:A {\"filepath\":%(filepath)j}";
@@ -98,7 +99,7 @@ pub(crate) fn download(
     args.add(["-q", "--progress", "--newline", "--progress-delta", "0.5", "--no-simulate"]);
     args.add(["--progress-template", "download:P %(progress)j"]);
     args.add(["--progress-template", "postprocess:Q %(progress)j"]);
-    args.add(["--print", LIVE, "--print", DESCRIPTION, "--print", RESULT]);
+    args.add(["--print", LIVE, "--print", TRACKS, "--print", DESCRIPTION, "--print", RESULT]);
     args.add(selection(quality, output).iter().map(String::as_str));
     args.guard_ffmpeg();
     args.end(film.source.as_str())

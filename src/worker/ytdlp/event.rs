@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::run::Line;
+use super::{run::Line, tracks::Tracks};
 use crate::worker::store::Description;
 
 /// Longer titles are cut before they are stored.
@@ -19,6 +19,8 @@ pub(crate) enum Event {
     Live,
     /// The source is known.
     Described(Description),
+    /// The source comes in several tracks.
+    Tracks(Tracks),
     /// Bytes came.
     Progress(Progress),
     /// ffmpeg is at work.
@@ -38,6 +40,8 @@ pub(crate) struct Progress {
     pub(crate) speed: Option<f64>,
     /// In seconds.
     pub(crate) eta: Option<f64>,
+    /// Whether this track is whole.
+    pub(crate) finished: bool,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +56,7 @@ struct Described {
 
 #[derive(Deserialize)]
 struct Downloaded {
+    status: Option<String>,
     #[serde(rename = "downloaded_bytes")]
     bytes: Option<f64>,
     total_bytes: Option<f64>,
@@ -92,6 +97,7 @@ impl Event {
     fn of_output(text: &str) -> Option<Self> {
         match text.split_once(' ')? {
             ("B", json) => Some(Self::Described(json_of::<Described>(json)?.into())),
+            ("T", json) => Some(Self::Tracks(Tracks::of(json_of(json)?))),
             ("P", json) => Some(Self::Progress(json_of::<Downloaded>(json)?.into())),
             ("U", json) => Some(Self::Announced(json_of::<Announced>(json)?.at)),
             ("L", json) => {
@@ -128,7 +134,9 @@ impl From<Described> for Description {
 
 impl From<Downloaded> for Progress {
     fn from(said: Downloaded) -> Self {
-        let downloaded = said.bytes.unwrap_or(0.0).max(0.0);
+        let finished = said.status.is_some_and(|status| status == "finished");
+        let whole_of_it = said.total_bytes.filter(|_| finished);
+        let downloaded = said.bytes.or(whole_of_it).unwrap_or(0.0).max(0.0);
         let total = said.total_bytes.or(said.total_bytes_estimate).filter(|total| *total > 0.0);
         let percent = total.map_or(0.0, |total| (downloaded / total * 100.0).clamp(0.0, 100.0));
         let positive = |value: Option<f64>| value.filter(|v| v.is_finite() && *v >= 0.0);
@@ -138,6 +146,7 @@ impl From<Downloaded> for Progress {
             total: whole(total),
             speed: positive(said.speed),
             eta: positive(said.eta),
+            finished,
         }
     }
 }
@@ -152,7 +161,7 @@ fn json_of<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
 }
 
 /// yt-dlp has some sizes as fractions.
-fn whole(number: Option<f64>) -> Option<u64> {
+pub(super) fn whole(number: Option<f64>) -> Option<u64> {
     let number = number.filter(|n| n.is_finite() && *n >= 0.0)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and `as` saturates")]
     Some(number as u64)
@@ -173,8 +182,14 @@ mod tests {
     #[test]
     fn progress_is_read_from_its_json() {
         let line = r#"P {"status":"downloading","downloaded_bytes":512,"total_bytes":2048,"speed":100.5,"eta":15}"#;
-        let expected =
-            Progress { percent: 25.0, downloaded: 512, total: Some(2048), speed: Some(100.5), eta: Some(15.0) };
+        let expected = Progress {
+            percent: 25.0,
+            downloaded: 512,
+            total: Some(2048),
+            speed: Some(100.5),
+            eta: Some(15.0),
+            finished: false,
+        };
         assert_eq!(out(line), Some(Event::Progress(expected)));
         let unknown = Progress { downloaded: 512, ..Progress::default() };
         let line = r#"P {"downloaded_bytes":512,"total_bytes_estimate":0.0,"eta":null}"#;

@@ -9,6 +9,7 @@ mod homes;
 mod listing;
 mod run;
 mod tools;
+mod tracks;
 
 pub(crate) use child::Confined;
 pub(crate) use command::{DEMUXERS, Limits, Sought, download, listing, look_at, search, subtitles};
@@ -17,3 +18,4 @@ pub(crate) use event::{Event, Progress};
 pub(crate) use listing::Listed;
 pub(crate) use run::{Bounds, End, Line, Run};
 pub(crate) use tools::{Readiness, Tools, Unready, located};
+pub(crate) use tracks::Tracks;
