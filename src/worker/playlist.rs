@@ -175,9 +175,11 @@ impl Workshop {
         let mut listed = Vec::new();
         while let Some(line) = run.next().await {
             said.hear(task.id, &line);
-            // It was told how many to name; a child that goes on and on is not listened to.
-            if listed.len() < usize::from(ask) {
-                listed.extend(Listed::of(&line));
+            listed.extend(Listed::of(&line));
+            // yt-dlp was told how many to name of each list, and there may be lists in it.
+            if listed.len() >= usize::from(ask) {
+                run.stop().await;
+                return Ok(listed);
             }
         }
         said.ended_well(run.end().await)?;
@@ -199,7 +201,9 @@ impl Workshop {
 impl Entry {
     fn new(listed: Listed, page: &SourceUrl, judge: impl Fn(&str) -> Result<SourceUrl, source::SourceError>) -> Self {
         let (title, index) = (listed.title, listed.index);
-        let by_place = |title| Self { url: page.as_str().to_owned(), title, item: index, fault: None };
+        let list = listed.list_page.and_then(|page| judge(&page).ok());
+        let page = list.as_ref().unwrap_or(page).as_str();
+        let by_place = |title| Self { url: page.to_owned(), title, item: index, fault: None };
         let Some(url) = listed.url else { return by_place(title) };
         match judge(&url) {
             Ok(source) => Self { url: source.as_str().to_owned(), title, item: None, fault: None },
@@ -225,6 +229,7 @@ mod tests {
             title: "T".into(),
             index: Some(3),
             list_title: String::new(),
+            list_page: None,
             keeps_title: true,
         };
         let page = SourceUrl::parse("https://example.com/list", &[]).unwrap();

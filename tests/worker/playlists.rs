@@ -139,6 +139,74 @@ fn the_episodes_of_a_podcast_are_taken_by_their_places_in_its_feed() {
     assert!(task["error_message"].as_str().unwrap().contains("the list has changed"), "{task}");
 }
 
+/// Extractors of a site whose channels name their tabs, which name videos.
+const CHANNEL: &str = "
+from yt_dlp.extractor.common import InfoExtractor
+
+
+class ATabIE(InfoExtractor):
+    _VALID_URL = r'https?://127.0.0.1:[0-9]+/tabs/(?P<id>[0-9a-z]+)'
+    _RETURN_TYPE = 'playlist'
+
+    def _real_extract(self, url):
+        videos = self._download_webpage(url, self._match_id(url)).split()
+        return self.playlist_result([self.url_result(video) for video in videos], self._match_id(url), 'Tab')
+
+
+class AChannelIE(InfoExtractor):
+    _VALID_URL = r'https?://127.0.0.1:[0-9]+/channel/(?P<id>[0-9a-z]+)'
+
+    def _real_extract(self, url):
+        tabs = self._download_webpage(url, self._match_id(url)).split()
+        return self.playlist_result([self.url_result(tab, ATabIE) for tab in tabs], self._match_id(url), 'Channel')
+";
+
+#[test]
+fn a_channel_gives_the_videos_of_its_tabs() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    plug_in(&worker, CHANNEL);
+    let videos = ["a/sample.mp4", "b/sample.mp4", "c/sample.mp4"].map(|path| origin.url(path));
+    origin.serve("tabs/videos", &videos[..2].join("\n"));
+    origin.serve("tabs/shorts", &videos[2]);
+    let tabs = ["tabs/videos", "tabs/gone", "tabs/shorts"].map(|path| origin.url(path));
+    origin.serve("channel/one", &tabs.join("\n"));
+    let list = order(&worker, &origin.url("channel/one"), &json!({}));
+    let whole = ended(&worker, &list);
+    assert_eq!(
+        (&whole["status"], &whole["title"], &whole["error_message"]),
+        (&json!("completed"), &json!("Channel"), &json!("1 of 4 downloads failed"))
+    );
+    let films = films(&worker, &list);
+    let seen: Vec<_> = films.iter().map(|film| (&film["status"], film["url"].as_str().unwrap())).collect();
+    let (completed, error) = (&json!("completed"), &json!("error"));
+    let expected = [(completed, &*videos[0]), (completed, &videos[1]), (error, &tabs[1]), (completed, &videos[2])];
+    assert_eq!(seen, expected, "a tab that is gone says so itself");
+}
+
+#[test]
+fn a_limit_counts_the_videos_of_all_tabs() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    plug_in(&worker, CHANNEL);
+    let videos = ["a/sample.mp4", "b/sample.mp4", "c/sample.mp4"].map(|path| origin.url(path));
+    origin.serve("tabs/videos", &videos[..2].join("\n"));
+    origin.serve("tabs/shorts", &videos[2..].join("\n"));
+    let tabs = ["tabs/videos", "tabs/shorts"].map(|path| origin.url(path));
+    origin.serve("channel/one", &tabs.join("\n"));
+    for (limit, expected) in [(1, 1), (2, 2), (3, 3), (4, 3)] {
+        let list = order(&worker, &origin.url("channel/one"), &json!({ "playlist_limit": limit }));
+        assert_eq!(ended(&worker, &list)["playlist_total"], expected);
+    }
+}
+
+/// Adds extractors to the worker's yt-dlp.
+fn plug_in(worker: &Worker, extractors: &str) {
+    let folder = worker.dir.path().join("data/yt-dlp/test/yt_dlp_plugins/extractor");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("test.py"), extractors).unwrap();
+}
+
 #[test]
 fn an_order_for_a_list_that_is_one_film_is_an_order_for_that_film() {
     let origin = Origin::start();

@@ -74,7 +74,7 @@ const ENDS_IN_TIME: &str = "!is_live & duration<?14400";
 const DESCRIPTION: &str = "before_dl:B %(.{title,width,height,abr,filesize,filesize_approx})j";
 const TRACKS: &str = "before_dl:T %(requested_formats.:.{filesize,filesize_approx,tbr})j";
 const LIVE: &str = "pre_process:L %(.{live_status})j";
-const LISTED: &str = "video:E %(.{url,title,playlist_index,playlist_title,_type})j";
+const LISTED: &str = "video:E %(.{url,title,playlist_index,playlist_title,playlist_webpage_url,_type})j";
 const RESULT: &str = "after_move:A {\"filepath\":%(filepath)j}";
 
 /// Arguments that download one thing into a job's folder.
@@ -127,6 +127,7 @@ pub(crate) fn subtitles(tools: &Tools, film: Sought<'_>, wanted: &Wanted, folder
 /// Arguments that name the first `most` films of a page, without a look at each.
 pub(crate) fn listing(tools: &Tools, source: &SourceUrl, most: u16) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
+    args.accompany(tools);
     args.add(["--yes-playlist", "--flat-playlist", "--lazy-playlist", "--playlist-items", &format!("1:{most}")]);
     args.add(["--retries", "3", "--extractor-retries", "3", "-q", "--print", LISTED]);
     args.end(source.as_str())

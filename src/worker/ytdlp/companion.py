@@ -7,6 +7,7 @@
 * A site that answers with Retry-After is not asked again before the worker has seen that.
 * A video that is announced says when it begins.
 * Of subtitles, a language stands for its regional ones as well where the site has it in no other way (RFC 4647, basic filtering).
+* Of a list of lists, such as a channel with its tabs, the videos of all of them are named.
 
 What an earlier run has left lies in `kept`. It is put back at the end of this file: without this plugin, nothing is
 continued.
@@ -437,6 +438,56 @@ def best(wish, tags):
     return next(exact, None) or next(regional, None)
 
 
+def with_lists_in_it(process_ie_result):
+    """Goes through the lists that a list names, and names their entries; what is a list in those stays as it is."""
+    def patched(self, ie_result, download=True, extra_info=None):
+        if self.params.get('extract_flat') != 'in_playlist':
+            return process_ie_result(self, ie_result, download, extra_info)
+        inner = None
+        if self._playlist_level == 0 and ie_result.get('_type') == 'playlist':
+            # Only entries of lists within it name the page of their list.
+            ie_result = {key: value for key, value in ie_result.items() if key != 'webpage_url'}
+        elif self._playlist_level == 1:
+            inner = list_in(self, ie_result)
+        if inner is None:
+            return process_ie_result(self, ie_result, download, extra_info)
+        title = (extra_info or {}).get('playlist_title')
+        return process_ie_result(self, {**inner, **({'title': title} if title else {})}, download, {})
+    return patched
+
+
+def list_in(ydl, entry):
+    """The list that an entry of a list is or names; None for anything else, or if it is gone."""
+    if entry.get('_type') == 'playlist':
+        return entry
+    if entry.get('_type') not in ('url', 'url_transparent') or not names_a_list(ydl, entry):
+        return None
+    extractor = ydl.get_info_extractor(entry['ie_key'])
+    try:
+        found = extractor.extract(entry['url'])
+    except ExtractorError as error:
+        if is_gone(error):
+            return None
+        raise
+    if not found or found.get('_type') != 'playlist':
+        return None
+    ydl.add_default_extra_info(found, extractor, entry['url'])
+    return found
+
+
+def names_a_list(ydl, entry):
+    key = entry.get('ie_key')
+    # YouTube's tabs may be single videos, too, but not among the entries of a list.
+    return key == 'YoutubeTab' or bool(key) and ydl.get_info_extractor(key).is_single_video(entry['url']) is False
+
+
+def is_gone(error):
+    """True if the site says that there is no such list, which another try would not change."""
+    if isinstance(error.cause, HTTPError):
+        return error.cause.status in (404, 410)
+    return error.expected and error.cause is None
+
+
 HTTPError.__init__ = with_wait(HTTPError.__init__)
 HttpFD.real_download = of_one_version(HttpFD.real_download)
 FileDownloader.download = not_before_it_was_compared(FileDownloader.download)
@@ -446,6 +497,7 @@ FragmentFD.download_and_append_fragments = only_the_rest(FragmentFD.download_and
 FragmentFD._append_fragment = noted(FragmentFD._append_fragment)
 InfoExtractor.raise_no_formats = after_all_is_known(InfoExtractor.raise_no_formats)
 InfoExtractor.extract = then_raised(InfoExtractor.extract)
+YoutubeDL.process_ie_result = with_lists_in_it(YoutubeDL.process_ie_result)
 YoutubeDL.process_subtitles = by_basic_filtering(YoutubeDL.process_subtitles)
 YoutubeDL.raise_no_formats = told(YoutubeDL.raise_no_formats)
 

@@ -13,6 +13,8 @@ pub(crate) struct Listed {
     /// From 1; none where the page has no list.
     pub(crate) index: Option<u32>,
     pub(crate) list_title: String,
+    /// The page of its list, if this is a list within the one that was asked for.
+    pub(crate) list_page: Option<String>,
     /// Whether a download of it has this title, whatever its own page says.
     pub(crate) keeps_title: bool,
 }
@@ -23,6 +25,7 @@ struct Printed {
     title: Option<String>,
     playlist_index: Option<u32>,
     playlist_title: Option<String>,
+    playlist_webpage_url: Option<String>,
     #[serde(rename = "_type")]
     kind: Option<String>,
 }
@@ -39,6 +42,7 @@ impl Listed {
             title: title(printed.title),
             index: printed.playlist_index,
             list_title: title(printed.playlist_title),
+            list_page: printed.playlist_webpage_url,
             keeps_title: printed.kind.as_deref() != Some("url"),
         })
     }
@@ -63,6 +67,7 @@ mod tests {
             title: "A".into(),
             index: Some(1),
             list_title: "L".into(),
+            list_page: None,
             keeps_title: true,
         };
         assert_eq!(page, expected);
