@@ -277,7 +277,8 @@ impl Workshop {
         running: &Running,
     ) -> Result<PathBuf, Failure> {
         let (work, parts) = (job.work(), job.parts());
-        let watch = Watch::begin(spawn_blocking(move || parts.begin()).await??);
+        let begun = parts.clone();
+        let watch = Watch::begin(parts, spawn_blocking(move || begun.begin()).await??);
         self.listen(task, self.confined(tools, task, &work, args), watch, running).await
     }
 

@@ -9,7 +9,6 @@ use std::{
     io::{self, Read},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use thiserror::Error;
@@ -17,26 +16,15 @@ use thiserror::Error;
 use super::{
     disk::NoRoom,
     language::{Language, Languages},
+    media_type::MediaType,
     parts::Parts,
     removal::remove,
     sandbox::Leftovers,
     sharing::Twin,
-    sniff::{HEAD, looks_like_media},
+    sniff::HEAD,
     task::TaskId,
 };
 use crate::durable;
-
-/// A container that is kept and served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MediaType {
-    extension: &'static str,
-    content_type: &'static str,
-}
-
-/// An extension that is not served.
-#[derive(Debug, Error)]
-#[error("not a media extension")]
-pub(crate) struct UnknownMediaType;
 
 /// A finished folder's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,27 +69,6 @@ pub(crate) enum AcceptError {
     Io(#[from] io::Error),
 }
 
-const TYPES: [MediaType; 18] = [
-    MediaType { extension: "mp4", content_type: "video/mp4" },
-    MediaType { extension: "mkv", content_type: "video/x-matroska" },
-    MediaType { extension: "webm", content_type: "video/webm" },
-    MediaType { extension: "m4a", content_type: "audio/mp4" },
-    MediaType { extension: "mp3", content_type: "audio/mpeg" },
-    MediaType { extension: "opus", content_type: "audio/ogg" },
-    MediaType { extension: "ogg", content_type: "audio/ogg" },
-    MediaType { extension: "oga", content_type: "audio/ogg" },
-    MediaType { extension: "aac", content_type: "audio/aac" },
-    MediaType { extension: "flac", content_type: "audio/flac" },
-    MediaType { extension: "wav", content_type: "audio/wav" },
-    MediaType { extension: "mka", content_type: "audio/x-matroska" },
-    MediaType { extension: "m4v", content_type: "video/mp4" },
-    MediaType { extension: "mov", content_type: "video/quicktime" },
-    MediaType { extension: "3gp", content_type: "video/3gpp" },
-    MediaType { extension: "flv", content_type: "video/x-flv" },
-    MediaType { extension: "ts", content_type: "video/mp2t" },
-    MediaType { extension: "avi", content_type: "video/x-msvideo" },
-];
-
 const MEDIA_STEM: &str = "media";
 const THUMBNAIL: &str = "thumbnail.jpg";
 const JOBS: &str = ".jobs";
@@ -109,37 +76,6 @@ const HLS: &str = "hls";
 
 /// So much is copied between two looks at whether to stop, in bytes.
 const PIECE: u64 = 64 << 20;
-
-impl MediaType {
-    /// What a file may be sent as.
-    pub(crate) fn content_types() -> impl Iterator<Item = &'static str> + Clone {
-        TYPES.into_iter().map(Self::content_type)
-    }
-
-    pub(crate) fn extension(self) -> &'static str {
-        self.extension
-    }
-
-    pub(crate) fn content_type(self) -> &'static str {
-        self.content_type
-    }
-
-    fn of(path: &Path) -> Option<Self> {
-        path.extension()?.to_str()?.parse().ok()
-    }
-
-    fn file_name(self) -> String {
-        format!("{MEDIA_STEM}.{}", self.extension)
-    }
-}
-
-impl FromStr for MediaType {
-    type Err = UnknownMediaType;
-
-    fn from_str(extension: &str) -> Result<Self, UnknownMediaType> {
-        TYPES.into_iter().find(|media| media.extension == extension).ok_or(UnknownMediaType)
-    }
-}
 
 impl MediaFolder {
     /// Makes the folder where it is missing; only its owner may look into it.
@@ -158,7 +94,7 @@ impl MediaFolder {
     }
 
     pub(crate) fn file(&self, id: TaskId, media: MediaType) -> PathBuf {
-        self.folder(id).join(media.file_name())
+        self.folder(id).join(file_name(media))
     }
 
     pub(crate) fn thumbnail(&self, id: TaskId) -> PathBuf {
@@ -329,7 +265,7 @@ impl JobFolder {
 
     /// The path of an accepted file.
     pub(crate) fn file(&self, media: MediaType) -> PathBuf {
-        self.ready().join(media.file_name())
+        self.ready().join(file_name(media))
     }
 
     /// What was accepted, in this run or in one that was interrupted after it.
@@ -349,7 +285,6 @@ impl JobFolder {
         real_folder(&self.out()).map_err(|_| AcceptError::Outside)?;
         let path = fs::canonicalize(reported).map_err(|_| AcceptError::Outside)?;
         let direct_child = path.parent() == Some(fs::canonicalize(self.out())?.as_path());
-        let media = MediaType::of(&path).ok_or(AcceptError::UnknownType)?;
         sole(reported).map_err(|_| AcceptError::Outside)?;
         if !direct_child {
             return Err(AcceptError::Outside);
@@ -361,9 +296,7 @@ impl JobFolder {
         if fs::symlink_metadata(&path)?.len() == 0 {
             return Err(AcceptError::Empty);
         }
-        if !looks_like_media(&head(&path)?) {
-            return Err(AcceptError::NotMedia);
-        }
+        let media = MediaType::of(reported, &head(&path)?)?;
         durable::rename(&path, &self.file(media))?;
         Ok(media)
     }
@@ -401,8 +334,8 @@ impl JobFolder {
 }
 
 fn content(folder: &Path) -> io::Result<Option<Finished>> {
-    for media in TYPES {
-        match fs::symlink_metadata(folder.join(media.file_name())) {
+    for media in MediaType::all() {
+        match fs::symlink_metadata(folder.join(file_name(media))) {
             Ok(about) if about.is_file() => {
                 let has_thumbnail = fs::symlink_metadata(folder.join(THUMBNAIL)).is_ok_and(|about| about.is_file());
                 let subtitles = subtitles_in(folder)?;
@@ -426,6 +359,10 @@ fn subtitles_in(folder: &Path) -> io::Result<Languages> {
     }
     languages.sort_by(|one, other| one.as_str().cmp(other.as_str()));
     Ok(Languages::of(languages))
+}
+
+fn file_name(media: MediaType) -> String {
+    format!("{MEDIA_STEM}.{}", media.extension())
 }
 
 fn subtitles_name(language: &Language) -> String {
@@ -529,10 +466,12 @@ mod tests {
         fs::write(out.join("empty.mp4"), "").unwrap();
         fs::write(out.join("list.mp4"), "#EXTM3U\nfile:///x.mp4\n").unwrap();
         fs::write(out.join("run.desktop"), VIDEO).unwrap();
+        fs::write(out.join("picture.mp4"), b"\x89PNG\r\n\x1a\n\0").unwrap();
+        fs::write(out.join("noise.bin"), b"\0\0\0\0 something else").unwrap();
         for reported in [outside, "/etc/passwd".into(), out.join("../../x.mp4"), out.join("missing.mp4")] {
             assert!(accept(&job, &reported).is_err(), "{}", reported.display());
         }
-        for reported in ["link.mp4", "folder.mp4", "empty.mp4", "list.mp4", "run.desktop"] {
+        for reported in ["link.mp4", "folder.mp4", "empty.mp4", "list.mp4", "run.desktop", "picture.mp4", "noise.bin"] {
             assert!(accept(&job, &out.join(reported)).is_err(), "{reported}");
         }
         assert_eq!(job.accepted().unwrap(), None);

@@ -6,6 +6,7 @@
 
 mod api;
 mod archive;
+mod beginnings;
 mod body;
 mod budget;
 mod caller;
@@ -21,6 +22,7 @@ mod inventory;
 mod job;
 mod language;
 mod media;
+mod media_type;
 mod multipart;
 mod order;
 mod owner;

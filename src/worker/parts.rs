@@ -31,14 +31,14 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// Where yt-dlp works, and where what it has left waits for the companion of the next run.
-const WORKING: &str = "tmp";
+pub(super) const WORKING: &str = "tmp";
 const KEPT: &str = "kept";
 
 /// Hidden in a unit with `ProcSubset=pid`; then every start counts as another boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A download has a few files; what is beyond these begins anew.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 const PIECE: usize = 1 << 20;
 const MAX_NOTE: u64 = 64 << 10;
 
@@ -120,7 +120,7 @@ impl Parts {
     }
 
     /// Opens one of the child's folders, and nothing that it has put in the place of one.
-    fn folder(&self, name: &str) -> io::Result<OwnedFd> {
+    pub(super) fn folder(&self, name: &str) -> io::Result<OwnedFd> {
         let work = openat(CWD, &self.work, FOLDER, Mode::empty())?;
         match mkdirat(&work, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => Ok(openat(&work, name, FOLDER, Mode::empty())?),
@@ -227,7 +227,7 @@ fn hash(file: &File, from: u64, to: u64, hasher: &mut Hasher) -> io::Result<u64>
 }
 
 /// A regular file that has no other name; none for what is not, or not any more.
-fn regular(folder: impl AsFd, name: &CString) -> io::Result<Option<(File, fs::Metadata)>> {
+pub(super) fn regular(folder: impl AsFd, name: &CString) -> io::Result<Option<(File, fs::Metadata)>> {
     let file = match openat(folder, name, FILE | OFlags::RDONLY, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS) => return Ok(None),
@@ -238,11 +238,11 @@ fn regular(folder: impl AsFd, name: &CString) -> io::Result<Option<(File, fs::Me
 }
 
 /// What yt-dlp removes as soon as it is part of a larger file.
-fn is_fragment(name: &CString) -> bool {
+pub(super) fn is_fragment(name: &CString) -> bool {
     name.to_bytes().windows(5).any(|part| part == b"-Frag")
 }
 
-fn names(folder: &OwnedFd) -> io::Result<Vec<CString>> {
+pub(super) fn names(folder: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
         let name = entry?.file_name().to_owned();

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     hls,
-    media::{MediaFolder, MediaType, Place},
+    media::{MediaFolder, Place},
+    media_type::MediaType,
     queue::Queue,
     store::StoreError,
     task::TaskId,

@@ -10,11 +10,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    digest::Digest,
-    job::Workshop,
-    media::{MediaFolder, MediaType},
-    store::StoreError,
-    task::TaskId,
+    digest::Digest, job::Workshop, media::MediaFolder, media_type::MediaType, store::StoreError, task::TaskId,
 };
 
 /// A file can have so many names, and no more, and may have changed; so a few others are tried.

@@ -1,21 +1,169 @@
-//! Tells media from text by a file's first bytes. A playlist that calls itself a video would make ffmpeg and players
-//! read whatever it names, other users' files included.
+//! Tells what a file is by its first bytes, whatever its name says.
+//!
+//! This is more than tidiness: a playlist that calls itself a video would make ffmpeg and players read whatever it names,
+//! other users' files included.
 
 /// How many bytes of a file are looked at.
 pub(crate) const HEAD: usize = 512;
 
+/// What a file's first bytes say about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// A container that is kept, by the extensions that it goes by, the most likely one first.
+    Media(&'static [&'static str]),
+    /// A document, a playlist or any other text.
+    Text,
+    /// A well-known format that is not kept, such as a picture or an archive.
+    NotKept,
+    /// Nothing; the name may tell.
+    Unknown,
+}
+
 /// Documents and playlists, in lower case, that may follow binary noise or a byte order mark.
 const DOCUMENTS: [&[u8]; 7] = [b"#extm3u", b"ffconcat", b"<mpd", b"<?xml", b"<html", b"<!doctype", b"v=0\r\n"];
 
-/// True when a file that begins with `head` cannot be a document, a playlist or any other text.
-pub(crate) fn looks_like_media(head: &[u8]) -> bool {
+/// How formats begin that are no media, or media that nothing here plays.
+const NOT_KEPT: [&[u8]; 12] = [
+    b"\x89PNG\r\n",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"%PDF-",
+    b"PK\x03\x04",
+    b"7z\xbc\xaf\x27\x1c",
+    b"Rar!",
+    b"\x1f\x8b",
+    b"\x7fELF",
+    b"MZ",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    b".RMF",
+];
+
+const AAC: &[&str] = &["aac"];
+const AVI: &[&str] = &["avi"];
+const M4A: &[&str] = &["m4a", "mp4", "m4v", "mov", "3gp"];
+const M4V: &[&str] = &["m4v", "mp4", "m4a", "mov", "3gp"];
+const MKV: &[&str] = &["mkv", "webm", "mka"];
+const MOV: &[&str] = &["mov", "mp4", "m4a", "m4v", "3gp"];
+const MP3: &[&str] = &["mp3"];
+const MP4: &[&str] = &["mp4", "m4a", "m4v", "mov", "3gp"];
+const MPG: &[&str] = &["mpg"];
+const OGG: &[&str] = &["ogg", "oga", "ogv", "opus"];
+const OGV: &[&str] = &["ogv", "ogg"];
+const OPUS: &[&str] = &["opus", "ogg", "oga", "ogv"];
+/// AAC and FLAC may follow an ID3 tag as well.
+const TAGGED: &[&str] = &["mp3", "aac", "flac"];
+const THREE_GP: &[&str] = &["3gp", "mp4", "m4a", "m4v", "mov"];
+const TS: &[&str] = &["ts"];
+const WAV: &[&str] = &["wav"];
+const WEBM: &[&str] = &["webm", "mkv", "mka"];
+
+/// Containers that are known by how they begin.
+const BEGINNINGS: [(&[u8], &[&str]); 5] = [
+    (b"fLaC", &["flac"]),
+    (b"ID3", TAGGED),
+    (b"FLV\x01", &["flv"]),
+    // MPEG-1 and MPEG-2 (ISO/IEC 13818-1, section 2.5.3.3; 13818-2, section 6.2.2.1).
+    (b"\0\0\x01\xba", MPG),
+    (b"\0\0\x01\xb3", MPG),
+];
+
+/// In bytes.
+const TS_PACKET: usize = 188;
+
+/// Says what a file is that begins with `head`.
+pub(crate) fn see(head: &[u8]) -> Seen {
+    if is_document(head) || is_text(head) || is_utf_16(head) {
+        return Seen::Text;
+    }
+    if let Some(seen) = iso_media(head).or_else(|| riff(head)) {
+        return seen;
+    }
+    if NOT_KEPT.iter().any(|start| head.starts_with(start)) {
+        return Seen::NotKept;
+    }
+    let known = BEGINNINGS.into_iter().find(|(start, _)| head.starts_with(start)).map(|(_, names)| names);
+    let names = known
+        .or_else(|| matroska(head))
+        .or_else(|| ogg(head))
+        .or_else(|| transport_stream(head))
+        .or_else(|| audio_frames(head));
+    names.map_or(Seen::Unknown, Seen::Media)
+}
+
+fn is_document(head: &[u8]) -> bool {
     let start = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start().to_ascii_lowercase();
-    !start.is_empty() && !DOCUMENTS.iter().any(|document| start.starts_with(document)) && !is_text(head)
+    start.is_empty() || DOCUMENTS.iter().any(|document| start.starts_with(document))
 }
 
 /// Text has no control characters but white space, and media always has some within its head.
 fn is_text(head: &[u8]) -> bool {
     !head.iter().any(|b| *b < 0x20 && !b.is_ascii_whitespace())
+}
+
+/// By its byte order mark (RFC 2781, section 3.2).
+fn is_utf_16(head: &[u8]) -> bool {
+    head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff")
+}
+
+/// Boxes, as MP4 and QuickTime have them (ISO/IEC 14496-12, section 4.3).
+fn iso_media(head: &[u8]) -> Option<Seen> {
+    let brand = match head.get(4..8)? {
+        b"ftyp" => head.get(8..12)?,
+        b"moov" | b"mdat" | b"wide" | b"free" | b"skip" => return Some(Seen::Media(MOV)),
+        _ => return None,
+    };
+    Some(match brand {
+        b"qt  " => Seen::Media(MOV),
+        b"M4A " | b"M4B " => Seen::Media(M4A),
+        b"M4V " => Seen::Media(M4V),
+        b"heic" | b"heix" | b"mif1" | b"msf1" | b"avif" | b"avis" => Seen::NotKept,
+        [b'3', b'g', ..] => Seen::Media(THREE_GP),
+        _ => Seen::Media(MP4),
+    })
+}
+
+fn riff(head: &[u8]) -> Option<Seen> {
+    if !head.starts_with(b"RIFF") {
+        return None;
+    }
+    Some(match head.get(8..12)? {
+        b"WAVE" => Seen::Media(WAV),
+        b"AVI " => Seen::Media(AVI),
+        _ => Seen::NotKept,
+    })
+}
+
+fn matroska(head: &[u8]) -> Option<&'static [&'static str]> {
+    let names = if holds(head, b"webm") { WEBM } else { MKV };
+    head.starts_with(b"\x1aE\xdf\xa3").then_some(names)
+}
+
+fn ogg(head: &[u8]) -> Option<&'static [&'static str]> {
+    let names = if holds(head, b"\x80theora") {
+        OGV
+    } else if holds(head, b"OpusHead") {
+        OPUS
+    } else {
+        OGG
+    };
+    head.starts_with(b"OggS").then_some(names)
+}
+
+/// Packets that all begin with the same byte (ISO/IEC 13818-1, section 2.4.3.2).
+fn transport_stream(head: &[u8]) -> Option<&'static [&'static str]> {
+    let mut starts = head.iter().step_by(TS_PACKET);
+    (head.len() > TS_PACKET && starts.all(|byte| *byte == 0x47)).then_some(TS)
+}
+
+/// Frames without a container: AAC with ADTS headers (ISO/IEC 14496-3, section 1.A.3.2) or MPEG audio (11172-3, section 2.4.1.3).
+fn audio_frames(head: &[u8]) -> Option<&'static [&'static str]> {
+    let &[0xff, second, third, ..] = head else { return None };
+    let is_mpeg = second & 0xe0 == 0xe0 && second & 0x06 != 0 && third & 0xf0 != 0xf0 && third & 0x0c != 0x0c;
+    if second & 0xf6 == 0xf0 { Some(AAC) } else { is_mpeg.then_some(MP3) }
+}
+
+fn holds(head: &[u8], what: &[u8]) -> bool {
+    head.windows(what.len()).any(|part| part == what)
 }
 
 #[cfg(test)]
@@ -39,23 +187,64 @@ mod tests {
             "",
             "\n\n",
         ] {
-            assert!(!looks_like_media(head.as_bytes()), "{head:?}");
+            assert_eq!(see(head.as_bytes()), Seen::Text, "{head:?}");
+        }
+        assert_eq!(see(b"\xff\xfe#\0E\0X\0T\0M\x003\0U\0"), Seen::Text);
+    }
+
+    #[test]
+    fn containers_are_known_by_their_beginnings() {
+        for (head, extension) in [
+            (&b"\0\0\0\x20ftypisom\0\0\x02\0"[..], "mp4"),
+            (b"\0\0\0\x14ftypqt  \0\0\x02\0", "mov"),
+            (b"\0\0\0\x20ftypM4A \0\0\x02\0", "m4a"),
+            (b"\0\0\0\x18ftyp3gp5\0\0\x02\0", "3gp"),
+            (b"\0\0\0\x08wide\0\0\0\0mdat", "mov"),
+            (b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\x82\x84webm", "webm"),
+            (b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\x82\x88matroska", "mkv"),
+            (b"OggS\0\x02\0\0\0\0OpusHead", "opus"),
+            (b"OggS\0\x02\0\0\0\0\x80theora", "ogv"),
+            (b"OggS\0\x02\0\0\0\0\x01vorbis", "ogg"),
+            (b"ID3\x04\0\0", "mp3"),
+            (b"fLaC\0\0\0\x22", "flac"),
+            (b"RIFF\x24\0\0\0WAVEfmt ", "wav"),
+            (b"RIFF\x24\0\0\0AVI LIST", "avi"),
+            (b"FLV\x01\x05\0", "flv"),
+            (b"\0\0\x01\xba\x44\0", "mpg"),
+            (b"\xff\xfb\x90\x64\0\x0f", "mp3"),
+            (b"\xff\xf1\x50\x80\0\x1f", "aac"),
+        ] {
+            assert!(matches!(see(head), Seen::Media([first, ..]) if *first == extension), "{head:?}: {:?}", see(head));
         }
     }
 
     #[test]
-    fn containers_are_media() {
+    fn a_transport_stream_is_known_by_several_packets() {
+        let mut packets = [0; HEAD];
+        for start in [0, 188, 376] {
+            packets[start] = 0x47;
+        }
+        assert_eq!(see(&packets), Seen::Media(TS));
+        assert_eq!(see(b"G@\x11\x10\0B\xf0"), Seen::Unknown, "one packet may be anything");
+        assert_eq!(see(&[0; HEAD]), Seen::Unknown);
+    }
+
+    #[test]
+    fn well_known_formats_that_are_no_media_are_not_kept() {
         for head in [
-            &b"\0\0\0\x20ftypisom\0\0\x02\0"[..],
-            b"\x1aE\xdf\xa3\x9fB\x86\x81\x01",
-            b"OggS\0\x02",
-            b"ID3\x04\0\0",
-            b"fLaC\0\0\0\x22",
-            b"RIFF\x24\0\0\0WAVEfmt ",
-            b"G@\x11\x10\0B\xf0",
-            b"\xff\xfb\x90\x64\0\x0f",
+            &b"\x89PNG\r\n\x1a\n"[..],
+            b"\xff\xd8\xff\xe0\0\x10JFIF",
+            b"GIF89a\0",
+            b"%PDF-1.7\n\0",
+            b"PK\x03\x04\x14\0",
+            b"\x7fELF\x02\x01",
+            b"MZ\x90\0",
+            b"\x1f\x8b\x08\0",
+            b"RIFF\x24\0\0\0WEBPVP8 ",
+            b"\0\0\0\x1cftypavif\0\0\0\0",
+            b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0",
         ] {
-            assert!(looks_like_media(head), "{head:?}");
+            assert_eq!(see(head), Seen::NotKept, "{head:?}");
         }
     }
 }

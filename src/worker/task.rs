@@ -10,7 +10,7 @@ use super::{
     digest::Digest,
     file_name::public_name,
     language::Languages,
-    media::MediaType,
+    media_type::MediaType,
     order::{Output, Priority, Quality},
     playlist::Part,
     subtitles::Wanted,

@@ -39,6 +39,8 @@ struct Shared {
     requests: Mutex<Vec<String>>,
     /// Files beside those of the media folder.
     own: Mutex<HashMap<String, Vec<u8>>>,
+    /// What some names are said to be.
+    kinds: Mutex<HashMap<String, String>>,
     /// What some paths are answered with first.
     first: Mutex<HashMap<String, Vec<Vec<u8>>>>,
     /// Where some names have moved to.
@@ -93,6 +95,11 @@ impl Origin {
     /// The same, for what is no text.
     pub(crate) fn serve_bytes(&self, name: &str, bytes: &[u8]) {
         self.shared.own.lock().unwrap().insert(name.to_owned(), bytes.to_vec());
+    }
+
+    /// Sends `name` with this `Content-Type`.
+    pub(crate) fn declare(&self, name: &str, kind: &str) {
+        self.shared.kinds.lock().unwrap().insert(name.to_owned(), kind.to_owned());
     }
 
     /// Answers the first requests for `path` with these heads, which have no body, and only then as ever.
@@ -162,7 +169,8 @@ fn send(
         return stream.write_all(FORBIDDEN);
     }
     let tag = if manner == "changing-tagged" { etag } else { "" };
-    write!(stream, "{}", head(name, range.is_some(), from, said_length(manner, body.len()), tag))?;
+    let kind = shared.kinds.lock().unwrap().get(name).cloned().unwrap_or_else(|| kind_of(name).to_owned());
+    write!(stream, "{}", head(&kind, range.is_some(), from, said_length(manner, body.len()), tag))?;
     let rest = &body[from..];
     match manner {
         "slow" if from == 0 => slowly(stream, rest),
@@ -241,14 +249,17 @@ fn read_head(reader: &mut impl BufRead) -> std::io::Result<Asked> {
     }
 }
 
-fn head(name: &str, ranged: bool, from: usize, total: usize, etag: &str) -> String {
-    let kind = match name.rsplit('.').next() {
+fn kind_of(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
         Some("m3u8") => "application/vnd.apple.mpegurl",
         Some("mpd") => "application/dash+xml",
         Some("html") => "text/html",
         Some("xml") => "application/rss+xml",
         _ => "video/mp4",
-    };
+    }
+}
+
+fn head(kind: &str, ranged: bool, from: usize, total: usize, etag: &str) -> String {
     let status = if ranged {
         format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}", total - 1)
     } else {
@@ -263,7 +274,7 @@ fn head(name: &str, ranged: bool, from: usize, total: usize, etag: &str) -> Stri
 
 /// A byte a second, of many that were promised.
 fn trickle(stream: &mut TcpStream) -> std::io::Result<()> {
-    write!(stream, "{}", head("film.mp4", false, 0, 1_000_000, ""))?;
+    write!(stream, "{}", head("video/mp4", false, 0, 1_000_000, ""))?;
     loop {
         stream.write_all(b"x")?;
         thread::sleep(Duration::from_secs(1));

@@ -44,6 +44,7 @@ mod guard;
 mod hostile;
 mod inventory;
 mod jobs;
+mod kinds;
 mod leavers;
 mod looks;
 mod names;

@@ -7,7 +7,7 @@ use utoipa::{
     openapi::{Content, RefOr, Response},
 };
 
-use crate::worker::media::MediaType;
+use crate::worker::media_type::MediaType;
 
 /// RFC 9110, sections 13 and 14.
 #[derive(IntoParams)]

@@ -15,7 +15,7 @@ use crate::worker::{
     caller::Caller,
     conduit::Lane,
     file_name::task_of,
-    media::MediaType,
+    media_type::MediaType,
     refusal::{Refusal, RefusalBody},
     send::{Disposition, Known, Sending},
     store::Store,

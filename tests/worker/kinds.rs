@@ -1,0 +1,85 @@
+//! What a file is, whatever it is called: its first bytes tell, as soon as they are here.
+
+use std::process::Command;
+
+use crate::{
+    media,
+    origin::Origin,
+    process::{Worker, processes_of},
+};
+
+#[test]
+fn a_film_is_kept_under_any_name() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let film = media::read("sample.mp4");
+    for (name, kind, extension) in [
+        ("FILM.MP4", "video/mp4", ".mp4"),
+        ("Film.MOV", "video/mp4", ".mov"),
+        ("film", "application/octet-stream", ".mp4"),
+        ("film.bin", "application/octet-stream", ".mp4"),
+        ("film.ogv", "video/mp4", ".mp4"),
+    ] {
+        origin.serve_bytes(name, &film);
+        origin.declare(name, kind);
+        assert_kept(&worker, &origin.url(name), &film, extension);
+    }
+}
+
+#[test]
+fn theora_and_mpeg_are_kept_as_what_they_are() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    for (made, name, kind) in [("film.ogg", "film.ogv", "video/ogg"), ("film.mpg", "FILM.MPEG", "video/mpeg")] {
+        let film = convert(made);
+        origin.serve_bytes(name, &film);
+        origin.declare(name, kind);
+        let (extension, stream) = (if made == "film.ogg" { ".ogv" } else { ".mpg" }, kind);
+        let target = assert_kept(&worker, &origin.url(name), &film, extension);
+        assert_eq!(worker.get("ana", &target).header("content-type"), Some(stream));
+    }
+}
+
+#[test]
+fn what_is_no_media_is_refused_as_soon_as_it_begins() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let archive = [&b"PK\x03\x04\x14\0"[..], &vec![7; 1 << 20]].concat();
+    let page = format!("<!DOCTYPE html><html>{}", "No film here. ".repeat(80_000));
+    for (name, bytes, message) in [
+        ("archive.mp4", &archive[..], "the source sent a kind of file that is not kept"),
+        ("page.mp4", page.as_bytes(), "the source sent a text or a playlist in place of media"),
+    ] {
+        origin.serve_bytes(name, bytes);
+        // The rest of it never comes.
+        let id = worker.download("ana", &origin.url(&format!("stall/{name}")));
+        let task = worker.wait_for_status(&id, "error");
+        assert_eq!(task["error_message"], message, "{name}");
+        assert!(processes_of(&id).is_empty());
+    }
+}
+
+/// Downloads a film, which must come out as it is and under a name with `extension`; where its stream is.
+fn assert_kept(worker: &Worker, url: &str, film: &[u8], extension: &str) -> String {
+    let task = worker.completed("ana", url);
+    let id = task["id"].as_str().unwrap();
+    assert!(worker.get("ana", &format!("/api/download/{id}/file")).body == film, "{url}");
+    let name = task["filename"].as_str().unwrap();
+    assert!(name.ends_with(extension), "{url}: {name}");
+    format!("/api/stream/{name}")
+}
+
+/// The sample in another container.
+fn convert(name: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    let codecs = match name {
+        "film.ogg" => ["-c:v", "libtheora", "-c:a", "flac"],
+        _ => ["-c:v", "mpeg1video", "-c:a", "mp2"],
+    };
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-i"]).arg(media::folder().join("sample.mp4")).args(codecs);
+    // MPEG-1 knows only some frame rates.
+    assert!(ffmpeg.args(["-r", "25", "-t", "2"]).arg(&path).status().unwrap().success());
+    std::fs::read(path).unwrap()
+}
