@@ -21,7 +21,7 @@ pub use types::{
     Limits, LogConfig, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream, WorkerConfig,
 };
 pub use units::{ByteSize, Duration, Rate, RateParseError};
-pub use wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};
+pub use wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, LibraryAccess, TlsProfile};
 
 pub(crate) use document::Document;
 pub(crate) use load::{Sources, Survey, locate};

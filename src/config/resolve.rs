@@ -18,7 +18,7 @@ use super::{
         AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, JwtConfig, JwtKeyConfig, Limits,
         LinksConfig, LogConfig, Network, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream, WorkerConfig,
     },
-    wire::{self, TlsModeName, Wire},
+    wire::{self, LibraryAccess, TlsModeName, Wire},
 };
 use crate::limits::MAX_PATHS;
 
@@ -102,13 +102,15 @@ impl Faults {
         let (admin_listen, public_url) = (self.admin_listen(&wire), self.public_url(&wire, &listen));
         let http_listen = self.addresses("http_listen", &wire.gateway.http_listen);
         let tls = self.tls(wire.tls, !http_listen.is_empty(), base);
+        let data_dir = base.join(wire.data_dir);
+        self.library(&wire.worker, &base.join(&wire.worker.media_dir), &data_dir);
         let worker = self.worker(wire.worker, &wire.insecure, base);
         let egress = self.egress(wire.egress, base);
         Some(Config {
             file: file.to_owned(),
             settings,
             base_dir: base.to_owned(),
-            data_dir: base.join(wire.data_dir),
+            data_dir,
             policies_dir: base.join(wire.policies_dir),
             proxies: self.proxies(&wire.gateway),
             limits: self.limits(&wire.gateway),
@@ -301,6 +303,7 @@ impl Faults {
             listen,
             media_dir: base.join(worker.media_dir),
             tools_dir: base.join(TOOLS_DIR),
+            library_access: worker.library_access,
             yt_dlp: program(base, &worker.yt_dlp),
             ffmpeg: program(base, &worker.ffmpeg),
             js_runtime: program(base, &worker.js_runtime),
@@ -322,6 +325,13 @@ impl Faults {
             info_timeout: worker.info_timeout.0,
             look_keep_for: worker.look_keep_for.0,
         })
+    }
+
+    fn library(&mut self, worker: &wire::Worker, media_dir: &Path, data_dir: &Path) {
+        if worker.library_access == LibraryAccess::Group && media_dir.starts_with(data_dir) {
+            let key = vec![table("worker"), table("library_access")];
+            self.add(key, "the group can't enter media_dir inside data_dir, which only its owner may enter; put media_dir elsewhere");
+        }
     }
 
     fn turns(&mut self, worker: &wire::Worker) {

@@ -15,7 +15,7 @@ use url::{Host, Url};
 
 use super::acme::AcmeConfig;
 use super::settings::Settings;
-use super::wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, TlsProfile};
+use super::wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, LibraryAccess, TlsProfile};
 use crate::{
     address::{client_network, is_local},
     identity::UserField,
@@ -254,6 +254,8 @@ pub struct WorkerConfig {
     pub listen: Upstream,
     /// Finished media.
     pub media_dir: PathBuf,
+    /// Who may read them.
+    pub library_access: LibraryAccess,
     /// Where programs that are given by name are looked for before the PATH.
     pub tools_dir: PathBuf,
     /// The yt-dlp program, a name or a path.

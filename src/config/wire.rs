@@ -206,12 +206,24 @@ pub enum AccessFormat {
     Combined,
 }
 
+/// Which accounts may read finished files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LibraryAccess {
+    /// Only the worker's account.
+    #[default]
+    Owner,
+    /// The group of the media folder as well.
+    Group,
+}
+
 /// `[worker]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Worker {
     pub(crate) listen: String,
     pub(crate) media_dir: PathBuf,
+    pub(crate) library_access: LibraryAccess,
     pub(crate) yt_dlp: String,
     pub(crate) ffmpeg: String,
     pub(crate) js_runtime: String,
@@ -392,6 +404,7 @@ impl Default for Worker {
         Self {
             listen: "127.0.0.1:8001".into(),
             media_dir: "data/media".into(),
+            library_access: LibraryAccess::Owner,
             yt_dlp: "yt-dlp".into(),
             ffmpeg: "ffmpeg".into(),
             js_runtime: "deno".into(),

@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::{
     disk::NoRoom,
     language::{Language, Languages},
+    library,
     media_type::MediaType,
     parts::Parts,
     removal::remove,
@@ -24,7 +25,7 @@ use super::{
     sniff::HEAD,
     task::TaskId,
 };
-use crate::durable;
+use crate::{config::LibraryAccess, durable};
 
 /// A finished folder's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +45,10 @@ pub(crate) struct Place {
 
 /// The folder of everything that is kept.
 #[derive(Clone, Debug)]
-pub(crate) struct MediaFolder(PathBuf);
+pub(crate) struct MediaFolder {
+    path: PathBuf,
+    access: LibraryAccess,
+}
 
 /// The folder that one job works in; its child has a part of it.
 #[derive(Clone, Debug)]
@@ -81,12 +85,34 @@ impl MediaFolder {
     /// Makes the folder where it is missing; only its owner may look into it.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         make_private(&path.join(JOBS))?;
-        fs::canonicalize(path).map(Self)
+        Ok(Self { path: fs::canonicalize(path)?, access: LibraryAccess::Owner })
+    }
+
+    /// Lets those accounts read it that `access` means, and no others, also what is finished already.
+    pub(crate) fn for_readers(self, access: LibraryAccess) -> io::Result<Self> {
+        let folder = Self { access, ..self };
+        library::open_top(access, &folder.path)?;
+        for id in folder.tasks()? {
+            folder.set_readers(id, &folder.folder(id));
+        }
+        Ok(folder)
+    }
+
+    /// A file that its readers cannot read is still a file for its owner.
+    fn set_readers(&self, id: TaskId, folder: &Path) {
+        if let Err(error) = library::open(self.access, &self.path, folder) {
+            tracing::error!(
+                task = %id,
+                %error,
+                "cannot set who may read a finished file: the worker's account must be in the group of media_dir, or the \
+                 folder must have the setgid bit"
+            );
+        }
     }
 
     /// Where children may run that belong to no task.
     pub(crate) fn jobs(&self) -> PathBuf {
-        self.0.join(JOBS)
+        self.path.join(JOBS)
     }
 
     pub(crate) fn job(&self, id: TaskId) -> JobFolder {
@@ -112,7 +138,7 @@ impl MediaFolder {
 
     /// Every task that something finished lies under.
     pub(crate) fn tasks(&self) -> io::Result<Vec<TaskId>> {
-        let names = fs::read_dir(&self.0)?.flatten().map(|entry| entry.file_name());
+        let names = fs::read_dir(&self.path)?.flatten().map(|entry| entry.file_name());
         Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
@@ -125,6 +151,7 @@ impl MediaFolder {
     pub(crate) fn publish(&self, id: TaskId) -> io::Result<()> {
         let ready = self.job(id).ready();
         real_folder(&ready)?;
+        self.set_readers(id, &ready);
         for entry in fs::read_dir(&ready)? {
             durable::sync(&entry?.path())?;
         }
@@ -174,7 +201,7 @@ impl MediaFolder {
     /// What lies in the folder and is of no task that `knows` knows.
     pub(crate) fn strangers(&self, knows: impl Fn(TaskId) -> bool) -> io::Result<Vec<PathBuf>> {
         let mut strangers = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.parse().ok());
@@ -186,7 +213,7 @@ impl MediaFolder {
     }
 
     fn folder(&self, id: TaskId) -> PathBuf {
-        self.0.join(id.to_string())
+        self.path.join(id.to_string())
     }
 }
 

@@ -21,6 +21,7 @@ pub mod hls;
 mod inventory;
 mod job;
 mod language;
+mod library;
 mod media;
 mod media_type;
 mod multipart;

@@ -156,8 +156,9 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop
         move |error| Reason::Folder { key, path, error }
     };
     make_private(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
-    let media =
-        MediaFolder::open(&config.worker.media_dir).map_err(folder("worker.media_dir", &config.worker.media_dir))?;
+    let media = MediaFolder::open(&config.worker.media_dir)
+        .and_then(|media| media.for_readers(config.worker.library_access))
+        .map_err(folder("worker.media_dir", &config.worker.media_dir))?;
     let store = Store::open(&config.data_dir.join("worker.db")).map_err(Reason::Store)?;
     let (sandbox, door) = Source::new(config).await;
     let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;

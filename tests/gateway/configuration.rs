@@ -62,6 +62,7 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
         ("concurrent_downloads = 2", "concurrent_downloads = 0", "at least 1"),
         ("max_playlist = 200", "max_playlist = 0", "from 1 to 500"),
         ("max_playlist = 200", "max_playlist = 501", "from 1 to 500"),
+        ("library_access = \"owner\"", "library_access = \"group\"", "put media_dir elsewhere"),
         ("allow_private = []", "allow_private = [\"nas\"]", "host and port"),
         ("cors_origins = []", "cors_origins = [\"*\"]", "origin"),
         ("policy = \"worker\"", "policy = \"nothing\"", "write it"),

@@ -46,6 +46,7 @@ mod inventory;
 mod jobs;
 mod kinds;
 mod leavers;
+mod library;
 mod looks;
 mod names;
 mod offline;
