@@ -330,6 +330,27 @@ fn the_first_process_cannot_hide_either() {
 }
 
 #[test]
+fn the_signal_of_a_cancel_ends_the_first_process_whatever_it_ignores() {
+    let dir = tempfile::tempdir().unwrap();
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), HIDING);
+    let extra = format!("{readable}\ninfo_timeout = \"5m\"").leak();
+    let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra, ..Setup::default() });
+    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana", worker.address).to_string();
+    let mut stream = std::net::TcpStream::connect(worker.address).unwrap();
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    let that_has = |word: &str| {
+        let has = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(word));
+        processes_of(&looks).into_iter().find(has)
+    };
+    let keeper = eventually("it", || that_has("python3\0").and(that_has("\0--keep\0")));
+    // What the worker sends first. Whatever else it would do later, it has no reason to do now: it still has a client.
+    signal("-TERM", keeper);
+    eventually("its end", || processes_of(&looks).is_empty().then_some(()));
+    drop(stream);
+}
+
+#[test]
 fn a_child_cannot_make_a_link_that_the_worker_would_follow() {
     let program = format!(
         "import json, os{TELL}
