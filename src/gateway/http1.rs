@@ -236,6 +236,7 @@ impl<'s> Http1<'s> {
 
     /// Head and body at once, as one TLS record.
     pub(super) async fn answer(&mut self, answer: Answer) -> Result<(), ClientFault> {
+        self.drop_arrived().await;
         let framing = Framing::Length(answer.body.len() as u64);
         let mut out = Vec::with_capacity(1024);
         self.write_head(&mut out, &answer.head, framing);
@@ -277,10 +278,26 @@ impl<'s> Http1<'s> {
     fn can_drain(&self) -> bool {
         let small = match self.framing {
             Framing::Length(length) => length <= MAX_DRAIN_BYTES,
-            Framing::Chunked => true,
-            Framing::UntilClose => false,
+            // Nobody knows how much is still to come, and an answer that lets the client go on must not be followed by a close.
+            Framing::Chunked | Framing::UntilClose => false,
         };
         self.body.is_done() || (small && self.interim != Interim::Awaited)
+    }
+
+    /// Drops what has arrived of a chunked body: if that is all of it, the connection can go on.
+    async fn drop_arrived(&mut self) {
+        if self.framing != Framing::Chunked || self.interim == Interim::Awaited || !self.keeps_alive {
+            return;
+        }
+        let mut left = MAX_DRAIN_BYTES;
+        poll_fn(|cx| {
+            while let Poll::Ready(Ok(Some(data))) = self.poll_body(cx) {
+                let Some(rest) = left.checked_sub(data.len() as u64) else { break };
+                left = rest;
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     async fn drain(&mut self) -> Result<(), ClientFault> {

@@ -228,6 +228,50 @@ fn over_http1_an_answer_is_seen_after_the_whole_body_was_sent() {
 }
 
 #[test]
+fn over_http1_what_is_dropped_has_its_bounds() {
+    let canary = Canary::start();
+    let i = instance(&canary.address.to_string(), "");
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    let head = format!("POST /guarded HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 256 << 20);
+    stream.write_all(head.as_bytes()).unwrap();
+    let (mut answer, piece) = (vec![0; 4096], vec![b'x'; 16 << 10]);
+    let read = stream.read(&mut answer).unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 401 ") && answer[..read].ends_with(b"}"), "it does not wait");
+    let sent = (0..256 << 6).take_while(|_| stream.write_all(&piece).is_ok()).count();
+    // What the systems on both sides hold of it was never read.
+    assert!((16 << 6..64 << 6).contains(&sent), "{sent} pieces of 16 KiB");
+}
+
+#[test]
+fn over_http1_a_connection_that_goes_on_after_a_chunked_body_is_one_that_was_said_to() {
+    let canary = Canary::start();
+    let i = instance(&canary.address.to_string(), "");
+    for (chunks, ends) in [(&["5\r\nfirst\r\n", "0\r\n\r\n"][..], false), (&["5\r\nfirst\r\n"], true)] {
+        let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+        let head = "POST /guarded HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(format!("{head}{}", chunks.concat()).as_bytes()).unwrap();
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8(answer[..read].to_vec()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.ends_with('}'), "{answer}");
+        assert_eq!(answer.contains("connection: close"), ends, "{answer}");
+        if ends {
+            // Many such connections end while their clients still send.
+            stream.write_all(format!("7a120\r\n{}\r\n0\r\n\r\n", "x".repeat(UPLOAD)).as_bytes()).unwrap();
+        } else {
+            stream
+                .write_all(
+                    b"POST /open/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+                )
+                .unwrap();
+        }
+        let mut rest = String::new();
+        let _ = stream.read_to_string(&mut rest);
+        assert_eq!(rest.starts_with("HTTP/1.1 200 "), !ends, "{rest}");
+    }
+}
+
+#[test]
 fn over_http2_a_client_that_waits_for_a_word_gets_it_only_where_its_body_is_wanted() {
     let canary = Canary::start();
     let i = instance(&canary.address.to_string(), "");
