@@ -49,6 +49,15 @@ enum Interim {
     Awaited,
 }
 
+/// How a client ended its stream once it had its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// With the end of its body, or it was let go of.
+    Body,
+    /// By a reset, since it wants to send no more.
+    Reset,
+}
+
 impl Http2 {
     /// The stream of a request with this head.
     pub(super) fn new(head: &RequestHead, framing: Framing, body: RecvStream, respond: SendResponse<Bytes>) -> Self {
@@ -189,18 +198,23 @@ impl Http2 {
     }
 
     /// Reads what the client still sends. A stream that is let go of before its body has ended is reset.
-    pub(super) async fn drop_leftovers(mut self, allowance: &Allowance) {
-        let mut wait: Option<Pin<Box<Sleep>>> = None;
+    pub(super) async fn drop_leftovers(mut self, allowance: &Allowance) -> Ending {
+        let (mut wait, mut ending) = (None::<Pin<Box<Sleep>>>, Ending::Body);
         drop_rest(|cx| {
             if let Some(waiting) = &mut wait {
                 ready!(waiting.as_mut().poll(cx));
                 wait = None;
             }
-            let Ok(Some(data)) = ready!(self.poll_body(cx)) else { return Poll::Ready(None) };
+            let read = ready!(self.poll_body(cx));
+            if read.is_err() {
+                ending = Ending::Reset;
+            }
+            let Ok(Some(data)) = read else { return Poll::Ready(None) };
             wait = allowance.spend(data.len(), Instant::now()).map(|time| Box::pin(sleep(time)));
             Poll::Ready(Some(data.len()))
         })
         .await;
+        ending
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     client::{Client, Speaks},
     exchange::Peer,
     handle::{Gateway, handle, refuse},
-    http2::Http2,
+    http2::{Ending, Http2},
     leftovers::Allowance,
 };
 use crate::{
@@ -64,7 +64,7 @@ pub(super) async fn serve(
     stream.inspect(inspector(Arc::clone(&watch)));
     let shaken = timeout(HANDSHAKE_TIMEOUT, handshake(Box::new(stream), Some(options()))).await;
     let Ok(Ok(mut connection)) = shaken else { return };
-    let streams = Streams::new(peer, gateway, activity);
+    let streams = Streams::new(peer, gateway, activity, Arc::clone(&watch));
     let mut life = Life::default();
     let mut tick = tokio::time::interval(TICK);
     let mut stopping = pin!(stopped(&mut stop));
@@ -163,11 +163,13 @@ struct Streams {
     allowance: Arc<Allowance>,
     /// Told when the client is banned.
     over: Arc<Notify>,
+    watch: Arc<Mutex<FrameWatch>>,
 }
 
 impl Streams {
-    fn new(peer: Peer, gateway: Arc<Gateway>, activity: Arc<Activity>) -> Self {
-        Self { tasks: TaskTracker::new(), peer, gateway, activity, allowance: Arc::default(), over: Arc::default() }
+    fn new(peer: Peer, gateway: Arc<Gateway>, activity: Arc<Activity>, watch: Arc<Mutex<FrameWatch>>) -> Self {
+        let (tasks, allowance, over) = (TaskTracker::new(), Arc::default(), Arc::default());
+        Self { tasks, peer, gateway, activity, allowance, over, watch }
     }
 
     /// Serves a request in a task of its own; one whose head breaks the grammar is answered there as well.
@@ -180,7 +182,7 @@ impl Streams {
         let http2 = Box::new(Http2::new(&head, framing, body, respond));
         let mut client = Client::new(Speaks::Http2(http2), limits.min_body_rate);
         let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer.clone());
-        let (allowance, over) = (Arc::clone(&self.allowance), Arc::clone(&self.over));
+        let (allowance, over, watch) = (Arc::clone(&self.allowance), Arc::clone(&self.over), Arc::clone(&self.watch));
         self.tasks.spawn(async move {
             let busy = activity.begin();
             let counted_as = match judged {
@@ -194,8 +196,9 @@ impl Streams {
             }
             if http2.has_leftovers()
                 && let Some(_place) = gateway.load.admit_leftovers(counted_as)
+                && http2.drop_leftovers(&allowance).await == Ending::Reset
             {
-                http2.drop_leftovers(&allowance).await;
+                watch.lock().unwrap_or_else(PoisonError::into_inner).forgive_reset();
             }
         });
         judged.map(|_| ())

@@ -93,6 +93,11 @@ impl FrameWatch {
         self.work = 0;
     }
 
+    /// Forgives one reset: the client has ended a stream that was answered, as programs do whose upload is refused.
+    pub fn forgive_reset(&mut self) {
+        self.work = self.work.saturating_sub(RESET_WORK);
+    }
+
     /// Grants updates for what was sent since.
     fn earn(&mut self, sent: u64) {
         let updates = sent.saturating_sub(self.sent) / BYTES_FOR_UPDATE;
@@ -215,6 +220,20 @@ mod tests {
         for _ in 0..9_999 {
             watch.see(&frame(0, 0, &[0; 64]), 0, now).unwrap();
         }
+    }
+
+    #[test]
+    fn resets_of_answered_streams_are_forgiven_and_no_others() {
+        let (mut watch, now) = started();
+        let reset = frame(3, 0, &[0; 4]);
+        for _ in 0..9_999 {
+            watch.see(&reset, 0, now).unwrap();
+            watch.forgive_reset();
+        }
+        watch.see(&reset, 0, now).unwrap();
+        watch.forgive_reset();
+        watch.forgive_reset();
+        assert_eq!((0..999).take_while(|_| watch.see(&reset, 0, now).is_ok()).count(), 200, "nothing is saved up");
     }
 
     #[test]

@@ -199,6 +199,24 @@ fn over_http2_what_is_dropped_has_its_bounds() {
 }
 
 #[test]
+fn over_http2_a_client_may_take_back_every_upload_that_was_refused() {
+    let canary = Canary::start();
+    let i = instance(&canary.address.to_string(), "");
+    run(async {
+        let sender = http2(&i).await;
+        // As curl does, and more often than a client may take back what was not answered.
+        for n in 0..600 {
+            let mut ready = sender.clone().ready().await.unwrap_or_else(|e| panic!("{n} were answered: {e}"));
+            let (answer, mut body) = ready.send_request(post("/guarded", ("x-a", "1")), false).unwrap();
+            body.send_data(Bytes::from_static(b"first"), false).unwrap();
+            let answer = answer.await.unwrap_or_else(|e| panic!("{n} were answered: {e}"));
+            assert_eq!(answer.status(), 401);
+            body.send_reset(Reason::CANCEL);
+        }
+    });
+}
+
+#[test]
 fn over_http1_an_answer_is_seen_after_the_whole_body_was_sent() {
     let canary = Canary::start();
     let i = instance(&canary.address.to_string(), "");
