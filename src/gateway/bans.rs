@@ -195,6 +195,7 @@ impl Weight {
             | Reason::ForeignOrigin
             | Reason::AddressDenied
             | Reason::TargetTooLong
+            | Reason::MethodNotAllowed
             | Reason::UnknownMethod
             | Reason::RateLimited
             | Reason::BadHost

@@ -52,6 +52,9 @@ pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
             head.headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(BASIC));
         }
     }
+    if let Some(allow) = &denial.allow {
+        head.headers.insert(header::ALLOW, allow.clone());
+    }
     if let Some(seconds) = retry_after(denial.reason) {
         head.headers.insert(header::RETRY_AFTER, seconds.into());
     }

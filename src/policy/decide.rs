@@ -1,5 +1,7 @@
 //! The decision: the one place where a request is judged, step by step, deny by default.
 
+mod method;
+
 use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -74,6 +76,8 @@ struct Judgement<'s> {
     cors: CorsAnswer,
     app: Option<&'s Arc<App>>,
     identity: Option<Arc<Identity>>,
+    /// What `Allow` says in the answer.
+    allow: Option<HeaderValue>,
 }
 
 impl Site {
@@ -85,6 +89,7 @@ impl Site {
             cors: CorsAnswer::None,
             app: None,
             identity: None,
+            allow: None,
         };
         match self.judge(&mut judgement, facts, authority, now) {
             Ok(decision) => decision,
@@ -116,11 +121,11 @@ impl Site {
         judgement.address(app, route, facts)?;
         judgement.share(app, route, facts.headers);
         path.judge_names(route.map_or(Names::Plain, |route| route.names)).map_err(|_| judgement.unread(self, facts))?;
-        let matched = matched.ok_or_else(|| no_route(facts.method))?;
+        let matched = matched.ok_or_else(|| method::no_path(facts.method))?;
         if let Some(method) = preflight {
             return judgement.preflight(app, &matched, &method, facts.headers).map(Decision::Preflight);
         }
-        let route = route.ok_or_else(|| no_route(facts.method))?;
+        let route = route.ok_or_else(|| judgement.other_method(app, &matched, facts, (authority, now)))?;
         judgement.origin(facts)?;
         judgement.address_rate(route, facts)?;
         if route.takes_basic() {
@@ -305,10 +310,10 @@ impl<'s> Judgement<'s> {
     fn deny(mut self, fault: Fault) -> Denial {
         self.steps.push(Step::Denied(fault.reason));
         let Fault { reason, exceeded, guess } = fault;
-        let Self { cors, app, identity, steps, basic } = self;
+        let Self { cors, app, identity, steps, basic, allow } = self;
         let style = app.map_or_else(ErrorStyle::default, |app| app.style);
         let app = app.map(Arc::clone);
-        Denial { exceeded, cors, app, style, guess, basic, identity, steps, ..Denial::bare(reason) }
+        Denial { exceeded, allow, cors, app, style, guess, basic, identity, steps, ..Denial::bare(reason) }
     }
 }
 
@@ -400,13 +405,6 @@ fn count_stranger(tracker: &Tracker, client: IpAddr) -> Result<(), Exceeded> {
 fn count_link(tracker: &Tracker, link: &Identity, client: IpAddr) -> Result<(), Exceeded> {
     tracker.check((link.kind().name(), link.grant.id()), Acquaintance::Stranger)?;
     count_stranger(tracker, client)
-}
-
-/// A method that no policy can name says nothing of the path (RFC 9110, section 9.1).
-fn no_route(method: &Method) -> Reason {
-    const KNOWN: [Method; 7] =
-        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
-    if KNOWN.contains(method) { Reason::NoRoute } else { Reason::UnknownMethod }
 }
 
 fn is_link(kind: CredentialKind) -> bool {

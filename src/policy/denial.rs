@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use super::{cors::CorsAnswer, site::App, steps::Steps};
@@ -17,6 +17,8 @@ pub struct Denial {
     pub detail: Option<String>,
     /// The rate that was exceeded.
     pub exceeded: Option<Exceeded>,
+    /// The methods that the client may use on the path instead.
+    pub allow: Option<HeaderValue>,
     /// The CORS headers of the answer.
     pub cors: CorsAnswer,
     /// The application, as far as that was found.
@@ -52,6 +54,7 @@ impl Denial {
             reason,
             detail: None,
             exceeded: None,
+            allow: None,
             cors: CorsAnswer::None,
             app: None,
             style: ErrorStyle::default(),
@@ -169,6 +172,8 @@ reasons! {
     LinkRefused = 422 "link_refused" "The link cannot be made";
     /// No such route.
     NoRoute = 404 "no_route" "Not found";
+    /// A method that the path's routes do not take, from a client that may use one of them.
+    MethodNotAllowed = 405 "method_not_allowed" "Method not allowed";
     /// A method that no route can have.
     UnknownMethod = 501 "unknown_method" "This method is not implemented";
     /// A link that has expired or was taken back.

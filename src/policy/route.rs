@@ -167,6 +167,12 @@ impl<'t> Matched<'t, '_> {
         self.methods.iter().find(|(m, _)| m == method).map(|(_, route)| route)
     }
 
+    /// The routes of the path, each with its methods.
+    pub fn routes(&self) -> impl Iterator<Item = (&'t Arc<Route>, impl Iterator<Item = &'t Method>)> {
+        let by_route = self.methods.chunk_by(|(_, one), (_, next)| Arc::ptr_eq(one, next));
+        by_route.filter_map(|all| Some((&all.first()?.1, all.iter().map(|(method, _)| method))))
+    }
+
     /// The methods that other origins may use here.
     pub fn cors_methods(&self) -> impl Iterator<Item = &Method> {
         self.methods.iter().filter(|(_, route)| route.cors).map(|(method, _)| method)

@@ -144,6 +144,16 @@ fn what_an_honest_client_may_get_wrong_never_counts() {
 }
 
 #[test]
+fn a_guess_is_one_by_whatever_method_it_comes() {
+    let canary = Canary::start();
+    let i = with_bans(&canary, &[("failed_credentials", "2"), ("forbidden_paths", "0")]);
+    let put = || Request::new("PUT", "/api/downloads");
+    assert!((0..3).all(|_| from(&i, OTHER, put()).code() == "no_route"));
+    assert!((0..2).all(|_| from(&i, STRANGER, put().key("sp_wrong")).code() == "no_route"));
+    assert_eq!([STRANGER, OTHER].map(|client| knock(&i, client)), [403, 200]);
+}
+
+#[test]
 fn only_what_is_forged_counts_as_guessing() {
     let canary = Canary::start();
     let i =

@@ -38,8 +38,55 @@ fn nobody_gets_in_without_a_right_credential() {
     refused(&i, &get().key(i.key()).key(i.key()), 400, "two_credentials");
     refused(&i, &get().key(i.key()).bearer("a.b.c"), 400, "two_credentials");
     refused(&i, &Request::new("GET", "/api/nothing").key(i.key()), 404, "no_route");
-    refused(&i, &Request::new("PUT", PATH).key(i.key()), 404, "no_route");
+    refused(&i, &Request::new("PUT", PATH), 404, "no_route");
     assert!(canary.seen().is_empty(), "{:?}", canary.seen());
+}
+
+#[test]
+fn another_method_is_named_to_who_may_use_the_path_and_to_nobody_else() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let narrow = i.new_key(&["--scope", "media:read"]);
+    let other = Instance::made(&[]);
+    let ask = |method: &str, path: &str| Request::new(method, path);
+    for (request, allow) in [
+        (ask("PUT", PATH).key(i.key()), "GET, HEAD"),
+        (ask("OPTIONS", PATH).key(i.key()), "GET, HEAD"),
+        (ask("POST", PATH).key(i.key()).json("{}"), "GET, HEAD"),
+        (ask("GET", "/api/download").key(i.key()), "POST"),
+        (ask("PATCH", "/api/downloads/1").key(i.key()), "DELETE"),
+        (ask("GET", "/.sallyport/links").key(i.key()), "POST"),
+        (ask("POST", "/"), "GET, HEAD"),
+    ] {
+        let answer = i.send(&request);
+        let seen = (answer.status, answer.code(), answer.header("allow"));
+        assert_eq!(seen, (405, "method_not_allowed".to_owned(), Some(allow)), "{request:?}");
+    }
+    for request in [
+        ask("PUT", PATH),
+        ask("PUT", PATH).key("sp_wrong"),
+        ask("PUT", PATH).key(other.key()),
+        ask("PUT", PATH).key(&narrow),
+        ask("PUT", PATH).key(i.key()).bearer("a.b.c"),
+        ask("GET", "/api/download"),
+        ask("PUT", "/nowhere").key(i.key()),
+    ] {
+        refused(&i, &request, 404, "no_route");
+        assert_eq!(i.send(&request).header("allow"), None, "{request:?}");
+    }
+    assert!(canary.seen().is_empty(), "{:?}", canary.seen());
+}
+
+#[test]
+fn an_address_that_a_path_is_closed_to_is_not_told_its_methods() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        let route = "[[route]]\nname = \"lan\"\nmethods = [\"POST\"]\npath = \"/lan\"\n";
+        let policy = format!("{route}anonymous = true\ncredentials = []\nallow_from = [\"192.0.2.0/24\"]\n");
+        fs::write(i.path("policies/worker.toml"), policy).unwrap();
+    });
+    refused(&i, &Request::new("POST", "/lan"), 403, "address_denied");
+    refused(&i, &Request::new("GET", "/lan"), 404, "no_route");
 }
 
 #[test]

@@ -64,8 +64,8 @@ impl Asked<'_> {
     /// Whether a request for this route can be refused for `reason`.
     pub(super) fn may_meet(&self, reason: Reason) -> bool {
         match reason {
-            // Links are made by a route of the gateway's own.
-            Reason::LinkRefused | Reason::TooManyLinks | Reason::UnknownMethod => false,
+            // Links are made by a route of the gateway's own, and a route's own method is allowed.
+            Reason::LinkRefused | Reason::TooManyLinks | Reason::UnknownMethod | Reason::MethodNotAllowed => false,
             Reason::ExpiredLink => self.credentials.contains(&CredentialKind::Link),
             Reason::RefusedValue => self.has_body,
             _ => true,

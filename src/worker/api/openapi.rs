@@ -86,8 +86,8 @@ fn describe(mut api: openapi::OpenApi) -> openapi::OpenApi {
     for kind in CredentialKind::ALL {
         components.security_schemes.insert(kind.name().to_owned(), scheme(kind).into());
     }
-    // No operation here has a method that no policy can name, or makes links.
-    let met = |reason| !matches!(reason, Reason::UnknownMethod | Reason::TooManyLinks);
+    // An operation's own method is known and allowed, and none of them makes links.
+    let met = |reason| !matches!(reason, Reason::UnknownMethod | Reason::MethodNotAllowed | Reason::TooManyLinks);
     for (status, reasons) in by_status(met) {
         components.responses.insert(component(status), refusal(status, &reasons).into());
     }

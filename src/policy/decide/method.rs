@@ -1,0 +1,63 @@
+//! The answer to a method that no route of a known path takes.
+
+use http::{HeaderValue, Method};
+
+use super::{App, Authority, Fault, Guess, Judgement, Matched, Reason, RequestFacts, Route};
+
+impl Judgement<'_> {
+    /// Tells clients that may use a route of the path which methods it takes (RFC 9110, section 15.5.6). All other clients
+    /// learn no more than if there were no such path. A forged credential counts as a guess here as on the routes themselves.
+    pub(super) fn other_method(
+        &mut self,
+        app: &App,
+        matched: &Matched<'_, '_>,
+        facts: &RequestFacts<'_>,
+        known: (&Authority, i64),
+    ) -> Fault {
+        if !is_known(facts.method) {
+            return Reason::UnknownMethod.into();
+        }
+        let (before, mut allowed, mut guess) = (self.steps.clone(), Vec::new(), Guess::No);
+        for (route, methods) in matched.routes() {
+            match self.lets_in(app, route, matched, facts, known) {
+                Ok(()) => allowed.extend(methods.map(Method::as_str)),
+                Err(fault) if fault.guess == Guess::Yes => guess = Guess::Yes,
+                Err(_) => {}
+            }
+            self.steps.clone_from(&before);
+        }
+        if allowed.is_empty() {
+            self.identity = None;
+            return Fault { guess, ..Reason::NoRoute.into() };
+        }
+        if allowed.contains(&"GET") {
+            allowed.push("HEAD");
+        }
+        self.allow = HeaderValue::from_str(&allowed.join(", ")).ok();
+        Reason::MethodNotAllowed.into()
+    }
+
+    fn lets_in(
+        &mut self,
+        app: &App,
+        route: &Route,
+        matched: &Matched<'_, '_>,
+        facts: &RequestFacts<'_>,
+        known: (&Authority, i64),
+    ) -> Result<(), Fault> {
+        route.addresses.judge(facts.client, facts.countries)?;
+        self.address_rate(route, facts)?;
+        self.authenticate(app, route, matched, facts, known).map(drop)
+    }
+}
+
+/// The reason where no path matches. A method that no policy can name says nothing about the path (RFC 9110, section 9.1).
+pub(super) fn no_path(method: &Method) -> Reason {
+    if is_known(method) { Reason::NoRoute } else { Reason::UnknownMethod }
+}
+
+fn is_known(method: &Method) -> bool {
+    const KNOWN: [Method; 7] =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    KNOWN.contains(method)
+}
