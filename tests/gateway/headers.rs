@@ -1,8 +1,11 @@
 //! Header fields: what the application is told, and what the client is not.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-use crate::{canary::Canary, client::Request, instance::Instance};
+use crate::{
+    canary::Canary,
+    client::Request,
+    frames::{GOAWAY, HEADERS, RST_STREAM, first_frame},
+    instance::Instance,
+};
 
 #[test]
 fn what_a_client_says_of_itself_in_the_gateways_name_never_arrives() {
@@ -246,13 +249,7 @@ fn what_connection_names_ends_here_and_takes_nothing_of_the_gateways_along() {
     assert_eq!(seen.body, r#"{"url":"https://example.com/a"}"#);
 }
 
-/// Types of frames of HTTP/2 (RFC 9113, section 6).
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
-
-/// The first frame that stream 1 or the connection gets for a GET with this field: its type. Written by hand, since no
-/// client's library would send such a field (RFC 9113, sections 4.1 and 6; RFC 7541, section 6.2.2).
+/// The first frame that answers a GET with this field, or ends its connection.
 fn frame_for(i: &Instance, name: &str, value: &str) -> u8 {
     let fields = [
         (":method", "GET"),
@@ -262,24 +259,7 @@ fn frame_for(i: &Instance, name: &str, value: &str) -> u8 {
         ("x-api-key", i.key()),
         (name, value),
     ];
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    let block: Vec<u8> = fields.iter().flat_map(|(n, v)| [vec![0], text(n), text(v)].concat()).collect();
-    let head = [0, 0, u8::try_from(block.len()).unwrap(), HEADERS, 5, 0, 0, 0, 1];
-    let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", &head[..], &block].concat();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut stream = crate::client::connect_http2(i.tls, &i.authority()).await;
-        stream.write_all(&bytes).await.unwrap();
-        loop {
-            let mut head = [0; 9];
-            stream.read_exact(&mut head).await.unwrap();
-            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-            stream.read_exact(&mut payload).await.unwrap();
-            if head[8] == 1 || head[3] == GOAWAY {
-                return head[3];
-            }
-        }
-    })
+    first_frame(i, &fields)
 }
 
 #[test]

@@ -53,6 +53,7 @@ mod early_answers;
 mod events;
 mod floods;
 mod follow;
+mod frames;
 mod framing;
 mod full_disk;
 mod grants;

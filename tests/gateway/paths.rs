@@ -1,6 +1,6 @@
 //! Paths: what could mean two things never arrives, what means one arrives byte for byte.
 
-use crate::{canary::Canary, client::Request, instance::Instance};
+use crate::{canary::Canary, client::Request, frames::first_frame, instance::Instance};
 
 /// Under a route with one free segment, so that only the path's own fault can be the reason.
 const REFUSED: &[&str] = &[
@@ -96,6 +96,38 @@ fn http2_is_judged_by_the_same_rules() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "400 2", "{path}");
     }
     assert!(canary.seen().is_empty(), "{:?}", canary.seen());
+}
+
+#[test]
+fn over_http2_a_fragment_is_cut_off_before_the_path_is_judged_and_never_arrives() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let link = i.command(&["link", "create", "/api/stream/a.mp4"])["url"].as_str().unwrap().to_owned();
+    let link = link.split_once("localhost").unwrap().1.split_once('/').unwrap().1;
+    let (target, query) = link.split_once('?').unwrap();
+    let with_key = [
+        "/api/downloads#",
+        "/api/downloads#b",
+        "/api/downloads?a=1#?b=2",
+        "/api/downloads#/../api/download",
+        "/nowhere#/api/downloads",
+        "/api/stream/..#/a",
+        "#/api/downloads",
+    ];
+    let without = [format!("/{target}#?{query}"), format!("/{link}#b"), "/api/downloads#".into()];
+    let ask = |path: &str, more: &[(&str, &str)]| {
+        let head = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
+        first_frame(&i, &[&head[..], more].concat())
+    };
+    for path in with_key {
+        ask(path, &[("x-api-key", i.key())]);
+    }
+    for path in &without {
+        ask(path, &[]);
+    }
+    let arrived: Vec<_> = canary.seen().iter().map(|seen| seen.target().to_owned()).collect();
+    let [list, film] = ["/api/downloads", "/api/stream/a.mp4"].map(str::to_owned);
+    assert_eq!(arrived, [list.clone(), list.clone(), format!("{list}?a=1"), list, film]);
 }
 
 #[test]
