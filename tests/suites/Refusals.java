@@ -1,5 +1,7 @@
-// Java's own client, refused while it sends: Refusals.java VERSION CA URL BYTES TIMES
+// Java's own client, refused while it sends: Refusals.java VERSION CA TIMES REQUESTS, where these are JSON:
+// [{"url", "bytes", "streamed"}, …]
 
+import java.io.ByteArrayInputStream;
 import java.io.FileInputStream;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -9,26 +11,42 @@ import java.security.KeyStore;
 import java.security.cert.CertificateFactory;
 import java.time.Duration;
 import java.util.Arrays;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 
 class Refusals {
+    static final Pattern REQUEST =
+        Pattern.compile("\"url\": \"([^\"]*)\", \"bytes\": (\\d+), \"streamed\": (true|false)");
+
     public static void main(String[] words) throws Exception {
         HttpClient.Version version = words[0].equals("1") ? HttpClient.Version.HTTP_1_1 : HttpClient.Version.HTTP_2;
         HttpClient client = HttpClient.newBuilder().version(version).sslContext(trusting(words[1])).build();
-        byte[] body = new byte[Integer.parseInt(words[3])];
-        Arrays.fill(body, (byte) 'x');
-        HttpRequest request = HttpRequest.newBuilder(URI.create(words[2])).timeout(Duration.ofSeconds(20))
-            .POST(HttpRequest.BodyPublishers.ofByteArray(body)).build();
-        for (int n = Integer.parseInt(words[4]); n > 0; n--) {
-            try {
-                HttpResponse<String> answer = client.send(request, HttpResponse.BodyHandlers.ofString());
-                print(answer.statusCode(), answer.body(), "");
-            } catch (Exception error) {
-                print(0, "", error.toString());
+        Matcher asked = REQUEST.matcher(words[3]);
+        for (int number = 0; asked.find(); number++) {
+            byte[] body = new byte[Integer.parseInt(asked.group(2))];
+            Arrays.fill(body, (byte) 'x');
+            boolean streamed = asked.group(3).equals("true");
+            HttpRequest request = HttpRequest.newBuilder(URI.create(asked.group(1))).timeout(Duration.ofSeconds(20))
+                .POST(streamed
+                    ? HttpRequest.BodyPublishers.ofInputStream(() -> new ByteArrayInputStream(body))
+                    : HttpRequest.BodyPublishers.ofByteArray(body))
+                .build();
+            for (int n = Integer.parseInt(words[2]); n > 0; n--) {
+                send(client, request, number);
             }
         }
         System.exit(0);
+    }
+
+    static void send(HttpClient client, HttpRequest request, int number) throws InterruptedException {
+        try {
+            HttpResponse<String> answer = client.send(request, HttpResponse.BodyHandlers.ofString());
+            print(number, answer.statusCode(), answer.body(), "");
+        } catch (java.io.IOException error) {
+            print(number, 0, "", error.toString());
+        }
     }
 
     static SSLContext trusting(String authority) throws Exception {
@@ -44,8 +62,9 @@ class Refusals {
         return context;
     }
 
-    static void print(int status, String text, String error) {
-        System.out.printf("{\"status\": %d, \"text\": %s, \"error\": %s}%n", status, quoted(text), quoted(error));
+    static void print(int number, int status, String text, String error) {
+        System.out.printf("{\"number\": %d, \"status\": %d, \"text\": %s, \"error\": %s}%n", number, status, quoted(text),
+            quoted(error));
     }
 
     static String quoted(String text) {

@@ -83,13 +83,13 @@ def key_hash(cert):
     return digest.stdout.decode()
 
 
-def visit(url, certs, reports, seconds=60, extension=None):
+def visit(url, certs, reports, seconds=60, extension=None, switches=()):
     """Opens a page, maybe with an extension in that folder; what it reports."""
     while not reports.empty():
         reports.get()
     trusted = ",".join(key_hash(cert) for cert in certs)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, tempfile.TemporaryFile("w+") as log:
-        switches = [*SWITCHES, f"--ignore-certificate-errors-spki-list={trusted}", f"--user-data-dir={profile}"]
+        switches = [*SWITCHES, *switches, f"--ignore-certificate-errors-spki-list={trusted}", f"--user-data-dir={profile}"]
         if extension:
             switches.remove("--disable-extensions")
             switches += [f"--disable-extensions-except={extension}", f"--load-extension={extension}"]

@@ -1,6 +1,8 @@
 """Runs the public suites against a built gateway: one line for each, and 1 at the end where one found a fault.
 
-usage: main.py BINARY [--quick] [SUITE]…
+usage: main.py BINARY [--quick] [--rounds N] [--clients WORD] [SUITE]…
+
+`--rounds` is how often each client of `refusals` sends each request; `--clients` has only those do so whose names hold the word.
 """
 
 import os
@@ -9,6 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 from api import api
@@ -18,6 +21,7 @@ from http2 import http2
 from instance import Instance
 from load import flood, slowhttptest
 from pages import shcheck
+from refusals import refusals
 from shares import shares
 from soak import soak
 from tls import sslscan, sslyze, testssl
@@ -27,7 +31,7 @@ from websocket import websocket
 SUITES = {
     s.__name__: s
     for s in (
-        sslyze, sslscan, testssl, http2, websocket, cors, forms, extension, video, clients, api, shcheck, axe,
+        sslyze, sslscan, testssl, http2, websocket, cors, forms, extension, video, clients, refusals, api, shcheck, axe,
         slowhttptest, flood, soak, shares,
     )
 }
@@ -59,22 +63,35 @@ class Gateways:
             gateway.stop()
 
 
-def judge(suite, gateways, quick):
+def judge(name, gateways, quick):
     """Its line, and whether it is as it must be."""
     started = time.monotonic()
     try:
-        verdict, figure = "PASSED", suite(gateways, quick)
+        verdict, figure = "PASSED", SUITES[name](gateways, quick)
     except Skipped as why:
         verdict, figure = "SKIPPED", str(why)
     except Unexpected as what:
         verdict, figure = "FAILED", str(what)
     except Exception:
         verdict, figure = "FAILED", traceback.format_exc()
-    print(f"{verdict} {suite.__name__} ({time.monotonic() - started:.0f} s): {figure}", flush=True)
+    print(f"{verdict} {name} ({time.monotonic() - started:.0f} s): {figure}", flush=True)
     return verdict != "FAILED"
 
 
+def option(words, name):
+    """The value of an option, which is taken out of the words."""
+    if name not in words:
+        return None
+    at = words.index(name)
+    _, value = words[at : at + 2]
+    del words[at : at + 2]
+    return value
+
+
 def main(binary, *words):
+    words = list(words)
+    rounds, who = option(words, "--rounds"), option(words, "--clients")
+    SUITES["refusals"] = partial(refusals, rounds=int(rounds or 0), who=who or "")
     quick = "--quick" in words
     names = [word for word in words if word != "--quick"] or [name for name in SUITES if not (quick and name in SLOW)]
     if unknown := [name for name in names if name not in SUITES]:
@@ -82,7 +99,7 @@ def main(binary, *words):
     with tempfile.TemporaryDirectory(prefix="suites.") as folder:
         gateways = Gateways(Path(binary).resolve(), Path(folder))
         try:
-            passed = [judge(SUITES[name], gateways, quick) for name in names]
+            passed = [judge(name, gateways, quick) for name in names]
         finally:
             gateways.stop()
     sys.exit(0 if all(passed) else 1)
