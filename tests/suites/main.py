@@ -24,6 +24,7 @@ from pages import shcheck
 from refusals import refusals
 from shares import shares
 from soak import soak
+from titles import titles
 from tls import sslscan, sslyze, testssl
 from verdict import Skipped, Unexpected
 from websocket import websocket
@@ -31,7 +32,7 @@ from websocket import websocket
 SUITES = {
     s.__name__: s
     for s in (
-        sslyze, sslscan, testssl, http2, websocket, cors, forms, extension, video, clients, refusals, api, shcheck, axe,
+        sslyze, sslscan, testssl, http2, websocket, cors, forms, extension, video, clients, refusals, titles, api, shcheck, axe,
         slowhttptest, flood, soak, shares,
     )
 }

@@ -1,0 +1,80 @@
+"""Names that yt-dlp makes of titles: each can be requested as clients of several kinds spell it, and arrives byte for byte."""
+
+import json
+import re
+import subprocess
+from itertools import product
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+from instance import program
+from upstream import Application
+from verdict import Skipped, expect
+
+# What people put into titles: scripts, emoji, directions, punctuation, escapes, characters that become others once they are folded.
+PARTS = [
+    "Big Buck Bunny 60fps 4K", "What if...?", "AC/DC", "C:\\Users\\Ana", "100% REAL", "50%/50%", "%F0%9F%8E%AC", "%25F0%259F%258E",
+    "d%E9j%C3%A0 vu", "5%Off %zz %", "#1 #shorts @someone", "\"Quotes\" 'single' `ticks`", "“curly” „German“ «French»", "a*b**c",
+    "<html> & </html>", "pipe | pipe || pipe", "semi;colon;;list", "comma, dot. dot..", "...Baby", ".gitignore", "—em dash– ‑hyphen",
+    "~ ^ _ + = $", "{curly} [square] (round)", "¢ ½ ¼ ⅓ ⁄ €", "℅ Ana ℀ ⅍", "Ａ／Ｂ＼Ｃ", "．．／．．", "％2e％2e", "…‥·•", "naïve café Åse",
+    "e\u0301 a\u0308 n\u0303", "ÀÉÎõü ß ẞ ﬁ ﬂ", "İstanbul ığdır", "Ελληνικά", "Привет, мир!", "Україна їжак", "日本語の題名", "【公式】歌ってみた",
+    "中文標題：第一集", "한국어 제목", "ㅋㅋㅋ", "ไทย ภาษา", "हिन्दी शीर्षक", "বাংলা", "தமிழ்", "മലയാളം", "عنوان بالعربية", "פרק א׳", "فارسی می‌خواهم", "\u202eabc\u202c",
+    "🎬", "👩‍👩‍👧‍👦", "🏳️‍🌈 🇩🇪", "👍🏽 ❤️‍🔥", "1️⃣ #️⃣ *️⃣", "𝕱𝖗𝖆𝖐𝖙𝖚𝖗 𝓼𝓬𝓻𝓲𝓹𝓽", "Z̸a̷l̴g̵o̶", "\u200bzero\u200dwidth\ufeff", "tab\tnew\nline", "a\x85b\x9bc", "soft\u00adhyphen",
+    "№ ™ ® © ℠", "→ ⇒ ➜ ★ ♫", "12:34:56", "S01E02", "http://example.com/?a=b&c=d#e", "CON", "nul.txt", "a" * 120, "   ", "-", "_", "?",
+]
+JOINTS = [" ", " - ", ": ", "/", " | ", "? ", "%"]
+# yt-dlp is asked in its own environment: its names as they are by default and with --windows-filenames, --restrict-filenames.
+NAMING = """
+import json, sys
+from yt_dlp import YoutubeDL
+titles, names = json.load(sys.stdin), set()
+for mode in {}, {"windowsfilenames": True}, {"restrictfilenames": True}:
+    with YoutubeDL({**mode, "quiet": True, "outtmpl": {"default": "%(title).150B [%(id)s].%(ext)s"}}) as ydl:
+        for number, title in enumerate(titles):
+            names.add(ydl.prepare_filename({"id": f"{number:011}", "title": title, "ext": "mp4"}))
+print(json.dumps(sorted(names)))
+"""
+# What a browser leaves as it is in a link of a page, but for the semicolon, which a path has only where the policy says so.
+SPARING = "-._~!$&'()*+,=:@[]|"
+# What a program that decodes a name twice takes for a dot, a separator or a control character: refused wherever it stands.
+DECODED_TWICE = re.compile("%(?:2e|2f|5c|[01][0-9a-f]|7f)", re.I)
+
+
+def yt_dlp_names(titles):
+    python = Path(program("yt-dlp")).read_text().splitlines()[0].removeprefix("#!")
+    if not Path(python).exists():
+        raise Skipped("yt-dlp is not a script of Python's")
+    done = subprocess.run([python, "-c", NAMING], input=json.dumps(titles), capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def spellings(name):
+    """As strict clients spell a name, as sparing ones do, and with small digits."""
+    strict = quote(name, safe="")
+    small = "".join(part if n == 0 else f"%{part[:2].lower()}{part[2:]}" for n, part in enumerate(strict.split("%")))
+    return {strict, quote(name, safe=SPARING), small}
+
+
+def ask(gateway, http2, paths):
+    """The status of each, spelt as it is here; httpx would spell it in its own way."""
+    with httpx.Client(http2=http2, verify=str(gateway.authority)) as client:
+        return [client.get(httpx.URL(gateway.url, raw_path=path.encode())).status_code for path in paths]
+
+
+def titles(gateways, quick):
+    gateway = gateways("intermediate")
+    made = [first + joint + last for first, joint, last in product(PARTS, JOINTS, PARTS)][:: 211 if quick else 23]
+    names = yt_dlp_names(made)
+    paths = [(name, f"/files/{spelt}") for name in names for spelt in sorted(spellings(name))]
+    allowed = [path for name, path in paths if not DECODED_TWICE.search(name)]
+    doubtful = [path for name, path in paths if DECODED_TWICE.search(name)]
+    for http2 in (False, True):
+        Application.seen.clear()
+        refused = [path for path, status in zip(allowed, ask(gateway, http2, allowed)) if status != 200]
+        expect(not refused, f"{len(refused)} were refused: {refused[:5]}")
+        expect(Application.seen == [f"GET {path}" for path in allowed], "a path has changed on its way")
+        expect(set(ask(gateway, http2, doubtful)) <= {400}, "a name that is refused on one route passed on another")
+    figure = f"{len(made)} titles, {len(names)} names, {len(allowed)} spellings over HTTP/1.1 and HTTP/2: all arrived unchanged"
+    return f"{figure}; {len(doubtful)} that hold an escaped dot, separator or control character were refused"
