@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Duration},
     identity::{
         CredentialKind, Grant, Identity, Maker, UserId,
-        link::{LinkClaims, LinkKeys},
+        link::{LinkClaims, LinkKeys, without_empty_query},
     },
     policy::{App, Parameters, Reason, SafePath, Site},
     random::random,
@@ -118,7 +118,7 @@ impl LinkRequest {
         let ends = self.maker.as_ref().and_then(|maker| maker.grant.expires()).unwrap_or(i64::MAX);
         let expires = now.saturating_add_unsigned(life.as_secs()).min(ends);
         let id = data_encoding::HEXLOWER.encode(&random::<8>());
-        let (user, target) = (self.user.as_str(), &*self.target);
+        let (user, target) = (self.user.as_str(), without_empty_query(&self.target));
         let signed = keys.sign(&LinkClaims { app: &app.name, target, user, expires, id: &id });
         let separator = if target.contains('?') { '&' } else { '?' };
         let url = format!("{}{target}{separator}{signed}", self.base);
@@ -144,7 +144,7 @@ impl LinkRequest {
         Ok(LinkRecord {
             id,
             app: app.name.to_string(),
-            target: listed(&self.target),
+            target: listed(without_empty_query(&self.target)),
             user: self.user.clone(),
             owner: self.owner,
             maker,

@@ -293,3 +293,25 @@ fn parameters_of_the_application_that_begin_like_a_links_are_its_own() {
     }
     assert_eq!(canary.seen().len(), arrived, "no signature goes on");
 }
+
+#[test]
+fn a_link_to_a_path_with_an_empty_query_opens_the_path() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    for path in [format!("{FILE}?"), FILE.to_owned(), format!("{FILE}?a=1&"), format!("{FILE}?&"), format!("{FILE}??")]
+    {
+        let made = i.post("/.sallyport/links", &serde_json::json!({ "path": path }).to_string());
+        assert_eq!(made.status, 201, "{path}");
+        assert_eq!(get(&i, &path_of(made.json()["url"].as_str().unwrap())), (200, None), "{path}");
+        assert_eq!(get(&i, &link(&i, &[&path])), (200, None), "{path}, by the command");
+        let arrived = canary.seen().last().unwrap().target().to_owned();
+        assert_eq!(arrived, if path == format!("{FILE}?") { FILE } else { &path });
+    }
+    assert!(
+        i.command(&["link", "list"])["links"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|link| link["target"] != format!("{FILE}?"))
+    );
+}
