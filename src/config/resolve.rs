@@ -452,6 +452,7 @@ impl Faults {
             access: base.join(log.access),
             access_format: log.access_format,
             access_lines_per_client: lines.unwrap_or(NonZeroU32::MIN),
+            access_bytes_per_day: NonZeroU64::new(log.access_bytes_per_day.0),
             access_max_size: NonZeroU64::new(log.access_max_size.0),
             access_keep: log.access_keep,
             disk_reserve: log.disk_reserve.0,

@@ -207,8 +207,10 @@ pub struct LogConfig {
     pub access: PathBuf,
     /// The access log's format.
     pub access_format: AccessFormat,
-    /// The lines that one client may have in a second.
+    /// The lines that one user or client may have in a second.
     pub access_lines_per_client: NonZeroU32,
+    /// The bytes that the access log may grow by in a day; None: any number.
+    pub access_bytes_per_day: Option<NonZeroU64>,
     /// The size at which the access log is rotated, in bytes; None: never.
     pub access_max_size: Option<NonZeroU64>,
     /// How many rotated files are kept.

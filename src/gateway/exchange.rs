@@ -206,6 +206,7 @@ impl Drop for Exchange {
             app: app.map(|name| &**name),
             user: identity.map(|i| i.user.as_str()),
             credential: identity.map(|i| i.kind().name()),
+            link: identity.and_then(Identity::link_id),
             decision: verdict,
             code: denied.map(Reason::code),
             status,

@@ -52,6 +52,15 @@ impl Identity {
         self.grant.kind()
     }
 
+    /// The id of the link that it was proved by; None for any other credential.
+    #[must_use]
+    pub fn link_id(&self) -> Option<&str> {
+        match self.kind() {
+            CredentialKind::Link | CredentialKind::OfflinetubeLink => self.grant.id(),
+            CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate => None,
+        }
+    }
+
     /// True when this is the same user, who may do the same.
     fn is_as_good_as(&self, earlier: &Self) -> bool {
         let Self { user, generation, admin, scopes, grant: _ } = self;

@@ -1,5 +1,6 @@
-//! The access log: one line a request, within a budget for each client, and never in the way of a request.
+//! The access log: one line a request, within a budget for each user and client, and never in the way of a request.
 
+mod allowance;
 mod budget;
 mod file;
 mod line;
@@ -12,6 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -24,10 +26,7 @@ use self::{
     line::{More, Weight, Why},
     writer::Writer,
 };
-use crate::{
-    address::client_network,
-    config::{AccessFormat, LogConfig},
-};
+use crate::config::{AccessFormat, LogConfig};
 
 /// So many bytes wait at most while the disk does not take them; lines beyond are counted.
 const MAX_PENDING: usize = 8 << 20;
@@ -43,7 +42,7 @@ pub struct AccessLog {
 /// How many lines were left out, by the reason.
 #[derive(Clone, Debug, Default)]
 pub struct LeftOut {
-    /// Their client had its lines for that second.
+    /// Their client had its lines for that second, or its bytes for that day.
     pub client_budget: Counter,
     /// More waited than the disk took.
     pub queue_full: Counter,
@@ -81,7 +80,7 @@ impl AccessLog {
         let writer = Writer::new(file, config.disk_reserve);
         let shared = Arc::new(Shared {
             format: config.access_format,
-            pending: Mutex::new(Pending::new(Budget::new(config.access_lines_per_client))),
+            pending: Mutex::new(Pending::new(Budget::new(config.access_lines_per_client, config.access_bytes_per_day))),
             wake: Condvar::new(),
             sparing: AtomicBool::new(writer.is_sparing()),
             left_out,
@@ -95,19 +94,19 @@ impl AccessLog {
     /// Takes one entry; it is in the file soon, or counted.
     pub fn write(&self, entry: &Entry<'_>) {
         let Shared { format, pending, sparing, left_out, .. } = &*self.shared;
-        let (weight, client) = (entry.weight(), client_network(entry.client_ip));
+        let weight = entry.weight();
         let is_spared = weight == Weight::Stranger && sparing.load(Ordering::Relaxed);
         let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = pending.is_full_for(weight);
+        let Pending { lines, budget, queue_full, disk_reserve, .. } = &mut *pending;
         if is_spared {
-            pending.disk_reserve += 1;
+            *disk_reserve += 1;
             left_out.disk_reserve.inc();
-        } else if !pending.budget.admit(client, entry) {
-            left_out.client_budget.inc();
-        } else if pending.is_full_for(weight) {
-            pending.queue_full += 1;
+        } else if is_full {
+            *queue_full += 1;
             left_out.queue_full.inc();
-        } else {
-            entry.write(*format, &mut pending.lines);
+        } else if !budget.admit(entry, || appended(lines, |lines| entry.write(*format, lines))) {
+            left_out.client_budget.inc();
         }
     }
 }
@@ -143,20 +142,28 @@ impl Pending {
         self.lines.len() >= max
     }
 
-    /// Begins the next second, and says what was left out in the last one as far as there is room to say it.
-    fn turn(&mut self, format: AccessFormat, is_sparing: bool) {
+    /// Begins the next second, at `age` since the log was opened, and says what was left out in the last one as far as there is
+    /// room to say it.
+    fn turn(&mut self, format: AccessFormat, is_sparing: bool, age: Duration) {
         let now = Timestamp::now();
-        for more in self.budget.turn() {
-            if !self.is_full_for(Weight::Stranger) {
-                more.write(format, now, &mut self.lines);
-            }
-        }
+        let Self { lines, budget, .. } = self;
+        budget.turn(age, |more| {
+            let has_room = lines.len() < MAX_PENDING_OF_STRANGERS;
+            has_room.then(|| appended(lines, |lines| more.write(format, now, lines)))
+        });
         for (count, why) in [(&mut self.queue_full, Why::QueueFull), (&mut self.disk_reserve, Why::DiskReserve)] {
             if *count > 0 && !is_sparing && self.lines.len() < MAX_PENDING_OF_STRANGERS {
                 More::of_all(std::mem::take(count), why).write(format, now, &mut self.lines);
             }
         }
     }
+}
+
+/// How many bytes `write` has appended.
+fn appended(lines: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+    let before = lines.len();
+    write(lines);
+    lines.len() - before
 }
 
 #[cfg(test)]
@@ -172,6 +179,7 @@ mod tests {
             access: path.to_owned(),
             access_format: AccessFormat::Json,
             access_lines_per_client: NonZeroU32::MAX,
+            access_bytes_per_day: None,
             access_max_size: None,
             access_keep: 1,
             disk_reserve,
@@ -209,17 +217,17 @@ mod tests {
 
     #[test]
     fn in_a_full_queue_there_is_room_for_users_that_strangers_do_not_take() {
-        let mut pending = Pending::new(Budget::new(NonZeroU32::MAX));
+        let mut pending = Pending::new(Budget::new(NonZeroU32::MAX, None));
         while !pending.is_full_for(Weight::Stranger) {
             denied().write(AccessFormat::Json, &mut pending.lines);
         }
         assert!(!pending.is_full_for(Weight::User));
         let full = pending.lines.len();
         pending.queue_full = 3;
-        pending.turn(AccessFormat::Json, false);
+        pending.turn(AccessFormat::Json, false, Duration::ZERO);
         assert_eq!((pending.lines.len(), pending.queue_full), (full, 3), "it is said once there is room");
         pending.lines.clear();
-        pending.turn(AccessFormat::Json, false);
+        pending.turn(AccessFormat::Json, false, Duration::ZERO);
         let text = String::from_utf8(pending.lines).unwrap();
         assert!(text.contains("\"more\":3,\"why\":\"queue_full\"") && pending.queue_full == 0, "{text}");
     }

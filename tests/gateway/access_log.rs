@@ -111,6 +111,120 @@ fn each_client_has_lines_of_its_own_and_the_rest_is_one() {
     assert_eq!(i.log_line(&other)["client_ip"], "192.0.2.8");
 }
 
+/// Sends requests over one connection without waiting for the answers, which it counts.
+fn pipeline(i: &Instance, heads: &[String]) -> usize {
+    let last = heads.len() - 1;
+    let head = |(n, head): (usize, &String)| {
+        let end = if n == last { "Connection: close\r\n" } else { "" };
+        format!("{head}Host: localhost\r\n{end}\r\n")
+    };
+    let mut stream = crate::client::connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(heads.iter().enumerate().map(head).collect::<String>().as_bytes()).unwrap();
+    let mut answers = Vec::new();
+    let _ = stream.read_to_end(&mut answers);
+    String::from_utf8_lossy(&answers).matches("HTTP/1.1 ").count()
+}
+
+/// A request that is found in the log by its user agent.
+fn signed(target: &str, key: &str, agent: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nX-API-Key: {key}\r\nUser-Agent: {agent}\r\n")
+}
+
+fn with_lines_per_client(canary: &Canary, lines: &str) -> Instance {
+    Instance::with(&canary.address.to_string(), |i| {
+        i.replace("access_lines_per_client = 200", &format!("access_lines_per_client = {lines}"));
+    })
+}
+
+/// Waits until the log has lines for all `count` requests, or has counted them.
+fn all_of(i: &Instance, count: u64) -> Vec<Value> {
+    eventually("all of them", || {
+        let said = log(i);
+        (said.iter().map(requests).sum::<u64>() >= count).then_some(said)
+    })
+}
+
+fn is_of(agent: &str) -> impl Fn(&Value) -> bool {
+    move |line| line["user_agent"] == agent
+}
+
+#[test]
+fn denied_requests_never_take_the_line_of_one_that_was_let_in() {
+    let canary = Canary::start();
+    let i = with_lines_per_client(&canary, "8");
+    let denied = || (0..80).map(|_| "GET /nowhere HTTP/1.1\r\n".to_owned());
+    for n in 0..8 {
+        let heads: Vec<_> = denied().chain([signed("/api/downloads", i.key(), &format!("wanted-{n}"))]).collect();
+        assert_eq!(pipeline(&i, &heads), 81);
+    }
+    let said = all_of(&i, 8 * 81);
+    for n in 0..8 {
+        assert!(said.iter().any(is_of(&format!("wanted-{n}"))), "{n}");
+    }
+    assert!(said.iter().any(|line| line["more"].as_u64() > Some(1) && line["code"] == "no_route"));
+}
+
+#[test]
+fn each_user_and_each_link_has_lines_of_its_own_at_one_address() {
+    let canary = Canary::start();
+    let i = with_lines_per_client(&canary, "4");
+    i.command(&["user", "add", "ana"]);
+    let ana = i.new_key(&["--user", "ana"]);
+    let link = || {
+        let made = i.command(&["link", "create", "/api/stream/a.mp4"]);
+        made["url"].as_str().unwrap().split_once("://").unwrap().1.split_once('/').unwrap().1.to_owned()
+    };
+    let (one, other) = (link(), link());
+    let by_link = |target: &str, agent: &str| format!("GET /{target} HTTP/1.1\r\nUser-Agent: {agent}\r\n");
+    let mut heads: Vec<_> = (0..80).map(|_| signed("/api/downloads", &ana, "ana")).collect();
+    heads.push(signed("/api/downloads", i.key(), "beside-ana"));
+    heads.extend((0..80).map(|_| by_link(&one, "visitor")));
+    heads.push(signed("/api/downloads", i.key(), "owner"));
+    heads.push(by_link(&other, "other-visitor"));
+    assert_eq!(pipeline(&i, &heads), heads.len());
+    let said = all_of(&i, heads.len() as u64);
+    for agent in ["beside-ana", "owner", "other-visitor"] {
+        assert!(said.iter().any(is_of(agent)), "{agent}");
+    }
+    let anas = said.iter().find(|line| line["more"].is_u64() && line["user"] == "ana").expect("a summary of ana's");
+    assert_eq!((&anas["client_ip"], &anas["decision"]), (&"127.0.0.1".into(), &"forward".into()));
+}
+
+#[test]
+fn a_day_has_so_many_bytes_that_one_user_never_fills_the_log() {
+    let canary = Canary::start();
+    let i = Instance::with(&canary.address.to_string(), |i| {
+        i.replace("access_lines_per_client = 200", "access_lines_per_client = 100000");
+        i.replace("access_bytes_per_day = \"900MiB\"", "access_bytes_per_day = \"1MiB\"");
+    });
+    i.command(&["user", "add", "ana"]);
+    let (ana, agent) = (i.new_key(&["--user", "ana"]), "u".repeat(256));
+    let path = format!("/nowhere/{}", "x".repeat(1_100));
+    let mut asked = 0;
+    for _ in 0..8 {
+        let denied = (0..50).map(|_| signed(&path, &ana, &agent));
+        let heads: Vec<_> = denied.chain((0..50).map(|_| signed("/api/downloads", &ana, &agent))).collect();
+        assert_eq!(pipeline(&i, &heads), 100);
+        asked += 100;
+    }
+    i.log_line(&i.get("/api/downloads"));
+    let said = all_of(&i, asked + 1);
+    assert_eq!(said.iter().map(requests).sum::<u64>(), asked + 1, "each is in a line or counted");
+    // Half of 10 % and half of 5 % of the day's, a line beyond each, the summaries, and the administrator's line.
+    let size = fs::metadata(i.path("data/access.log")).unwrap().len();
+    assert!(size < (52_428 + 26_214) + 4_096 + 52_428, "{size} bytes");
+    let written =
+        |decision: &str| said.iter().filter(|line| line["more"].is_null() && line["decision"] == decision).count();
+    assert!((10..=20).contains(&written("deny")) && (50..=110).contains(&written("forward")), "{said:?}");
+    let unlimited = Instance::with(&canary.address.to_string(), |i| {
+        i.replace("access_lines_per_client = 200", "access_lines_per_client = 100000");
+        i.replace("access_bytes_per_day = \"900MiB\"", "access_bytes_per_day = \"0B\"");
+    });
+    let heads: Vec<_> = (0..100).map(|_| signed(&path, unlimited.key(), &agent)).collect();
+    assert_eq!(pipeline(&unlimited, &heads), 100);
+    assert!(all_of(&unlimited, 100).iter().all(|line| line["more"].is_null()));
+}
+
 #[test]
 fn a_full_file_is_moved_and_no_line_is_lost_or_torn() {
     let canary = Canary::start();

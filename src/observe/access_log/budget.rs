@@ -1,112 +1,233 @@
-//! How many lines each client may have within a second, and what is said of those beyond.
+//! What each client may have written, within a second and within a day, and what is said of the requests beyond.
+//!
+//! Requests that were let in and requests that were denied have budgets apart, so that nobody hides the former with the latter.
 
-use std::{collections::HashMap, mem, net::IpAddr, num::NonZeroU32};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    mem,
+    net::IpAddr,
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
-use super::line::{Entry, More, Weight, Why};
+use super::{
+    allowance::Allowance,
+    line::{Entry, More, Payer, Why},
+};
+use crate::address::client_network;
 
-/// Clients that are told apart within a second; all others share one budget.
+/// Clients of a class that are told apart; all others share one budget.
 const MAX_CLIENTS: usize = 10_000;
 /// So many summaries are written in a second, those of the clients that had most to leave out; one line has the rest.
 const MAX_SUMMARIES: usize = 100;
-/// What nobody has shown a credential for may take so many clients' budgets in all.
-const STRANGERS: u32 = 5;
+/// Those who show no credential of their own may have so many clients' lines per second in all.
+const OF_ALL_STRANGERS: u32 = 5;
+/// Of the bytes of a day, in hundredths. The classes and the summaries are 100 together.
+const EACH_USER: u64 = 10;
+const ALL_USERS: u64 = 50;
+const EACH_STRANGER: u64 = 5;
+const ALL_STRANGERS: u64 = 20;
+const SUMMARIES: u64 = 10;
 
-/// The budgets of one second.
+/// The budgets of all clients.
 #[derive(Debug)]
 pub(super) struct Budget {
-    lines_per_client: NonZeroU32,
-    clients: HashMap<IpAddr, Share>,
-    others: Share,
-    /// Lines that nobody has shown a credential for, of all clients.
-    strangers: u32,
+    lines_per_client: u32,
+    /// Users who were let in.
+    users: Class,
+    /// Others who were let in: by a link, or as anybody is.
+    visitors: Class,
+    /// Whoever was denied.
+    denied: Class,
+    summaries: Pot,
+    /// Requests that no summary has counted yet.
+    unsaid: u64,
+    /// Since when budgets are kept, at the last turn.
+    age: Duration,
+    hasher: RandomState,
+}
+
+/// Clients that take nothing from those of another class.
+#[derive(Debug)]
+struct Class {
+    clients: HashMap<u64, Client>,
+    others: Client,
+    each: Allowance,
+    all: Pot,
+    max_lines: u32,
+    /// Within this second.
+    lines: u32,
+}
+
+/// Bytes of a day that several share.
+#[derive(Debug)]
+struct Pot {
+    allowance: Allowance,
+    used: u64,
 }
 
 /// What one client has used, and what was left out of it.
 #[derive(Debug, Default)]
-struct Share {
+struct Client {
+    /// Within this second.
     lines: u32,
-    users: Option<LeftOut>,
-    strangers: Option<LeftOut>,
+    bytes: u64,
+    left_out: Option<LeftOut>,
 }
 
-/// Lines that were left out.
-#[derive(Clone, Copy, Debug)]
+/// Requests without a line.
+#[derive(Debug)]
 struct LeftOut {
     count: u64,
     decision: &'static str,
     status: u16,
-    /// None where they had different ones.
+    /// These are None where the requests had different ones.
     code: Option<&'static str>,
+    client: Option<IpAddr>,
+    user: Option<Box<str>>,
 }
 
 impl Budget {
-    pub(super) fn new(lines_per_client: NonZeroU32) -> Self {
-        Self { lines_per_client, clients: HashMap::new(), others: Share::default(), strangers: 0 }
+    /// `per_day` is how many bytes the log may grow by in a day; None: any number.
+    pub(super) fn new(lines_per_client: NonZeroU32, per_day: Option<NonZeroU64>) -> Self {
+        let share = |hundredths| Allowance::hundredths(per_day, hundredths);
+        let lines_per_client = lines_per_client.get();
+        let strangers_lines = lines_per_client.saturating_mul(OF_ALL_STRANGERS);
+        let strangers = || Class::new(share(EACH_STRANGER), share(ALL_STRANGERS), strangers_lines);
+        Self {
+            lines_per_client,
+            users: Class::new(share(EACH_USER), share(ALL_USERS), u32::MAX),
+            visitors: strangers(),
+            denied: strangers(),
+            summaries: Pot::new(share(SUMMARIES)),
+            unsaid: 0,
+            age: Duration::ZERO,
+            hasher: RandomState::new(),
+        }
     }
 
-    /// True where there is room for a line of `client`; otherwise it is counted.
-    pub(super) fn admit(&mut self, client: IpAddr, entry: &Entry<'_>) -> bool {
-        let room = match entry.weight() {
-            Weight::User => true,
-            Weight::Stranger => self.strangers < self.lines_per_client.get().saturating_mul(STRANGERS),
+    /// Has `write` write the line where there is room for it, which returns its length; otherwise the request is counted and
+    /// the answer false.
+    pub(super) fn admit(&mut self, entry: &Entry<'_>, write: impl FnOnce() -> usize) -> bool {
+        let payer = entry.payer();
+        let class = match payer {
+            Payer::User(_) => &mut self.users,
+            Payer::Link(_) | Payer::Visitor(_) => &mut self.visitors,
+            Payer::Denied(_) => &mut self.denied,
         };
-        let limit = self.lines_per_client.get();
-        let share = self.share(client);
-        if room && share.lines < limit {
-            share.lines += 1;
-            self.strangers += u32::from(entry.weight() == Weight::Stranger);
-            return true;
-        }
-        share.leave_out(entry);
-        false
+        class.admit(self.hasher.hash_one(payer), self.lines_per_client, entry, write)
     }
 
-    /// Begins the next second; returns what to say of the last one.
-    pub(super) fn turn(&mut self) -> Vec<More> {
-        self.strangers = 0;
-        let others = mem::take(&mut self.others);
-        let mut left_out: Vec<_> =
-            self.clients.drain().flat_map(|(client, share)| share.summaries(Some(client))).collect();
-        self.clients.shrink_to(MAX_CLIENTS / 10);
-        left_out.sort_by_key(|more| std::cmp::Reverse(more.count));
-        let rest: u64 = left_out.drain(left_out.len().min(MAX_SUMMARIES)..).map(|more| more.count).sum();
-        left_out.extend(others.summaries(None));
-        if rest > 0 {
-            left_out.push(More::of_all(rest, Why::ClientBudget));
+    /// Begins the next second, at `age` since budgets are kept. `say` writes what was left out in the last one, and returns the
+    /// length of that; None where it has no room, and then the requests are in a later summary.
+    pub(super) fn turn(&mut self, age: Duration, mut say: impl FnMut(&More) -> Option<usize>) {
+        let from = mem::replace(&mut self.age, age);
+        self.summaries.regain(from, age);
+        let classes = [&mut self.users, &mut self.visitors, &mut self.denied];
+        let mut left_out: Vec<_> = classes.into_iter().flat_map(|class| class.turn(from, age)).collect();
+        left_out.sort_by_key(|more| Reverse(more.count));
+        for more in left_out.drain(..left_out.len().min(MAX_SUMMARIES)) {
+            if !self.summaries.spend_on(|| say(&more)) {
+                self.unsaid += more.count;
+            }
         }
-        left_out
-    }
-
-    fn share(&mut self, client: IpAddr) -> &mut Share {
-        if self.clients.len() < MAX_CLIENTS || self.clients.contains_key(&client) {
-            self.clients.entry(client).or_default()
-        } else {
-            &mut self.others
+        self.unsaid += left_out.iter().map(|more| more.count).sum::<u64>();
+        if self.unsaid > 0 && self.summaries.spend_on(|| say(&More::of_all(self.unsaid, Why::ClientBudget))) {
+            self.unsaid = 0;
         }
     }
 }
 
-impl Share {
-    fn leave_out(&mut self, entry: &Entry<'_>) {
-        let left_out = match entry.weight() {
-            Weight::User => &mut self.users,
-            Weight::Stranger => &mut self.strangers,
-        };
-        let (decision, status, code) = (entry.decision.name(), entry.status, entry.code);
-        let left_out = left_out.get_or_insert(LeftOut { count: 0, decision, status, code });
-        left_out.count += 1;
-        left_out.code = left_out.code.filter(|known| Some(*known) == code);
+impl Class {
+    fn new(each: Allowance, all: Allowance, max_lines: u32) -> Self {
+        Self { clients: HashMap::new(), others: Client::default(), each, all: Pot::new(all), max_lines, lines: 0 }
     }
 
-    fn summaries(self, client: Option<IpAddr>) -> impl Iterator<Item = More> {
-        [self.users, self.strangers].into_iter().flatten().map(move |left_out| More {
+    /// A client may use as many bytes as there are left for all others at most, so that those with few find room when those
+    /// with many have used them up.
+    fn admit(&mut self, key: u64, max_lines: u32, entry: &Entry<'_>, write: impl FnOnce() -> usize) -> bool {
+        let (most, is_open) = (self.each.most().min(self.all.left()), self.lines < self.max_lines);
+        let client = if self.clients.len() < MAX_CLIENTS || self.clients.contains_key(&key) {
+            self.clients.entry(key).or_default()
+        } else {
+            &mut self.others
+        };
+        if !is_open || client.lines >= max_lines || client.bytes >= most {
+            client.leave_out(entry);
+            return false;
+        }
+        let bytes = write() as u64;
+        client.lines += 1;
+        client.bytes = client.bytes.saturating_add(bytes);
+        self.lines += 1;
+        self.all.used = self.all.used.saturating_add(bytes);
+        true
+    }
+
+    /// A client that has its whole allowance again is forgotten.
+    fn turn(&mut self, from: Duration, to: Duration) -> Vec<More> {
+        self.lines = 0;
+        self.all.regain(from, to);
+        let back = self.each.regained(from, to);
+        let all = self.clients.values_mut().chain([&mut self.others]);
+        let left_out = all.filter_map(|client| client.turn(back)).collect();
+        self.clients.retain(|_, client| client.bytes > 0);
+        self.clients.shrink_to(MAX_CLIENTS / 10);
+        left_out
+    }
+}
+
+impl Pot {
+    const fn new(allowance: Allowance) -> Self {
+        Self { allowance, used: 0 }
+    }
+
+    fn left(&self) -> u64 {
+        self.allowance.most().saturating_sub(self.used)
+    }
+
+    fn regain(&mut self, from: Duration, to: Duration) {
+        self.used = self.used.saturating_sub(self.allowance.regained(from, to));
+    }
+
+    /// False where nothing is left, or nothing was written.
+    fn spend_on(&mut self, write: impl FnOnce() -> Option<usize>) -> bool {
+        let written = if self.left() > 0 { write() } else { None };
+        self.used = self.used.saturating_add(written.unwrap_or(0) as u64);
+        written.is_some()
+    }
+}
+
+impl Client {
+    fn turn(&mut self, back: u64) -> Option<More> {
+        self.lines = 0;
+        self.bytes = self.bytes.saturating_sub(back);
+        self.left_out.take().map(More::from)
+    }
+
+    fn leave_out(&mut self, entry: &Entry<'_>) {
+        let (client, user, code) = (Some(client_network(entry.client_ip)), entry.user, entry.code);
+        let left_out = self.left_out.get_or_insert_with(|| LeftOut {
+            count: 0,
+            decision: entry.decision.name(),
+            status: entry.status,
+            code,
             client,
-            decision: Some(left_out.decision),
-            code: left_out.code,
-            status: left_out.status,
-            count: left_out.count,
-            why: Why::ClientBudget,
-        })
+            user: user.map(Box::from),
+        });
+        left_out.count += 1;
+        left_out.code = left_out.code.filter(|known| Some(*known) == code);
+        left_out.client = left_out.client.filter(|known| Some(*known) == client);
+        left_out.user = left_out.user.take().filter(|known| Some(&**known) == user);
+    }
+}
+
+impl From<LeftOut> for More {
+    fn from(left_out: LeftOut) -> Self {
+        let LeftOut { count, decision, status, code, client, user } = left_out;
+        Self { client, user, decision: Some(decision), code, status, count, why: Why::ClientBudget }
     }
 }
 
@@ -114,6 +235,10 @@ impl Share {
 mod tests {
     use super::{super::line::tests::entry, *};
     use crate::observe::metrics::Verdict;
+
+    /// What each line takes here.
+    const LINE: usize = 500;
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn client(n: u32) -> IpAddr {
         IpAddr::from(n.to_be_bytes())
@@ -123,41 +248,144 @@ mod tests {
         Entry { decision: Verdict::Deny, code: Some("no_route"), status: 404, user: None, ..entry() }
     }
 
+    fn denied_at(n: u32) -> Entry<'static> {
+        Entry { client_ip: client(n), ..denied() }
+    }
+
     fn budget(lines: u32) -> Budget {
-        Budget::new(NonZeroU32::new(lines).unwrap())
+        Budget::new(NonZeroU32::new(lines).unwrap(), None)
+    }
+
+    fn per_day(bytes: u64) -> Budget {
+        Budget::new(NonZeroU32::MAX, NonZeroU64::new(bytes))
+    }
+
+    fn admit(budget: &mut Budget, entry: &Entry<'_>) -> bool {
+        budget.admit(entry, || LINE)
+    }
+
+    fn admitted(budget: &mut Budget, count: u32, entry: &Entry<'_>) -> usize {
+        (0..count).filter(|_| admit(budget, entry)).count()
+    }
+
+    fn turn(budget: &mut Budget, seconds: u32) -> Vec<More> {
+        let mut said = Vec::new();
+        budget.turn(budget.age + SECOND * seconds, |more| {
+            said.push(more.clone());
+            Some(LINE)
+        });
+        said
+    }
+
+    fn requests(said: &[More]) -> u64 {
+        said.iter().map(|more| more.count).sum()
     }
 
     #[test]
     fn what_is_beyond_a_clients_budget_is_one_line_and_others_have_their_own() {
         let mut budget = budget(3);
-        let admitted = (0..1_000).filter(|_| budget.admit(client(1), &denied())).count();
-        assert_eq!((admitted, budget.admit(client(2), &denied())), (3, true));
-        let said = budget.turn();
+        assert_eq!(admitted(&mut budget, 1_000, &denied_at(1)), 3);
+        assert!(admit(&mut budget, &denied_at(2)));
+        let said = turn(&mut budget, 1);
         assert_eq!(
             (said.len(), said[0].client, said[0].count, said[0].code),
             (1, Some(client(1)), 997, Some("no_route"))
         );
-        assert!(budget.admit(client(1), &denied()) && budget.turn().is_empty(), "the next second is another one");
+        assert!(admit(&mut budget, &denied_at(1)), "the next second is another one");
+        assert!(turn(&mut budget, 1).is_empty());
     }
 
     #[test]
     fn different_reasons_are_not_said_to_be_alike() {
         let mut budget = budget(1);
-        for code in ["no_route", "no_route", "bad_path"] {
-            budget.admit(client(1), &Entry { code: Some(code), ..denied() });
+        for (code, n) in [("no_route", 1), ("no_route", 1), ("bad_path", 1)] {
+            admit(&mut budget, &Entry { code: Some(code), ..denied_at(n) });
         }
-        assert_eq!((budget.turn()[0].code, budget.clients.len()), (None, 0));
+        let said = turn(&mut budget, 1);
+        assert_eq!((said[0].code, said[0].client, budget.denied.clients.len()), (None, Some(client(1)), 0));
+        for n in [1, 1, 2] {
+            admit(&mut budget, &Entry { client_ip: client(n), ..entry() });
+        }
+        let said = turn(&mut budget, 1);
+        assert_eq!((said[0].client, said[0].user.as_deref(), said[0].count), (None, Some("ana"), 2));
     }
 
     #[test]
     fn many_clients_together_take_neither_the_log_nor_memory_and_leave_room_for_users() {
         let mut budget = budget(10);
-        let lines = (0..100_000).filter(|n| budget.admit(client(*n), &denied())).count();
+        let lines = (0..100_000).filter(|n| admit(&mut budget, &denied_at(*n))).count();
         assert_eq!(lines, 50);
-        assert!(budget.clients.len() <= MAX_CLIENTS);
-        assert!(budget.admit(client(1), &entry()), "a line of a user");
-        let said = budget.turn();
+        assert!(budget.denied.clients.len() <= MAX_CLIENTS);
+        assert!(admit(&mut budget, &Entry { client_ip: client(1), ..entry() }), "a line of a user");
+        let said = turn(&mut budget, 1);
         assert!(said.len() <= MAX_SUMMARIES + 2, "{}", said.len());
-        assert_eq!(said.iter().map(|more| more.count).sum::<u64>(), 100_000 - 50);
+        assert_eq!(requests(&said), 100_000 - 50);
+    }
+
+    #[test]
+    fn who_is_let_in_pays_for_nobody_else_and_nobody_for_them() {
+        let ben = || Entry { user: Some("ben"), ..entry() };
+        let by_link = |id| Entry { link: Some(id), ..entry() };
+        let anybody = || Entry { user: None, ..entry() };
+        let all = [denied(), entry(), ben(), by_link("1"), by_link("2"), anybody()];
+        for flood in &all {
+            let mut budget = budget(3);
+            assert_eq!(admitted(&mut budget, 100, flood), 3);
+            let others = all.iter().filter(|other| other.payer() != flood.payer());
+            assert_eq!(others.filter(|other| admit(&mut budget, other)).count(), all.len() - 1, "{flood:?}");
+        }
+    }
+
+    #[test]
+    fn a_day_has_so_many_bytes_for_each_and_more_for_all() {
+        let mut budget = per_day(1_000_000);
+        assert_eq!(admitted(&mut budget, 10_000, &denied()), 50, "half of five hundredths at once");
+        assert_eq!(admitted(&mut budget, 10_000, &entry()), 100, "half of ten");
+        let said = turn(&mut budget, 1);
+        assert_eq!(requests(&said), 20_000 - 150);
+        let mut later = 0;
+        for _ in 0..24 {
+            later += admitted(&mut budget, 1_000, &entry());
+            turn(&mut budget, 3_600);
+        }
+        assert!((94..=101).contains(&later), "{later} lines in a day after that");
+    }
+
+    #[test]
+    fn whoever_has_few_lines_finds_room_when_others_have_used_up_what_there_is_for_all() {
+        let mut budget = per_day(10_000_000);
+        let names: Vec<_> = (0..10).map(|n| format!("greedy{n}")).collect();
+        let greedy: usize =
+            names.iter().map(|name| admitted(&mut budget, 10_000, &Entry { user: Some(name), ..entry() })).sum();
+        assert!((4_000..=5_000).contains(&greedy), "{greedy} lines of half of fifty hundredths");
+        assert!(admit(&mut budget, &entry()), "of ana");
+        for n in 0..1_000 {
+            admitted(&mut budget, 100, &denied_at(n));
+        }
+        assert!(budget.denied.all.used <= 1_000_000 + LINE as u64, "{}", budget.denied.all.used);
+    }
+
+    #[test]
+    fn summaries_have_a_share_of_the_day_and_what_they_do_not_say_is_said_later() {
+        let mut budget = per_day(1_000_000);
+        let (mut lines, mut left_out) = (0, 0);
+        for _ in 0..10 {
+            for n in 0..150 {
+                left_out += 20 - admitted(&mut budget, 20, &denied_at(n)) as u64;
+            }
+            let said = turn(&mut budget, 1);
+            lines += said.len();
+            left_out -= requests(&said);
+        }
+        assert!(lines <= 101 && budget.unsaid == left_out && left_out > 0, "{lines} lines, {left_out} unsaid");
+        assert_eq!(requests(&turn(&mut budget, 86_400)), left_out);
+    }
+
+    #[test]
+    fn a_summary_that_finds_no_room_in_the_queue_is_said_later() {
+        let mut budget = budget(1);
+        admitted(&mut budget, 8, &denied());
+        budget.turn(SECOND, |_| None);
+        assert_eq!(requests(&turn(&mut budget, 1)), 7);
     }
 }

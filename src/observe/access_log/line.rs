@@ -4,7 +4,11 @@ use std::{io::Write, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{address::network_name, config::AccessFormat, observe::metrics::Verdict};
+use crate::{
+    address::{client_network, network_name},
+    config::AccessFormat,
+    observe::metrics::Verdict,
+};
 
 /// The longest that stands in a line, in bytes; a path may be four times as long as the longest file name.
 const MAX_PATH: usize = 1_024;
@@ -32,6 +36,8 @@ pub struct Entry<'a> {
     pub user: Option<&'a str>,
     /// The kind of credential.
     pub credential: Option<&'a str>,
+    /// The id of the link that was shown, which is not written.
+    pub link: Option<&'a str>,
     /// What became of it.
     pub decision: Verdict,
     /// The public reason of a denial.
@@ -74,10 +80,23 @@ pub(super) enum Weight {
     Stranger,
 }
 
+/// Whose budget a line is written from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Payer<'a> {
+    /// A user, who was let in by a credential of their own.
+    User(&'a str),
+    /// All who were let in by one link, which anybody may have.
+    Link(&'a str),
+    /// Whoever is let in without a credential, by their network.
+    Visitor(IpAddr),
+    /// Whoever is denied, by their network.
+    Denied(IpAddr),
+}
+
 /// Why lines were left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// Their client had its lines for that second.
+    /// Their client had its lines for that second, or its bytes for that day.
     ClientBudget,
     /// More waited than the disk took.
     QueueFull,
@@ -86,10 +105,12 @@ pub(super) enum Why {
 }
 
 /// Lines that were left out, as one line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct More {
-    /// Whose; None: of all clients.
+    /// Whose; None: of several clients.
     pub(super) client: Option<IpAddr>,
+    /// The user; None: nobody, or several.
+    pub(super) user: Option<Box<str>>,
     pub(super) decision: Option<&'static str>,
     pub(super) code: Option<&'static str>,
     pub(super) status: u16,
@@ -106,6 +127,15 @@ impl Entry<'_> {
         match self.decision {
             Verdict::Forward | Verdict::Own if self.user.is_some() => Weight::User,
             Verdict::Forward | Verdict::Own | Verdict::Deny | Verdict::Preflight => Weight::Stranger,
+        }
+    }
+
+    pub(super) fn payer(&self) -> Payer<'_> {
+        match (self.decision, self.link, self.user) {
+            (Verdict::Forward | Verdict::Own, Some(id), _) => Payer::Link(id),
+            (Verdict::Forward | Verdict::Own, None, Some(user)) => Payer::User(user),
+            (Verdict::Forward | Verdict::Own, None, None) => Payer::Visitor(client_network(self.client_ip)),
+            (Verdict::Deny | Verdict::Preflight, _, _) => Payer::Denied(client_network(self.client_ip)),
         }
     }
 
@@ -132,27 +162,30 @@ impl Why {
 impl More {
     /// So many of whatever kind.
     pub(super) const fn of_all(count: u64, why: Why) -> Self {
-        Self { client: None, decision: None, code: None, status: 0, count, why }
+        Self { client: None, user: None, decision: None, code: None, status: 0, count, why }
     }
 
     /// Appends its line.
     pub(super) fn write(&self, format: AccessFormat, now: Timestamp, out: &mut Vec<u8>) {
         let Self { decision, code, status, count, why, .. } = *self;
-        let client = self.client.map(network_name);
+        let (client, user) = (self.client.map(network_name), self.user.as_deref());
         match format {
             AccessFormat::Json => {
                 let _ = write!(out, "{{\"ts\":\"{now}\"");
-                for (name, text) in [("client_ip", client.as_deref()), ("decision", decision), ("code", code)] {
-                    write_text(out, name, text);
+                write_text(out, "client_ip", client.as_deref());
+                if user.is_some() {
+                    write_text(out, "user", user);
                 }
+                write_text(out, "decision", decision);
+                write_text(out, "code", code);
                 let _ = writeln!(out, ",\"status\":{status},\"more\":{count},\"why\":\"{}\"}}", why.name());
             }
             AccessFormat::Combined => {
                 let (client, time) = (client.as_deref().unwrap_or("-"), combined_time(now));
-                let why = why.name();
+                let (why, user) = (why.name(), user.unwrap_or("-"));
                 let _ = writeln!(
                     out,
-                    "{client} - - [{time}] \"-\" {status} 0 \"-\" \"sallyport: {count} more like this ({why})\""
+                    "{client} - {user} [{time}] \"-\" {status} 0 \"-\" \"sallyport: {count} more like this ({why})\""
                 );
             }
         }
@@ -272,6 +305,7 @@ pub(super) mod tests {
             app: Some("downloads"),
             user: Some("ana"),
             credential: Some("api-key"),
+            link: None,
             decision: Verdict::Forward,
             code: None,
             status: 200,
@@ -338,12 +372,14 @@ pub(super) mod tests {
     fn a_summary_is_a_line_like_others() {
         let client = Some("2001:db8::".parse().unwrap());
         let (decision, code) = (Some("deny"), Some("no_route"));
-        let more = More { client, decision, code, status: 404, count: 7, why: Why::ClientBudget };
-        let written = |format| {
+        let more = More { client, user: None, decision, code, status: 404, count: 7, why: Why::ClientBudget };
+        let of_user = More { user: Some("ana".into()), ..more.clone() };
+        let of = |more: &More, format| {
             let mut line = Vec::new();
             more.write(format, Timestamp::UNIX_EPOCH, &mut line);
             String::from_utf8(line).unwrap()
         };
+        let written = |format| of(&more, format);
         let expected = serde_json::json!({
             "ts": "1970-01-01T00:00:00Z", "client_ip": "2001:db8::/64", "decision": "deny", "code": "no_route", "status": 404,
             "more": 7, "why": "client_budget",
@@ -353,5 +389,7 @@ pub(super) mod tests {
             written(AccessFormat::Combined),
             "2001:db8::/64 - - [01/Jan/1970:00:00:00 +0000] \"-\" 404 0 \"-\" \"sallyport: 7 more like this (client_budget)\"\n"
         );
+        assert_eq!(json(&of(&of_user, AccessFormat::Json))["user"], "ana");
+        assert!(of(&of_user, AccessFormat::Combined).starts_with("2001:db8::/64 - ana ["));
     }
 }

@@ -31,6 +31,7 @@ pub(super) struct Writer {
     trouble: Option<Trouble>,
     /// True while the file has its full size and cannot be moved.
     is_stuck: bool,
+    started: Instant,
     turned: Instant,
 }
 
@@ -47,8 +48,8 @@ impl Writer {
     pub(super) fn new(file: LogFile, reserve: u64) -> Self {
         // What a torn line lacks; its end is lost.
         let rest = if file.is_torn() { b"\n".to_vec() } else { Vec::new() };
-        let mut writer =
-            Self { file, rest, mid_line: false, reserve, trouble: None, is_stuck: false, turned: Instant::now() };
+        let (mid_line, trouble, is_stuck, now) = (false, None, false, Instant::now());
+        let mut writer = Self { file, rest, mid_line, reserve, trouble, is_stuck, started: now, turned: now };
         writer.notice_room();
         writer
     }
@@ -69,7 +70,7 @@ impl Writer {
             let closed = pending.closed;
             let turn = closed || self.turned.elapsed() >= TURN_EVERY;
             if turn {
-                pending.turn(shared.format, self.is_sparing());
+                pending.turn(shared.format, self.is_sparing(), self.started.elapsed());
             }
             self.take(&mut pending);
             drop(pending);
