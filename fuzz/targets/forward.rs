@@ -10,7 +10,7 @@ use sallyport::{
     limits::Acquaintance,
     message::{Framing, HeadScan, Http1Request, RequestHead, Version},
     observe::RequestId,
-    policy::{Addressing, Decision, Permit, RequestFacts},
+    policy::{Addressing, Behind, Decision, Permit, RequestFacts},
     statement::{Delivery, StatementKey},
 };
 
@@ -93,6 +93,7 @@ pub(super) fn decide(came: &Came, body: &[u8]) -> Option<Permit> {
         host: &came.head.host,
         addressing: Addressing::Right,
         client: "192.0.2.7".parse().unwrap(),
+        behind: Behind::One,
         acquaintance: Acquaintance::Stranger,
         countries: None,
         upgrade: came.websocket,

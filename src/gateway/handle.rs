@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     message::RequestHead,
-    policy::{Decision, Denial, PendingBody, Permit, Reason, RequestFacts, Target},
+    policy::{Behind, Decision, Denial, PendingBody, Permit, Reason, RequestFacts, Target},
     upstream::Pool,
 };
 
@@ -143,6 +143,7 @@ fn judge_head(live: &Live, exchange: &mut Exchange, upgrade: bool) -> Decision {
         host: &head.host,
         addressing: exchange.addressing(),
         client: exchange.client,
+        behind: if rules.config.proxies.is_shared(exchange.client) { Behind::Many } else { Behind::One },
         acquaintance: live.bans.acquaintance(exchange.client, now),
         countries: rules.countries.as_ref().map(|known| known as _),
         upgrade,

@@ -43,6 +43,8 @@ pub struct RequestFacts<'a> {
     pub addressing: Addressing,
     /// The client's address.
     pub client: IpAddr,
+    /// Who is behind it.
+    pub behind: Behind,
     /// Whether somebody was authenticated there lately.
     pub acquaintance: Acquaintance,
     /// Who knows its country.
@@ -51,6 +53,15 @@ pub struct RequestFacts<'a> {
     pub upgrade: bool,
     /// What the client has shown in its TLS handshake.
     pub certificate: Option<&'a Arc<ClientCertificate>>,
+}
+
+/// Who is behind an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// One client, as far as anybody knows.
+    One,
+    /// Many who have nothing to do with each other: it is one of `gateway.shared_addresses`.
+    Many,
 }
 
 impl RequestFacts<'_> {
@@ -132,7 +143,7 @@ impl Site {
             judgement.basic = app.basic_challenge;
         }
         let Known { identity, query, link } = judgement.authenticate(app, route, &matched, facts, (authority, now))?;
-        judgement.user_rate(route, identity.as_deref(), facts.client)?;
+        judgement.user_rate(route, identity.as_deref(), facts)?;
         declared_length_fits(facts.headers, route.max_body)?;
         let permit = Permit {
             app: Arc::clone(app),
@@ -288,13 +299,13 @@ impl<'s> Judgement<'s> {
         Ok(Known { identity: Some(identity), query, link })
     }
 
-    fn user_rate(&mut self, route: &Route, identity: Option<&Identity>, client: IpAddr) -> Result<(), Fault> {
+    fn user_rate(&mut self, route: &Route, identity: Option<&Identity>, facts: &RequestFacts<'_>) -> Result<(), Fault> {
         for Limit { by, tracker } in &route.limits {
             match (by, identity) {
                 (LimitBy::Address, _) => {}
-                (LimitBy::User | LimitBy::Key, None) => count_stranger(tracker, client)?,
+                (LimitBy::User | LimitBy::Key, None) => count_stranger(tracker, facts.client)?,
                 (LimitBy::User | LimitBy::Key, Some(identity)) if is_link(identity.kind()) => {
-                    count_link(tracker, identity, client)?;
+                    count_link(tracker, identity, facts)?;
                 }
                 (LimitBy::User, Some(identity)) => count_user(tracker, identity)?,
                 (LimitBy::Key, Some(identity)) => match identity.grant.id() {
@@ -401,10 +412,13 @@ fn count_stranger(tracker: &Tracker, client: IpAddr) -> Result<(), Exceeded> {
 }
 
 /// A link can be in anybody's hands, so it spends nothing that its owner has: it is counted by itself, and with whatever else
-/// comes from the same address without a name of its own.
-fn count_link(tracker: &Tracker, link: &Identity, client: IpAddr) -> Result<(), Exceeded> {
+/// comes from the same address without a name of its own. An address that many have says nothing of who holds the link.
+fn count_link(tracker: &Tracker, link: &Identity, facts: &RequestFacts<'_>) -> Result<(), Exceeded> {
     tracker.check((link.kind().name(), link.grant.id()), Acquaintance::Stranger)?;
-    count_stranger(tracker, client)
+    match facts.behind {
+        Behind::One => count_stranger(tracker, facts.client),
+        Behind::Many => Ok(()),
+    }
 }
 
 fn is_link(kind: CredentialKind) -> bool {

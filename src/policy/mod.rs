@@ -22,7 +22,7 @@ pub use addresses::{AddressRules, Countries, CountryCode, InvalidCountryCode};
 pub use body::{BodyFault, BodyRule};
 pub use compile::{compile, compile_after, compile_text};
 pub use cors::{CorsAnswer, CorsPolicy, Origin, PreflightAnswer};
-pub use decide::{Addressing, RequestFacts};
+pub use decide::{Addressing, Behind, RequestFacts};
 pub use decision::{Decision, PendingBody};
 pub use denial::{BasicChallenge, Denial, ErrorStyle, Guess, Reason};
 pub use headers::{DEFAULT_REFERRER_POLICY, ReferrerPolicy, SecurityHeaders, is_discreet};

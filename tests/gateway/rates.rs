@@ -116,6 +116,28 @@ fn a_rate_by_key_counts_each_key_and_a_burst_is_what_may_come_at_once() {
     assert_eq!((statuses(i.key()), statuses(&other)), ([200, 200, 429], [200, 200, 429]));
 }
 
+#[test]
+fn visitors_with_links_share_no_rate_behind_an_address_that_many_have() {
+    let canary = Canary::start();
+    let open = |shared: &str| {
+        Instance::with(&canary.address.to_string(), |i| {
+            i.replace_in("policies/worker.toml", DEFAULTS, "rates = [{ limit = \"3/hour\", by = \"user\" }]");
+            i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", &format!("shared_addresses = [{shared}]"));
+        })
+    };
+    let visits = |i: &Instance| {
+        [(); 2].map(|()| {
+            let made = i.command(&["link", "create", "/api/stream/a.mp4"]);
+            let url = made["url"].as_str().unwrap();
+            let target = &url[url.find("/api/").unwrap()..];
+            [(); 4].map(|()| i.send(&Request::new("HEAD", target)).status)
+        })
+    };
+    let flood_and_visitor = [[200, 200, 200, 429]; 2];
+    assert_eq!(visits(&open("\"127.0.0.0/8\", \"::1/128\"")), flood_and_visitor, "each link has its own rate");
+    assert_eq!(visits(&open("")), [[200, 200, 200, 429], [429; 4]], "at one client's address they share another");
+}
+
 /// How many of 2000 clients are refused at their first request.
 fn refused_newcomers(i: &Instance) -> usize {
     let refused = |batch: u8| {
