@@ -238,7 +238,7 @@ impl From<LinkRecord> for ListedLink {
             created: moment(link.created),
             expires: moment(link.expires),
             revoked: link.revoked,
-            made_by: link.maker.as_ref().map(MadeBy::from),
+            made_by: link.maker.as_deref().map(MadeBy::from),
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::{
     username::UserName,
 };
 
+/// So many bytes of what a link was made with are kept with it: a certificate and two above it, with large RSA keys.
+const MAX_MAKER: usize = 8 << 10;
 /// So much of a link's target is kept for the list, in bytes.
 const MAX_LISTED_TARGET: usize = 1_024;
 
@@ -79,6 +81,11 @@ pub enum LinkRefusal {
     /// The maker may not go there, or not in that name.
     #[error("not allowed")]
     Forbidden,
+    /// What it is made with cannot be kept with it.
+    #[error(
+        "the credential that was sent is too large to be kept with a link; use an API key, or a client certificate with fewer certificates beside it"
+    )]
+    LargeMaker,
     /// There are as many as there may be.
     #[error("there is no room for another link in this user's name; revoke one, or wait until one expires")]
     TooMany,
@@ -92,7 +99,7 @@ impl LinkRefusal {
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
-            Self::BadPath | Self::NoRoute | Self::BadLife | Self::BadUser => Reason::LinkRefused,
+            Self::BadPath | Self::NoRoute | Self::BadLife | Self::BadUser | Self::LargeMaker => Reason::LinkRefused,
             Self::Forbidden => Reason::Forbidden,
             Self::TooMany => Reason::TooManyLinks,
             Self::Internal => Reason::Internal,
@@ -141,13 +148,16 @@ impl LinkRequest {
             Some(maker) => Some(maker.grant.to_record().ok_or(LinkRefusal::Forbidden)?),
             None => None,
         };
+        if maker.as_ref().is_some_and(|maker| maker.name.len() + maker.proof.len() > MAX_MAKER) {
+            return Err(LinkRefusal::LargeMaker);
+        }
         Ok(LinkRecord {
             id,
             app: app.name.to_string(),
             target: listed(without_empty_query(&self.target)),
             user: self.user.clone(),
             owner: self.owner,
-            maker,
+            maker: maker.map(Arc::new),
             created,
             expires,
             revoked: false,

@@ -276,8 +276,11 @@ impl Live {
         // State that was read before the link is kept must not be put in force after that.
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let (rules, authority) = (self.rules.load(), self.authority.load());
-        if request.maker.as_ref().is_some_and(|maker| !authority.is_still_valid(maker, now())) {
-            return Err(LinkRefusal::Forbidden);
+        if let Some(maker) = request.maker.take() {
+            if !authority.is_still_valid(&maker, now()) {
+                return Err(LinkRefusal::Forbidden);
+            }
+            request.maker = Some(authority.to_be_kept(maker, now()).ok_or(LinkRefusal::LargeMaker)?);
         }
         let user = authority.people.users.get(&request.user);
         if user.is_none() && authority.people.removed.contains_key(&request.user) {

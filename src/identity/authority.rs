@@ -84,6 +84,15 @@ impl Authority {
         self.judge(&identity.grant, now).is_ok_and(|found| found.is_as_good_as(identity))
     }
 
+    /// The identity as it is kept with a link: of what a client has shown beside its certificate, nothing stays that the certificate
+    /// does not need. None where that is not found among so many.
+    #[must_use]
+    pub fn to_be_kept(&self, identity: Arc<Identity>, now: i64) -> Option<Arc<Identity>> {
+        let Grant::ClientCertificate(shown) = &identity.grant else { return Some(identity) };
+        let needed = self.client_authorities.as_ref()?.needed(shown, now)?;
+        Some(Arc::new(Identity { grant: Grant::ClientCertificate(Arc::new(needed)), ..Identity::clone(&identity) }))
+    }
+
     /// What a credential is, by its text alone: nothing that may change is looked at.
     fn recognise(
         &self,

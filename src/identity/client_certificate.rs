@@ -20,6 +20,9 @@ use crate::username::UserName;
 /// How the alternative name begins by which certificates that are made here have the number of their user.
 pub const USER_NUMBER: &str = "urn:sallyport:user:";
 
+/// Among so many certificates beside a client's own those are looked for that it needs. A path has six at most.
+const MAX_BESIDE: usize = 8;
+
 /// Who signs client certificates, what was revoked of them, and where in them the user's name is.
 pub struct ClientAuthorities {
     verifier: Arc<dyn ClientCertVerifier>,
@@ -140,10 +143,37 @@ impl ClientAuthorities {
 
     fn judge(&self, certificate: &ClientCertificate, now: i64) -> Result<UserName, Refusal> {
         let (leaf, rest) = certificate.chain.split_first().ok_or(Refusal::Unusable)?;
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.unsigned_abs()));
-        self.verifier.verify_client_cert(leaf, rest, now).map_err(|_| Refusal::Unusable)?;
+        if !self.vouch(leaf, rest, now) {
+            return Err(Refusal::Unusable);
+        }
         let (_, leaf) = x509_parser::parse_x509_certificate(leaf).map_err(|_| Refusal::Unusable)?;
         self.field.sole(&leaf).and_then(|name| name.parse().ok()).ok_or(Refusal::UnknownUser)
+    }
+}
+
+impl ClientAuthorities {
+    /// The certificate with those that lead from it to an authority, and none that it holds without. None where it does not hold
+    /// at `now`, or is one of very many.
+    pub(super) fn needed(&self, shown: &ClientCertificate, now: i64) -> Option<ClientCertificate> {
+        let (own, beside) = shown.chain.split_first()?;
+        let mut path = if self.vouch(own, &[], now) { Vec::new() } else { beside.to_vec() };
+        if path.len() > MAX_BESIDE || !self.vouch(own, &path, now) {
+            return None;
+        }
+        for at in (0..path.len()).rev() {
+            let mut shorter = path.clone();
+            shorter.remove(at);
+            if self.vouch(own, &shorter, now) {
+                path = shorter;
+            }
+        }
+        path.insert(0, own.clone());
+        ClientCertificate::read(&path).ok()
+    }
+
+    fn vouch(&self, own: &CertificateDer<'_>, beside: &[CertificateDer<'_>], now: i64) -> bool {
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.unsigned_abs()));
+        self.verifier.verify_client_cert(own, beside, now).is_ok()
     }
 }
 

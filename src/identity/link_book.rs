@@ -64,6 +64,9 @@ impl LinkBook {
 }
 
 /// One credential for all links that were made with it.
-fn shared<'r>(known: &mut HashMap<&'r MakerRecord, Option<Arc<Grant>>>, record: &'r MakerRecord) -> Option<Arc<Grant>> {
-    known.entry(record).or_insert_with(|| Grant::from_record(record).map(Arc::new)).clone()
+fn shared(
+    known: &mut HashMap<*const MakerRecord, Option<Arc<Grant>>>,
+    record: &Arc<MakerRecord>,
+) -> Option<Arc<Grant>> {
+    known.entry(Arc::as_ptr(record)).or_insert_with(|| Grant::from_record(record).map(Arc::new)).clone()
 }

@@ -1,12 +1,17 @@
 //! Signed links that were made: whose they are, what they were made with, and whether they were revoked.
 
+use std::{collections::HashMap, sync::Arc};
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params};
 
 use super::{
     Store, StoreError,
     users::{readable, user_name},
 };
-use crate::{identity::UserId, username::UserName};
+use crate::{
+    identity::{CredentialKind, UserId},
+    username::UserName,
+};
 
 /// An expired link stays on the list for so long, in seconds, where there is room.
 const KEEP_EXPIRED: i64 = 86_400;
@@ -25,7 +30,7 @@ pub struct LinkRecord {
     /// The number of that user; None for somebody who was not on the list.
     pub owner: Option<UserId>,
     /// The credential that it was made with; None for a command on this machine.
-    pub maker: Option<MakerRecord>,
+    pub maker: Option<Arc<MakerRecord>>,
     /// When it was made, in Unix seconds.
     pub created: i64,
     /// When it stops working.
@@ -63,9 +68,10 @@ pub enum Added {
     TooMany,
 }
 
-const SELECT: &str =
-    "SELECT l.id, l.app, l.target, l.user, l.created, l.expires, l.revoked, l.owner, m.kind, m.name, m.proof
-    FROM link l LEFT JOIN link_maker m ON m.id = l.maker";
+const SELECT: &str = "SELECT id, app, target, user, created, expires, revoked, owner, maker FROM link";
+
+/// Makers by their numbers in the table. Each is read once, however many links there are by it.
+type Makers = HashMap<i64, Arc<MakerRecord>>;
 
 impl Store {
     /// Keeps a link where the quota has room. Links that open nothing any more make room for it.
@@ -88,16 +94,25 @@ impl Store {
 
     /// Every link that is kept, oldest first; one that cannot be read is left out.
     pub fn links(&self) -> Result<Vec<LinkRecord>, StoreError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare(&format!("{SELECT} ORDER BY l.created, l.rowid"))?;
-        readable("link", statement.query_map([], link_from)?)
+        self.links_where("", "ORDER BY created, rowid", i64::MIN)
     }
 
     /// Every link that is kept and has neither expired at `now` nor been revoked.
     pub fn open_links(&self, now: i64) -> Result<Vec<LinkRecord>, StoreError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE l.expires >= ? AND l.revoked = 0"))?;
-        readable("link", statement.query_map([now], link_from)?)
+        self.links_where("AND revoked = 0", "", now)
+    }
+
+    fn links_where(&self, which: &str, order: &str, ends_after: i64) -> Result<Vec<LinkRecord>, StoreError> {
+        let mut connection = self.connection();
+        // Links and makers as of one moment.
+        let transaction = connection.transaction()?;
+        let mut makers = transaction.prepare_cached(&format!(
+            "SELECT id, kind, name, proof FROM link_maker WHERE id IN (SELECT maker FROM link WHERE expires >= ? {which})"
+        ))?;
+        let makers: Makers =
+            readable("link's maker", makers.query_map([ends_after], maker_from)?)?.into_iter().collect();
+        let mut links = transaction.prepare_cached(&format!("{SELECT} WHERE expires >= ? {which} {order}"))?;
+        readable("link", links.query_map([ends_after], |row| link_from(row, &makers))?)
     }
 
     /// Revokes a link; false where there is none of that id.
@@ -152,13 +167,31 @@ fn maker_id(transaction: &Transaction<'_>, maker: &MakerRecord) -> rusqlite::Res
     if let Some(id) = known.query_row((kind, name, proof), |row| row.get(0)).optional()? {
         return Ok(id);
     }
+    if let Some(id) = known_certificate(transaction, maker)? {
+        transaction.execute("UPDATE link_maker SET proof = ? WHERE id = ?", (proof, id))?;
+        return Ok(id);
+    }
     transaction.execute("INSERT INTO link_maker (kind, name, proof) VALUES (?, ?, ?)", (kind, name, proof))?;
     Ok(transaction.last_insert_rowid())
 }
 
-fn link_from(row: &Row<'_>) -> rusqlite::Result<LinkRecord> {
-    let maker = match row.get(8)? {
-        Some(kind) => Some(MakerRecord { kind, name: row.get(9)?, proof: row.get(10)? }),
+/// A certificate is one maker, whatever leads from it to an authority: its name is its fingerprint. The latest path holds.
+fn known_certificate(db: &Connection, maker: &MakerRecord) -> rusqlite::Result<Option<i64>> {
+    if maker.kind != CredentialKind::ClientCertificate.name() {
+        return Ok(None);
+    }
+    let mut known = db.prepare_cached("SELECT id FROM link_maker WHERE kind = ? AND name = ? ORDER BY id LIMIT 1")?;
+    known.query_row((&maker.kind, &maker.name), |row| row.get(0)).optional()
+}
+
+fn maker_from(row: &Row<'_>) -> rusqlite::Result<(i64, Arc<MakerRecord>)> {
+    Ok((row.get(0)?, Arc::new(MakerRecord { kind: row.get(1)?, name: row.get(2)?, proof: row.get(3)? })))
+}
+
+fn link_from(row: &Row<'_>, makers: &Makers) -> rusqlite::Result<LinkRecord> {
+    let maker = match row.get::<_, Option<i64>>(8)? {
+        // Never taken for a link of this machine's.
+        Some(id) => Some(makers.get(&id).map(Arc::clone).ok_or(rusqlite::Error::IntegralValueOutOfRange(8, id))?),
         None => None,
     };
     Ok(LinkRecord {
@@ -234,7 +267,7 @@ mod tests {
     #[test]
     fn expired_links_go_after_a_day_with_what_they_were_made_with() {
         let (_dir, store) = store();
-        let maker = MakerRecord { kind: "api-key".into(), name: "k1".into(), proof: String::new() };
+        let maker = Arc::new(MakerRecord { kind: "api-key".into(), name: "k1".into(), proof: String::new() });
         for (id, expires) in [("1", 10), ("2", 20)] {
             let link = LinkRecord {
                 maker: Some(maker.clone()),
@@ -249,5 +282,39 @@ mod tests {
         assert_eq!((ids(&store), makers().unwrap()), (vec!["2".to_owned()], 1));
         store.forget_links(KEEP_EXPIRED + 25).unwrap();
         assert_eq!((ids(&store).len(), makers().unwrap()), (0, 0));
+    }
+
+    #[test]
+    fn a_certificate_is_one_maker_by_whatever_path_it_was_shown_and_the_latest_path_holds() {
+        let (_dir, store) = store();
+        let made = |id: &str, kind: CredentialKind, proof: &str| {
+            let maker = MakerRecord { kind: kind.name().into(), name: "n".into(), proof: proof.into() };
+            let link = LinkRecord::of(id, &"ana".parse().unwrap(), None, 1, 9);
+            let link = LinkRecord { maker: Some(Arc::new(maker)), ..link };
+            store.add_link(&link, LinkQuota { per_user: 9, in_all: 99 }).unwrap();
+        };
+        for (id, proof) in [("1", "own a"), ("2", "own b"), ("3", "own b"), ("4", "own a")] {
+            made(id, CredentialKind::ClientCertificate, proof);
+        }
+        made("5", CredentialKind::Jwt, "x");
+        made("6", CredentialKind::Jwt, "y");
+        let links = store.links().unwrap();
+        let proofs: Vec<_> = links.iter().map(|link| &*link.maker.as_ref().unwrap().proof).collect();
+        assert_eq!(proofs, ["own a", "own a", "own a", "own a", "x", "y"]);
+        assert!(Arc::ptr_eq(links[0].maker.as_ref().unwrap(), links[3].maker.as_ref().unwrap()));
+    }
+
+    #[test]
+    fn a_link_whose_maker_cannot_be_read_is_left_out() {
+        let (_dir, store) = store();
+        let maker = MakerRecord { kind: "api-key".into(), name: "k1".into(), proof: String::new() };
+        let of = |id: &str| LinkRecord::of(id, &"ana".parse().unwrap(), None, 1, 9);
+        store
+            .add_link(&LinkRecord { maker: Some(Arc::new(maker)), ..of("1") }, LinkQuota { per_user: 9, in_all: 9 })
+            .unwrap();
+        add(&store, "2", "ana", (1, 9), LinkQuota { per_user: 9, in_all: 9 });
+        store.connection().pragma_update(None, "foreign_keys", false).unwrap();
+        store.connection().execute("UPDATE link SET maker = 77 WHERE id = '1'", []).unwrap();
+        assert_eq!(ids(&store), ["2"]);
     }
 }

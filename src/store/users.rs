@@ -103,7 +103,11 @@ pub(super) fn readable<T>(what: &str, rows: impl Iterator<Item = rusqlite::Resul
     for row in rows {
         match row {
             Ok(row) => read.push(row),
-            Err(error @ (rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..))) => {
+            Err(
+                error @ (rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)),
+            ) => {
                 tracing::error!(%error, "state.db has a {what} that cannot be read; it counts as not there");
             }
             Err(error) => return Err(error.into()),

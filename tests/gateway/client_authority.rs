@@ -8,7 +8,7 @@ use rcgen::{
 };
 use rustls::{
     ClientConfig, SupportedProtocolVersion,
-    pki_types::{PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
 use crate::client::client_builder;
@@ -26,13 +26,30 @@ pub(crate) struct Shown {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
+        Self::with_levels_below(name, 0)
+    }
+
+    /// An authority that may vouch for others, so many below each other.
+    pub(crate) fn with_levels_below(name: &str, levels: u8) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(levels));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// An authority that this one vouches for, and its certificate.
+    pub(crate) fn intermediate(&self, name: &str) -> (Self, CertificateDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (Self { issuer: Issuer::new(params, key), pem: certificate.pem() }, certificate.der().clone())
     }
 
     /// A certificate whose common name is `user`.
@@ -82,8 +99,19 @@ impl Authority {
 impl Shown {
     /// A client that shows it.
     pub(crate) fn client(&self, authority: &Path, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        self.client_beside(authority, versions, &[])
+    }
+
+    /// The same, which shows these certificates as well.
+    pub(crate) fn client_beside(
+        &self,
+        authority: &Path,
+        versions: &[&'static SupportedProtocolVersion],
+        beside: &[CertificateDer<'static>],
+    ) -> Arc<ClientConfig> {
         let key = PrivateKeyDer::from_pem_slice(self.key.serialize_pem().as_bytes()).unwrap();
-        Arc::new(client_builder(authority, versions).with_client_auth_cert(vec![self.cert.der().clone()], key).unwrap())
+        let chain = [&[self.cert.der().clone()], beside].concat();
+        Arc::new(client_builder(authority, versions).with_client_auth_cert(chain, key).unwrap())
     }
 }
 

@@ -60,6 +60,7 @@ mod grants;
 mod greedy;
 mod headers;
 mod lenience;
+mod link_makers;
 mod links;
 mod paths;
 mod rates;
