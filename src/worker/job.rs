@@ -23,7 +23,7 @@ use super::{
     owner::Owner,
     passes::Passes,
     playlist::Part,
-    premiere::{Awaited, was_announced},
+    premiere::Awaited,
     quiet::Quiet,
     readers::Readers,
     running::Running,
@@ -434,8 +434,8 @@ impl Said {
         match (&end, self.reported.take(), self.awaited) {
             (End::Exited(_), Some(path), _) => Ok(path),
             (End::Exited(_), None, Some(begins @ Awaited::Begins(_))) => Err(Failure::Awaited(begins)),
-            // What is live is not taken, unless it was ordered before.
-            (End::Exited(_), None, Some(Awaited::Live)) if was_announced(task) => Err(Failure::Awaited(Awaited::Live)),
+            // A source that is live is refused, unless it was announced when the task looked before.
+            (End::Exited(_), None, Some(Awaited::Live)) if task.announced => Err(Failure::Awaited(Awaited::Live)),
             _ => self.ended_well(end).and(Err(Failure::NotTaken)),
         }
     }

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::task::Task;
-
 /// No wait is longer. What is announced may be put forward, and a clock may be set.
 const LONGEST: Duration = Duration::from_hours(1);
 /// After its time; and how soon what should have begun is looked for again.
@@ -16,7 +14,7 @@ const WHILE_LIVE: Duration = Duration::from_mins(10);
 /// Longer than this nothing waits for its time, from its order on.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// What an announced video's task says while it waits; by this it is known again.
+/// How the message of a waiting task begins.
 const WORDS: &str = "announced";
 
 /// Why a download waits.
@@ -55,11 +53,6 @@ impl Awaited {
             Self::Live => format!("{WORDS}: is live now and is downloaded when it has ended"),
         }
     }
-}
-
-/// Whether a task has waited for its time before.
-pub(crate) fn was_announced(task: &Task) -> bool {
-    task.error_message.starts_with(WORDS)
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ pub(crate) struct Task {
     pub(crate) part: Part,
     /// The largest file that its owner may have, in bytes; none for what the worker allows anybody.
     pub(crate) max_filesize: Option<u64>,
+    /// Its source was announced at an earlier look, so the task waits while the source is live.
+    pub(crate) announced: bool,
     pub(crate) status: Status,
     pub(crate) title: String,
     pub(crate) format_note: String,
@@ -155,6 +157,7 @@ impl Task {
             wanted: Wanted::default(),
             part: Part::Alone,
             max_filesize: None,
+            announced: false,
             status: Status::Pending,
             title: String::new(),
             format_note: String::new(),

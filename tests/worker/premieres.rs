@@ -5,7 +5,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde_json::json;
+use rusqlite::Connection;
+use serde_json::{Value, json};
 
 use crate::{
     media,
@@ -58,6 +59,45 @@ fn a_premiere_waits_for_its_time_and_is_downloaded_then() {
     assert!(worker.get("ana", &format!("/api/download/{id}/file")).body == media::read("sample.mp4"));
     // Once when it was ordered, once at its time, which two looks may be on: for the film and for nothing else.
     assert_eq!(asked_for(&origin, "premiere/one"), 2, "{:?}", origin.requests());
+}
+
+/// Has a task that waits for its time look at once, after the next start.
+fn skip_the_wait(worker: &mut Worker, id: &str) {
+    worker.kill();
+    let db = Connection::open(worker.dir.path().join("data/worker.db")).unwrap();
+    assert_eq!(db.execute("UPDATE task SET not_before = 0 WHERE id = ?1 AND status = 'pending'", [id]).unwrap(), 1);
+    drop(db);
+    worker.start_again();
+}
+
+#[test]
+fn a_premiere_that_is_live_at_its_time_is_waited_for_and_a_live_stream_is_refused() {
+    let origin = Origin::start();
+    let mut worker = worker(&origin);
+    let live = json!({"live_status": "is_live", "url": origin.url("sample.mp4")}).to_string();
+    origin.serve("premiere/live", &live);
+    let task = worker.wait_for_status(&worker.download("ana", &origin.url("premiere/live")), "error");
+    assert!(task["error_message"].as_str().unwrap().ends_with("or live"), "{task}");
+
+    origin.serve("premiere/one", &json!({"live_status": "is_upcoming", "release_timestamp": now() + 6}).to_string());
+    let id = worker.download("ana", &origin.url("premiere/one"));
+    let says = |words: &'static str| {
+        move |task: &Value| {
+            assert_ne!(task["status"], "error", "{task}");
+            task["status"] == "pending" && task["error_message"].as_str().unwrap().starts_with(words)
+        }
+    };
+    worker.wait_for(&id, says("announced: begins at 2"));
+    origin.serve("premiere/one", &live);
+    worker.wait_for(&id, says("announced: is live now"));
+    // It is still live at the next look, too, which another process has.
+    skip_the_wait(&mut worker, &id);
+    eventually("another look", || (asked_for(&origin, "premiere/one") == 3).then_some(()));
+    worker.wait_for(&id, says("announced: is live now"));
+    origin.serve("premiere/one", &json!({"live_status": "was_live", "url": origin.url("sample.mp4")}).to_string());
+    skip_the_wait(&mut worker, &id);
+    worker.wait_for_status(&id, "completed");
+    assert!(worker.get("ana", &format!("/api/download/{id}/file")).body == media::read("sample.mp4"));
 }
 
 #[test]

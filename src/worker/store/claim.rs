@@ -88,12 +88,12 @@ impl Store {
         .await
     }
 
-    /// It waits for its time, which costs no try; false where it is nobody's any more.
+    /// Waits for the time of an announced source, which costs no try. False if the task was cancelled or removed meanwhile.
     pub(crate) async fn postpone(&self, id: TaskId, why: String, wait: Duration) -> Result<bool, StoreError> {
         let at = Timestamp::now().as_millisecond().saturating_add(millis(wait));
         let changed = self.run(move |db| {
             db.execute(
-                "UPDATE task SET status = 'pending', not_before = ?2, error_message = ?3 \
+                "UPDATE task SET status = 'pending', announced = 1, not_before = ?2, error_message = ?3 \
                  WHERE id = ?1 AND status IN ('downloading', 'processing')",
                 params![id.to_string(), at, why],
             )

@@ -28,7 +28,7 @@ pub(crate) use self::{
 };
 
 /// Each brings a database of the version that is its place in here to the next.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     include_str!("schema.sql"),
     "ALTER TABLE task ADD COLUMN last_played_at TEXT;",
     "ALTER TABLE task ADD COLUMN sha256 TEXT;",
@@ -36,6 +36,7 @@ const STEPS: [&str; 7] = [
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
     include_str!("schema_7.sql"),
+    include_str!("schema_8.sql"),
 ];
 
 /// The tasks on disk; a handle to share.

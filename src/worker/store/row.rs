@@ -15,7 +15,7 @@ use crate::worker::{
 pub(super) const COLUMNS: &str = "id, owner, url, quality, download_type, format, status, title, format_note, filesize, \
     extension, has_thumbnail, error_message, created_at, completed_at, sha256, priority, \
     wanted_subtitles, automatic_subtitles, subtitles, list_extent, list_total, list_ended, list, list_index, list_item, \
-    max_filesize";
+    max_filesize, announced";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
     let (kind, format): (String, Option<String>) = (row.get(4)?, row.get(5)?);
@@ -42,6 +42,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         subtitles: parsed(row, 19)?,
         part: part(row)?,
         max_filesize: row.get::<_, Option<i64>>(26)?.map(i64::cast_unsigned),
+        announced: row.get(27)?,
     })
 }
 
