@@ -109,7 +109,8 @@ pub async fn serve(
     drop(queue.workshop().readiness.tools().await);
     let (seen, answering) = (config.data_dir.join("worker.seen"), TaskTracker::new());
     let guard = Arc::new(Guard::new(key, &config.worker.listen, &seen));
-    let routes = routes(App::new(queue.clone(), stop.clone()), Arc::clone(&guard), answering.clone());
+    let routes =
+        routes(App::new(queue.clone(), stop.clone(), answering.clone()), Arc::clone(&guard), answering.clone());
     let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone()).map_err(Reason::Listen)?;
     let store = queue.workshop().store.clone();
     let stopped = stop.clone();
@@ -141,7 +142,8 @@ pub async fn serve(
     Ok(())
 }
 
-/// Ends once every request has the head of its answer; files are read without the database.
+/// Waits until no answer needs the database: each request has its response head, and each list has been read to its end. Files are
+/// sent without the database.
 async fn no_more_requests(answering: TaskTracker) {
     // Connections end after the first of these; what came on one until then is counted by the second.
     sleep(2 * LAST_REQUEST).await;

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     client::Request,
     origin::Origin,
-    process::{Setup, Worker, eventually, fake_yt_dlp},
+    process::{Setup, Worker, eventually, fake_yt_dlp, signal},
 };
 
 const TASKS: usize = 5_000;
@@ -91,7 +92,7 @@ fn watch(worker: &Worker, time: Duration) -> u64 {
     let (start, mut most) = (Instant::now(), 0);
     while start.elapsed() < time {
         most = most.max(resident(worker.pid()));
-        std::thread::sleep(Duration::from_millis(100));
+        sleep(Duration::from_millis(100));
     }
     most
 }
@@ -109,6 +110,22 @@ fn a_list_that_is_read_slowly_comes_to_its_end_and_holds_no_database() {
     let mut rest = Vec::new();
     slow.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(b"]\r\n0\r\n\r\n"), "whole: {}", rest.len());
+}
+
+#[test]
+fn a_worker_that_stops_sends_a_list_that_has_begun_to_its_end() {
+    let origin = Origin::start();
+    let mut worker = Worker::with(&origin, &Setup { extra: "[gateway]\ndrain_timeout = \"1m\"", ..Setup::default() });
+    fill(&mut worker, &["ana"]);
+    let mut slow = unread(&worker, "ana", "/api/downloads");
+    slow.read_exact(&mut [0; 1 << 10]).unwrap();
+    signal("-TERM", worker.pid());
+    // Time to release the database, were it not for this list.
+    sleep(Duration::from_secs(2));
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(b"]\r\n0\r\n\r\n"), "whole: {} {}", rest.len(), worker.log());
+    assert!(worker.wait().success());
 }
 
 #[test]

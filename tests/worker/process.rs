@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use serde_json::Value;
@@ -80,7 +80,12 @@ impl Worker {
     /// SIGTERM; true when it ended well.
     pub(crate) fn terminate(&mut self) -> bool {
         signal("-TERM", self.child.id());
-        self.child.wait().unwrap().success()
+        self.wait().success()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Changes the configuration for the next start.

@@ -27,7 +27,7 @@ use axum::{
     middleware::map_response,
     response::Response,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{look::Looks, zip::Archives};
@@ -45,12 +45,14 @@ pub(crate) struct App {
     budget: Budget,
     /// Cancelled when the worker stops.
     stop: CancellationToken,
+    /// Holds a token for each answer that needs the database, which is released when all are done.
+    answering: TaskTracker,
 }
 
 impl App {
-    pub(crate) fn new(queue: Queue, stop: CancellationToken) -> Self {
+    pub(crate) fn new(queue: Queue, stop: CancellationToken, answering: TaskTracker) -> Self {
         let looks = Looks::new(&queue.workshop().config, stop.clone());
-        Self { queue, looks, archives: Archives::default(), budget: Budget::default(), stop }
+        Self { queue, looks, archives: Archives::default(), budget: Budget::default(), stop, answering }
     }
 }
 

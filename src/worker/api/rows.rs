@@ -7,6 +7,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use thiserror::Error;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{App, answer, view::TaskView};
 use crate::worker::{
@@ -51,6 +52,8 @@ pub(super) struct Rows {
     begun: bool,
     frame: Frame,
     ended: bool,
+    /// Keeps a worker that stops from releasing the database; given back with the last read.
+    reading: Option<TaskTrackerToken>,
 }
 
 /// Why a list is not written to its end.
@@ -81,6 +84,7 @@ impl Rows {
             begun: false,
             frame,
             ended: false,
+            reading: Some(app.answering.token()),
         }
     }
 
@@ -150,6 +154,7 @@ impl Rows {
         if stretch.next.is_none() || self.left == 0 || self.looks == 0 {
             text.extend((self.frame.after)(stretch.next, &self.frame.rest));
             self.ended = true;
+            self.reading = None;
         }
     }
 }
