@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     queue::Queue,
     running::Running,
+    store::StoreError,
     task::{Status, TaskId},
     written::Written,
 };
@@ -48,7 +49,8 @@ pub(crate) struct Watch {
 struct Judged {
     id: TaskId,
     running: Arc<Running>,
-    /// In bytes a second; none before it has run for long enough.
+    /// In bytes per second. None if it has not run for long enough, or doesn't download: a file that is merged, checked or moved is
+    /// nearly done.
     speed: Option<u64>,
 }
 
@@ -57,15 +59,8 @@ pub(crate) async fn watch(queue: &Queue, stop: &CancellationToken) {
     let least = queue.workshop().config.min_download_rate;
     let mut watch = Watch::default();
     while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
-        let judged = watch.judge(queue).await;
-        match queue.waiting_for_a_place().await {
-            Ok(Some(waiting)) => {
-                if let Some(one) = chosen(&judged, &waiting, least) {
-                    watch.give_way(queue, one, &waiting).await;
-                }
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "nobody knows whose turn it is"),
+        if let Err(error) = watch.look(queue, least).await {
+            tracing::error!(%error, "cannot tell which download is next");
         }
     }
 }
@@ -82,18 +77,29 @@ fn chosen<'a>(judged: &'a [Judged], waiting: &Owner, least: u64) -> Option<&'a J
 }
 
 impl Watch {
-    async fn judge(&mut self, queue: &Queue) -> Vec<Judged> {
+    async fn look(&mut self, queue: &Queue, least: u64) -> Result<(), StoreError> {
+        let judged = self.judge(queue).await?;
+        if let Some(waiting) = queue.waiting_for_a_place().await?
+            && let Some(one) = chosen(&judged, &waiting, least)
+        {
+            self.give_way(one, &waiting);
+        }
+        Ok(())
+    }
+
+    async fn judge(&mut self, queue: &Queue) -> Result<Vec<Judged>, StoreError> {
         let under_way = queue.under_way();
+        let downloading = queue.workshop().store.in_state(Status::Downloading).await?;
         self.samples.retain(|id, _| under_way.iter().any(|(known, _)| known == id));
         let mut judged = Vec::with_capacity(under_way.len());
         for (id, running) in under_way {
             let folder = queue.workshop().media.job(id).work();
             let written = spawn_blocking(move || Written::in_folder(&folder)).await;
             let bytes = written.ok().and_then(Result::ok).map_or(0, |written| written.bytes);
-            let speed = self.speed(id, &running, bytes);
+            let speed = self.speed(id, &running, bytes).filter(|_| downloading.contains(&id));
             judged.push(Judged { id, running, speed });
         }
-        judged
+        Ok(judged)
     }
 
     /// Over the last [`WINDOW`], and none before it has had its time.
@@ -112,12 +118,7 @@ impl Watch {
         ready.then(|| u64::try_from(speed).unwrap_or(u64::MAX))
     }
 
-    async fn give_way(&mut self, queue: &Queue, Judged { id, running, speed }: &Judged, waiting: &Owner) {
-        // What is being merged or moved is almost there.
-        let task = queue.workshop().store.get(*id).await.ok().flatten();
-        if task.is_none_or(|task| task.status != Status::Downloading) {
-            return;
-        }
+    fn give_way(&mut self, Judged { id, running, speed }: &Judged, waiting: &Owner) {
         tracing::info!(task = %id, owner = %running.owner, to = %waiting, ?speed, "a download gives way to another user's");
         if self.times.len() >= MAX_REMEMBERED {
             self.times.clear();

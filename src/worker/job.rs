@@ -217,11 +217,14 @@ impl Workshop {
     async fn file(&self, task: &Task, running: &Running) -> Result<Finished, Failure> {
         let job = self.media.job(task.id);
         if let Some(finished) = self.finished(task.id).await? {
+            self.processing(task.id).await?;
             discard(job).await;
             return Ok(finished);
         }
         let tools = self.readiness.tools().await?;
-        if self.accepted(&job).await?.is_none() {
+        if self.accepted(&job).await?.is_some() {
+            self.processing(task.id).await?;
+        } else {
             self.fetch(task, &job, &tools, running).await?;
         }
         self.finish(task, &job, &tools, running).await

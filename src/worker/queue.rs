@@ -65,10 +65,12 @@ impl Queue {
         self.0.running.all()
     }
 
-    /// Whose turn it would be if a place came free; none where one is free, or where nobody waits.
+    /// The user whom a download makes room for. None if a place is free, a download is making room already, or nobody waits whose task
+    /// is of more than low priority.
     pub(crate) async fn waiting_for_a_place(&self) -> Result<Option<Owner>, StoreError> {
         let Workshop { store, config, .. } = &self.0.workshop;
-        if self.0.running.all().len() < config.concurrent_downloads {
+        let under_way = self.0.running.all();
+        if under_way.len() < config.concurrent_downloads || under_way.iter().any(|(_, running)| running.gives_way()) {
             return Ok(None);
         }
         store.next_owner(config.concurrent_downloads_per_user).await
@@ -241,7 +243,7 @@ impl Queue {
     /// Has a task that gave way wait for its next turn, unless it was cancelled meanwhile.
     async fn waits_again(&self, id: TaskId) -> bool {
         let store = &self.0.workshop.store;
-        while let Err(error) = store.release(id).await {
+        while let Err(error) = store.give_way(id).await {
             tracing::error!(task = %id, %error, "a download that gave way could not be put back");
             if self.unless_stopped(sleep(PAUSE)).await.is_none() {
                 return true;

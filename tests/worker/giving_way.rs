@@ -2,9 +2,11 @@
 
 use std::{thread::sleep, time::Duration};
 
+use serde_json::json;
+
 use crate::{
     origin::Origin,
-    process::{Setup, Worker, eventually},
+    process::{Setup, Worker, eventually, python_yt_dlp},
 };
 
 #[test]
@@ -68,4 +70,70 @@ fn one_that_is_cancelled_while_it_makes_room_stays_cancelled() {
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{anas}")).status, 200);
     eventually("an end to her folder", || (!worker.job(&anas).exists()).then_some(()));
     assert_eq!(worker.task(&anas).unwrap()["status"], "cancelled");
+}
+
+#[test]
+fn the_place_goes_to_the_user_it_was_made_for_whoever_had_a_turn_last() {
+    let origin = Origin::start();
+    let worker = Worker::with(&origin, &Setup { extra: "concurrent_downloads = 3", ..Setup::default() });
+    let anas = ["steady/a.mp4", "steady/b.mp4"].map(|path| worker.download("ana", &origin.url(path)));
+    for id in &anas {
+        worker.wait_for_status(id, "downloading");
+    }
+    worker.completed("bob", &origin.url("sample.mp4"));
+    let eves = worker.download("eve", &origin.url("steady/c.mp4"));
+    worker.wait_for_status(&eves, "downloading");
+    let bobs = worker.download("bob", &origin.url("sample.mp4"));
+    assert_eq!(worker.task(&bobs).unwrap()["status"], "pending");
+    worker.wait_for_status(&bobs, "completed");
+    for id in [&anas[0], &eves] {
+        assert_eq!(worker.task(id).unwrap()["status"], "downloading");
+    }
+}
+
+#[test]
+fn no_download_makes_room_for_one_of_low_priority() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    let anas = ["a", "b"].map(|n| worker.download("ana", &origin.url(&format!("trickle/{n}.mp4"))));
+    for id in &anas {
+        worker.wait_for_status(id, "downloading");
+    }
+    let order = json!({"url": origin.url("sample.mp4"), "priority": "low"}).to_string();
+    let bobs = worker.post("bob", "/api/download", &order).json()["id"].as_str().unwrap().to_owned();
+    sleep(Duration::from_secs(25));
+    assert!(!worker.log().contains("gives way"), "{}", worker.log());
+    assert_eq!(worker.task(&bobs).unwrap()["status"], "pending");
+    worker.delete("ana", &format!("/api/downloads/{}", anas[0]));
+    worker.wait_for_status(&bobs, "completed");
+}
+
+/// By what is in the address: waits as if it merged, fails at once, or comes slowly.
+const BY_ADDRESS: &str = "import os, sys, time
+asked = ' '.join(sys.argv)
+if 'merged' in asked:
+    print('Q {\"status\":\"started\",\"postprocessor\":\"Merger\"}', file=sys.stderr, flush=True)
+    time.sleep(300)
+if 'brief' in asked:
+    sys.exit('ERROR: it was its turn')
+with open(os.environ['HOME'] + '/tmp/media.mp4.part', 'wb', buffering=0) as part:
+    while True:
+        part.write(bytes(8192))
+        time.sleep(1)
+";
+
+#[test]
+fn a_download_that_is_merged_keeps_no_other_from_making_room() {
+    let (origin, dir) = (Origin::start(), tempfile::tempdir().unwrap());
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), BY_ADDRESS);
+    let extra = format!("{readable}\nstall_timeout = \"5m\"").leak();
+    let worker = Worker::with(&origin, &Setup { yt_dlp, extra, ..Setup::default() });
+    let merged = worker.download("ana", &origin.url("merged.mp4"));
+    worker.wait_for_status(&merged, "processing");
+    let slow = worker.download("ana", &origin.url("slow.mp4"));
+    worker.wait_for_status(&slow, "downloading");
+    let bobs = worker.download("bob", &origin.url("brief.mp4"));
+    assert_eq!(worker.task(&bobs).unwrap()["status"], "pending");
+    assert_eq!(worker.wait_for_status(&bobs, "error")["error_message"], "it was its turn");
+    assert_eq!(worker.task(&merged).unwrap()["status"], "processing");
 }

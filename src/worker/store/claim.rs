@@ -60,12 +60,29 @@ impl Store {
         .await
     }
 
-    /// Whose task [`claim`](Self::claim) would take.
+    /// The owner of the task that [`claim`](Self::claim) would take, if others make room for it: for a task of low priority, nobody does.
     pub(crate) async fn next_owner(&self, per_user: usize) -> Result<Option<Owner>, StoreError> {
         let per_user = i64::try_from(per_user).unwrap_or(i64::MAX);
         self.run(move |db| {
             let Some(sequence) = first(db, Timestamp::now().as_millisecond(), per_user)? else { return Ok(None) };
-            db.query_row("SELECT owner FROM task WHERE sequence = ?1", [sequence], |row| parsed(row, 0)).optional()
+            let sql = "SELECT owner FROM task WHERE sequence = ?1 AND priority >= 0";
+            db.query_row(sql, [sequence], |row| parsed(row, 0)).optional()
+        })
+        .await
+    }
+
+    /// Makes a task that has given way wait again. Its owner comes after everybody who waits: otherwise the place that it made could
+    /// go back to it, or to another task of the same owner.
+    pub(crate) async fn give_way(&self, id: TaskId) -> Result<(), StoreError> {
+        self.run(move |db| {
+            let giving = db.unchecked_transaction()?;
+            let sql = "UPDATE task SET status = 'pending' WHERE id = ?1 AND status IN ('downloading', 'processing') \
+                RETURNING owner";
+            let owner: Option<Owner> = giving.query_row(sql, [id.to_string()], |row| parsed(row, 0)).optional()?;
+            if let Some(owner) = owner {
+                take_turn(&giving, &owner)?;
+            }
+            giving.commit()
         })
         .await
     }
@@ -113,12 +130,18 @@ fn claim(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Next> {
         "UPDATE task SET status = 'downloading', not_before = 0, error_message = '' WHERE sequence = ?1 RETURNING {COLUMNS}"
     );
     let task = db.query_row(&sql, [sequence], read)?;
+    take_turn(db, &task.owner)?;
+    Ok(Next::Claimed(Box::new(task)))
+}
+
+/// Puts a user behind all others.
+fn take_turn(db: &Connection, owner: &Owner) -> rusqlite::Result<()> {
     db.execute(
         "INSERT INTO turn (owner, at) SELECT ?1, coalesce(max(at), 0) + 1 FROM turn WHERE true \
          ON CONFLICT (owner) DO UPDATE SET at = excluded.at",
-        [task.owner.as_str()],
+        [owner.as_str()],
     )?;
-    Ok(Next::Claimed(Box::new(task)))
+    Ok(())
 }
 
 /// What could run but for its owner's others waits for one of those to end.
@@ -191,6 +214,42 @@ mod tests {
         for expected in [high, other, normal, low] {
             assert_eq!(claimed(&store, 9).await, Some(expected));
         }
+    }
+
+    #[tokio::test]
+    async fn the_place_of_a_task_that_gave_way_goes_to_the_one_that_waited() {
+        let (_dir, store) = store();
+        let anas = [order(&store, "ana", Priority::High).await, order(&store, "ana", Priority::High).await];
+        let _waiting = order(&store, "ana", Priority::High).await;
+        for expected in anas {
+            assert_eq!(claimed(&store, 2).await, Some(expected));
+        }
+        // Bob's last turn was after hers.
+        let earlier = order(&store, "bob", Priority::Normal).await;
+        assert_eq!(claimed(&store, 2).await, Some(earlier));
+        store.fail(earlier, "gone".into()).await.unwrap();
+        let bobs = order(&store, "bob", Priority::Normal).await;
+        assert_eq!(store.next_owner(2).await.unwrap(), Some("bob".parse().unwrap()));
+        store.give_way(anas[1]).await.unwrap();
+        assert_eq!(claimed(&store, 2).await, Some(bobs));
+        // One that was cancelled meanwhile costs its owner nothing.
+        store.cancel(bobs).await.unwrap();
+        store.give_way(bobs).await.unwrap();
+        let next = order(&store, "bob", Priority::Normal).await;
+        assert_eq!(claimed(&store, 2).await, Some(anas[1]), "her turn was before his");
+        assert_eq!(claimed(&store, 2).await, Some(next));
+    }
+
+    #[tokio::test]
+    async fn nobody_makes_room_for_a_task_of_low_priority() {
+        let (_dir, store) = store();
+        let anas = order(&store, "ana", Priority::Normal).await;
+        assert_eq!(claimed(&store, 1).await, Some(anas));
+        let low = order(&store, "bob", Priority::Low).await;
+        assert_eq!(store.next_owner(1).await.unwrap(), None);
+        order(&store, "bob", Priority::Normal).await;
+        assert_eq!(store.next_owner(1).await.unwrap(), Some("bob".parse().unwrap()));
+        store.cancel(low).await.unwrap();
     }
 
     #[tokio::test]
