@@ -279,9 +279,10 @@ impl Workshop {
         args: Vec<OsString>,
         running: &Running,
     ) -> Result<PathBuf, Failure> {
-        let (work, parts) = (job.work(), job.parts());
+        let (work, parts, stop) = (job.work(), job.parts(), running.stop.clone());
         let begun = parts.clone();
-        let watch = Watch::begin(parts, spawn_blocking(move || begun.begin()).await??);
+        let noting = spawn_blocking(move || begun.begin(&stop)).await??;
+        let watch = Watch::begin(parts, noting.ok_or(Failure::Stopped)?);
         self.listen(task, self.confined(tools, task, &work, args), watch, running).await
     }
 

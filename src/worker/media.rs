@@ -316,15 +316,19 @@ impl JobFolder {
         if !direct_child {
             return Err(AcceptError::Outside);
         }
-        let path = match leftovers {
-            Leftovers::None => path,
+        let own = match leftovers {
+            Leftovers::None => path.clone(),
             Leftovers::Possible => self.copy(&path, go_on)?,
         };
-        if fs::symlink_metadata(&path)?.len() == 0 {
+        if fs::symlink_metadata(&own)?.len() == 0 {
             return Err(AcceptError::Empty);
         }
-        let media = MediaType::of(reported, &head(&path)?)?;
-        durable::rename(&path, &self.file(media))?;
+        let media = MediaType::of(reported, &head(&own)?)?;
+        durable::rename(&own, &self.file(media))?;
+        if own != path {
+            // Only now that a kill can't lose the copy.
+            fs::remove_file(path)?;
+        }
         Ok(media)
     }
 
@@ -345,7 +349,6 @@ impl JobFolder {
             }
             left = left.saturating_sub(copied);
         }
-        fs::remove_file(from)?;
         Ok(copy)
     }
 

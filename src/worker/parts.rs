@@ -2,10 +2,13 @@
 //!
 //! After a power cut a file system may have the length of a file and not its last pages. While a job runs, its files are therefore
 //! synced every few seconds, and what was synced is noted beside the folder that the child may write to. The first run after
-//! another boot cuts each file back to what the note vouches for, by length and checksum, and removes all others.
+//! another boot cuts each file back to what the note vouches for, by length and checksum, and removes all others. A finished file is
+//! complete and synced when it is noted, so its length vouches for it.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, HashMap},
+    env,
     ffi::CString,
     fs::{self, File},
     io,
@@ -14,14 +17,16 @@ use std::{
         unix::fs::{FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use crc32fast::Hasher;
 use rustix::{
-    fs::{AtFlags, CWD, Dir, Mode, OFlags, mkdirat, openat, renameat, unlinkat},
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, fsync, mkdirat, openat, renameat, unlinkat},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::secret_file::{self, SecretError};
 
@@ -30,12 +35,17 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 /// Never waits, whatever a child has put there.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// Where yt-dlp works, and where what it has left waits for the companion of the next run.
+/// Where yt-dlp works, where what it has left waits for the companion of the next run, and where it puts the finished file.
 pub(super) const WORKING: &str = "tmp";
 const KEPT: &str = "kept";
+const OUT: &str = "out";
 
-/// Hidden in a unit with `ProcSubset=pid`; then every start counts as another boot.
+/// Identifies the boot. A unit with `ProcSubset=pid` hides the file and sets the variable instead.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const BOOT_ID_OF_UNIT: &str = "UNIT_BOOT_ID";
+
+/// How long the last look may read after the job was stopped.
+const LAST_READ: Duration = Duration::from_secs(1);
 
 /// A download has a few files; what is beyond these begins anew.
 pub(super) const MOST: usize = 64;
@@ -59,6 +69,9 @@ pub(crate) struct Parts {
 struct Note {
     boot: String,
     files: BTreeMap<String, Held>,
+    /// Finished files and their lengths in bytes.
+    #[serde(default)]
+    finished: BTreeMap<String, u64>,
 }
 
 /// The beginning of a file that is on the disk.
@@ -74,6 +87,14 @@ pub(crate) struct Noting {
     last: Note,
     /// By inode: yt-dlp gives a file another name when it is whole.
     seen: HashMap<u64, (u64, Hasher)>,
+    reading: Reading,
+}
+
+/// How long files are read: until the job is stopped, and then for [`LAST_READ`].
+struct Reading {
+    stop: CancellationToken,
+    /// When it was first seen that the job is stopped.
+    stopped: OnceCell<Instant>,
 }
 
 impl Parts {
@@ -82,19 +103,20 @@ impl Parts {
     }
 
     /// Readies the files of an earlier run for the next one: they wait aside, where only the companion takes them up, and are cut
-    /// back to what is certain where the machine has started since.
-    pub(crate) fn begin(&self) -> io::Result<Noting> {
+    /// back to what is certain where the machine has started since. None if `stop` is cancelled before that is done.
+    pub(crate) fn begin(&self, stop: &CancellationToken) -> io::Result<Option<Noting>> {
         let kept = self.set_aside()?;
         let (boot, noted) = (boot_id(), Note::read(&self.note));
-        let files = if noted.boot == boot && !boot.is_empty() {
-            noted.files
+        let last = if noted.boot == boot && !boot.is_empty() {
+            noted
         } else {
-            self.empty("out")?;
-            cut_back(&kept, &noted.files)?
+            let finished = self.keep_finished(&noted.finished)?;
+            let Some(files) = cut_back(&kept, &noted.files, || !stop.is_cancelled())? else { return Ok(None) };
+            Note { boot, files, finished }
         };
-        let last = Note { boot, files };
         last.write(&self.note)?;
-        Ok(Noting { parts: self.clone(), last, seen: HashMap::new() })
+        let reading = Reading { stop: stop.clone(), stopped: OnceCell::new() };
+        Ok(Some(Noting { parts: self.clone(), last, seen: HashMap::new(), reading }))
     }
 
     fn set_aside(&self) -> io::Result<OwnedFd> {
@@ -109,14 +131,33 @@ impl Parts {
         Ok(kept)
     }
 
-    fn empty(&self, folder: &str) -> io::Result<()> {
-        let folder = self.folder(folder)?;
-        for name in names(&folder)? {
-            if regular(&folder, &name)?.is_some() {
-                unlinkat(&folder, &name, AtFlags::empty())?;
+    /// Removes the finished files that are not as they were noted.
+    fn keep_finished(&self, noted: &BTreeMap<String, u64>) -> io::Result<BTreeMap<String, u64>> {
+        let (out, mut finished) = (self.folder(OUT)?, BTreeMap::new());
+        for name in names(&out)? {
+            let Some((_, about)) = regular(&out, &name)? else { continue };
+            if let Ok(text) = name.to_str()
+                && noted.get(text) == Some(&about.len())
+            {
+                finished.insert(text.to_owned(), about.len());
+            } else {
+                unlinkat(&out, &name, AtFlags::empty())?;
             }
         }
-        Ok(())
+        Ok(finished)
+    }
+
+    /// Syncs the finished files.
+    fn sync_finished(&self) -> io::Result<BTreeMap<String, u64>> {
+        let (out, mut finished) = (self.folder(OUT)?, BTreeMap::new());
+        for name in names(&out)?.iter().take(MOST) {
+            if let (Ok(text), Some((file, about))) = (name.to_str(), regular(&out, name)?) {
+                file.sync_all()?;
+                finished.insert(text.to_owned(), about.len());
+            }
+        }
+        fsync(&out)?;
+        Ok(finished)
     }
 
     /// Opens one of the child's folders, and nothing that it has put in the place of one.
@@ -130,6 +171,17 @@ impl Parts {
 }
 
 impl Noting {
+    /// The last look, after the run has ended: nothing writes to the finished file any more.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        self.look()?;
+        let finished = self.parts.sync_finished()?;
+        if finished != self.last.finished {
+            self.last.finished = finished;
+            self.last.write(&self.parts.note)?;
+        }
+        Ok(())
+    }
+
     /// Syncs what was written since the last look, and notes it.
     pub(crate) fn look(&mut self) -> io::Result<()> {
         let working = self.parts.folder(WORKING)?;
@@ -140,11 +192,16 @@ impl Noting {
                 continue;
             }
             if let Some((file, about)) = regular(&working, &name)? {
-                let (bytes, hasher) = self.held(&file, &about)?;
-                files.insert(text.to_owned(), Held { bytes, crc32: hasher.clone().finalize() });
-                seen.insert(about.ino(), (bytes, hasher));
+                if let Some((bytes, hasher)) = self.held(&file, &about)? {
+                    files.insert(text.to_owned(), Held { bytes, crc32: hasher.clone().finalize() });
+                    seen.insert(about.ino(), (bytes, hasher));
+                } else if let Some(held) = self.last.files.get(text) {
+                    // It was not read to its end, but its beginning may be what it was.
+                    files.insert(text.to_owned(), *held);
+                }
             }
         }
+        self.keep_waiting(&mut files)?;
         self.seen = seen;
         if files != self.last.files {
             self.last.files = files;
@@ -153,12 +210,33 @@ impl Noting {
         Ok(())
     }
 
-    fn held(&self, file: &File, about: &fs::Metadata) -> io::Result<(u64, Hasher)> {
+    /// Keeps the notes of files that the companion has not taken up yet: a run may end before it does.
+    fn keep_waiting(&self, files: &mut BTreeMap<String, Held>) -> io::Result<()> {
+        let kept = self.parts.folder(KEPT)?;
+        for name in names(&kept)? {
+            let Ok(text) = name.to_str() else { continue };
+            if let Some(held) = self.last.files.get(text).filter(|_| !files.contains_key(text) && files.len() < MOST) {
+                files.insert(text.to_owned(), *held);
+            }
+        }
+        Ok(())
+    }
+
+    /// None if the job was stopped meanwhile.
+    fn held(&self, file: &File, about: &fs::Metadata) -> io::Result<Option<(u64, Hasher)>> {
         let known = self.seen.get(&about.ino()).filter(|(bytes, _)| *bytes <= about.len());
         let (from, mut hasher) = known.cloned().unwrap_or((0, Hasher::new()));
-        let bytes = hash(file, from, about.len(), &mut hasher)?;
+        let Some(bytes) = hash(file, from, about.len(), &mut hasher, || self.reading.goes_on())? else {
+            return Ok(None);
+        };
         file.sync_data()?;
-        Ok((bytes, hasher))
+        Ok(Some((bytes, hasher)))
+    }
+}
+
+impl Reading {
+    fn goes_on(&self) -> bool {
+        !self.stop.is_cancelled() || self.stopped.get_or_init(Instant::now).elapsed() < LAST_READ
     }
 }
 
@@ -179,42 +257,65 @@ impl Note {
     }
 }
 
-/// Cuts each file to what was noted of it, and removes what was not, or is another now.
-fn cut_back(folder: &OwnedFd, noted: &BTreeMap<String, Held>) -> io::Result<BTreeMap<String, Held>> {
+/// Cuts each file to what was noted of it, and removes what was not, or is another now. None if it was stopped.
+fn cut_back(
+    folder: &OwnedFd,
+    noted: &BTreeMap<String, Held>,
+    goes_on: impl Fn() -> bool,
+) -> io::Result<Option<BTreeMap<String, Held>>> {
     let mut certain = BTreeMap::new();
     for name in names(folder)? {
         let held = name.to_str().ok().and_then(|text| Some((text, *noted.get(text)?)));
-        match held {
-            Some((text, held)) if cut(folder, &name, text, held)? => {
+        let checked = match held {
+            Some((text, held)) => cut(folder, &name, text, held, &goes_on)?,
+            None => Checked::Another,
+        };
+        match (checked, held) {
+            (Checked::Stopped, _) => return Ok(None),
+            (Checked::Holds, Some((text, held))) => {
                 certain.insert(text.to_owned(), held);
             }
-            _ => drop(unlinkat(folder, &name, AtFlags::empty())),
+            (Checked::Holds | Checked::Another, _) => drop(unlinkat(folder, &name, AtFlags::empty())),
         }
     }
-    Ok(certain)
+    Ok(Some(certain))
 }
 
-/// False where the file is not what was noted.
-fn cut(folder: &OwnedFd, name: &CString, text: &str, held: Held) -> io::Result<bool> {
-    let Some((file, about)) = regular(folder, name)? else { return Ok(false) };
+/// Whether a file is what was noted of it.
+enum Checked {
+    Holds,
+    Another,
+    /// That was not found out in time.
+    Stopped,
+}
+
+fn cut(folder: &OwnedFd, name: &CString, text: &str, held: Held, goes_on: impl Fn() -> bool) -> io::Result<Checked> {
+    let Some((file, about)) = regular(folder, name)? else { return Ok(Checked::Another) };
     let grows = GROWING.iter().any(|ending| text.ends_with(ending));
     let long_enough = if grows { about.len() >= held.bytes } else { about.len() == held.bytes };
     let mut hasher = Hasher::new();
-    if !long_enough || hash(&file, 0, held.bytes, &mut hasher)? != held.bytes || hasher.finalize() != held.crc32 {
-        return Ok(false);
+    if !long_enough {
+        return Ok(Checked::Another);
+    }
+    let Some(read) = hash(&file, 0, held.bytes, &mut hasher, goes_on)? else { return Ok(Checked::Stopped) };
+    if read != held.bytes || hasher.finalize() != held.crc32 {
+        return Ok(Checked::Another);
     }
     if about.len() > held.bytes {
         let file = File::from(openat(folder, name, FILE | OFlags::WRONLY, Mode::empty())?);
         file.set_len(held.bytes)?;
         file.sync_all()?;
     }
-    Ok(true)
+    Ok(Checked::Holds)
 }
 
-/// Adds what is between two places of a file; how far it came.
-fn hash(file: &File, from: u64, to: u64, hasher: &mut Hasher) -> io::Result<u64> {
+/// Adds what is between two places of a file. Returns how far that is there, or none if it was stopped.
+fn hash(file: &File, from: u64, to: u64, hasher: &mut Hasher, goes_on: impl Fn() -> bool) -> io::Result<Option<u64>> {
     let (mut at, mut piece) = (from, vec![0; PIECE]);
     while at < to {
+        if !goes_on() {
+            return Ok(None);
+        }
         let most = usize::try_from(to - at).unwrap_or(PIECE).min(PIECE);
         let read = file.read_at(piece.get_mut(..most).unwrap_or_default(), at)?;
         if read == 0 {
@@ -223,7 +324,7 @@ fn hash(file: &File, from: u64, to: u64, hasher: &mut Hasher) -> io::Result<u64>
         hasher.update(piece.get(..read).unwrap_or_default());
         at += read as u64;
     }
-    Ok(at)
+    Ok(Some(at))
 }
 
 /// A regular file that has no other name; none for what is not, or not any more.
@@ -253,8 +354,10 @@ pub(super) fn names(folder: &OwnedFd) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
+/// Empty if neither the kernel nor the unit says which boot this is: then every start counts as another one.
 fn boot_id() -> String {
-    fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned()).unwrap_or_default()
+    let id = fs::read_to_string(BOOT_ID).ok().or_else(|| env::var(BOOT_ID_OF_UNIT).ok());
+    id.map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -266,6 +369,10 @@ mod tests {
         fs::create_dir_all(dir.path().join("work/tmp")).unwrap();
         let parts = Parts::new(dir.path(), dir.path().join("work"));
         (dir, parts)
+    }
+
+    fn begin(parts: &Parts) -> Noting {
+        parts.begin(&CancellationToken::new()).unwrap().unwrap()
     }
 
     fn left(dir: &Path) -> BTreeMap<String, String> {
@@ -284,7 +391,7 @@ mod tests {
     fn after_another_boot_only_what_was_noted_is_left() {
         let (dir, parts) = job();
         let tmp = dir.path().join("work/tmp");
-        let mut noting = parts.begin().unwrap();
+        let mut noting = begin(&parts);
         for name in ["a.part", "changed.part", "whole.mp4", "rewritten.mp4", "short.part", "a.part-Frag3"] {
             fs::write(tmp.join(name), "synced").unwrap();
         }
@@ -296,7 +403,7 @@ mod tests {
         fs::write(tmp.join("late.part"), "never noted").unwrap();
         fs::write(dir.path().join("work/out-of-place"), "").unwrap();
         reboot(dir.path());
-        parts.begin().unwrap();
+        begin(&parts);
         let expected = [("a.part", "synced"), ("whole.mp4", "synced")].map(|(name, text)| (name.into(), text.into()));
         assert_eq!(left(dir.path()), expected.into());
     }
@@ -305,14 +412,88 @@ mod tests {
     fn after_a_kill_everything_is_left_but_single_fragments() {
         let (dir, parts) = job();
         let tmp = dir.path().join("work/tmp");
-        let mut noting = parts.begin().unwrap();
+        let mut noting = begin(&parts);
         fs::write(tmp.join("a.part"), "one").unwrap();
         noting.look().unwrap();
         fs::write(tmp.join("a.part"), "one two").unwrap();
         fs::write(tmp.join("a.part-Frag3"), "x").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", tmp.join("link.part")).unwrap();
-        parts.begin().unwrap();
+        begin(&parts);
         assert_eq!(left(dir.path()), [("a.part".into(), "one two".into())].into());
+    }
+
+    #[test]
+    fn what_the_companion_has_not_taken_up_stays_noted() {
+        let (dir, parts) = job();
+        fs::write(dir.path().join("work/tmp/a.part"), "one").unwrap();
+        begin(&parts).look().unwrap();
+        let mut noting = begin(&parts);
+        assert_eq!(left(dir.path()).len(), 0, "it was never noted");
+        fs::write(dir.path().join("work/tmp/a.part"), "one").unwrap();
+        noting.look().unwrap();
+        // This run ends before yt-dlp has loaded the companion.
+        let mut noting = begin(&parts);
+        noting.end().unwrap();
+        reboot(dir.path());
+        begin(&parts);
+        assert_eq!(left(dir.path()), [("a.part".into(), "one".into())].into());
+    }
+
+    #[test]
+    fn a_finished_file_outlives_another_boot_if_it_was_synced_at_the_end_of_its_run() {
+        let (dir, parts) = job();
+        let out = dir.path().join("work/out");
+        let mut noting = begin(&parts);
+        for name in ["media.mp4", "longer.mp4"] {
+            fs::write(out.join(name), "whole").unwrap();
+        }
+        noting.end().unwrap();
+        fs::write(out.join("longer.mp4"), "whole, and more").unwrap();
+        fs::write(out.join("late.mp4"), "whole").unwrap();
+        for _ in 0..2 {
+            reboot(dir.path());
+            begin(&parts);
+        }
+        let names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["media.mp4"]);
+    }
+
+    #[test]
+    fn a_job_that_is_stopped_reads_no_further_and_loses_nothing() {
+        let (dir, parts) = job();
+        let path = dir.path().join("work/tmp/a.part");
+        let mut noting = begin(&parts);
+        fs::write(&path, "one").unwrap();
+        noting.look().unwrap();
+        let noted = noting.last.files["a.part"];
+        fs::write(&path, "one two").unwrap();
+        noting.reading.stop.cancel();
+        noting.reading.stopped = Instant::now().checked_sub(LAST_READ).unwrap().into();
+        noting.end().unwrap();
+        assert_eq!(Note::read(&parts.note).files["a.part"], noted, "as the look before had it");
+        reboot(dir.path());
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        assert!(parts.begin(&stopped).unwrap().is_none());
+        assert_eq!(left(dir.path()), [("a.part".into(), "one two".into())].into());
+        begin(&parts);
+        assert_eq!(left(dir.path()), [("a.part".into(), "one".into())].into());
+    }
+
+    #[test]
+    fn what_was_written_last_is_noted_though_the_job_is_stopped() {
+        let (dir, parts) = job();
+        let mut noting = begin(&parts);
+        fs::write(dir.path().join("work/tmp/a.part"), "one").unwrap();
+        noting.reading.stop.cancel();
+        noting.end().unwrap();
+        assert_eq!(noting.last.files["a.part"].bytes, 3);
+    }
+
+    #[test]
+    fn the_unit_says_which_boot_it_is_where_the_kernel_is_hidden() {
+        let unit = include_str!("../../systemd/sallyport-worker.service");
+        assert!(unit.contains(&format!("\nEnvironment={BOOT_ID_OF_UNIT}=%b\n")) && unit.contains("\nProcSubset=pid\n"));
     }
 
     #[test]
@@ -323,7 +504,7 @@ mod tests {
                 fs::write(dir.path().join("synced.json"), note).unwrap();
             }
             fs::write(dir.path().join("work/tmp/a.part"), "one").unwrap();
-            parts.begin().unwrap();
+            begin(&parts);
             assert_eq!(left(dir.path()), BTreeMap::new(), "{note:?}");
         }
     }
@@ -332,7 +513,7 @@ mod tests {
     fn a_growing_file_is_read_once_and_a_new_one_from_its_beginning() {
         let (dir, parts) = job();
         let path = dir.path().join("work/tmp/a.part");
-        let mut noting = parts.begin().unwrap();
+        let mut noting = begin(&parts);
         for text in ["one", "one two", "one two three"] {
             // As yt-dlp writes: the same file, longer.
             fs::write(&path, text).unwrap();
@@ -353,7 +534,7 @@ mod tests {
         fs::write(other.join("mine.part"), "mine").unwrap();
         fs::remove_dir(dir.path().join("work/tmp")).unwrap();
         std::os::unix::fs::symlink(&other, dir.path().join("work/tmp")).unwrap();
-        assert!(parts.begin().is_err());
+        assert!(parts.begin(&CancellationToken::new()).is_err());
         assert!(other.join("mine.part").exists());
     }
 }

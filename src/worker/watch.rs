@@ -91,7 +91,7 @@ impl Files {
         match look {
             Look::Beginnings => self.beginnings.look(),
             Look::Everything => self.beginnings.look().and_then(|()| Ok(self.noting.look()?)),
-            Look::WhatIsLeft => Ok(self.noting.look()?),
+            Look::WhatIsLeft => Ok(self.noting.end()?),
         }
     }
 }

@@ -9,8 +9,9 @@ use std::{
 use crate::{
     media,
     origin::{Origin, another_version},
-    process::{Worker, eventually},
+    process::{Setup, Worker, eventually},
     retries::asked_for,
+    skips::skipped,
 };
 
 fn file(worker: &Worker, id: &str) -> Vec<u8> {
@@ -49,6 +50,37 @@ fn after_a_power_cut_a_part_goes_on_from_what_had_reached_the_disk() {
     assert!(file(&worker, &id) == source, "not one lost page is in the file");
     let beginnings = beginnings(&origin, "stall/sample.mp4");
     assert!(beginnings.iter().any(|at| (1..=synced).contains(at)), "it went on: {beginnings:?}");
+}
+
+/// Starts the worker as a unit with `ProcSubset=pid` does: the kernel's boot id is hidden, and that of the environment is not.
+const KERNEL_HIDDEN: &[&str] = &[
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    "mount -t tmpfs none /proc/sys/kernel/random && UNIT_BOOT_ID=0123456789abcdef exec \"$0\" \"$@\"",
+];
+
+#[test]
+fn in_a_unit_that_hides_the_boot_id_a_part_goes_on_after_a_kill() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("only root hides files of the kernel");
+    }
+    let origin = Origin::start();
+    let mut worker = Worker::with(&origin, &Setup { wrapper: KERNEL_HIDDEN, ..Setup::default() });
+    let id = worker.download("ana", &origin.url("stall/sample.mp4"));
+    worker.wait_for_partial(&id, 64 * 1024);
+    let text = fs::read_to_string(worker.job(&id).join("synced.json")).unwrap();
+    assert!(text.contains("\"boot\":\"0123456789abcdef\""), "{text}");
+    worker.kill();
+    // Nothing vouches for it but that the machine has not started since.
+    let nothing = "{\"boot\":\"0123456789abcdef\",\"files\":{}}";
+    fs::write(worker.job(&id).join("synced.json"), nothing).unwrap();
+    worker.start_again();
+    worker.wait_for_status(&id, "completed");
+    assert!(file(&worker, &id) == media::read("sample.mp4"));
+    let beginnings = beginnings(&origin, "stall/sample.mp4");
+    assert!(beginnings.iter().any(|at| *at >= 32 * 1024), "it went on: {beginnings:?}");
 }
 
 #[test]
