@@ -368,7 +368,7 @@ impl Workshop {
             Some(Event::Live) => said.awaited = Some(Awaited::Live),
             Some(Event::Described(_)) if said.described => {}
             Some(Event::Described(about)) => {
-                if task.part.item().is_some() && !task.title.is_empty() && task.title != about.title {
+                if task.part.item().is_some() && !task.title.is_empty() && task.title != about.stored_title() {
                     return Err(Failure::ListChanged);
                 }
                 said.described = true;

@@ -208,6 +208,26 @@ fn plug_in(worker: &Worker, extractors: &str) {
 }
 
 #[test]
+fn an_entry_with_a_title_that_is_cut_is_found_in_its_place() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    // More bytes than a stored title has, and fewer characters than one is read to.
+    let title = "\u{6620}\u{753b}".repeat(200);
+    let enclosure = format!("<enclosure url=\"{}\"/>", origin.url("a/sample.mp4"));
+    let channel = format!("<title>Podcast</title><item><title>{title}</title><guid>a-id</guid>{enclosure}</item>");
+    origin.serve(
+        "podcast.xml",
+        &format!("<?xml version=\"1.0\"?><rss version=\"2.0\"><channel>{channel}</channel></rss>"),
+    );
+    let list = order(&worker, &origin.url("podcast.xml"), &json!({}));
+    let whole = ended(&worker, &list);
+    let films = films(&worker, &list);
+    assert_eq!((films.len(), &whole["status"]), (1, &json!("completed")), "{films:?}");
+    let stored = films[0]["title"].as_str().unwrap();
+    assert!(title.starts_with(stored) && (900..=1_000).contains(&stored.len()), "{}", stored.len());
+}
+
+#[test]
 fn an_order_for_a_list_that_is_one_film_is_an_order_for_that_film() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);

@@ -17,6 +17,13 @@ pub(crate) struct Description {
     pub(crate) filesize: u64,
 }
 
+impl Description {
+    /// The title as a task has it, which may be shorter.
+    pub(crate) fn stored_title(&self) -> &str {
+        Field::Title.cut(&self.title)
+    }
+}
+
 /// What became of a wish to cancel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cancelled {
@@ -36,7 +43,7 @@ impl Store {
                 "UPDATE task SET title = ?2, format_note = ?3, filesize = ?4 WHERE id = ?1",
                 params![
                     id.to_string(),
-                    Field::Title.cut(&about.title),
+                    about.stored_title(),
                     Field::Note.cut(&about.format_note),
                     about.filesize.cast_signed()
                 ],
