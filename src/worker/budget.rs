@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     caller::Caller,
@@ -40,13 +41,12 @@ struct Held {
     _room: Room,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Arc::new(Shares::new(SIZES)))
-    }
-}
-
 impl Budget {
+    /// No answer waits for room any longer once `stop` is cancelled.
+    pub(crate) fn new(stop: CancellationToken) -> Self {
+        Self(Arc::new(Shares::new(SIZES, stop)))
+    }
+
     /// For an answer to `caller` that has no more than `most` bytes in memory.
     pub(crate) fn account(&self, caller: &Caller, most: usize) -> Account {
         Account(self.0.of(caller).narrowed(units(most)))
@@ -91,7 +91,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_unread_takes_room_and_what_is_sent_gives_it_back() {
-        let budget = Budget::default();
+        let budget = Budget::new(CancellationToken::new());
         let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
         let mut unread = Vec::new();
         while let Ok(room) = budget.account(&ana, PIECE).first_room(PIECE).await {
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_answer_has_so_much_of_it() {
-        let account = Budget::default().account(&Caller::test("ana", None), 2 * PIECE);
+        let account = Budget::new(CancellationToken::new()).account(&Caller::test("ana", None), 2 * PIECE);
         let (first, _second) = (account.room(PIECE).await.unwrap(), account.room(PIECE).await.unwrap());
         assert!(tokio::time::timeout(Duration::from_hours(1), account.room(PIECE)).await.is_err());
         drop(first);

@@ -13,6 +13,7 @@ use std::{
 
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     caller::Caller,
@@ -111,9 +112,10 @@ pub(crate) struct Follower {
 }
 
 impl Events {
-    pub(crate) fn new() -> Self {
+    /// Nobody waits for a stream any longer once `stop` is cancelled.
+    pub(crate) fn new(stop: CancellationToken) -> Self {
         let process = u64::from_ne_bytes(crate::random::random());
-        let (log, streams) = (Mutex::default(), Shares::new(STREAMS));
+        let (log, streams) = (Mutex::default(), Shares::new(STREAMS, stop));
         Self(Arc::new(Inner { process, log, last: watch::Sender::new(0), streams }))
     }
 
@@ -236,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_back_gets_what_he_missed_and_nobody_elses() {
-        let events = Events::new();
+        let events = Events::new(CancellationToken::new());
         for owner in ["ana", "bob", "ana"] {
             removed(&events, owner);
         }
@@ -250,20 +252,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_too_old_of_another_process_or_from_the_future_is_lost() {
-        let events = Events::new();
+        let events = Events::new(CancellationToken::new());
         for _ in 0..MAX_KEPT + 10 {
             removed(&events, "ana");
         }
         let last = MAX_KEPT as u64 + 10;
         assert_eq!(seen(&mut follow(&events, "ana", Some(events.id(10))).unwrap()).len(), MAX_KEPT);
-        for wrong in [events.id(9), events.id(last + 1), Events::new().id(last)] {
+        for wrong in [events.id(9), events.id(last + 1), Events::new(CancellationToken::new()).id(last)] {
             assert_eq!(seen(&mut follow(&events, "ana", Some(wrong)).unwrap()), [format!("lost {last}")]);
         }
     }
 
     #[tokio::test]
     async fn of_progress_the_newest_is_kept() {
-        let events = Events::new();
+        let events = Events::new(CancellationToken::new());
         removed(&events, "ana");
         let id = TaskId::random();
         for downloaded in 0..5_000 {
@@ -280,7 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_has_so_many_streams_and_no_more() {
-        let events = Events::new();
+        let events = Events::new(CancellationToken::new());
         let mut streams: Vec<_> = (0..STREAMS.user).map(|_| follow(&events, "ana", None).unwrap()).collect();
         assert!(follow(&events, "ana", None).is_none());
         assert!(follow(&events, "bob", None).is_some());
@@ -290,7 +292,7 @@ mod tests {
 
     #[test]
     fn an_id_is_read_as_it_is_written() {
-        let id = Events::new().id(7);
+        let id = Events::new(CancellationToken::new()).id(7);
         assert_eq!(id.to_string().parse(), Ok(id));
         for text in ["", "-", "7", "x-1", "1-", "1-x", "11111111111111111-1"] {
             assert_eq!(text.parse::<EventId>(), Err(InvalidEventId), "{text}");

@@ -168,7 +168,7 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), companion, sandbox);
     let passes = Passes::new(egress::pass_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
-    let (events, readers, streams) = (Events::new(), Readers::default(), Streams::new(stop.clone()));
+    let (events, readers, streams) = (Events::new(stop.clone()), Readers::default(), Streams::new(stop.clone()));
     let lookups = Lookups::default();
     let (telling, sharing, config) = (Mutex::default(), Mutex::default(), config.worker.clone());
     let workshop = Workshop {

@@ -13,14 +13,16 @@ use std::{
 
 use thiserror::Error;
 use tokio::{
+    select,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::caller::Caller;
 use crate::worker::owner::Owner;
 
-/// So many requests wait for one and the same share; another one is refused at once.
+/// How many requests may wait for the share of one user or one link. Another one is refused at once.
 const MAX_WAITING: usize = 32;
 
 /// How often it is looked whether somebody waits.
@@ -37,6 +39,7 @@ pub(crate) struct Sizes {
 /// The room.
 pub(crate) struct Shares {
     sizes: Sizes,
+    stop: CancellationToken,
     all: Arc<Level>,
     users: Levels<Owner>,
     links: Levels<(Owner, Arc<str>)>,
@@ -50,11 +53,17 @@ struct Level {
     size: u32,
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// A permit for each request that may wait here, or for a wider level after it was let in here.
+    queue: Semaphore,
 }
 
-/// What one caller may take of, the narrowest first.
+/// What one caller may take of.
 #[derive(Clone)]
-pub(crate) struct Share(Vec<Arc<Level>>);
+pub(crate) struct Share {
+    /// The narrowest first.
+    levels: Vec<Arc<Level>>,
+    stop: CancellationToken,
+}
 
 /// What was taken; free again when it is dropped.
 pub(crate) struct Taken(Vec<(Arc<Level>, OwnedSemaphorePermit)>);
@@ -67,21 +76,26 @@ pub(crate) struct Busy;
 struct Waiting<'a>(&'a Level);
 
 impl Shares {
-    pub(crate) fn new(sizes: Sizes) -> Self {
+    /// Nobody waits for it any longer once `stop` is cancelled.
+    pub(crate) fn new(sizes: Sizes, stop: CancellationToken) -> Self {
         let (users, links) = (Levels(Mutex::default()), Levels(Mutex::default()));
-        Self { sizes, all: Level::new(sizes.all), users, links }
+        // Users wait here for each other, and one with many requests must not keep the others from waiting.
+        let all = Level::new(sizes.all, Semaphore::MAX_PERMITS);
+        Self { sizes, stop, all, users, links }
     }
 
     /// What `caller` may take of.
     pub(crate) fn of(&self, caller: &Caller) -> Share {
         let link = caller.by_link.as_ref();
         let link = link.map(|id| self.links.of((caller.user.clone(), Arc::clone(id)), self.sizes.link));
-        Share(link.into_iter().chain(self.of_user(&caller.user).0).collect())
+        let Share { levels, stop } = self.of_user(&caller.user);
+        Share { levels: link.into_iter().chain(levels).collect(), stop }
     }
 
     /// What `user` may take of, whatever it is for.
     pub(crate) fn of_user(&self, user: &Owner) -> Share {
-        Share(vec![self.users.of(user.clone(), self.sizes.user), Arc::clone(&self.all)])
+        let levels = vec![self.users.of(user.clone(), self.sizes.user), Arc::clone(&self.all)];
+        Share { levels, stop: self.stop.clone() }
     }
 }
 
@@ -92,16 +106,16 @@ impl<K: Eq + Hash> Levels<K> {
             return level;
         }
         known.retain(|_, level| level.strong_count() > 0);
-        let level = Level::new(size);
+        let level = Level::new(size, MAX_WAITING);
         known.insert(key, Arc::downgrade(&level));
         level
     }
 }
 
 impl Level {
-    fn new(size: u32) -> Arc<Self> {
+    fn new(size: u32, most_waiting: usize) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { size, room, waiting: AtomicUsize::new(0) })
+        Arc::new(Self { size, room, waiting: AtomicUsize::new(0), queue: Semaphore::new(most_waiting) })
     }
 
     /// More than there is at all is all of it.
@@ -127,24 +141,36 @@ impl Drop for Waiting<'_> {
 impl Share {
     /// The same for one use of it, which takes no more than `size`.
     pub(crate) fn narrowed(&self, size: u32) -> Self {
-        Self([Level::new(size)].into_iter().chain(self.0.iter().cloned()).collect())
+        let own = Level::new(size, Semaphore::MAX_PERMITS);
+        Self { levels: [own].into_iter().chain(self.levels.iter().cloned()).collect(), stop: self.stop.clone() }
     }
 
     /// Takes `amount`, however long that lasts.
     pub(crate) async fn take(&self, amount: u32) -> Result<Taken, Busy> {
-        let mut taken = Vec::with_capacity(self.0.len());
-        for level in &self.0 {
+        let mut taken = Vec::with_capacity(self.levels.len());
+        for level in &self.levels {
             taken.push((Arc::clone(level), level.acquire(amount).await?));
         }
         Ok(Taken(taken))
     }
 
-    /// Takes `amount` where that comes free within `patience`, and not too many wait for the same.
+    /// Takes `amount` if that comes free within `patience`, before the worker stops, and if not too many wait for the same. What is
+    /// free is also given while the worker stops.
     pub(crate) async fn take_within(&self, amount: u32, patience: Duration) -> Result<Taken, Busy> {
-        if self.0.first().is_some_and(|own| own.waiting.load(Ordering::Relaxed) >= MAX_WAITING) {
-            return Err(Busy);
+        select! {
+            biased;
+            taken = timeout(patience, self.take_in_turn(amount)) => taken.unwrap_or(Err(Busy)),
+            () = self.stop.cancelled() => Err(Busy),
         }
-        timeout(patience, self.take(amount)).await.unwrap_or(Err(Busy))
+    }
+
+    async fn take_in_turn(&self, amount: u32) -> Result<Taken, Busy> {
+        let (mut taken, mut queued) = (Vec::with_capacity(self.levels.len()), Vec::with_capacity(self.levels.len()));
+        for level in &self.levels {
+            queued.push(level.queue.try_acquire().map_err(|_| Busy)?);
+            taken.push((Arc::clone(level), level.acquire(amount).await?));
+        }
+        Ok(Taken(taken))
     }
 }
 
@@ -170,13 +196,15 @@ mod tests {
     const SIZES: Sizes = Sizes { all: 4, user: 3, link: 1 };
     const PATIENCE: Duration = Duration::from_secs(3);
 
+    use futures_util::FutureExt;
+
     async fn take(shares: &Shares, caller: &Caller) -> Result<Taken, Busy> {
         shares.of(caller).take_within(1, PATIENCE).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn users_and_links_have_so_much_and_leave_the_rest_to_others() {
-        let shares = Shares::new(SIZES);
+        let shares = Shares::new(SIZES, CancellationToken::new());
         let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
         let link = Caller::test("ana", Some("l1"));
         let mut held = vec![take(&shares, &link).await.unwrap()];
@@ -195,7 +223,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_known_to_who_is_waited_for_and_few_wait() {
-        let shares = Arc::new(Shares::new(Sizes { all: 9, user: 1, link: 1 }));
+        let shares = Arc::new(Shares::new(Sizes { all: 9, user: 1, link: 1 }, CancellationToken::new()));
         let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
         let (anas, bobs) = (take(&shares, &ana).await.unwrap(), take(&shares, &bob).await.unwrap());
         let wait = async |caller: &Caller| shares.of(caller).take_within(1, PATIENCE).await;
@@ -218,10 +246,63 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn more_than_there_is_takes_all_and_waits_for_no_more() {
-        let shares = Shares::new(SIZES);
+        let shares = Shares::new(SIZES, CancellationToken::new());
         let ana = shares.of(&Caller::test("ana", None)).narrowed(2);
         let all = ana.take(100).await.unwrap();
         assert!(ana.take_within(1, PATIENCE).await.is_err());
+    #[tokio::test(start_paused = true)]
+    async fn few_wait_for_a_share_of_which_each_takes_a_narrow_part() {
+        let shares = Shares::new(SIZES, CancellationToken::new());
+        let (ana, link) = (Caller::test("ana", None), Caller::test("ana", Some("l1")));
+        let _held = shares.of(&ana).take(SIZES.user).await.unwrap();
+        let wait = async |caller: &Caller| shares.of(caller).narrowed(1).take_within(1, PATIENCE).await;
+        let many = (0..MAX_WAITING).map(|_| Box::pin(wait(&ana)));
+        let mut all = futures_util::future::join_all(many);
+        assert!((&mut all).now_or_never().is_none());
+        let start = tokio::time::Instant::now();
+        assert!(wait(&ana).await.is_err() && wait(&link).await.is_err() && start.elapsed().is_zero());
+        assert!(wait(&Caller::test("bob", None)).await.is_ok(), "another user doesn't wait at all");
+        all.await;
+        let patient = shares.of(&ana).narrowed(1);
+        assert!(
+            patient.take_within(1, PATIENCE).await.is_err() && start.elapsed() > PATIENCE,
+            "there is room to wait again"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_who_fills_the_room_of_all_keeps_nobody_else_from_waiting() {
+        let shares = Shares::new(Sizes { all: 64, user: 64, link: 1 }, CancellationToken::new());
+        let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
+        let held = shares.of(&bob).take(64).await.unwrap();
+        let wait = async |caller: &Caller| shares.of(caller).take_within(1, PATIENCE).await;
+        let mut all = futures_util::future::join_all((0..MAX_WAITING).map(|_| Box::pin(wait(&ana))));
+        assert!((&mut all).now_or_never().is_none(), "they are let in to her own share, and wait for that of all");
+        assert!(wait(&ana).await.is_err());
+        let carl = Caller::test("carl", None);
+        let mut carls = Box::pin(wait(&carl));
+        assert!((&mut carls).now_or_never().is_none());
+        drop(held);
+        assert!(carls.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_while_the_worker_stops_and_what_is_free_is_given() {
+        let stop = CancellationToken::new();
+        let shares = Shares::new(SIZES, stop.clone());
+        let link = Caller::test("ana", Some("l1"));
+        let held = take(&shares, &link).await.unwrap();
+        let start = tokio::time::Instant::now();
+        let (refused, ()) = tokio::join!(take(&shares, &link), async {
+            tokio::task::yield_now().await;
+            stop.cancel();
+        });
+        assert!(refused.is_err() && start.elapsed().is_zero());
+        assert!(take(&shares, &link).await.is_err() && start.elapsed().is_zero());
+        drop(held);
+        assert!(take(&shares, &link).await.is_ok());
+    }
+
         drop(all);
         assert!(ana.take_within(1, PATIENCE).await.is_ok());
     }

@@ -15,7 +15,7 @@ use crate::{
     client::{Request, sign, statement},
     media,
     origin::Origin,
-    process::Worker,
+    process::{Worker, signal},
 };
 
 /// Names and sizes, once every checksum was right.
@@ -175,4 +175,21 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.stream.shutdown(Shutdown::Both).ok();
     }
+}
+
+#[test]
+fn who_waits_for_a_place_holds_up_no_worker_that_stops() {
+    let origin = Origin::start();
+    let (mut worker, target) = with_large_file(&origin);
+    let by_link = || asking(&worker, &target, USERS[0], Some("l1"));
+    let _held = [begin(&worker, &by_link()), begin(&worker, &by_link())];
+    let (pid, request) = (worker.pid(), by_link());
+    thread::scope(|scope| {
+        let third = scope.spawn(|| begin(&worker, &request).1);
+        thread::sleep(Duration::from_secs(1));
+        signal("-TERM", pid);
+        // The worker ends after `drain_timeout`, which is shorter than the wait for a place.
+        assert_eq!(third.join().unwrap(), BUSY);
+    });
+    assert!(worker.wait().success());
 }

@@ -29,8 +29,11 @@ pub(super) fn of(body: impl Into<axum::body::Body>) -> Response {
     ([(header::CONTENT_TYPE, JSON)], body.into()).into_response()
 }
 
-/// Text that is here already, as an answer that counts.
-pub(super) async fn text(app: &App, caller: &Caller, text: String) -> Result<Bytes, Refusal> {
-    let room = app.budget.account(caller, text.len()).first_room(text.len()).await?;
-    Ok(room.hold(text.into_bytes()))
+/// The text of an answer, which `make` makes once there is room for it; `most` is the most bytes that it may have.
+pub(super) async fn text<F>(app: &App, caller: &Caller, most: usize, make: F) -> Result<Bytes, Refusal>
+where
+    F: Future<Output = Result<String, Refusal>>,
+{
+    let room = app.budget.account(caller, most).first_room(most).await?;
+    Ok(room.hold(make.await?.into_bytes()))
 }

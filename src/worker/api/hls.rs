@@ -49,11 +49,12 @@ pub(super) async fn playlist(
     let task = own(&app, &caller, id).await?;
     let workshop = app.queue.workshop();
     let _reading = workshop.readers.begin(task.id);
-    let text = workshop.streams.playlist(&app.queue, &task, caller.link.as_deref()).await?;
+    let playlist = workshop.streams.playlist(&app.queue, &task, caller.link.as_deref()).await?;
+    let text = answer::text(&app, &caller, playlist.most, async { Ok(playlist.text().await?) }).await?;
     note_play(&workshop.store, task.id);
     // With the link that it may have in it, it is nobody else's.
     let headers = [(header::CONTENT_TYPE, PLAYLIST), (header::CACHE_CONTROL, "private, no-store")];
-    Ok((headers, answer::text(&app, &caller, text).await?))
+    Ok((headers, text))
 }
 
 /// What the playlist of a download names

@@ -188,7 +188,7 @@ pub(super) async fn info(
 
 /// Looks at one page; what was found, and where.
 pub(super) async fn about(app: &App, caller: &Caller, source: SourceUrl) -> Result<(Bytes, String), Refusal> {
-    resolved(app.queue.workshop(), &caller.user, &source, WHAT).await?;
+    resolved(app, &caller.user, &source, WHAT).await?;
     let url = source.as_str().to_owned();
     let json = app.looks.look(&app.queue, caller, Question::Page(source)).await;
     Ok((json.map_err(|error| error.refusal(WHAT))?, url))

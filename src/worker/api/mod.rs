@@ -52,7 +52,8 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(queue: Queue, stop: CancellationToken, answering: TaskTracker) -> Self {
         let looks = Looks::new(&queue.workshop().config, stop.clone());
-        Self { queue, looks, archives: Archives::default(), budget: Budget::default(), stop, answering }
+        let (archives, budget) = (Archives::new(stop.clone()), Budget::new(stop.clone()));
+        Self { queue, looks, archives, budget, stop, answering }
     }
 }
 

@@ -95,6 +95,7 @@ enum Ended {
         (status = 403, body = RefusalBody, description = "Only administrators see everybody's (`admins_only`)"),
         (status = 422, body = RefusalBody, description = "The query is not what is expected (`invalid_value`)"),
         (status = 429, body = RefusalBody, description = "The user has too many streams open (`too_many_streams`)"),
+        (status = 503, body = RefusalBody, description = "The worker is stopping (`busy`)"),
     )
 )]
 pub(super) async fn follow(

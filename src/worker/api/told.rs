@@ -66,7 +66,13 @@ pub(super) struct ProgressView {
 pub(super) async fn follow(app: &App, caller: &Caller, whose: Whose, after: Option<&str>) -> Result<Follower, Refusal> {
     let after = after.and_then(|id| id.parse().ok());
     let follower = app.queue.workshop().events.follow(caller, whose, after).await;
-    follower.map_err(|Busy| Refusal::too_many("too_many_streams", "Too many event streams are open already"))
+    follower.map_err(|Busy| {
+        if app.stop.is_cancelled() {
+            Refusal::unavailable("busy", "The worker is stopping; try again")
+        } else {
+            Refusal::too_many("too_many_streams", "Too many event streams are open already")
+        }
+    })
 }
 
 /// Waits for what comes next.

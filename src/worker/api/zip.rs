@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderName, Method, header},
 };
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use super::{App, files::finished};
@@ -42,9 +43,9 @@ pub(super) struct Wanted {
 #[derive(Clone)]
 pub(super) struct Archives(Arc<Shares>);
 
-impl Default for Archives {
-    fn default() -> Self {
-        Self(Arc::new(Shares::new(PLACES)))
+impl Archives {
+    pub(super) fn new(stop: CancellationToken) -> Self {
+        Self(Arc::new(Shares::new(PLACES, stop)))
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) const INDEX: &str = "index.m3u8";
 /// Some hundred bytes for each segment of a film of hours.
 const MAX_INDEX: u64 = 4 << 20;
 
+/// The shortest text of a segment in an index, in bytes: three lines, of which one is the name of the film.
+const LEAST_SEGMENT: usize = 50;
+
 /// A prepared film, or the place of one.
 pub(super) struct Prepared(PathBuf);
 
@@ -58,6 +61,15 @@ impl Prepared {
         // A disk that is read-only serves all the same.
         drop(OpenOptions::new().write(true).open(index).and_then(|file| file.set_modified(SystemTime::now())));
         Ok(playlist.write(uri))
+    }
+
+    /// The size of the playlist of a film at `uri`, in bytes at most. The index that it is made of has each segment as it will have
+    /// it, with another address.
+    pub(super) fn playlist_size(&self, uri: &str) -> io::Result<usize> {
+        let index = fs::symlink_metadata(self.0.join(INDEX))?.len().min(MAX_INDEX);
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        // The head of the playlist names the film as well.
+        Ok(index.saturating_add(uri.len().saturating_mul(index / LEAST_SEGMENT + 1)))
     }
 
     /// How long nobody has wanted it; none of one that is not there, or of a clock that was set back.
@@ -121,4 +133,33 @@ fn read(index: &Path, length: u64) -> io::Result<Playlist> {
     let mut text = String::new();
     file.take(MAX_INDEX).read_to_string(&mut text)?;
     Playlist::read(&text, length).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A prepared film of so many segments, each of one byte.
+    fn prepared(segments: usize) -> (tempfile::TempDir, Prepared) {
+        let dir = tempfile::tempdir().unwrap();
+        let head = "#EXTM3U\n#EXT-X-MAP:URI=\"x\",BYTERANGE=\"1@0\"\n";
+        let lines = |at: usize| format!("#EXTINF:0.5,\n#EXT-X-BYTERANGE:1@{at}\nx\n");
+        let text: String = [head.to_owned()].into_iter().chain((1..=segments).map(lines)).collect();
+        let length = u64::try_from(segments + 1).unwrap();
+        fs::write(dir.path().join(STREAM), vec![0; segments + 1]).unwrap();
+        fs::write(dir.path().join(INDEX), Playlist::read(&text, length).unwrap().write(STREAM)).unwrap();
+        let prepared = Prepared(dir.path().to_owned());
+        (dir, prepared)
+    }
+
+    #[test]
+    fn the_size_of_a_playlist_is_known_before_it_is_written() {
+        for segments in [1, 9, 2_000] {
+            let (_dir, prepared) = prepared(segments);
+            for uri in [STREAM.to_owned(), format!("{STREAM}?{}", "x".repeat(400))] {
+                let (most, text) = (prepared.playlist_size(&uri).unwrap(), prepared.playlist(&uri).unwrap());
+                assert!(text.len() <= most && most < text.len() * 2 + 1_000, "{segments}: {} of {most}", text.len());
+            }
+        }
+    }
 }

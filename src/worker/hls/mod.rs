@@ -41,6 +41,14 @@ pub(crate) struct Streams {
     stop: CancellationToken,
 }
 
+/// A playlist that is still to be written.
+pub(crate) struct PlaylistText {
+    prepared: Prepared,
+    uri: String,
+    /// Its size at most, in bytes.
+    pub(crate) most: usize,
+}
+
 /// Why there is no stream.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum RemuxError {
@@ -71,15 +79,24 @@ pub(crate) enum RemuxError {
 impl Streams {
     /// Everything ends when `stop` is cancelled.
     pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { runs: Runs::default(), tracker: TaskTracker::new(), stop }
+        Self { runs: Runs::new(stop.clone()), tracker: TaskTracker::new(), stop }
     }
 
-    /// The playlist of a finished film whose stream is at [`STREAM`] beside it, with `link` as its query.
-    pub(crate) async fn playlist(&self, queue: &Queue, task: &Task, link: Option<&str>) -> Result<String, RemuxError> {
+    /// The playlist of a finished film whose stream is at [`STREAM`] beside it, with `link` as its query. It isn't in memory yet.
+    pub(crate) async fn playlist(
+        &self,
+        queue: &Queue,
+        task: &Task,
+        link: Option<&str>,
+    ) -> Result<PlaylistText, RemuxError> {
         self.ready(queue, task).await?;
         let prepared = Prepared::of(&queue.workshop().media, task.id);
         let uri = link.map_or_else(|| STREAM.to_owned(), |query| format!("{STREAM}?{query}"));
-        blocking(move || prepared.playlist(&uri)).await
+        blocking(move || {
+            let most = prepared.playlist_size(&uri)?;
+            Ok(PlaylistText { prepared, uri, most })
+        })
+        .await
     }
 
     /// The file of a finished film's stream.
@@ -117,6 +134,13 @@ impl Streams {
             }
         };
         run.outcome(PATIENCE).await
+    }
+}
+
+impl PlaylistText {
+    pub(crate) async fn text(self) -> Result<String, RemuxError> {
+        let Self { prepared, uri, .. } = self;
+        blocking(move || prepared.playlist(&uri)).await
     }
 }
 

@@ -80,13 +80,11 @@ pub(super) struct Leaving<'a> {
     id: TaskId,
 }
 
-impl Default for Runs {
-    fn default() -> Self {
-        Self { inner: Mutex::default(), places: Shares::new(PLACES) }
-    }
-}
-
 impl Runs {
+    pub(super) fn new(stop: CancellationToken) -> Self {
+        Self { inner: Mutex::default(), places: Shares::new(PLACES, stop) }
+    }
+
     /// Joins the run for a finished film, or enters a new one that ends with `stop`.
     pub(super) fn join(&self, film: &Task, stop: &CancellationToken) -> Result<Joined, RemuxError> {
         let Task { id, owner, filesize, .. } = film;
@@ -193,7 +191,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_user_has_one_place_however_many_films_of_his_wait() {
-        let runs = Runs::default();
+        let runs = Runs::new(CancellationToken::new());
         let eves: Vec<_> = (0..MAX_RUNS_PER_USER).map(|_| new(&runs, "eve")).collect();
         assert!(matches!(join(&runs, TaskId::random(), "eve"), Err(RemuxError::Busy)));
         assert!(matches!(join(&runs, eves[0].0, "eve"), Ok(Joined::UnderWay(_))));
@@ -207,7 +205,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_user_without_a_run_is_let_in_however_many_others_have() {
-        let runs = Runs::default();
+        let runs = Runs::new(CancellationToken::new());
         for user in 0..MAX_RUNS / MAX_RUNS_PER_USER {
             (0..MAX_RUNS_PER_USER).for_each(|_| drop(new(&runs, &format!("user{user}"))));
         }
@@ -217,7 +215,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_run_that_is_too_slow_is_stopped_once_others_wait() {
-        let runs = Runs::default();
+        let runs = Runs::new(CancellationToken::new());
         let (slow, other, third) = (new(&runs, "ana").1, new(&runs, "bob").1, new(&runs, "eve").1);
         let place = runs.place(&slow).await.unwrap();
         let _other = runs.place(&other).await.unwrap();
@@ -230,7 +228,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_of_the_films_own_is_remembered_for_a_while() {
-        let runs = Runs::default();
+        let runs = Runs::new(CancellationToken::new());
         let (film, other) = (new(&runs, "ana").0, new(&runs, "ana").0);
         for (id, error) in [(film, RemuxError::NotStreamable), (other, RemuxError::Full)] {
             runs.note(id, &Err(error));

@@ -25,13 +25,12 @@ use tokio_util::sync::CancellationToken;
 use utoipa::IntoResponses;
 
 use self::kept::Kept;
-use super::{info, search};
+use super::{App, info, search};
 use crate::{
     config::WorkerConfig,
     worker::{
         caller::Caller,
         disk::NoRoom,
-        job::Workshop,
         owner::Owner,
         queue::Queue,
         refusal::{Refusal, RefusalBody},
@@ -126,7 +125,7 @@ pub(super) enum NotSeen {
 impl Looks {
     /// All that run end when `stop` is cancelled.
     pub(super) fn new(config: &WorkerConfig, stop: CancellationToken) -> Self {
-        let (kept, places) = (Kept::new(config.look_keep_for), Shares::new(PLACES));
+        let (kept, places) = (Kept::new(config.look_keep_for), Shares::new(PLACES, stop.clone()));
         Self(Arc::new(Inner { kept, places, under_way: Mutex::default(), stop }))
     }
 
@@ -250,16 +249,14 @@ impl LookError {
     }
 }
 
-/// Judges the places that a look would go to. Each who asks is judged anew, whatever is kept.
-pub(super) async fn resolved(
-    workshop: &Workshop,
-    user: &Owner,
-    source: &SourceUrl,
-    what: &'static str,
-) -> Result<(), Refusal> {
-    match source.resolve(&workshop.lookups, user).await {
-        Ok(()) => Ok(()),
-        Err(ResolveError::Unresolved) => Err(LookError::Unreachable.refusal(what)),
-        Err(private) => Err(Refusal::invalid("url_refused", private.to_string())),
+/// Judges the places that a look would go to. Each who asks is judged anew, whatever is kept. A worker that stops waits for no
+/// name server.
+pub(super) async fn resolved(app: &App, user: &Owner, source: &SourceUrl, what: &'static str) -> Result<(), Refusal> {
+    let resolving = source.resolve(&app.queue.workshop().lookups, user);
+    match app.stop.run_until_cancelled(resolving).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(ResolveError::Unresolved)) => Err(LookError::Unreachable.refusal(what)),
+        Some(Err(private)) => Err(Refusal::invalid("url_refused", private.to_string())),
+        None => Err(LookError::Busy.refusal(what)),
     }
 }
