@@ -180,10 +180,15 @@ impl Taken {
         self.0.iter().any(|(level, _)| level.waiting.load(Ordering::Relaxed) > 0)
     }
 
-    /// Ends once this was held for `grace` and somebody waits for it.
-    pub(crate) async fn outstayed(&self, grace: Duration) {
+    /// True while a request waits for the room that all users share. If a user has one place, that request is another user's.
+    pub(crate) fn is_wanted_by_others(&self) -> bool {
+        self.0.last().is_some_and(|(all, _)| all.waiting.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Ends once this was held for `grace` and `wanted` is true.
+    pub(crate) async fn outstayed(&self, grace: Duration, wanted: impl Fn(&Self) -> bool) {
         sleep(grace).await;
-        while !self.is_wanted() {
+        while !wanted(self) {
             sleep(LOOK_EVERY).await;
         }
     }
@@ -191,12 +196,12 @@ impl Taken {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const SIZES: Sizes = Sizes { all: 4, user: 3, link: 1 };
     const PATIENCE: Duration = Duration::from_secs(3);
-
-    use futures_util::FutureExt;
 
     async fn take(shares: &Shares, caller: &Caller) -> Result<Taken, Busy> {
         shares.of(caller).take_within(1, PATIENCE).await
@@ -230,7 +235,8 @@ mod tests {
         let (refused, ()) = tokio::join!(wait(&ana), async {
             tokio::task::yield_now().await;
             assert!(anas.is_wanted() && !bobs.is_wanted());
-            anas.outstayed(Duration::from_secs(1)).await;
+            assert!(!anas.is_wanted_by_others(), "her own request waits");
+            anas.outstayed(Duration::from_secs(1), Taken::is_wanted).await;
         });
         assert!(refused.is_err() && !anas.is_wanted());
         let many = (0..MAX_WAITING).map(|_| Box::pin(wait(&ana)));
@@ -244,12 +250,6 @@ mod tests {
         assert!(wait(&ana).await.is_err() && start.elapsed().is_zero(), "one more does not wait at all");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn more_than_there_is_takes_all_and_waits_for_no_more() {
-        let shares = Shares::new(SIZES, CancellationToken::new());
-        let ana = shares.of(&Caller::test("ana", None)).narrowed(2);
-        let all = ana.take(100).await.unwrap();
-        assert!(ana.take_within(1, PATIENCE).await.is_err());
     #[tokio::test(start_paused = true)]
     async fn few_wait_for_a_share_of_which_each_takes_a_narrow_part() {
         let shares = Shares::new(SIZES, CancellationToken::new());
@@ -303,6 +303,12 @@ mod tests {
         assert!(take(&shares, &link).await.is_ok());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn more_than_there_is_takes_all_and_waits_for_no_more() {
+        let shares = Shares::new(SIZES, CancellationToken::new());
+        let ana = shares.of(&Caller::test("ana", None)).narrowed(2);
+        let all = ana.take(100).await.unwrap();
+        assert!(ana.take_within(1, PATIENCE).await.is_err());
         drop(all);
         assert!(ana.take_within(1, PATIENCE).await.is_ok());
     }

@@ -151,7 +151,7 @@ async fn work(queue: Queue, id: TaskId, run: Run, told: watch::Sender<Option<Res
     let outcome = match runs.place(&run).await {
         Some(place) => tokio::select! {
             made = prepare(queue.workshop(), id, &run.stop) => made,
-            never = run.hurry(&place) => match never {},
+            never = runs.hurry(id, &run, &place) => match never {},
         },
         None => Err(RemuxError::Stopped),
     };

@@ -32,14 +32,17 @@ const MAX_RUNS: usize = 16;
 const MAX_RUNS_PER_USER: usize = 4;
 const MAX_RUNS_EVER: usize = 256;
 
-/// While others wait, a film is prepared at least so fast, in bytes a second, beside some time to begin.
+/// While other users wait, a film must be prepared at this rate, in bytes per second, after some time to begin.
 const LEAST_RATE: u64 = 2 << 20;
 const GRACE: Duration = Duration::from_mins(1);
+
+/// Each time a film is too slow, its next run may take twice as long, up to this factor, so that a slow disk finishes it as well.
+const MAX_FACTOR: u32 = 64;
 
 /// For so long a film that could not be prepared is not tried again.
 const REMEMBERED: Duration = Duration::from_mins(5);
 
-/// So many such films are remembered.
+/// How many films are remembered that could not be prepared, or not in time.
 const MAX_REMEMBERED: usize = 1_024;
 
 type Outcome = Result<(), RemuxError>;
@@ -54,6 +57,8 @@ pub(super) struct Runs {
 struct Inner {
     under_way: HashMap<TaskId, Run>,
     failed: HashMap<TaskId, (Instant, RemuxError)>,
+    /// How often each film was too slow while other users waited.
+    hurried: HashMap<TaskId, u32>,
 }
 
 /// One film that is being prepared, for as many as wait for it.
@@ -118,8 +123,32 @@ impl Runs {
         run.stop.run_until_cancelled(self.places.of_user(&run.owner).take(1)).await?.ok()
     }
 
-    /// Remembers a failure that is the film's, or ffmpeg's.
+    /// Stops a run that is too slow once another user waits for its place; never returns by itself.
+    pub(super) async fn hurry(&self, id: TaskId, run: &Run, place: &Taken) -> Infallible {
+        let patience = (GRACE + Duration::from_secs(run.bytes / LEAST_RATE)) * self.factor(id);
+        place.outstayed(patience, Taken::is_wanted_by_others).await;
+        self.note_hurried(id);
+        run.stop.cancel();
+        pending().await
+    }
+
+    fn note_hurried(&self, id: TaskId) {
+        let mut inner = self.lock();
+        if inner.hurried.len() >= MAX_REMEMBERED {
+            inner.hurried.clear();
+        }
+        *inner.hurried.entry(id).or_default() += 1;
+    }
+
+    fn factor(&self, id: TaskId) -> u32 {
+        self.lock().hurried.get(&id).map_or(1, |times| 1 << (*times).min(MAX_FACTOR.ilog2()))
+    }
+
+    /// Remembers a failure that is the film's, or ffmpeg's, and forgets how slow a film was that is prepared.
     pub(super) fn note(&self, id: TaskId, outcome: &Outcome) {
+        if outcome.is_ok() {
+            self.lock().hurried.remove(&id);
+        }
         if let Err(error @ (RemuxError::NotStreamable | RemuxError::Failed)) = outcome {
             let mut inner = self.lock();
             inner.failed.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
@@ -140,13 +169,6 @@ impl Runs {
 }
 
 impl Run {
-    /// Stops it once it is too slow and others wait for its place; it never ends by itself.
-    pub(super) async fn hurry(&self, place: &Taken) -> Infallible {
-        place.outstayed(GRACE + Duration::from_secs(self.bytes / LEAST_RATE)).await;
-        self.stop.cancel();
-        pending().await
-    }
-
     /// How it ended; [`RemuxError::NotYet`] when it has not by then.
     pub(super) async fn outcome(&mut self, patience: Duration) -> Outcome {
         match timeout(patience, self.outcome.wait_for(Option::is_some)).await {
@@ -179,6 +201,12 @@ mod tests {
     fn join(runs: &Runs, id: TaskId, owner: &str) -> Result<Joined, RemuxError> {
         let film = Task::new(owner.parse().unwrap(), String::new(), Quality::Best, Output::Video(None));
         runs.join(&Task { id, ..film }, &CancellationToken::new())
+    }
+
+    /// A new run for a film, whose last one has ended.
+    fn again(runs: &Runs, id: TaskId, owner: &str) -> Joined {
+        drop(runs.leave_later(id));
+        join(runs, id, owner).unwrap()
     }
 
     fn new(runs: &Runs, owner: &str) -> (TaskId, Run) {
@@ -216,14 +244,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_run_that_is_too_slow_is_stopped_once_others_wait() {
         let runs = Runs::new(CancellationToken::new());
-        let (slow, other, third) = (new(&runs, "ana").1, new(&runs, "bob").1, new(&runs, "eve").1);
+        let ((id, slow), other, third) = (new(&runs, "ana"), new(&runs, "bob").1, new(&runs, "eve").1);
         let place = runs.place(&slow).await.unwrap();
         let _other = runs.place(&other).await.unwrap();
-        assert!(timeout(GRACE * 9, slow.hurry(&place)).await.is_err() && !slow.stop.is_cancelled());
-        let waits = async { timeout(GRACE * 9, runs.place(&third)).await };
-        let hurried = async { timeout(GRACE * 2, slow.hurry(&place)).await };
-        drop(tokio::join!(waits, hurried));
+        assert!(timeout(GRACE * 9, runs.hurry(id, &slow, &place)).await.is_err() && !slow.stop.is_cancelled());
+        let hurried = async { timeout(GRACE * 2, runs.hurry(id, &slow, &place)).await };
+        drop(tokio::join!(timeout(GRACE * 9, runs.place(&third)), hurried));
         assert!(slow.stop.is_cancelled() && !other.stop.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_users_own_next_film_stops_none_and_a_stopped_one_has_twice_the_time_when_it_runs_again() {
+        let runs = Runs::new(CancellationToken::new());
+        let ((id, slow), own, other, third) =
+            (new(&runs, "ana"), new(&runs, "ana").1, new(&runs, "bob").1, new(&runs, "eve").1);
+        let _other = runs.place(&other).await.unwrap();
+        let hurried_for = async |waiting: &Run, time: Duration| {
+            let Joined::New(run, _told) = again(&runs, id, "ana") else { unreachable!("it is new") };
+            let place = runs.place(&run).await.unwrap();
+            let hurry = async { timeout(time, runs.hurry(id, &run, &place)).await };
+            drop(tokio::join!(timeout(time, runs.place(waiting)), hurry));
+            run.stop.is_cancelled()
+        };
+        drop((runs.leave_later(id), slow));
+        assert!(!hurried_for(&own, GRACE * 99).await);
+        assert!(hurried_for(&third, GRACE + Duration::from_secs(1)).await);
+        assert!(!hurried_for(&third, GRACE * 3 / 2).await);
+        assert!(hurried_for(&third, GRACE * 2 + Duration::from_secs(1)).await);
+        assert!(!hurried_for(&third, GRACE * 7 / 2).await);
+        runs.note(id, &Ok(()));
+        assert!(hurried_for(&third, GRACE + Duration::from_secs(1)).await);
     }
 
     #[tokio::test(start_paused = true)]

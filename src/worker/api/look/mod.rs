@@ -171,7 +171,7 @@ impl Looks {
     async fn run(self, queue: Queue, question: Question, place: Taken) -> Result<Bytes, LookError> {
         let json = tokio::select! {
             json = run::run(queue.workshop(), &question, &self.0.stop) => json?,
-            () = place.outstayed(LONG_ENOUGH) => return Err(LookError::TooSlow),
+            () = place.outstayed(LONG_ENOUGH, Taken::is_wanted) => return Err(LookError::TooSlow),
         };
         self.0.kept.keep(question, json.clone());
         Ok(json)
