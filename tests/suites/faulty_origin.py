@@ -6,9 +6,11 @@ import re
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 PIECE = 16 << 10
 # At once closed, with a reset (SO_LINGER).
@@ -22,8 +24,8 @@ class Origin(http.server.ThreadingHTTPServer):
 
     daemon_threads, request_queue_size = True, 256
 
-    def __init__(self, folder, rate, stall, seed):
-        super().__init__(("127.0.0.1", 0), Answer)
+    def __init__(self, folder, rate, stall, seed, port=0):
+        super().__init__(("127.0.0.1", port), Answer)
         self.folder, self.rate, self.stall, self.share = folder, rate, stall, 0.0
         self.chance, self.lock, self.counts = random.Random(seed), threading.Lock(), Counter()
         self.address = f"127.0.0.1:{self.server_port}"
@@ -129,3 +131,9 @@ def make_media(folder, seconds):
 
 def encode(folder, args):
     subprocess.run(["ffmpeg", "-v", "error", *args], cwd=folder, check=True)
+
+
+# By itself: FOLDER PORT RATE, and no faults.
+if __name__ == "__main__":
+    Origin(Path(sys.argv[1]), int(sys.argv[3]), 0, seed=1, port=int(sys.argv[2]))
+    threading.Event().wait()

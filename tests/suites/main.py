@@ -27,17 +27,20 @@ from soak import soak
 from titles import titles
 from tls import sslscan, sslyze, testssl
 from verdict import Skipped, Unexpected
+from vm.run import vm
 from websocket import websocket
 
 SUITES = {
     s.__name__: s
     for s in (
         sslyze, sslscan, testssl, http2, websocket, cors, forms, extension, video, clients, refusals, titles, api, shcheck, axe,
-        slowhttptest, flood, soak, shares,
+        slowhttptest, flood, soak, shares, vm,
     )
 }
 # What takes longer than a test run should.
 SLOW = {"testssl", "shares"}
+# What runs only where it is named.
+OPT_IN = {"vm"}
 
 
 class Gateways:
@@ -89,12 +92,17 @@ def option(words, name):
     return value
 
 
+def usual(quick):
+    """The suites that run unless some are named."""
+    return [name for name in SUITES if name not in OPT_IN and not (quick and name in SLOW)]
+
+
 def main(binary, *words):
     words = list(words)
     rounds, who = option(words, "--rounds"), option(words, "--clients")
     SUITES["refusals"] = partial(refusals, rounds=int(rounds or 0), who=who or "")
     quick = "--quick" in words
-    names = [word for word in words if word != "--quick"] or [name for name in SUITES if not (quick and name in SLOW)]
+    names = [word for word in words if word != "--quick"] or usual(quick)
     if unknown := [name for name in names if name not in SUITES]:
         sys.exit(f"no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
     with tempfile.TemporaryDirectory(prefix="suites.") as folder:

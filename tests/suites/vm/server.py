@@ -1,0 +1,181 @@
+"""The server in the virtual machine: installed as docs/operations.md has it, and asked from outside."""
+
+import hashlib
+import http.client
+import json
+import re
+import shutil
+import ssl
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from instance import run
+from verdict import expect
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = ROOT / "docs/operations.md"
+# The blocks that no other test runs.
+BLOCK = re.compile(r"<!-- not run: needs root and systemd[^>]*-->\n```sh\n(.*?)```", re.DOTALL)
+UNITS = [f"sallyport-{name}" for name in ("gateway.socket", "gateway.service", "worker.service", "egress.service")]
+CONFIG = "/etc/sallyport/config.toml"
+ORIGIN = "127.0.0.1:8090"
+
+ORIGIN_UNIT = """[Service]
+ExecStart=/usr/bin/python3 -B /mnt/faulty_origin.py /mnt/films 8090 300000
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def lay_out(folder, binary, films):
+    """What the machine needs to read: the project with what was built, and films with their server."""
+    (folder / "project/target/dist").mkdir(parents=True)
+    run(["strip", "-o", folder / "project/target/dist/sallyport", binary])
+    shutil.copytree(ROOT / "systemd", folder / "project/systemd")
+    shutil.copytree(films, folder / "films")
+    shutil.copy(ROOT / "tests/suites/faulty_origin.py", folder)
+    return folder
+
+
+class Server:
+    """A machine that has Sallyport on it, and the key that its installation has printed."""
+
+    def __init__(self, machine, films):
+        self.machine, self.films = machine, films
+        self.bring()
+        self.key = self.install()
+        self.authority = self.trusted()
+
+    def bring(self):
+        """What a project's folder has after a build, and a server of films."""
+        unit = "/etc/systemd/system/origin.service"
+        self.machine.run(f"cp -r /mnt/project /root; echo '{ORIGIN_UNIT}' >{unit}; systemctl enable --now -q origin")
+
+    def install(self):
+        """Runs the document's blocks as they stand; the first key."""
+        blocks = BLOCK.findall(DOCUMENT.read_text())
+        expect(len(blocks) == 4, f"{len(blocks)} blocks to install by in {DOCUMENT}")
+        said = self.machine.run("cd /root/project\n" + "\n".join(blocks))
+        key = re.search(r"\bsp_\w+", said)
+        expect(key, f"the installation prints no key: {said}")
+        return key[0]
+
+    def trusted(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(self.machine.run("cat /etc/sallyport/certs/ca.pem"))
+            file.flush()
+            return ssl.create_default_context(cafile=file.name)
+
+    def settle(self):
+        """What the suite needs otherwise than the default: films from loopback, and orders as fast as they come."""
+        self.machine.run(
+            f"""sed -i 's|^allow_private = \\[\\]|allow_private = ["{ORIGIN}"]|' {CONFIG}
+            sed -i 's|^rates = .*|rates = [{{ limit = "60000/minute", by = "user" }}]|' /etc/sallyport/policies/worker.toml
+            systemctl restart sallyport-egress sallyport-worker sallyport-gateway"""
+        )
+        self.until_ready()
+
+    def until_ready(self, patience=300):
+        """The seconds until the worker answers through the gateway."""
+        begun = time.monotonic()
+        while True:
+            try:
+                status, body = self.ask("/api/downloads")
+                if status == 200:
+                    return time.monotonic() - begun
+                body = f"{status} {body[:300]}"
+            except (OSError, http.client.HTTPException) as error:
+                body = repr(error)
+            expect(time.monotonic() < begun + patience, f"the server does not answer: {body}\n{self.journal()}")
+            time.sleep(0.5)
+
+    def journal(self):
+        return self.machine.try_to_run("journalctl -b --no-pager -n 60 -u 'sallyport-*'").stdout
+
+    def connect(self, timeout=60):
+        return http.client.HTTPSConnection("localhost", self.machine.ports["gateway"], timeout=timeout, context=self.authority)
+
+    def ask(self, target, order=None, key=None):
+        """Status and body."""
+        connection = self.connect()
+        try:
+            headers = {"X-API-Key": key or self.key} | ({"Content-Type": "application/json"} if order else {})
+            connection.request("POST" if order else "GET", target, order and json.dumps(order), headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def get(self, target):
+        status, body = self.ask(target)
+        expect(status == 200, f"{target}: {status} {body[:300]}\n{self.journal()}")
+        return body
+
+    def order(self, name, mark):
+        """Orders a film; what the worker has confirmed."""
+        status, body = self.ask("/api/download", {"url": f"http://{ORIGIN}/{mark}/{name}"})
+        expect(status == 200, f"an order: {status} {body[:300]}\n{self.journal()}")
+        return json.loads(body)["id"]
+
+    def tasks(self):
+        return {task["id"]: task for task in json.loads(self.get("/api/downloads"))}
+
+    def until_completed(self, ids, patience=3000):
+        """The seconds until all are there; the tasks."""
+        begun = time.monotonic()
+        while True:
+            tasks = self.tasks()
+            lost = [id_ for id_ in ids if id_ not in tasks]
+            expect(not lost, f"{len(lost)} confirmed orders are not there, such as {lost[:1]}")
+            wanted = [tasks[id_] for id_ in ids]
+            failed = [task for task in wanted if task["status"] in ("error", "cancelled")]
+            expect(not failed, f"a download failed: {failed[:2]}\n{self.journal()}")
+            if all(task["status"] == "completed" for task in wanted):
+                return time.monotonic() - begun
+            expect(time.monotonic() < begun + patience, f"downloads do not end: {wanted}\n{self.journal()}")
+            time.sleep(1)
+
+    def check_files(self, ids):
+        """Each file as the origin has it, with its digest, and a thumbnail that is a picture; how many bytes these were."""
+        tasks, bytes_ = self.tasks(), 0
+        for id_ in ids:
+            name = tasks[id_]["url"].rsplit("/", 1)[-1]
+            content, wanted = self.get(f"/api/download/{id_}/file"), (self.films / name).read_bytes()
+            expect(content == wanted, f"{name} of {id_}: {difference(content, wanted)}")
+            picture = self.get(f"/api/thumbnails/{id_}")
+            jpeg = picture.startswith(b"\xff\xd8") and picture.endswith(b"\xff\xd9")
+            expect(jpeg, f"{name}: the thumbnail is no JPEG: {picture[:20]}")
+            bytes_ += len(content)
+        return bytes_
+
+
+class Asking(threading.Thread):
+    """Asks again and again, a new connection each time, until it is told to stop."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.server, self.ending, self.answers, self.slowest = server, threading.Event(), [], 0
+
+    def run(self):
+        while not self.ending.is_set():
+            begun = time.monotonic()
+            try:
+                self.answers.append(self.server.ask("/api/downloads")[0])
+            except (OSError, http.client.HTTPException) as error:
+                self.answers.append(repr(error))
+            self.slowest = max(self.slowest, time.monotonic() - begun)
+
+    def end(self):
+        self.ending.set()
+        self.join(120)
+        return self.answers
+
+
+def difference(content, wanted):
+    """Where two contents part, in words."""
+    at = next((i for i, (a, b) in enumerate(zip(content, wanted, strict=False)) if a != b), min(len(content), len(wanted)))
+    zeros = len(content) - at - len(content[at:].lstrip(b"\0"))
+    digest = hashlib.sha256(content).hexdigest()
+    return f"{len(content)} bytes of {len(wanted)}, other from {at} on, where {zeros} zeros begin; its SHA-256 is {digest}"
