@@ -18,10 +18,14 @@ mod user;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::{os_error, worker};
+use crate::{
+    os_error,
+    supervision::detach::{DETACH, detach},
+    worker,
+};
 
 /// Becomes another program that dies with its parent; its arguments are not for people, and may start with dashes.
 const CONFINE: &str = "confine";
@@ -85,9 +89,13 @@ struct ConfigFile {
 #[must_use]
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == CONFINE) {
+    let first = args.next();
+    if first.as_ref().is_some_and(|first| first == CONFINE) {
         eprintln!("sallyport: {}", worker::confine(args.collect()));
         return ExitCode::FAILURE;
+    }
+    if first.as_ref().is_some_and(|first| first == DETACH) {
+        return ended(detach(args).context("cannot start the next process"));
     }
     // Clap itself ends the process with 2 on wrong usage.
     let cli = Cli::parse();
@@ -95,7 +103,11 @@ pub fn main() -> ExitCode {
         let what = "init takes --dir DIR, the folder of the configuration, and no --config";
         Cli::command().error(ErrorKind::ArgumentConflict, what).exit();
     }
-    match run(cli.command) {
+    ended(run(cli.command))
+}
+
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sallyport: {}", os_error::plain(&format!("{error:#}")));

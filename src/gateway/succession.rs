@@ -2,15 +2,15 @@
 //! At no moment is there nobody to take a connection.
 
 use std::{
-    env, io,
+    io,
     io::{BufRead, BufReader, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use crate::{
         sockets::{NotASocket, Sockets},
     },
     stop::stopped,
-    supervision::{Supervisor, TenureError, Word},
+    supervision::{Supervisor, TenureError, Word, detach},
 };
 
 const READY: &str = "ready";
@@ -83,15 +83,6 @@ pub(super) enum SuccessionError {
     /// It has said nothing for a minute, or can't be heard.
     #[error("the successor is not heard of: {0}")]
     Silent(#[from] io::Error),
-}
-
-/// Why no successor is started.
-#[derive(Debug, Error)]
-enum StartError {
-    #[error("this program does not know by which name it was started")]
-    NoName,
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 /// The gateway that runs already, seen from its successor. It serves on until it is released.
@@ -198,21 +189,18 @@ impl Estate {
 
 fn start_successor(config: &Path) {
     match spawn(config) {
-        Ok(pid) => info!(pid, "a successor is started"),
+        Ok(()) => info!("a successor is started"),
         Err(error) => error!(%error, "no successor can be started"),
     }
 }
 
-/// From the program's file as it is now: by the name that this process was started with, since its own file may have been
-/// replaced, which is what this is for.
-fn spawn(config: &Path) -> Result<u32, StartError> {
-    let program = env::args_os().next().ok_or(StartError::NoName)?;
-    let mut child = Command::new(program).arg("gateway").arg("--config").arg(config).spawn()?;
-    let pid = child.id();
-    std::thread::Builder::new().name("successor".into()).stack_size(64 << 10).spawn(move || {
-        if let Ok(status) = child.wait() {
-            error!(%status, "the successor has ended");
-        }
+/// As no child of this process, since systemd is to wait for its end.
+fn spawn(config: &Path) -> io::Result<()> {
+    let mut between = detach::start(&["gateway".as_ref(), "--config".as_ref(), config.as_os_str()])?;
+    thread::Builder::new().name("successor".into()).stack_size(64 << 10).spawn(move || match between.wait() {
+        Ok(status) if status.success() => {}
+        Ok(status) => error!(%status, "no successor can be started"),
+        Err(error) => error!(%error, "no successor can be started"),
     })?;
-    Ok(pid)
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What `sallyport up` and the roles that it starts know of each other: who runs a data folder, and what is told about it.
 
+pub(crate) mod detach;
 mod oom;
 mod tenure;
 mod word;

@@ -135,6 +135,25 @@ fn at_sigusr2_a_gateway_starts_its_own_successor() {
     assert!(Command::new("kill").args([&second.to_string()]).status().unwrap().success());
 }
 
+/// systemd waits for the end of its own children only, and kills a main process that is another one's.
+#[test]
+fn a_successor_is_not_the_child_of_its_predecessor() {
+    let i = open(slow(30));
+    let first = i.pid();
+    let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
+    stream.write_all(&Request::new("GET", "/slow").bytes()).unwrap();
+    assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+    assert!(Command::new("kill").args(["-USR2", &first.to_string()]).status().unwrap().success());
+    eventually("the successor", || (i.stderr().matches("the gateway is ready").count() == 2).then_some(()));
+    let all = pids(&i);
+    assert!(all.len() == 2 && all.contains(&first), "the first one drains: {all:?}");
+    for second in all.into_iter().filter(|pid| *pid != first) {
+        let status = fs::read_to_string(format!("/proc/{second}/status")).unwrap();
+        assert!(!status.contains(&format!("PPid:\t{first}\n")), "{status}");
+        assert!(Command::new("kill").args([&second.to_string()]).status().unwrap().success());
+    }
+}
+
 #[test]
 fn a_key_that_is_taken_back_ends_its_stream_in_a_gateway_that_drains() {
     let mut i = Instance::with(&slow(30).to_string(), |i| {
