@@ -60,6 +60,8 @@ settings() {
     >"$TREE/etc/systemd/network/10-eth0.network"
   inside systemctl enable systemd-networkd ssh
   inside systemctl mask getty@tty1.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
+  # The log of the boot before is wanted as well.
+  mkdir -p "$TREE/var/log/journal"
   # Nothing is left for a first boot to do.
   printf '%s\n' 5a11b0475a11b0475a11b0475a11b047 >"$TREE/etc/machine-id"
   inside systemctl mask serial-getty@ttyS0.service fstrim.timer e2scrub_all.timer systemd-journal-catalog-update.service

@@ -55,7 +55,7 @@ class Machine:
         """One processor: with two, the emulator runs code that the kernel is just changing, and the kernel panics now and then."""
         forwarded = "".join(f",hostfwd=tcp:127.0.0.1:{self.ports[name]}-:{port}" for name, port in PORTS.items())
         return [
-            "qemu-system-x86_64", "-accel", accelerator(), "-cpu", "max", "-smp", "1", "-m", "2048",
+            "qemu-system-x86_64", "-accel", accelerator(), "-cpu", "Westmere", "-smp", "1", "-m", "2048",
             "-nodefaults", "-no-user-config", "-display", "none", "-serial", f"file:{self.console}",
             "-kernel", self.image / "vmlinuz", "-initrd", self.image / "initrd", "-append", BOOT,
             "-drive", f"file={disk},if=virtio,format=qcow2,cache=writeback",
