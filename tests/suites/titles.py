@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import unicodedata
 from itertools import product
 from pathlib import Path
 from urllib.parse import quote
@@ -42,6 +43,12 @@ SPARING = "-._~!$&'()*+,=:@[]|"
 DECODED_TWICE = re.compile("%(?:2e|2f|5c|[01][0-9a-f]|7f)", re.I)
 
 
+def is_ambiguous(name):
+    """Whether the name leads elsewhere once it is decoded again, or once its characters are folded and it becomes `..`."""
+    folded = re.split(r"[/\\]", unicodedata.normalize("NFKC", name))
+    return bool(DECODED_TWICE.search(name)) or any(re.fullmatch(r"\s*\.+\s*", part) for part in folded)
+
+
 def yt_dlp_names(titles):
     python = Path(program("yt-dlp")).read_text().splitlines()[0].removeprefix("#!")
     if not Path(python).exists():
@@ -68,8 +75,8 @@ def titles(gateways, quick):
     made = [first + joint + last for first, joint, last in product(PARTS, JOINTS, PARTS)][:: 211 if quick else 23]
     names = yt_dlp_names(made)
     paths = [(name, f"/files/{spelt}") for name in names for spelt in sorted(spellings(name))]
-    allowed = [path for name, path in paths if not DECODED_TWICE.search(name)]
-    doubtful = [path for name, path in paths if DECODED_TWICE.search(name)]
+    allowed = [path for name, path in paths if not is_ambiguous(name)]
+    doubtful = [path for name, path in paths if is_ambiguous(name)]
     for http2 in (False, True):
         Application.seen.clear()
         refused = [path for path, status in zip(allowed, ask(gateway, http2, allowed)) if status != 200]
@@ -77,4 +84,4 @@ def titles(gateways, quick):
         expect(Application.seen == [f"GET {path}" for path in allowed], "a path has changed on its way")
         expect(set(ask(gateway, http2, doubtful)) <= {400}, "a name that is refused on one route passed on another")
     figure = f"{len(made)} titles, {len(names)} names, {len(allowed)} spellings over HTTP/1.1 and HTTP/2: all arrived unchanged"
-    return f"{figure}; {len(doubtful)} that hold an escaped dot, separator or control character were refused"
+    return f"{figure}; {len(doubtful)} that are ambiguous (an escaped dot, separator or control character, or a folded `..`) were refused"
