@@ -132,32 +132,45 @@ fn a_source_that_changes_while_the_worker_is_down_is_fetched_anew_from_its_begin
 const UNAVAILABLE: &str = "503 Service Unavailable\r\nRetry-After: 1";
 
 #[test]
-fn what_comes_in_fragments_goes_on_after_the_last_whole_one() {
+fn what_comes_in_fragments_goes_on_with_the_last_whole_one() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
-    origin.first("h001.ts", &[UNAVAILABLE, UNAVAILABLE]);
+    origin.first("h002.ts", &[UNAVAILABLE, UNAVAILABLE]);
     let task = worker.completed("ana", &origin.url("hls.m3u8"));
     assert_eq!(media::probe(&file(&worker, task["id"].as_str().unwrap())), ("h264,aac".to_owned(), 6));
-    assert_eq!((asked_for(&origin, "h000.ts"), asked_for(&origin, "h001.ts")), (1, 3), "{:?}", origin.requests());
+    let asked = ["h000.ts", "h001.ts", "h002.ts"].map(|name| asked_for(&origin, name));
+    assert_eq!(asked, [1, 3, 3], "the last whole one is compared each time: {:?}", origin.requests());
 
-    // The second chunk of the picture.
-    let chunk = "chunk-stream0-00002.m4s";
+    // The third chunk of the picture.
+    let chunk = "chunk-stream0-00003.m4s";
     origin.first(chunk, &[UNAVAILABLE]);
     let task = worker.completed("ana", &origin.url("dash.mpd"));
     assert_eq!(media::probe(&file(&worker, task["id"].as_str().unwrap())), ("h264,aac".to_owned(), 6));
-    let first = chunk.replace("00002", "00001");
-    assert_eq!((asked_for(&origin, &first), asked_for(&origin, chunk)), (1, 2), "{:?}", origin.requests());
+    let asked = ["00001", "00002", "00003"].map(|n| asked_for(&origin, &chunk.replace("00003", n)));
+    assert_eq!(asked, [1, 2, 2], "{:?}", origin.requests());
 }
 
 #[test]
-fn fragments_that_were_together_at_a_kill_are_not_fetched_again_nor_twice_in_the_file() {
+fn fragments_of_another_version_under_the_same_addresses_begin_anew() {
+    let origin = Origin::start();
+    let worker = Worker::start(&origin);
+    origin.first("h002.ts", &["503 Service Unavailable\r\nRetry-After: 4"]);
+    let id = worker.download("ana", &origin.url("hls.m3u8"));
+    worker.wait_for(&id, |task| task["status"] == "pending" && task["error_message"] != "");
+    origin.serve_bytes("h001.ts", &media::read("h002.ts"));
+    worker.wait_for_status(&id, "completed");
+    assert_eq!(asked_for(&origin, "h000.ts"), 2, "{:?}", origin.requests());
+}
+
+#[test]
+fn fragments_that_were_together_at_a_kill_are_not_twice_in_the_file_and_the_last_one_alone_is_fetched_again() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let list = String::from_utf8(media::read("hls.m3u8")).unwrap().replace("h00", "slow/h00");
     origin.serve("list.m3u8", &list);
     let id = worker.download("ana", &origin.url("list.m3u8"));
     let note = worker.job(&id).join("work/tmp/media.mp4.part.at");
-    eventually("a whole fragment", || (fs::read_to_string(&note).ok()?.lines().count() > 1).then_some(()));
+    eventually("two whole fragments", || (fs::read_to_string(&note).ok()?.lines().count() > 2).then_some(()));
     worker.kill();
     worker.start_again();
     worker.wait_for_status(&id, "completed");

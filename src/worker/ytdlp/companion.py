@@ -2,8 +2,8 @@
 
 * A part is continued only by an answer that repeats the part's last bytes, and whose ETag, date and length are those of
   the answers before. Otherwise the file begins anew, so that it is never put together of two versions.
-* A file made of fragments goes on after its last whole fragment, whenever yt-dlp was killed, as long as the list of
-  fragments is the same. yt-dlp by itself may append a fragment twice.
+* A file made of fragments goes on with its last whole fragment, whenever yt-dlp was killed, as long as the list of
+  fragments and that fragment are the same. yt-dlp by itself may append a fragment twice.
 * A site that answers with Retry-After is not asked again before the worker has seen that.
 * A video that is announced says when it begins.
 * Of subtitles, a language stands for its regional ones as well where the site has it in no other way (RFC 4647, basic filtering).
@@ -255,9 +255,10 @@ class Fragments:
         """Those that are still to be fetched of a list; all where it is another one."""
         wanted = json.dumps([[f['url'], f.get('byte_range')] for f in fragments])
         wanted = f'{len(fragments)} {zlib.crc32(wanted.encode()):08x}'
-        if self.lines and wanted != self.list:
-            if self.list.split()[0] == str(len(fragments)) and self.done > 1:
-                # The addresses are new, as signed ones are each time: the last fragment tells whether the rest is.
+        if self.lines:
+            # The addresses may be new, as signed ones are each time, or name another version. The last fragment, fetched again,
+            # tells whether those before it are still good.
+            if wanted == self.list or self.list.split()[0] == str(len(fragments)) and self.done > 1:
                 self.expected = self.lines.pop()
             else:
                 self.lines = []
