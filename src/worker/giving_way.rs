@@ -28,7 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// For so long a download runs undisturbed, and over so long its speed counts.
 const WINDOW: Duration = Duration::from_secs(15);
 
-/// Each time it gives way, the next time is twice as long, up to [`WINDOW`] times this, so that it comes to its end whoever waits.
+/// Each time its owner's only download gives way, its next time is twice as long, up to [`WINDOW`] times this, so that it comes to its
+/// end whoever waits. What goes beyond an owner's share has [`WINDOW`] alone, so that nobody waits longer for having waited before.
 const MAX_FACTOR: u32 = 64;
 
 /// So many that have given way are remembered.
@@ -91,25 +92,35 @@ impl Watch {
         let under_way = queue.under_way();
         let downloading = queue.workshop().store.in_state(Status::Downloading).await?;
         self.samples.retain(|id, _| under_way.iter().any(|(known, _)| known == id));
+        let owners: Vec<_> = under_way.iter().map(|(_, running)| running.owner.clone()).collect();
         let mut judged = Vec::with_capacity(under_way.len());
         for (id, running) in under_way {
             let folder = queue.workshop().media.job(id).work();
             let written = spawn_blocking(move || Written::in_folder(&folder)).await;
             let bytes = written.ok().and_then(Result::ok).map_or(0, |written| written.bytes);
-            let speed = self.speed(id, &running, bytes).filter(|_| downloading.contains(&id));
+            let of_owner = owners.iter().filter(|owner| **owner == running.owner).count();
+            let undisturbed = self.undisturbed(id, of_owner);
+            let speed = self.speed(id, &running, bytes, undisturbed).filter(|_| downloading.contains(&id));
             judged.push(Judged { id, running, speed });
         }
         Ok(judged)
     }
 
-    /// Over the last [`WINDOW`], and none before it has had its time.
-    fn speed(&mut self, id: TaskId, running: &Running, bytes: u64) -> Option<u64> {
+    /// How long a download runs before it can give way, one of `of_owner` that its owner has under way.
+    fn undisturbed(&self, id: TaskId, of_owner: usize) -> Duration {
+        match (of_owner, self.times.get(&id)) {
+            (0 | 1, Some(times)) => WINDOW * (1_u32 << (*times).min(MAX_FACTOR.ilog2())),
+            (_, None) | (2.., Some(_)) => WINDOW,
+        }
+    }
+
+    /// Over the last [`WINDOW`], and none before it has run `undisturbed` for so long.
+    fn speed(&mut self, id: TaskId, running: &Running, bytes: u64, undisturbed: Duration) -> Option<u64> {
         let (now, samples) = (Instant::now(), self.samples.entry(id).or_default());
         samples.push_back((now, bytes));
         while samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
             samples.pop_front();
         }
-        let undisturbed = WINDOW * self.times.get(&id).map_or(1, |times| 1_u32 << (*times).min(MAX_FACTOR.ilog2()));
         let (at, before) = samples.front()?;
         let passed = now.duration_since(*at).as_millis();
         let ready = running.since.elapsed() >= undisturbed && passed >= WINDOW.as_millis();
@@ -140,6 +151,16 @@ mod tests {
     fn owner_of<'a>(judged: &'a [Judged], waiting: &str) -> Option<(&'a str, Option<u64>)> {
         let one = chosen(judged, &waiting.parse().unwrap(), 100)?;
         Some((one.running.owner.as_str(), one.speed))
+    }
+
+    #[test]
+    fn a_user_waits_no_longer_for_having_waited_before_unless_it_is_for_anothers_only_download() {
+        let (mut watch, id) = (Watch::default(), TaskId::random());
+        assert_eq!(watch.undisturbed(id, 1), WINDOW);
+        watch.times.insert(id, 3);
+        assert_eq!((watch.undisturbed(id, 1), watch.undisturbed(id, 2)), (WINDOW * 8, WINDOW));
+        watch.times.insert(id, 99);
+        assert_eq!(watch.undisturbed(id, 1), WINDOW * MAX_FACTOR);
     }
 
     #[tokio::test]
