@@ -52,7 +52,7 @@ impl State {
             Ok(Told::InForce | Told::NotRunning) => Ok(()),
             Ok(Told::Partly(why)) => {
                 eprintln!(
-                    "warning: the running gateway could not read all of its state: {why}. What it could not read is as it was before; everything else is in force"
+                    "warning: the running gateway could not read all of its state: {why}. The parts that it could not read are unchanged; all others are in force"
                 );
                 Ok(())
             }

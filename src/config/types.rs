@@ -256,7 +256,7 @@ pub struct WorkerConfig {
     pub listen: Upstream,
     /// Finished media.
     pub media_dir: PathBuf,
-    /// Who may read them.
+    /// Which accounts can read finished files.
     pub library_access: LibraryAccess,
     /// Where programs that are given by name are looked for before the PATH.
     pub tools_dir: PathBuf,

@@ -181,7 +181,7 @@ fn is_authenticated(facts: &RequestFacts<'_>, authority: &Authority, now: i64) -
 }
 
 impl Weight {
-    /// What has expired was right once, and what is missing is no guess; only a flood of either is too much.
+    /// An expired credential was right once, and a missing one is no guess, so only a flood of either counts.
     const fn of(reason: Reason) -> Self {
         match reason {
             Reason::NoRoute | Reason::BadPath => Self::Path,

@@ -219,7 +219,7 @@ impl Live {
                 Refreshed::Partly(unread)
             }
             Ok(Err(error)) => {
-                error!(%error, "the state cannot be read; what was in force stays in force");
+                error!(%error, "the state cannot be read; the previous state stays in force");
                 Refreshed::Failed
             }
             Err(_) => Refreshed::Failed,
@@ -374,7 +374,7 @@ impl Live {
         let Some(changed) = in_place.look(found.is_ok()) else { return };
         match (changed, found) {
             (false, Err(error)) => {
-                error!(%error, "commands do not reach this gateway; what was in force stays in force");
+                error!(%error, "commands do not reach this gateway; the previous state stays in force");
             }
             (_, Ok(())) | (true, Err(_)) => info!("the state database is back at its place"),
         }

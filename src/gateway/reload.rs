@@ -67,7 +67,7 @@ pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), m
     }
 }
 
-/// A change that is not in force yet. What was in its way need not be one of the watched files, so it is tried again.
+/// A change that could not be applied yet. The cause can be outside the watched files, so the gateway retries.
 #[derive(Debug, Default)]
 struct Pending {
     /// Why, as of the last attempt.
@@ -85,7 +85,7 @@ impl Pending {
             Err(error) => Some(error),
         };
         if let Some(error) = failed.as_ref().filter(|error| self.error.as_ref() != Some(error)) {
-            error!(%error, "nothing is reloaded, and what was in force stays in force; the gateway tries again every second");
+            error!(%error, "nothing is reloaded, and the previous configuration stays in force; the gateway retries every second");
         }
         self.error = failed;
     }
