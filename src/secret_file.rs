@@ -63,6 +63,11 @@ pub fn read(path: &Path) -> Result<Option<SecretString>, SecretError> {
     }
 }
 
+/// When the file at `path` was last written, in Unix seconds.
+pub fn changed(path: &Path) -> Result<i64, SecretError> {
+    fs::metadata(path).map(|metadata| metadata.mtime()).map_err(|e| SecretError::Io(path.to_owned(), e))
+}
+
 /// Reads the secret in `path`, or makes one of 256 random bits (64 hexadecimal digits) and keeps it there.
 pub fn read_or_create(path: &Path) -> Result<SecretString, SecretError> {
     if let Some(secret) = read(path)? {

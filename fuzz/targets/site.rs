@@ -134,5 +134,5 @@ pub(super) fn jwt() -> Arc<JwtVerifier> {
 }
 
 pub(super) fn offlinetube() -> OfflineTubeKey {
-    OfflineTubeKey::new(secret(), Duration::from_hours(1))
+    OfflineTubeKey::new(secret(), Duration::from_hours(1), 0)
 }

@@ -154,25 +154,25 @@ impl Create {
             return Err(LinkRefusal::BadLife.into());
         }
         let expires = now().saturating_add_unsigned(life.as_secs());
-        refuse_namesakes(state, user, expires)?;
-        let secret = state.secrets.offlinetube_at_hand()?.with_context(|| no_secret(state, "offlinetube.key"))?;
-        let query = OfflineTubeKey::new(secret, state.config.links.max_expiry).sign(&object, user, expires);
+        let dated = state.secrets.offlinetube_at_hand()?.with_context(|| no_secret(state, "offlinetube.key"))?;
+        refuse_namesakes(state, user, dated.since)?;
+        let key = OfflineTubeKey::new(dated.secret, state.config.links.max_expiry, dated.since);
+        let query = key.sign(&object, user, expires);
         let url = format!("{}{}?{query}", state.config.public_url.as_str().trim_end_matches('/'), self.path);
         let document = json!({ "id": object, "url": url, "expires": moment(expires) });
         self.common.output.print(&document, |_| url.clone())
     }
 }
 
-/// A link in OfflineTube's style names its user and does not say which one, so the gateway takes it for one of whoever had the
-/// name before, as long as such a link could still be open.
-fn refuse_namesakes(state: &State, user: &UserName, expires: i64) -> Result<()> {
+/// A link in OfflineTube's style names its user but not which one of that name. The gateway refuses it if the secret is older
+/// than the removal of an earlier user of the name, since it may have been made for them.
+fn refuse_namesakes(state: &State, user: &UserName, secret_since: i64) -> Result<()> {
     let removed = state.store.removed_users()?.into_iter().find(|(name, _)| name == user);
-    let from = removed.map(|(_, at)| at.saturating_add_unsigned(state.config.links.max_expiry.as_secs()));
-    match from {
-        Some(from) if expires <= from => bail!(
+    match removed {
+        Some((_, at)) if secret_since <= at => bail!(
             "another user had the name {user} before, and OfflineTube's links don't say which one they are for; \
-             make a link of Sallyport's, or wait until {}",
-            moment(from)
+             make a link of Sallyport's, or write a new secret to {} and send SIGHUP to the gateway",
+            state.secrets.offlinetube_path().display()
         ),
         _ => Ok(()),
     }

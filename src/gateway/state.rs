@@ -12,7 +12,7 @@ use super::{
 use crate::{
     identity::{Authority, KeyTable, LinkBook, People, Standing, User, link::LinkKeys, offlinetube::OfflineTubeKey},
     secret_file::SecretError,
-    store::{Secrets, Store},
+    store::{DatedSecret, Secrets, Store},
 };
 
 /// What was read.
@@ -47,9 +47,9 @@ impl State {
         old: &Authority,
         now: i64,
     ) -> Result<Self, LiveError> {
-        let there = |secret: Option<SecretString>, name| secret.ok_or_else(|| secrets.gone(name));
-        let link_keys = secrets.link_keys_at_hand().and_then(|keys| there(keys, "link.keys"));
-        let offlinetube = secrets.offlinetube_at_hand().and_then(|secret| there(secret, "offlinetube.key"));
+        let link_keys = secrets.link_keys_at_hand().and_then(|keys| keys.ok_or_else(|| secrets.gone("link.keys")));
+        let offlinetube =
+            secrets.offlinetube_at_hand().and_then(|secret| secret.ok_or_else(|| secrets.gone("offlinetube.key")));
         Parts { link_keys, offlinetube, withdrawn, old: Some(old) }.read(store, rules, now)
     }
 }
@@ -57,7 +57,7 @@ impl State {
 /// The files, as they were read, and what is in force.
 struct Parts<'a> {
     link_keys: Result<SecretString, SecretError>,
-    offlinetube: Result<SecretString, SecretError>,
+    offlinetube: Result<DatedSecret, SecretError>,
     /// What of the database holds no longer.
     withdrawn: &'a Withdrawn,
     old: Option<&'a Authority>,
@@ -71,7 +71,8 @@ impl Parts<'_> {
             Ok(text) => (Some(text.clone()), LinkKeys::parse(text.expose_secret()).map_err(LiveError::from)),
             Err(error) => (None, Err(error.into())),
         };
-        let offlinetube = offlinetube.map(|secret| OfflineTubeKey::new(secret, rules.config.links.max_expiry));
+        let max_life = rules.config.links.max_expiry;
+        let offlinetube = offlinetube.map(|dated| OfflineTubeKey::new(dated.secret, max_life, dated.since));
         let made = store.open_links(now).map(|links| LinkBook::new(&withdrawn.links(links)));
         let authority = Authority {
             keys: key_table(store, withdrawn)?,

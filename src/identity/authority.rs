@@ -163,7 +163,7 @@ impl Authority {
 
     fn judge_offlinetube_link(&self, link: &OfflineTubeGrant, now: i64) -> Result<Who, Refusal> {
         self.offlinetube.judge(link, now)?;
-        let made = MadeFor { id: None, at: Some(self.offlinetube.made_after(link)) };
+        let made = MadeFor { id: None, at: Some(self.offlinetube.made_after()) };
         let user = self.people.meant(&link.user, made).map_err(|_| Refusal::LinkExpired)?;
         Ok(bearer_of(&link.user, user))
     }

@@ -39,6 +39,7 @@ pub struct OfflineTubeGrant {
 pub struct OfflineTubeKey {
     secret: SecretString,
     max_life: Duration,
+    since: i64,
     fingerprint: Fingerprint,
 }
 
@@ -72,11 +73,11 @@ impl<'a> OfflineTubeQuery<'a> {
 }
 
 impl OfflineTubeKey {
-    /// Links under `secret` that end within `max_life` from now.
+    /// Links under `secret`, which exists since the Unix second `since`. Those with more than `max_life` left are refused.
     #[must_use]
-    pub fn new(secret: SecretString, max_life: Duration) -> Self {
+    pub fn new(secret: SecretString, max_life: Duration, since: i64) -> Self {
         let fingerprint = Fingerprint::of(secret.expose_secret().as_bytes(), &["offlinetube"]);
-        Self { secret, max_life, fingerprint }
+        Self { secret, max_life, since, fingerprint }
     }
 
     /// The query parameters that open the object `id` for `user` until `expires`.
@@ -117,10 +118,11 @@ impl OfflineTubeKey {
         }
     }
 
-    /// The first moment at which a link that ends when this one does could have been used. It does not say when it was made.
+    /// The earliest moment at which a link under this secret can have been made, in Unix seconds. A link does not say when it
+    /// was made, and `expires` does not tell either: whoever signs may choose any.
     #[must_use]
-    pub fn made_after(&self, link: &OfflineTubeGrant) -> i64 {
-        link.expires.saturating_sub_unsigned(self.max_life.as_secs())
+    pub fn made_after(&self) -> i64 {
+        self.since
     }
 
     fn mac(&self, id: &str, user: &str, expires: i64) -> hmac::Hmac<sha2::Sha256> {
@@ -138,7 +140,7 @@ mod tests {
     fn the_recommended_recipe_is_accepted_and_nothing_else() {
         // python3 -c 'import hmac; print(hmac.new(b"k"*32, b"v1:ana:1000", "sha256").hexdigest())'
         const SIGNATURE: &str = "fa6b0001db6f7e872050e6bde07a4af6964176059bb4c7556e5340d23d7d7252";
-        let key = OfflineTubeKey::new("k".repeat(32).into(), Duration::from_mins(10));
+        let key = OfflineTubeKey::new("k".repeat(32).into(), Duration::from_mins(10), 0);
         let query = key.sign("v1", &"ana".parse().unwrap(), 1_000);
         assert_eq!(query, format!("expires=1000&signature={SIGNATURE}&user=ana"));
         let verify =

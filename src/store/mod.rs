@@ -12,6 +12,6 @@ mod withdrawal;
 pub use database::{Store, StoreError};
 pub use keys::{KeyOrigin, KeyRecord, NewKey};
 pub use links::{Added, LinkQuota, LinkRecord, MakerRecord};
-pub use secrets::{Secrets, SecretsError};
+pub use secrets::{DatedSecret, Secrets, SecretsError};
 pub use users::UserRecord;
 pub use withdrawal::Withdrawal;

@@ -20,6 +20,14 @@ pub struct Secrets {
     jwt_env: String,
 }
 
+/// A secret, and when its file was last written, in Unix seconds. Nothing can have been signed with it before.
+pub struct DatedSecret {
+    /// The secret.
+    pub secret: SecretString,
+    /// The moment.
+    pub since: i64,
+}
+
 /// Why an instance has no usable secrets.
 #[derive(Debug, Error)]
 pub enum SecretsError {
@@ -106,15 +114,25 @@ impl Secrets {
         Ok(SecretString::from(text))
     }
 
-    /// The secret of links in OfflineTube's style.
-    pub fn offlinetube(&self) -> Result<SecretString, SecretError> {
-        secret_file::read_or_create(&self.dir.join("offlinetube.key"))
+    /// The secret of links in OfflineTube's style; creates it if its file is missing.
+    pub fn offlinetube(&self) -> Result<DatedSecret, SecretError> {
+        let path = self.offlinetube_path();
+        let secret = secret_file::read_or_create(&path)?;
+        Ok(DatedSecret { secret, since: secret_file::changed(&path)? })
     }
 
-    /// The same where there is one already.
-    pub fn offlinetube_at_hand(&self) -> Result<Option<SecretString>, SecretError> {
-        let path = self.dir.join("offlinetube.key");
-        secret_file::read(&path)?.map(|secret| long_enough(secret, &path.display().to_string())).transpose()
+    /// The secret of links in OfflineTube's style, or None if its file is missing.
+    pub fn offlinetube_at_hand(&self) -> Result<Option<DatedSecret>, SecretError> {
+        let path = self.offlinetube_path();
+        let Some(secret) = secret_file::read(&path)? else { return Ok(None) };
+        let secret = long_enough(secret, &path.display().to_string())?;
+        Ok(Some(DatedSecret { secret, since: secret_file::changed(&path)? }))
+    }
+
+    /// The file that holds the secret of links in OfflineTube's style.
+    #[must_use]
+    pub fn offlinetube_path(&self) -> PathBuf {
+        self.dir.join("offlinetube.key")
     }
 
     /// The error for a secret that was there and is not any more.

@@ -25,7 +25,8 @@ use crate::worker::owner::Owner;
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// For so long a download runs undisturbed, and over so long its speed counts.
+/// How long a download runs undisturbed, and the time over which its speed counts. It begins at the start, not at the first byte: yt-dlp
+/// may wait for that as long as the source likes. One that starts slowly has longer the next time.
 const WINDOW: Duration = Duration::from_secs(15);
 
 /// Each time its owner's only download gives way, its next time is twice as long, up to [`WINDOW`] times this, so that it comes to its

@@ -13,6 +13,7 @@ use std::{
 use data_encoding::BASE64URL_NOPAD as B64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rusqlite::Connection;
+use sallyport::identity::offlinetube::OfflineTubeKey;
 use serde_json::{Value, json};
 
 use crate::{
@@ -437,6 +438,31 @@ fn whoever_gets_a_name_later_is_somebody_else() {
     assert_eq!((&first["user"], &first["generation"]), (&json!("ana"), &Value::Null));
     assert_eq!(again["user"], "ana");
     assert!(again["generation"].is_i64(), "the worker can tell them apart: {again}");
+}
+
+#[test]
+fn a_long_offlinetube_link_of_a_removed_user_never_opens_for_the_next_of_that_name() {
+    let canary = Canary::start();
+    let i = instance(canary.address);
+    i.command(&["user", "add", "ana"]);
+    let secret = fs::read_to_string(i.path("data/secrets/offlinetube.key")).unwrap();
+    let expires = jiff::Timestamp::now().as_second() + 7 * 24 * 3600 + 4;
+    let signed = |secret: &str| {
+        let key = OfflineTubeKey::new(secret.to_owned().into(), Duration::MAX, 0);
+        format!("/object/x?{}", key.sign("x", &"ana".parse().unwrap(), expires))
+    };
+    assert_eq!(get(&i, &signed(&secret)).0, 403, "it has longer to go than links.max_expiry");
+    i.command(&["user", "remove", "ana"]);
+    i.command(&["user", "add", "ana"]);
+    eventually("fewer than links.max_expiry", || {
+        (jiff::Timestamp::now().as_second() + 7 * 24 * 3600 >= expires).then_some(())
+    });
+    assert_eq!(get(&i, &signed(&secret)), (410, "expired_link".to_owned()));
+
+    write_secret(&i, "offlinetube.key");
+    hang_up(&i);
+    let renewed = fs::read_to_string(i.path("data/secrets/offlinetube.key")).unwrap();
+    eventually("the new secret", || (get(&i, &signed(&renewed)).0 == 200).then_some(()));
 }
 
 #[test]
