@@ -215,7 +215,7 @@ fn every_command_block_runs_in_a_checkout_without_internet() {
     fs::write(checkout.path("door/policies/myapp.toml"), policy.text).unwrap();
     let before = ["config.toml", "policies/worker.toml"].map(|file| fs::read(checkout.path(file)).unwrap());
     let script = [
-        "until_there 60 grep -q 'docs/quickstart.md goes on' run.out\n",
+        "until_there 60 grep -q 'Next: docs/quickstart.md' run.out\n",
         "cat run.out\n",
         // Nothing is finished, and nothing can be reached.
         "scripts/call /api/download '{\"url\": \"https://media.example.com/a.mp4\"}'\n",
