@@ -1,6 +1,6 @@
-"""Serves one file on loopback, for scripts/run: what a first download is made of where there is no internet.
+"""Serves one file on loopback for scripts/run, so that a first download works without internet access.
 
-Prints the port, and ends with the process that started it."""
+Prints the port, and exits with the process that started it."""
 
 import http.server
 import os
@@ -13,7 +13,7 @@ NAME = "/sample.mp4"
 
 
 class OneFile(http.server.BaseHTTPRequestHandler):
-    """Answers with the file, and has nothing else."""
+    """Serves the file and nothing else."""
 
     file = ""
 

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# What scripts/run, scripts/test and scripts/suites need, installed where it is missing. Sourced by them; a second time it changes nothing.
+# Installs whatever scripts/run, scripts/test and scripts/suites need and is missing. They source it; a second time it changes nothing.
 #
-# Afterwards: the working folder is the project's, $TOOLS holds yt-dlp and deno and is on the PATH.
+# Afterwards the project is the working folder, and $TOOLS contains yt-dlp and deno and is in PATH.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 ROOT=$PWD
 TOOLS=$ROOT/.tools/bin
 
-# From PyPI, since the distribution's yt-dlp is too old to be let near the internet. `default` brings its JavaScript parts.
+# From PyPI, because the distribution's yt-dlp is too old to be exposed to the internet. `default` includes its JavaScript parts.
 PYTHON_TOOLS=('yt-dlp[default]>=2026.7.4' 'deno')
 
 say() { printf '\n== %s\n' "$*" >&2; }
@@ -17,7 +17,7 @@ fail() {
   exit 1
 }
 
-# keep_telling WHAT COMMAND…: runs the command, and says every 20 seconds that it goes on, since a large crate is silent for longer.
+# keep_telling WHAT COMMAND…: runs the command, and reports every 20 seconds that it is still running, because a large crate compiles silently.
 keep_telling() {
   local what=$1 begin=$SECONDS ticker code=0
   shift
@@ -33,11 +33,11 @@ keep_telling() {
 
 compiles() { echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev/null; }
 
-# Where cargo builds.
+# Prints cargo's build folder.
 target_folder() { realpath -m "${CARGO_TARGET_DIR:-target}"; }
 
-# Prints a Python that makes environments, and is new enough for yt-dlp. The system's comes first: other accounts cannot run one that lies in
-# somebody's home.
+# Prints a Python that can create virtual environments and is new enough for yt-dlp. The system's comes first, because other accounts cannot
+# run one in somebody's home folder.
 python_for_venvs() {
   local python
   for python in /usr/bin/python3 python3; do
@@ -49,7 +49,7 @@ python_for_venvs() {
   return 1
 }
 
-# Prints the Debian packages that are missing, for what is built here and for what runs.
+# Prints the missing Debian packages that the build or the program needs.
 missing_packages() {
   compiles || echo gcc libc6-dev
   python_for_venvs >/dev/null || echo python3-venv
@@ -60,7 +60,7 @@ missing_packages() {
   done
 }
 
-# install_packages PACKAGE…: with Debian's own tool, as root; fails where that cannot be.
+# install_packages PACKAGE…: installs them with apt-get, as root; fails if that is not possible.
 install_packages() {
   local as_root=()
   if [ "$(id -u)" -ne 0 ]; then as_root=(sudo -n); fi
@@ -69,7 +69,7 @@ install_packages() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >&2
 }
 
-# setup_packages [PACKAGE:PROGRAM]…: the common ones, and each further package whose program is missing.
+# setup_packages [PACKAGE:PROGRAM]…: installs the common packages, and each further one whose program is missing.
 setup_packages() {
   local packages
   mapfile -t packages < <(missing_packages "$@" | tr ' ' '\n')
@@ -80,7 +80,7 @@ Install them, on Debian as root with:
   apt-get install -y --no-install-recommends ${packages[*]}"
 }
 
-# setup_optional_packages [PACKAGE:PROGRAM]…: installs what is missing, where that is possible.
+# setup_optional_packages [PACKAGE:PROGRAM]…: installs what is missing, if possible.
 setup_optional_packages() {
   local entry packages=()
   for entry; do
@@ -99,20 +99,20 @@ setup_rust() {
   local wanted found
   wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
   if [ -z "$(type -P cargo)" ]; then
-    fail "cargo is missing. Install Rust $wanted or newer, as https://rustup.rs says:
+    fail "cargo is missing. Install Rust $wanted or newer as described at https://rustup.rs:
   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile default"
   fi
   found=$(rustc --version | cut -d ' ' -f 2)
   if [ "$(printf '%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1)" != "$wanted" ]; then
-    fail "Rust $found is too old, $wanted is needed. With rustup: rustup update stable"
+    fail "Rust $found is too old; $wanted or newer is needed. With rustup: rustup update stable"
   fi
 }
 
-# setup_venv FOLDER TOOL…: a folder of Python tools, made anew when what it should hold, or where it lies, has changed.
+# setup_venv FOLDER TOOL…: installs Python tools into a folder, and again if the list of tools or the folder's path has changed.
 setup_venv() {
   local folder=$1 python wanted
   shift
-  python=$(python_for_venvs) || fail "no Python 3.10 or newer was found that makes environments (venv)"
+  python=$(python_for_venvs) || fail "no Python 3.10 or newer with the venv module was found"
   wanted=$(printf '%s\n' "$ROOT" "$python" "$@")
   if [ -x "$folder/bin/pip" ] && [ "$(cat "$folder/stamp" 2>/dev/null)" = "$wanted" ]; then
     return 0

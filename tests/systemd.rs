@@ -158,7 +158,7 @@ fn folders() -> [PathBuf; 5] {
     [format!("/etc/{NAME}"), state, worker, format!("/var/log/{NAME}"), egress].map(PathBuf::from)
 }
 
-/// As docs/operations.md has it; the administrator's key.
+/// Creates an instance as docs/systemd.md does, and returns the administrator's key.
 fn make_instance(tls: u16, plain: u16, admin: u16) -> String {
     let [etc, state, worker, log, _] = folders();
     let init =

@@ -207,7 +207,7 @@ fn the_document_names_every_metric_and_no_other() {
     let served: BTreeSet<String> =
         types.map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() }).collect();
 
-    let document = fs::read_to_string(places::project().join("docs/operations.md")).unwrap();
+    let document = fs::read_to_string(places::project().join("docs/monitoring.md")).unwrap();
     let section = document.split_once("\n## Metrics\n").unwrap().1.split_once("\n## ").unwrap().0;
     let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
     let named: BTreeSet<String> = cells.flat_map(|cell| cell.split("`, `")).map(|name| name.replace('`', "")).collect();

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the disk of the virtual machine: Debian 13 with systemd, a kernel and what docs/operations.md takes for granted.
+# Makes the disk of the virtual machine: Debian 13 with systemd, a kernel and what docs/systemd.md takes for granted.
 #
 # usage: image.sh FOLDER. Leaves base.img, vmlinuz, initrd and the private key there; a second time it changes nothing.
 set -euo pipefail

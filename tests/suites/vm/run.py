@@ -1,4 +1,4 @@
-"""Under a real systemd: Debian 13 in a virtual machine, installed by docs/operations.md, rebooted, and cut off from its power."""
+"""Under a real systemd: Debian 13 in a virtual machine, installed by docs/systemd.md, rebooted, and cut off from its power."""
 
 import http.client
 import os

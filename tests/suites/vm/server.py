@@ -1,4 +1,4 @@
-"""The server in the virtual machine: installed as docs/operations.md has it, and asked from outside."""
+"""The server in the virtual machine: installed as docs/systemd.md has it, and asked from outside."""
 
 import hashlib
 import http.client
@@ -15,7 +15,7 @@ from instance import run
 from verdict import expect
 
 ROOT = Path(__file__).parents[3]
-DOCUMENT = ROOT / "docs/operations.md"
+DOCUMENT = ROOT / "docs/systemd.md"
 # The blocks that no other test runs.
 BLOCK = re.compile(r"<!-- not run: needs root and systemd[^>]*-->\n```sh\n(.*?)```", re.DOTALL)
 UNITS = [f"sallyport-{name}" for name in ("gateway.socket", "gateway.service", "worker.service", "egress.service")]
