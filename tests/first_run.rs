@@ -1,5 +1,5 @@
-//! What a newcomer does: `scripts/run`, its last lines, and every command block of the quickstart and of the operations page, in a
-//! copy of the checkout, in a network of its own that has no way out.
+//! What a newcomer does: `scripts/run`, its last lines, and every command block of the quickstart, the worker API and the operations
+//! page, in a copy of the checkout, in a network of its own that has no way out.
 //!
 //! A block that cannot run here says why in a comment before it, `<!-- not run: … -->`, and is listed below.
 #![allow(
@@ -185,6 +185,7 @@ prepare() {
   LINK_ID=$(sallyport link create --json "/api/download/$ID/file" | id_of)
   cat >edits.sed <<END_OF_EDITS
 s#/ID/#/$ID/#g
+s#ids=ID#ids=$ID#
 s#KEY-ID#$KEY_ID#
 s#LINK-ID#$LINK_ID#
 s#/srv/door#$PWD/door#g
@@ -218,6 +219,7 @@ fn every_command_block_runs_in_a_checkout_without_internet() {
         PREPARE,
         &reading("quickstart.md"),
         "sallyport user remove ana\n",
+        &reading("worker-api.md"),
         &reading("operations.md"),
         "echo 'all blocks have run'\n",
     ]
@@ -250,7 +252,7 @@ echo 'said once'
 
 #[test]
 fn only_these_blocks_are_not_run() {
-    let all = ["quickstart.md", "operations.md"].map(|name| blocks(&document(name), "sh"));
+    let all = ["quickstart.md", "worker-api.md", "operations.md"].map(|name| blocks(&document(name), "sh"));
     assert!(all.iter().all(|blocks| blocks.len() > 5));
     let not_run: Vec<_> = all.iter().flatten().filter(|block| block.not_run.is_some()).collect();
     for block in &not_run {
