@@ -72,6 +72,32 @@ fn every_configuration_key_is_in_the_reference_and_explained() {
 }
 
 #[test]
+fn every_route_of_the_worker_is_in_its_reference_with_its_scope() {
+    let (policy, document) = (read("policies/worker.toml"), read("docs/worker-api.md"));
+    let routes: Vec<_> = policy.split("[[route]]").skip(1).collect();
+    assert!(routes.len() > 15, "{routes:?}");
+    for route in routes {
+        let first_of = |key: &str| {
+            let line = route.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = ")).unwrap();
+            line.split('"').nth(1).unwrap().to_owned()
+        };
+        let row = format!("| `{} {}` | `{}` |", first_of("methods"), first_of("path"), first_of("scopes"));
+        assert!(document.contains(&row), "docs/worker-api.md lacks {row}");
+    }
+}
+
+#[test]
+fn the_readme_shows_what_scripts_run_prints() {
+    let (readme, script) = (read("README.md"), read("scripts/run"));
+    let capture = readme.split_once("$ scripts/run\n").unwrap().1.split_once("```").unwrap().0;
+    let commands: Vec<_> = capture.lines().filter(|line| line.starts_with("  scripts/call")).collect();
+    assert!(!commands.is_empty(), "{capture}");
+    for line in commands {
+        assert!(script.contains(line), "scripts/run does not print {line}");
+    }
+}
+
+#[test]
 fn every_direct_dependency_has_its_reason() {
     let (manifest, document) = (read("Cargo.toml"), read("docs/dependencies.md"));
     let from = manifest.split_once("[dependencies]\n").unwrap().1;

@@ -197,6 +197,7 @@ prepare() {
   LINK_ID=$(sallyport link create --json "/api/download/$ID/file" | id_of)
   cat >edits.sed <<END_OF_EDITS
 s#/ID/#/$ID/#g
+s#ids=ID#ids=$ID#
 s#KEY-ID#$KEY_ID#
 s#LINK-ID#$LINK_ID#
 s#/srv/door#$PWD/door#g
@@ -229,6 +230,7 @@ fn every_command_block_runs_in_a_checkout_without_internet() {
         "sallyport user add eve && sallyport user list | grep -q eve\n",
         PREPARE,
         &reading("quickstart.md"),
+        &reading("worker-api.md"),
         "sallyport user remove ana\n",
         &OPERATIONS.map(reading).concat(),
         "echo 'all blocks have run'\n",
@@ -275,4 +277,10 @@ fn only_these_blocks_are_not_run() {
         );
     }
     assert_eq!(not_run.len(), NOT_RUN.len());
+}
+
+#[test]
+fn every_block_of_the_worker_api_is_run() {
+    let all = blocks(&document("worker-api.md"), "sh");
+    assert!(all.len() > 5 && all.iter().all(|block| block.not_run.is_none()));
 }
