@@ -163,11 +163,11 @@ fn apps_that_could_answer_nothing_are_found() {
 #[test]
 fn a_route_that_no_request_reaches_is_found_in_the_policys_file() {
     for (route, words) in [
-        ("path = \"/files/*\"", "route[1].path: a lone * stands for itself"),
-        ("path = \"/files?all=1\"", "leave the query out"),
-        ("path = \"/files\"", "GET on this path is the route \"all\" already"),
-        ("path = \"/{a}{b}\"", "one {parameter} at most"),
-        ("path = \"/{*rest}/x\"", "stands at the end"),
+        ("path = \"/files/*\"", "route[1].path: a lone * matches only itself"),
+        ("path = \"/files?all=1\"", "remove the query"),
+        ("path = \"/files\"", "the route \"all\" already handles GET on this path"),
+        ("path = \"/{a}{b}\"", "at most one {parameter}"),
+        ("path = \"/{*rest}/x\"", "it must come last"),
     ] {
         let i = mine("127.0.0.1:9");
         let policy = format!("{POLICY}\n[[route]]\nname = \"second\"\nmethods = [\"GET\"]\n{route}\n");
@@ -178,7 +178,7 @@ fn a_route_that_no_request_reaches_is_found_in_the_policys_file() {
     let both = POLICY.replace("/files", "/files/{id}")
         + "\n[[route]]\nname = \"second\"\nmethods = [\"POST\"]\npath = \"/files/{name}\"\n";
     fs::write(i.path("policies/mine.toml"), both).unwrap();
-    only(&check(&i), &["route[1].path", "it takes the same requests as /files/{id}"]);
+    only(&check(&i), &["route[1].path", "it matches the same requests as /files/{id}"]);
 }
 
 #[test]

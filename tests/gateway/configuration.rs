@@ -94,12 +94,12 @@ fn a_policys_faults_are_found_at_their_place() {
         ("path = \"/api/info\"", "path = \"/.sallyport/x\"", "must not be under"),
         ("limit = \"5/minute\"", "limit = \"five\"", "not a rate"),
         ("scopes = [\"downloads:write\"]", "scope = [\"x\"]", "did you mean \"scopes\"?"),
-        ("type = \"media-url\"", "type = \"text\", values = [\"x\"]", "values go with one-of"),
+        ("type = \"media-url\"", "type = \"text\", values = [\"x\"]", "values is only for one-of"),
         ("max_body = \"16KiB\"", "max_body = \"1MiB\"", "64KiB"),
         ("link_object = \"id\"", "", "offlinetube-link"),
-        ("link_also = \"stream.mp4\"", "link_also = \"film.mp4\"", "beside this one"),
+        ("link_also = \"stream.mp4\"", "link_also = \"film.mp4\"", "a route in the same folder"),
         ("statement = true", "statement = false", "[upstream] statement"),
-        ("statement = true", "statement = false\n[upstream.limits]\nmax_filesize = \"1GiB\"\n# ", "go with statement"),
+        ("statement = true", "statement = false\n[upstream.limits]\nmax_filesize = \"1GiB\"\n# ", "require statement"),
         ("statement = true", "statement = true\n[upstream.limits]\nmax_filesize = \"0B\"\n# ", "keep nothing"),
         (
             "statement = true",
@@ -115,7 +115,7 @@ fn a_policys_faults_are_found_at_their_place() {
         (
             "credentials = [\"api-key\", \"jwt\", \"client-certificate\"]",
             "credentials = []",
-            "either takes credentials or is anonymous",
+            "either accepts credentials or is anonymous",
         ),
         ("origins = []", "origins = [\"*\"]", "not an origin"),
     ] {

@@ -162,8 +162,8 @@ fn a_value_that_its_header_does_not_take_is_a_fault_at_its_place() {
         ("content_type_options = \"sniff\"", "write \"nosniff\""),
         ("referrer_policy = \"none\"", "write \"no-referrer\""),
         ("frame_options = \"ALLOWALL\"", "write \"DENY\" or \"SAMEORIGIN\""),
-        ("content_security_policy = \"default-src: 'self'\"", "write them as"),
-        ("frame_options = true", "or false for what the application sends"),
+        ("content_security_policy = \"default-src: 'self'\"", "write directives such as"),
+        ("frame_options = true", "or false to keep what the application sends"),
         ("hsts = 31536000", "expected the header's value"),
     ] {
         let i = Instance::made(&[]);
