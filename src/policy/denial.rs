@@ -188,8 +188,8 @@ reasons! {
     HeadTooLarge = 431 "head_too_large" "The request headers are too large";
     /// The head arrived too slowly.
     HeadTooSlow = 408 "head_too_slow" "The request headers did not arrive in time";
-    /// The user has as many links as are allowed.
-    TooManyLinks = 429 "too_many_links" "The user has too many links; revoke one or wait until one expires";
+    /// There are as many links as are allowed.
+    TooManyLinks = 429 "too_many_links" "There are too many links; revoke one, or wait until one expires";
     /// A rate was exceeded.
     RateLimited = 429 "rate_limited" "Too many requests";
     /// The gateway itself failed; a request that it cannot decide is denied.

@@ -66,7 +66,10 @@ impl Faults {
             );
         }
         if kinds.contains(&ChallengeKind::Dns01) && wire.dns.is_none() {
-            self.add(acme_key("challenges"), "\"dns-01\" requires [tls.acme.dns], which configures how the record is written; set it, or remove this challenge");
+            self.add(
+                acme_key("challenges"),
+                "\"dns-01\" requires [tls.acme.dns]; configure there how the record is written",
+            );
         }
         let challenge = |kind: &ChallengeKind| match kind {
             ChallengeKind::TlsAlpn01 => Some(ChallengeConfig::TlsAlpn01),
