@@ -1,4 +1,4 @@
-//! What is wrong in a file, where, and how to mend it: `file:line:column: what; mend`.
+//! Diagnostics: what is wrong in a file, where, and how to fix it, as `file:line:column: what is wrong; how to fix it`.
 
 use std::{fmt, ops::Range, path::PathBuf};
 
@@ -7,22 +7,22 @@ use thiserror::Error;
 /// One fault in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Where it stands.
+    /// Where the fault is.
     pub at: Located,
-    /// The key, such as `app[0].upstream`; empty where it is none in particular.
+    /// The key, such as `app[0].upstream`; empty if the fault concerns no particular key.
     pub key: String,
-    /// What is wrong and, after a semicolon, what mends it.
+    /// What is wrong and, after a semicolon, how to fix it.
     pub what: String,
 }
 
-/// The place of a fault.
+/// The location of a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Located {
-    /// In a file, by line and column from 1; both are 0 when the fault is the file as a whole.
+    /// In a file, with line and column counted from 1; both are 0 if the fault concerns the file as a whole.
     File {
         /// The file.
         path: PathBuf,
-        /// Its line.
+        /// The line.
         line: usize,
         /// The column within the line, in characters.
         column: usize,
@@ -31,17 +31,17 @@ pub enum Located {
     Environment(String),
 }
 
-/// Every fault that one reading found; never empty when returned as an error.
+/// All faults found in one pass; never empty when returned as an error.
 #[derive(Clone, Debug, Default, Error, PartialEq, Eq)]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
 impl Diagnostic {
-    /// A fault of the file as a whole.
+    /// Creates a diagnostic for a file as a whole.
     pub fn in_file(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         Self { at: Located::File { path: path.into(), line: 0, column: 0 }, key: String::new(), what: what.into() }
     }
 
-    /// A fault at the byte `span` of `source`, the text of the file at `path`.
+    /// Creates a diagnostic for the byte range `span` of `source`, the text of the file at `path`.
     pub fn at(path: impl Into<PathBuf>, source: &str, span: Option<&Range<usize>>, what: impl Into<String>) -> Self {
         let Some(span) = span else { return Self::in_file(path, what) };
         let before = source.get(..span.start.min(source.len())).unwrap_or(source);
@@ -50,12 +50,12 @@ impl Diagnostic {
         Self { at: Located::File { path: path.into(), line, column }, key: String::new(), what: what.into() }
     }
 
-    /// A fault in what the environment sets.
+    /// Creates a diagnostic for an environment variable or flag.
     pub fn in_environment(name: impl Into<String>, what: impl Into<String>) -> Self {
         Self { at: Located::Environment(name.into()), key: String::new(), what: what.into() }
     }
 
-    /// The same with its key.
+    /// Sets the key.
     #[must_use]
     pub fn of_key(self, key: &str) -> Self {
         Self { key: key.to_owned(), ..self }

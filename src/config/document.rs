@@ -1,4 +1,4 @@
-//! One TOML file with all its faults: a value that does not fit is noted and left out, and the rest is read on.
+//! Reads a TOML file and reports all its faults: an invalid value is recorded and left out, and reading continues with the rest.
 
 use std::{ops::Range, path::Path};
 
@@ -13,19 +13,19 @@ use super::{
     words,
 };
 
-/// A file with more faults than this is another kind of file.
+/// A file with more faults than this is probably not a configuration file.
 const MAX_FAULTS: usize = 50;
 
-/// What could be read, and what could not.
+/// The parsed value, and every fault.
 pub(crate) struct Document<T> {
-    /// Without the values that do not fit; None where what is left makes no sense.
+    /// The value, without the invalid parts; `None` if the rest cannot be used.
     pub(crate) value: Option<T>,
     pub(crate) faults: Diagnostics,
-    /// True where an element of a list was left out: what refers to it, or counts the others, would go wrong as well.
+    /// Whether an element of a list was left out; references to it, and the indexes of the elements after it, would be wrong.
     pub(crate) lost_elements: bool,
 }
 
-/// One step on the way to a value.
+/// One step of the path to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Key(String),
@@ -33,12 +33,12 @@ enum Step {
 }
 
 impl<T: DeserializeOwned> Document<T> {
-    /// Reads `source`, the text of the file at `path`.
+    /// Parses `source`, the text of the file at `path`.
     pub(crate) fn read(path: &Path, source: &str) -> Self {
         let (tree, errors) = DeTable::parse_recoverable(source);
         if !errors.is_empty() {
             let fault = |e: &toml::de::Error| {
-                Diagnostic::at(path, source, e.span().as_ref(), format!("not TOML: {}", e.message().trim()))
+                Diagnostic::at(path, source, e.span().as_ref(), format!("invalid TOML: {}", e.message().trim()))
             };
             let faults = Diagnostics(errors.iter().take(MAX_FAULTS).map(fault).collect());
             return Self { value: None, faults, lost_elements: true };
@@ -55,7 +55,7 @@ struct Reading<'s> {
     path: &'s Path,
     source: &'s str,
     tree: Spanned<DeTable<'s>>,
-    /// Without what did not fit so far.
+    /// The tree without the values that were found invalid so far.
     rest: Spanned<DeTable<'s>>,
     removed: Vec<Vec<Step>>,
     faults: Vec<Diagnostic>,
@@ -85,7 +85,7 @@ impl Reading<'_> {
         None
     }
 
-    /// True where a key is missing only because its value was left out.
+    /// Returns true if a key is missing only because its invalid value was left out.
     fn follows_from_another(&self, table: &[Step], message: &str) -> bool {
         let Some(name) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) else {
             return false;
@@ -95,7 +95,7 @@ impl Reading<'_> {
     }
 }
 
-/// The way to the key or value that stands at `span`.
+/// Returns the path to the key or value at `span`.
 fn way_to(table: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<Step>> {
     table.iter().find_map(|(key, value)| {
         let step = Step::Key(key.get_ref().to_string());
@@ -118,7 +118,7 @@ fn way_within(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec<S
     inner.or_else(|| (value.span() == *span).then(Vec::new))
 }
 
-/// Removes what is at the end of the way.
+/// Removes the key or element at the end of the path.
 fn remove(table: &mut DeTable<'_>, way: &[Step]) {
     match way {
         [Step::Key(name)] => drop(table.remove(&**name)),
@@ -147,7 +147,7 @@ fn remove_within(value: &mut DeValue<'_>, way: &[Step]) {
     }
 }
 
-/// `app[0].upstream`
+/// Formats a path such as `app[0].upstream`.
 fn written(way: &[Step]) -> String {
     let mut text = String::new();
     for step in way {
@@ -168,7 +168,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only what cannot be read is looked at")]
+    #[expect(dead_code, reason = "the tests look only at faults")]
     struct Top {
         #[serde(default)]
         count: u16,
@@ -180,7 +180,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "likewise")]
+    #[expect(dead_code, reason = "as above")]
     struct Item {
         name: String,
         #[serde(default)]
@@ -197,21 +197,21 @@ mod tests {
         let source = "count = \"x\"\nnames = [\"a\", 5]\nnmaes = 1\n[[item]]\nname = 1\n[[item]]\non = 2\nname = \"b\"\n[[item]]\n";
         let found = faults(source);
         let expected = [
-            "f:1:9: count: takes a whole number from 0 to 65535, not the text \"x\"",
-            "f:2:15: names[1]: takes a text in quotes, not 5",
+            "f:1:9: count: must be an integer from 0 to 65535, not the string \"x\"",
+            "f:2:15: names[1]: must be a string in quotes, not 5",
             "f:3:1: nmaes: unknown key; did you mean \"names\"?",
-            "f:5:8: item[0].name: takes a text in quotes, not 1",
+            "f:5:8: item[0].name: must be a string in quotes, not 1",
         ];
         for fault in expected {
             assert!(found.iter().any(|f| f == fault), "{fault}: {found:#?}");
         }
-        assert!(found.iter().any(|f| f.contains(".on: takes true or false, not 2")), "{found:#?}");
+        assert!(found.iter().any(|f| f.contains(".on: must be true or false, not 2")), "{found:#?}");
         assert!(found.iter().any(|f| f.contains("the key \"name\" is missing; add it")), "{found:#?}");
-        assert_eq!(found.len(), 6, "none of them twice, and none that follows from another: {found:#?}");
+        assert_eq!(found.len(), 6, "no fault is repeated or follows from another: {found:#?}");
     }
 
     #[test]
-    fn what_fits_is_read_all_the_same() {
+    fn valid_values_are_read_despite_faults_elsewhere() {
         let document = Document::<Top>::read(Path::new("f"), "count = \"x\"\nnames = [\"a\"]\n");
         assert_eq!(document.value.unwrap().names, ["a"]);
         assert!(!document.lost_elements);

@@ -1,4 +1,4 @@
-//! The layer of the environment: which variables are ours, and which of them cannot be used.
+//! The environment layer: which variables are ours, and which of them are invalid.
 
 use std::collections::BTreeSet;
 
@@ -14,19 +14,19 @@ use super::{
 };
 
 const PREFIX: &str = "SALLYPORT_";
-/// Between the names of tables and keys.
+/// Separates the names of tables and keys.
 const SEPARATOR: &str = "__";
 
-/// The file's values under those of the environment.
+/// The values of the file, overridden by those of the environment.
 pub(super) struct Layered {
-    /// Without the variables that cannot be used.
+    /// The result, without the variables that are invalid.
     pub(super) wire: Wire,
     pub(super) faults: Diagnostics,
-    /// The variables that are in force.
+    /// The variables that were applied.
     pub(super) variables: Variables,
 }
 
-/// Names of variables, as they are set.
+/// The names of our environment variables, as set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Variables(BTreeSet<String>);
 
@@ -37,7 +37,7 @@ impl Variables {
         Self(ours.map(|(name, _)| name).collect())
     }
 
-    /// The variable that sets the key at the end of this way, or a table around it.
+    /// Returns the variable that sets the key at this path, or a table that contains it.
     pub(super) fn setting<'n>(&self, way: impl Iterator<Item = &'n str>) -> Option<&str> {
         let way: Vec<_> = way.map(str::to_ascii_uppercase).collect();
         let sets = |name: &&String| {
@@ -56,7 +56,7 @@ impl Variables {
     }
 }
 
-/// Puts the environment over the values of the file.
+/// Overrides the values of the file with those of the environment.
 pub(super) fn layered(file: &Wire) -> Layered {
     let mut variables = Variables::set();
     let mut faults = Vec::new();
@@ -71,7 +71,7 @@ pub(super) fn layered(file: &Wire) -> Layered {
             way.push(name.clone());
         }
         let Some(culprit) = culprit(&variables, &way) else {
-            // No single one is at fault, so none of them counts.
+            // No single variable is at fault, so none is applied.
             let name = format!("{PREFIX}{}", way.join(SEPARATOR).to_uppercase());
             faults.push(Diagnostic::in_environment(name, what));
             return Layered { wire: file.clone(), faults: Diagnostics(faults), variables: Variables::default() };
@@ -81,7 +81,7 @@ pub(super) fn layered(file: &Wire) -> Layered {
     }
 }
 
-/// The variable that an error at the end of this way comes from: one that sets it, or something below it.
+/// Returns the variable that caused an error at this path: one that sets it, or something below it.
 fn culprit(variables: &Variables, way: &[String]) -> Option<String> {
     let setting = variables.setting(way.iter().map(String::as_str)).map(str::to_owned);
     let below = format!("{PREFIX}{}{SEPARATOR}", way.join(SEPARATOR));
@@ -89,7 +89,7 @@ fn culprit(variables: &Variables, way: &[String]) -> Option<String> {
     setting.or_else(|| variables.0.iter().find(below).cloned())
 }
 
-/// False for what Kubernetes sets in every container beside a service of our name, such as
+/// Returns false for variables that Kubernetes sets in every container if there is a service of our name, such as
 /// `SALLYPORT_PORT=tcp://10.0.0.1:443` or `SALLYPORT_SERVICE_HOST`.
 fn is_ours(name: &str, value: &str) -> bool {
     let Some(key) =
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_kubernetes_sets_is_not_ours_and_a_slip_is() {
+    fn variables_set_by_kubernetes_are_ignored_and_typing_errors_are_not() {
         for (name, value) in [
             ("SALLYPORT_PORT", "tcp://10.96.0.7:443"),
             ("SALLYPORT_SERVICE_HOST", "10.96.0.7"),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_is_found_for_what_it_sets() {
+    fn the_variable_that_sets_a_key_is_found() {
         let variables = Variables(["SALLYPORT_GATEWAY__LISTEN".to_owned(), "SALLYPORT_APP".to_owned()].into());
         let setting = |way: &[&str]| variables.setting(way.iter().copied()).map(str::to_owned);
         assert_eq!(setting(&["gateway", "listen"]).as_deref(), Some("SALLYPORT_GATEWAY__LISTEN"));

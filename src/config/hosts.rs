@@ -1,35 +1,34 @@
-//! Which hosts and prefixes applications answer for, and which of these can never get a request.
+//! Checks the hosts and prefixes of applications, and finds those that can never get a request.
 
 use url::Host;
 
 use super::types::AppConfig;
 
-/// What is wrong with the name of a host, and what to write instead; None for one that requests can have.
+/// Returns what is wrong with a host name and what to write instead; `None` if requests can have it.
 pub(super) fn fault(text: &str) -> Option<String> {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
     if bare != text {
-        return Some(format!("{text:?} is a URL; write the host alone, {:?}", without_port(bare)));
+        return Some(format!("{text:?} is a URL; write only the host, {:?}", without_port(bare)));
     }
     if text.contains('*') {
-        let what =
-            "a star stands for nothing here, so no request would match; name each host, or leave hosts empty for all";
+        let what = "* is not a wildcard here, so no request would match; list each host, or leave hosts empty for all";
         return Some(format!("{text:?}: {what}"));
     }
     if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Some(format!("an IPv6 address stands in brackets; write \"[{text}]\""));
+        return Some(format!("an IPv6 address must be in brackets; write \"[{text}]\""));
     }
     let without_port = without_port(text);
     if without_port != text {
-        return Some(format!("{text:?}: hosts are compared without their port; write {without_port:?}"));
+        return Some(format!("{text:?}: hosts are compared without a port; write {without_port:?}"));
     }
     if let Some(name) = text.strip_suffix('.') {
         return Some(format!("{text:?} ends in a dot; write {name:?}"));
     }
     match Host::parse(text) {
-        // What the parser changes, such as letters of other scripts, is spelt otherwise in requests.
+        // If the parser changes the name, such as one in another script, requests spell it differently.
         Ok(host) if host.to_string() == text => None,
-        Ok(host) => Some(format!("requests spell {text:?} as {:?}; write that", host.to_string())),
-        Err(_) => Some(format!("{text:?} is not a host name; write one such as \"home.example.com\"")),
+        Ok(host) => Some(format!("requests spell {text:?} as {:?}; write it that way", host.to_string())),
+        Err(_) => Some(format!("{text:?} is not a host name; write, for example, \"home.example.com\"")),
     }
 }
 
@@ -40,14 +39,14 @@ fn without_port(text: &str) -> &str {
     }
 }
 
-/// For an application that others before it leave no request: which host that is for, by its place, and the name of the other one.
+/// A host for which an application gets no requests, and the earlier application that takes them.
 pub(super) struct Taken<'a> {
-    /// None where it is for every host.
+    /// The index of the host; `None` if this concerns every host.
     pub(super) host: Option<usize>,
     pub(super) by: &'a str,
 }
 
-/// The hosts of `app` that no request reaches it by, because an application before it takes them all.
+/// Returns the hosts of `app` for which it gets no requests, because an earlier application takes them all.
 pub(super) fn taken<'a>(app: &AppConfig, before: &'a [AppConfig]) -> Vec<Taken<'a>> {
     let earlier = |host: Option<&String>| {
         let mut covering = before.iter().filter(|earlier| covers(&earlier.prefix, &app.prefix));
@@ -62,7 +61,7 @@ pub(super) fn taken<'a>(app: &AppConfig, before: &'a [AppConfig]) -> Vec<Taken<'
         .collect()
 }
 
-/// True where every path under `other` is under `prefix` as well, by whole segments.
+/// Returns true if every path under `other` is also under `prefix`, by whole segments.
 fn covers(prefix: &str, other: &str) -> bool {
     let mut segments = other.trim_end_matches('/').split('/');
     prefix.trim_end_matches('/').split('/').all(|wanted| segments.next() == Some(wanted))
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_written_as_requests_have_it() {
+    fn a_host_must_be_written_as_requests_spell_it() {
         for text in ["home.example.com", "localhost", "192.0.2.1", "[2001:db8::1]", "xn--bcher-kva.example"] {
             assert_eq!(fault(text), None, "{text}");
         }
@@ -82,7 +81,7 @@ mod tests {
             ("https://home.example.com:8443/x", "\"home.example.com\""),
             ("home.example.com:8443", "\"home.example.com\""),
             ("home.example.com/", "\"home.example.com\""),
-            ("*.example.com", "name each host"),
+            ("*.example.com", "list each host"),
             ("*", "leave hosts empty"),
             ("2001:db8::1", "\"[2001:db8::1]\""),
             ("[2001:db8::1]:443", "\"[2001:db8::1]\""),

@@ -1,4 +1,4 @@
-//! Reads `config.toml` and the layers over it: built-in defaults < the file < environment < flags.
+//! Loads `config.toml` and the layers over it: built-in defaults < the file < environment < flags.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,9 @@ use super::{
     wire::Wire,
 };
 
-/// Everything that reading a configuration has found.
+/// The result of reading a configuration.
 pub(crate) struct Survey {
-    /// As far as it could be understood; right only where there are no faults.
+    /// The configuration, if it could be resolved; valid only if there are no faults.
     pub(crate) config: Option<Config>,
     pub(crate) faults: Diagnostics,
     /// Where each value comes from.
@@ -28,24 +28,24 @@ pub(crate) struct Sources {
     variables: Variables,
 }
 
-/// Reads the configuration at `path` as a start would.
+/// Reads the configuration at `path`, as at startup.
 ///
 /// # Errors
-/// Every fault that was found, each with its place and its mend.
+/// Lists every fault, each with its location and how to fix it.
 pub fn load(path: &Path) -> Result<Config, Diagnostics> {
     Survey::of(path).done()
 }
 
-/// Reads `source`, the text of the file at `path`, with what the environment has to say of it.
+/// Reads `source`, the text of the file at `path`, overridden by the environment.
 ///
 /// # Errors
-/// As [`load`].
+/// The same as [`load`].
 pub fn read(path: &Path, source: &str) -> Result<Config, Diagnostics> {
     Survey::read(path, source).done()
 }
 
 impl Survey {
-    /// Of the file at `path`.
+    /// Reads the file at `path`.
     pub(crate) fn of(path: &Path) -> Self {
         match text(path) {
             Ok(source) => Self::read(path, &source),
@@ -63,7 +63,7 @@ impl Survey {
         let layered = layered(&file);
         faults.0.extend(layered.faults.0);
         sources.variables = layered.variables;
-        // Places are counted, and with one missing the count would be wrong.
+        // Locations depend on the index, which would be wrong with an element missing.
         if lost_elements {
             return Self { config: None, faults, sources };
         }
@@ -82,7 +82,7 @@ impl Survey {
 }
 
 impl Sources {
-    /// Gives each fault its place: the variable that sets its key, or the line and column in the file.
+    /// Finds the location of each fault: the variable that sets its key, or the line and column in the file.
     pub(crate) fn locate(&self, faults: &[Fault]) -> Diagnostics {
         let Diagnostics(mut located) = locate(&self.path, &self.text, faults);
         for (diagnostic, fault) in located.iter_mut().zip(faults) {
@@ -98,7 +98,7 @@ fn text(path: &Path) -> Result<String, Diagnostic> {
     let bytes = std::fs::read(path).map_err(|e| {
         let what = match e.kind() {
             std::io::ErrorKind::NotFound => {
-                "does not exist; name the configuration with --config FILE, or make an instance with `sallyport init`"
+                "does not exist; pass the configuration with --config FILE, or create one with `sallyport init`"
                     .to_owned()
             }
             _ => format!("cannot be read: {e}"),
@@ -108,7 +108,7 @@ fn text(path: &Path) -> Result<String, Diagnostic> {
     String::from_utf8(bytes).map_err(|_| Diagnostic::in_file(path, "is not UTF-8; save it as UTF-8 text"))
 }
 
-/// Gives each fault the line and column of its key in `source`, the text of the file at `path`.
+/// Finds the line and column of each fault's key in `source`, the text of the file at `path`.
 pub(crate) fn locate(path: &Path, source: &str, faults: &[Fault]) -> Diagnostics {
     let tree = toml::de::DeTable::parse(source).ok();
     let place = |fault: &Fault| {
@@ -129,7 +129,7 @@ pub(crate) fn locate(path: &Path, source: &str, faults: &[Fault]) -> Diagnostics
     Diagnostics(faults.iter().map(located).collect())
 }
 
-/// `app[0].upstream`
+/// Formats a path such as `app[0].upstream`.
 fn written(way: &[Key]) -> String {
     let step = |key: &Key| key.index.map_or_else(|| key.name.to_owned(), |i| format!("{}[{i}]", key.name));
     way.iter().map(step).collect::<Vec<_>>().join(".")

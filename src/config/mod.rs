@@ -1,4 +1,4 @@
-//! Configuration: the wire structs of `config.toml`, the layers over them, and the one validated [`Config`].
+//! Configuration: `config.toml` as written, the layers over it, and the validated [`Config`].
 
 pub mod acme;
 mod diagnostic;

@@ -1,4 +1,4 @@
-//! From the wire to the one validated [`Config`]: paths made absolute, addresses parsed, contradictions refused.
+//! Resolves the configuration as written to the validated [`Config`]: makes paths absolute, parses addresses, refuses contradictions.
 
 use std::{
     net::SocketAddr,
@@ -22,27 +22,27 @@ use super::{
 };
 use crate::limits::MAX_PATHS;
 
-/// Rotated files of the access log.
+/// The most rotated files of the access log.
 const MAX_KEEP: u32 = 1_000;
 const SECOND: Duration = Duration::from_secs(1);
-/// Even the start of yt-dlp takes some of it.
+/// Starting yt-dlp already takes part of it.
 const MIN_STALL_TIMEOUT: Duration = SECOND;
 
-/// Where `scripts/run` installs yt-dlp and deno, beside the configuration of a checkout.
+/// Where `scripts/run` installs yt-dlp and deno, next to the configuration in a checkout.
 const TOOLS_DIR: &str = ".tools/bin";
 
-/// A list's films wait all at once, and no more than this wait of one user.
+/// All videos of a playlist are queued at once, and this is how many tasks of one user can be queued.
 const MAX_PLAYLIST: u16 = 500;
 
-/// A value that parsed but cannot be meant.
+/// A value that parses but makes no sense.
 pub(crate) struct Fault {
-    /// The way to the key, from the top.
+    /// The path to the key, from the top.
     pub(crate) key: Vec<Key>,
-    /// What is wrong; what mends it.
+    /// What is wrong, and how to fix it.
     pub(crate) what: String,
 }
 
-/// One step on the way to a key.
+/// One step of the path to a key.
 #[derive(Clone, Copy)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
@@ -66,7 +66,7 @@ impl Fault {
 }
 
 impl Config {
-    /// The configuration as far as it makes sense, and every fault.
+    /// Returns the configuration, if it can be used, and every fault.
     pub(crate) fn survey(wire: Wire, file: &Path) -> (Option<Self>, Vec<Fault>) {
         let mut faults = Faults::default();
         let config = faults.config(wire, file);
@@ -74,7 +74,7 @@ impl Config {
     }
 }
 
-/// What was found so far.
+/// The faults found so far.
 #[derive(Default)]
 pub(super) struct Faults(Vec<Fault>);
 
@@ -90,12 +90,12 @@ impl Faults {
         text.parse().map_err(|e: T::Err| self.add(key, e.to_string())).ok()
     }
 
-    /// How many there are so far.
+    /// Returns the number of faults so far.
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// None only where there are faults.
+    /// Resolves the configuration; returns `None` only if there are faults.
     fn config(&mut self, wire: Wire, file: &Path) -> Option<Config> {
         let (settings, base) = (settings(&wire), file.parent().unwrap_or(Path::new("/")));
         let listen = self.listen(&wire.gateway.listen);
@@ -124,7 +124,7 @@ impl Faults {
             apps: self.apps(wire.app),
             listen,
             http_listen,
-            // Last, since what is missing here ends the search for faults.
+            // These come last, since `?` ends the search for faults.
             admin_listen: admin_listen?,
             public_url: public_url?,
             tls: tls?,
@@ -147,14 +147,14 @@ impl Faults {
             ("max_requests_per_client", gateway.max_requests_per_client),
         ] {
             if count == 0 {
-                self.add(gateway_key(name), "0 would let nobody in; write at least 1");
+                self.add(gateway_key(name), "0 would refuse every client; write at least 1");
             }
         }
         if gateway.send_timeout.0 < SECOND {
-            self.add(gateway_key("send_timeout"), "shorter than a second; write at least \"1s\"");
+            self.add(gateway_key("send_timeout"), "must be at least \"1s\"");
         }
         if gateway.pause_timeout.0 < gateway.send_timeout.0 {
-            self.add(gateway_key("pause_timeout"), "shorter than send_timeout; write the same or longer");
+            self.add(gateway_key("pause_timeout"), "shorter than send_timeout; write at least the same");
         }
         Limits {
             max_tracked_clients: gateway.max_tracked_clients,
@@ -171,7 +171,7 @@ impl Faults {
 
     fn listen(&mut self, texts: &[String]) -> Vec<SocketAddr> {
         if texts.is_empty() {
-            self.add(gateway_key("listen"), "no address to listen on; write at least one, like \"[::]:8443\"");
+            self.add(gateway_key("listen"), "no address to listen on; write at least one, such as \"[::]:8443\"");
         }
         self.addresses("listen", texts)
     }
@@ -179,7 +179,7 @@ impl Faults {
     fn proxies(&mut self, gateway: &wire::Gateway) -> ProxyConfig {
         let (trusted, protocol) = (gateway.trusted_proxies.clone(), gateway.proxy_protocol);
         if protocol && trusted.is_empty() {
-            let what = "nobody's PROXY header would be believed; name the proxies in trusted_proxies";
+            let what = "no proxy is trusted to send a PROXY header; list the proxies in trusted_proxies";
             self.add(gateway_key("proxy_protocol"), what);
         }
         ProxyConfig { trusted, shared: gateway.shared_addresses.clone(), protocol, header: gateway.forwarded_header }
@@ -190,7 +190,7 @@ impl Faults {
         if !listen.is_local() && !wire.insecure.admin_on_any_address {
             self.add(
                 gateway_key("admin_listen"),
-                "not a loopback address, and it asks for no credential; use 127.0.0.1 or a unix: socket",
+                "not a loopback address, and the admin listener requires no credential; use 127.0.0.1 or a unix: socket",
             );
         }
         Some(listen)
@@ -203,7 +203,7 @@ impl Faults {
                 let key = vec![table("gateway"), Key { name: "admin_hosts", index: Some(i) }];
                 self.add(
                     key,
-                    format!("{host:?} is not a name alone; write it without scheme and port, like \"nas.local\""),
+                    format!("{host:?} is not a host name; write it without scheme and port, such as \"nas.local\""),
                 );
             }
         }
@@ -215,10 +215,11 @@ impl Faults {
         let name = wire.tls.first_name().unwrap_or("localhost");
         let text = wire.gateway.public_url.clone().unwrap_or_else(|| format!("https://{name}:{port}"));
         let url: Url = self.parsed(gateway_key("public_url"), &text)?;
-        // Whatever else a URL can have would be lost, or come into links.
+        // Any other part of a URL would be lost, or end up in links.
         let bare = format!("{}/", url.origin().ascii_serialization());
         if url.scheme() != "https" || url.as_str() != bare {
-            let what = "must be https, a host and a port at most; write \"https://home.example.com\"";
+            let what =
+                "must consist of https, a host and optionally a port; write, for example, \"https://home.example.com\"";
             self.add(gateway_key("public_url"), what);
         }
         Some(url)
@@ -240,11 +241,11 @@ impl Faults {
     fn tls_mode(&mut self, tls: &wire::Tls, plain: bool, base: &Path) -> Option<TlsMode> {
         let files = (&tls.cert, &tls.key);
         if tls.mode != TlsModeName::Files && files != (&None, &None) {
-            let what = "cert and key go with mode \"files\" only; set that mode or take them out";
+            let what = "cert and key require mode \"files\"; set that mode, or remove them";
             self.add(vec![table("tls")], what);
         }
         if tls.mode != TlsModeName::Acme && (!tls.domains.is_empty() || tls.email.is_some()) {
-            let what = "domains and email go with mode \"acme\" only; set that mode or take them out";
+            let what = "domains and email require mode \"acme\"; set that mode, or remove them";
             self.add(vec![table("tls")], what);
         }
         let dir = base.join("certs");
@@ -259,7 +260,7 @@ impl Faults {
                 Some(TlsMode::Files(CertificatePaths { cert: base.join(cert), key: base.join(key) }))
             }
             (TlsModeName::Files, _) => {
-                self.add(vec![table("tls")], "mode \"files\" needs cert and key; name both files");
+                self.add(vec![table("tls")], "mode \"files\" requires cert and key; set both");
                 None
             }
         }
@@ -267,7 +268,7 @@ impl Faults {
 
     fn jwt(&mut self, jwt: wire::Jwt, base: &Path) -> JwtConfig {
         if jwt.leeway.0 > Duration::from_mins(1) {
-            self.add(vec![table("jwt"), table("leeway")], "longer than a minute; write at most \"60s\"");
+            self.add(vec![table("jwt"), table("leeway")], "must be at most \"60s\"");
         }
         let key = |k: wire::JwtKey| JwtKeyConfig {
             algorithm: k.algorithm,
@@ -330,7 +331,7 @@ impl Faults {
     fn library(&mut self, worker: &wire::Worker, media_dir: &Path, data_dir: &Path) {
         if worker.library_access == LibraryAccess::Group && media_dir.starts_with(data_dir) {
             let key = vec![table("worker"), table("library_access")];
-            self.add(key, "the group can't enter media_dir inside data_dir, which only its owner may enter; put media_dir elsewhere");
+            self.add(key, "only the owner can enter data_dir, so the group cannot reach media_dir inside it; put media_dir elsewhere");
         }
     }
 
@@ -347,11 +348,11 @@ impl Faults {
         if !(1..=MAX_PLAYLIST).contains(&worker.max_playlist) {
             self.add(
                 key("max_playlist"),
-                "write a number from 1 to 500, which is how many downloads of one user may wait",
+                "must be from 1 to 500, which is how many downloads of one user can be queued",
             );
         }
         if worker.stall_timeout.0 < MIN_STALL_TIMEOUT {
-            self.add(key("stall_timeout"), "too short for a page to be read; write at least \"1s\"");
+            self.add(key("stall_timeout"), "too short to read a page; write at least \"1s\"");
         }
     }
 
@@ -362,10 +363,10 @@ impl Faults {
             keep_bytes: worker.keep_bytes.map(|size| size.0),
         };
         if retention.keep_for.is_some_and(|time| time.is_zero()) {
-            self.add(key("keep_for"), "0 would keep nothing; leave it out to keep everything");
+            self.add(key("keep_for"), "0 would keep nothing; remove it to keep everything");
         }
         if retention.keep_bytes == Some(0) {
-            self.add(key("keep_bytes"), "0 would keep nothing; leave it out to keep everything");
+            self.add(key("keep_bytes"), "0 would keep nothing; remove it to keep everything");
         }
         retention
     }
@@ -376,7 +377,7 @@ impl Faults {
         for (i, app) in apps.into_iter().enumerate() {
             let key = |name| vec![Key { name: "app", index: Some(i) }, table(name)];
             if !names.insert(app.name.clone()) || app.name.is_empty() {
-                self.add(key("name"), format!("{:?} is empty or taken; give each app a name of its own", app.name));
+                self.add(key("name"), format!("{:?} is empty or already used; give each app a unique name", app.name));
             }
             if !app.prefix.starts_with('/') {
                 self.add(key("prefix"), "must start with \"/\"; write \"/\" for every path");
@@ -407,13 +408,13 @@ impl Faults {
         }
     }
 
-    /// What one application gets, another one after it does not.
+    /// Reports an application that gets no requests for a host because an application before it takes them all.
     fn unreached(&mut self, i: usize, app: &AppConfig, before: &[AppConfig]) {
         for Taken { host, by } in hosts::taken(app, before) {
             let place = host.map_or(table("prefix"), |host| Key::element("hosts", host));
             let name = host.and_then(|host| app.hosts.get(host)).map_or("every host", String::as_str);
             let what = format!(
-                "app {by:?} stands before this one and takes every request for {name} under {}; give this one another host or prefix, or put it first",
+                "app {by:?} comes before this one and receives every request for {name} under {}; give this one another host or prefix, or put it first",
                 app.prefix
             );
             self.add(vec![Key::element("app", i), place], what);
@@ -423,17 +424,20 @@ impl Faults {
     fn egress(&mut self, egress: wire::Egress, base: &Path) -> EgressConfig {
         let key = |name| vec![table("egress"), table(name)];
         if egress.listen.is_some_and(|listen| !listen.ip().is_loopback()) {
-            self.add(key("listen"), "not a loopback address; use 127.0.0.1, or leave it out to have it in the worker");
+            self.add(
+                key("listen"),
+                "not a loopback address; use 127.0.0.1, or remove it to run the egress guard inside the worker",
+            );
         }
         if egress.ports.is_empty() {
-            self.add(key("ports"), "no port; write those that downloads may come from, like [80, 443]");
+            self.add(key("ports"), "no ports; list the ones that downloads may come from, such as [80, 443]");
         }
         EgressConfig { listen: egress.listen, ports: egress.ports, key_file: base.join(egress.key_file) }
     }
 
     fn log(&mut self, log: wire::Log, base: &Path) -> LogConfig {
         let level = log.level;
-        // A lone unknown word would pass as the name of a module that never logs.
+        // A single unknown word would be accepted as the name of a module, which never logs.
         let lone = !level.contains(['=', ',']);
         if (lone && level.parse::<LevelFilter>().is_err()) || EnvFilter::try_new(&level).is_err() {
             let what = format!("{level:?} is not a level; write error, warn, info, debug or trace");
@@ -444,7 +448,7 @@ impl Faults {
             self.add(vec![table("log"), table("access_lines_per_client")], "0 would log nothing; write at least 1");
         }
         if log.access_keep > MAX_KEEP {
-            let what = format!("each is renamed at a rotation; write at most {MAX_KEEP}");
+            let what = format!("every rotation renames each file; write at most {MAX_KEEP}");
             self.add(vec![table("log"), table("access_keep")], what);
         }
         LogConfig {
@@ -461,7 +465,7 @@ impl Faults {
 
     fn links(&mut self, links: &wire::Links) -> LinksConfig {
         if links.default_expiry > links.max_expiry {
-            self.add(vec![table("links"), table("default_expiry")], "longer than max_expiry; make it shorter");
+            self.add(vec![table("links"), table("default_expiry")], "longer than max_expiry; lower it");
         }
         for (name, most) in [("max_per_user", links.max_per_user), ("max_in_all", links.max_in_all)] {
             if most == 0 {
@@ -479,18 +483,18 @@ impl Faults {
     fn bans(&mut self, bans: wire::Bans) -> BansConfig {
         let key = |name| vec![table("bans"), table(name)];
         if bans.forbidden_paths as usize > MAX_PATHS {
-            let what = format!("each is remembered; write at most {MAX_PATHS}, or 0 for none");
+            let what = format!("each path is remembered; write at most {MAX_PATHS}, or 0 for no limit");
             self.add(key("forbidden_paths"), what);
         }
         if bans.window.0 < SECOND {
-            self.add(key("window"), "shorter than a second; write at least \"1s\"");
+            self.add(key("window"), "must be at least \"1s\"");
         }
         if bans.durations.is_empty() {
-            self.add(key("durations"), "no duration; write at least one, like [\"1h\"]");
+            self.add(key("durations"), "no durations; write at least one, such as [\"1h\"]");
         }
         for (i, _) in bans.durations.iter().enumerate().filter(|(_, duration)| duration.0 < SECOND) {
             let key = vec![table("bans"), Key { name: "durations", index: Some(i) }];
-            self.add(key, "shorter than a second; write at least \"1s\"");
+            self.add(key, "must be at least \"1s\"");
         }
         let allow_key = |i| vec![table("bans"), Key { name: "allow", index: Some(i) }];
         let allow = bans.allow.iter().enumerate();
@@ -509,7 +513,7 @@ impl Faults {
     }
 }
 
-/// A program by its name is looked up on the PATH; a path with a slash in it starts at the file's folder.
+/// Returns the path of a program. A name is looked up on the PATH later; a path with a slash is relative to the file's folder.
 pub(super) fn program(base: &Path, text: &str) -> PathBuf {
     if text.contains('/') { base.join(text) } else { text.into() }
 }

@@ -1,4 +1,4 @@
-//! Every setting as it was written or is by default, one by one, for telling what a reload has changed.
+//! Lists every setting with its written or default value, to find out what a reload has changed.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_named_by_their_way_from_the_top() {
+    fn settings_are_named_by_their_path_from_the_top() {
         let wire: Wire =
             toml::from_str("[gateway]\nlisten = [\"[::]:1\"]\n[[app]]\nname = \"a\"\npolicy = \"p\"\nupstream = \"u\"")
                 .unwrap();

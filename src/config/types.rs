@@ -1,4 +1,4 @@
-//! The configuration as the program uses it: every path absolute, every address parsed.
+//! The validated configuration: every path is absolute, every address parsed.
 
 use std::{
     fmt,
@@ -21,119 +21,119 @@ use crate::{
     identity::UserField,
 };
 
-/// The configuration as the program uses it.
+/// The validated configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file that it was read from.
     pub file: PathBuf,
-    /// Every setting as it was written or is by default, under its dotted name, for telling what has changed.
+    /// Every setting with its written or default value, by dotted name, to find out what has changed.
     pub settings: Settings,
-    /// The folder of the configuration file; relative paths start here.
+    /// The folder of the configuration file, which relative paths start from.
     pub base_dir: PathBuf,
     /// State and secrets (0700).
     pub data_dir: PathBuf,
-    /// Where policies that override the built-in ones lie.
+    /// The folder with policies that override the built-in ones.
     pub policies_dir: PathBuf,
-    /// TLS listeners.
+    /// The addresses of TLS listeners.
     pub listen: Vec<SocketAddr>,
-    /// Plain listeners that redirect to TLS.
+    /// The addresses of plain listeners, which redirect to TLS.
     pub http_listen: Vec<SocketAddr>,
-    /// Health, readiness and metrics.
+    /// The address of the admin listener: health, readiness and metrics.
     pub admin_listen: Upstream,
-    /// By which names, beside addresses and local names, the admin listener is asked.
+    /// Names that the admin listener accepts besides addresses and local names.
     pub admin_hosts: Vec<String>,
-    /// What the outside calls this gateway.
+    /// The gateway's public URL.
     pub public_url: Url,
-    /// The proxies before the gateway.
+    /// The proxies in front of the gateway.
     pub proxies: ProxyConfig,
-    /// The database of countries.
+    /// The country database.
     pub geoip: Option<PathBuf>,
-    /// How much clients may take up.
+    /// The limits on connections, requests and memory.
     pub limits: Limits,
-    /// How long running requests may go on after a stop was asked for.
+    /// How long running requests may continue after a stop was requested.
     pub drain_timeout: Duration,
-    /// Certificates and versions.
+    /// Certificates and TLS versions.
     pub tls: TlsConfig,
-    /// Token settings.
+    /// The settings for JSON Web Tokens.
     pub jwt: JwtConfig,
-    /// The lives of links.
+    /// The lifetimes and number of links.
     pub links: LinksConfig,
-    /// Who is shut out, and for how long.
+    /// The settings for bans.
     pub bans: BansConfig,
-    /// Logs.
+    /// The settings for logs.
     pub log: LogConfig,
     /// The worker's settings.
     pub worker: WorkerConfig,
-    /// The egress guard's.
+    /// The egress guard's settings.
     pub egress: EgressConfig,
     /// The applications behind the gateway, in order.
     pub apps: Vec<AppConfig>,
 }
 
-/// How much clients may take up.
+/// The limits on connections, requests and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// At most so many clients are remembered by each rate limit.
+    /// The number of clients that each rate limit remembers.
     pub max_tracked_clients: usize,
-    /// At most so many connections are open at a time.
+    /// The number of simultaneous connections.
     pub max_connections: usize,
-    /// At most so many of them belong to one IPv4 address or IPv6 /64.
+    /// The number of simultaneous connections of one IPv4 address or IPv6 /64.
     pub max_connections_per_client: usize,
-    /// At most so many requests are on their way at a time.
+    /// The number of simultaneous requests.
     pub max_requests: usize,
-    /// At most so many of them belong to one IPv4 address or IPv6 /64.
+    /// The number of simultaneous requests of one IPv4 address or IPv6 /64.
     pub max_requests_per_client: usize,
-    /// What the gateway may hold in memory before it turns new requests away, in bytes; None: what the system can spare.
+    /// The memory that the gateway may use before it refuses new requests, in bytes; `None` means what the system can spare.
     pub max_memory: Option<NonZeroU64>,
-    /// The average that a request's body keeps after its first seconds, in bytes for each second; None: as slow as it likes.
+    /// The minimum average rate of a request body after its first seconds, in bytes per second; `None` means no minimum.
     pub min_body_rate: Option<NonZeroU64>,
-    /// A client that takes nothing of what it is sent is given up after so long.
+    /// How long a client may read nothing of a response before it is disconnected.
     pub send_timeout: Duration,
-    /// The same for a client whose user is known, while there is memory.
+    /// The same for an authenticated client, as long as there is enough memory.
     pub pause_timeout: Duration,
 }
 
-/// The proxies before the gateway, and how they say who calls.
+/// The proxies in front of the gateway, and how they name the client.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
-    /// Whose word is taken.
+    /// The trusted proxies.
     pub trusted: Vec<IpNet>,
-    /// Where many clients come from by one address, such as a tunnel's end on this machine.
+    /// Addresses that many clients share, such as the local end of a tunnel.
     pub shared: Vec<IpNet>,
-    /// Whether their connections begin with a PROXY header.
+    /// Whether connections of trusted proxies begin with a PROXY header.
     pub protocol: bool,
-    /// The header that is read of them.
+    /// The header in which trusted proxies name the client.
     pub header: ForwardedHeader,
 }
 
-/// Certificates and versions.
+/// Certificates and TLS versions.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
     /// Where the first certificate comes from.
     pub mode: TlsMode,
-    /// Further ones, for clients that ask for their names.
+    /// Additional certificates, for clients that ask for their names.
     pub certificates: Vec<CertificatePaths>,
-    /// Versions and cipher suites.
+    /// TLS versions and cipher suites.
     pub profile: TlsProfile,
-    /// Certificates that clients may show; None: none is asked for.
+    /// The accepted client certificates; `None` means that none is requested.
     pub clients: Option<ClientsConfig>,
 }
 
-/// Whose certificates stand for users.
+/// The client certificates that authenticate users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientsConfig {
-    /// The authorities' certificates in PEM.
+    /// The file with the authorities' certificates in PEM.
     pub ca: PathBuf,
-    /// Their revocation lists in PEM.
+    /// The files with their revocation lists in PEM.
     pub crl: Vec<PathBuf>,
-    /// Where a certificate has its user's name.
+    /// The field of a certificate that holds the user's name.
     pub user: UserField,
 }
 
-/// A certificate's two files in PEM, watched for changes.
+/// The two files of a certificate in PEM, which are watched for changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificatePaths {
-    /// The chain.
+    /// The certificate chain.
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
@@ -142,55 +142,55 @@ pub struct CertificatePaths {
 /// Where the first certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsMode {
-    /// A local authority of our own, in `certs/`, for these names and every address of this machine.
+    /// A local authority in `certs/`, which issues a certificate for these names and every address of this machine.
     LocalCa {
-        /// The folder that holds authority and certificate.
+        /// The folder of the authority and its certificate.
         dir: PathBuf,
-        /// Names beside those that are found.
+        /// Names in addition to the detected ones.
         names: Vec<String>,
     },
     /// Two files.
     Files(CertificatePaths),
-    /// Those that public authorities give, and until they do one of the local authority.
+    /// Public authorities, by ACME; until they issue a certificate, one of the local authority is used.
     Acme {
-        /// Which, and how.
+        /// The ACME settings.
         acme: AcmeConfig,
-        /// The folder that holds the local authority and its certificate.
+        /// The folder of the local authority and its certificate.
         dir: PathBuf,
-        /// Names in the local authority's certificate beside those that are found.
+        /// Names in the local authority's certificate in addition to the detected ones.
         names: Vec<String>,
     },
 }
 
-/// The lives of links, and how many there may be.
+/// The lifetimes and number of links.
 #[derive(Clone, Copy, Debug)]
 pub struct LinksConfig {
-    /// A link's life when none is asked for.
+    /// The lifetime of a link if none is requested.
     pub default_expiry: Duration,
-    /// A link's longest life.
+    /// The longest lifetime of a link.
     pub max_expiry: Duration,
-    /// How many there may be in one user's name.
+    /// The number of links per user.
     pub max_per_user: u32,
-    /// How many there may be in all.
+    /// The total number of links.
     pub max_in_all: u32,
 }
 
-/// Who is shut out, and for how long.
+/// Which clients are banned, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BansConfig {
-    /// False: nobody is.
+    /// Whether clients are banned at all.
     pub enabled: bool,
-    /// So many failed credentials are too many; None: any number is fine.
+    /// The number of failed credentials that leads to a ban; `None` means no limit.
     pub failed_credentials: Option<NonZeroU32>,
-    /// So many different forbidden paths are too many; None: any number is fine.
+    /// The number of different forbidden paths that leads to a ban; `None` means no limit.
     pub forbidden_paths: Option<NonZeroU32>,
-    /// So many requests that are denied to a client that nobody knows are too many; None: any number is fine.
+    /// The number of denied requests of an unauthenticated client that leads to a ban; `None` means no limit.
     pub denied_requests: Option<NonZeroU32>,
-    /// The time in which they are counted.
+    /// The period in which they are counted.
     pub window: Duration,
-    /// How long the first ban of a client lasts, its second, and so on; the last one for all that follow.
+    /// The durations of a client's first ban, its second, and so on; the last one applies to all further bans.
     pub durations: Vec<Duration>,
-    /// Who has authenticated is not banned for so long.
+    /// How long an authenticated client is exempt from bans.
     pub spare_authenticated: Duration,
     /// Networks that are never banned.
     pub allow: Vec<IpNet>,
@@ -198,150 +198,150 @@ pub struct BansConfig {
     pub include_local: bool,
 }
 
-/// Logs.
+/// The settings for logs.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     /// A filter in `tracing` syntax.
     pub level: String,
-    /// The access log's file.
+    /// The file of the access log.
     pub access: PathBuf,
-    /// The access log's format.
+    /// The format of the access log.
     pub access_format: AccessFormat,
-    /// The lines that one user or client may have in a second.
+    /// The number of lines per second for one user or client.
     pub access_lines_per_client: NonZeroU32,
-    /// The bytes that the access log may grow by in a day; None: any number.
+    /// The number of bytes that the access log may grow by per day; `None` means no limit.
     pub access_bytes_per_day: Option<NonZeroU64>,
-    /// The size at which the access log is rotated, in bytes; None: never.
+    /// The size at which the access log is rotated, in bytes; `None` means never.
     pub access_max_size: Option<NonZeroU64>,
     /// How many rotated files are kept.
     pub access_keep: u32,
-    /// Free space in bytes below which only requests of users are logged.
+    /// The free space, in bytes, below which only requests of users are logged.
     pub disk_reserve: u64,
 }
 
-/// Token settings.
+/// The settings for JSON Web Tokens.
 #[derive(Clone, Debug)]
 pub struct JwtConfig {
-    /// The variable that may hold the secret.
+    /// The environment variable that can hold the secret.
     pub secret_env: String,
-    /// The `iss` that tokens must have, where set.
+    /// The `iss` that tokens must have, if set.
     pub issuer: Option<String>,
-    /// The `aud` that tokens must have, where set.
+    /// The `aud` that tokens must have, if set.
     pub audience: Option<String>,
-    /// Tolerance for clocks, at most 60 s (RFC 8725 leaves it open; RFC 7519, section 4.1.4, asks for "a few minutes" at most).
+    /// The tolerance for clock skew, at most 60 s (RFC 8725 leaves it open; RFC 7519, section 4.1.4, allows at most "a few minutes").
     pub leeway: Duration,
-    /// Public keys whose tokens are accepted too.
+    /// Public keys whose tokens are accepted as well.
     pub keys: Vec<JwtKeyConfig>,
 }
 
-/// One public key.
+/// A public key that verifies tokens.
 #[derive(Clone, Debug)]
 pub struct JwtKeyConfig {
-    /// Its one algorithm.
+    /// The only algorithm that it is used with.
     pub algorithm: JwtAlgorithm,
     /// The PEM file.
     pub file: PathBuf,
-    /// The `kid` that chooses it; without one it is tried for tokens without a `kid`.
+    /// The `kid` that selects it; a key without one is tried for tokens without a `kid`.
     pub id: Option<String>,
-    /// The `iss` that its tokens must have, where set.
+    /// The `iss` that its tokens must have, if set.
     pub issuer: Option<String>,
-    /// The `aud` that its tokens must have, where set.
+    /// The `aud` that its tokens must have, if set.
     pub audience: Option<String>,
 }
 
 /// The worker's settings.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
-    /// Where it listens.
+    /// The address that the worker listens on.
     pub listen: Upstream,
-    /// Finished media.
+    /// The folder of finished media.
     pub media_dir: PathBuf,
-    /// Which accounts can read finished files.
+    /// Which system accounts can read finished files.
     pub library_access: LibraryAccess,
-    /// Where programs that are given by name are looked for before the PATH.
+    /// The folder that is searched for programs given by name, before the PATH.
     pub tools_dir: PathBuf,
-    /// The yt-dlp program, a name or a path.
+    /// The yt-dlp program, as a name or a path.
     pub yt_dlp: PathBuf,
-    /// The ffmpeg program, likewise.
+    /// The ffmpeg program, as a name or a path.
     pub ffmpeg: PathBuf,
-    /// The JavaScript runtime for yt-dlp (deno), likewise.
+    /// The JavaScript runtime for yt-dlp (deno), as a name or a path.
     pub js_runtime: PathBuf,
-    /// What children may read beside what their programs need.
+    /// Paths that child processes may read in addition to what their programs need.
     pub readable: Vec<PathBuf>,
-    /// Hosts that may be private all the same.
+    /// Private hosts that are allowed.
     pub allow_private: Vec<HostPort>,
-    /// How many downloads run at a time.
+    /// The number of simultaneous downloads.
     pub concurrent_downloads: usize,
-    /// How many of one user's.
+    /// The number of simultaneous downloads of one user.
     pub concurrent_downloads_per_user: usize,
-    /// How many films a list may have.
+    /// The number of videos in a playlist.
     pub max_playlist: u16,
-    /// How often a download that failed for a passing reason is tried again.
+    /// How often a download is retried after a temporary failure.
     pub retries: u32,
-    /// How long until the first of these, at least; each later one waits twice as long as the one before.
+    /// The shortest delay before the first retry; it doubles with each further one.
     pub retry_delay: Duration,
-    /// The longest silence of a download before it is ended and tried again.
+    /// How long a download may make no progress before it is stopped and retried.
     pub stall_timeout: Duration,
-    /// A download that is slower, in bytes a second, makes room for those of others who wait.
+    /// The rate, in bytes per second, below which a download makes room for waiting downloads of other users.
     pub min_download_rate: u64,
     /// The largest file that is kept, in bytes.
     pub max_filesize: u64,
     /// How long finished files are kept.
     pub retention: Retention,
-    /// How long prepared streams are kept that nobody plays.
+    /// How long prepared streams are kept after they were last played.
     pub hls_keep_for: Duration,
-    /// Free space that downloads leave alone, in bytes.
+    /// The free space that downloads must leave, in bytes.
     pub disk_reserve: u64,
-    /// The longest that one download may run.
+    /// The longest time that a download may run.
     pub job_timeout: Duration,
-    /// The longest that one look at a page's metadata may take.
+    /// The longest time that fetching the metadata of a page may take.
     pub info_timeout: Duration,
-    /// How long what a look has found is kept for who asks the same.
+    /// How long fetched metadata is cached for identical requests.
     pub look_keep_for: Duration,
-    /// Whether children run where they cannot be kept in as they should.
+    /// Whether child processes run even if they cannot be fully sandboxed.
     pub partial_sandbox: bool,
 }
 
-/// How long finished files are kept, by their last play; without limits for ever.
+/// How long finished files are kept, by the time they were last played; without limits, forever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Who was not played for so long goes.
+    /// Files that were not played for this long are removed.
     pub keep_for: Option<Duration>,
-    /// All together are no larger than this, in bytes; the least recently played goes first.
+    /// The total size of all files, in bytes; the least recently played ones are removed first.
     pub keep_bytes: Option<u64>,
 }
 
 /// The egress guard's settings.
 #[derive(Clone, Debug)]
 pub struct EgressConfig {
-    /// Where it listens as a process of its own, on loopback; None: it is part of the worker.
+    /// The loopback address that it listens on as a separate process; `None` makes it part of the worker.
     pub listen: Option<SocketAddr>,
-    /// The ports of public hosts that children may go to.
+    /// The ports of public hosts that child processes may connect to.
     pub ports: Vec<u16>,
-    /// The key that it shares with the worker.
+    /// The file of the key that it shares with the worker.
     pub key_file: PathBuf,
 }
 
 /// An application behind the gateway.
 #[derive(Clone, Debug)]
 pub struct AppConfig {
-    /// Its name in logs and links.
+    /// The name, in logs and links.
     pub name: String,
-    /// Its policy's name.
+    /// The name of the policy.
     pub policy: String,
-    /// Where it listens.
+    /// The address that the application listens on.
     pub upstream: Upstream,
-    /// The host names that it answers for, lower case; empty for all.
+    /// The host names that it serves, in lower case; empty for all.
     pub hosts: Vec<String>,
-    /// The path prefix that it answers for; "/" for all.
+    /// The path prefix that it serves; "/" for all.
     pub prefix: String,
-    /// Origins that its CORS routes allow beside those of the policy.
+    /// Origins that its CORS routes allow in addition to those of the policy.
     pub cors_origins: Vec<String>,
-    /// The longest silence of the application within an answer.
+    /// The longest pause of the application within a response.
     pub timeout: Duration,
 }
 
-/// An address on this machine's network or a Unix socket.
+/// A TCP address or a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Upstream {
     /// TCP.
@@ -350,7 +350,7 @@ pub enum Upstream {
     Unix(PathBuf),
 }
 
-/// A host, as a URL names it, and a port.
+/// A host, as in a URL, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
     /// The host.
@@ -359,21 +359,21 @@ pub struct HostPort {
     pub port: u16,
 }
 
-/// Not an address or a Unix socket.
+/// A text that is neither an address nor a Unix socket.
 #[derive(Debug, Error)]
 #[error("{0:?} is not an address; write \"127.0.0.1:8001\", \"[::1]:8001\" or \"unix:/run/app.sock\"")]
 pub struct InvalidUpstream(String);
 
-/// A network, or an address as the network of it alone.
+/// A network; a single address is a network of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Network(pub(super) IpNet);
 
-/// Not a network or an address.
+/// A text that is neither a network nor an address.
 #[derive(Debug, Error)]
-#[error("{0:?} is not a network or one address; write \"192.0.2.0/24\", \"2001:db8::/32\" or \"192.0.2.1\"")]
+#[error("{0:?} is not a network or an address; write \"192.0.2.0/24\", \"2001:db8::/32\" or \"192.0.2.1\"")]
 pub(super) struct InvalidNetwork(String);
 
-/// Not a host and a port.
+/// A text that is not a host and a port.
 #[derive(Debug, Error)]
 #[error("{0:?} is not a host and port; write \"127.0.0.1:8080\" or \"nas.lan:80\"")]
 pub struct InvalidHostPort(String);
@@ -400,7 +400,7 @@ impl fmt::Display for Upstream {
 }
 
 impl Upstream {
-    /// True when only this machine reaches it.
+    /// Returns true if only this machine can reach it.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
@@ -416,7 +416,7 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let address = text.parse::<IpAddr>().map(|address| address.to_canonical().into());
         let network: IpNet = address.or_else(|_| text.parse()).map_err(|_| InvalidNetwork(text.to_owned()))?;
-        // Clients are compared by their address of IPv4, so nobody would ever be in it.
+        // Clients are compared by their IPv4 address, so no client would ever match.
         let mapped = matches!(network, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some());
         if mapped || network.trunc() != network { Err(InvalidNetwork(text.to_owned())) } else { Ok(Self(network)) }
     }
@@ -433,7 +433,7 @@ impl FromStr for HostPort {
 }
 
 impl HostPort {
-    /// True when `url` goes to this host and port.
+    /// Returns true if `url` has this host and port.
     #[must_use]
     pub fn matches(&self, url: &Url) -> bool {
         url.host().is_some_and(|h| h.to_owned() == self.host) && url.port_or_known_default() == Some(self.port)
@@ -441,23 +441,22 @@ impl HostPort {
 }
 
 impl Config {
-    /// `secrets/` in the data folder.
+    /// Returns the path of `secrets/` in the data folder.
     #[must_use]
     pub fn secrets_dir(&self) -> PathBuf {
         self.data_dir.join("secrets")
     }
 
-    /// `acme/` in the data folder.
+    /// Returns the path of `acme/` in the data folder.
     #[must_use]
     pub fn acme_dir(&self) -> PathBuf {
         self.data_dir.join("acme")
     }
 
-    /// True when `address` is not banned whatever it does: of this machine or its networks, one that many
-    /// clients share, or allowed.
+    /// Returns true if `address` is never banned: it is local, shared by many clients, or in `bans.allow`.
     #[must_use]
     pub fn never_bans(&self, address: IpAddr) -> bool {
-        // A translated client is banned by its IPv4 address, so what is said of that holds for it, too.
+        // A client behind NAT64 is banned by its IPv4 address, so the exemptions of that address apply to it as well.
         let translated = Some(client_network(address)).filter(IpAddr::is_ipv4);
         std::iter::once(address).chain(translated).any(|address| {
             let local = !self.bans.include_local && is_local(address);
@@ -467,14 +466,14 @@ impl Config {
 }
 
 impl ClientsConfig {
-    /// What it is read from.
+    /// Returns the files that it is read from.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         std::iter::once(&self.ca).chain(&self.crl)
     }
 }
 
 impl TlsConfig {
-    /// The certificates that must be there before a start.
+    /// Returns the certificates that must exist before startup.
     pub fn files(&self) -> impl Iterator<Item = &CertificatePaths> {
         let first = match &self.mode {
             TlsMode::Files(files) => Some(files),
@@ -485,13 +484,13 @@ impl TlsConfig {
 }
 
 impl ProxyConfig {
-    /// True when `address` belongs to a proxy whose word is taken.
+    /// Returns true if `address` belongs to a trusted proxy.
     #[must_use]
     pub fn trust(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(&address))
     }
 
-    /// True when `address` may stand for many clients.
+    /// Returns true if many clients may share `address`.
     #[must_use]
     pub fn is_shared(&self, address: IpAddr) -> bool {
         self.trust(address) || self.shared.iter().any(|net| net.contains(&address))

@@ -1,4 +1,4 @@
-//! Durations "10s", sizes "32KiB" and rates "5/minute", as people write them.
+//! Human-readable durations ("10s"), sizes ("32KiB") and rates ("5/minute").
 
 use std::{fmt, num::NonZeroU32, str::FromStr, time};
 
@@ -13,32 +13,34 @@ pub struct Duration(pub time::Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-/// So many events in so long: "5/minute", "100/10s".
+/// Events per period: "5/minute", "100/10s".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many.
+    /// The number of events.
     pub count: NonZeroU32,
-    /// Within which time.
+    /// The period.
     pub per: time::Duration,
 }
 
-/// A duration that cannot be read.
+/// A text that is not a duration.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is not a duration; write a number and a unit, like \"10s\", \"5m\", \"1h\" or \"7d\"")]
+#[error("{0:?} is not a duration; write a number and a unit, such as \"10s\", \"5m\", \"1h\" or \"7d\"")]
 pub struct DurationParseError(String);
 
-/// A size that cannot be read.
+/// A text that is not a size.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is not a size; write a number and a unit, like \"64KiB\", \"10MiB\" or \"2GiB\"")]
+#[error("{0:?} is not a size; write a number and a unit, such as \"64KiB\", \"10MiB\" or \"2GiB\"")]
 pub struct SizeParseError(String);
 
-/// A rate that cannot be read.
+/// A text that is not a rate.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is not a rate; write a count above zero and a time, like \"5/minute\", \"10/second\" or \"100/10s\"")]
+#[error(
+    "{0:?} is not a rate; write a count above zero and a period, such as \"5/minute\", \"10/second\" or \"100/10s\""
+)]
 pub struct RateParseError(String);
 
 impl Rate {
-    /// So many a minute; zero counts as one.
+    /// Creates a rate of `count` per minute; zero counts as one.
     #[must_use]
     pub fn per_minute(count: u32) -> Self {
         let count = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn formatted_values_parse_back() {
         for text in ["500ms", "10s", "5m", "1h", "7d"] {
             assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
         }
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_values_are_refused() {
         assert!(["", "10", "-5s", "soon"].iter().all(|t| t.parse::<Duration>().is_err()));
         assert!(["", "-1", "lots"].iter().all(|t| t.parse::<ByteSize>().is_err()));
         assert!(

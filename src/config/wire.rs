@@ -1,4 +1,4 @@
-//! `config.toml` as it is written: every table and key, its default, and nothing else.
+//! `config.toml` as written: every table and key with its default, and nothing else.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -61,13 +61,13 @@ pub(crate) struct Gateway {
     pub(crate) drain_timeout: Duration,
 }
 
-/// The one header in which trusted proxies say whose requests they pass on.
+/// The header in which trusted proxies name the client of a forwarded request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`.
     XForwardedFor,
-    /// `Forwarded`, by RFC 7239.
+    /// `Forwarded` (RFC 7239).
     Forwarded,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Tls {
     pub(crate) clients: Option<Clients>,
 }
 
-/// `[tls.clients]`: certificates of clients that stand for users.
+/// `[tls.clients]`: client certificates that authenticate users.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Clients {
@@ -98,7 +98,7 @@ pub(crate) struct Clients {
     pub(crate) user: UserField,
 }
 
-/// `[[tls.certificate]]`: a further one, for clients that ask for its names.
+/// `[[tls.certificate]]`: an additional certificate, for clients that ask for one of its names.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Certificate {
@@ -106,13 +106,13 @@ pub(crate) struct Certificate {
     pub(crate) key: PathBuf,
 }
 
-/// Which versions and cipher suites of TLS are spoken, by Mozilla's names.
+/// The TLS versions and cipher suites, by the names of Mozilla's profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsProfile {
     /// TLS 1.2 and 1.3.
     Intermediate,
-    /// TLS 1.3 only.
+    /// Only TLS 1.3.
     Modern,
 }
 
@@ -136,7 +136,7 @@ pub(crate) struct Jwt {
     pub(crate) key: Vec<JwtKey>,
 }
 
-/// `[[jwt.key]]`: a public key whose tokens are accepted too.
+/// `[[jwt.key]]`: a public key whose tokens are accepted as well.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JwtKey {
@@ -147,7 +147,7 @@ pub(crate) struct JwtKey {
     pub(crate) audience: Option<String>,
 }
 
-/// The signature algorithms of public keys; one key has one.
+/// The signature algorithms of public keys; each key has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum JwtAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -197,17 +197,17 @@ pub(crate) struct Log {
     pub(crate) disk_reserve: ByteSize,
 }
 
-/// How a line of the access log is written.
+/// The format of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// Apache's combined format.
     Combined,
 }
 
-/// Which accounts may read finished files.
+/// Which system accounts can read finished files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LibraryAccess {
@@ -273,7 +273,7 @@ pub(crate) struct App {
     pub(crate) timeout: Duration,
 }
 
-/// `[insecure]`: every way to relax a check; all off.
+/// `[insecure]`: the settings that relax a check; all are off by default.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Insecure {
@@ -346,7 +346,7 @@ impl Default for Tls {
 }
 
 impl Tls {
-    /// The name in the gateway's address unless another is given: of `domains`, which the world knows, else of `names`.
+    /// Returns the default name for the gateway's public URL: the first of `domains`, which are publicly known, otherwise of `names`.
     pub(crate) fn first_name(&self) -> Option<&str> {
         let domain = self.domains.first().map(|domain| domain.trim_start_matches("*."));
         domain.or_else(|| self.names.first().map(String::as_str))

@@ -1,7 +1,7 @@
-//! API keys: `sp_ID_SECRETCHECK`, 256 random bits under a public id, with a checksum that tells a typing error from a guess.
+//! API keys: `sp_ID_SECRETCHECK`, 256 random bits with a public id and a checksum that distinguishes a typing error from a guess.
 //!
-//! ID is 80 bits and SECRET 256 bits in lower-case base32; CHECK is the CRC-32 of all that stands before it. A double
-//! click selects the whole, and scanners for leaked secrets can be sure of a hit without asking anybody.
+//! ID is 80 bits and SECRET 256 bits in lower-case base32; CHECK is the CRC-32 of everything before it. A double click selects the
+//! whole key, and scanners for leaked secrets can verify a match offline.
 
 use data_encoding::{Encoding, Specification};
 use secrecy::{ExposeSecret, SecretString};
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// How every API key begins.
+/// The prefix of every API key.
 pub const PREFIX: &str = "sp_";
 
 const ID_CHARS: usize = 16;
@@ -18,54 +18,54 @@ const SECRET_CHARS: usize = 52;
 const CHECK_CHARS: usize = 7;
 const DOMAIN: &[u8] = b"sallyport api key v1\0";
 const IMPORTED_DOMAIN: &[u8] = b"sallyport imported api key v1\0";
-/// An imported key is hashed without salt or stretching, which only a long random text can bear.
+/// An imported key is hashed without salt or stretching, which is safe only for long random texts.
 const IMPORTED_CHARS: std::ops::RangeInclusive<usize> = 32..=256;
 
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut specification = Specification::new();
     specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
-    // The alphabet above is a valid one, which the tests of this file use.
+    // The alphabet above is valid; the tests in this file use it.
     specification.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
 });
 
-/// A key that was just made: the only time that its text exists.
+/// A newly created key. Its text exists only here.
 pub struct FreshKey {
     /// The public id.
     pub id: String,
-    /// The whole text, to be shown once.
+    /// The whole key, to be shown once.
     pub text: SecretString,
-    /// What is stored.
+    /// The hash that is stored.
     pub hash: [u8; 32],
 }
 
-/// The parts of a key that was presented.
+/// The parts of a presented key.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PresentedKey<'a> {
     /// The public id.
     pub id: &'a str,
-    /// What is stored of it, if there is such a key.
+    /// The hash to compare with the stored one.
     pub(super) hash: [u8; 32],
 }
 
-/// A key that clients have already and keep, such as an application's own.
+/// A key that clients already have and continue to use, such as an application's own.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ImportedKey {
-    /// What is stored.
+    /// The hash that is stored.
     pub hash: [u8; 32],
 }
 
 /// A text that cannot be imported as a key.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a key to import has 32 to 256 visible ASCII characters")]
+#[error("an imported key must have 32 to 256 visible ASCII characters")]
 pub struct UnfitKey;
 
-/// A text that cannot be an API key.
+/// A text that is not an API key.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not an API key")]
 pub struct MalformedKey;
 
 impl FreshKey {
-    /// Makes a key of random bytes.
+    /// Creates a key from random bytes.
     #[must_use]
     pub fn new(id: [u8; 10], secret: [u8; 32]) -> Self {
         let id = BASE32.encode(&id);
@@ -76,7 +76,7 @@ impl FreshKey {
 }
 
 impl<'a> PresentedKey<'a> {
-    /// Takes a presented text apart; its checksum is verified, its secret is not.
+    /// Parses a presented key and verifies its checksum, but not its secret.
     pub fn parse(text: &'a str) -> Result<Self, MalformedKey> {
         let (body, check) = text.split_at_checked(text.len().saturating_sub(CHECK_CHARS)).ok_or(MalformedKey)?;
         let (id, secret) = body.strip_prefix(PREFIX).and_then(|b| b.split_once('_')).ok_or(MalformedKey)?;
@@ -89,7 +89,7 @@ impl<'a> PresentedKey<'a> {
         Ok(Self { id, hash: hash(id, buffer) })
     }
 
-    /// Compares with a stored hash, in constant time.
+    /// Compares the key with a stored hash, in constant time.
     #[must_use]
     pub fn matches(&self, stored: &[u8; 32]) -> bool {
         self.hash.ct_eq(stored).into()
@@ -97,7 +97,7 @@ impl<'a> PresentedKey<'a> {
 }
 
 impl ImportedKey {
-    /// Takes the text of a key that was made elsewhere.
+    /// Parses the text of a key that was created elsewhere.
     pub fn parse(text: &str) -> Result<Self, UnfitKey> {
         let fits = IMPORTED_CHARS.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         let hash = || Sha256::new().chain_update(IMPORTED_DOMAIN).chain_update(text).finalize().into();
@@ -106,7 +106,7 @@ impl ImportedKey {
 }
 
 impl FreshKey {
-    /// The text, for the one time that it is printed.
+    /// Returns the text, to be printed once.
     #[must_use]
     pub fn reveal(&self) -> &str {
         self.text.expose_secret()

@@ -1,7 +1,7 @@
-//! The one that says who a credential belongs to: a snapshot of keys, users and links, and the verifiers.
+//! Decides who a credential belongs to, with a snapshot of keys, users and links, and the verifiers.
 //!
-//! A credential is first recognised, which needs its text, and then judged, which needs only what it was recognised as. So
-//! the same judgement lets a request in and decides, for as long as its answer runs, whether it may go on.
+//! A credential is first recognised, which needs its text, and then judged, which needs only the recognised grant. The same judgement
+//! therefore admits a request and decides, while its response is sent, whether it may continue.
 
 use std::sync::Arc;
 
@@ -18,40 +18,40 @@ use crate::username::UserName;
 pub struct Authority {
     /// API keys.
     pub keys: KeyTable,
-    /// Everybody who was added, and what they are.
+    /// The users.
     pub people: People,
-    /// Tokens.
+    /// The verifier of tokens.
     pub jwt: Arc<JwtVerifier>,
-    /// What signs links.
+    /// The keys that sign links.
     pub links: Arc<LinkKeys>,
-    /// The links that were made.
+    /// The links that were created.
     pub made_links: Arc<LinkBook>,
-    /// Links in OfflineTube's style.
+    /// The key for links in OfflineTube's format.
     pub offlinetube: Arc<OfflineTubeKey>,
-    /// Who vouches for client certificates; None: nobody.
+    /// The authorities for client certificates; without any, no certificate is accepted.
     pub client_authorities: Option<Arc<ClientAuthorities>>,
 }
 
-/// Why a credential that is present is refused.
+/// Why a presented credential is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It proves nothing, and may be a guess.
+    /// It does not verify, and may be a guess.
     Invalid,
-    /// It is genuine, and of no use here: not good yet, meant for others, without what it must say.
+    /// It is genuine but cannot be used here: it is revoked, not valid yet, meant for others or lacks a required claim.
     Unusable,
-    /// It was right once; for tokens, keys and certificates.
+    /// The key, token or certificate has expired.
     Expired,
-    /// Its user is not known, or no longer.
+    /// Its user is unknown or was removed.
     UnknownUser,
-    /// A link whose signature is wrong, and may be a guess.
+    /// The signature of the link is wrong, and may be a guess.
     LinkForged,
-    /// A link that others have added to on its way, or that was signed by a key that is gone.
+    /// Parameters were added to the link, or the key that signed it was removed.
     LinkAltered,
-    /// A link that was right once.
+    /// The link has expired or was revoked.
     LinkExpired,
 }
 
-/// Who holds a credential, and what they may do with it.
+/// The holder of a credential, and what they may do with it.
 struct Who {
     user: UserName,
     generation: Option<UserId>,
@@ -60,8 +60,8 @@ struct Who {
 }
 
 impl Authority {
-    /// Verifies a presented credential for a request to `path` of `app`, whose object (the route's parameter that
-    /// OfflineTube's links name) is `object`.
+    /// Verifies a presented credential for a request to `path` of `app`. `object` is the value of the route parameter that OfflineTube's
+    /// links sign.
     pub fn verify(
         &self,
         credential: &Credential<'_>,
@@ -78,14 +78,14 @@ impl Authority {
         Ok(identity)
     }
 
-    /// Whether a request that was let in earlier would be let in now, as the same user who may do the same.
+    /// Returns true if a request that was admitted earlier would be admitted now, as the same user with the same permissions.
     #[must_use]
     pub fn is_still_valid(&self, identity: &Identity, now: i64) -> bool {
         self.judge(&identity.grant, now).is_ok_and(|found| found.is_as_good_as(identity))
     }
 
-    /// The identity as it is kept with a link: of what a client has shown beside its certificate, nothing stays that the certificate
-    /// does not need. None where that is not found among so many.
+    /// Returns the identity to store with a link. Of the chain that a client has sent with its certificate, only the certificates that are
+    /// needed are kept. `None` if the chain is too long to find them.
     #[must_use]
     pub fn to_be_kept(&self, identity: Arc<Identity>, now: i64) -> Option<Arc<Identity>> {
         let Grant::ClientCertificate(shown) = &identity.grant else { return Some(identity) };
@@ -93,7 +93,7 @@ impl Authority {
         Some(Arc::new(Identity { grant: Grant::ClientCertificate(Arc::new(needed)), ..Identity::clone(&identity) }))
     }
 
-    /// What a credential is, by its text alone: nothing that may change is looked at.
+    /// Recognises a credential by its text alone, without any state that expires.
     fn recognise(
         &self,
         credential: &Credential<'_>,
@@ -113,13 +113,13 @@ impl Authority {
         })
     }
 
-    /// Who holds what was recognised at some time, if it holds at `now` (Unix seconds).
+    /// Returns the identity behind a recognised credential, if it is valid at `now` (Unix seconds).
     ///
     /// # Errors
-    /// It has expired, it was taken back, or the key, authority or user behind it is gone.
+    /// The credential has expired or was revoked, or its key, authority or user was removed.
     pub fn judge(&self, grant: &Grant, now: i64) -> Result<Arc<Identity>, Refusal> {
         let who = match grant {
-            // Kept for every key, so that a request by one makes nothing anew.
+            // Each key stores its identity, so that a request does not allocate a new one.
             Grant::ApiKey(key) => return self.keys.judge(key, now),
             Grant::Jwt(token) => self.judge_token(token, now)?,
             Grant::Link(link) => self.judge_link(link, now)?,
@@ -133,7 +133,7 @@ impl Authority {
     fn judge_token(&self, token: &TokenGrant, now: i64) -> Result<Who, Refusal> {
         self.jwt.judge(token, now)?;
         let user = self.people.meant(&token.user, MadeFor { id: token.id, at: token.issued() })?;
-        // A foreign issuer vouches for names, but nobody becomes an administrator by its word.
+        // A foreign issuer can vouch for user names, but cannot make anyone an administrator.
         let is_admin = token.issuer == Issuer::Own && user.is_some_and(|user| user.standing == Standing::Admin);
         Ok(Who {
             user: token.user.clone(),
@@ -143,7 +143,7 @@ impl Authority {
         })
     }
 
-    /// A link holds as long as what it was made with.
+    /// Judges a link, which is valid only as long as the credential that it was created with.
     fn judge_link(&self, link: &LinkGrant, now: i64) -> Result<Who, Refusal> {
         self.links.judge(link, now)?;
         let made = self.made_links.get(&link.id).ok_or(Refusal::LinkExpired)?;
@@ -168,7 +168,7 @@ impl Authority {
         Ok(bearer_of(&link.user, user))
     }
 
-    /// A certificate is its user's own, so it may do whatever that user may.
+    /// Judges a certificate, which belongs to its user and therefore may do everything that the user may.
     fn judge_certificate(&self, shown: &ClientCertificate, now: i64) -> Result<Who, Refusal> {
         let name = self.client_authorities.as_ref().ok_or(Refusal::Invalid)?.user(shown, now)?;
         let user = self.people.meant(&name, shown.made_for())?.ok_or(Refusal::UnknownUser)?;
@@ -181,7 +181,8 @@ impl Authority {
     }
 }
 
-/// A link opens its one target for its user, and stands for no scope: the route decides that it takes links at all.
+/// Returns the holder of a link. A link opens one target in the name of its user and needs no scope; the route decides whether it
+/// accepts links.
 fn bearer_of(name: &UserName, user: Option<&User>) -> Who {
     Who { user: name.clone(), generation: user.and_then(User::generation), admin: false, scopes: Scopes::All }
 }

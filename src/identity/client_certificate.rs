@@ -1,4 +1,4 @@
-//! Client certificates: whether an authority vouches for one, and which user it names.
+//! Client certificates: verifies them against the authorities, and finds the user that each one names.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,28 +17,28 @@ use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 use super::{MadeFor, Refusal, UserId};
 use crate::username::UserName;
 
-/// How the alternative name begins by which certificates that are made here have the number of their user.
+/// The prefix of the alternative name that carries the user's id in certificates issued by this program.
 pub const USER_NUMBER: &str = "urn:sallyport:user:";
 
-/// Among so many certificates beside a client's own those are looked for that it needs. A path has six at most.
+/// The longest chain beside a client's own certificate that is searched for the needed ones. A path has at most six.
 const MAX_BESIDE: usize = 8;
 
-/// Who signs client certificates, what was revoked of them, and where in them the user's name is.
+/// The authorities that sign client certificates, their revocation lists, and the field that holds the user's name.
 pub struct ClientAuthorities {
     verifier: Arc<dyn ClientCertVerifier>,
     field: UserField,
-    /// Of all that it was made from.
+    /// The hash of everything it was created from.
     digest: [u8; 32],
 }
 
-/// What a client has shown in its handshake: its certificate, and what leads from there to an authority.
+/// The certificate that a client presented in its handshake, with the chain to an authority.
 pub struct ClientCertificate {
     chain: Box<[CertificateDer<'static>]>,
     begins: i64,
     ends: i64,
     made_for: MadeFor,
     id: Box<str>,
-    /// What the authorities said that were asked last.
+    /// The latest judgement, with the authorities that made it.
     judged: ArcSwapOption<Judgement>,
 }
 
@@ -54,39 +54,39 @@ pub enum UserField {
     /// The subject's common name.
     #[default]
     CommonName,
-    /// The alternative name of a mailbox.
+    /// The alternative name of type e-mail (rfc822Name).
     Email,
-    /// The alternative name of a host.
+    /// The alternative name of type DNS.
     Dns,
 }
 
-/// Why files are no authorities for client certificates.
+/// Why files cannot be used as authorities for client certificates.
 #[derive(Debug, Error)]
 pub enum InvalidAuthorities {
-    /// Not PEM, or not what should be in it.
+    /// Not PEM, or without the expected contents.
     #[error(transparent)]
     Pem(#[from] pem::Error),
-    /// A certificate that cannot be an authority's.
-    #[error("holds a certificate that cannot be used: {0}")]
+    /// A certificate that cannot be an authority.
+    #[error("contains a certificate that cannot be used: {0}")]
     Authority(#[from] rustls::Error),
     /// No certificate in the file.
-    #[error("holds no certificate")]
+    #[error("contains no certificate")]
     Empty,
-    /// A list that is none.
-    #[error("holds a revocation list that cannot be used: {0}")]
+    /// A revocation list that is malformed.
+    #[error("contains a revocation list that cannot be used: {0}")]
     Revocations(#[from] VerifierBuilderError),
 }
 
-/// A certificate that rustls has taken and that cannot be read here.
+/// A certificate that rustls has accepted but this module cannot parse.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("an unreadable certificate")]
 pub struct UnreadableCertificate;
 
 impl ClientAuthorities {
-    /// From the authorities' certificates and their revocation lists, each in PEM.
+    /// Creates the authorities from their certificates and revocation lists, each in PEM.
     ///
-    /// Where there is any list, the status of each certificate but an authority's own must be known from one. A list that
-    /// should have been renewed still holds: what it names stays revoked.
+    /// If there is any revocation list, the status of every certificate except an authority's own must be known from one. An outdated list
+    /// still applies: the certificates that it names stay revoked.
     pub fn new(authorities: &[u8], revocations: &[Vec<u8>], field: UserField) -> Result<Self, InvalidAuthorities> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(authorities) {
@@ -111,21 +111,21 @@ impl ClientAuthorities {
         Ok(Self { verifier, field, digest: digest(authorities, revocations, field) })
     }
 
-    /// Judges certificates in handshakes.
+    /// Returns the verifier for handshakes.
     #[must_use]
     pub fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.verifier)
     }
 
-    /// True when both were made from the same.
+    /// Returns true if both were created from the same files and field.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.digest == other.digest
     }
 
-    /// The user that the certificate names at `now` (Unix seconds), whom somebody else must know.
+    /// Returns the user that the certificate names, if it is valid at `now` (Unix seconds). The caller must check that the user exists.
     ///
-    /// The same authorities are not asked twice: only time passes between two requests of a connection.
+    /// The judgement is cached per set of authorities, since only the time changes between two requests on a connection.
     pub(super) fn user(&self, certificate: &ClientCertificate, now: i64) -> Result<UserName, Refusal> {
         if now < certificate.begins {
             return Err(Refusal::Unusable);
@@ -152,8 +152,8 @@ impl ClientAuthorities {
 }
 
 impl ClientAuthorities {
-    /// The certificate with those that lead from it to an authority, and none that it holds without. None where it does not hold
-    /// at `now`, or is one of very many.
+    /// Returns the certificate with the part of its chain that is needed to reach an authority. `None` if it is not valid at `now`, or
+    /// its chain is longer than [`MAX_BESIDE`].
     pub(super) fn needed(&self, shown: &ClientCertificate, now: i64) -> Option<ClientCertificate> {
         let (own, beside) = shown.chain.split_first()?;
         let mut path = if self.vouch(own, &[], now) { Vec::new() } else { beside.to_vec() };
@@ -178,7 +178,7 @@ impl ClientAuthorities {
 }
 
 impl ClientCertificate {
-    /// Reads a chain that a handshake has found good, the client's own certificate first.
+    /// Parses a chain that a handshake has accepted, the client's own certificate first.
     pub fn read(chain: &[CertificateDer<'_>]) -> Result<Self, UnreadableCertificate> {
         let (mut begins, mut ends) = (i64::MIN, i64::MAX);
         for certificate in chain {
@@ -198,22 +198,22 @@ impl ClientCertificate {
         })
     }
 
-    /// The certificates, the client's own first.
+    /// Returns the certificates, the client's own first.
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// When the first of them ends, in Unix seconds.
+    /// Returns when the first of them expires, in Unix seconds.
     pub(super) const fn ends(&self) -> i64 {
         self.ends
     }
 
-    /// Which of those who had its user's name it was made for, as far as it says that.
+    /// Returns which of the users with its name it was issued for, as far as the certificate says.
     pub(super) const fn made_for(&self) -> MadeFor {
         self.made_for
     }
 
-    /// The first half of its SHA-256 fingerprint.
+    /// Returns the first half of its SHA-256 fingerprint.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -221,7 +221,7 @@ impl ClientCertificate {
 }
 
 impl UserField {
-    /// The field's one value; who has two names has none.
+    /// Returns the only value of the field; a certificate with two names is treated as having none.
     fn sole<'c>(self, certificate: &'c X509Certificate<'_>) -> Option<&'c str> {
         let mut values: Box<dyn Iterator<Item = &'c str> + 'c> = match self {
             Self::CommonName => {
@@ -242,7 +242,7 @@ impl UserField {
     }
 }
 
-/// By the number that certificates have which are made here; others by when they begin.
+/// Reads the user's id from certificates issued by this program; others are matched by the start of their validity.
 fn made_for(own: &CertificateDer<'_>) -> Result<MadeFor, UnreadableCertificate> {
     let (_, read) = x509_parser::parse_x509_certificate(own).map_err(|_| UnreadableCertificate)?;
     let names = read.subject_alternative_name().ok().flatten();
@@ -253,7 +253,7 @@ fn made_for(own: &CertificateDer<'_>) -> Result<MadeFor, UnreadableCertificate> 
     Ok(MadeFor { id: numbers.next(), at: Some(read.validity().not_before.timestamp()) })
 }
 
-/// Each part with its length, so that no two lists of files read the same.
+/// Hashes each part with its length, so that no two different lists of files have the same digest.
 fn digest(authorities: &[u8], revocations: &[Vec<u8>], field: UserField) -> [u8; 32] {
     let mut hash = Sha256::new_with_prefix([field as u8]);
     for part in std::iter::once(authorities).chain(revocations.iter().map(Vec::as_slice)) {

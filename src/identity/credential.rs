@@ -1,4 +1,4 @@
-//! Which credential a request presents, before anybody judges whether it is right.
+//! Extracts the credential that a request presents, before it is verified.
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ pub enum Credential<'a> {
     Jwt(&'a str),
     /// `sp_…` in the query.
     Link(LinkQuery<'a>),
-    /// `expires`, `signature`, `user` in the query, where the route takes them.
+    /// `expires`, `signature` and `user` in the query, if the route accepts them.
     OfflineTubeLink(OfflineTubeQuery<'a>),
-    /// The certificate of the connection, where the request itself presents nothing.
+    /// The client certificate of the connection, if the request itself presents nothing.
     ClientCertificate(&'a Arc<ClientCertificate>),
 }
 
@@ -36,13 +36,13 @@ pub enum Credential<'a> {
 pub enum CredentialKind {
     /// An API key.
     ApiKey,
-    /// A signed token.
+    /// A JSON Web Token.
     Jwt,
-    /// A signed link of Sallyport's.
+    /// A signed link in Sallyport's format.
     Link,
-    /// A signed link in OfflineTube's style.
+    /// A signed link in OfflineTube's format.
     OfflinetubeLink,
-    /// The certificate that the client has shown in its TLS handshake.
+    /// The client certificate from the TLS handshake.
     ClientCertificate,
 }
 
@@ -50,28 +50,28 @@ pub enum CredentialKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CredentialKinds(u8);
 
-/// What a route reads as credentials.
+/// Where a route reads credentials from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reads<'r> {
-    /// The kinds that it takes. OfflineTube's link parameters have common names, so they are looked for only where it takes those;
-    /// parameters that begin with `sp_` are the application's where it takes no links.
+    /// The accepted kinds. OfflineTube's link parameters have common names, so only routes that accept such links look for them;
+    /// parameters that begin with `sp_` belong to the application on routes that accept no links.
     pub kinds: CredentialKinds,
     /// Headers that are left to the application.
     pub app_headers: &'r [HeaderName],
-    /// Parameters that others may have added to a link.
+    /// Parameters that others may add to a link.
     pub ignored: &'r [AddedParameter],
 }
 
-/// A presentation that cannot be judged.
+/// A presented credential that cannot be verified.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PresentationError {
-    /// More than one explicit credential: nobody can say which one is meant.
+    /// More than one explicit credential, so it is unclear which one is meant.
     #[error("two credentials")]
     Two,
-    /// An `Authorization` header of no scheme that is known here, or garbled.
+    /// An `Authorization` header with an unknown scheme or a malformed value.
     #[error("an unreadable credential")]
     Unreadable,
-    /// Link parameters that are repeated, missing or garbled.
+    /// Link parameters that are repeated, missing or malformed.
     #[error("an unreadable link")]
     UnreadableLink,
 }
@@ -80,7 +80,7 @@ impl CredentialKind {
     /// Every kind.
     pub const ALL: [Self; 5] = [Self::ApiKey, Self::Jwt, Self::Link, Self::OfflinetubeLink, Self::ClientCertificate];
 
-    /// The name in logs.
+    /// Returns the name, as logged.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ impl CredentialKind {
         }
     }
 
-    /// What it says of whoever shows it: a link may be public, anything else is somebody's own.
+    /// Returns how well the holder is known: a link may be public, any other credential belongs to one user.
     #[must_use]
     pub const fn acquaintance(self) -> Acquaintance {
         match self {
@@ -103,13 +103,13 @@ impl CredentialKind {
 }
 
 impl CredentialKinds {
-    /// True when `kind` is in the set.
+    /// Returns true if `kind` is in the set.
     #[must_use]
     pub const fn contains(self, kind: CredentialKind) -> bool {
         self.0 & (1 << kind as u8) != 0
     }
 
-    /// True when nothing is in the set.
+    /// Returns true if the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -123,7 +123,7 @@ impl FromIterator<CredentialKind> for CredentialKinds {
 }
 
 impl Credential<'_> {
-    /// Its kind.
+    /// Returns the kind of the credential.
     #[must_use]
     pub const fn kind(&self) -> CredentialKind {
         match self {
@@ -136,10 +136,10 @@ impl Credential<'_> {
     }
 }
 
-/// Finds the one explicit credential of a request, None where there is none.
+/// Returns the explicit credential of a request, or `None` if there is none.
 ///
 /// # Errors
-/// Two credentials, or one that cannot be read; never a silent fall-through to another.
+/// There are two credentials, or one that cannot be read; it never falls through silently to another.
 pub fn presented<'a>(
     headers: &'a HeaderMap,
     query: Option<&'a str>,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_sending_a_credential_is_found() {
+    fn every_way_to_send_a_credential_is_found() {
         use CredentialKind::{ApiKey, Jwt};
         assert_eq!(find(&[], None), Ok(None));
         assert_eq!(find(&[("x-api-key", "sp_x")], None), Ok(Some(ApiKey)));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_scheme_is_a_wrong_credential_and_not_none() {
+    fn an_unknown_scheme_is_an_invalid_credential_rather_than_none() {
         for value in ["Digest x", "Bearer", "Basic !", "Basic eA==", "xyz"] {
             assert_eq!(find(&[("authorization", value)], None), Err(PresentationError::Unreadable), "{value}");
         }

@@ -1,4 +1,4 @@
-//! The fingerprint of a key: tells whether the key that verified something is still in force, and nothing about the key.
+//! Key fingerprints: identify the key that verified a credential, without revealing anything about the key.
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ use crate::mac::hmac_sha256;
 
 const DOMAIN: &[u8] = b"sallyport key fingerprint v1\0";
 
-/// Half of an HMAC-SHA256 under the key.
+/// Half of an HMAC-SHA256 with the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; 16]);
 
@@ -19,7 +19,7 @@ pub struct Fingerprint([u8; 16]);
 pub struct InvalidFingerprint;
 
 impl Fingerprint {
-    /// The fingerprint of `key` for a use that `parts` describe.
+    /// Returns the fingerprint of `key` for the use that `parts` describe.
     pub(super) fn of(key: &[u8], parts: &[&str]) -> Self {
         let mut mac = hmac_sha256(key);
         mac.update(DOMAIN);
@@ -49,7 +49,7 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// For serde.
+/// Serialises fingerprints for serde.
 pub(super) mod as_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_key_and_another_use_have_other_fingerprints() {
+    fn different_keys_and_uses_have_different_fingerprints() {
         let one = Fingerprint::of(b"key", &["HS256", "a"]);
         assert_eq!(one.to_string().parse::<Fingerprint>().unwrap(), one);
         for other in [Fingerprint::of(b"yek", &["HS256", "a"]), Fingerprint::of(b"key", &["HS256a", ""])] {

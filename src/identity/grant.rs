@@ -1,5 +1,5 @@
-//! What a request was let in with: the part of a credential that must still hold while an answer runs, and for as long as
-//! the links that were made with it.
+//! Grants: the part of an accepted credential that must stay valid while a response is sent, and for as long as the links that were
+//! created with it.
 
 use std::sync::Arc;
 
@@ -9,32 +9,32 @@ use rustls::pki_types::CertificateDer;
 use super::{ClientCertificate, CredentialKind, jwt::TokenGrant, link::LinkGrant, offlinetube::OfflineTubeGrant};
 use crate::store::MakerRecord;
 
-/// A credential that was recognised: what [`Authority::judge`](super::Authority::judge) judges, at first and ever again.
+/// A recognised credential, which [`Authority::judge`](super::Authority::judge) judges at first and then again and again.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grant {
     /// An API key.
     ApiKey(KeyGrant),
-    /// A token.
+    /// A JSON Web Token.
     Jwt(Box<TokenGrant>),
-    /// A link of Sallyport's.
+    /// A link in Sallyport's format.
     Link(LinkGrant),
-    /// A link in OfflineTube's style.
+    /// A link in OfflineTube's format.
     OfflinetubeLink(OfflineTubeGrant),
-    /// The certificate of the connection.
+    /// The client certificate of the connection.
     ClientCertificate(Arc<ClientCertificate>),
 }
 
-/// An API key, known by its id, which no other key ever gets.
+/// An API key, identified by its id, which is never reused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyGrant {
     /// The id.
     pub id: Arc<str>,
-    /// When it stops working.
+    /// When it expires, in Unix seconds.
     pub expires: Option<i64>,
 }
 
 impl Grant {
-    /// Which kind of credential it was.
+    /// Returns the kind of the credential.
     #[must_use]
     pub const fn kind(&self) -> CredentialKind {
         match self {
@@ -46,7 +46,7 @@ impl Grant {
         }
     }
 
-    /// The credential's own id; None for a token, which need not have one.
+    /// Returns the credential's own id; `None` for a token, which does not have to have one.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         match self {
@@ -58,7 +58,7 @@ impl Grant {
         }
     }
 
-    /// When it stops working, in Unix seconds; None for a key without an end.
+    /// Returns when it expires, in Unix seconds; `None` for a key that does not expire.
     #[must_use]
     pub fn expires(&self) -> Option<i64> {
         match self {
@@ -70,7 +70,7 @@ impl Grant {
         }
     }
 
-    /// How it is kept beside the links that are made with it; None for a link, with which nobody makes another.
+    /// Returns the record that is stored with the links created with this credential; `None` for a link, which cannot create links.
     #[must_use]
     pub fn to_record(&self) -> Option<MakerRecord> {
         let (name, proof) = match self {
@@ -85,7 +85,7 @@ impl Grant {
         Some(MakerRecord { kind: self.kind().name().to_owned(), name, proof })
     }
 
-    /// Reads what [`Grant::to_record`] has written.
+    /// Parses a record that [`Grant::to_record`] has created.
     #[must_use]
     pub fn from_record(record: &MakerRecord) -> Option<Self> {
         let kind = CredentialKind::ALL.into_iter().find(|kind| kind.name() == record.kind)?;

@@ -1,5 +1,5 @@
-//! JSON Web Tokens by RFC 8725: each key has one algorithm, `exp` is required, nothing in a token's header chooses a key
-//! but a `kid` that only looks one up.
+//! JSON Web Tokens by RFC 8725: each key has one algorithm, `exp` is required, and nothing in a token's header selects a key except
+//! a `kid` that looks up a configured one.
 
 use std::time::Duration;
 
@@ -12,43 +12,43 @@ use thiserror::Error;
 use super::{Fingerprint, Scopes, UserId};
 use crate::{config::JwtAlgorithm, username::UserName};
 
-/// The longest token that is looked at, in bytes.
+/// The longest accepted token, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// What a token says, as far as it matters here (RFC 7519, section 4.1).
+/// The claims of a token that matter here (RFC 7519, section 4.1).
 #[derive(Debug, Deserialize)]
 struct Claims {
     sub: String,
-    /// A text by RFC 8693, section 4.2; many issuers write a list.
+    /// A string by RFC 8693, section 4.2; many issuers write a list.
     #[serde(default)]
     scope: Value,
-    /// Until when, in Unix seconds; may have a fraction.
+    /// The expiry, in Unix seconds, possibly with a fraction.
     exp: f64,
-    /// From when.
+    /// The start of validity.
     #[serde(default)]
     nbf: Option<f64>,
-    /// When it was issued.
+    /// The time of issue.
     #[serde(default)]
     iat: Option<f64>,
     /// The token's id.
     #[serde(default)]
     jti: Option<String>,
-    /// The number of the user, which only tokens that were issued here have.
+    /// The user's id, which only tokens issued by this gateway carry.
     #[serde(default, rename = "sallyport_uid")]
     user_id: Option<Value>,
 }
 
-/// A token whose signature was right: what it says, and under which key.
+/// The claims of a token with a valid signature, and the key that verified it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenGrant {
     /// The user.
     pub user: UserName,
-    /// The number of the user, where the token has it.
+    /// The user's id, if the token carries it.
     pub id: Option<UserId>,
     /// The scopes.
     #[serde(with = "super::scopes::as_text")]
     pub scopes: Scopes,
-    /// Who vouches for it.
+    /// The issuer.
     pub issuer: Issuer,
     /// The token's id.
     pub jti: Option<Box<str>>,
@@ -59,38 +59,38 @@ pub struct TokenGrant {
     iat: Option<f64>,
 }
 
-/// Who vouches for a token.
+/// The issuer of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Issuer {
-    /// Whoever holds this gateway's own secret.
+    /// A holder of this gateway's own secret.
     Own,
-    /// The holder of a public key's other half.
+    /// The holder of the private key for a configured public key.
     Foreign,
 }
 
-/// Why a token is not believed.
+/// Why a token is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TokenError {
-    /// It proves nothing: garbled, of another algorithm, with a wrong signature.
+    /// The token proves nothing: it is malformed, uses another algorithm or has a wrong signature.
     #[error("the token is not valid")]
     Invalid,
-    /// It is genuine, and not for us, or lacks what it must say; or it is of a key that is not known here, or no longer.
-    #[error("the token is of no use here")]
+    /// The token is genuine, but meant for others or lacks a required claim; or its key is unknown or was removed.
+    #[error("the token cannot be used here")]
     Unusable,
-    /// It was valid once.
+    /// The token has expired.
     #[error("the token has expired")]
     Expired,
-    /// It is not valid yet.
+    /// The token is not valid yet.
     #[error("the token is not valid yet")]
     Early,
 }
 
-/// A key file that does not fit its algorithm.
+/// A key file that does not match its algorithm.
 #[derive(Debug, Error)]
-#[error("not a public key for {0:?} in PEM form: {1}")]
+#[error("not a public key for {0:?} in PEM format: {1}")]
 pub struct InvalidPublicKey(JwtAlgorithm, jsonwebtoken::errors::Error);
 
-/// Everything that verifies tokens.
+/// The keys and rules that verify tokens.
 pub struct JwtVerifier {
     keys: Vec<VerifyingKey>,
     leeway: f64,
@@ -105,7 +105,7 @@ struct VerifyingKey {
     validation: Validation,
 }
 
-/// Who a token must come from and be meant for, where that is set.
+/// The required issuer and audience of a token, if set.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
     /// The `iss`.
@@ -115,7 +115,7 @@ pub struct Expected {
 }
 
 impl JwtVerifier {
-    /// Verifies tokens under our own secret by HS256.
+    /// Creates a verifier for tokens signed with our own secret (HS256).
     #[must_use]
     pub fn new(secret: &SecretString, expected: &Expected, leeway: Duration) -> Self {
         let key = secret.expose_secret().as_bytes();
@@ -130,7 +130,7 @@ impl JwtVerifier {
         Self { keys: vec![own], leeway: leeway.as_secs_f64() }
     }
 
-    /// Verifies tokens under a public key as well.
+    /// Adds a public key that verifies tokens.
     pub fn add_public_key(
         &mut self,
         algorithm: JwtAlgorithm,
@@ -156,7 +156,7 @@ impl JwtVerifier {
         Ok(grant)
     }
 
-    /// What a token says whose signature is right, whether or not it may still be used.
+    /// Returns the claims of a token if its signature is valid, whether or not the token is still usable.
     pub fn recognise(&self, token: &str) -> Result<TokenGrant, TokenError> {
         let header =
             Some(token).filter(|t| t.len() <= MAX_TOKEN_BYTES).and_then(|t| jsonwebtoken::decode_header(t).ok());
@@ -164,7 +164,7 @@ impl JwtVerifier {
         let of_algorithm = self.keys.iter().filter(|key| key.algorithm == header.alg);
         let mut candidates = of_algorithm.clone().filter(|key| key.answers_to(header.kid.as_deref())).peekable();
         if candidates.peek().is_none() {
-            // Issuers change their keys. There is nothing here that a signature could be tried on.
+            // Issuers rotate their keys. Without a candidate key no signature was checked, so this is not a guess.
             let other = of_algorithm.count() > 0 && header.kid.is_some();
             return Err(if other { TokenError::Unusable } else { TokenError::Invalid });
         }
@@ -179,7 +179,7 @@ impl JwtVerifier {
         Err(refused)
     }
 
-    /// Whether a token that was recognised holds at `now`, and the key that it is under as well.
+    /// Checks that a recognised token is valid at `now`, and that its key is still configured.
     pub fn judge(&self, token: &TokenGrant, now: i64) -> Result<(), TokenError> {
         if !self.keys.iter().any(|key| key.fingerprint == token.key) {
             return Err(TokenError::Unusable);
@@ -216,40 +216,37 @@ impl TokenGrant {
         })
     }
 
-    /// When it ends, in whole Unix seconds.
+    /// Returns when the token expires, in whole Unix seconds.
     #[must_use]
     pub fn expires(&self) -> i64 {
         whole(self.exp)
     }
 
-    /// When it was issued, where it says that.
+    /// Returns when the token was issued, if it says so.
     #[must_use]
     pub fn issued(&self) -> Option<i64> {
         self.iat.map(whole)
     }
 
-    /// All of it, for [`TokenGrant::from_json`].
+    /// Serialises the grant for [`TokenGrant::from_json`].
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// What [`TokenGrant::to_json`] has written.
+    /// Parses a grant that [`TokenGrant::to_json`] has serialised.
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "what is beyond the range becomes its end, and no number becomes 0"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and NaN becomes 0")]
 fn whole(seconds: f64) -> i64 {
     seconds.floor() as i64
 }
 
-/// Covers all that a token under the key is held to, so that a key with other demands is another key.
+/// Covers every requirement for tokens of the key, so that a key with different requirements counts as a different key.
 fn fingerprint(key: &[u8], algorithm: Algorithm, kid: Option<&str>, expected: &Expected) -> Fingerprint {
     let algorithm = format!("{algorithm:?}");
     let [issuer, audience] = [&expected.issuer, &expected.audience].map(|text| text.as_deref().unwrap_or_default());
@@ -269,7 +266,7 @@ impl VerifyingKey {
     }
 }
 
-/// What is wrong with a token: its claims are read only once its signature was found right.
+/// Classifies an error. Errors about claims imply a valid signature, which is verified first.
 const fn fault(kind: &ErrorKind) -> TokenError {
     match kind {
         ErrorKind::Json(_)
@@ -282,19 +279,19 @@ const fn fault(kind: &ErrorKind) -> TokenError {
     }
 }
 
-/// Makes a token under our own secret.
+/// Creates a token signed with our own secret.
 pub fn issue(secret: &SecretString, claims: &impl Serialize) -> Result<String, jsonwebtoken::errors::Error> {
     let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key)
 }
 
-/// True for a header that brings no key of its own and asks for nothing special (RFC 8725, sections 3.5 and 3.10).
+/// Returns true for a header without an embedded or referenced key or special processing (RFC 8725, sections 3.5 and 3.10).
 fn is_plain(header: &Header) -> bool {
     let Header { jku, jwk, x5u, x5c, crit, enc, zip, .. } = header;
     jku.is_none() && jwk.is_none() && x5u.is_none() && x5c.is_none() && crit.is_none() && enc.is_none() && zip.is_none()
 }
 
-/// Times are judged by [`JwtVerifier::check_times`], whose clock is an argument.
+/// Leaves times to [`JwtVerifier::check_times`], which takes the clock as an argument.
 fn validation(algorithm: Algorithm, expected: &Expected) -> Validation {
     let mut validation = Validation::new(algorithm);
     let mut required = vec!["exp", "sub"];

@@ -1,11 +1,11 @@
-//! Examples and attacks of the RFCs: JWS (RFC 7515, appendix A), JOSE's cookbook (RFC 7520), best practices (RFC 8725).
+//! Examples and attacks from the RFCs: JWS (RFC 7515, appendix A), the JOSE cookbook (RFC 7520), best practices (RFC 8725).
 
 use jsonwebtoken::crypto;
 
 use super::*;
 
 const NOW: i64 = 1_300_000_000;
-/// "{"iss":"joe", "exp":1300819380, …}", with line ends within, as the examples of RFC 7515 have it.
+/// "{"iss":"joe", "exp":1300819380, …}" with embedded line ends, as in the examples of RFC 7515.
 const CLAIMS: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 const A1_KEY: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
 const A1: (&str, &str) = ("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
@@ -19,7 +19,7 @@ const A3_XY: (&str, &str) =
 const A3: (&str, &str) =
     ("eyJhbGciOiJFUzI1NiJ9", "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q");
 const A5_NONE: &str = "eyJhbGciOiJub25lIn0";
-/// RFC 7520, section 4.4: HS256 over a text that is no claims.
+/// RFC 7520, section 4.4: HS256 over a text that is not a set of claims.
 const COOKBOOK_KEY: &str = "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg";
 const COOKBOOK: [&str; 3] = [
     "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9",
@@ -31,7 +31,7 @@ fn own_secret() -> SecretString {
     "0123456789abcdef0123456789abcdef".into()
 }
 
-/// A verifier that has the keys of the examples beside its own.
+/// Returns a verifier with the keys of the examples besides its own.
 fn verifier() -> JwtVerifier {
     let mut verifier = JwtVerifier::new(&own_secret(), &Expected::default(), Duration::ZERO);
     for (algorithm, key, _) in examples() {
@@ -49,7 +49,7 @@ fn verifier() -> JwtVerifier {
     verifier
 }
 
-/// Algorithm, key, and header with signature.
+/// Returns algorithm, key, and header with signature.
 fn examples() -> [(Algorithm, DecodingKey, (&'static str, &'static str)); 3] {
     [
         (Algorithm::HS256, DecodingKey::from_base64_secret(&standard(A1_KEY)).unwrap(), A1),
@@ -58,12 +58,12 @@ fn examples() -> [(Algorithm, DecodingKey, (&'static str, &'static str)); 3] {
     ]
 }
 
-/// base64url as plain base64.
+/// Converts base64url to standard base64.
 fn standard(text: &str) -> String {
     data_encoding::BASE64.encode(&data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).unwrap())
 }
 
-/// A token of these texts under our own secret.
+/// Returns a token of these texts, signed with our own secret.
 fn signed(header: &str, claims: &str) -> String {
     let encode = |text: &str| data_encoding::BASE64URL_NOPAD.encode(text.as_bytes());
     let message = format!("{}.{}", encode(header), encode(claims));
@@ -76,7 +76,7 @@ fn is_let_in(token: &str) -> bool {
 }
 
 #[test]
-fn the_signatures_of_rfc_7515_and_rfc_7520_are_right_and_none_that_differs() {
+fn the_signatures_of_rfc_7515_and_rfc_7520_verify_and_changed_ones_do_not() {
     let cookbook = DecodingKey::from_base64_secret(&standard(COOKBOOK_KEY)).unwrap();
     let [header, payload, signature] = COOKBOOK;
     let message = format!("{header}.{payload}");
@@ -92,8 +92,8 @@ fn the_signatures_of_rfc_7515_and_rfc_7520_are_right_and_none_that_differs() {
 }
 
 #[test]
-fn a_right_signature_over_what_names_nobody_lets_nobody_in() {
-    // The examples are signed by keys that are known here, have not expired, and have no subject.
+fn a_valid_signature_over_claims_without_a_subject_is_refused() {
+    // The keys of the examples are known here; the examples have not expired, but have no subject.
     for (.., (header, signature)) in examples() {
         assert!(!is_let_in(&format!("{header}.{CLAIMS}.{signature}")), "{header}");
     }
@@ -101,7 +101,7 @@ fn a_right_signature_over_what_names_nobody_lets_nobody_in() {
 }
 
 #[test]
-fn other_forms_than_the_compact_one_with_a_signature_are_refused() {
+fn only_the_signed_compact_form_is_accepted() {
     let good = signed(r#"{"alg":"HS256"}"#, r#"{"sub":"ana","exp":1300000009}"#);
     assert!(is_let_in(&good));
     let mut parts = good.split('.');
@@ -115,7 +115,7 @@ fn other_forms_than_the_compact_one_with_a_signature_are_refused() {
         format!("{good}="),
         format!("{good}\n"),
         format!("{header}.{payload}.{signature}A"),
-        // RFC 7515, appendix A.6, and RFC 7520, section 5: JSON, and what is encrypted.
+        // RFC 7515, appendix A.6, and RFC 7520, section 5: the JSON form, and encrypted tokens.
         format!(r#"{{"payload":"{payload}","protected":"{header}","signature":"{signature}"}}"#),
         signed(r#"{"alg":"dir","enc":"A128GCM"}"#, r#"{"sub":"ana","exp":1300000009}"#),
     ] {
@@ -124,7 +124,7 @@ fn other_forms_than_the_compact_one_with_a_signature_are_refused() {
 }
 
 #[test]
-fn what_a_header_asks_for_is_not_done() {
+fn header_parameters_cannot_change_the_verification() {
     // RFC 8725, sections 3.1, 3.5, 3.10.
     let claims = r#"{"sub":"ana","exp":1300000009}"#;
     assert!(is_let_in(&signed(r#"{"alg":"HS256","typ":"JWT","kid":"../../dev/null"}"#, claims)));
@@ -149,7 +149,7 @@ fn what_a_header_asks_for_is_not_done() {
 }
 
 #[test]
-fn claims_that_could_be_read_in_two_ways_are_refused() {
+fn ambiguous_claims_are_refused() {
     // RFC 8725, sections 2.6 and 2.7.
     for claims in [
         r#"{"sub":"ana","sub":"admin","exp":1300000009}"#,
@@ -166,8 +166,8 @@ fn claims_that_could_be_read_in_two_ways_are_refused() {
 }
 
 #[test]
-fn a_signature_of_zeros_is_none() {
-    // What Java took for good with any key (CVE-2022-21449).
+fn a_signature_of_zeros_is_refused() {
+    // Java accepted it with any key (CVE-2022-21449).
     let claims = data_encoding::BASE64URL_NOPAD.encode(br#"{"sub":"ana","exp":1300000009}"#);
     for zeros in [vec![0; 64], vec![], vec![0; 8]] {
         assert!(!is_let_in(&format!("{}.{claims}.{}", A3.0, data_encoding::BASE64URL_NOPAD.encode(&zeros))));

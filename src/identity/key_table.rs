@@ -1,4 +1,4 @@
-//! API keys that verify: those that were made here by their id, imported ones, which have none in their text, by their hash.
+//! The table of valid API keys. Keys created here are looked up by id, imported ones by hash, since their text contains no id.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,13 +15,13 @@ use super::{
 };
 use crate::store::{KeyOrigin, KeyRecord};
 
-/// Every key there is.
+/// All API keys.
 #[derive(Default)]
 pub struct KeyTable {
     by_id: HashMap<Arc<str>, KeyEntry>,
     /// The ids of imported keys.
     imported: HashMap<[u8; 32], Arc<str>>,
-    /// The hashes of keys that were revoked.
+    /// The hashes of revoked keys.
     revoked: HashSet<[u8; 32]>,
 }
 
@@ -34,9 +34,9 @@ struct KeyEntry {
 }
 
 impl KeyTable {
-    /// Builds the table from what is stored; a key whose scopes do not parse gets none.
+    /// Builds the table from stored records; a key whose scopes do not parse has no scope.
     ///
-    /// `revoked` are the hashes of keys that were revoked. Whoever presents one of these is refused, but has not guessed.
+    /// `revoked` contains the hashes of revoked keys. A client that presents one is refused, but has not guessed.
     #[must_use]
     pub fn new(records: Vec<KeyRecord>, revoked: impl IntoIterator<Item = [u8; 32]>) -> Self {
         let mut table = Self { revoked: revoked.into_iter().collect(), ..Self::default() };
@@ -50,7 +50,7 @@ impl KeyTable {
         table
     }
 
-    /// Which key `text` is, whether or not it may still be used.
+    /// Returns the key that `text` is, whether or not it has expired.
     pub(super) fn recognise(&self, text: &str) -> Result<KeyGrant, Refusal> {
         match self.entry(text) {
             Some(entry) => Ok(entry.grant.clone()),
@@ -67,7 +67,7 @@ impl KeyTable {
         made || ImportedKey::parse(text).is_ok_and(|key| self.revoked.contains(&key.hash))
     }
 
-    /// Who holds a key that was recognised.
+    /// Returns the identity behind a recognised key.
     pub(super) fn judge(&self, key: &KeyGrant, now: i64) -> Result<Arc<Identity>, Refusal> {
         let entry = self.by_id.get(&key.id).ok_or(Refusal::Invalid)?;
         if entry.grant.expires.is_some_and(|at| now >= at) {
@@ -76,7 +76,7 @@ impl KeyTable {
         Ok(Arc::clone(&entry.identity))
     }
 
-    /// Notes that somebody has shown a key. What was made with it goes on without being a use of it.
+    /// Records that a key was presented. Requests with links that were created with it do not count as a use.
     pub(super) fn touch(&self, key: &KeyGrant, now: i64) {
         if let Some(entry) = self.by_id.get(&key.id) {
             entry.last_used.store(now, Ordering::Relaxed);
@@ -94,11 +94,11 @@ impl KeyTable {
         if self.imported.is_empty() {
             return None;
         }
-        // Finding a hash tells nothing of a text that has it, so this look-up need not take constant time.
+        // A matching hash reveals nothing about the key's text, so this look-up does not have to take constant time.
         self.by_id.get(self.imported.get(&ImportedKey::parse(text).ok()?.hash)?)
     }
 
-    /// The keys that worked since the last call, with the time.
+    /// Returns the keys that were used since the last call, each with the time.
     pub fn take_used(&self) -> Vec<(String, i64)> {
         let used = self.by_id.iter().map(|(id, entry)| (id.to_string(), entry.last_used.swap(0, Ordering::Relaxed)));
         used.filter(|(_, at)| *at > 0).collect()

@@ -1,4 +1,4 @@
-//! The links that were made and have not been taken back. A link that is not here opens nothing, whatever its signature.
+//! The links that were created and not revoked. A link that is not in this book is refused, even with a valid signature.
 
 use std::{
     collections::HashMap,
@@ -8,31 +8,31 @@ use std::{
 use super::{Grant, UserId};
 use crate::store::{LinkRecord, MakerRecord};
 
-/// Links by their ids. The store bounds how many there are.
+/// Links by id. The store limits their number.
 #[derive(Default)]
 pub struct LinkBook(RwLock<HashMap<Box<str>, MadeLink>>);
 
-/// What is known of a link beside what its signature covers.
+/// What is known about a link besides what its signature covers.
 #[derive(Clone, Debug)]
 pub struct MadeLink {
-    /// Whose it is; None for a user who was not on the list when it was made.
+    /// The owner; `None` for a user who was not in the user list when the link was created.
     pub owner: Option<UserId>,
-    /// Who made it.
+    /// The maker.
     pub maker: Maker,
     expires: i64,
 }
 
-/// Who made a link.
+/// The maker of a link.
 #[derive(Clone, Debug)]
 pub enum Maker {
-    /// Whoever commands this machine.
+    /// An operator with access to this machine.
     Machine,
-    /// Whoever held this credential.
+    /// The holder of this credential.
     Holder(Arc<Grant>),
 }
 
 impl LinkBook {
-    /// The links of these records. One whose maker cannot be read opens nothing.
+    /// Creates the book from records. A link whose maker cannot be parsed is left out, and therefore refused.
     #[must_use]
     pub fn new(records: &[LinkRecord]) -> Self {
         let mut makers = HashMap::new();
@@ -46,24 +46,24 @@ impl LinkBook {
         Self(RwLock::new(links.collect()))
     }
 
-    /// Adds a link that was just made and stored.
+    /// Adds a link that was just created and stored.
     pub fn add(&self, record: &LinkRecord, maker: Maker) {
         let link = MadeLink { owner: record.owner, maker, expires: record.expires };
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(record.id.as_str().into(), link);
     }
 
-    /// What is known of the link.
+    /// Returns what is known about the link.
     pub(super) fn get(&self, id: &str) -> Option<MadeLink> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
-    /// Forgets links that have expired; to be called now and then.
+    /// Forgets expired links; call this now and then.
     pub fn sweep(&self, now: i64) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, link| link.expires >= now);
     }
 }
 
-/// One credential for all links that were made with it.
+/// Shares one grant among all links that were created with it.
 fn shared(
     known: &mut HashMap<*const MakerRecord, Option<Arc<Grant>>>,
     record: &Arc<MakerRecord>,

@@ -1,14 +1,14 @@
-//! The one spelling of a target that links sign: clients, mailers and chats write the same URL in several ways.
+//! The normal form of a target, which links sign: clients, mail programs and chats spell the same URL in several ways.
 
 use std::borrow::Cow;
 
 use percent_encoding::{percent_decode, percent_encode_byte};
 
-/// The target in its normal form.
+/// Returns the target in its normal form.
 ///
-/// In the path, whose segments hold no escaped separator or dot (`SafePath` refuses those), an escape and the character itself are
-/// one: `%5B` and `[`, `%7e`, `%7E` and `~`. A semicolon keeps its spelling, since some applications end a segment there. In the
-/// query `&`, `=`, `+` and `;` keep theirs as well, since they separate what an escape of them does not.
+/// In the path, whose segments contain no escaped separator or dot (`SafePath` refuses those), an escape and the character itself are
+/// equivalent: `%5B` and `[`, or `%7e`, `%7E` and `~`. A semicolon keeps its spelling, since some applications end a segment there. In
+/// the query `&`, `=`, `+` and `;` keep theirs as well, since they are separators only when unescaped.
 #[must_use]
 pub(super) fn normal_form(target: &str) -> Cow<'_, str> {
     if target.bytes().all(|b| is_unreserved(b) || matches!(b, b'/' | b'?' | b'&' | b'=')) && !twice(target, b'?') {
@@ -28,7 +28,7 @@ fn twice(text: &str, byte: u8) -> bool {
     text.bytes().filter(|b| *b == byte).nth(1).is_some()
 }
 
-/// Writes each byte as itself where it is unreserved, or a separator that was not escaped; everything else as an escape.
+/// Writes unreserved bytes and unescaped separators as they are, and everything else as an escape.
 fn write_normal(normal: &mut String, text: &str, separates: impl Fn(u8) -> bool) {
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
@@ -45,7 +45,7 @@ fn write_normal(normal: &mut String, text: &str, separates: impl Fn(u8) -> bool)
     }
 }
 
-/// The byte that an escape stands for.
+/// Decodes one escape.
 fn escape(text: &[u8]) -> Option<u8> {
     match &*Cow::from(percent_decode(text)) {
         [byte] => Some(*byte),
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_of_one_target_are_one() {
+    fn all_spellings_of_a_target_have_one_normal_form() {
         for spellings in [
             &["/a/[b].mp4", "/a/%5Bb%5D.mp4", "/a/%5bb%5d.mp4", "/%61/[b%5D%2Emp4"][..],
             &["/~a", "/%7Ea", "/%7ea"],
@@ -76,12 +76,12 @@ mod tests {
         ] {
             let normal = normal_form(spellings[0]);
             assert!(spellings.iter().all(|s| normal_form(s) == normal), "{spellings:?}");
-            assert_eq!(normal_form(&normal), normal, "it is its own normal form");
+            assert_eq!(normal_form(&normal), normal, "a normal form is its own normal form");
         }
     }
 
     #[test]
-    fn what_says_something_else_stays_apart() {
+    fn different_targets_have_different_normal_forms() {
         for (one, other) in [
             ("/a;b", "/a%3Bb"),
             ("/a?b=c%26d=e", "/a?b=c&d=e"),

@@ -1,5 +1,4 @@
-//! From a credential to an identity: API keys, tokens, signed links and client certificates, each verified in one file of
-//! its own.
+//! Turns credentials into identities: API keys, tokens, signed links and client certificates, each verified in its own file.
 
 pub mod api_key;
 mod authority;
@@ -30,29 +29,29 @@ pub use link_book::{LinkBook, MadeLink, Maker};
 pub use people::{MadeFor, NameUse, People, Standing, User, UserId};
 pub use scopes::{InvalidScope, Scopes};
 
-/// Who makes a request, after a credential was verified.
+/// The user behind a request, after a credential was verified.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
     /// The user.
     pub user: UserName,
-    /// What tells the user from those who had the name before; None where nobody had.
+    /// Distinguishes the user from earlier users with the same name; `None` if there were none.
     pub generation: Option<UserId>,
-    /// True when the user may act on everybody's objects.
+    /// Whether the user may act on all users' objects.
     pub admin: bool,
-    /// What the credential may be used for.
+    /// The scopes of the credential.
     pub scopes: Scopes,
-    /// The credential, as it is judged.
+    /// The recognised credential.
     pub grant: Grant,
 }
 
 impl Identity {
-    /// How it was proved.
+    /// Returns the kind of credential that proved the identity.
     #[must_use]
     pub const fn kind(&self) -> CredentialKind {
         self.grant.kind()
     }
 
-    /// The id of the link that it was proved by; None for any other credential.
+    /// Returns the id of the link that proved the identity; `None` for any other credential.
     #[must_use]
     pub fn link_id(&self) -> Option<&str> {
         match self.kind() {
@@ -61,7 +60,7 @@ impl Identity {
         }
     }
 
-    /// True when this is the same user, who may do the same.
+    /// Returns true if this is the same user with the same permissions.
     fn is_as_good_as(&self, earlier: &Self) -> bool {
         let Self { user, generation, admin, scopes, grant: _ } = self;
         *user == earlier.user

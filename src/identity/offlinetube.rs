@@ -1,5 +1,5 @@
-//! Signed links as OfflineTube's own recommendation has them: `expires`, `signature` and `user` in the query,
-//! the signature HMAC-SHA256 in hexadecimal over `id:user:expires`.
+//! Signed links in the format that OfflineTube recommends: `expires`, `signature` and `user` in the query, where the signature is
+//! HMAC-SHA256 in hexadecimal over `id:user:expires`.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use super::{
 };
 use crate::{mac::hmac_sha256, username::UserName};
 
-/// The parameters as presented, and the rest of the query.
+/// The parameters, as presented, and the rest of the query.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OfflineTubeQuery<'a> {
     expires: &'a str,
     signature: &'a str,
     user: &'a str,
-    /// The query without them; empty for none.
+    /// The query without them; can be empty.
     pub rest: String,
 }
 
-/// A link whose signature was right: what it says, and under which secret.
+/// The claims of a link with a valid signature, and the secret that verified it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfflineTubeGrant {
-    /// In whose name it acts.
+    /// The user in whose name it acts.
     pub user: UserName,
-    /// What tells it from other links: it has no id of its own.
+    /// Distinguishes it from other links, since it has no id of its own.
     pub id: Box<str>,
-    /// Until when, in Unix seconds.
+    /// The expiry, in Unix seconds.
     pub expires: i64,
     key: Fingerprint,
 }
 
-/// The secret that is shared with whoever makes such links (`secrets/offlinetube.key`).
+/// The secret that is shared with the creator of such links (`secrets/offlinetube.key`).
 pub struct OfflineTubeKey {
     secret: SecretString,
     max_life: Duration,
@@ -44,9 +44,9 @@ pub struct OfflineTubeKey {
 }
 
 impl<'a> OfflineTubeQuery<'a> {
-    /// Finds the parameters in `query`; None where there is no `signature`.
+    /// Finds the parameters in `query`; `None` if there is no `signature`.
     ///
-    /// Nothing else in the query is signed, and `ignored` does not go on.
+    /// Nothing else in the query is signed, and the parameters in `ignored` are not passed on.
     pub fn find(query: &'a str, ignored: &[AddedParameter]) -> Result<Option<Self>, MalformedLink> {
         let (mut own, mut rest) = ([None; 3], Vec::new());
         for pair in query.split('&') {
@@ -73,30 +73,31 @@ impl<'a> OfflineTubeQuery<'a> {
 }
 
 impl OfflineTubeKey {
-    /// Links under `secret`, which exists since the Unix second `since`. Those with more than `max_life` left are refused.
+    /// Creates a key from `secret`, whose file was written at the Unix second `since`. It accepts links that expire within
+    /// `max_life`.
     #[must_use]
     pub fn new(secret: SecretString, max_life: Duration, since: i64) -> Self {
         let fingerprint = Fingerprint::of(secret.expose_secret().as_bytes(), &["offlinetube"]);
         Self { secret, max_life, since, fingerprint }
     }
 
-    /// The query parameters that open the object `id` for `user` until `expires`.
+    /// Returns the query parameters that grant `user` access to the object `id` until `expires`.
     #[must_use]
     pub fn sign(&self, id: &str, user: &UserName, expires: i64) -> String {
         let signature = HEXLOWER.encode(&self.mac(id, user.as_str(), expires).finalize().into_bytes());
         format!("expires={expires}&signature={signature}&user={user}")
     }
 
-    /// Verifies a presented link to the object `id` at `now`.
+    /// Verifies a presented link to the object `id` at the time `now`.
     pub fn verify(&self, id: &str, link: &OfflineTubeQuery<'_>, now: i64) -> Result<OfflineTubeGrant, LinkError> {
         let grant = self.recognise(id, link)?;
         self.judge(&grant, now)?;
         Ok(grant)
     }
 
-    /// What a presented link to the object `id` says if its signature is right, whether or not it may still be used.
+    /// Returns the claims of a presented link to the object `id` if its signature is valid, whether or not it has expired.
     ///
-    /// The separator is not escaped in what is signed, so an `id` that holds one is refused.
+    /// The separator is not escaped in the signed text, so an `id` that contains one is refused.
     pub fn recognise(&self, id: &str, link: &OfflineTubeQuery<'_>) -> Result<OfflineTubeGrant, LinkError> {
         let user: UserName = link.user.parse().map_err(|_| LinkError::Forged)?;
         let expires = canonical_number(link.expires).ok_or(LinkError::Forged)?;
@@ -109,7 +110,7 @@ impl OfflineTubeKey {
         Ok(OfflineTubeGrant { user, id, expires, key: self.fingerprint })
     }
 
-    /// Whether a link that was recognised holds at `now`, and the secret that it is under as well.
+    /// Checks that a recognised link is valid at `now`, and that its secret is still the same.
     pub fn judge(&self, link: &OfflineTubeGrant, now: i64) -> Result<(), LinkError> {
         match u64::try_from(link.expires - now) {
             Ok(left) if left > self.max_life.as_secs() => Err(LinkError::Forged),
@@ -118,8 +119,8 @@ impl OfflineTubeKey {
         }
     }
 
-    /// The earliest moment at which a link under this secret can have been made, in Unix seconds. A link does not say when it
-    /// was made, and `expires` does not tell either: whoever signs may choose any.
+    /// Returns the earliest time at which a link under this secret can have been created, in Unix seconds. A link does not say
+    /// when it was created, and its expiry does not tell either: whoever signs may choose any.
     #[must_use]
     pub fn made_after(&self) -> i64 {
         self.since
@@ -147,7 +148,10 @@ mod tests {
             |id: &str, q: &str, now| key.verify(id, &OfflineTubeQuery::find(q, &[]).unwrap().unwrap(), now).is_ok();
         assert!(verify("v1", &query, 1_000));
         assert!(!verify("v1", &query, 1_001));
-        assert!(verify("v1", &query, 400) && !verify("v1", &query, 399), "no longer than links may live");
+        assert!(
+            verify("v1", &query, 400) && !verify("v1", &query, 399),
+            "a link that expires later than links may last is refused"
+        );
         assert!(!verify("v2", &query, 1_000));
         assert!(!verify("v1", &query.replace("ana", "eve"), 1_000));
         assert!(!verify("v1", &query.replace("=1000", "=2000"), 1_000));

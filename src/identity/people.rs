@@ -1,4 +1,4 @@
-//! Who is known here: users by name, and the names that were taken from somebody.
+//! Known users by name, and the names of removed users.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::Refusal;
 use crate::username::UserName;
 
-/// The number of a user. No other user ever gets it, whatever their name.
+/// The id of a user. It is never reused, not even for a new user with the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(pub i64);
 
-/// What a user may do to what belongs to others.
+/// What a user may do with other users' objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Everything.
@@ -21,46 +21,46 @@ pub enum Standing {
     User,
 }
 
-/// Whether anybody had a user's name before.
+/// Whether an earlier user had the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameUse {
-    /// Nobody had.
+    /// No earlier user had it.
     First,
-    /// Somebody had, and was removed.
+    /// An earlier user had it and was removed.
     Again,
 }
 
 /// A user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Which one.
+    /// The id.
     pub id: UserId,
-    /// What they may do.
+    /// What the user may do.
     pub standing: Standing,
-    /// Whether anybody had their name before.
+    /// Whether an earlier user had the same name.
     pub name_use: NameUse,
 }
 
-/// Everybody who is known.
+/// All known users.
 #[derive(Debug, Default)]
 pub struct People {
-    /// Those who were added.
+    /// The users who were added.
     pub users: HashMap<UserName, User>,
-    /// When a name was last taken from somebody, in Unix seconds.
+    /// When the last user with this name was removed, in Unix seconds.
     pub removed: HashMap<UserName, i64>,
 }
 
-/// What a credential that knows its user by name says about which one that is.
+/// What a credential that names its user says about which user of that name is meant.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MadeFor {
-    /// The user's number, where it has that.
+    /// The user's id, if the credential carries it.
     pub id: Option<UserId>,
-    /// When it was made, in Unix seconds, where it has that.
+    /// When the credential was created, in Unix seconds, if it says so.
     pub at: Option<i64>,
 }
 
 impl User {
-    /// What tells the user from those who had the name before; None where nobody had.
+    /// Returns the id that distinguishes the user from earlier users with the same name; `None` if there were none.
     #[must_use]
     pub fn generation(&self) -> Option<UserId> {
         match self.name_use {
@@ -71,10 +71,10 @@ impl User {
 }
 
 impl People {
-    /// The user whom a credential means by `name`; None where such a user was never added, for whom others may vouch.
+    /// Returns the user whom a credential means by `name`; `None` if no such user was ever added, so that an issuer may vouch for them.
     ///
     /// # Errors
-    /// The user was removed, or the credential may be one of whoever had the name before.
+    /// The user was removed, or the credential may belong to an earlier user of that name.
     pub fn meant(&self, name: &UserName, made: MadeFor) -> Result<Option<&User>, Refusal> {
         let user = self.users.get(name);
         let Some(removed) = self.removed.get(name) else { return Ok(user) };
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_somebody_had_before_is_believed_only_of_what_was_made_since() {
+    fn a_reused_name_is_accepted_only_from_credentials_created_since() {
         let people = people();
         let meant = |id: Option<i64>, at| people.meant(&name("ana"), MadeFor { id: id.map(UserId), at }).is_ok();
         assert!(meant(Some(7), None) && meant(Some(7), Some(1)) && meant(None, Some(101)));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_removed_is_nobody_and_who_was_never_added_may_be_vouched_for() {
+    fn a_removed_user_is_unknown_and_a_user_never_added_may_be_vouched_for() {
         let people = people();
         let meant = |who| people.meant(&name(who), MadeFor { id: None, at: Some(200) });
         assert_eq!(meant("eve"), Err(Refusal::UnknownUser));

@@ -1,4 +1,4 @@
-//! Scopes: the names of what a credential may be used for.
+//! Scopes: what a credential may be used for.
 
 use std::{fmt, slice, str::FromStr};
 
@@ -8,19 +8,19 @@ use thiserror::Error;
 /// A set of scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scopes {
-    /// `*`: whatever the user may do.
+    /// `*`: everything that the user may do.
     All,
-    /// These only; may be none.
+    /// Only these; can be empty.
     Only(Box<[Box<str>]>),
 }
 
-/// A word that cannot be a scope.
+/// A word that is not a scope.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is not a scope; use 1 to 64 of a-z 0-9 : . _ - or a lone *")]
+#[error("{0:?} is not a scope; use 1 to 64 characters of a-z 0-9 : . _ - or a single *")]
 pub struct InvalidScope(String);
 
 impl Scopes {
-    /// True when `scope` is in the set.
+    /// Returns true if `scope` is in the set.
     #[must_use]
     pub fn contains(&self, scope: &str) -> bool {
         match self {
@@ -29,7 +29,7 @@ impl Scopes {
         }
     }
 
-    /// True when every one of `wanted` is in the set.
+    /// Returns true if all of `wanted` are in the set.
     #[must_use]
     pub fn contain_all(&self, wanted: &[Box<str>]) -> bool {
         wanted.iter().all(|scope| self.contains(scope))
@@ -37,8 +37,8 @@ impl Scopes {
 }
 
 impl Scopes {
-    /// The scopes of a token, as a text or as a list of texts. Issuers name scopes for many services, so a word that cannot be a scope
-    /// here is none.
+    /// Reads the scopes of a token from a string or a list of strings. Issuers name scopes for many services, so words that are not
+    /// scopes here are ignored.
     #[must_use]
     pub fn of_claim(claim: &Value) -> Self {
         let texts = match claim {
@@ -57,7 +57,7 @@ impl Scopes {
 impl FromStr for Scopes {
     type Err = InvalidScope;
 
-    /// Reads scopes separated by spaces, as RFC 6749, section 3.3, writes them.
+    /// Parses scopes separated by spaces, as in RFC 6749, section 3.3.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         if words.contains(&"*") {
@@ -80,7 +80,7 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// For serde, as they are written elsewhere.
+/// Serialises scopes for serde in their usual text form.
 pub(super) mod as_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

@@ -1,36 +1,36 @@
-//! Bans: who is shut out, until when, and longer each time.
+//! Bans: which clients are banned and until when. Each ban of a client is longer than the last.
 
 use std::{cmp::Reverse, collections::HashMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// One client that is shut out, or was so lately.
+/// A client that is banned, or was banned recently.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Ban {
-    /// The client, as [`crate::address::client_network`] has it.
+    /// The client, in the form of [`crate::address::client_network`].
     pub network: IpAddr,
-    /// Why, for people.
+    /// The reason, for people to read.
     pub why: String,
-    /// When it began, in Unix seconds.
+    /// When the ban began, in Unix seconds.
     pub since: i64,
-    /// When it ends; None: when somebody takes it back.
+    /// When the ban ends; `None` if it lasts until it is removed.
     pub until: Option<i64>,
-    /// How often the gateway has banned this client; it decides how long the next ban lasts.
+    /// How often the gateway has banned this client, which determines how long the next ban lasts.
     pub times: u32,
 }
 
-/// What is to be written down.
+/// A change that has to be saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BanChange {
     /// A new ban.
     Made(Ban),
-    /// A ban that need not be remembered any more.
+    /// A ban that no longer needs to be remembered.
     Forgotten(Ban),
 }
 
-/// All bans, and what of them is not written down yet.
+/// All bans, and the changes that are not saved yet.
 ///
-/// Memory is bounded: beyond `max` the one that ends first makes room.
+/// Memory is bounded: beyond `max` bans, the one that ends first is dropped.
 #[derive(Debug)]
 pub struct BanBook {
     max: usize,
@@ -38,37 +38,37 @@ pub struct BanBook {
     unwritten: Vec<BanChange>,
 }
 
-/// Until when clients are shut out, for looking them up without a lock.
+/// The end of each active ban, for look-ups without a lock.
 pub type InForce = HashMap<IpAddr, Option<i64>>;
 
 impl Ban {
-    /// True while the client is shut out.
+    /// Returns true while the client is banned.
     #[must_use]
     pub fn holds(&self, now: i64) -> bool {
         holds(self.until, now)
     }
 
-    /// A ban is remembered after its end for as long as the longest one lasts, so that the next one is longer.
+    /// A ban is remembered after its end for as long as the longest ban lasts, so that the next one is longer.
     fn is_remembered(&self, durations: &[Duration], now: i64) -> bool {
         let memory = durations.iter().max().map_or(0, Duration::as_secs);
         self.until.is_none_or(|until| now < until.saturating_add_unsigned(memory))
     }
 }
 
-/// True before `until`.
+/// Returns true before `until`.
 #[must_use]
 pub fn holds(until: Option<i64>, now: i64) -> bool {
     until.is_none_or(|until| now < until)
 }
 
 impl BanBook {
-    /// Nobody is banned; never more than so many will be.
+    /// Creates an empty book for at most `max` bans.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self { max, bans: HashMap::new(), unwritten: Vec::new() }
     }
 
-    /// Takes over what is written; what is not written yet stays.
+    /// Replaces the bans with the saved ones and reapplies the changes that are not saved yet.
     pub fn replace(&mut self, written: Vec<Ban>) {
         self.bans = written.into_iter().map(|ban| (ban.network, ban)).collect();
         for change in &self.unwritten {
@@ -79,7 +79,7 @@ impl BanBook {
         }
     }
 
-    /// Bans a client, longer than the last time. None where it is banned already.
+    /// Bans a client, longer than the last time. Returns `None` if it is already banned.
     pub fn ban(&mut self, network: IpAddr, why: String, durations: &[Duration], now: i64) -> Option<Ban> {
         let before = self.bans.get(&network).filter(|ban| ban.is_remembered(durations, now));
         if before.is_some_and(|ban| ban.holds(now)) {
@@ -95,24 +95,24 @@ impl BanBook {
         Some(ban)
     }
 
-    /// Forgets bans that ended long ago; to be called every few seconds.
+    /// Forgets bans that ended long ago; call this every few seconds.
     pub fn sweep(&mut self, durations: &[Duration], now: i64) {
         let gone = self.bans.extract_if(|_, ban| !ban.is_remembered(durations, now));
         self.unwritten.extend(gone.map(|(_, ban)| BanChange::Forgotten(ban)));
     }
 
-    /// Who is shut out at `now`.
+    /// Returns the clients that are banned at `now`.
     #[must_use]
     pub fn in_force(&self, now: i64) -> InForce {
         self.bans.values().filter(|ban| ban.holds(now)).map(|ban| (ban.network, ban.until)).collect()
     }
 
-    /// What is not written down yet; it counts as written from now on.
+    /// Returns the changes that are not saved yet, and from now on counts them as saved.
     pub fn take_unwritten(&mut self) -> Vec<BanChange> {
         std::mem::take(&mut self.unwritten)
     }
 
-    /// Drops a ban that is not written down; false where there is none of that client.
+    /// Drops a ban that is not saved yet; returns false if there is none of that client.
     pub fn forget_unwritten(&mut self, network: IpAddr) -> bool {
         let before = self.unwritten.len();
         self.unwritten.retain(|change| !matches!(change, BanChange::Made(ban) if ban.network == network));
@@ -123,14 +123,14 @@ impl BanBook {
         forgotten
     }
 
-    /// What could not be written is kept for another time, as much of it as there can be bans.
+    /// Keeps changes that could not be saved for another attempt, at most as many as there can be bans.
     pub fn put_back(&mut self, mut changes: Vec<BanChange>) {
         changes.append(&mut self.unwritten);
         changes.truncate(self.max);
         self.unwritten = changes;
     }
 
-    /// Those that somebody has to take back stay.
+    /// Drops the ban that ends first, if the book is full. Bans without an end stay.
     fn make_room(&mut self) {
         if self.bans.len() < self.max {
             return;
@@ -154,19 +154,19 @@ mod tests {
     }
 
     #[test]
-    fn each_ban_of_a_client_is_longer_than_the_last_until_it_was_good_for_long() {
+    fn each_ban_of_a_client_is_longer_than_the_last_until_it_has_behaved_for_long() {
         let mut book = BanBook::new(100);
         assert_eq!(ban(&mut book, 1, 0), Some(10));
-        assert_eq!(ban(&mut book, 1, 9), None, "it is banned already");
+        assert_eq!(ban(&mut book, 1, 9), None, "it is already banned");
         assert_eq!(ban(&mut book, 1, 10), Some(60));
-        assert_eq!(ban(&mut book, 2, 10), Some(10), "another client begins with the first");
+        assert_eq!(ban(&mut book, 2, 10), Some(10), "another client starts with the first duration");
         assert_eq!(ban(&mut book, 1, 70), Some(600));
-        assert_eq!(ban(&mut book, 1, 670), Some(600), "there is no longer one");
-        assert_eq!(ban(&mut book, 1, 1_270 + 600), Some(10), "it ended as long ago as the longest lasts");
+        assert_eq!(ban(&mut book, 1, 670), Some(600), "this is the longest duration");
+        assert_eq!(ban(&mut book, 1, 1_270 + 600), Some(10), "the ban ended as long ago as the longest duration");
     }
 
     #[test]
-    fn what_has_ended_holds_no_more_and_is_forgotten_later() {
+    fn an_ended_ban_no_longer_applies_and_is_forgotten_later() {
         let mut book = BanBook::new(100);
         ban(&mut book, 1, 0);
         assert_eq!((book.in_force(9).len(), book.in_force(10).len()), (1, 0));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_book_forgets_what_ends_first_and_never_what_somebody_wrote_for_good() {
+    fn a_full_book_drops_the_ban_that_ends_first_and_never_one_without_an_end() {
         let mut book = BanBook::new(3);
         let network = IpAddr::from([9, 9, 9, 9]);
         book.replace(vec![Ban { network, why: String::new(), since: 0, until: None, times: 0 }]);
@@ -189,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_written_yet_outlives_a_look_at_what_is() {
+    fn unsaved_bans_survive_a_reload_of_the_saved_ones() {
         let mut book = BanBook::new(100);
         ban(&mut book, 1, 0);
         book.replace(Vec::new());
         assert_eq!(book.in_force(5).len(), 1);
         book.take_unwritten();
         book.replace(Vec::new());
-        assert!(book.in_force(5).is_empty(), "somebody has taken it back");
+        assert!(book.in_force(5).is_empty(), "the ban was removed");
     }
 }

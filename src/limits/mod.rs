@@ -1,4 +1,4 @@
-//! Limits: how often a user or an address may do what, and who is shut out for what.
+//! Limits: how often a user or an address may make requests, and which clients are banned.
 
 mod ban;
 mod rate;

@@ -1,4 +1,4 @@
-//! Rate limits by the generic cell rate algorithm, over a bounded number of clients.
+//! Rate limits by the generic cell rate algorithm (GCRA), for a bounded number of clients.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -21,32 +21,32 @@ use governor::{
 
 use crate::config::Rate;
 
-/// Once a table is full, newcomers share this many places.
+/// Once a table is full, new clients share this many slots.
 const SHARED_PLACES: u64 = 1024;
 
-/// What one rate limit is.
+/// The parameters of one rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// So many in so long.
+    /// Requests per period.
     pub rate: Rate,
-    /// How many may come at once; the rate's count unless stated.
+    /// How many requests can arrive at once; the rate's count by default.
     pub burst: NonZeroU32,
 }
 
-/// Whether a client has shown a credential of its own lately.
+/// Whether a client has recently presented a credential of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Acquaintance {
     /// It has.
     Known,
-    /// It has not, or only a link, which anybody may have.
+    /// It has not, or only a link, which anyone can have.
     Stranger,
 }
 
-/// The clients that one rate limit has seen lately.
+/// The recent clients of one rate limit.
 ///
-/// Memory is bounded: at most `max_clients` strangers and as many who are known, and the places that newcomers share where a
-/// table is full, some 50 bytes each. Whoever is in a table keeps their place, and strangers never take one from those
-/// who are known. A client that has its whole burst again is forgotten.
+/// Memory is bounded: at most `max_clients` strangers and as many known clients, plus the slots that new clients share when a table is
+/// full, about 50 bytes each. A client in a table keeps its slot, and strangers never take one from known clients. A client whose burst
+/// has fully recovered is forgotten.
 pub struct Tracker<C: Clock = MonotonicClock> {
     limit: RateLimit,
     limiter: RateLimiter<Place, Places, C, NoOpMiddleware<C::Instant>>,
@@ -55,20 +55,20 @@ pub struct Tracker<C: Clock = MonotonicClock> {
     max_clients: usize,
 }
 
-/// One client, by the hash of what it is counted by.
+/// One client, identified by the hash of what it is counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Place {
     hash: u64,
     of: Acquaintance,
 }
 
-/// The places of all clients.
+/// The slots of all clients.
 struct Places {
     known: Table,
     strangers: Table,
 }
 
-/// Places of their own, as many as there may be, and those that are shared, whose hashes are the smallest.
+/// Up to `max` slots for one client each, and the shared slots, which have the smallest hashes.
 struct Table {
     places: DashMapStateStore<u64>,
     taken: AtomicUsize,
@@ -78,9 +78,9 @@ struct Table {
 /// A limit that was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
-    /// Which limit.
+    /// The limit.
     pub limit: RateLimit,
-    /// When the next request can pass.
+    /// The time until the next request can pass.
     pub retry_after: Duration,
 }
 
@@ -91,7 +91,7 @@ impl<C: Clock> std::fmt::Debug for Tracker<C> {
 }
 
 impl RateLimit {
-    /// A limit whose burst is its count.
+    /// Creates a limit whose burst is its count.
     #[must_use]
     pub const fn new(rate: Rate) -> Self {
         Self { rate, burst: rate.count }
@@ -105,7 +105,7 @@ impl RateLimit {
 }
 
 impl Tracker<MonotonicClock> {
-    /// Nobody seen yet.
+    /// Creates an empty tracker.
     #[must_use]
     pub fn new(limit: RateLimit, max_clients: usize) -> Self {
         Self::with_clock(limit, max_clients, MonotonicClock)
@@ -113,14 +113,14 @@ impl Tracker<MonotonicClock> {
 }
 
 impl<C: Clock + Clone> Tracker<C> {
-    /// Nobody seen yet, by a clock of the caller's.
+    /// Creates an empty tracker with the caller's clock.
     pub fn with_clock(limit: RateLimit, max_clients: usize, clock: C) -> Self {
         let places = Places { known: Table::new(max_clients), strangers: Table::new(max_clients) };
         let limiter = RateLimiter::new(limit.quota(), places, clock.clone());
         Self { limit, limiter, hasher: RandomState::new(), clock, max_clients }
     }
 
-    /// True where a tracker of this limit and size would be the same.
+    /// Returns true if this tracker has the given limit and size.
     #[must_use]
     pub fn is_of(&self, limit: RateLimit, max_clients: usize) -> bool {
         self.limit == limit && self.max_clients == max_clients
@@ -135,18 +135,18 @@ impl<C: Clock + Clone> Tracker<C> {
         })
     }
 
-    /// Forgets clients that have their whole burst again; to be called every few seconds.
+    /// Forgets clients whose burst has fully recovered; call this every few seconds.
     pub fn sweep(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
     }
 
-    /// How many clients are remembered.
+    /// Returns the number of remembered clients.
     pub fn len(&self) -> usize {
         self.limiter.len()
     }
 
-    /// True when nobody is remembered.
+    /// Returns true if no client is remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -160,7 +160,7 @@ impl StateStore for Places {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         match key.of {
-            // Whoever has just become known goes on in the place where they began as a stranger.
+            // A client that has just become known keeps the slot that it had as a stranger.
             Acquaintance::Known if !self.known.has(key.hash) && self.strangers.has(key.hash) => {
                 self.strangers.measure(key.hash, f)
             }
@@ -199,7 +199,7 @@ impl Table {
         self.places.contains_key(&hash)
     }
 
-    /// In the place that the client has already, else in one of its own as long as there are any, else in a shared one.
+    /// Counts in the slot that the client already has, otherwise in a new one if there is room, otherwise in a shared one.
     fn measure<T, F, E>(&self, hash: u64, f: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
@@ -235,19 +235,19 @@ mod tests {
     }
 
     #[test]
-    fn the_sixth_of_five_a_minute_is_refused_and_told_when_to_come_back() {
+    fn the_sixth_request_of_five_per_minute_is_refused_and_told_when_to_retry() {
         let (tracker, clock) = tracker("5/minute", 100);
         assert!((0..5).all(|_| tracker.check("ana", Known).is_ok()));
         let exceeded = tracker.check("ana", Known).unwrap_err();
         assert!(exceeded.retry_after <= Duration::from_secs(12), "{exceeded:?}");
-        assert!(tracker.check("eve", Known).is_ok(), "another client has a burst of its own");
+        assert!(tracker.check("eve", Known).is_ok(), "another client has its own burst");
         clock.advance(Duration::from_secs(12));
         assert!(tracker.check("ana", Known).is_ok());
         assert!(tracker.check("ana", Known).is_err());
     }
 
     #[test]
-    fn who_has_the_whole_burst_again_is_forgotten() {
+    fn a_client_whose_burst_has_fully_recovered_is_forgotten() {
         let (tracker, clock) = tracker("5/minute", 100);
         (0..50).for_each(|i| assert!(tracker.check(i, Stranger).is_ok()));
         tracker.sweep();
@@ -267,16 +267,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_leaves_everybody_in_it_their_place_and_those_who_are_known_a_table_of_their_own() {
+    fn clients_in_a_full_table_keep_their_slots_and_known_clients_have_a_separate_table() {
         let (tracker, _clock) = tracker("2/hour", 1_000);
         assert!(tracker.check("early", Stranger).is_ok());
         for i in 0..100_000 {
             let _ = tracker.check(i, Stranger);
         }
-        assert!(tracker.check("early", Stranger).is_ok(), "its second, in the place that it had");
+        assert!(tracker.check("early", Stranger).is_ok(), "its second request, in the slot that it already had");
         assert!(tracker.check("early", Stranger).is_err());
-        assert!((0..100).all(|i| tracker.check(("user", i), Known).is_ok()), "no stranger is in their way");
-        assert!(tracker.check("late", Stranger).is_err(), "a newcomer shares a place");
-        assert!(tracker.check("early", Known).is_err(), "becoming known is no new burst");
+        assert!((0..100).all(|i| tracker.check(("user", i), Known).is_ok()), "strangers do not affect them");
+        assert!(tracker.check("late", Stranger).is_err(), "a new client shares a slot");
+        assert!(tracker.check("early", Known).is_err(), "becoming known does not renew the burst");
     }
 }

@@ -1,4 +1,4 @@
-//! Who was authenticated lately, in a table of fixed size that every request can look at and none waits for.
+//! Recently authenticated addresses, in a fixed-size lock-free table.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
-/// A power of two. Two clients that share a place push each other out, which costs no more than that one is not spared.
+/// The number of slots, a power of two. Two clients with the same slot evict each other; then one of them is only not spared a ban.
 const PLACES: usize = 1 << 14;
 const MASK: u64 = PLACES as u64 - 1;
 
-/// Clients that were authenticated, each with the time: the upper half of a place is part of the client's hash, the lower
-/// half the second.
+/// Authenticated clients, each with the time: the upper half of a slot is part of the client's hash, the lower half the second.
 pub struct RecentClients {
     places: Box<[AtomicU64]>,
     hasher: RandomState,
@@ -25,17 +24,17 @@ impl Default for RecentClients {
 }
 
 impl RecentClients {
-    /// Notes that a client was authenticated at `now` (Unix seconds).
+    /// Records that a client was authenticated at `now` (Unix seconds).
     pub fn note(&self, client: IpAddr, now: i64) {
         let Some((place, tag)) = self.place(client) else { return };
         let met = tag | u64::from(second(now));
-        // Most come again within the second, and then nothing is written that other cores would have to read anew.
+        // Most clients return within the same second; skipping the write then keeps the cache line valid on other cores.
         if place.load(Ordering::Relaxed) != met {
             place.store(met, Ordering::Relaxed);
         }
     }
 
-    /// True when a client was authenticated within `span` before `now`.
+    /// Returns true if a client was authenticated within `span` before `now`.
     pub fn knows(&self, client: IpAddr, span: Duration, now: i64) -> bool {
         let Some((place, tag)) = self.place(client) else { return false };
         let met = place.load(Ordering::Relaxed);
@@ -59,10 +58,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_authenticated_is_known_for_a_while_and_nobody_else_is() {
+    fn only_authenticated_clients_are_known_and_only_for_a_while() {
         let (known, day) = (RecentClients::default(), Duration::from_hours(24));
         let [ana, eve] = [1, 2].map(|n| IpAddr::from([192, 0, 2, n]));
-        assert!(!known.knows(ana, day, 1_000_000), "before anybody came");
+        assert!(!known.knows(ana, day, 1_000_000), "before any client was authenticated");
         known.note(ana, 1_000_000);
         assert!(known.knows(ana, day, 1_086_399) && !known.knows(ana, day, 1_086_400));
         assert!(!known.knows(eve, day, 1_000_000));
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_not_taken_for_others_however_many_there_are() {
+    fn strangers_are_not_mistaken_for_known_clients_however_many_there_are() {
         let known = RecentClients::default();
         let client = |n: u32| IpAddr::from(n.to_be_bytes());
         (0..50_000).for_each(|n| known.note(client(n), 1_000));

@@ -1,38 +1,38 @@
-//! Strikes: what clients do that honest ones hardly ever do, counted for each until it is too much.
+//! Strikes: counts, per client, the things that honest clients hardly ever do, until they amount to an offence.
 
 use std::{collections::HashMap, fmt, mem, net::IpAddr, num::NonZeroU32};
 
 use crate::config::BansConfig;
 
-/// So many paths of a client are remembered; `bans.forbidden_paths` can be no larger.
+/// The number of paths remembered per client; `bans.forbidden_paths` cannot be larger.
 pub(crate) const MAX_PATHS: usize = 100;
 
 /// One thing that a client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strike {
-    /// It showed a credential that proves nothing.
+    /// It presented a credential that does not verify.
     Credential,
-    /// It asked for a path that nobody may use. It has a number of its own, so that asking again counts no more.
+    /// It requested a path that no client may use. The number identifies the path, so that a repeated request does not count again.
     Path(u64),
-    /// It asked for something else that it does not get, which honest clients do as well, though not without end.
+    /// It made another request that was denied. Honest clients do that too, but not endlessly.
     Denied,
 }
 
-/// What was too much.
+/// The limit that a client has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offence {
-    /// So many failed credentials.
+    /// This many failed credentials.
     Credentials(NonZeroU32),
-    /// So many different paths.
+    /// This many different forbidden paths.
     Paths(NonZeroU32),
-    /// So many denied requests of any kind.
+    /// This many denied requests of any kind.
     Requests(NonZeroU32),
 }
 
 /// The strikes of clients.
 ///
-/// Memory is bounded: when half of the places are taken, the clients in them become the old ones, and the old ones before
-/// them are forgotten. Who strikes again is young again, so that a flood of others pushes out first who does nothing.
+/// Memory is bounded: when the young half of the table is full, it becomes the old half, and the previous old half is forgotten. A
+/// client with a new strike moves to the young half, so a flood of other clients evicts inactive ones first.
 #[derive(Debug)]
 pub struct Strikes {
     max_clients: usize,
@@ -42,22 +42,22 @@ pub struct Strikes {
 
 #[derive(Debug)]
 struct Record {
-    /// When the first of these strikes was, in Unix seconds.
+    /// The time of the first of these strikes, in Unix seconds.
     since: i64,
     credentials: u32,
     paths: Vec<u64>,
-    /// All strikes together.
+    /// All strikes.
     requests: u32,
 }
 
 impl Strikes {
-    /// Nobody seen yet, and never more than so many.
+    /// Creates an empty table for at most `max_clients` clients.
     #[must_use]
     pub fn new(max_clients: usize) -> Self {
         Self { max_clients, young: HashMap::new(), old: HashMap::new() }
     }
 
-    /// Counts a strike at `now` (Unix seconds). What is too much is told once, and counted from zero again.
+    /// Counts a strike at `now` (Unix seconds). Returns an offence once, and then counts from zero again.
     pub fn add(&mut self, client: IpAddr, strike: Strike, config: &BansConfig, now: i64) -> Option<Offence> {
         let known = self.young.remove(&client).or_else(|| self.old.remove(&client));
         let mut record = known.filter(|r| r.is_of(config, now)).unwrap_or_else(|| Record::new(now));
@@ -69,7 +69,7 @@ impl Strikes {
         offence
     }
 
-    /// Forgets whose strikes count no more; to be called every few seconds.
+    /// Forgets clients whose strikes no longer count; call this every few seconds.
     pub fn sweep(&mut self, config: &BansConfig, now: i64) {
         for clients in [&mut self.young, &mut self.old] {
             clients.retain(|_, record| record.is_of(config, now));
@@ -77,12 +77,12 @@ impl Strikes {
         }
     }
 
-    /// How many clients are remembered.
+    /// Returns the number of remembered clients.
     pub fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
-    /// True when nobody is remembered.
+    /// Returns true if no client is remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -100,7 +100,7 @@ impl Record {
         Self { since, credentials: 0, paths: Vec::new(), requests: 0 }
     }
 
-    /// True while the window that began with the first strike lasts; a clock that was set back ends it.
+    /// Returns true during the window that began with the first strike; setting the clock back ends the window.
     fn is_of(&self, config: &BansConfig, now: i64) -> bool {
         u64::try_from(now - self.since).is_ok_and(|age| age < config.window.as_secs())
     }
@@ -159,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn the_third_failed_credential_within_the_window_is_one_too_many() {
+    fn the_third_failed_credential_within_the_window_is_an_offence() {
         let (mut strikes, config) = (Strikes::new(100), config());
         let mut fail = |n, now| strikes.add(client(n), Strike::Credential, &config, now);
         assert_eq!([fail(1, 100), fail(1, 159), fail(2, 159)], [None; 3]);
         assert_eq!([fail(1, 160), fail(1, 161)], [None; 2], "the window of the first two is over");
         assert_eq!(fail(1, 162).map(|o| o.to_string()), Some("3 failed credentials".into()));
-        assert_eq!([fail(1, 163), fail(2, 163)], [None; 2], "it is counted from zero again");
+        assert_eq!([fail(1, 163), fail(2, 163)], [None; 2], "counting starts from zero again");
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_without_a_limit_is_never_too_much() {
+    fn a_kind_without_a_limit_is_never_an_offence() {
         let config = BansConfig { failed_credentials: None, forbidden_paths: None, denied_requests: None, ..config() };
         let mut strikes = Strikes::new(100);
         assert!((0..1000).all(|_| strikes.add(client(1), Strike::Credential, &config, 0).is_none()));
@@ -187,12 +187,12 @@ mod tests {
         assert_eq!(
             strikes.young[&client(1)].paths.len(),
             MAX_PATHS,
-            "what nobody compares with a limit does not pile up"
+            "paths do not pile up if there is no limit on them"
         );
     }
 
     #[test]
-    fn a_flood_of_denied_requests_is_too_much_whatever_they_are() {
+    fn a_flood_of_denied_requests_of_any_kind_is_an_offence() {
         let (mut strikes, config) = (Strikes::new(100), BansConfig { forbidden_paths: None, ..config() });
         let strike = |n: u64| if n.is_multiple_of(2) { Strike::Denied } else { Strike::Path(7) };
         assert!((0..199).all(|n| strikes.add(client(1), strike(n), &config, 0).is_none()));
@@ -200,12 +200,12 @@ mod tests {
         assert_eq!(offence, Some(Offence::Requests(NonZeroU32::new(200).unwrap())));
         assert!(
             (0..1000).all(|n| strikes.add(client(2), Strike::Denied, &config, n).is_none()),
-            "one a second is none"
+            "one request per second is not a flood"
         );
     }
 
     #[test]
-    fn a_flood_of_addresses_cannot_grow_the_table_and_does_not_hide_who_goes_on() {
+    fn a_flood_of_addresses_neither_grows_the_table_nor_hides_a_persistent_client() {
         let (mut strikes, config) = (Strikes::new(1_000), config());
         let mut caught = 0;
         for n in 0..100_000 {

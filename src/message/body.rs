@@ -1,4 +1,4 @@
-//! The body of an HTTP/1 message: where it ends, and its data without the framing.
+//! Decodes the body of an HTTP/1 message: finds its end, and its data without the framing.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -8,15 +8,15 @@ use super::chunked::{ChunkFault, Chunks};
 /// How a body ends (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// After so many bytes; 0 where there is no body.
+    /// After this many bytes; 0 if there is no body.
     Length(u64),
     /// After the last chunk.
     Chunked,
-    /// With the connection; only answers may end so.
+    /// With the connection; only for responses.
     UntilClose,
 }
 
-/// Takes the data out of a body while its bytes come in.
+/// Extracts the data of a body as its bytes arrive.
 #[derive(Clone, Debug)]
 pub struct BodyDecoder(State);
 
@@ -31,16 +31,16 @@ enum State {
 /// What is wrong with a body.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum BodyFault {
-    /// The connection ended before the body.
-    #[error("the body is cut short")]
+    /// The connection was closed before the end of the body.
+    #[error("the body is incomplete")]
     Truncated,
-    /// Its chunks are malformed.
+    /// The chunks are malformed.
     #[error(transparent)]
     Chunk(#[from] ChunkFault),
 }
 
 impl BodyDecoder {
-    /// The decoder for a body that ends so.
+    /// Creates a decoder for a body with this framing.
     #[must_use]
     pub fn new(framing: Framing) -> Self {
         Self(match framing {
@@ -51,7 +51,7 @@ impl BodyDecoder {
         })
     }
 
-    /// The next data in `input`, which loses what was read; None where more input is needed, or the body has ended.
+    /// Takes the next data from `input`; returns `None` if more input is needed or the body has ended.
     pub fn decode(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, BodyFault> {
         let data = match &mut self.0 {
             State::Done => return Ok(None),
@@ -76,10 +76,10 @@ impl BodyDecoder {
         Ok(Some(data).filter(|data| !data.is_empty()))
     }
 
-    /// How much data is in `input`, which is what comes next; nothing is taken of it.
+    /// Returns how much data the next `input` contains, without consuming it.
     ///
     /// # Errors
-    /// It breaks the framing.
+    /// The input violates the framing.
     pub fn judge(&self, input: &Bytes) -> Result<u64, BodyFault> {
         let (mut ahead, mut input, mut bytes) = (self.clone(), input.clone(), 0);
         while !input.is_empty() && !ahead.is_done() {
@@ -88,7 +88,7 @@ impl BodyDecoder {
         Ok(bytes)
     }
 
-    /// Says that the connection has ended.
+    /// Notes that the connection was closed.
     pub fn end(&mut self) -> Result<(), BodyFault> {
         match self.0 {
             State::Done => Ok(()),
@@ -100,7 +100,7 @@ impl BodyDecoder {
         }
     }
 
-    /// True once the body has ended.
+    /// Returns true once the body has ended.
     #[must_use]
     pub fn is_done(&self) -> bool {
         matches!(self.0, State::Done)
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_a_body_is_left_alone() {
+    fn bytes_after_a_body_are_left_alone() {
         let mut input = Bytes::from_static(b"bodyGET / HTTP/1.1");
         let mut decoder = BodyDecoder::new(Framing::Length(4));
         assert_eq!(decoder.decode(&mut input).unwrap().unwrap(), "body");
@@ -122,17 +122,17 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_next_is_judged_without_being_taken() {
+    fn input_is_judged_without_being_consumed() {
         let decoder = BodyDecoder::new(Framing::Chunked);
         let judge = |input: &'static str| decoder.judge(&Bytes::from_static(input.as_bytes()));
         assert_eq!(judge("4\r\nWiki\r\n5\r\npe"), Ok(6));
-        assert_eq!(judge("4\r\nWiki\r\n0\r\n\r\nx\r\n"), Ok(4), "what follows the body is another request's");
+        assert_eq!(judge("4\r\nWiki\r\n0\r\n\r\nx\r\n"), Ok(4), "the bytes after the body belong to the next request");
         assert!(judge("4\r\nWiki\r\nx\r\n").is_err() && judge("4\r\nWikipedia").is_err());
         assert_eq!(BodyDecoder::new(Framing::Length(3)).judge(&Bytes::from_static(b"12345")), Ok(3));
     }
 
     #[test]
-    fn a_body_that_is_cut_short_says_so() {
+    fn a_body_that_is_cut_short_is_reported() {
         for framing in [Framing::Length(4), Framing::Chunked] {
             let mut decoder = BodyDecoder::new(framing);
             decoder.decode(&mut Bytes::from_static(b"2")).unwrap();

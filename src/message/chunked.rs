@@ -1,21 +1,21 @@
-//! The chunked coding, by the letter of its grammar (RFC 9112, section 7.1).
+//! The chunked transfer coding, strictly by its grammar (RFC 9112, section 7.1).
 
 use bytes::{Buf, Bytes};
 use thiserror::Error;
 
-/// The longest line of a chunk's size with its extensions, in bytes.
+/// The longest line with a chunk's size and extensions, in bytes.
 const MAX_SIZE_LINE: usize = 256;
 /// The longest trailer section, in bytes.
 const MAX_TRAILERS: usize = 8 * 1024;
 const MAX_TRAILER_FIELDS: usize = 32;
-/// Enough for any size that is counted in 64 bits, and few enough that it cannot overflow.
+/// Enough for any realistic size, and few enough that 64 bits cannot overflow.
 const MAX_SIZE_DIGITS: usize = 15;
 
-/// Takes chunks apart. Trailers are held to the grammar and dropped.
+/// Decodes chunks. Trailers are checked against the grammar and dropped.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chunks {
     state: State,
-    /// The line, or the trailers, so far.
+    /// The line or the trailers received so far.
     text: Vec<u8>,
 }
 
@@ -24,9 +24,9 @@ enum State {
     #[default]
     SizeLine,
     Data(u64),
-    /// CRLF after the data; so many of its bytes have come.
+    /// CRLF after the data; this many of its bytes have arrived.
     DataEnd(usize),
-    /// The byte of the trailers at which the current line begins.
+    /// Trailers; the current line begins at this byte of them.
     Trailers(usize),
     Done,
 }
@@ -34,19 +34,19 @@ enum State {
 /// What is wrong with chunks.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ChunkFault {
-    /// Not a size, or extensions outside the grammar.
+    /// Not a size, or malformed extensions.
     #[error("a chunk's size line is malformed")]
     Size,
-    /// A chunk is longer than it said.
-    #[error("a chunk does not end where it should")]
+    /// A chunk is longer than its declared size.
+    #[error("a chunk does not end after its declared size")]
     DataEnd,
-    /// Trailers outside the grammar, or too many.
-    #[error("the trailers are malformed")]
+    /// The trailers are malformed or too large.
+    #[error("the trailers are malformed or too large")]
     Trailers,
 }
 
 impl Chunks {
-    /// The next data in `input`; empty where more input is needed or all is done.
+    /// Takes the next data from `input`; returns nothing if more input is needed or the body has ended.
     pub(super) fn decode(&mut self, input: &mut Bytes) -> Result<Bytes, ChunkFault> {
         while !input.is_empty() && self.state != State::Done {
             match self.state {
@@ -177,7 +177,7 @@ fn after_quoted(text: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
-    /// Data and rest, with the input in pieces of `step` bytes.
+    /// Decodes `input` in pieces of `step` bytes; returns the data, and whether the body has ended.
     fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, bool), ChunkFault> {
         let (mut chunks, mut data) = (Chunks::default(), Vec::new());
         for piece in input.chunks(step) {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_read_however_they_come() {
+    fn chunks_are_decoded_however_they_arrive() {
         let body = b"4\r\nWiki\r\n0A;a;b=c; d = \"e\\\";\"\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\n";
         for step in [1, 2, 3, 7, 100] {
             assert_eq!(decode(body, step), Ok((b"Wiki0123456789".to_vec(), true)), "{step}");
@@ -200,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_last_chunk_is_left_alone() {
+    fn bytes_after_the_last_chunk_are_left_alone() {
         let (mut chunks, mut input) = (Chunks::default(), Bytes::from_static(b"0\r\n\r\nGET /"));
         assert_eq!(chunks.decode(&mut input), Ok(Bytes::new()));
         assert_eq!((chunks.is_done(), input), (true, Bytes::from_static(b"GET /")));
     }
 
     #[test]
-    fn what_is_outside_the_grammar_is_refused() {
+    fn malformed_chunks_are_refused() {
         for size in [
             "\r\n",
             "g\r\n",

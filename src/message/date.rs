@@ -1,4 +1,4 @@
-//! The Date of an answer, which is the same for a whole second.
+//! The Date of a response, formatted once per second.
 
 use std::{
     cell::RefCell,
@@ -11,7 +11,7 @@ thread_local! {
     static LAST: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
 }
 
-/// `now` as RFC 9110, section 5.6.7, writes it.
+/// Formats `now` as in RFC 9110, section 5.6.7.
 #[must_use]
 pub fn http_date(now: SystemTime) -> HeaderValue {
     let second = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -31,7 +31,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_date_is_that_of_its_second() {
+    fn a_date_is_correct_to_the_second() {
         let date = |seconds| http_date(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(date(784_111_778), "Sun, 06 Nov 1994 08:49:38 GMT");

@@ -1,4 +1,4 @@
-//! Messages as HTTP/1 writes them.
+//! Encodes messages for HTTP/1.
 
 use std::io::Write;
 
@@ -8,34 +8,34 @@ use thiserror::Error;
 
 use super::{body::Framing, response::ResponseHead};
 
-/// What becomes of a connection after an answer.
+/// What happens to a connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// It goes on, as HTTP/1.1 has it.
+    /// It stays open, as is the default in HTTP/1.1.
     KeepAlive,
-    /// It goes on, and the answer says so, for HTTP/1.0.
+    /// It stays open, and the response says so, for HTTP/1.0.
     KeepAliveSaid,
-    /// It ends.
+    /// It is closed.
     Close,
-    /// It speaks WebSocket from here on.
+    /// It switches to WebSocket.
     Upgrade,
 }
 
-/// Puts a body into its framing.
+/// Encodes a body in its framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyEncoder {
-    /// So many bytes are still to come.
+    /// A body of known length; this many bytes are still to come.
     Length(u64),
     /// Chunks.
     Chunked,
-    /// As it is, until the connection ends.
+    /// Unframed, until the connection is closed.
     UntilClose,
 }
 
-/// A piece of a body with the framing around it.
+/// A piece of a body with its framing.
 pub type Encoded = Chain<Chain<Bytes, Bytes>, Bytes>;
 
-/// A body is longer than its head has said.
+/// A body is longer than its head declares.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("a body is longer than its Content-Length")]
 pub struct Overlong;
@@ -51,7 +51,7 @@ impl From<Framing> for BodyEncoder {
 }
 
 impl BodyEncoder {
-    /// One piece of data as it goes on the wire: nothing at all where it is empty, since an empty chunk is the last one.
+    /// Encodes one piece of data for the wire. An empty piece becomes nothing at all, since an empty chunk would end the body.
     pub fn encode(&mut self, data: Bytes) -> Result<Encoded, Overlong> {
         let (mut before, mut after) = (Bytes::new(), Bytes::new());
         match self {
@@ -66,7 +66,7 @@ impl BodyEncoder {
         Ok(before.chain(data).chain(after))
     }
 
-    /// What ends the body; None where fewer bytes came than were promised.
+    /// Returns the bytes that end the body; `None` if fewer bytes were written than declared.
     #[must_use]
     pub fn end(self) -> Option<&'static [u8]> {
         match self {
@@ -77,7 +77,7 @@ impl BodyEncoder {
     }
 }
 
-/// Appends an answer's head. Fields that say how connection and body go on are written here and nowhere else.
+/// Appends a response head. The fields on connection and framing are written here and nowhere else.
 pub fn write_response(
     out: &mut Vec<u8>,
     head: &ResponseHead,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_as_its_head_has_said() {
+    fn a_body_ends_as_its_head_declares() {
         let mut sized = BodyEncoder::Length(5);
         assert_eq!(encoded(&mut sized, b"abc").unwrap(), "abc");
         assert_eq!(sized.end(), None);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_says_how_its_body_ends_and_what_becomes_of_the_connection() {
+    fn a_head_says_how_its_body_ends_and_whether_the_connection_stays_open() {
         let head = ResponseHead {
             status: StatusCode::OK,
             headers: [(header::AGE, HeaderValue::from(1))].into_iter().collect(),

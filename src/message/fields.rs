@@ -1,4 +1,4 @@
-//! Fields: from raw lines to a map, and those that say how a message is framed and how its connection goes on.
+//! Header fields: converts raw lines to a map, and reads the fields on framing and connection.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -20,23 +20,23 @@ const HOP_BY_HOP: [&str; 8] = [
 /// What `Connection` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
-    /// It ends after this message.
+    /// `close`: the connection is closed after this message.
     pub close: bool,
-    /// It goes on (HTTP/1.0).
+    /// `keep-alive`: the connection stays open (HTTP/1.0).
     pub keep_alive: bool,
-    /// `Upgrade` is meant.
+    /// `upgrade`: the `Upgrade` field applies.
     pub upgrade: bool,
-    /// Fields that it names, which end here; mostly none.
+    /// The fields that it names, which are not forwarded; usually none.
     pub named: Vec<HeaderName>,
 }
 
-/// True for a field that never goes further than one connection.
+/// Returns true for a field that is never forwarded beyond one connection.
 #[must_use]
 pub fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
 }
 
-/// Reads every `Connection` field; members may be empty, but not anything else than names.
+/// Parses all `Connection` fields; members can be empty, but must otherwise be names.
 pub fn connection(headers: &HeaderMap) -> Result<Connection, HeadFault> {
     let mut connection = Connection::default();
     for member in headers.get_all(header::CONNECTION).iter().flat_map(|v| v.as_bytes().split(|b| *b == b',')) {
@@ -52,7 +52,7 @@ pub fn connection(headers: &HeaderMap) -> Result<Connection, HeadFault> {
     Ok(connection)
 }
 
-/// The map of all fields; values share the memory of `head`.
+/// Returns the map of all fields; values share the memory of `head`.
 pub(super) fn field_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadFault> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for field in fields {
@@ -63,14 +63,14 @@ pub(super) fn field_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result
     Ok(map)
 }
 
-/// True for a value without white space around it, which over HTTP/1 is not part of the value (RFC 9113, section 8.2.1).
+/// Returns true for a value without surrounding white space, which is not part of the value in HTTP/1 (RFC 9113, section 8.2.1).
 pub(super) fn is_trimmed(value: &HeaderValue) -> bool {
     let blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
     let bytes = value.as_bytes();
     !blank(bytes.first()) && !blank(bytes.last())
 }
 
-/// What the fields say of the body's length (RFC 9112, section 6); None where they say nothing.
+/// Returns what the fields say about the body's length (RFC 9112, section 6); `None` if they say nothing.
 pub(super) fn framing(headers: &HeaderMap) -> Result<Option<Framing>, HeadFault> {
     let (length, chunked) = (content_length(headers)?, is_chunked(headers)?);
     match (length, chunked) {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_one_plain_number() {
+    fn a_length_is_a_single_plain_number() {
         assert_eq!(framing(&map(&[("content-length", "12")])), Ok(Some(Framing::Length(12))));
         assert_eq!(framing(&map(&[("content-length", "0")])), Ok(Some(Framing::Length(0))));
         for length in ["", "+1", "-1", "01", "00", "1,1", "1, 1", "0x1", "1 ", "99999999999999999999", "1\t2"] {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_coding_is_chunked_and_it_comes_alone() {
+    fn the_only_transfer_coding_is_a_single_chunked() {
         assert_eq!(framing(&map(&[("transfer-encoding", "Chunked")])), Ok(Some(Framing::Chunked)));
         for coding in
             ["", "gzip", "gzip, chunked", "chunked, chunked", "chunked,", ", chunked", "chunked;a=b", "xchunked"]

@@ -1,4 +1,4 @@
-//! Looks on while HTTP/2 frames come in, for what keeps within the protocol and is meant to harm all the same.
+//! Watches incoming HTTP/2 frames for attacks that stay within the protocol.
 
 use std::time::{Duration, Instant};
 
@@ -9,55 +9,55 @@ const PREFACE_BYTES: usize = 24;
 const FRAME_HEAD_BYTES: usize = 9;
 const END_HEADERS: u8 = 0x4;
 const END_STREAM: u8 = 0x1;
-/// How long a block of fields may take from its first frame to its last.
+/// How long a field block may take from its first frame to its last.
 const MAX_BLOCK_TIME: Duration = Duration::from_secs(10);
-/// What an ordinary frame that brings nothing costs; others cost a part of it.
+/// The cost of an ordinary frame that carries no data; a short DATA frame costs a part of it.
 const FRAME_WORK: u32 = 512;
-/// So much may be asked of the gateway by frames that bring nothing, between two calls of [`FrameWatch::forgive`].
+/// The cost that such frames may add up to between two calls of [`FrameWatch::forgive`].
 const MAX_WORK: u32 = 1_000 * FRAME_WORK;
-/// A reset ends work that was begun; a request that is taken back at once is the cheapest way to make others work.
+/// The cost of a reset. It ends work that was begun, and a request that is reset at once is the cheapest way to cause work.
 const RESET_WORK: u32 = 5 * FRAME_WORK;
-/// A frame of DATA costs as many parts as it has fewer bytes than this.
+/// A DATA frame costs as much as it is shorter than this, in bytes.
 const SMALL_DATA: u32 = 64;
-/// A client may send a WINDOW_UPDATE for so many bytes that it was sent, far more often than any honest one does,
+/// A client may send a WINDOW_UPDATE for every so many bytes that it was sent, far more often than any honest client does,
 const BYTES_FOR_UPDATE: u64 = 128;
-/// and so many for each request, for windows that it opens beforehand.
+/// and this many for each request, for windows that it opens in advance.
 const UPDATES_FOR_REQUEST: u32 = 2;
-/// No more of them are saved up.
+/// At most this many are saved up.
 const MAX_UPDATES: u32 = 1 << 16;
 
-/// What was seen of one connection's frames.
+/// The state of watching one connection.
 #[derive(Debug, Default)]
 pub struct FrameWatch {
     preface: usize,
     head: Vec<u8>,
     payload: usize,
-    /// When the block of fields began that has not ended yet.
+    /// When the unfinished field block began, if there is one.
     block_since: Option<Instant>,
-    /// Whether it ends with the frame whose payload is on its way.
+    /// Whether the field block ends with the current frame.
     last_of_block: bool,
     work: u32,
-    /// So many WINDOW_UPDATE are free.
+    /// How many WINDOW_UPDATE frames are free.
     updates: u32,
-    /// So many bodies may still end.
+    /// How many streams may still end with a DATA frame.
     ends: u32,
-    /// What was sent when that was reckoned last.
+    /// The sent bytes that updates were already granted for.
     sent: u64,
 }
 
-/// What a connection is ended for.
+/// Why a connection is closed.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum FrameFault {
-    /// A block of fields does not end (CONTINUATION floods, slow heads).
+    /// A field block does not end (CONTINUATION floods, slow heads).
     #[error("a block of header fields took too long")]
     SlowHead,
-    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE for nothing, tiny DATA, resets: too many at a time.
-    #[error("too many frames that bring nothing")]
+    /// Too many PING, SETTINGS, PRIORITY, needless WINDOW_UPDATE, tiny DATA or reset frames at a time.
+    #[error("too many frames without data")]
     Flood,
 }
 
 impl FrameWatch {
-    /// Looks at bytes that came at `now`, when `sent` bytes in all had been sent the other way.
+    /// Inspects bytes that arrived at `now`, when a total of `sent` bytes had been sent in the other direction.
     pub fn see(&mut self, mut bytes: &[u8], sent: u64, now: Instant) -> Result<(), FrameFault> {
         self.earn(sent);
         bytes = skip(bytes, PREFACE_BYTES - self.preface, |n| self.preface += n);
@@ -80,7 +80,7 @@ impl FrameWatch {
         self.judge_block(now)
     }
 
-    /// Judges at a moment when nothing has come.
+    /// Checks the time of the field block when nothing has arrived.
     pub fn judge_block(&self, now: Instant) -> Result<(), FrameFault> {
         match self.block_since {
             Some(since) if now.duration_since(since) > MAX_BLOCK_TIME => Err(FrameFault::SlowHead),
@@ -88,17 +88,17 @@ impl FrameWatch {
         }
     }
 
-    /// Begins to count anew, as is done every few seconds.
+    /// Resets the cost; call this every few seconds.
     pub fn forgive(&mut self) {
         self.work = 0;
     }
 
-    /// Forgives one reset: the client has ended a stream that was answered, as programs do whose upload is refused.
+    /// Forgives one reset of a stream that was already answered, as clients send it when their upload is refused.
     pub fn forgive_reset(&mut self) {
         self.work = self.work.saturating_sub(RESET_WORK);
     }
 
-    /// Grants updates for what was sent since.
+    /// Grants updates for the bytes sent since the last call.
     fn earn(&mut self, sent: u64) {
         let updates = sent.saturating_sub(self.sent) / BYTES_FOR_UPDATE;
         self.sent += updates * BYTES_FOR_UPDATE;
@@ -137,7 +137,7 @@ impl FrameWatch {
                 self.ends = self.ends.saturating_add(1);
                 0
             }
-            // A download is acknowledged by as many of these as it takes.
+            // A download is acknowledged with as many of these as it needs.
             WINDOW_UPDATE if self.updates > 0 => {
                 self.updates -= 1;
                 0
@@ -151,7 +151,7 @@ impl FrameWatch {
     }
 }
 
-/// What is left of `bytes` after up to `n` of them, of whose number `took` is told.
+/// Skips up to `n` of `bytes`, reports the number to `took`, and returns the rest.
 fn skip(bytes: &[u8], n: usize, took: impl FnOnce(usize)) -> &[u8] {
     let n = n.min(bytes.len());
     took(n);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_does_not_end_is_found_however_its_bytes_come() {
+    fn a_field_block_that_does_not_end_is_found_however_its_bytes_arrive() {
         let (mut watch, now) = started();
         let bytes = [frame(1, 0, b"abc"), frame(9, 0, b"def"), frame(9, 4, b"")].concat();
         for (n, byte) in bytes.iter().enumerate() {
@@ -185,7 +185,7 @@ mod tests {
         let whole = frame(1, 4, b"abc");
         let (first, last) = whole.split_at(10);
         watch.see(first, 0, now).unwrap();
-        assert_eq!(watch.judge_block(now + Duration::from_secs(11)), Err(FrameFault::SlowHead), "it is not whole");
+        assert_eq!(watch.judge_block(now + Duration::from_secs(11)), Err(FrameFault::SlowHead), "it is not complete");
         watch.see(last, 0, now + Duration::from_secs(9)).unwrap();
         assert_eq!(watch.judge_block(now + Duration::from_secs(11)), Ok(()));
         watch.see(&frame(1, 0, b"abc"), 0, now).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_bring_nothing_are_counted_and_others_are_not() {
+    fn only_frames_without_data_are_counted() {
         for (kind, flags, payload, most) in [
             (6, 0, &[0; 8][..], 1_000),
             (4, 0, &[], 1_000),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn resets_of_answered_streams_are_forgiven_and_no_others() {
+    fn only_resets_of_answered_streams_are_forgiven() {
         let (mut watch, now) = started();
         let reset = frame(3, 0, &[0; 4]);
         for _ in 0..9_999 {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn updates_of_windows_are_free_for_what_was_sent_and_for_requests() {
+    fn window_updates_are_free_for_sent_bytes_and_for_requests() {
         let (mut watch, now) = started();
         let update = frame(8, 0, &[0; 4]);
         let mut count = |sent| {
@@ -245,8 +245,8 @@ mod tests {
             (0..99_999).take_while(|_| watch.see(&update, sent, now).is_ok()).count()
         };
         assert_eq!(count(128 * 500 + 127), 1_500);
-        assert_eq!(count(128 * 501), 1_001, "what is left over counts with what follows");
-        assert_eq!(count(1 << 40), 1_000 + (1 << 16), "there is an end to what is saved up");
+        assert_eq!(count(128 * 501), 1_001, "the remainder counts towards the next update");
+        assert_eq!(count(1 << 40), 1_000 + (1 << 16), "the number of saved updates is limited");
         let (mut watch, now) = started();
         for _ in 0..9_999 {
             watch.see(&[frame(1, 5, b"head"), update.repeat(2)].concat(), 0, now).unwrap();

@@ -1,60 +1,60 @@
-//! Where a head ends, and everything that can be wrong with one.
+//! Finds the end of a message head, and lists everything that can be wrong with one.
 
 use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
-/// The longest head of a message, in bytes.
+/// The longest message head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// The longest target of a request, in bytes.
+/// The longest request target, in bytes.
 pub const MAX_TARGET_BYTES: usize = 8 * 1024;
 /// The most fields in a head.
 pub(super) const MAX_FIELDS: usize = 100;
-/// A target, a method and a version.
+/// The longest first line: a target, with room for method and version.
 const MAX_LINE_BYTES: usize = MAX_TARGET_BYTES + 64;
 
-/// Why a head is refused (sections are RFC 9112's).
+/// Why a head is refused (sections of RFC 9112).
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum HeadFault {
     /// Section 2.2.
     #[error("a line does not end with CRLF")]
     LineEnd,
-    /// Section 3 and section 4.
-    #[error("the first line is not what it must be")]
+    /// Sections 3 and 4.
+    #[error("the first line is malformed")]
     FirstLine,
     /// Section 3.2.
-    #[error("the target is not one that a proxy takes")]
+    #[error("the request target is not valid for a proxy")]
     Target,
     /// The first line is longer than [`MAX_TARGET_BYTES`] allows.
-    #[error("the target is too long")]
+    #[error("the target is longer than 8 KiB")]
     TargetTooLong,
     /// The head is longer than [`MAX_HEAD_BYTES`] or has too many fields.
-    #[error("the head is too large")]
+    #[error("the head is longer than 32 KiB or has more than 100 fields")]
     TooLarge,
     /// Section 5.
-    #[error("a field is not of the form \"name: value\"")]
+    #[error("a header field is not of the form \"name: value\"")]
     Field,
     /// Section 3.2.
-    #[error("Host is missing, repeated or not that of the target")]
+    #[error("Host is missing, repeated or different from the request target")]
     Host,
     /// Section 6.2.
-    #[error("Content-Length is not one plain number")]
+    #[error("Content-Length is repeated or not a plain number")]
     ContentLength,
     /// Section 6.1.
-    #[error("Transfer-Encoding is not \"chunked\" alone")]
+    #[error("Transfer-Encoding is anything other than a single \"chunked\"")]
     TransferEncoding,
     /// Section 6.3.
-    #[error("both Content-Length and Transfer-Encoding are there")]
+    #[error("both Content-Length and Transfer-Encoding are present")]
     TwoLengths,
     /// RFC 9110, section 7.6.1.
     #[error("Connection is not a list of names")]
     Connection,
 }
 
-/// So many empty lines may come before a request, as some clients send one after a body (section 2.2).
+/// How many empty lines may precede a request, since some clients send one after a body (section 2.2).
 const MAX_EMPTY_LINES: u8 = 4;
 const EMPTY_LINE_BYTES: usize = 2;
 
-/// Finds the end of a head while its bytes come in, so that no byte is looked at twice.
+/// Finds the end of a head as its bytes arrive, without looking at any byte twice.
 #[derive(Debug, Default)]
 pub struct HeadScan {
     line: usize,
@@ -63,7 +63,7 @@ pub struct HeadScan {
 }
 
 impl HeadScan {
-    /// The length of a request's head once it is whole; a few empty lines before it are taken out of `bytes`.
+    /// Returns the length of a request's head once it is complete. A few empty lines before it are removed from `bytes`.
     pub fn request_end(&mut self, bytes: &mut BytesMut) -> Result<Option<usize>, HeadFault> {
         loop {
             match self.end(bytes)? {
@@ -76,7 +76,7 @@ impl HeadScan {
         }
     }
 
-    /// The length of the head once it is whole; `bytes` is all that has come so far.
+    /// Returns the length of the head once it is complete; `bytes` is everything received so far.
     pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadFault> {
         while let Some(feed) = bytes.get(self.seen..).and_then(|rest| memchr::memchr(b'\n', rest)) {
             let feed = self.seen + feed;
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_found_however_the_bytes_come() {
+    fn the_end_is_found_however_the_bytes_arrive() {
         let head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nbody";
         assert_eq!(HeadScan::default().end(head), Ok(Some(27)));
         let mut scan = HeadScan::default();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_empty_lines_before_a_request_are_dropped_however_they_come() {
+    fn a_few_empty_lines_before_a_request_are_dropped_however_they_arrive() {
         let head = b"\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\nbody";
         let (mut scan, mut bytes) = (HeadScan::default(), BytesMut::new());
         let end = head.iter().find_map(|byte| {
@@ -122,21 +122,25 @@ mod tests {
         });
         assert_eq!((end, &bytes[..4]), (Some(27), &b"GET "[..]));
         let mut bytes = BytesMut::from(&b"\r\n".repeat(5)[..]);
-        assert_eq!(HeadScan::default().request_end(&mut bytes), Ok(Some(2)), "too many are a head of their own");
+        assert_eq!(
+            HeadScan::default().request_end(&mut bytes),
+            Ok(Some(2)),
+            "one empty line too many is read as an empty head"
+        );
         for bad in ["\n\r\nGET / HTTP/1.1\r\n\r\n", "\r\n\nGET / HTTP/1.1\r\n\r\n"] {
             assert_eq!(HeadScan::default().request_end(&mut BytesMut::from(bad)), Err(HeadFault::LineEnd), "{bad:?}");
         }
     }
 
     #[test]
-    fn a_line_ends_with_both_bytes() {
+    fn a_line_must_end_with_both_bytes() {
         for head in ["GET / HTTP/1.1\n\n", "GET / HTTP/1.1\r\nHost: h\n\r\n", "\n", "GET / HTTP/1.1\r\n\n"] {
             assert_eq!(HeadScan::default().end(head.as_bytes()), Err(HeadFault::LineEnd), "{head:?}");
         }
     }
 
     #[test]
-    fn what_is_too_long_is_refused_before_it_is_whole() {
+    fn a_head_that_is_too_long_is_refused_before_it_is_complete() {
         let target = format!("GET /{}", "a".repeat(9_000));
         assert_eq!(HeadScan::default().end(target.as_bytes()), Err(HeadFault::TargetTooLong));
         let head = format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(33_000));

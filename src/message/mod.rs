@@ -1,7 +1,7 @@
-//! HTTP messages as plain facts, and HTTP/1.1 read strictly: what two readers could take in two ways is refused.
+//! HTTP messages as plain data, and strict parsing of HTTP/1.1: a message that two parsers could read differently is refused.
 //!
-//! Pure: bytes in, facts or bytes out. The rules are those of RFC 9110 and RFC 9112; where these let a recipient repair
-//! what it gets, this one refuses instead. Both sides of the gateway use it: clients' requests and applications' answers.
+//! Pure computation: bytes in, data or bytes out. The rules are those of RFC 9110 and RFC 9112; where these let a recipient repair a
+//! message, this module refuses it. Both sides of the gateway use it: for clients' requests and applications' responses.
 
 mod body;
 mod chunked;

@@ -1,4 +1,4 @@
-//! The head of a request.
+//! Request heads.
 
 use std::mem::MaybeUninit;
 
@@ -11,7 +11,7 @@ use super::{
     head::{HeadFault, MAX_FIELDS, MAX_TARGET_BYTES},
 };
 
-/// The version of HTTP that a client speaks.
+/// The HTTP version of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0.
@@ -22,7 +22,7 @@ pub enum Version {
     Http2,
 }
 
-/// A request without its body, in whichever version of HTTP it came.
+/// A request without its body, in any HTTP version.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     /// The method.
@@ -37,19 +37,19 @@ pub struct RequestHead {
     path_bytes: usize,
 }
 
-/// A request as it came over HTTP/1.
+/// A request received over HTTP/1.
 #[derive(Debug)]
 pub struct Http1Request {
     /// The head.
     pub head: RequestHead,
     /// How its body ends.
     pub framing: Framing,
-    /// What becomes of the connection.
+    /// What `Connection` says.
     pub connection: Connection,
 }
 
 impl Version {
-    /// The name, as logged.
+    /// Returns the name, as logged.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -61,23 +61,23 @@ impl Version {
 }
 
 impl RequestHead {
-    /// A head; `target` is path and query, or `*`.
+    /// Creates a head; `target` is path and query, or `*`.
     #[must_use]
     pub fn new(method: Method, target: String, host: String, headers: HeaderMap, version: Version) -> Self {
         let path_bytes = target.find('?').unwrap_or(target.len());
         Self { method, host, headers, version, target, path_bytes }
     }
 
-    /// Path and query, byte for byte as they came.
+    /// Returns path and query, byte for byte as received.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// Holds a head that came in frames to the grammar that one in lines has; says how its body ends, if one comes.
+    /// Checks a head received in frames against the same grammar as one in lines, and returns how its body ends, if it has one.
     ///
     /// # Errors
-    /// It breaks the grammar.
+    /// The head violates the grammar.
     pub fn judge(&self) -> Result<Framing, HeadFault> {
         self.judge_size()?;
         let (None, _) = read_target(&self.method, &self.target)? else { return Err(HeadFault::Target) };
@@ -100,20 +100,20 @@ impl RequestHead {
         }
     }
 
-    /// True where the client says that it waits for `100 Continue` (RFC 9110, section 10.1.1).
+    /// Returns true if the client says that it waits for `100 Continue` (RFC 9110, section 10.1.1).
     #[must_use]
     pub fn expects_continue(&self) -> bool {
         let expects = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"100-continue");
         self.headers.get(header::EXPECT).is_some_and(expects)
     }
 
-    /// The path, byte for byte as it came.
+    /// Returns the path, byte for byte as received.
     #[must_use]
     pub fn path(&self) -> &str {
         self.target.get(..self.path_bytes).unwrap_or_default()
     }
 
-    /// The query, byte for byte as it came.
+    /// Returns the query, byte for byte as received.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.target.get(self.path_bytes + 1..)
@@ -121,7 +121,7 @@ impl RequestHead {
 }
 
 impl Http1Request {
-    /// Reads a whole head, its last empty line included.
+    /// Parses a complete head, including its final empty line.
     pub fn parse(head: &Bytes) -> Result<Self, HeadFault> {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut []);
@@ -142,7 +142,7 @@ impl Http1Request {
         Ok(Self { head: RequestHead::new(method, target, host, headers, version), framing, connection })
     }
 
-    /// True where the client lets the connection go on after this request (RFC 9112, section 9.3).
+    /// Returns true if the client keeps the connection open after this request (RFC 9112, section 9.3).
     #[must_use]
     pub fn keeps_alive(&self) -> bool {
         match self.head.version {
@@ -151,13 +151,13 @@ impl Http1Request {
         }
     }
 
-    /// True where the client waits for `100 Continue` before it sends its body.
+    /// Returns true if the client waits for `100 Continue` before it sends its body.
     #[must_use]
     pub fn expects_continue(&self) -> bool {
         self.head.version == Version::Http11 && self.framing != Framing::Length(0) && self.head.expects_continue()
     }
 
-    /// True where the client asks for a WebSocket (RFC 6455, section 4.1); any other upgrade is an ordinary request.
+    /// Returns true if the client asks for a WebSocket (RFC 6455, section 4.1); any other upgrade is an ordinary request.
     #[must_use]
     pub fn asks_for_websocket(&self) -> bool {
         let mut protocols = self.head.headers.get_all(header::UPGRADE).iter();
@@ -180,7 +180,7 @@ fn fault(error: httparse::Error) -> HeadFault {
     }
 }
 
-/// Splits the target into the authority, where it names one, and path with query (RFC 9112, section 3.2).
+/// Splits the target into the authority, if it names one, and path with query (RFC 9112, section 3.2).
 fn read_target<'a>(method: &Method, target: &'a str) -> Result<(Option<&'a str>, &'a str), HeadFault> {
     if *method == Method::CONNECT || !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
         return Err(HeadFault::Target);
@@ -202,7 +202,7 @@ fn read_target<'a>(method: &Method, target: &'a str) -> Result<(Option<&'a str>,
     }
 }
 
-/// The one authority of a request. Whether it is a good one is for the policy to say, since HTTP/2 has one as well.
+/// Returns the only authority of a request. The policy validates it, because HTTP/2 requests have one as well.
 fn read_host<'a>(headers: &'a HeaderMap, authority: Option<&str>) -> Result<&'a str, HeadFault> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(HeadFault::Host) };
@@ -211,7 +211,8 @@ fn read_host<'a>(headers: &'a HeaderMap, authority: Option<&str>) -> Result<&'a 
     if agrees && !host.is_empty() { Ok(host) } else { Err(HeadFault::Host) }
 }
 
-/// A request without a length has no body; only `chunked` may say otherwise, and not to HTTP/1.0 (section 6.1).
+/// Returns how the body ends. A request without a length has no body, unless it is `chunked`, which HTTP/1.0 does not allow
+/// (section 6.1).
 fn request_framing(headers: &HeaderMap, version: Version) -> Result<Framing, HeadFault> {
     match fields::framing(headers)? {
         Some(Framing::Chunked) if version == Version::Http10 => Err(HeadFault::TransferEncoding),

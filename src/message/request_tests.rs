@@ -1,4 +1,4 @@
-//! Tests of heads of requests.
+//! Tests of request heads.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn with(fields: &str) -> String {
 }
 
 #[test]
-fn a_request_is_read_as_it_came() {
+fn a_request_is_read_as_sent() {
     let request =
         parse("POST /a%20b?c=%2F HTTP/1.1\r\nHost: h:8443\r\nX-A: 1\r\nx-a:  2 \r\nContent-Length: 3\r\n\r\n").unwrap();
     let head = &request.head;
@@ -132,7 +132,7 @@ fn only_a_websocket_is_an_upgrade() {
 }
 
 #[test]
-fn a_body_may_wait_for_a_word() {
+fn a_client_may_wait_for_100_continue_before_its_body() {
     let expects = |fields| parse(&with(fields)).unwrap().expects_continue();
     assert!(expects("Expect: 100-Continue\r\nContent-Length: 5"));
     assert!(!expects("Expect: 100-continue"));

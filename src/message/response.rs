@@ -1,4 +1,4 @@
-//! The head of an answer.
+//! Response heads.
 
 use std::mem::MaybeUninit;
 
@@ -11,7 +11,7 @@ use super::{
     head::{HeadFault, MAX_FIELDS},
 };
 
-/// An answer without its body, in whichever version of HTTP it goes out.
+/// A response without its body, in any HTTP version.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
     /// The status.
@@ -20,7 +20,7 @@ pub struct ResponseHead {
     pub headers: HeaderMap,
 }
 
-/// An answer as it came over HTTP/1.
+/// A response received over HTTP/1.
 #[derive(Debug)]
 pub struct Http1Response {
     /// The head.
@@ -29,12 +29,12 @@ pub struct Http1Response {
     pub framing: Framing,
     /// What `Connection` says.
     pub connection: Connection,
-    /// Whether the connection can take another request once the body has ended.
+    /// Whether the connection can be reused for another request once the body has ended.
     pub reusable: bool,
 }
 
 impl Http1Response {
-    /// Reads a whole head, its last empty line included; `method` is that of the request which it answers.
+    /// Parses a complete head, including its final empty line; `method` is the method of the request.
     pub fn parse(head: &Bytes, method: &Method) -> Result<Self, HeadFault> {
         let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut []);
@@ -46,7 +46,7 @@ impl Http1Response {
         let status = StatusCode::from_u16(response.code.unwrap_or_default()).map_err(|_| HeadFault::FirstLine)?;
         let headers = fields::field_map(head, response.headers)?;
         let framing = response_framing(&headers, status, method)?;
-        // HTTP/1.0 knows no codings (RFC 9112, section 6.1).
+        // HTTP/1.0 has no transfer codings (RFC 9112, section 6.1).
         if response.version == Some(0) && headers.contains_key(header::TRANSFER_ENCODING) {
             return Err(HeadFault::TransferEncoding);
         }
@@ -58,7 +58,7 @@ impl Http1Response {
 }
 
 impl Http1Response {
-    /// True where the other side speaks WebSocket from here on (RFC 6455, section 4.2.2).
+    /// Returns true if the response switches the connection to WebSocket (RFC 6455, section 4.2.2).
     #[must_use]
     pub fn switches_to_websocket(&self) -> bool {
         let websocket = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"websocket");
@@ -68,14 +68,14 @@ impl Http1Response {
     }
 }
 
-/// White space between a name and its colon is taken out of an answer, where a request with it is refused (RFC 9112, section 5.1).
+/// Removes white space between a name and its colon from a response, as required; a request with it is refused (RFC 9112, section 5.1).
 fn lenient() -> httparse::ParserConfig {
     let mut config = httparse::ParserConfig::default();
     config.allow_spaces_after_header_name_in_responses(true);
     config
 }
 
-/// RFC 9112, section 6.3.
+/// Returns how the body ends (RFC 9112, section 6.3).
 fn response_framing(headers: &HeaderMap, status: StatusCode, method: &Method) -> Result<Framing, HeadFault> {
     let framing = fields::framing(headers)?;
     let bodiless = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_how_its_body_ends() {
+    fn the_head_of_a_response_says_how_its_body_ends() {
         let sized = parse("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").unwrap();
         assert_eq!((sized.framing, sized.reusable), (Framing::Length(5), true));
         let chunked = parse("HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
@@ -110,13 +110,13 @@ mod tests {
     }
 
     #[test]
-    fn white_space_before_a_colon_is_taken_out() {
+    fn white_space_before_a_colon_is_removed() {
         let answer = parse("HTTP/1.1 200 OK\r\nX-A : 1\r\nContent-Length \t: 5\r\n\r\n").unwrap();
         assert_eq!((answer.framing, &answer.head.headers["x-a"]), (Framing::Length(5), &"1".parse().unwrap()));
     }
 
     #[test]
-    fn an_answer_is_held_to_the_same_rules_as_a_request() {
+    fn a_response_must_follow_the_same_rules_as_a_request() {
         for bad in [
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",

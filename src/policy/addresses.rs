@@ -1,4 +1,4 @@
-//! Address rules: from where a route may be used, by network, by country, and by the names `lan` and `wan`.
+//! Address rules: which client addresses may use a route, by network, by country, and by the names `lan` and `wan`.
 
 use std::{cell::LazyCell, fmt, net::IpAddr, str::FromStr};
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::denial::Reason;
 use crate::address;
 
-/// The codes of ISO 3166-1, and XK, which databases have for Kosovo.
+/// The codes of ISO 3166-1, and XK, which databases use for Kosovo.
 const COUNTRIES: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS \
     BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ \
     FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT \
@@ -17,60 +17,60 @@ const COUNTRIES: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB B
     RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV \
     TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW";
 
-/// From where a route may be used; without any rule, from everywhere.
+/// Which client addresses may use a route; without any rule, all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressRules {
-    /// One of these must have the client, unless there are none.
+    /// If non-empty, the client must match one of these.
     pub(super) allow: Box<[Place]>,
-    /// None of these may have it.
+    /// The client must match none of these.
     pub(super) deny: Box<[Place]>,
 }
 
-/// A part of all addresses.
+/// A set of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// This machine and its own network.
+    /// This machine and its local networks.
     Lan,
     /// Everything else.
     Wan,
     /// A network.
     Network(IpNet),
-    /// Where the database puts the address.
+    /// The addresses that the database assigns to a country.
     Country(CountryCode),
 }
 
-/// Two letters by ISO 3166-1.
+/// A two-letter country code of ISO 3166-1.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CountryCode([u8; 2]);
 
-/// Knows which country an address is in.
+/// A database that maps addresses to countries.
 pub trait Countries: fmt::Debug {
-    /// The country of an address, where it is known.
+    /// Returns the country of an address, if it is known.
     fn country_of(&self, address: IpAddr) -> Option<CountryCode>;
 }
 
-/// A text that is no place.
+/// A text that does not parse as a set of addresses.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum InvalidPlace {
     #[error(
-        "{0:?} is no place; write \"lan\", \"wan\", a network such as \"192.0.2.0/24\", an address, or \"country:DE\""
+        "{0:?} is not an address rule; write \"lan\", \"wan\", a network such as \"192.0.2.0/24\", an address, or \"country:DE\""
     )]
     Unknown(String),
-    #[error("{0:?} has bits beyond its prefix; write {1:?} for the network, or the address alone")]
+    #[error("{0:?} has bits set beyond its prefix; write {1:?} for the network, or the address without a prefix")]
     Ambiguous(String, String),
-    #[error("{0:?} is a spelling of IPv4 that no client has; write the IPv4 network")]
+    #[error("{0:?} is an IPv4-mapped address, which never matches a client; write the IPv4 network")]
     Mapped(String),
     #[error(transparent)]
     Country(#[from] InvalidCountryCode),
 }
 
-/// A text that is no country's code.
+/// A text that is not a country code.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no country's code by ISO 3166-1; write two capitals, such as \"DE\" or \"GB\"")]
+#[error("{0:?} is not an ISO 3166-1 country code; write two capital letters, such as \"DE\" or \"GB\"")]
 pub struct InvalidCountryCode(String);
 
 impl AddressRules {
-    /// Judges a client; it costs nothing where there is no rule, and at most one look for its country.
+    /// Judges a client's address, with at most one look-up of its country. Without rules it costs nothing.
     pub(super) fn judge(&self, client: IpAddr, countries: Option<&dyn Countries>) -> Result<(), Reason> {
         if self.is_empty() {
             return Ok(());
@@ -142,7 +142,7 @@ impl fmt::Debug for CountryCode {
 mod tests {
     use super::*;
 
-    /// Everything in 198.51.100.0/24 is in Germany, and nobody knows of the rest.
+    /// Knows only that 198.51.100.0/24 is in Germany.
     #[derive(Debug)]
     struct Atlas;
 
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_wins_and_who_is_not_allowed_is_denied() {
+    fn deny_wins_over_allow_and_unlisted_clients_are_denied() {
         assert!(admitted(&[], &[], "192.0.2.1"));
         assert!(admitted(&["192.0.2.0/24"], &[], "192.0.2.1") && !admitted(&["192.0.2.0/24"], &[], "192.0.3.1"));
         assert!(!admitted(&["192.0.2.0/24"], &["192.0.2.1"], "192.0.2.1"));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_no_known_country_is_in_none() {
+    fn an_address_of_unknown_country_is_in_no_country() {
         assert!(admitted(&["country:DE"], &[], "198.51.100.1") && !admitted(&["country:FR"], &[], "198.51.100.1"));
         assert!(!admitted(&["country:DE"], &[], "192.0.2.1") && admitted(&[], &["country:DE"], "192.0.2.1"));
         assert!(!admitted(&[], &["country:DE"], "::ffff:198.51.100.1"));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_mean_another_place_is_refused() {
+    fn ambiguous_address_rules_are_refused() {
         for text in ["", "LAN", "any", "nas.local", "192.0.2.0/33", "192.0.2.1-9", "192.0.2.1:80", "fe80::1%eth0"] {
             assert_eq!(text.parse::<Place>(), Err(InvalidPlace::Unknown(text.to_owned())), "{text}");
         }

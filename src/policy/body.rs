@@ -1,4 +1,4 @@
-//! Body rules: the JSON object that a route takes, judged field by field and written anew.
+//! Body rules: the JSON object that a route accepts, validated field by field and re-serialised.
 
 use std::collections::BTreeMap;
 
@@ -11,93 +11,93 @@ use crate::{address, config::HostPort, exact_json::Json};
 /// The longest URL, in bytes.
 const MAX_URL_BYTES: usize = 2_048;
 
-/// The longest word of a list, in bytes.
+/// The longest word in a list, in bytes.
 const MAX_WORD_BYTES: usize = 64;
 
-/// What a route's body must be.
+/// The rule for a route's body.
 #[derive(Debug)]
 pub struct BodyRule {
-    /// The fields that the object may have.
+    /// The fields that the object can have.
     pub fields: Vec<Field>,
-    /// What happens to other fields.
+    /// The treatment of other fields.
     pub unknown: UnknownFields,
 }
 
 /// One field.
 #[derive(Debug)]
 pub struct Field {
-    /// Its name.
+    /// The name.
     pub name: Box<str>,
-    /// Whether it must be there.
+    /// Whether the field is required.
     pub required: bool,
-    /// What it may hold.
+    /// The accepted values.
     pub kind: FieldKind,
 }
 
-/// What a field may hold.
+/// The accepted values of a field.
 #[derive(Debug)]
 pub enum FieldKind {
-    /// A text of so many characters at most.
+    /// A string of limited length.
     Text {
-        /// The most characters.
+        /// The maximum number of characters.
         max_chars: usize,
     },
-    /// A list of so many words at most, each of letters, digits, `-`, `_` and `.` (ASCII), 64 at most.
+    /// A list of words, each of 1 to 64 ASCII letters, digits, `-`, `_` and `.`.
     Words {
-        /// The most words.
+        /// The maximum number of words.
         max: usize,
     },
-    /// One of these texts.
+    /// One of these strings.
     OneOf(Box<[Box<str>]>),
-    /// An http(s) URL of a public host, or of one that is allowed by name.
+    /// An http(s) URL of a public host, or of a host that is explicitly allowed.
     MediaUrl {
-        /// The hosts that need not be public.
+        /// The allowed hosts that are not public.
         allow_private: Vec<HostPort>,
     },
-    /// A whole number from `min` to `max`.
+    /// An integer from `min` to `max`.
     Integer {
-        /// The least.
+        /// The minimum.
         min: i64,
-        /// The most.
+        /// The maximum.
         max: i64,
     },
     /// `true` or `false`.
     Boolean,
 }
 
-/// What happens to fields that the rule does not name.
+/// The treatment of fields that the rule does not name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownFields {
     /// The body is refused.
     #[default]
     Refuse,
-    /// They are kept as they are.
+    /// They are passed on unchanged.
     Keep,
 }
 
-/// Why a body is refused. None of the messages repeats what the client sent, names aside.
+/// Why a body is refused. No message repeats what the client sent, except the names of known fields.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum BodyFault {
-    /// Not JSON, or with a name twice in one object.
-    #[error("not JSON: {0}")]
+    /// Not JSON, or an object has a duplicate name.
+    #[error("invalid JSON: {0}")]
     NotJson(String),
-    /// JSON, but no object.
+    /// JSON, but not an object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// A field is missing.
+    /// A required field is missing.
     #[error("the field {0:?} is missing")]
     Missing(Box<str>),
-    /// A field that the route does not know.
-    #[error("an unknown field; this route takes {0}")]
+    /// The rule does not name a field.
+    #[error("the body has an unknown field; this route accepts {0}")]
     Unknown(String),
-    /// A value is refused.
+    /// A value is invalid.
     #[error("the field {0:?} {1}")]
     Refused(Box<str>, String),
 }
 
 impl BodyFault {
-    /// True when the body could not even be read (400, not 422).
+    /// Returns true if the body could not be parsed (400, not 422).
     #[must_use]
     pub const fn is_unreadable(&self) -> bool {
         matches!(self, Self::NotJson(_) | Self::NotAnObject)
@@ -105,7 +105,7 @@ impl BodyFault {
 }
 
 impl BodyRule {
-    /// Judges a whole body; returns what the upstream gets, written anew from what was judged.
+    /// Validates a complete body and returns it re-serialised for the upstream.
     pub fn judge(&self, body: &[u8]) -> Result<Vec<u8>, BodyFault> {
         let Json::Object(mut object) = Json::parse(body).map_err(|e| BodyFault::NotJson(e.to_string()))? else {
             return Err(BodyFault::NotAnObject);
@@ -132,10 +132,12 @@ impl Field {
         let refused = |why: String| Err(BodyFault::Refused(self.name.clone(), why));
         match (&self.kind, &*value) {
             (FieldKind::Text { max_chars }, Json::Text(s)) if s.chars().count() <= *max_chars => Ok(()),
-            (FieldKind::Text { max_chars }, _) => refused(format!("must be a text of at most {max_chars} characters")),
+            (FieldKind::Text { max_chars }, _) => {
+                refused(format!("must be a string of at most {max_chars} characters"))
+            }
             (FieldKind::Words { max }, Json::List(words)) if words.len() <= *max && words.iter().all(is_word) => Ok(()),
             (FieldKind::Words { max }, _) => refused(format!(
-                "must be a list of at most {max} words, each of letters, digits, '-', '_' and '.', {MAX_WORD_BYTES} at most"
+                "must be a list of at most {max} words, each of at most {MAX_WORD_BYTES} letters, digits, '-', '_' and '.'"
             )),
             (FieldKind::OneOf(values), Json::Text(s)) if values.iter().any(|v| **v == **s) => Ok(()),
             (FieldKind::OneOf(values), _) => refused(format!("must be one of {}", values.join(", "))),
@@ -148,7 +150,7 @@ impl Field {
             },
             (FieldKind::MediaUrl { .. }, _) => refused("must be a URL".to_owned()),
             (FieldKind::Integer { min, max }, v) if v.as_i64().is_some_and(|n| (*min..=*max).contains(&n)) => Ok(()),
-            (FieldKind::Integer { min, max }, _) => refused(format!("must be a whole number from {min} to {max}")),
+            (FieldKind::Integer { min, max }, _) => refused(format!("must be an integer from {min} to {max}")),
             (FieldKind::Boolean, Json::Boolean(_)) => Ok(()),
             (FieldKind::Boolean, _) => refused("must be true or false".to_owned()),
         }
@@ -160,9 +162,10 @@ fn is_word(value: &Json) -> bool {
     value.as_str().is_some_and(|word| (1..=MAX_WORD_BYTES).contains(&word.len()) && word.bytes().all(plain))
 }
 
-/// Parses a URL that may be fetched for a client, as far as its text tells. Whoever fetches it resolves its host and judges that again.
+/// Parses a URL that may be fetched for a client, as far as its text shows. The component that fetches it resolves the host and judges
+/// the addresses again.
 ///
-/// White space around it, which comes along when a URL is copied, is no part of it.
+/// Ignores white space around the URL, which is easily copied along with it.
 fn media_url(text: &str, allow_private: &[HostPort]) -> Result<Url, &'static str> {
     let text = text.trim();
     if text.len() > MAX_URL_BYTES {
@@ -176,13 +179,13 @@ fn media_url(text: &str, allow_private: &[HostPort]) -> Result<Url, &'static str
         return Err("must be an http or https URL");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user name or password");
+        return Err("must not contain a user name or password");
     }
     let public = url.host().is_some_and(|host| address::is_public_host(&host));
     if public || allow_private.iter().any(|allowed| allowed.matches(&url)) {
         Ok(url)
     } else {
-        Err("must name a public host; a private one must be in worker.allow_private")
+        Err("must have a public host; a private one must be listed in worker.allow_private")
     }
 }
 
@@ -209,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn a_judged_body_is_written_anew() {
+    fn a_valid_body_is_reserialised() {
         let body = judge(" {\"url\" :\"https:\\/\\/Example.com/a b\", \"type\":\"\\u0061udio\"} ");
         assert!(matches!(body, Err(BodyFault::Refused(..))), "a space in a URL");
         let body = judge(" {\"url\" :\"https:\\/\\/Example.com/a\", \"type\":\"\\u0061udio\", \"n\": 5} ").unwrap();
         assert_eq!(body, r#"{"n":5,"type":"audio","url":"https://example.com/a"}"#);
         let pasted = judge(r#"{"url":" \thttps://example.com/a\r\n"}"#).unwrap();
-        assert_eq!(pasted, r#"{"url":"https://example.com/a"}"#, "white space around a URL is no part of it");
+        assert_eq!(pasted, r#"{"url":"https://example.com/a"}"#, "white space around a URL is ignored");
         assert!(judge(r#"{"url":"http://127.0.0.1:8999/a"}"#).is_ok());
         for tags in [r"[]", r#"["en"]"#, r#"["pt-BR","a_1."]"#] {
             assert!(judge(&format!("{{\"url\":\"https://e.com/\",\"tags\":{tags}}}")).is_ok(), "{tags}");
@@ -239,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_keeps_its_numbers() {
+    fn unknown_fields_keep_their_numbers_exactly() {
         let rule = BodyRule { unknown: UnknownFields::Keep, ..rule() };
         let body = r#"{"a":12345678901234567890123,"b":{"c":[1.10]},"n":5,"url":"https://e.com/"}"#;
         assert_eq!(rule.judge(body.as_bytes()).unwrap(), body.as_bytes());
     }
 
     #[test]
-    fn what_is_not_the_json_of_the_route_is_unreadable() {
+    fn anything_but_one_json_object_with_distinct_names_is_unreadable() {
         for body in [
             "",
             "x",
@@ -266,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_values_are_named_without_repeating_them() {
+    fn refusals_name_the_field_without_repeating_the_value() {
         for body in [
             "{}",
             r#"{"url":"-x"}"#,

@@ -1,4 +1,4 @@
-//! From policy files to the site: every contradiction is found here, at start, with its line and column.
+//! Compiles policy files into a site. Every contradiction is reported here, at startup, with its line and column.
 
 use std::{collections::HashSet, num::NonZeroU64, path::Path, sync::Arc};
 
@@ -25,19 +25,19 @@ use crate::{
     statement::Limits,
 };
 
-/// The routes of one path, with the place of the first one in the file.
+/// The routes of one path, with the index of the first one in the file.
 type PathRoutes = (String, usize, Vec<(Method, Arc<Route>)>);
 
-/// A route, and where it stands.
+/// A route and its position.
 struct PlacedRoute {
-    /// Its number in the file.
+    /// Its index in the file.
     place: usize,
     path: String,
     methods: Vec<Method>,
     route: Arc<Route>,
 }
 
-/// The place of the gateway's own routes, which are in no file.
+/// The index of the gateway's own routes, which are in no file.
 const OWN: usize = usize::MAX;
 
 impl PlacedRoute {
@@ -52,15 +52,15 @@ const MAX_JUDGED_BODY: u64 = 64 * 1024;
 /// Reads and compiles the policy of every application.
 ///
 /// # Errors
-/// Every fault of every policy, and applications without one.
+/// Lists every fault of every policy, and every application without a policy.
 pub fn compile(config: &Config) -> Result<Site, Diagnostics> {
     compile_after(config, &Site::new(Vec::new()))
 }
 
-/// The same for a site that takes over from `old`: rates that are the same remember whom they have counted.
+/// Like [`compile`], for a site that replaces `old`: unchanged rates keep their counts.
 ///
 /// # Errors
-/// As [`compile`].
+/// The same as [`compile`].
 pub fn compile_after(config: &Config, old: &Site) -> Result<Site, Diagnostics> {
     let mut faults = Vec::new();
     let mut of_config = Vec::new();
@@ -80,7 +80,7 @@ pub fn compile_after(config: &Config, old: &Site) -> Result<Site, Diagnostics> {
         let text = std::fs::read_to_string(&config.file).unwrap_or_default();
         faults.splice(0..0, config::locate(&config.file, &text, &of_config).0);
     }
-    // Two applications may have one policy.
+    // Two applications can share a policy.
     let mut seen = HashSet::new();
     faults.retain(|fault| seen.insert(fault.to_string()));
     if faults.is_empty() { Ok(Site::new(apps)) } else { Err(Diagnostics(faults)) }
@@ -89,7 +89,7 @@ pub fn compile_after(config: &Config, old: &Site) -> Result<Site, Diagnostics> {
 fn compile_source(source: &Source, app: &AppConfig, config: &Config, old: &Site) -> Result<App, Diagnostics> {
     let Source { path, text, place } = source;
     if *place == SourcePlace::BuiltIn && old.apps.iter().any(|old| old.file.as_ref() == Some(path)) {
-        let what = "the file is gone, and the policy that it held stays in force; put it back, or restart the gateway to use \
+        let what = "the file is gone; its policy stays in force. Put the file back, or restart the gateway to use \
             the built-in policy of this name";
         return Err(Diagnostic::in_file(path, what).into());
     }
@@ -99,11 +99,10 @@ fn compile_source(source: &Source, app: &AppConfig, config: &Config, old: &Site)
     Ok(compiled)
 }
 
-/// Compiles `source`, the text of the policy at `path`, for one application of `config`; `old` is as with
-/// [`compile_after`].
+/// Compiles `source`, the text of the policy at `path`, for one application of `config`; `old` works as in [`compile_after`].
 ///
 /// # Errors
-/// Every fault of the policy.
+/// Lists every fault of the policy.
 pub fn compile_text(
     (path, source): (&Path, &str),
     app: &AppConfig,
@@ -126,7 +125,7 @@ pub fn compile_text(
     if faults.0.is_empty() { Ok(app) } else { Err(faults) }
 }
 
-/// The origins that the configuration adds to those of the policy.
+/// Checks the origins that the configuration adds to those of the policy.
 fn origin_faults(i: usize, app: &AppConfig) -> Vec<Fault> {
     let origins = app.cors_origins.iter().enumerate();
     let faults = origins.filter_map(|(at, text)| Some((at, text.parse::<Origin>().err()?)));
@@ -141,7 +140,7 @@ pub(super) struct Compiler<'a> {
     old: Option<&'a App>,
     source: Arc<str>,
     has_countries: bool,
-    /// Of `[defaults]`.
+    /// The value in `[defaults]`.
     link_ignores: Box<[AddedParameter]>,
     faults: Vec<Fault>,
 }
@@ -155,7 +154,7 @@ impl Compiler<'_> {
         let mut all = self.all_routes(policy.route, &policy.defaults, &addresses);
         let create_link = self.create_link(cors.origins.is_empty(), &addresses);
         all.push(PlacedRoute::own(format!("{OWN_PREFIX}links"), Method::POST, create_link));
-        // An application that believes only statements is the worker, which has no page.
+        // An application that requires statements is the worker, which has no page.
         let page = |placed: &PlacedRoute| placed.path == "/" || placed.path.starts_with("/{*");
         if policy.upstream.statement && app.prefix == "/" && !all.iter().any(page) {
             all.push(PlacedRoute::own("/".to_owned(), Method::GET, self.welcome(&addresses)));
@@ -187,12 +186,12 @@ impl Compiler<'_> {
     fn statement(&mut self, upstream: &wire::Upstream, at: &Upstream) -> Option<Stated> {
         let wire::Limits { concurrent_downloads, waiting_downloads, max_filesize } = upstream.limits;
         if !upstream.statement && upstream.limits != wire::Limits::default() {
-            self.add_to_upstream("they go with statement = true, by which the worker learns of them");
+            self.add_to_upstream("limits require statement = true, which tells the worker about them");
         }
         let max_filesize = max_filesize.and_then(|size| {
             let most = NonZeroU64::new(size.0);
             if most.is_none() {
-                self.add_to_upstream("a max_filesize of 0 would keep nothing; leave it out for no limit");
+                self.add_to_upstream("a max_filesize of 0 would keep nothing; remove it for no limit");
             }
             most
         });
@@ -200,7 +199,7 @@ impl Compiler<'_> {
         upstream.statement.then(|| Stated { to: at.to_string(), limits })
     }
 
-    /// Those of the policy.
+    /// Returns the routes of the policy.
     fn all_routes(
         &mut self,
         routes: Vec<wire::Route>,
@@ -216,7 +215,7 @@ impl Compiler<'_> {
         all
     }
 
-    /// `link_also` hands on no more than the link itself could be made for.
+    /// Checks that `link_also` grants nothing that the link itself could not be created for.
     fn linked_too(&mut self, all: &[PlacedRoute], statement: bool) {
         for PlacedRoute { place, path, route, .. } in all {
             let Some(name) = &route.link_also else { continue };
@@ -228,14 +227,14 @@ impl Compiler<'_> {
                 self.add(
                     *place,
                     "link_also",
-                    "goes with the credential \"link\", a path that ends in a name, and [upstream] statement",
+                    "requires the credential \"link\", a path that ends in a name, and [upstream] statement = true",
                 );
             }
             if !other.is_some_and(|other| takes_links(&other.route) && other.route.scopes == route.scopes) {
                 self.add(
                     *place,
                     "link_also",
-                    "must name a route beside this one that takes links and has the same scopes",
+                    "must name a route in the same folder that accepts links and has the same scopes",
                 );
             }
         }
@@ -272,13 +271,13 @@ impl Compiler<'_> {
         table
     }
 
-    /// A path that no request can have.
+    /// Reports a path that no request can have.
     fn has_unreadable_path(&mut self, place: usize, path: &str) -> bool {
         let outside = outside_braces(path);
         let what = if outside.contains('*') {
-            "a lone * stands for itself, so no request would match; write {*rest} for all that follows, or {name} for one segment"
+            "a lone * matches only itself, so no request would match; write {*rest} for the rest of the path, or {name} for one segment"
         } else if outside.contains(['?', '#']) {
-            "a path ends before ? and #; leave the query out"
+            "a path does not include ? or #; remove the query"
         } else {
             return false;
         };
@@ -295,10 +294,14 @@ impl Compiler<'_> {
         let max_body = self.max_body(i, &route, defaults);
         let credentials = route.credentials.unwrap_or_else(|| defaults.credentials.clone());
         if credentials.is_empty() != route.anonymous {
-            self.add(i, "credentials", "a route either takes credentials or is anonymous; set one of the two");
+            self.add(i, "credentials", "a route either accepts credentials or is anonymous; set one of the two");
         }
         if credentials.contains(&CredentialKind::OfflinetubeLink) != route.link_object.is_some() {
-            self.add(i, "link_object", "goes with the credential \"offlinetube-link\"; set both or neither");
+            self.add(
+                i,
+                "link_object",
+                "requires the credential \"offlinetube-link\", and the other way round; set both or neither",
+            );
         }
         self.judge_scopes(i, &route.scopes);
         Route {
@@ -326,20 +329,20 @@ impl Compiler<'_> {
     fn judge_scopes(&mut self, i: usize, scopes: &[String]) {
         for scope in scopes {
             if scope.contains(['*', ' ']) || scope.parse::<Scopes>().is_err() {
-                self.add(i, "scopes", format!("{scope:?} is not a scope; use a-z 0-9 : . _ -"));
+                self.add(i, "scopes", format!("{scope:?} is not a scope; use only a-z 0-9 : . _ -"));
             }
         }
     }
 
-    /// A body that is judged is read first, so its limit lies between nothing and what is read at most.
+    /// A judged body is read completely first, so its limit is above 0 and at most [`MAX_JUDGED_BODY`].
     fn max_body(&mut self, i: usize, route: &wire::Route, defaults: &wire::Defaults) -> u64 {
         let max_body = route.max_body.unwrap_or(defaults.max_body).0;
         if route.body.is_some() && max_body > MAX_JUDGED_BODY {
-            self.add(i, "max_body", "a body that is judged can be 64KiB at most; make it smaller");
+            self.add(i, "max_body", "a route with a body rule can have a max_body of at most 64KiB; lower it");
         }
         if route.body.is_some() && max_body == 0 {
             let whose = if route.max_body.is_some() { "" } else { " of [defaults]" };
-            self.add(i, "max_body", format!("the max_body{whose} is 0, so every body would be refused before its rule is looked at; write one such as \"16KiB\" for this route"));
+            self.add(i, "max_body", format!("the max_body{whose} is 0, so every body would be refused before its rule is checked; set one such as \"16KiB\" for this route"));
         }
         max_body
     }
@@ -366,7 +369,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Each of the two lists is the route's own where it has one.
+    /// Each of the two lists of a route replaces the default.
     fn addresses(&mut self, i: usize, route: &wire::Route, defaults: &AddressRules) -> AddressRules {
         let key = vec![Key { name: "route", index: Some(i) }];
         let mut own = |name, texts: &Option<Vec<String>>| texts.as_ref().map(|texts| self.places(&key, name, texts));
@@ -381,7 +384,7 @@ impl Compiler<'_> {
         for (i, text) in texts.iter().enumerate() {
             let what = match text.parse() {
                 Ok(Place::Country(_)) if !self.has_countries => {
-                    format!("{text:?} needs a database of countries; name its file in config.toml, [gateway] geoip")
+                    format!("{text:?} requires a country database; set its file in config.toml, [gateway] geoip")
                 }
                 Ok(place) => {
                     places.push(place);
@@ -412,11 +415,11 @@ impl Compiler<'_> {
         for name in names {
             match KNOWN.iter().find(|m| m.as_str() == name) {
                 Some(method) => methods.push(method.clone()),
-                None => self.add(i, "methods", format!("{name:?} is not a method for a route; write GET (HEAD comes with it), POST, PUT, PATCH or DELETE")),
+                None => self.add(i, "methods", format!("{name:?} is not a method that a route can have; write GET (which includes HEAD), POST, PUT, PATCH or DELETE")),
             }
         }
         if names.is_empty() {
-            self.add(i, "methods", "no method; write at least one, like \"GET\"");
+            self.add(i, "methods", "no methods; write at least one, such as \"GET\"");
         }
         methods
     }
@@ -440,7 +443,7 @@ impl Compiler<'_> {
             self.add(
                 i,
                 "body",
-                format!("field {name:?}: values go with one-of, max with text and words, min and max with integer"),
+                format!("field {name:?}: values is only for one-of, max only for text, words and integer, min only for integer"),
             );
         }
         let kind = match kind {
@@ -471,7 +474,7 @@ impl Compiler<'_> {
                 }
             }
         }
-        // Those that are none are faults of the configuration.
+        // Invalid origins in the configuration are reported by `origin_faults`.
         origins.extend(more.iter().filter_map(|text| text.parse().ok()));
         CorsPolicy {
             origins,
@@ -506,14 +509,14 @@ impl Compiler<'_> {
     }
 }
 
-/// True where some path that the template takes is under the prefix.
+/// Returns true if the template matches some path under the prefix.
 fn may_be_under(prefix: &str, template: &str) -> bool {
     let mut segments = template.split('/');
     let fits = |wanted: &str| segments.next().is_some_and(|segment| segment == wanted || segment.contains('{'));
     template.contains("{*") || prefix.trim_end_matches('/').split('/').all(fits)
 }
 
-/// The parts of a path template that stand for themselves.
+/// Returns the literal parts of a path template.
 fn outside_braces(path: &str) -> String {
     let mut depth = 0_u32;
     path.chars()
@@ -528,8 +531,8 @@ fn outside_braces(path: &str) -> String {
         .collect()
 }
 
-/// `/x/{*rest}` stands for `/x/` as well, but for the methods that have a route of their own there: a router's catch-all wants at
-/// least one character.
+/// Makes `/x/{*rest}` match `/x/` as well, except for methods that have their own route there: the router's catch-all needs at least
+/// one character.
 fn add_roots(by_path: &mut Vec<PathRoutes>) {
     for (path, place, methods) in by_path.clone() {
         let Some(root) = path.rfind("{*").and_then(|at| path.get(..at)) else { continue };

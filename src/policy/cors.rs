@@ -1,4 +1,4 @@
-//! Cross-origin requests by the Fetch standard: exact origins, preflights answered here, nothing ever `*`.
+//! Cross-origin requests by the Fetch standard: origins match exactly, the gateway answers preflights, and never sends `*`.
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -10,41 +10,41 @@ use super::site::App;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// An origin as browsers serialise it: scheme, host and, where it is not the scheme's own, port.
+/// An origin as browsers serialise it: scheme, host and, unless it is the scheme's default, port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(Box<str>);
 
-/// A text that is no origin.
+/// A text that is not an origin.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "{0:?} is not an origin; write scheme and host only, like \"https://app.example.com\" or \"chrome-extension://ID\""
+    "{0:?} is not an origin; write only scheme and host, such as \"https://app.example.com\" or \"chrome-extension://ID\""
 )]
 pub struct InvalidOrigin(String);
 
-/// Which origins may read an app's answers, and what they may send.
+/// Which origins may read an application's responses, and what they may send.
 #[derive(Clone, Debug)]
 pub struct CorsPolicy {
-    /// The origins.
+    /// The allowed origins.
     pub origins: Vec<Origin>,
-    /// Whether cookies may come along.
+    /// Whether browsers may send credentials (cookies, client certificates).
     pub credentials: bool,
-    /// Request headers, as one field value.
+    /// The allowed request headers, as one field value.
     pub allow_headers: HeaderValue,
-    /// Response headers that scripts may read, as one field value.
+    /// The response headers that scripts may read, as one field value.
     pub expose_headers: HeaderValue,
-    /// How long a preflight's answer holds.
+    /// How long browsers may cache the answer to a preflight.
     pub max_age: Duration,
 }
 
-/// What CORS adds to an answer.
+/// The CORS headers of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CorsAnswer {
-    /// Nothing: the route has no CORS.
+    /// None: the route has no CORS.
     #[default]
     None,
-    /// `Vary: Origin` only: the route has CORS, this origin is not allowed or there is none.
+    /// Only `Vary: Origin`: the route has CORS, but the origin is missing or not allowed.
     Vary,
-    /// The origin may read the answer.
+    /// The origin may read the response.
     Allow {
         /// `Access-Control-Allow-Origin`.
         origin: HeaderValue,
@@ -55,12 +55,12 @@ pub enum CorsAnswer {
     },
 }
 
-/// The answer to a preflight that is allowed.
+/// The answer to an allowed preflight.
 #[derive(Clone, Debug)]
 pub struct PreflightAnswer {
     /// The application.
     pub app: Arc<App>,
-    /// The origin's part.
+    /// The headers that depend on the origin.
     pub cors: CorsAnswer,
     /// `Access-Control-Allow-Methods`.
     pub methods: HeaderValue,
@@ -82,14 +82,14 @@ impl FromStr for Origin {
     }
 }
 
-/// A browser knows no patterns, and nor does [`CorsPolicy::allows`].
+/// Refuses `*`: neither browsers nor [`CorsPolicy::allows`] support patterns.
 fn is_web_origin(text: &str) -> bool {
     let url = Url::parse(text).ok().filter(|u| matches!(u.scheme(), "https" | "http"));
     url.is_some_and(|u| u.origin().ascii_serialization() == text) && !text.contains('*')
 }
 
-/// The origin of a browser extension, or of an app around a web view: a scheme of its own and an identifier, such as
-/// `moz-extension://UUID`, `capacitor://localhost` or `app://main:1`. Schemes whose pages have no origin are not among them.
+/// Accepts the origin of a browser extension or of an app with a web view: a custom scheme and an identifier, such as
+/// `moz-extension://UUID`, `capacitor://localhost` or `app://main:1`. Schemes whose pages have no origin are refused.
 fn is_app_origin(text: &str) -> bool {
     const WITHOUT: [&str; 10] = ["http", "https", "ws", "wss", "ftp", "file", "data", "blob", "javascript", "about"];
     let Some((scheme, authority)) = text.split_once("://") else { return false };
@@ -105,7 +105,7 @@ fn is_app_origin(text: &str) -> bool {
 }
 
 impl CorsPolicy {
-    /// What to add to an answer to a request with these headers.
+    /// Returns the CORS headers for the response to a request with these headers.
     #[must_use]
     pub fn answer(&self, headers: &HeaderMap) -> CorsAnswer {
         match sole(headers, &header::ORIGIN) {
@@ -118,8 +118,8 @@ impl CorsPolicy {
         }
     }
 
-    /// What to add to an answer of the gateway's own where no route is known, so that the pages of an allowed origin can read
-    /// why they were refused.
+    /// Returns the CORS headers for a response by the gateway itself without a known route, so that pages of an allowed origin can read
+    /// why the request was refused.
     #[must_use]
     pub fn answer_without_route(&self, headers: &HeaderMap) -> CorsAnswer {
         if self.origins.is_empty() { CorsAnswer::None } else { self.answer(headers) }
@@ -130,7 +130,7 @@ impl CorsPolicy {
     }
 }
 
-/// The method that a preflight asks for; None where the request is no preflight.
+/// Returns the method that a preflight asks for; `None` if the request is not a preflight.
 pub(super) fn preflight_method(method: &Method, headers: &HeaderMap) -> Option<Method> {
     if method != Method::OPTIONS || !headers.contains_key(header::ORIGIN) {
         return None;
@@ -138,11 +138,11 @@ pub(super) fn preflight_method(method: &Method, headers: &HeaderMap) -> Option<M
     sole(headers, &header::ACCESS_CONTROL_REQUEST_METHOD).and_then(|m| Method::from_bytes(m.as_bytes()).ok())
 }
 
-/// True when the request comes from a page of another origin, or from one that hides its origin.
+/// Returns true if the request comes from a page of another origin, or from one that hides its origin.
 ///
-/// Browsers tell by one header or two (Fetch; Fetch Metadata, section 2.3), and one that tells of another origin is enough. A page
-/// under `Referrer-Policy: no-referrer` sends `Origin: null` with its own forms. Only there does `Sec-Fetch-Site: same-origin`
-/// decide: no page can set that header, and a sandboxed page, which has `null` for its origin, is `cross-site`.
+/// Browsers send one header or two (Fetch; Fetch Metadata, section 2.3), and either one suffices to mark a request as foreign. A page
+/// under `Referrer-Policy: no-referrer` sends `Origin: null` with its own forms. Only in that case does `Sec-Fetch-Site: same-origin`
+/// decide: no page can set that header, and a sandboxed page, whose origin is also `null`, is `cross-site`.
 pub(super) fn is_foreign(headers: &HeaderMap, host: &str) -> bool {
     let own_site = |value: &HeaderValue| value == "same-origin" || value == "none";
     if !headers.get_all(SEC_FETCH_SITE).iter().all(own_site) {
@@ -154,7 +154,7 @@ pub(super) fn is_foreign(headers: &HeaderMap, host: &str) -> bool {
     !(hidden || is_own(origin, host)) || origins.next().is_some()
 }
 
-/// True for the origin of this host over TLS; port 443 may be written or not, on either side.
+/// Returns true for the origin of this host over TLS; port 443 can be present or omitted on either side.
 fn is_own(origin: &HeaderValue, host: &str) -> bool {
     let without_default = |authority: &str| authority.strip_suffix(":443").unwrap_or(authority).to_ascii_lowercase();
     let authority = origin.to_str().ok().and_then(|text| text.strip_prefix("https://"));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_does_not_parse() {
+    fn anything_but_an_exact_origin_is_refused() {
         for text in [
             "*",
             "https://*.example.com",

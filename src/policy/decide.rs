@@ -1,4 +1,4 @@
-//! The decision: the one place where a request is judged, step by step, deny by default.
+//! The decision: the only place where a request is judged, step by step, denying by default.
 
 mod method;
 
@@ -26,73 +26,73 @@ use crate::{
     limits::{Acquaintance, Exceeded, Tracker},
 };
 
-/// What is known of a request before it is judged.
+/// The facts about a request that a decision is based on.
 #[derive(Debug)]
 pub struct RequestFacts<'a> {
     /// The method.
     pub method: &'a Method,
-    /// The path, byte for byte.
+    /// The path, as sent.
     pub path: &'a str,
-    /// The query, byte for byte.
+    /// The query, as sent.
     pub query: Option<&'a str>,
     /// The headers.
     pub headers: &'a HeaderMap,
     /// The authority that the client named.
     pub host: &'a str,
-    /// Whether its connection is for that host.
+    /// Whether the connection is for that host.
     pub addressing: Addressing,
     /// The client's address.
     pub client: IpAddr,
-    /// Who is behind it.
+    /// How many clients share that address.
     pub behind: Behind,
-    /// Whether somebody was authenticated there lately.
+    /// Whether a client at that address was authenticated recently.
     pub acquaintance: Acquaintance,
-    /// Who knows its country.
+    /// The database that maps the address to a country.
     pub countries: Option<&'a dyn Countries>,
-    /// Whether the client asks to speak another protocol.
+    /// Whether the client asks for a protocol upgrade.
     pub upgrade: bool,
-    /// What the client has shown in its TLS handshake.
+    /// The client certificate from the TLS handshake.
     pub certificate: Option<&'a Arc<ClientCertificate>>,
 }
 
-/// Who is behind an address.
+/// How many clients share an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
-    /// One client, as far as anybody knows.
+    /// One client, as far as is known.
     One,
-    /// Many who have nothing to do with each other: it is one of `gateway.shared_addresses`.
+    /// Many unrelated clients: the address is one of `gateway.shared_addresses`.
     Many,
 }
 
 impl RequestFacts<'_> {
-    /// True when it changes nothing, whoever has made the client send it (RFC 9110, section 9.2.1).
+    /// Returns true if the request changes nothing, whoever made the client send it (RFC 9110, section 9.2.1).
     fn is_harmless(&self) -> bool {
         matches!(*self.method, Method::GET | Method::HEAD) && !self.upgrade
     }
 }
 
-/// Whether a request came over a connection that is for its host.
+/// Whether a request arrived on a connection that is for its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressing {
-    /// As far as can be told.
+    /// It did, as far as is known.
     Right,
-    /// TLS was agreed on for another one (RFC 9110, section 7.4).
+    /// TLS was negotiated for a different host (RFC 9110, section 7.4).
     Misdirected,
 }
 
-/// What a judgement gathers on its way; a denial takes it along.
+/// What a judgement has gathered so far, for a denial to carry.
 struct Judgement<'s> {
     steps: Steps,
     basic: BasicChallenge,
     cors: CorsAnswer,
     app: Option<&'s Arc<App>>,
     identity: Option<Arc<Identity>>,
-    /// What `Allow` says in the answer.
+    /// The `Allow` header of the response.
     allow: Option<HeaderValue>,
 }
 
 impl Site {
-    /// Judges a request at `now` (Unix seconds).
+    /// Judges a request at the time `now` (Unix seconds).
     pub fn decide(&self, facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> Decision {
         let mut judgement = Judgement {
             steps: Steps::new(),
@@ -119,7 +119,7 @@ impl Site {
         if facts.addressing == Addressing::Misdirected {
             return Err(Reason::Misdirected.into());
         }
-        // The path is read once, so that the application is chosen by what its routes are matched with.
+        // The path is decoded once, so that the same form selects the application and the route.
         let path = SafePath::read(facts.path, Parameters::Allow).map_err(|_| judgement.unread(self, facts))?;
         let app = self.app(facts.host, path.decoded()).ok_or(Reason::NoRoute)?;
         judgement.enter(app);
@@ -127,7 +127,7 @@ impl Site {
         let matched = app.routes.at(path.decoded());
         let preflight = cors::preflight_method(facts.method, facts.headers);
         let route = matched.as_ref().and_then(|m| m.route(preflight.as_ref().unwrap_or(facts.method)));
-        // A client whose address is denied gets the application's answer on every route, so that it cannot tell which exist.
+        // A client with a denied address gets the same response on every path, so it cannot tell which routes exist.
         judgement.share(app, None, facts.headers);
         judgement.address(app, route, facts)?;
         judgement.share(app, route, facts.headers);
@@ -165,15 +165,15 @@ impl<'s> Judgement<'s> {
         self.steps.push(Step::App(Arc::clone(&app.name)));
     }
 
-    /// A path that cannot be judged is refused in the words of the application that it seems to be for, so that its front end
-    /// can read why.
+    /// Refuses an ambiguous path with the error format and CORS headers of the application that it appears to be for, so that the
+    /// application's front end can read the reason.
     fn unread(&mut self, site: &'s Site, facts: &RequestFacts<'_>) -> Reason {
         self.app = self.app.or_else(|| site.app(facts.host, facts.path));
         self.cors = self.app.map_or(CorsAnswer::None, |app| app.cors.answer_without_route(facts.headers));
         Reason::BadPath
     }
 
-    /// Whether pages of other origins may read the answer: what the route says, or the application where there is no route.
+    /// Sets whether pages of other origins can read the response, according to the route or, without a route, the application.
     fn share(&mut self, app: &App, route: Option<&Arc<Route>>, headers: &HeaderMap) {
         self.cors = match route {
             Some(route) if route.cors => app.cors.answer(headers),
@@ -182,8 +182,8 @@ impl<'s> Judgement<'s> {
         };
     }
 
-    /// Comes before all that costs or tells anything. Where there is no route the application's own rules hold, so that
-    /// who is shut out cannot tell one from the other.
+    /// Judges the client's address, before anything that is expensive or reveals something. Without a route the application's own rules
+    /// apply, so that a denied client cannot tell whether a route exists.
     fn address(&mut self, app: &App, route: Option<&Arc<Route>>, facts: &RequestFacts<'_>) -> Result<(), Fault> {
         if let Some(route) = route {
             self.steps.push(Step::Route(Arc::clone(&route.name)));
@@ -223,7 +223,8 @@ impl<'s> Judgement<'s> {
         })
     }
 
-    /// A page of a foreign origin may read nothing, and change nothing either (CSRF; RFC 6455, section 10.2).
+    /// Refuses requests by pages of foreign origins that could change something (CSRF; RFC 6455, section 10.2); CORS already keeps such
+    /// pages from reading.
     fn origin(&mut self, facts: &RequestFacts<'_>) -> Result<(), Fault> {
         if matches!(self.cors, CorsAnswer::Allow { .. }) {
             self.steps.push(Step::OriginAllowed);
@@ -235,8 +236,8 @@ impl<'s> Judgement<'s> {
         Err(Reason::ForeignOrigin.into())
     }
 
-    /// A browser shows a certificate for whoever makes it ask, so pages of another origin have its user change something only
-    /// where the policy lets credentials come along.
+    /// A browser presents its client certificate with requests by any page. Pages of other origins can therefore change something as the
+    /// user only if the policy allows CORS with credentials.
     fn unasked(&self, facts: &RequestFacts<'_>) -> Result<(), Fault> {
         let allowed = matches!(self.cors, CorsAnswer::Allow { credentials: true, .. });
         if allowed || facts.is_harmless() || !cors::is_foreign(facts.headers, facts.host) {
@@ -275,14 +276,14 @@ impl<'s> Judgement<'s> {
         let identity = authority.verify(&credential, &app.name, facts.path, object, now)?;
         self.steps.push(Step::Authenticated);
         self.identity = Some(Arc::clone(&identity));
-        // Who is known may use what anybody may.
+        // Authenticated clients may use anonymous routes as well.
         if !route.credentials.contains(kind) && !route.anonymous {
             return Err(Reason::CredentialNotAccepted.into());
         }
         let link = link_also(route, app, facts.path, &credential, authority);
         let query = match credential {
             Credential::ApiKey(_) | Credential::Jwt(_) | Credential::ClientCertificate(_) => QueryRewrite::Keep,
-            // Byte for byte as it came, but for what was added to it.
+            // The query as signed, without the parameters that others added.
             Credential::Link(link) => QueryRewrite::Only(
                 authority.links.signed_query(&app.name, facts.path, &link).map_err(|_| Reason::Internal)?,
             ),
@@ -328,7 +329,7 @@ impl<'s> Judgement<'s> {
     }
 }
 
-/// What a credential proves, and what becomes of it.
+/// The result of authentication: the identity, and how the query is rewritten.
 #[derive(Default)]
 struct Known {
     identity: Option<Arc<Identity>>,
@@ -361,7 +362,7 @@ impl From<PresentationError> for Fault {
         let (reason, guess) = match error {
             PresentationError::Two => (Reason::TwoCredentials, Guess::No),
             PresentationError::Unreadable => (Reason::BadCredential, Guess::Yes),
-            // Cut short or sent twice: there is no signature that somebody could be trying.
+            // The link was cut off or has a repeated parameter, so there is no signature to guess.
             PresentationError::UnreadableLink => (Reason::BadLink, Guess::No),
         };
         Self { reason, exceeded: None, guess }
@@ -383,14 +384,14 @@ impl From<Refusal> for Fault {
     }
 }
 
-/// The connection's certificate, where the route takes one. Elsewhere it is as if there were none: the client's machine shows it
-/// unasked, whatever the request is for.
+/// Returns the connection's certificate if the route accepts one. Other routes ignore it, because the client presents it once per
+/// connection, whatever the request.
 fn certificate<'f>(route: &Route, facts: &RequestFacts<'f>) -> Option<Credential<'f>> {
     let taken = route.credentials.contains(CredentialKind::ClientCertificate);
     facts.certificate.filter(|_| taken).map(Credential::ClientCertificate)
 }
 
-/// The query of a link to the object beside `path`, for whom the verified `credential` was made.
+/// Returns the query of a link to the route's `link_also` object in the folder of `path`, derived from the verified link `credential`.
 fn link_also(
     route: &Route,
     app: &App,
@@ -411,8 +412,8 @@ fn count_stranger(tracker: &Tracker, client: IpAddr) -> Result<(), Exceeded> {
     tracker.check(address::client_network(client), Acquaintance::Stranger)
 }
 
-/// A link can be in anybody's hands, so it spends nothing that its owner has: it is counted by itself, and with whatever else
-/// comes from the same address without a name of its own. An address that many have says nothing of who holds the link.
+/// Anyone can hold a link, so requests with it do not use up its owner's rate. They count against the link, and against the client's
+/// address together with its anonymous requests. A shared address says nothing about the holder, so it is not counted.
 fn count_link(tracker: &Tracker, link: &Identity, facts: &RequestFacts<'_>) -> Result<(), Exceeded> {
     tracker.check((link.kind().name(), link.grant.id()), Acquaintance::Stranger)?;
     match facts.behind {
@@ -425,20 +426,20 @@ fn is_link(kind: CredentialKind) -> bool {
     matches!(kind, CredentialKind::Link | CredentialKind::OfflinetubeLink)
 }
 
-/// Refuses what the application may read otherwise than its routes were matched.
+/// Refuses a target that the application might parse differently from the form its routes were matched with.
 fn judge_target(app: &App, path: &SafePath<'_>, query: Option<&str>) -> Result<(), Fault> {
     let strange = app.parameters == Parameters::Refuse && path.has_parameters();
     let garbled = !query.unwrap_or_default().bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if strange || garbled { Err(Reason::BadPath.into()) } else { Ok(()) }
 }
 
-/// One authority of characters that no reader takes for anything else (RFC 9112, section 3.2).
+/// Requires exactly one authority, of characters that every parser reads the same way (RFC 9112, section 3.2).
 fn judge_host(facts: &RequestFacts<'_>) -> Result<(), Fault> {
     let repeated = facts.headers.get_all(header::HOST).iter().nth(1).is_some();
     if repeated || !is_authority(facts.host) { Err(Reason::BadHost.into()) } else { Ok(()) }
 }
 
-/// Refuses a body by its declared length; what is not declared is counted as it comes.
+/// Refuses a body whose declared length is too large; a body without a declared length is counted as it arrives.
 fn declared_length_fits(headers: &HeaderMap, max: u64) -> Result<(), Fault> {
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(()) };
     let length: u64 = length.to_str().ok().and_then(|l| l.parse().ok()).ok_or(Reason::BadBody)?;

@@ -1,4 +1,4 @@
-//! What becomes of a request, and of one whose body is still to be judged.
+//! The outcome of judging a request, including requests whose body has yet to be judged.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use super::{
 };
 use crate::identity::Identity;
 
-/// What becomes of a request.
+/// The outcome of judging a request.
 #[derive(Debug)]
 pub enum Decision {
-    /// It goes on.
+    /// Forward the request.
     Forward(Permit),
-    /// It goes on once its body was judged.
+    /// Forward the request if its body passes.
     Judge(PendingBody),
-    /// It is a preflight, which is answered at once.
+    /// Answer the CORS preflight.
     Preflight(PreflightAnswer),
-    /// It ends here.
+    /// Deny the request.
     Respond(Denial),
 }
 
-/// A request that lacks only the judgement of its body.
+/// A request that has passed every check except the one on its body.
 #[derive(Debug)]
 pub struct PendingBody(pub(super) Permit);
 
 impl Decision {
-    /// Who asks, as far as that was found.
+    /// Returns the authenticated identity, if there is one.
     #[must_use]
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         match self {
@@ -42,17 +42,17 @@ impl Decision {
 }
 
 impl PendingBody {
-    /// The largest body that is worth reading, in bytes.
+    /// Returns the largest body that the route accepts, in bytes.
     #[must_use]
     pub fn max_bytes(&self) -> u64 {
         self.0.route.max_body
     }
 
-    /// Judges the whole body.
+    /// Judges a complete body.
     ///
     /// # Errors
-    /// The body is not what the route's rule asks for.
-    #[expect(clippy::result_large_err, reason = "the permit that it is otherwise is no smaller")]
+    /// The body does not follow the route's rule.
+    #[expect(clippy::result_large_err, reason = "the Ok variant, a permit, is no smaller")]
     pub fn judge(self, headers: &HeaderMap, body: &[u8]) -> Result<Permit, Denial> {
         let Self(mut permit) = self;
         let Some(rule) = &permit.route.body else { return Ok(permit) };
@@ -73,7 +73,7 @@ impl PendingBody {
         }
     }
 
-    /// Ends the request for another reason, such as a body that is too large or too slow.
+    /// Denies the request for another reason, such as a body that is too large or too slow.
     #[must_use]
     pub fn deny(self, reason: Reason) -> Denial {
         denied(self.0, reason, None)
@@ -81,7 +81,7 @@ impl PendingBody {
 }
 
 impl Permit {
-    /// Turns the permit back, such as when its upstream fails.
+    /// Turns the permit into a denial, for example when the upstream fails.
     #[must_use]
     pub fn revoke(self, reason: Reason) -> Denial {
         denied(self, reason, None)

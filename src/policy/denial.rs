@@ -1,4 +1,4 @@
-//! Why a request is not forwarded: one table from reason to status, public code and words.
+//! Denials: why a request is not forwarded, with one table that gives each reason its status, public code and message.
 
 use std::sync::Arc;
 
@@ -11,43 +11,43 @@ use crate::{identity::Identity, limits::Exceeded};
 /// A request that ends at the gateway.
 #[derive(Debug)]
 pub struct Denial {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// What the client may know beyond the reason's own words, such as the field of a body.
+    /// What the client is told beyond the reason's message, such as which field of a body is wrong.
     pub detail: Option<String>,
     /// The rate that was exceeded.
     pub exceeded: Option<Exceeded>,
-    /// The methods that the client may use on the path instead.
+    /// The methods that the client may use on this path.
     pub allow: Option<HeaderValue>,
-    /// The CORS headers of the answer.
+    /// The CORS headers of the response.
     pub cors: CorsAnswer,
-    /// The application, as far as that was found.
+    /// The application, if it was determined.
     pub app: Option<Arc<App>>,
-    /// The form of the answer's body.
+    /// The format of the response body.
     pub style: ErrorStyle,
-    /// Whether it refuses a credential that may be a guess.
+    /// Whether the refused credential may be a guess.
     pub guess: Guess,
-    /// To whom it offers Basic where it asks for a credential.
+    /// Which clients are offered Basic authentication, if this denial asks for a credential.
     pub basic: BasicChallenge,
-    /// Who asks, as far as that was found.
+    /// The authenticated identity, if there is one.
     pub identity: Option<Arc<Identity>>,
-    /// How it came to this.
+    /// The steps that led to the denial.
     pub steps: Steps,
 }
 
-/// Whether somebody may be guessing at a credential. Only a forgery is a guess; what has expired, is not good yet or was changed
-/// on its way to an honest client is none.
+/// Whether the client may be guessing a credential. Only a forgery is a guess; a credential that has expired, is not valid yet or was
+/// altered on its way to an honest client is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Guess {
-    /// Nobody is.
+    /// It is not a guess.
     #[default]
     No,
-    /// Somebody may be.
+    /// It may be a guess.
     Yes,
 }
 
 impl Denial {
-    /// A denial of which nothing else is known.
+    /// Creates a denial with a reason and nothing else.
     #[must_use]
     pub fn bare(reason: Reason) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Denial {
         }
     }
 
-    /// The same in the words of an application, for a request that seems to be for it.
+    /// Creates a denial with the error format and CORS headers of `app`, for a request that appears to be for that application.
     #[must_use]
     pub fn of(reason: Reason, app: Option<&Arc<App>>, headers: &HeaderMap) -> Self {
         let Some(app) = app else { return Self::bare(reason) };
@@ -74,7 +74,7 @@ impl Denial {
     }
 }
 
-/// The form of error bodies.
+/// The format of error bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorStyle {
@@ -85,17 +85,17 @@ pub enum ErrorStyle {
     Fastapi,
 }
 
-/// Whom 401 offers Basic, beside Bearer, which every 401 offers.
+/// Which clients a 401 offers Basic authentication, in addition to Bearer, which every 401 offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BasicChallenge {
-    /// Programs such as curl, wget and players, many of which send a password only once they are asked for one. A browser's pages
-    /// and scripts, which say so by `Sec-Fetch-Mode` (Fetch Metadata, section 2.2), would have the browser ask the person.
+    /// Programs such as curl, wget and media players, many of which send a password only after a challenge. Pages and scripts in a
+    /// browser, recognised by `Sec-Fetch-Mode` (Fetch Metadata, section 2.2), are excluded because the browser would prompt the user.
     #[default]
     Programs,
-    /// Everybody.
+    /// All clients.
     Always,
-    /// Nobody.
+    /// No client.
     Never,
 }
 
@@ -106,23 +106,23 @@ macro_rules! reasons {
         pub enum Reason { $($(#[$doc])* $name,)* }
 
         impl Reason {
-            /// Every reason there is, for documents and tests.
+            /// Every reason, for documentation and tests.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The status of the answer.
+            /// Returns the status of the response.
             #[must_use]
             pub fn status(self) -> StatusCode {
                 let status = match self { $(Self::$name => $status,)* };
                 StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
 
-            /// The stable public code.
+            /// Returns the stable public code.
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }
             }
 
-            /// What the client is told.
+            /// Returns the message for the client.
             #[must_use]
             pub const fn detail(self) -> &'static str {
                 match self { $(Self::$name => $detail,)* }
@@ -132,73 +132,73 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The path or query could mean two things.
-    BadPath = 400 "bad_path" "The path cannot be judged without doubt";
-    /// The head or the framing of the body could mean two things.
-    BadFraming = 400 "bad_framing" "The request's framing cannot be judged without doubt";
-    /// `Host` is missing, repeated or garbled.
-    BadHost = 400 "bad_host" "The Host header cannot be judged";
-    /// The connection was made for another host.
-    Misdirected = 421 "misdirected" "This connection is for another host; use one of its own";
-    /// More than one explicit credential.
+    /// The path or query is malformed or ambiguous.
+    BadPath = 400 "bad_path" "The path or query is malformed or ambiguous (such as an encoded separator, a dot segment or an invalid escape)";
+    /// The head or the framing of the body is malformed or ambiguous.
+    BadFraming = 400 "bad_framing" "The request is malformed (invalid header, Content-Length, Transfer-Encoding or chunk)";
+    /// `Host` is missing, repeated or malformed.
+    BadHost = 400 "bad_host" "The Host header is missing, repeated or malformed";
+    /// The connection was made for a different host.
+    Misdirected = 421 "misdirected" "This connection was made for a different host name; open a new connection";
+    /// The request carries more than one explicit credential.
     TwoCredentials = 400 "two_credentials" "More than one credential was sent; send one";
-    /// The body is not what the route takes.
-    BadBody = 400 "bad_body" "The body is not the JSON that this route takes";
-    /// A value in the body is refused.
-    RefusedValue = 422 "refused_value" "A value in the body is not accepted";
-    /// No credential.
+    /// The body is not a JSON object that can be read.
+    BadBody = 400 "bad_body" "The body is not the JSON object that this route expects";
+    /// A field of the body is missing, unknown or invalid.
+    RefusedValue = 422 "refused_value" "A field of the body is missing, unknown or invalid";
+    /// The request carries no credential.
     NotAuthenticated = 401 "not_authenticated" "Not authenticated";
-    /// A credential that proves nothing.
+    /// The credential does not verify or can no longer be used.
     BadCredential = 401 "bad_credential" "The credential is not valid";
-    /// A credential that has expired.
-    ExpiredCredential = 401 "expired_credential" "The credential has expired";
-    /// A token or certificate whose user is not known, or was removed.
-    UnknownUser = 401 "unknown_user" "The credential is for nobody who is known here";
-    /// A kind of credential that the route does not take.
-    CredentialNotAccepted = 403 "credential_not_accepted" "This route does not take this kind of credential";
-    /// A link whose signature is wrong.
-    BadLink = 403 "bad_link" "The link is not valid";
-    /// The credential's scopes do not suffice.
-    InsufficientScope = 403 "insufficient_scope" "The credential is not good for this";
-    /// An address that may not use the route, or the application.
-    AddressDenied = 403 "address_denied" "Requests from this address are not allowed";
-    /// An address that is shut out for what it did.
-    Banned = 403 "banned" "Requests from this address are refused for now";
-    /// A foreign origin where it could do harm.
+    /// The credential has expired.
+    ExpiredCredential = 401 "expired_credential" "The credential has expired; use a new one";
+    /// The user of a token or certificate is unknown or was removed.
+    UnknownUser = 401 "unknown_user" "The credential does not match any user";
+    /// The route does not accept this kind of credential.
+    CredentialNotAccepted = 403 "credential_not_accepted" "This route does not accept this kind of credential";
+    /// The signature of a link is wrong, or its query cannot be read.
+    BadLink = 403 "bad_link" "The link is not valid; it may have been cut off or altered";
+    /// The credential lacks a required scope.
+    InsufficientScope = 403 "insufficient_scope" "The credential lacks a scope that this route requires";
+    /// The client's address may not use the route or the application.
+    AddressDenied = 403 "address_denied" "Requests from your address are not allowed";
+    /// The client's address is banned for its earlier requests.
+    Banned = 403 "banned" "Your address is temporarily banned";
+    /// A foreign origin made a request that could do harm.
     ForeignOrigin = 403 "foreign_origin" "Requests from this origin are not allowed";
-    /// Not allowed to this user.
+    /// This user is not allowed to do this.
     Forbidden = 403 "forbidden" "Not allowed";
-    /// A link that cannot be made.
-    LinkRefused = 422 "link_refused" "The link cannot be made";
-    /// No such route.
+    /// The requested link cannot be created.
+    LinkRefused = 422 "link_refused" "The link cannot be created";
+    /// No route matches.
     NoRoute = 404 "no_route" "Not found";
-    /// A method that the path's routes do not take, from a client that may use one of them.
+    /// No route of the path accepts the method, and the client may use at least one of them.
     MethodNotAllowed = 405 "method_not_allowed" "Method not allowed";
-    /// A method that no route can have.
+    /// No route can have this method.
     UnknownMethod = 501 "unknown_method" "This method is not implemented";
-    /// A link that has expired or was taken back.
-    ExpiredLink = 410 "expired_link" "The link has expired";
-    /// Too large a body.
+    /// The link has expired or was revoked.
+    ExpiredLink = 410 "expired_link" "The link has expired or was revoked";
+    /// The body is too large.
     BodyTooLarge = 413 "body_too_large" "The body is too large";
-    /// Too slow a body.
+    /// The body arrived too slowly.
     BodyTooSlow = 408 "body_too_slow" "The body did not arrive in time";
-    /// Too long a target.
+    /// The request target is too long.
     TargetTooLong = 414 "target_too_long" "The URL is too long";
-    /// Too large a head, or too many fields in it.
-    HeadTooLarge = 431 "head_too_large" "The request's head is too large";
-    /// Too slow a head.
-    HeadTooSlow = 408 "head_too_slow" "The request's head did not arrive in time";
-    /// A user has as many links as they may.
+    /// The head is too large or has too many fields.
+    HeadTooLarge = 431 "head_too_large" "The request headers are too large";
+    /// The head arrived too slowly.
+    HeadTooSlow = 408 "head_too_slow" "The request headers did not arrive in time";
+    /// There are as many links as are allowed.
     TooManyLinks = 429 "too_many_links" "There are too many links; revoke one, or wait until one expires";
     /// A rate was exceeded.
     RateLimited = 429 "rate_limited" "Too many requests";
-    /// The gateway itself failed; whoever cannot decide denies.
-    Internal = 500 "internal" "The gateway failed";
-    /// The application refused the connection, or broke it.
+    /// The gateway itself failed; a request that it cannot decide is denied.
+    Internal = 500 "internal" "Internal error in the gateway";
+    /// The application refused or broke the connection.
     UpstreamUnreachable = 502 "upstream_unreachable" "The application cannot be reached";
-    /// There is more on its way than the gateway can hold.
-    Overloaded = 503 "overloaded" "The gateway has too much to do";
-    /// The application is too slow.
+    /// The gateway has no capacity for another request.
+    Overloaded = 503 "overloaded" "The gateway is overloaded; try again later";
+    /// The application took too long.
     UpstreamTimeout = 504 "upstream_timeout" "The application did not answer in time";
 }
 

@@ -1,61 +1,65 @@
-//! Security headers: what a policy gives to the answers of its application, read once, when its policy is compiled.
+//! Security headers that a policy adds to the responses of its application, parsed when the policy is compiled.
 
 use http::HeaderValue;
 use thiserror::Error;
 
 use super::wire::{self, Setting};
 
-/// What the answers of an application get. None: what the application sends, if anything.
+/// The security headers of an application's responses. `None` keeps what the application sends, if anything.
 #[derive(Clone, Debug)]
 pub struct SecurityHeaders {
-    /// `Strict-Transport-Security`, in place of the application's own.
+    /// `Strict-Transport-Security`; replaces the application's.
     pub transport_security: Option<HeaderValue>,
-    /// `X-Content-Type-Options`, likewise.
+    /// `X-Content-Type-Options`; replaces the application's.
     pub content_type_options: Option<HeaderValue>,
     /// `Referrer-Policy`.
     pub referrer_policy: ReferrerPolicy,
-    /// `X-Frame-Options`, unless the application's own is stricter.
+    /// `X-Frame-Options`, unless the application's is stricter.
     pub frame_options: Option<HeaderValue>,
-    /// `Content-Security-Policy`, where the application sends none.
+    /// `Content-Security-Policy`, if the application sends none.
     pub content_security_policy: Option<HeaderValue>,
 }
 
-/// `Referrer-Policy` of an application's answers.
+/// The `Referrer-Policy` of an application's responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReferrerPolicy {
-    /// This one, in place of the application's own.
+    /// This value; replaces the application's.
     Set(HeaderValue),
-    /// The application's own where that tells other sites no more than an origin, else [`DEFAULT_REFERRER_POLICY`].
+    /// The application's value if it reveals no more than an origin to other sites, otherwise [`DEFAULT_REFERRER_POLICY`].
     Default,
     /// What the application sends, if anything.
     Application,
 }
 
-/// Other sites learn the origin alone, while forms of an application's own pages still say where they come from. Under
-/// `no-referrer` a browser sends them with `Origin: null`, which many applications refuse.
+/// Reveals only the origin to other sites, while forms on an application's own pages still send their origin. Under `no-referrer`
+/// a browser submits such forms with `Origin: null`, which many applications refuse.
 pub const DEFAULT_REFERRER_POLICY: &str = "strict-origin-when-cross-origin";
 
-/// A value that its header does not take.
+/// A value that is not valid for its header.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum InvalidHeader {
-    #[error("{0:?} says not for how long; write \"max-age=31536000\", maybe with \"; includeSubDomains\"")]
+    #[error(
+        "{0:?} is not a valid Strict-Transport-Security value; write \"max-age=31536000\", optionally with \"; includeSubDomains\""
+    )]
     TransportSecurity(String),
-    #[error("{0:?} means nothing there; write \"nosniff\"")]
+    #[error("{0:?} is not a valid X-Content-Type-Options value; write \"nosniff\"")]
     Sniffing(String),
     #[error(
-        "{0:?} is no referrer policy; write \"no-referrer\", \"same-origin\" or \"strict-origin-when-cross-origin\""
+        "{0:?} is not a referrer policy; write \"no-referrer\", \"same-origin\" or \"strict-origin-when-cross-origin\""
     )]
     ReferrerPolicy(String),
-    #[error("{0:?} means nothing there; write \"DENY\" or \"SAMEORIGIN\"")]
+    #[error("{0:?} is not a valid X-Frame-Options value; write \"DENY\" or \"SAMEORIGIN\"")]
     FrameOptions(String),
-    #[error("{0:?} does not read as directives; write them as \"default-src 'self'; object-src 'none'\"")]
+    #[error(
+        "{0:?} is not a valid Content-Security-Policy; write directives such as \"default-src 'self'; object-src 'none'\""
+    )]
     ContentSecurityPolicy(String),
-    #[error("true says nothing; write the header's value, or false for what the application sends")]
+    #[error("true is not a value; write the header's value, or false to keep what the application sends")]
     True,
 }
 
 impl SecurityHeaders {
-    /// Reads `[headers]`; what cannot be meant is told to `fault` with its key.
+    /// Compiles `[headers]`, and reports each invalid value with its key to `fault`.
     pub(super) fn compile(headers: &wire::Headers, mut fault: impl FnMut(&'static str, InvalidHeader)) -> Self {
         use InvalidHeader as Invalid;
         let mut read = |key, setting: &Setting, fits: fn(&str) -> bool, otherwise: fn(String) -> Invalid| {
@@ -100,12 +104,12 @@ fn is_nosniff(text: &str) -> bool {
     text == "nosniff"
 }
 
-/// RFC 7034, section 2.1; browsers never knew its third value.
+/// RFC 7034, section 2.1, without `ALLOW-FROM`, which browsers do not support.
 fn is_frame_options(text: &str) -> bool {
     matches!(text, "DENY" | "SAMEORIGIN")
 }
 
-/// RFC 6797, section 6.1: `max-age` once, and of the other directives those that browsers know.
+/// RFC 6797, section 6.1: `max-age` exactly once, and otherwise only directives that browsers know.
 fn is_hsts(text: &str) -> bool {
     let (mut ages, mut others) = (0, Vec::new());
     for directive in text.split(';').map(|d| d.trim().to_ascii_lowercase()) {
@@ -120,7 +124,7 @@ fn is_hsts(text: &str) -> bool {
     ages == 1
 }
 
-/// The policies that tell other sites an origin at most, and those that tell them the whole URL, a link's signature with it.
+/// Policies that reveal at most an origin to other sites.
 const DISCREET: [&str; 6] = [
     "no-referrer",
     "origin",
@@ -129,14 +133,15 @@ const DISCREET: [&str; 6] = [
     "strict-origin",
     "strict-origin-when-cross-origin",
 ];
+/// Policies that reveal the whole URL to other sites, including the signature of a link.
 const TELLTALE: [&str; 2] = ["no-referrer-when-downgrade", "unsafe-url"];
 
-/// A list, of which a browser takes the last one that it knows (Referrer Policy, section 8.1).
+/// Accepts a list; a browser applies the last policy in it that it knows (Referrer Policy, section 8.1).
 fn is_referrer_policy(text: &str) -> bool {
     text.split(',').map(str::trim).all(|policy| DISCREET.contains(&policy) || TELLTALE.contains(&policy))
 }
 
-/// True where a browser that reads these values of `Referrer-Policy` tells other sites an origin at most.
+/// Returns true if a browser that receives these `Referrer-Policy` values reveals at most an origin to other sites.
 #[must_use]
 pub fn is_discreet<'v>(values: impl Iterator<Item = &'v HeaderValue>) -> bool {
     let words = values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
@@ -147,8 +152,8 @@ pub fn is_discreet<'v>(values: impl Iterator<Item = &'v HeaderValue>) -> bool {
     known.last().unwrap_or(false)
 }
 
-/// Directives, each with a name of letters and `-` (CSP 3, section 2.3); a browser ignores what it does not know, so that
-/// a slip such as `default-src: 'self'` would protect from nothing, in silence.
+/// Accepts directives whose names consist of letters and `-` (CSP 3, section 2.3). A browser ignores unknown directives, so a typo
+/// such as `default-src: 'self'` would silently protect nothing.
 fn is_csp(text: &str) -> bool {
     let mut names = text.split(';').filter_map(|directive| directive.split_ascii_whitespace().next()).peekable();
     let named = names.peek().is_some();
@@ -164,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_of_the_policy_the_defaults_hold() {
+    fn a_policy_without_headers_gets_the_defaults() {
         let headers = SecurityHeaders::compile(&wire::Headers::default(), |key, e| unreachable!("{key}: {e}"));
         assert_eq!(headers.transport_security.unwrap(), "max-age=31536000");
         assert_eq!(headers.content_type_options.unwrap(), "nosniff");
@@ -174,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_would_not_understand_is_refused() {
+    fn values_that_a_browser_would_not_understand_are_refused() {
         for (bad, fits) in [
             ("includeSubDomains", is_hsts as fn(&str) -> bool),
             ("max-age=1y", is_hsts),
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_tells_its_own_fault_and_false_leaves_the_header_to_the_application() {
+    fn each_fault_names_its_key_and_false_leaves_the_header_to_the_application() {
         let headers = wire::Headers {
             hsts: Setting::Switch(false),
             content_type_options: text("sniff"),

@@ -1,8 +1,9 @@
-//! The host that a request names: one authority that no reader takes for anything else.
+//! The host of a request, as an authority that every parser reads the same way.
 
 use std::net::Ipv6Addr;
 
-/// A name without a final dot, which would be another spelling of the same, or an address; maybe with a port.
+/// Returns true for a host name or an IP address with an optional port. A final dot is refused, since it is another spelling of the
+/// same name.
 pub(super) fn is_authority(text: &str) -> bool {
     let (host, rest) = if let Some(inner) = text.strip_prefix('[') {
         inner.split_once(']').map_or((false, ""), |(address, rest)| (address.parse::<Ipv6Addr>().is_ok(), rest))

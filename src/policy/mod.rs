@@ -1,4 +1,4 @@
-//! Policies: from a file that a person can read to a table of routes, and the one place where a request is judged.
+//! Policies: compiles human-readable files to a table of routes, and holds the only place where a request is judged.
 
 mod addresses;
 mod body;

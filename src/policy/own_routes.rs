@@ -1,4 +1,4 @@
-//! The routes that the gateway answers itself on every site.
+//! The routes that the gateway itself answers on every site.
 
 use super::{
     LimitBy,
@@ -14,13 +14,13 @@ use crate::{
     identity::{CredentialKind, CredentialKinds},
 };
 
-/// The name of the route for making links.
+/// The name of the route that creates links.
 const CREATE_LINK: &str = "create-link";
-/// The name of the route to the page.
+/// The name of the route of the welcome page.
 const WELCOME: &str = "welcome";
 
 impl Compiler<'_> {
-    /// `POST /.sallyport/links`, which every site has.
+    /// Returns the route `POST /.sallyport/links`, which every site has.
     pub(super) fn create_link(&self, no_cors: bool, addresses: &AddressRules) -> Route {
         let text = |max_chars| FieldKind::Text { max_chars };
         let field = |name: &str, required, kind| Field { name: name.into(), required, kind };
@@ -48,7 +48,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// `GET /` of a site that has no page of its own.
+    /// Returns the route `GET /` for a site that has no page of its own.
     pub(super) fn welcome(&self, addresses: &AddressRules) -> Route {
         let rate = wire::Limit { rate: Rate::per_minute(120), by: LimitBy::Address, burst: None };
         Route {

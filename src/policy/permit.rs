@@ -1,4 +1,4 @@
-//! The permit: proof that a request was judged. Only `policy::decide` makes one, and only with one is an upstream chosen.
+//! The permit: proof that a request was judged. Only `policy::decide` creates one, and choosing an upstream requires one.
 
 use std::sync::Arc;
 
@@ -10,43 +10,43 @@ use super::{
 };
 use crate::{config::Upstream, identity::Identity};
 
-/// Proof that a request may go on, and what is known of it.
+/// Proof that a request may be forwarded, and what is known about it.
 #[derive(Debug)]
 pub struct Permit {
     pub(super) app: Arc<App>,
     pub(super) route: Arc<Route>,
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) query: QueryRewrite,
-    /// The query of a link to what the route's `link_also` names.
+    /// The query of a link to the route's `link_also` object.
     pub(super) link: Option<String>,
     pub(super) body: Option<Vec<u8>>,
     pub(super) cors: CorsAnswer,
     pub(super) steps: Steps,
 }
 
-/// What becomes of the query on its way.
+/// How the query is rewritten for the upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum QueryRewrite {
-    /// It goes as it came.
+    /// It is forwarded as sent.
     #[default]
     Keep,
-    /// The credential in it was taken out; this is the rest, maybe empty.
+    /// The credential was removed from it; this is the rest, which can be empty.
     Only(String),
 }
 
-/// Where a permitted request goes.
+/// The destination of a permitted request.
 #[derive(Debug)]
 pub enum Target<'a> {
-    /// To the application.
+    /// The application.
     Upstream(&'a Upstream),
-    /// To the gateway's own maker of links.
+    /// The gateway's own handler that creates links.
     CreateLink,
-    /// To the gateway's own page.
+    /// The gateway's own welcome page.
     Welcome,
 }
 
 impl Permit {
-    /// Where the request goes.
+    /// Returns the destination of the request.
     #[must_use]
     pub fn target(&self) -> Target<'_> {
         match self.route.handler {
@@ -56,25 +56,25 @@ impl Permit {
         }
     }
 
-    /// The application.
+    /// Returns the application.
     #[must_use]
     pub fn app(&self) -> &Arc<App> {
         &self.app
     }
 
-    /// The route.
+    /// Returns the route.
     #[must_use]
     pub fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
-    /// Who asks; None on a route that needs no credential.
+    /// Returns the authenticated identity; `None` for an anonymous request.
     #[must_use]
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.identity.as_ref()
     }
 
-    /// Path and query for the upstream where they differ from what came: `raw_path` is as it came.
+    /// Returns the path and query for the upstream if they differ from what was sent; `raw_path` is the path as sent.
     #[must_use]
     pub fn rewritten_target(&self, raw_path: &str) -> Option<String> {
         match &self.query {
@@ -84,25 +84,25 @@ impl Permit {
         }
     }
 
-    /// The query of a link to the object beside this one that goes with it, for an application that names it to the client.
+    /// Returns the query of a link to the route's `link_also` object, for an application that tells the client about it.
     #[must_use]
     pub fn link(&self) -> Option<&str> {
         self.link.as_deref()
     }
 
-    /// The body that was judged and written anew, where the route has a rule for it.
+    /// Returns the validated and re-serialised body, if the route has a body rule.
     #[must_use]
     pub fn body(&self) -> Option<&[u8]> {
         self.body.as_deref()
     }
 
-    /// The CORS headers of the answer.
+    /// Returns the CORS headers of the response.
     #[must_use]
     pub fn cors(&self) -> &CorsAnswer {
         &self.cors
     }
 
-    /// How it came to this.
+    /// Returns the steps that led to the permit.
     #[must_use]
     pub fn steps(&self) -> &Steps {
         &self.steps

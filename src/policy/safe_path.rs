@@ -1,4 +1,4 @@
-//! Paths that mean one thing to every reader; whatever could mean two is refused, nothing is repaired.
+//! Paths that every parser reads the same way. An ambiguous path is refused, never repaired.
 
 use std::borrow::Cow;
 
@@ -8,83 +8,83 @@ use unicode_normalization::UnicodeNormalization;
 
 /// The longest path, in bytes as sent.
 const MAX_BYTES: usize = 8 * 1024;
-/// What is still not at its end after so many decodings was made to mislead.
+/// A path that is still not fully decoded after this many rounds was made to mislead.
 const MAX_DECODINGS: usize = 4;
 
-/// A path that was judged: its bytes as sent, which are what the upstream gets, and what they say.
+/// A judged path: the bytes as sent, which the upstream receives, and their decoded form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SafePath<'a> {
     raw: &'a str,
     decoded: Cow<'a, str>,
-    /// What of it is good in the name of a file only.
+    /// The first oddity that is acceptable only in a file name.
     odd: Option<UnsafePath>,
 }
 
-/// What a path may be spelt with.
+/// Which characters the names in a path may contain.
 ///
-/// A title may hold characters that a few readers take for separators: `／` and `＼`, whose compatibility forms are, `℅`, whose
-/// compatibility form holds one, and the C1 control characters. They are safe where the application decodes the path once and opens
-/// the name that it then has, which a route says by `file_names`. What goes on is byte for byte what was judged, all of it escaped, so
-/// nobody on the way meets such a character; to be led astray, an application would have to fold the names of its own files. Even
-/// there no `..` comes of it: a name that folds to a dot segment is refused on every route, and so is one that decodes to a
-/// separator, a dot or a control character when it is decoded again.
+/// A title may contain characters that a few parsers treat as separators: `／` and `＼`, whose compatibility forms are separators, `℅`,
+/// whose compatibility form contains one, and the C1 control characters. They are safe if the application decodes the path once and
+/// opens a file of exactly that name; a route declares this with `file_names`. The forwarded path is byte for byte the judged one, with
+/// all such characters escaped, so no intermediary sees one; an application would have to normalise its own file names to be misled.
+/// Even then no `..` results: every route refuses a name that normalises to a dot segment, and a name that yields a separator, a dot
+/// or a control character when it is decoded again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Names {
-    /// Without those.
+    /// None of these characters.
     #[default]
     Plain,
-    /// Like titles.
+    /// The characters of titles.
     Titles,
 }
 
-/// Whether a path may hold `;` parameters, which some applications need and others strip.
+/// Whether a path may contain `;` parameters, which some applications need and others strip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Parameters {
-    /// No.
+    /// They are refused.
     #[default]
     Refuse,
-    /// Yes.
+    /// They are allowed.
     Allow,
 }
 
 /// Why a path is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum UnsafePath {
-    /// Not from the root, or too long.
+    /// Not absolute, or too long.
     #[error("the path does not start with a slash or is too long")]
     Shape,
-    /// A byte that RFC 3986 does not allow in a path, a backslash or raw non-ASCII among them.
-    #[error("a character that must not stand in a path")]
+    /// A byte that RFC 3986 does not allow in a path, such as a backslash or unescaped non-ASCII.
+    #[error("a character that is not allowed in a path")]
     Character,
     /// A `%` that is not followed by two hexadecimal digits.
     #[error("a malformed escape")]
     Escape,
-    /// An escaped separator, dot or control character, once or more than once.
+    /// A separator, dot or control character that is escaped once or several times.
     #[error("an escaped separator, dot or control character")]
     EscapedSyntax,
-    /// Bytes that are not UTF-8; overlong forms are not.
+    /// Bytes that are not UTF-8, including overlong forms.
     #[error("not UTF-8")]
     Encoding,
     /// An empty segment, `.` or `..`.
     #[error("an empty or dot segment")]
     Segment,
-    /// A `;` where the policy has none.
+    /// A `;`, if the policy allows none.
     #[error("a path parameter")]
     Parameter,
     /// A character whose compatibility form is a separator, a dot segment or an escape of one.
-    #[error("a character that another reader may take for a separator")]
+    #[error("a character that another parser may treat as a separator")]
     Lookalike,
 }
 
 impl<'a> SafePath<'a> {
-    /// Judges the path of a request target, as sent, without its query, for a route of [`Names::Plain`].
+    /// Judges the path of a request target, as sent and without its query, for a route with [`Names::Plain`].
     pub fn parse(raw: &'a str, parameters: Parameters) -> Result<Self, UnsafePath> {
         let path = Self::read(raw, parameters)?;
         path.judge_names(Names::Plain)?;
         Ok(path)
     }
 
-    /// Judges all but what depends on the route, which [`Self::judge_names`] does once that is known.
+    /// Judges everything that does not depend on the route; call [`Self::judge_names`] once the route is known.
     pub fn read(raw: &'a str, parameters: Parameters) -> Result<Self, UnsafePath> {
         if !raw.starts_with('/') || raw.len() > MAX_BYTES {
             return Err(UnsafePath::Shape);
@@ -101,7 +101,7 @@ impl<'a> SafePath<'a> {
         Ok(Self { raw, decoded, odd })
     }
 
-    /// Judges what is good in the name of a file only.
+    /// Judges the characters that are acceptable only in a file name.
     pub fn judge_names(&self, names: Names) -> Result<(), UnsafePath> {
         match (names, self.odd) {
             (Names::Plain, Some(odd)) => Err(odd),
@@ -109,26 +109,26 @@ impl<'a> SafePath<'a> {
         }
     }
 
-    /// The path as sent.
+    /// Returns the path as sent.
     #[must_use]
     pub const fn raw(&self) -> &'a str {
         self.raw
     }
 
-    /// True when a segment has `;` parameters as sent.
+    /// Returns true if a segment has `;` parameters, as sent.
     #[must_use]
     pub fn has_parameters(&self) -> bool {
         self.raw.contains(';')
     }
 
-    /// What it says; no segment of it holds a separator.
+    /// Returns the decoded path; no segment of it contains a separator.
     #[must_use]
     pub fn decoded(&self) -> &str {
         &self.decoded
     }
 }
 
-/// RFC 3986, section 3.3: `pchar` and the slash; and `[`, `]`, `|`, which browsers send as they are.
+/// RFC 3986, section 3.3: `pchar` and the slash; also `[`, `]` and `|`, which browsers do not escape.
 const fn is_path_byte(byte: u8) -> bool {
     matches!(byte,
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')'
@@ -156,22 +156,22 @@ fn decode(raw: &str) -> Result<String, UnsafePath> {
     if holds_dangerous_escape(&decoded) { Err(UnsafePath::EscapedSyntax) } else { Ok(decoded) }
 }
 
-/// What no escape may stand for: it changes where a path leads once somebody decodes it.
+/// Bytes that must not be escaped: decoding them changes where a path leads.
 const fn is_syntax(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f || matches!(byte, b'/' | b'\\' | b'.')
 }
 
-/// True when decoding again, however often, would make syntax or an overlong form.
+/// Returns true if decoding again, any number of times, would produce syntax or an overlong form.
 ///
-/// A `%` in a title is data, and so are `%Fa`, `%25` and `%F0%9F%8E%AC`, whatever stands there after more decodings; `%2e` is not, and
-/// nor is `%2%65`, whose last digit is escaped itself.
+/// A `%` in a title is data, and so are `%Fa`, `%25` and `%F0%9F%8E%AC`, whatever they become when decoded further; `%2e` is not, and
+/// neither is `%2%65`, whose last digit is itself escaped.
 fn holds_dangerous_escape(decoded: &str) -> bool {
     let mut bytes = Cow::Borrowed(decoded.as_bytes());
     for _ in 0..MAX_DECODINGS {
         if stands_for_syntax(&bytes) || is_overlong(&bytes) {
             return true;
         }
-        // Borrowed where there was nothing to decode.
+        // Borrowed if there was nothing to decode.
         match Cow::from(percent_decode(&bytes)) {
             Cow::Borrowed(_) => return false,
             Cow::Owned(next) => bytes = Cow::Owned(next),
@@ -187,14 +187,14 @@ fn stands_for_syntax(bytes: &[u8]) -> bool {
     })
 }
 
-/// Bytes that a reader of UTF-8 may take for a character that has a shorter form (RFC 3629, section 10); escaped ones are found here
-/// once they were decoded.
+/// Returns true for bytes that a lenient UTF-8 decoder may read as a character with a shorter form (RFC 3629, section 10). Escaped
+/// ones are found here after they are decoded.
 fn is_overlong(bytes: &[u8]) -> bool {
     let overlong = |pair: &[u8]| matches!(pair, [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f]);
     bytes.iter().any(|b| matches!(b, 0xc0 | 0xc1)) || bytes.windows(2).any(overlong)
 }
 
-/// A final slash ends a path and is no segment.
+/// A final slash ends the path and does not start an empty segment.
 fn judge_segments(decoded: &str) -> Result<(), UnsafePath> {
     let inner = decoded.strip_prefix('/').unwrap_or(decoded);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
@@ -206,9 +206,9 @@ fn judge_segments(decoded: &str) -> Result<(), UnsafePath> {
     if inner.split('/').any(bad) { Err(UnsafePath::Segment) } else { Ok(()) }
 }
 
-/// What of a path is good in the name of a file only.
+/// Returns an oddity that is acceptable only in a file name, or an error for one that is never acceptable.
 fn oddity(decoded: &str) -> Result<Option<UnsafePath>, UnsafePath> {
-    // Of the control characters only those above ASCII are left.
+    // The only control characters left are the ones above ASCII.
     let mut odd = decoded.chars().any(char::is_control).then_some(UnsafePath::EscapedSyntax);
     for segment in decoded.split('/') {
         let folded: String = segment.nfkc().collect();
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn every_spelling_of_traversal_is_refused() {
         for raw in REFUSED {
-            assert!(parse(raw).is_err(), "{raw:?} was taken for {:?}", parse(raw));
+            assert!(parse(raw).is_err(), "{raw:?} was read as {:?}", parse(raw));
         }
         assert_eq!(parse(&format!("/{}", "a".repeat(8 * 1024))), Err(UnsafePath::Shape));
     }
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_percent_sign_is_data_before_whatever_does_not_become_syntax() {
+    fn a_literal_percent_sign_is_data_unless_decoding_again_yields_syntax() {
         for raw in [
             "/%25F0%259F%258E%25AC.mp4",
             "/%25E0%25A4%25B9.mp4",
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_files_hold_what_titles_do_and_lead_nowhere() {
+    fn file_names_may_contain_the_characters_of_titles_but_no_traversal() {
         let judge = |raw: &str, names| SafePath::read(raw, Parameters::Refuse).and_then(|path| path.judge_names(names));
         for raw in [
             "/a%EF%BC%8Fb",
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_pass_where_the_policy_has_them() {
+    fn parameters_pass_if_the_policy_allows_them() {
         assert_eq!(parse("/a;v=1"), Err(UnsafePath::Parameter));
         assert!(SafePath::parse("/a;v=1", Parameters::Allow).is_ok());
         assert!(SafePath::parse("/..;v=1", Parameters::Allow).is_err());

@@ -1,4 +1,4 @@
-//! Where the text of a policy comes from: a file in the policies folder, or else the program itself.
+//! The text of a policy, from a file in the policies folder or from the program itself.
 
 use std::{
     collections::BTreeSet,
@@ -10,16 +10,16 @@ use crate::{
     spelling::did_you_mean,
 };
 
-/// The policies that the program brings along, by name.
+/// The built-in policies, by name.
 const BUILTIN: &[(&str, &str)] = &[("worker", include_str!("../../policies/worker.toml"))];
 
-/// The text of a built-in policy.
+/// Returns the text of a built-in policy.
 #[must_use]
 pub fn builtin(name: &str) -> Option<&'static str> {
     BUILTIN.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
 }
 
-/// The names of the built-in policies.
+/// Returns the names of the built-in policies.
 pub fn builtin_names() -> impl Iterator<Item = &'static str> {
     BUILTIN.iter().map(|(name, _)| *name)
 }
@@ -28,13 +28,13 @@ pub fn builtin_names() -> impl Iterator<Item = &'static str> {
 pub(super) enum Missing {
     /// There is neither a file nor a built-in policy of that name.
     File(Fault),
-    /// There is a file, which cannot be read.
+    /// There is a file, but it cannot be read.
     Text(Diagnostic),
 }
 
-/// The text of a policy.
+/// The text of a policy, and where it was found.
 pub(super) struct Source {
-    /// Where its file is or would be.
+    /// The path of its file, which exists only if `place` is `File`.
     pub(super) path: PathBuf,
     pub(super) text: String,
     pub(super) place: SourcePlace,
@@ -47,7 +47,7 @@ pub(super) enum SourcePlace {
     BuiltIn,
 }
 
-/// A file in the policies folder overrides the built-in policy of its name.
+/// Reads the policy of an application. A file in the policies folder overrides the built-in policy of the same name.
 pub(super) fn source(i: usize, app: &AppConfig, config: &Config) -> Result<Source, Missing> {
     let path = config.policies_dir.join(format!("{}.toml", app.policy));
     match std::fs::read_to_string(&path) {
@@ -65,7 +65,7 @@ fn no_policy(app: &AppConfig, config: &Config, path: &Path) -> String {
     let stems = files.filter_map(|entry| Some(entry.path().file_stem()?.to_string_lossy().into_owned()));
     let known: BTreeSet<_> = stems.chain(builtin_names().map(str::to_owned)).collect();
     let hint = did_you_mean(&app.policy, known.iter().map(String::as_str));
-    format!("there is no policy {:?}{hint}; write it to {}, or name another one", app.policy, path.display())
+    format!("there is no policy {:?}{hint}; create it as {}, or use another policy", app.policy, path.display())
 }
 
 fn app_key(i: usize, name: &'static str) -> Vec<Key> {

@@ -1,4 +1,4 @@
-//! The steps of a decision, kept for the log and for explaining it later.
+//! The steps of a decision, recorded for the log and to explain it later.
 
 use std::sync::Arc;
 
@@ -7,34 +7,34 @@ use arrayvec::ArrayVec;
 use super::denial::Reason;
 use crate::identity::CredentialKind;
 
-/// One step; what it says is cheap to keep, since every request keeps its steps.
+/// One step. Its contents are cheap to store, because every request stores its steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The host and prefix chose this application.
+    /// Host and prefix selected this application.
     App(Arc<str>),
-    /// Path and method chose this route.
+    /// Path and method selected this route.
     Route(Arc<str>),
-    /// The address is one that the route allows.
+    /// The route's rules allow the address.
     AddressAllowed,
-    /// The origin is one that the route allows.
+    /// The route allows the origin.
     OriginAllowed,
     /// The address was within its rate.
     AddressRate,
     /// This kind of credential was presented.
     Presented(CredentialKind),
-    /// It was verified.
+    /// The credential was verified.
     Authenticated,
-    /// The route needs none.
+    /// No credential was presented.
     Anonymous,
-    /// The scopes suffice.
+    /// The credential has the required scopes.
     Scopes,
     /// The user or key was within its rate.
     UserRate,
-    /// The body follows its rule.
+    /// The body follows the route's rule.
     Body,
-    /// It ended here.
+    /// The request was denied.
     Denied(Reason),
 }
 
-/// All steps of one decision, in order. Each kind comes once at most, so that they always fit, whatever a policy says.
+/// All steps of one decision, in order. Each kind occurs at most once, so they always fit, whatever the policy.
 pub type Steps = ArrayVec<Step, 12>;

@@ -1,4 +1,4 @@
-//! A policy file as it is written; `docs/policies.md` tells each key's meaning.
+//! A policy file as written; `docs/policies.md` explains each key.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -35,7 +35,7 @@ pub(super) struct Policy {
     pub(super) route: Vec<Route>,
 }
 
-/// `[defaults]`: for routes that do not say.
+/// `[defaults]`, for routes that do not set a key themselves.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Defaults {
@@ -70,9 +70,9 @@ pub(super) struct Headers {
     pub(super) content_security_policy: Setting,
 }
 
-/// The value of a header; `false` or an empty text leaves it to the application.
+/// The value of a header; `false` or an empty string leaves it to the application.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected the header's value, or false for what the application sends")]
+#[serde(untagged, expecting = "expected the header's value, or false to keep what the application sends")]
 pub(super) enum Setting {
     Text(String),
     Switch(bool),
@@ -122,7 +122,7 @@ pub(super) struct Route {
     pub(super) app_headers: Vec<AppHeader>,
 }
 
-/// A header that a route leaves to its application.
+/// A header that a route passes on to its application instead of reading a credential from it.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum AppHeader {
@@ -141,7 +141,7 @@ pub(super) struct Limit {
     pub(super) burst: Option<std::num::NonZeroU32>,
 }
 
-/// `[route.body]`: the JSON object that the route takes.
+/// `[route.body]`: the JSON object that the route accepts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Body {
@@ -163,7 +163,7 @@ pub(super) struct Field {
     pub(super) max: Option<i64>,
 }
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum FieldType {
@@ -189,7 +189,7 @@ impl Default for Defaults {
     }
 }
 
-/// What sites, mailers and campaigns add to links that people pass on.
+/// Parameters that sites, mail programs and campaigns add to links that people share.
 const ADDED_BY_OTHERS: [&str; 12] =
     ["fbclid", "gclid", "dclid", "gbraid", "wbraid", "msclkid", "twclid", "ttclid", "igsh", "igshid", "mc_*", "utm_*"];
 

@@ -338,15 +338,15 @@ fn settings_that_cannot_work_are_faults() {
     let canary = Canary::start();
     let authority = "[[tls.acme.authority]]\ndirectory = \"https://ca.example/dir\"\n";
     for (domains, further, fault) in [
-        (&[][..], "", "needs a domain"),
+        (&[][..], "", "requires a domain"),
         (&["localhost"], "", "not a domain"),
         (&["192.0.2.1"], "", "not a domain"),
-        (&["*.example.org"], "", "a wildcard is given for \"dns-01\" only"),
-        (&[DOMAIN], "challenges = [\"dns-01\"]", "needs [tls.acme.dns]"),
+        (&["*.example.org"], "", "wildcard certificates only for \"dns-01\""),
+        (&[DOMAIN], "challenges = [\"dns-01\"]", "requires [tls.acme.dns]"),
         (&[DOMAIN], "[tls.acme.dns]\nwait = \"1s\"", "either hook, or all of"),
         (&[DOMAIN], "[tls.acme.dns]\nhook = [\"x\"]\nzone = \"example.org\"", "either hook, or all of"),
-        (&[DOMAIN], "[[tls.acme.authority]]\ndirectory = \"http://ca.example/dir\"", "must be https"),
-        (&[DOMAIN], &format!("{authority}key_id = \"a\""), "go together"),
+        (&[DOMAIN], "[[tls.acme.authority]]\ndirectory = \"http://ca.example/dir\"", "must be an https URL"),
+        (&[DOMAIN], &format!("{authority}key_id = \"a\""), "must be set together"),
         (&[DOMAIN], &format!("{authority}key_id = \"a\"\nkey_file = \"missing.key\""), "missing.key"),
         (&[DOMAIN], &format!("{authority}key_id = \"a\"\nkey_file = \"exposed.key\""), "chmod 600"),
         (&[DOMAIN], &format!("{authority}key_id = \"a\"\nkey_file = \"garbled.key\""), "garbled.key"),
@@ -364,7 +364,7 @@ fn settings_that_cannot_work_are_faults() {
     let i = made(&canary);
     i.replace(&format!("http_listen = [\"{}\"]", i.plain), "http_listen = []");
     configure(&i, &[DOMAIN], "challenges = [\"http-01\"]");
-    assert!(String::from_utf8(i.output(&["check"]).stdout).unwrap().contains("needs gateway.http_listen"));
+    assert!(String::from_utf8(i.output(&["check"]).stdout).unwrap().contains("requires gateway.http_listen"));
 }
 
 /// A hook that writes down its arguments and passes them on to the name server.

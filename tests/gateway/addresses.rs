@@ -179,7 +179,7 @@ fn a_country_is_looked_up_in_the_database_that_is_given() {
 fn a_place_that_cannot_be_meant_is_a_fault_at_its_place() {
     for (list, column, words) in [
         ("allow_from = [\"lan\", \"country:DE\"]", 22, "[gateway] geoip"),
-        ("deny_from = [\"country:UK\"]", 14, "write two capitals"),
+        ("deny_from = [\"country:UK\"]", 14, "write two capital letters"),
         ("deny_from = [\"192.168.1.5/24\"]", 14, "write \"192.168.1.0/24\""),
         ("allow_from = [\"nas.local\"]", 15, "write \"lan\", \"wan\""),
         ("allow_from = [\"::ffff:192.0.2.0/120\"]", 15, "write the IPv4 network"),

@@ -98,7 +98,7 @@ fn every_fault_is_named_at_once_with_its_place_and_its_mend() {
     let found = check(&i).faults;
     for (key, words) in [
         ("gateway.trusted_proxy", "did you mean \"trusted_proxies\"?"),
-        ("gateway.max_requests", "takes a whole number from 0, not the text \"many\""),
+        ("gateway.max_requests", "must be an integer of at least 0, not the string \"many\""),
         ("log.level", "write error, warn, info, debug or trace"),
         ("worker.concurrent_downloads", "at least 1"),
         ("log.access_format", "write \"json\" or \"combined\""),
@@ -116,9 +116,9 @@ fn every_fault_is_named_at_once_with_its_place_and_its_mend() {
 #[test]
 fn hosts_and_apps_that_no_request_reaches_are_refused() {
     for (hosts, words) in [
-        ("\"https://home.example.com\"", "write the host alone, \"home.example.com\""),
+        ("\"https://home.example.com\"", "write only the host, \"home.example.com\""),
         ("\"home.example.com:8443\"", "write \"home.example.com\""),
-        ("\"*.example.com\"", "name each host"),
+        ("\"*.example.com\"", "list each host"),
     ] {
         let i = mine("127.0.0.1:9");
         i.replace("\nhosts = []", &format!("\nhosts = [{hosts}]"));
@@ -134,7 +134,7 @@ fn hosts_and_apps_that_no_request_reaches_are_refused() {
         let i = mine("127.0.0.1:9");
         i.replace("\nhosts = []", &format!("\n{first}"));
         i.replace("[insecure]", &format!("{second}{rest}\n[insecure]"));
-        any(&check(&i).faults, &["config.toml:", key, "app \"mine\" stands before this one"]);
+        any(&check(&i).faults, &["config.toml:", key, "app \"mine\" comes before this one"]);
     }
 }
 
@@ -163,11 +163,11 @@ fn apps_that_could_answer_nothing_are_found() {
 #[test]
 fn a_route_that_no_request_reaches_is_found_in_the_policys_file() {
     for (route, words) in [
-        ("path = \"/files/*\"", "route[1].path: a lone * stands for itself"),
-        ("path = \"/files?all=1\"", "leave the query out"),
-        ("path = \"/files\"", "GET on this path is the route \"all\" already"),
-        ("path = \"/{a}{b}\"", "one {parameter} at most"),
-        ("path = \"/{*rest}/x\"", "stands at the end"),
+        ("path = \"/files/*\"", "route[1].path: a lone * matches only itself"),
+        ("path = \"/files?all=1\"", "remove the query"),
+        ("path = \"/files\"", "the route \"all\" already handles GET on this path"),
+        ("path = \"/{a}{b}\"", "at most one {parameter}"),
+        ("path = \"/{*rest}/x\"", "it must come last"),
     ] {
         let i = mine("127.0.0.1:9");
         let policy = format!("{POLICY}\n[[route]]\nname = \"second\"\nmethods = [\"GET\"]\n{route}\n");
@@ -178,7 +178,7 @@ fn a_route_that_no_request_reaches_is_found_in_the_policys_file() {
     let both = POLICY.replace("/files", "/files/{id}")
         + "\n[[route]]\nname = \"second\"\nmethods = [\"POST\"]\npath = \"/files/{name}\"\n";
     fs::write(i.path("policies/mine.toml"), both).unwrap();
-    only(&check(&i), &["route[1].path", "it takes the same requests as /files/{id}"]);
+    only(&check(&i), &["route[1].path", "it matches the same requests as /files/{id}"]);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_fault_of_the_environment_is_told_at_its_variable() {
         ],
     );
     any(&checked.faults, &["SALLYPORT_GATEWAY__LISTENN: ", "did you mean \"listen\"?"]);
-    any(&checked.faults, &["SALLYPORT_GATEWAY__MAX_REQUESTS: ", "a whole number from 0"]);
+    any(&checked.faults, &["SALLYPORT_GATEWAY__MAX_REQUESTS: ", "an integer of at least 0"]);
     any(&checked.faults, &["SALLYPORT_LOG__LEVEL: log.level: ", "is not a level"]);
 }
 

@@ -1,4 +1,5 @@
-//! What was granted ends: with its credential, with the key or user behind it, and with what a link was made with.
+//! Access ends when its credential expires or is revoked, when the key or user behind it is removed, and, for a link, together with
+//! the credential that created it.
 
 use std::{
     fs,
@@ -28,10 +29,10 @@ const POLICY: &str = "[upstream]\nstatement = true\n\
     [[route]]\nname = \"object\"\nmethods = [\"GET\"]\npath = \"/object/{id}\"\nscopes = []\n\
     credentials = [\"offlinetube-link\"]\nlink_object = \"id\"\n";
 
-/// What is granted ends within two seconds, and some time for a busy machine.
+/// Access ends within two seconds, plus some time for a busy machine.
 const WITHIN: Duration = Duration::from_secs(4);
 
-/// An upstream whose answers tick for ever; whoever asks for a WebSocket gets the same over one.
+/// Starts an upstream whose responses tick forever, over a WebSocket if the client asks for one.
 fn ticking() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -69,7 +70,7 @@ fn instance_with(upstream: SocketAddr, change: impl FnOnce(&Instance)) -> Instan
     })
 }
 
-/// An answer that has begun.
+/// A response that has begun.
 struct Stream {
     what: String,
     tls: Tls,
@@ -105,15 +106,15 @@ impl Stream {
         Self::open(i, what, target, "")
     }
 
-    /// Reads until nothing more comes.
+    /// Reads to the end of the response.
     fn ends(mut self, since: Instant) {
         let mut buffer = [0; 4096];
         while matches!(self.tls.read(&mut buffer), Ok(1..)) {
-            assert!(since.elapsed() < WITHIN, "it goes on: {}", self.what);
+            assert!(since.elapsed() < WITHIN, "it continues: {}", self.what);
         }
     }
 
-    /// Reads what comes for as long as others took to end, and longer.
+    /// Checks that the response continues, after others had enough time to end.
     fn goes_on(mut self) {
         let (mut buffer, began) = ([0; 4096], Instant::now());
         while began.elapsed() < Duration::from_secs(3) {
@@ -156,9 +157,9 @@ fn write_secret(i: &Instance, name: &str) {
 }
 
 #[test]
-fn what_runs_ends_when_its_credential_expires() {
+fn running_responses_end_when_their_credential_expires() {
     let i = instance(ticking());
-    let control = Stream::by_key(&i, "a key without an end", i.key());
+    let control = Stream::by_key(&i, "a key that does not expire", i.key());
     let token = i.new_token(&["--expires", "10s"]);
     let streams = [
         Stream::by_token(&i, "a token", &token),
@@ -176,7 +177,7 @@ fn what_runs_ends_when_its_credential_expires() {
     control.goes_on();
 }
 
-/// A running answer over HTTP/2, by curl.
+/// Starts curl with a running response over HTTP/2.
 fn over_http2(i: &Instance, field: &str) -> Child {
     let (authority, url) = (i.authority(), format!("https://localhost:{}/a", i.tls.port()));
     let mut curl = Command::new("curl");
@@ -189,7 +190,7 @@ fn over_http2(i: &Instance, field: &str) -> Child {
 }
 
 #[test]
-fn what_runs_over_http2_ends_in_the_same_time() {
+fn running_responses_over_http2_end_in_the_same_time() {
     let i = instance(ticking());
     i.command(&["user", "add", "ana"]);
     let made = i.command(&["key", "create"]);
@@ -206,15 +207,15 @@ fn what_runs_over_http2_ends_in_the_same_time() {
     for mut curl in ended {
         std::io::copy(curl.stdout.as_mut().unwrap(), &mut std::io::sink()).unwrap();
         assert!(since.elapsed() < WITHIN);
-        assert!(!curl.wait().unwrap().success(), "an answer that was cut short looks whole");
+        assert!(!curl.wait().unwrap().success(), "a response that was cut short looks complete");
     }
-    assert!(control.try_wait().unwrap().is_none(), "another one goes on");
+    assert!(control.try_wait().unwrap().is_none(), "another response continues");
     control.kill().unwrap();
     control.wait().unwrap();
 }
 
 #[test]
-fn a_link_that_is_used_is_no_use_of_the_key_behind_it() {
+fn using_a_link_does_not_count_as_using_the_key_behind_it() {
     let i = instance(Canary::start().address);
     let made = i.command(&["key", "create"]);
     let key = made["key"].as_str().unwrap();
@@ -234,10 +235,10 @@ fn a_link_that_is_used_is_no_use_of_the_key_behind_it() {
 }
 
 #[test]
-fn what_runs_ends_when_its_user_is_removed() {
+fn running_responses_end_when_their_user_is_removed() {
     let i = instance(ticking());
     i.command(&["user", "add", "ana"]);
-    let control = Stream::by_key(&i, "somebody else's key", i.key());
+    let control = Stream::by_key(&i, "another user's key", i.key());
     let token = i.new_token(&["--user", "ana"]);
     let streams = [
         Stream::by_token(&i, "a token", &token),
@@ -256,7 +257,7 @@ fn what_runs_ends_when_its_user_is_removed() {
 }
 
 #[test]
-fn what_runs_ends_when_the_key_behind_it_is_replaced_or_removed() {
+fn running_responses_end_when_the_key_behind_them_is_replaced_or_removed() {
     let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let i = instance_with(ticking(), |i| {
         fs::write(i.path("idp.pem"), ed.public_key_pem()).unwrap();
@@ -268,8 +269,8 @@ fn what_runs_ends_when_the_key_behind_it_is_replaced_or_removed() {
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap()
     };
     let control = Stream::by_key(&i, "a key", i.key());
-    let own = Stream::by_token(&i, "a token under the own secret", &i.new_token(&[]));
-    let theirs = Stream::by_token(&i, "a token under a public key", &foreign);
+    let own = Stream::by_token(&i, "a token signed with the gateway's secret", &i.new_token(&[]));
+    let theirs = Stream::by_token(&i, "a token verified by a public key", &foreign);
     let link = Stream::by_link(&i, "a link", &command_link(&i, &["/x"]));
     let target = command_link(&i, &["/object/x", "--style", "offlinetube"]);
     let offlinetube = Stream::by_link(&i, "a link in OfflineTube's style", &target);
@@ -290,7 +291,7 @@ fn what_runs_ends_when_the_key_behind_it_is_replaced_or_removed() {
 }
 
 #[test]
-fn what_runs_ends_when_its_user_or_key_may_do_less() {
+fn running_responses_end_when_their_user_or_key_loses_permissions() {
     let i = instance(ticking());
     i.command(&["user", "add", "eva", "--role", "admin"]);
     let control = Stream::by_key(&i, "another administrator's", i.key());
@@ -308,7 +309,7 @@ fn what_runs_ends_when_its_user_or_key_may_do_less() {
 }
 
 #[test]
-fn a_request_whose_key_is_revoked_while_its_body_comes_is_not_let_in() {
+fn a_request_whose_key_is_revoked_while_its_body_arrives_is_refused() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let made = i.command(&["key", "create"]);
@@ -333,7 +334,7 @@ fn a_request_whose_key_is_revoked_while_its_body_comes_is_not_let_in() {
 }
 
 #[test]
-fn a_link_ends_with_what_it_was_made_with() {
+fn a_link_ends_with_the_credential_that_created_it() {
     let canary = Canary::start();
     let i = instance(canary.address);
     i.command(&["user", "add", "ana"]);
@@ -352,8 +353,8 @@ fn a_link_ends_with_what_it_was_made_with() {
         let expires: jiff::Timestamp = made["expires"].as_str().unwrap().parse().unwrap();
         expires.as_second() - jiff::Timestamp::now().as_second()
     };
-    assert!((3_500..=3_600).contains(&left(&by_key)), "no longer than the key: {by_key}");
-    assert!((7_100..=7_200).contains(&left(&by_token)), "no longer than the token: {by_token}");
+    assert!((3_500..=3_600).contains(&left(&by_key)), "the link does not outlast the key: {by_key}");
+    assert!((7_100..=7_200).contains(&left(&by_token)), "the link does not outlast the token: {by_token}");
     assert!(left(&by_command) > 600_000);
     let listed = i.command(&["link", "list"])["links"].as_array().unwrap().clone();
     assert_eq!((&listed[0]["made_by"]["credential"], &listed[0]["made_by"]["id"]), (&json!("api-key"), &key["id"]));
@@ -384,19 +385,19 @@ fn links_of_an_administrator_for_others_end_with_the_administrator() {
     let target = path_of(&made.json());
     i.kill();
     i.start_role("gateway");
-    assert_eq!(get(&i, &target).0, 200, "the maker is known after a start as well");
+    assert_eq!(get(&i, &target).0, 200, "the maker is still known after a restart");
     i.command(&["user", "remove", "eva"]);
     assert_eq!(get(&i, &target), (410, "expired_link".into()));
 }
 
-/// What the gateway said of a request.
+/// Returns the gateway's statement about a request.
 fn stated(seen: &Seen) -> Value {
     let payload = seen.header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
     serde_json::from_slice(&B64.decode(payload.as_bytes()).unwrap()).unwrap()
 }
 
 #[test]
-fn whoever_gets_a_name_later_is_somebody_else() {
+fn a_new_user_with_a_reused_name_is_a_different_user() {
     let canary = Canary::start();
     let i = instance(canary.address);
     let add = || i.command(&["user", "add", "ana"]);
@@ -423,7 +424,7 @@ fn whoever_gets_a_name_later_is_somebody_else() {
     let gone = || (410, "expired_link".to_owned());
     assert_eq!((old(), links()), ([401; 4], [gone(), gone()]));
     add();
-    assert_eq!((old(), links()), ([401; 4], [gone(), gone()]), "none of it is the new one's");
+    assert_eq!((old(), links()), ([401; 4], [gone(), gone()]), "none of these belong to the new user");
     let refused = i.output(&["link", "create", "/object/x", "--style", "offlinetube", "--user", "ana"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("another user had the name ana before"), "{refused:?}");
 
@@ -441,7 +442,7 @@ fn whoever_gets_a_name_later_is_somebody_else() {
 }
 
 #[test]
-fn a_long_offlinetube_link_of_a_removed_user_never_opens_for_the_next_of_that_name() {
+fn a_long_offlinetube_link_of_a_removed_user_never_opens_for_a_new_user_with_that_name() {
     let canary = Canary::start();
     let i = instance(canary.address);
     i.command(&["user", "add", "ana"]);
@@ -466,7 +467,7 @@ fn a_long_offlinetube_link_of_a_removed_user_never_opens_for_the_next_of_that_na
 }
 
 #[test]
-fn a_certificate_of_a_removed_user_is_not_one_of_whoever_gets_the_name() {
+fn a_certificate_of_a_removed_user_does_not_authenticate_a_new_user_with_that_name() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.command(&["user", "add", "ana"]);
@@ -493,7 +494,7 @@ fn a_certificate_of_a_removed_user_is_not_one_of_whoever_gets_the_name() {
 }
 
 #[test]
-fn a_link_spends_its_own_rate_and_its_addresss_and_not_its_owners() {
+fn a_link_uses_its_own_rate_and_that_of_the_address_but_not_its_owners() {
     let canary = Canary::start();
     let i = instance_with(canary.address, |i| {
         let rates = "scopes = []\nrates = [{ limit = \"3/hour\", by = \"user\" }]\ncredentials = [\"api-key\"";
@@ -505,15 +506,15 @@ fn a_link_spends_its_own_rate_and_its_addresss_and_not_its_owners() {
         |client: &str, target: &str| i.send(&Request::new("HEAD", target).header("X-Forwarded-For", client)).status;
     let statuses = |client: &str, target: &str| [(); 4].map(|()| from(client, target));
     assert_eq!(statuses("192.0.2.1", &one), [200, 200, 200, 429]);
-    assert_eq!(from("192.0.2.2", &one), 429, "the link has spent its rate, wherever it is used");
-    assert_eq!(from("192.0.2.1", &other), 429, "and the address its own, with whichever link");
+    assert_eq!(from("192.0.2.2", &one), 429, "the link's rate is used up, from whichever address");
+    assert_eq!(from("192.0.2.1", &other), 429, "the address's rate is used up, with whichever link");
     assert_eq!(from("192.0.2.3", &other), 200);
     let by_key = || i.send(&Request::new("GET", "/x").key(i.key())).status;
-    assert_eq!([by_key(), by_key(), by_key(), by_key()], [200, 200, 200, 429], "the owner has all of theirs");
+    assert_eq!([by_key(), by_key(), by_key(), by_key()], [200, 200, 200, 429], "the owner's rate is untouched");
 }
 
 #[test]
-fn links_are_bounded_for_each_user_and_in_all() {
+fn the_number_of_links_is_limited_per_user_and_in_total() {
     let canary = Canary::start();
     let i = instance_with(canary.address, |i| {
         i.replace("max_per_user = 1000", "max_per_user = 2");
@@ -536,13 +537,13 @@ fn links_are_bounded_for_each_user_and_in_all() {
     let command = i.output(&["link", "create", "/x", "--user", "ana"]);
     assert!(!command.status.success() && String::from_utf8_lossy(&command.stderr).contains("no room"), "{command:?}");
 
-    assert_eq!([make(&ben).status, make(&ben).status], [201, 429], "one place is left, and he has one link");
-    assert_eq!(make(&eva).status, 201, "so there is room for hers");
+    assert_eq!([make(&ben).status, make(&ben).status], [201, 429], "one more link fits, and ben has one already");
+    assert_eq!(make(&eva).status, 201, "so there is room for one of hers");
     assert_eq!(make(&ben).status, 429);
 }
 
 #[test]
-fn what_cannot_be_read_keeps_no_revocation_from_being_enforced() {
+fn revocations_are_enforced_even_if_other_state_cannot_be_read() {
     let canary = Canary::start();
     let i = instance(canary.address);
     let link = command_link(&i, &["/x"]);
@@ -559,7 +560,7 @@ fn what_cannot_be_read_keeps_no_revocation_from_being_enforced() {
         let output = i.output(&["key", "revoke", made["id"].as_str().unwrap()]);
         assert!(output.status.success(), "{what}: {output:?}");
         assert_eq!(by_key(), 401, "{what}");
-        assert_eq!(get(&i, &link).0, 200, "{what}: links are judged by the keys that were read last");
+        assert_eq!(get(&i, &link).0, 200, "{what}: links are verified with the last readable keys");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     assert_eq!(revoked("nothing"), "");
@@ -569,17 +570,17 @@ fn what_cannot_be_read_keeps_no_revocation_from_being_enforced() {
     assert!(!rotated.status.success(), "{rotated:?}");
     fs::remove_file(&keys).unwrap();
     assert!(revoked("a file that is gone").contains("link.keys"));
-    assert!(!keys.exists(), "another one would end every link");
+    assert!(!keys.exists(), "a new file would invalidate every link");
     fs::remove_file(i.path("data/secrets/offlinetube.key")).unwrap();
     assert!(revoked("two files that are gone").contains("offlinetube.key"));
     for (name, bytes) in [("link.keys", ours), ("offlinetube.key", theirs)] {
         fs::write(i.path("data/secrets").join(name), bytes).unwrap();
         fs::set_permissions(i.path("data/secrets").join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    assert_eq!(revoked("nothing any more"), "");
+    assert_eq!(revoked("nothing after the repair"), "");
     db.execute(junk, []).unwrap();
     assert!(revoked("a ban").contains("state database"));
     db.execute("DELETE FROM ban", []).unwrap();
     db.execute(name, []).unwrap();
-    assert_eq!(revoked("a user, who counts as nobody"), "");
+    assert_eq!(revoked("a user with an invalid name, who is ignored"), "");
 }

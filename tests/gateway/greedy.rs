@@ -1,4 +1,4 @@
-//! Slow and greedy clients: they lose their own time and places, and nobody else's.
+//! Slow and greedy clients lose their own time and connections, and nobody else's.
 
 use std::{
     io::{Read, Write},
@@ -17,7 +17,7 @@ use crate::{
 
 const OPEN_CONNECTIONS: &str = "sallyport_connections{listener=\"tls\"}";
 
-/// A policy whose one route streams bodies and answers of any length.
+/// A policy whose only route streams request and response bodies of any length.
 const OPEN: &str = "[defaults]\nmax_body = \"1MiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"POST\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
 
 pub(crate) fn open(upstream: SocketAddr, setting: &str) -> Instance {
@@ -33,7 +33,7 @@ pub(crate) fn open(upstream: SocketAddr, setting: &str) -> Instance {
     })
 }
 
-/// True once the other side has ended the connection.
+/// Returns true once the other side has closed the connection.
 fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
     stream.set_read_timeout(Some(within)).unwrap();
     matches!(stream.read(&mut [0; 16]), Ok(0))
@@ -41,23 +41,23 @@ fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
 }
 
 #[test]
-fn a_client_at_its_limit_loses_its_oldest_idle_connection_and_not_its_next_one() {
+fn a_client_at_its_limit_loses_its_oldest_idle_connection_and_not_its_new_one() {
     let canary = Canary::start();
     let i = open(canary.address, "shared_addresses = []\nmax_connections_per_client = 4");
-    // Incomplete: not even a handshake.
+    // These are incomplete: they do not even begin a handshake.
     eventually_metric(&i, OPEN_CONNECTIONS, 0.0);
     let mut held: Vec<_> = (0..4).map(|_| TcpStream::connect(i.tls).unwrap()).collect();
     eventually_metric(&i, OPEN_CONNECTIONS, 4.0);
     assert_eq!(i.send(&Request::new("GET", "/a")).status, 200, "the next one is served");
-    assert!(is_closed(&mut held[0], Duration::from_secs(2)), "the oldest has gone");
-    assert!(!is_closed(&mut held[3], Duration::from_millis(300)), "the newest stays");
+    assert!(is_closed(&mut held[0], Duration::from_secs(2)), "the oldest is closed");
+    assert!(!is_closed(&mut held[3], Duration::from_millis(300)), "the newest stays open");
     let i = open(canary.address, "max_connections_per_client = 1");
     let mut shared: Vec<_> = (0..4).map(|_| TcpStream::connect(i.tls).unwrap()).collect();
-    assert!(!is_closed(&mut shared[0], Duration::from_millis(500)), "tunnels of this machine speak for many");
+    assert!(!is_closed(&mut shared[0], Duration::from_millis(500)), "tunnels on this machine carry many clients");
 }
 
 #[test]
-fn a_connection_with_a_request_on_its_way_keeps_its_place() {
+fn a_connection_with_a_running_request_is_not_closed_for_a_new_one() {
     let canary = Canary::with(Duration::from_secs(2));
     let i = open(canary.address, "max_connections = 2");
     let ask = || {
@@ -67,7 +67,7 @@ fn a_connection_with_a_request_on_its_way_keeps_its_place() {
     };
     let running = [ask(), ask()];
     eventually("both", || (canary.seen().len() == 2).then_some(()));
-    assert!(connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err(), "there is no place for a third");
+    assert!(connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err(), "a third connection is refused");
     for mut stream in running {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
@@ -75,12 +75,12 @@ fn a_connection_with_a_request_on_its_way_keeps_its_place() {
     }
     let start = Instant::now();
     while connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(5), "places are given back");
+        assert!(start.elapsed() < Duration::from_secs(5), "slots are released");
     }
 }
 
 #[test]
-fn a_handshake_that_stalls_is_given_up() {
+fn a_stalled_handshake_is_disconnected() {
     let canary = Canary::start();
     let i = open(canary.address, "");
     let mut stream = TcpStream::connect(i.tls).unwrap();
@@ -92,7 +92,7 @@ fn a_handshake_that_stalls_is_given_up() {
 }
 
 #[test]
-fn a_body_that_trickles_is_given_up_and_one_that_keeps_the_rate_is_not() {
+fn a_trickling_body_is_refused_and_one_that_keeps_the_rate_is_not() {
     let canary = Canary::start();
     let i = open(canary.address, "min_body_rate = \"100\"");
     let patient = open(canary.address, "min_body_rate = \"0\"");
@@ -121,18 +121,18 @@ fn a_body_that_trickles_is_given_up_and_one_that_keeps_the_rate_is_not() {
         let let_be = scope.spawn(|| post(&patient, 45, 2));
         let (answer, after) = slow.join().unwrap();
         assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_too_slow"), "{answer}");
-        assert!(after > Duration::from_secs(14), "an honest client had less than its time: {after:?}");
+        assert!(after > Duration::from_secs(14), "an honest client would have had too little time: {after:?}");
         let (answer, after) = steady.join().unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        assert!(after > Duration::from_secs(20), "it was faster than the test wants");
+        assert!(after > Duration::from_secs(20), "the body arrived faster than the test needs");
         let (answer, after) = let_be.join().unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "\"0\" is no limit: {answer}");
-        assert!(after > Duration::from_secs(20), "it was faster than the test wants");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "\"0\" means no limit: {answer}");
+        assert!(after > Duration::from_secs(20), "the body arrived faster than the test needs");
     });
 }
 
 #[test]
-fn a_long_answer_may_take_longer_than_any_silence() {
+fn a_long_response_may_take_longer_than_the_timeout_for_a_pause() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let i = open(listener.local_addr().unwrap(), "");
     i.replace("timeout = \"60s\"   #", "timeout = \"1s\" #");
@@ -151,11 +151,11 @@ fn a_long_answer_may_take_longer_than_any_silence() {
             });
         }
     });
-    assert_eq!(i.send(&Request::new("GET", "/a")).body, b"........", "4 s, and never a second of silence");
+    assert_eq!(i.send(&Request::new("GET", "/a")).body, b"........", "4 s in total, and never a pause of a second");
 }
 
 #[test]
-fn a_gateway_out_of_descriptors_goes_on_accepting() {
+fn a_gateway_that_runs_out_of_descriptors_recovers() {
     let canary = Canary::start();
     let i = open(canary.address, "");
     let limited =
@@ -164,13 +164,13 @@ fn a_gateway_out_of_descriptors_goes_on_accepting() {
     let held: Vec<_> = (0..80).map(|_| TcpStream::connect(i.tls).unwrap()).collect();
     let start = Instant::now();
     assert_eq!(i.send(&Request::new("GET", "/a")).status, 200);
-    assert!(start.elapsed() < Duration::from_secs(9), "served before the others' handshakes timed out");
+    assert!(start.elapsed() < Duration::from_secs(9), "it was served only after the others' handshakes had timed out");
     assert!(i.stderr().contains("cannot accept a connection"), "the limit was reached: {}", i.stderr());
     drop(held);
 }
 
 #[test]
-fn more_than_the_gateway_may_hold_is_turned_away_with_a_time_to_come_back() {
+fn requests_beyond_capacity_are_refused_with_retry_after() {
     let canary = Canary::with(Duration::from_secs(2));
     let i = open(canary.address, "max_requests = 1");
     let under_way = |n| eventually("the request", || (canary.seen().len() == n).then_some(()));
@@ -184,12 +184,12 @@ fn more_than_the_gateway_may_hold_is_turned_away_with_a_time_to_come_back() {
         );
         assert_eq!(first.join().unwrap().status, 200);
     });
-    assert_eq!(i.send(&Request::new("GET", "/a")).status, 200, "there is room again");
+    assert_eq!(i.send(&Request::new("GET", "/a")).status, 200, "there is capacity again");
     let i = open(canary.address, "shared_addresses = []\nmax_requests_per_client = 1");
     thread::scope(|scope| {
         let first = scope.spawn(|| i.send(&Request::new("GET", "/a")));
         under_way(3);
-        assert_eq!(i.send(&Request::new("GET", "/a")).status, 503, "one client has one place");
+        assert_eq!(i.send(&Request::new("GET", "/a")).status, 503, "one client may have one request at a time");
         assert_eq!(first.join().unwrap().status, 200);
     });
     let i = open(canary.address, "max_memory = \"1MiB\"");
@@ -199,7 +199,7 @@ fn more_than_the_gateway_may_hold_is_turned_away_with_a_time_to_come_back() {
     assert_eq!(health.status, 200, "the admin listener always answers");
 }
 
-/// An upstream whose answers never end. It tells when one was broken off, and whether it was for a client that reads.
+/// Starts an upstream whose responses never end. It reports when one was aborted, and whether its client was reading.
 pub(crate) fn endless() -> (SocketAddr, std::sync::mpsc::Receiver<&'static str>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -221,7 +221,7 @@ pub(crate) fn endless() -> (SocketAddr, std::sync::mpsc::Receiver<&'static str>)
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_given_up_and_one_that_is_only_slow_is_not() {
+fn a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_not() {
     let (upstream, ends) = endless();
     let i = open(upstream, "send_timeout = \"2s\"");
     let begin = |path: &str| {
@@ -230,24 +230,24 @@ fn a_client_that_takes_nothing_is_given_up_and_one_that_is_only_slow_is_not() {
         stream
     };
     let (_stuck, mut slow) = (begin("/never"), begin("/reads"));
-    // More than a segment of loopback, below which a reader opens its window no further.
+    // More than a segment on loopback; for less, a reader does not open its window further.
     let (start, mut piece) = (Instant::now(), vec![0; 128 * 1024]);
     let end = loop {
         slow.read_exact(&mut piece).unwrap();
         match ends.recv_timeout(Duration::from_millis(200)) {
             Ok(end) => break end,
-            Err(_) => assert!(start.elapsed() < Duration::from_secs(20), "nobody is given up"),
+            Err(_) => assert!(start.elapsed() < Duration::from_secs(20), "no client was disconnected"),
         }
     };
     assert_eq!(end, "never reads");
-    assert!(start.elapsed() > Duration::from_secs(2), "it had its time");
+    assert!(start.elapsed() > Duration::from_secs(2), "it was disconnected too early");
     for _ in 0..20 {
         slow.read_exact(&mut piece).unwrap();
     }
-    assert!(ends.try_recv().is_err(), "the slow one goes on");
+    assert!(ends.try_recv().is_err(), "the slow client continues");
 }
 
-/// The same with one path for clients that are known.
+/// Starts a gateway with an additional path for authenticated clients.
 fn open_to_known(upstream: SocketAddr) -> Instance {
     let mut i = open(upstream, "send_timeout = \"2s\"\npause_timeout = \"1h\"");
     let known = "[[route]]\nname = \"known\"\nmethods = [\"GET\"]\npath = \"/reads\"\ncredentials = [\"api-key\", \"link\"]\n[[route]]";
@@ -258,7 +258,7 @@ fn open_to_known(upstream: SocketAddr) -> Instance {
 }
 
 #[test]
-fn a_player_whose_user_is_known_may_pause() {
+fn an_authenticated_player_may_pause() {
     let (upstream, ends) = endless();
     let i = open_to_known(upstream);
     let begin = |request: Request| {
@@ -268,17 +268,17 @@ fn a_player_whose_user_is_known_may_pause() {
     };
     let (mut known, _stranger) =
         (begin(Request::new("GET", "/reads").key(i.key())), begin(Request::new("GET", "/never")));
-    assert_eq!(ends.recv_timeout(Duration::from_secs(30)), Ok("never reads"), "a stranger has send_timeout");
-    assert!(ends.recv_timeout(Duration::from_secs(6)).is_err(), "the player was given up");
+    assert_eq!(ends.recv_timeout(Duration::from_secs(30)), Ok("never reads"), "an anonymous client gets send_timeout");
+    assert!(ends.recv_timeout(Duration::from_secs(6)).is_err(), "the player was disconnected");
     let mut piece = vec![0; 128 * 1024];
     for _ in 0..80 {
         known.read_exact(&mut piece).unwrap();
     }
-    // Whoever has a link may be anybody.
+    // Anyone can hold a link.
     let link = i.command(&["link", "create", "/reads"])["url"].as_str().unwrap().to_owned();
     let _by_link = begin(Request::new("GET", &link[link.find("/reads").unwrap()..]));
-    assert_eq!(ends.recv_timeout(Duration::from_secs(30)), Ok("reads"), "a link's bearer has send_timeout");
-    // It is the pause that has a limit of its own, not the connection.
+    assert_eq!(ends.recv_timeout(Duration::from_secs(30)), Ok("reads"), "the holder of a link gets send_timeout");
+    // The limit applies to a pause, not to the whole connection.
     let i = open_to_known(upstream);
     i.replace("pause_timeout = \"1h\"", "pause_timeout = \"3s\"");
     let mut i = i;
@@ -287,11 +287,11 @@ fn a_player_whose_user_is_known_may_pause() {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(&Request::new("GET", "/reads").key(i.key()).bytes()).unwrap();
     while ends.try_recv().is_ok() {}
-    assert!(ends.recv_timeout(Duration::from_mins(1)).is_ok(), "there is an end to a pause");
+    assert!(ends.recv_timeout(Duration::from_mins(1)).is_ok(), "a pause is limited");
 }
 
 #[test]
-fn a_player_whose_user_is_known_may_pause_over_http2() {
+fn an_authenticated_player_may_pause_over_http2() {
     let (upstream, ends) = endless();
     let i = open_to_known(upstream);
     let (mut known, mut stranger) = (start(&i), start(&i));
@@ -306,7 +306,7 @@ fn a_player_whose_user_is_known_may_pause_over_http2() {
     let mut take = |seconds| {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(seconds) {
-            // What the system takes is read, but the streams' windows stay shut.
+            // This drains the socket, but the streams' windows stay closed.
             for stream in [&mut known, &mut stranger] {
                 let _ = stream.read(&mut [0; 16 * 1024]);
             }
@@ -316,6 +316,6 @@ fn a_player_whose_user_is_known_may_pause_over_http2() {
         }
         None
     };
-    assert_eq!(take(30), Some("never reads"), "a stranger has send_timeout");
-    assert_eq!(take(6), None, "the player was given up");
+    assert_eq!(take(30), Some("never reads"), "an anonymous client gets send_timeout");
+    assert_eq!(take(6), None, "the player was disconnected");
 }

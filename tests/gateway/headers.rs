@@ -1,4 +1,4 @@
-//! Header fields: what the application is told, and what the client is not.
+//! Header fields: which ones the application receives, and which ones are withheld from the client.
 
 use crate::{
     canary::Canary,
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn what_a_client_says_of_itself_in_the_gateways_name_never_arrives() {
+fn identity_headers_forged_by_a_client_never_arrive() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let mut request = Request::new("GET", "/api/downloads").key(i.key()).header("X-Custom", "kept");
@@ -47,7 +47,7 @@ fn what_a_client_says_of_itself_in_the_gateways_name_never_arrives() {
 }
 
 #[test]
-fn every_answer_has_a_request_id_and_the_security_headers_and_tells_nothing_of_the_upstream() {
+fn every_response_has_a_request_id_and_the_security_headers_and_reveals_nothing_about_the_upstream() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| i.replace("names = []", "names = [\"home.example\"]"));
     for answer in [i.get("/api/downloads"), i.get("/nowhere"), i.get("/api/stream/..")] {
@@ -58,7 +58,11 @@ fn every_answer_has_a_request_id_and_the_security_headers_and_tells_nothing_of_t
             assert!(answer.header(name).is_none(), "{name} in {}", answer.head);
         }
     }
-    assert_eq!(i.get("/api/downloads").header("strict-transport-security"), None, "localhost is everybody's");
+    assert_eq!(
+        i.get("/api/downloads").header("strict-transport-security"),
+        None,
+        "localhost is shared by other services"
+    );
     let named = format!(
         "GET /api/downloads HTTP/1.1\r\nHost: home.example:8443\r\nConnection: close\r\nX-API-Key: {}\r\n\r\n",
         i.key()
@@ -67,7 +71,7 @@ fn every_answer_has_a_request_id_and_the_security_headers_and_tells_nothing_of_t
 }
 
 #[test]
-fn the_access_log_tells_who_asked_for_what_and_why_it_was_denied() {
+fn the_access_log_records_the_user_the_request_and_the_reason_of_a_denial() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let line = i.log_line(&i.send(&Request::new("GET", "/api/stream/x?q=1").key(i.key()).header("User-Agent", "tv/1")));
@@ -90,7 +94,7 @@ fn the_access_log_tells_who_asked_for_what_and_why_it_was_denied() {
 }
 
 #[test]
-fn a_host_that_is_missing_repeated_or_strange_is_refused() {
+fn a_missing_repeated_or_malformed_host_is_refused() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for hosts in [
@@ -116,7 +120,7 @@ fn a_host_that_is_missing_repeated_or_strange_is_refused() {
     assert!(canary.seen().is_empty());
 }
 
-/// Each name in every spelling that some reader takes for it, forged; those that HTTP/2 knows are in lower case.
+/// Returns forgeries of each managed name in every spelling that some parser accepts; names that are valid in HTTP/2 are in lower case.
 fn forged_names() -> Vec<String> {
     let names = [
         "x-forwarded-for",
@@ -154,7 +158,7 @@ fn no_spelling_of_a_managed_name_passes_over_http1() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let names = forged_names();
-    // In parts, since a head has 100 fields at most.
+    // In parts, since a head can have at most 100 fields.
     for part in names.chunks(20) {
         for spell in [str::to_owned, str::to_uppercase] {
             let request = Request::new("GET", "/api/downloads").key(i.key());
@@ -171,7 +175,7 @@ fn no_spelling_of_a_managed_name_passes_over_http1() {
 }
 
 #[test]
-fn no_spelling_of_a_name_that_frames_a_message_passes() {
+fn no_spelling_of_a_framing_header_passes() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let names = ["Content_Length", "content.length", "Transfer_Encoding", "transfer!encoding", "Proxy_Connection"];
@@ -181,7 +185,7 @@ fn no_spelling_of_a_name_that_frames_a_message_passes() {
     assert!(!canary.only().head.contains("forged"), "{}", canary.only().head);
 }
 
-/// The answer to a GET of `/api/downloads` over HTTP/2.
+/// Sends a GET for `/api/downloads` over HTTP/2.
 fn get_over_http2(i: &Instance, headers: &[(&str, &str)]) -> http::Response<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -212,7 +216,7 @@ fn no_spelling_of_a_managed_name_passes_over_http2() {
 }
 
 #[test]
-fn what_connection_names_ends_here_and_takes_nothing_of_the_gateways_along() {
+fn fields_named_in_connection_are_removed_except_the_gateways_own() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let named = "X-Hop, cookie, x-forwarded-for, X-Forwarded-Proto, X-Forwarded-Host, Remote-User, Host, Content-Length, \
@@ -249,7 +253,7 @@ fn what_connection_names_ends_here_and_takes_nothing_of_the_gateways_along() {
     assert_eq!(seen.body, r#"{"url":"https://example.com/a"}"#);
 }
 
-/// The first frame that answers a GET with this field, or ends its connection.
+/// Returns the first frame that answers a GET with this field, or that ends its connection.
 fn frame_for(i: &Instance, name: &str, value: &str) -> u8 {
     let fields = [
         (":method", "GET"),
@@ -263,7 +267,7 @@ fn frame_for(i: &Instance, name: &str, value: &str) -> u8 {
 }
 
 #[test]
-fn fields_of_a_connection_are_malformed_in_http2_and_reach_nobody() {
+fn connection_specific_fields_are_malformed_in_http2_and_never_arrive() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for (name, value) in [
@@ -283,7 +287,7 @@ fn fields_of_a_connection_are_malformed_in_http2_and_reach_nobody() {
 }
 
 #[test]
-fn an_answer_loses_what_is_not_the_clients_to_see() {
+fn a_response_loses_headers_that_the_client_must_not_see() {
     let canary = Canary::answering(
         "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: X-Hop, Content-Length, X-Content-Type-Options, X-Request-Id\r\n\
          X-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nProxy-Authenticate: Basic\r\nTrailer: X-T\r\n\
@@ -297,7 +301,7 @@ fn an_answer_loses_what_is_not_the_clients_to_see() {
     let mut names: Vec<_> = answer.head.lines().skip(1).map(|line| line.split(':').next().unwrap()).collect();
     names.sort_unstable();
     let kept = [
-        "connection", // close, as the client has asked
+        "connection", // close, as the client requested
         "content-length",
         "content-security-policy",
         "date",

@@ -1,4 +1,4 @@
-//! An instance of its own for each test: made by `init`, started, killed, asked.
+//! A separate instance for each test: created by `init`, started, killed, sent requests.
 
 use std::{
     env, fs,
@@ -26,18 +26,18 @@ pub(crate) struct Instance {
     pub(crate) tls: SocketAddr,
     pub(crate) plain: SocketAddr,
     pub(crate) admin: SocketAddr,
-    /// What `init` printed.
+    /// The output of `init`.
     pub(crate) made: Value,
     pub(crate) child: Option<Child>,
 }
 
 impl Instance {
-    /// A gateway with the worker's policy in front of the canary.
+    /// Starts a gateway with the worker's policy in front of the canary.
     pub(crate) fn start(canary: &Canary) -> Self {
         Self::with(&canary.address.to_string(), |_| ())
     }
 
-    /// The same in front of `upstream`, after `change` was at the folder.
+    /// Starts a gateway in front of `upstream`, after `change` has modified its folder.
     pub(crate) fn with(upstream: &str, change: impl FnOnce(&Self)) -> Self {
         let mut instance = Self::made(&["--app", "worker", "--upstream", upstream]);
         change(&instance);
@@ -45,12 +45,12 @@ impl Instance {
         instance
     }
 
-    /// What `init` makes, with ports of its own and not started.
+    /// Creates an instance by `init`, with unused ports, without starting it.
     pub(crate) fn made(init: &[&str]) -> Self {
         Self::made_in(tempfile::tempdir().unwrap(), init)
     }
 
-    /// The same in front of an application of somebody's own, with `policy`.
+    /// Creates an instance in front of another application, with `policy`.
     pub(crate) fn made_with_policy(name: &str, policy: &str, upstream: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("policies")).unwrap();
@@ -90,7 +90,7 @@ impl Instance {
         eventually("the gateway", || TcpStream::connect(self.tls).ok());
     }
 
-    /// The same from another file that has the program.
+    /// Starts a role with another executable file.
     pub(crate) fn start_role_of(&mut self, program: &Path, role: &str) {
         self.child = Some(self.spawn_from(program_in(program), role, &[]));
         eventually("the gateway", || TcpStream::connect(self.tls).ok());
@@ -107,24 +107,24 @@ impl Instance {
         command.stdin(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
-    /// Takes a process that was started apart for its own.
+    /// Makes a separately started process the instance's own.
     pub(crate) fn adopt(&mut self, child: Child) {
         self.child = Some(child);
     }
 
-    /// Starts another process in place of the one that runs, which may take its time to end.
+    /// Starts a successor to the running process, which may take a while to end.
     pub(crate) fn succeed(&mut self) {
         let successor = self.spawn("gateway", &[]);
         let mut predecessor = self.child.replace(successor).unwrap();
         std::thread::spawn(move || predecessor.wait());
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process has exited.
     pub(crate) fn await_end(&mut self) {
         self.child.take().unwrap().wait().unwrap();
     }
 
-    /// SIGKILL, as the kernel or a power cut would.
+    /// Kills the process with SIGKILL, as the kernel or a power cut would.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
@@ -135,14 +135,14 @@ impl Instance {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Runs a command on this instance; what it printed as JSON.
+    /// Runs a command on this instance and returns its JSON output.
     pub(crate) fn command(&self, args: &[&str]) -> Value {
         let output = self.output(args);
         assert!(output.status.success(), "{args:?}: {output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The same for one that fails.
+    /// Runs a command that must fail and returns its JSON output.
     pub(crate) fn command_fails(&self, args: &[&str]) -> Value {
         let output = self.output(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
@@ -154,7 +154,7 @@ impl Instance {
         run(&[args, &["--json", "--config", config.to_str().unwrap()]].concat())
     }
 
-    /// The administrator's key, with every scope.
+    /// Returns the administrator's key, which has every scope.
     pub(crate) fn key(&self) -> &str {
         self.made["api_key"].as_str().unwrap()
     }
@@ -179,17 +179,17 @@ impl Instance {
         client::send(self.tls, &self.authority(), bytes)
     }
 
-    /// A GET with the administrator's key.
+    /// Sends a GET with the administrator's key.
     pub(crate) fn get(&self, target: &str) -> Answer {
         self.send(&Request::new("GET", target).key(self.key()))
     }
 
-    /// A POST with the administrator's key.
+    /// Sends a POST with the administrator's key.
     pub(crate) fn post(&self, target: &str, body: &str) -> Answer {
         self.send(&Request::new("POST", target).key(self.key()).json(body))
     }
 
-    /// The access log, once it has a line for the request.
+    /// Returns the access log's line for the request, once it is there.
     pub(crate) fn log_line(&self, answer: &Answer) -> Value {
         let id = answer.header("x-request-id").unwrap();
         eventually("a line in the access log", || {
@@ -213,17 +213,17 @@ impl Drop for Instance {
     }
 }
 
-/// Runs the program to its end.
+/// Runs the program until it exits.
 pub(crate) fn run(args: &[&str]) -> Output {
     program().args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// The built program, with nothing of this environment but what it needs to find others.
+/// Returns the built program, with only those environment variables that it needs to find other programs.
 pub(crate) fn program() -> Command {
     program_in(&places::program())
 }
 
-/// yt-dlp and deno are where the project has them.
+/// Returns the program with a PATH on which yt-dlp and deno are where the project installs them.
 fn program_in(file: &Path) -> Command {
     let mut command = Command::new(file);
     let path = env::var_os("PATH").unwrap();

@@ -1,5 +1,5 @@
-//! What ordinary clients and applications say that is not by the letter, and is understood all the same; and what HTTP/2 is refused
-//! as HTTP/1 is.
+//! Deviations from the specification by ordinary clients and applications that are accepted; and requests that are refused over HTTP/2
+//! as they are over HTTP/1.
 
 use std::{
     future::poll_fn,
@@ -33,7 +33,7 @@ fn open(upstream: SocketAddr) -> Instance {
     })
 }
 
-/// An application that answers each request with these bytes, and how many connections it has taken.
+/// Starts an application that answers each request with these bytes, and returns a count of its connections.
 fn app(answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, taken) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -79,7 +79,7 @@ async fn ask(i: &Instance, request: Request<()>) -> (u16, String) {
 }
 
 #[test]
-fn http2_is_refused_what_http1_is() {
+fn http2_requests_are_refused_for_the_same_faults_as_http1() {
     let canary = Canary::start();
     let i = open(canary.address);
     let get = || Request::get("https://localhost/a");
@@ -106,13 +106,13 @@ fn http2_is_refused_what_http1_is() {
 }
 
 #[test]
-fn empty_lines_before_a_request_are_no_request() {
+fn empty_lines_before_a_request_are_ignored() {
     let canary = Canary::start();
     let i = open(canary.address);
     let last = "GET /b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answer = i.send_bytes(format!("\r\n{last}").as_bytes());
     assert_eq!(answer.status, 200, "{answer:?}");
-    // After a body, as browsers of old do, and split in two.
+    // After a body, as old browsers send them, and split in two.
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nWiki\r\n\r").unwrap();
     eventually("the first request", || (canary.seen().len() == 2).then_some(()));
@@ -121,23 +121,23 @@ fn empty_lines_before_a_request_are_no_request() {
     let _ = stream.read_to_string(&mut answers);
     assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
     let answer = i.send_bytes(format!("{}{last}", "\r\n".repeat(20)).as_bytes());
-    assert_eq!(answer.status, 400, "there is an end to it");
+    assert_eq!(answer.status, 400, "their number is limited");
     assert_eq!(canary.seen().len(), 3);
 }
 
 #[test]
-fn white_space_after_a_name_is_taken_out_of_an_applications_answer() {
+fn white_space_after_a_header_name_is_removed_from_an_applications_response() {
     let (address, _) = app(b"HTTP/1.1 200 OK\r\nX-A : 1\r\nContent-Length : 2\r\nServer \t: x\r\n\r\nok");
     let answer = open(address).send(&client::Request::new("GET", "/a"));
     assert_eq!((answer.status, answer.header("x-a"), &answer.body[..]), (200, Some("1"), &b"ok"[..]));
     assert!(answer.header("server").is_none() && !answer.head.contains(" :"), "{}", answer.head);
     let (address, _) =
         app(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding : chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
-    assert_eq!(open(address).send(&client::Request::new("GET", "/a")).status, 502, "it frames all the same");
+    assert_eq!(open(address).send(&client::Request::new("GET", "/a")).status, 502, "it still counts as framing");
 }
 
 #[test]
-fn an_application_that_gives_two_lengths_is_told_so_in_the_log() {
+fn the_log_names_an_application_that_sends_two_lengths() {
     let (address, _) =
         app(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
     let i = open(address);
@@ -150,7 +150,7 @@ fn an_application_that_gives_two_lengths_is_told_so_in_the_log() {
 }
 
 #[test]
-fn an_application_may_say_much_before_its_answer() {
+fn an_application_may_send_many_informational_responses_before_its_answer() {
     const MANY: usize = 200;
     let many: &'static [u8] = [&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(MANY)[..], OK].concat().leak();
     let answer = open(app(many).0).send(&client::Request::new("GET", "/a"));
@@ -161,7 +161,7 @@ fn an_application_may_say_much_before_its_answer() {
 }
 
 #[test]
-fn early_hints_reach_a_browser_that_opens_a_page_and_nobody_else() {
+fn early_hints_reach_only_browsers_that_open_a_page() {
     let early = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Secret: 1\r\n\r\n";
     let i = open(app([&early[..], OK].concat().leak()).0);
     run(async {
@@ -181,11 +181,11 @@ fn early_hints_reach_a_browser_that_opens_a_page_and_nobody_else() {
         }
     });
     let request = client::Request::new("GET", "/a").header("Sec-Fetch-Mode", "navigate");
-    assert_eq!(i.send(&request).status, 200, "over HTTP/1, where some clients would take it for the answer");
+    assert_eq!(i.send(&request).status, 200, "over HTTP/1, where some clients would mistake them for the answer");
 }
 
 #[test]
-fn posts_one_after_the_other_share_connections_to_an_application_that_keeps_them() {
+fn successive_posts_share_connections_to_an_application_that_keeps_them_open() {
     let (address, taken) = app(OK);
     let i = open(address);
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
@@ -200,7 +200,7 @@ fn posts_one_after_the_other_share_connections_to_an_application_that_keeps_them
         }
     };
     let (start, mut posts) = (Instant::now(), 0);
-    // The first show that the application keeps its connections.
+    // The first requests show that the application keeps its connections open.
     while start.elapsed() < Duration::from_millis(300) {
         post();
     }
@@ -215,7 +215,7 @@ fn posts_one_after_the_other_share_connections_to_an_application_that_keeps_them
 
 #[test]
 fn a_post_never_goes_over_a_connection_that_its_application_may_have_closed() {
-    // It closes soon after each answer, and does not say so beforehand.
+    // It closes the connection soon after each response, without announcing it.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let i = open(listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -235,7 +235,7 @@ fn a_post_never_goes_over_a_connection_that_its_application_may_have_closed() {
 }
 
 #[test]
-fn a_method_that_no_policy_can_name_is_not_implemented() {
+fn a_method_that_no_policy_can_name_gets_501() {
     let canary = Canary::start();
     let i = open(canary.address);
     for method in ["TRACE", "PROPFIND", "get", "BREW"] {

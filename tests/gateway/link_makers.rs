@@ -1,4 +1,4 @@
-//! What links are made with: of a certificate no more is kept than it needs, and once.
+//! The credentials that links are created with: of a certificate chain only the needed part is stored, and only once.
 
 use std::{fs, sync::Arc};
 
@@ -24,7 +24,7 @@ fn gateway(canary: &Canary, authority: &Authority) -> Instance {
     })
 }
 
-/// A certificate of its own authority, which no path leads over.
+/// Creates a certificate of an unrelated authority, which no path needs.
 fn junk(bytes: usize) -> CertificateDer<'static> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.custom_extensions = vec![extension(bytes)];
@@ -47,7 +47,7 @@ fn made(i: &Instance, shown: &Shown, beside: &[CertificateDer<'static>]) -> Stri
     url[url.find("/api/").unwrap()..].to_owned()
 }
 
-/// How many makers the database has, and the longest proof of theirs.
+/// Returns the number of makers in the database, and the length of their longest proof.
 fn makers(i: &Instance) -> (i64, i64) {
     let database = rusqlite::Connection::open(i.path("data/state.db")).unwrap();
     let row = "SELECT count(*), max(length(proof)) FROM link_maker";
@@ -58,13 +58,13 @@ fn opens(i: &Instance, target: &str) -> u16 {
     i.send(&Request::new("GET", target)).status
 }
 
-/// Has the gateway read its state anew.
+/// Makes the gateway reload its state.
 fn reread(i: &Instance, name: &str) {
     i.command(&["user", "add", name]);
 }
 
 #[test]
-fn what_is_shown_beside_a_certificate_is_not_kept_with_its_links() {
+fn unneeded_certificates_of_a_chain_are_not_stored_with_links() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let (i, ana) = (gateway(&canary, &authority), authority.sign("ana"));
     let links = [
@@ -77,7 +77,7 @@ fn what_is_shown_beside_a_certificate_is_not_kept_with_its_links() {
     assert_eq!(links.each_ref().map(|link| opens(&i, link)), [200; 3]);
     reread(&i, "ben");
     assert_eq!(links.each_ref().map(|link| opens(&i, link)), [200; 3]);
-    // As older programs have kept it.
+    // As older versions stored it.
     let database = rusqlite::Connection::open(i.path("data/state.db")).unwrap();
     let chain = format!(" {}", data_encoding::BASE64.encode(&junk(MANY_BYTES)));
     assert_eq!(database.execute("UPDATE link_maker SET proof = proof || ?", [chain]).unwrap(), 1);
@@ -86,11 +86,11 @@ fn what_is_shown_beside_a_certificate_is_not_kept_with_its_links() {
     assert_eq!(links.each_ref().map(|link| opens(&i, link)), [200; 3]);
     assert!(makers(&i).1 > 12_000);
     made(&i, &ana, &[]);
-    assert!(makers(&i).1 < 1_500, "the latest proof holds");
+    assert!(makers(&i).1 < 1_500, "the latest proof replaces it");
 }
 
 #[test]
-fn the_path_that_a_certificate_needs_is_kept_and_read_again() {
+fn the_needed_path_of_a_certificate_is_stored_and_read_again() {
     let (canary, root) = (Canary::start(), Authority::with_levels_below("root", 1));
     let (below, certificate) = root.intermediate("below");
     let (i, ana) = (gateway(&canary, &root), below.sign("ana"));
@@ -104,7 +104,7 @@ fn the_path_that_a_certificate_needs_is_kept_and_read_again() {
 }
 
 #[test]
-fn a_credential_that_is_too_large_makes_no_link_and_the_client_is_told_why() {
+fn a_credential_that_is_too_large_creates_no_link_and_the_client_is_told_why() {
     let (canary, root) = (Canary::start(), Authority::with_levels_below("root", 1));
     let (below, certificate) = root.intermediate("below");
     let i = gateway(&canary, &root);

@@ -1,4 +1,4 @@
-//! Signed links: one file for one user until one moment.
+//! Signed links: access to one file in the name of one user until the link expires.
 
 use std::{thread::sleep, time::Duration};
 
@@ -6,7 +6,7 @@ use crate::{canary::Canary, client::Request, instance::Instance};
 
 const FILE: &str = "/api/stream/a%23b.mp4";
 
-/// Makes a link on the command line; path and query of its URL.
+/// Creates a link on the command line and returns the path and query of its URL.
 fn link(i: &Instance, args: &[&str]) -> String {
     let made = i.command(&[&["link", "create"], args].concat());
     path_of(made["url"].as_str().unwrap())
@@ -27,7 +27,7 @@ fn refused(i: &Instance, target: &str, status: u16, code: &str) {
 }
 
 #[test]
-fn a_link_opens_its_file_with_ranges_and_heads_and_nothing_of_it_arrives() {
+fn a_link_opens_its_file_with_range_and_head_and_its_parameters_never_arrive() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let target = link(&i, &[FILE]);
@@ -42,7 +42,7 @@ fn a_link_opens_its_file_with_ranges_and_heads_and_nothing_of_it_arrives() {
 }
 
 #[test]
-fn the_worker_is_told_which_link_a_request_came_by() {
+fn the_statement_names_the_link_of_a_request() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let made = i.command(&["link", "create", FILE]);
@@ -94,7 +94,7 @@ fn a_tampered_link_is_forbidden_and_an_expired_one_is_gone() {
 }
 
 #[test]
-fn a_link_can_be_taken_back_at_once() {
+fn a_link_can_be_revoked_immediately() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let made = i.command(&["link", "create", FILE]);
@@ -106,14 +106,14 @@ fn a_link_can_be_taken_back_at_once() {
 }
 
 #[test]
-fn two_keys_live_at_a_time_so_that_they_rotate() {
+fn two_link_keys_are_valid_at_a_time_so_that_they_can_rotate() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let first = link(&i, &[FILE]);
     std::fs::remove_file(i.path("data/control.sock")).unwrap();
     i.command(&["link", "rotate"]);
     let second = link(&i, &[FILE]);
-    crate::instance::eventually("the new key, though nobody could tell", || (get(&i, &second).0 == 200).then_some(()));
+    crate::instance::eventually("the new key, without a notification", || (get(&i, &second).0 == 200).then_some(()));
     assert_eq!((get(&i, &first).0, get(&i, &second).0), (200, 200));
     i.command(&["link", "rotate"]);
     crate::instance::eventually("the end of the first key", || (get(&i, &first).0 == 403).then_some(()));
@@ -121,7 +121,7 @@ fn two_keys_live_at_a_time_so_that_they_rotate() {
 }
 
 #[test]
-fn links_are_made_over_the_wire_for_oneself_and_by_administrators_for_others() {
+fn users_create_links_over_http_for_themselves_and_administrators_for_others() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     i.command(&["user", "add", "ana"]);
@@ -151,11 +151,15 @@ fn links_are_made_over_the_wire_for_oneself_and_by_administrators_for_others() {
         assert_eq!((answer.status, answer.header("content-type").unwrap().contains("json")), (status, true), "{body}");
     }
     let reader = i.new_key(&["--scope", "links:write"]);
-    assert_eq!(make(&reader, &format!(r#"{{"path":"{FILE}"}}"#)).status, 403, "nobody links to what he may not read");
+    assert_eq!(
+        make(&reader, &format!(r#"{{"path":"{FILE}"}}"#)).status,
+        403,
+        "users cannot link to files that they may not read"
+    );
 }
 
 #[test]
-fn offlinetubes_own_links_are_taken_where_the_policy_says_so() {
+fn offlinetube_links_are_accepted_if_the_policy_says_so() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let target = link(&i, &["/api/download/v1/file", "--style", "offlinetube"]);
@@ -180,7 +184,7 @@ fn offlinetubes_own_links_are_taken_where_the_policy_says_so() {
 }
 
 #[test]
-fn no_signature_and_no_key_ever_appears_in_a_log() {
+fn no_signature_and_no_key_appears_in_a_log() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| i.replace("level = \"info\"", "level = \"trace\""));
     let target = link(&i, &[FILE]);
@@ -199,7 +203,7 @@ fn no_signature_and_no_key_ever_appears_in_a_log() {
 }
 
 #[test]
-fn a_link_opens_its_file_in_every_spelling_that_clients_make_of_it() {
+fn a_link_opens_its_file_in_every_spelling_that_clients_use() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let made = link(&i, &["/api/stream/%5Ba%5D~it's%20(1)@b.mp4?q=[x],1", "--user", "admin"]);
@@ -215,7 +219,7 @@ fn a_link_opens_its_file_in_every_spelling_that_clients_make_of_it() {
     }
     assert_eq!(get(&i, &format!("{}{own}", spellings[3])), (200, None));
     assert_eq!(get(&i, &format!("{}{}", spellings[0], own.replace("sp_user=admin", "sp_user=%61dmin"))), (200, None));
-    // An escaped dot could be a dot segment to somebody.
+    // Some parser could read an escaped dot as a dot segment.
     assert_eq!(get(&i, &format!("{}{own}", spellings[2])).0, 400);
     let arrived: Vec<_> = canary.seen().iter().map(|seen| seen.target().to_owned()).collect();
     assert_eq!(arrived, [0, 1, 3, 0].map(|n| spellings[n]), "byte for byte");
@@ -225,7 +229,7 @@ fn a_link_opens_its_file_in_every_spelling_that_clients_make_of_it() {
 }
 
 #[test]
-fn what_others_add_to_a_link_goes_nowhere_and_spoils_it_only_where_the_route_does_not_ignore_it() {
+fn added_parameters_are_never_passed_on_and_invalidate_a_link_unless_the_route_ignores_them() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let (file, zip) = (link(&i, &[FILE]), link(&i, &["/api/v2/zip?ids=1,2"]));
@@ -256,7 +260,7 @@ fn what_others_add_to_a_link_goes_nowhere_and_spoils_it_only_where_the_route_doe
 }
 
 #[test]
-fn a_name_that_no_link_may_ignore_is_a_fault_at_its_place() {
+fn an_invalid_name_in_link_ignores_is_reported_with_its_location() {
     for (at, name) in [("[defaults]\n", "sp_*"), ("[defaults]\n", "*"), ("path = \"/api/v2/zip\"\n", "a b")] {
         let i = Instance::made(&[]);
         i.replace_in("policies/worker.toml", at, &format!("{at}link_ignores = [\"x\", \"{name}\"]\n"));
@@ -266,7 +270,7 @@ fn a_name_that_no_link_may_ignore_is_a_fault_at_its_place() {
 }
 
 #[test]
-fn parameters_of_the_application_that_begin_like_a_links_are_its_own() {
+fn an_applications_parameters_may_begin_like_those_of_a_link() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         let open =
@@ -279,7 +283,7 @@ fn parameters_of_the_application_that_begin_like_a_links_are_its_own() {
         assert_eq!(i.get(&format!("/api/downloads?{query}")).status, 200, "{query}");
     }
     for query in ["sp_page=2", "sp_lang=en&q=1"] {
-        assert_eq!(i.get(&format!("{FILE}?{query}")).status, 200, "also where links are taken: {query}");
+        assert_eq!(i.get(&format!("{FILE}?{query}")).status, 200, "also on routes that accept links: {query}");
     }
     let arrived = canary.seen().len();
     assert_eq!(arrived, 12);
@@ -291,11 +295,11 @@ fn parameters_of_the_application_that_begin_like_a_links_are_its_own() {
     for query in ["sp_id=7", "sp_user=ana&sp_page=2"] {
         assert_eq!(i.get(&format!("{FILE}?{query}")).status, 403, "it is part of a link: {query}");
     }
-    assert_eq!(canary.seen().len(), arrived, "no signature goes on");
+    assert_eq!(canary.seen().len(), arrived, "no signature is passed on");
 }
 
 #[test]
-fn a_link_to_a_path_with_an_empty_query_opens_the_path() {
+fn a_link_to_a_path_with_an_empty_query_opens_that_path() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for path in [format!("{FILE}?"), FILE.to_owned(), format!("{FILE}?a=1&"), format!("{FILE}?&"), format!("{FILE}??")]

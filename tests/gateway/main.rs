@@ -17,12 +17,12 @@ mod name_server;
 mod pebble;
 
 #[path = "../support/disk.rs"]
-#[expect(dead_code, reason = "the worker's tests do more with it")]
+#[expect(dead_code, reason = "the worker's tests use more of it")]
 mod disk;
 #[path = "../support/media.rs"]
 mod media;
 #[path = "../support/origin.rs"]
-#[expect(dead_code, reason = "the worker's tests look at more of it")]
+#[expect(dead_code, reason = "the worker's tests use more of it")]
 mod origin;
 #[path = "../support/places.rs"]
 mod places;

@@ -1,4 +1,4 @@
-//! A real name server on loopback (BIND's named) with a zone that takes updates under a key.
+//! A real name server on loopback (BIND's named) with a zone that accepts updates signed with a key.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{
     pebble::{Program, installed},
 };
 
-/// The server of `example.org`, where the key may write the record of `home.example.org`'s challenge and nothing else.
+/// The name server of `example.org`, whose key may write only the challenge record of `home.example.org`.
 pub(crate) struct Named {
     pub(crate) address: SocketAddr,
     dir: TempDir,
@@ -21,7 +21,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// With a key named `sallyport`.
+    /// Starts the server with a key named `sallyport`.
     pub(crate) fn start(algorithm: &str, key: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [address] = free_addresses();
@@ -45,7 +45,7 @@ impl Named {
         Self { address, dir, _program: program }
     }
 
-    /// What it says of updates.
+    /// Returns its log of updates.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
     }

@@ -1,8 +1,8 @@
-//! Paths: what could mean two things never arrives, what means one arrives byte for byte.
+//! Paths: ambiguous ones never arrive, unambiguous ones arrive byte for byte.
 
 use crate::{canary::Canary, client::Request, frames::first_frame, instance::Instance};
 
-/// Under a route with one free segment, so that only the path's own fault can be the reason.
+/// These paths are under a route with one free segment, so that only the path itself can be the reason for a denial.
 const REFUSED: &[&str] = &[
     "/api/stream/..",
     "/api/stream/../x",
@@ -44,13 +44,13 @@ const REFUSED: &[&str] = &[
     "/api/stream/...",
     "/api/stream/..%c2%85",
     "/api/stream/..%ef%bc%8f..%ef%bc%8fx",
-    // Titles have such characters, so the names of files may (titles.rs); nothing else may.
+    // Titles contain such characters, so file names may (titles.rs), but nothing else.
     "/api/thumbnails/a%ef%bc%8fb",
     "/api/thumbnails/a%ef%bc%bcb",
     "/api/thumbnails/a%c2%85b",
 ];
 
-/// These cannot be written in a request line at all.
+/// These cannot even be written in a request line.
 const UNWRITABLE: &[&str] =
     &["/api/stream/é", "/api/stream/a b", "/api/stream/a\tb", "/api/stream/a#b", "/api/stream/\u{1}"];
 
@@ -68,7 +68,7 @@ fn every_spelling_of_traversal_is_refused_and_none_arrives() {
 }
 
 #[test]
-fn http2_is_judged_by_the_same_rules() {
+fn the_same_rules_apply_to_http2() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for path in REFUSED.iter().filter(|p| !p.contains('\\')) {
@@ -99,7 +99,7 @@ fn http2_is_judged_by_the_same_rules() {
 }
 
 #[test]
-fn over_http2_a_fragment_is_cut_off_before_the_path_is_judged_and_never_arrives() {
+fn over_http2_a_fragment_is_removed_before_the_path_is_judged_and_never_arrives() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let link = i.command(&["link", "create", "/api/stream/a.mp4"])["url"].as_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! A real ACME authority on loopback (pebble), and the name server that it asks (pebble-challtestsrv, or the one given).
+//! A real ACME authority on loopback (pebble), and the name server that it queries (pebble-challtestsrv, or a given one).
 
 use std::{
     env, fs,
@@ -16,23 +16,23 @@ use crate::{
     places,
 };
 
-/// What the authority is to be like.
+/// The behaviour of the authority.
 pub(crate) struct Habits {
-    /// How long its certificates hold, in seconds.
+    /// The validity of its certificates, in seconds.
     pub(crate) validity: u32,
-    /// So many good nonces of a hundred are refused.
+    /// The percentage of valid nonces that it refuses.
     pub(crate) bad_nonces: u32,
-    /// The port at which it looks for TLS-ALPN-01; the gateway's unless given.
+    /// The port for TLS-ALPN-01; the gateway's by default.
     pub(crate) tls_port: Option<u16>,
-    /// A domain for which it gives nothing.
+    /// A domain that it issues no certificates for.
     pub(crate) blocked: &'static str,
     /// The account that ours must be bound to, and its key.
     pub(crate) external_account: Option<(&'static str, &'static str)>,
-    /// The name server that it asks.
+    /// The name server that it queries.
     pub(crate) name_server: Option<SocketAddr>,
 }
 
-/// The authority, and what it takes to know it.
+/// The authority, with its addresses and files.
 pub(crate) struct Pebble {
     address: SocketAddr,
     management: SocketAddr,
@@ -42,14 +42,14 @@ pub(crate) struct Pebble {
     authority: Option<Program>,
 }
 
-/// A server in which every name is on loopback.
+/// A name server that resolves every name to loopback.
 pub(crate) struct NameServer {
     pub(crate) dns: SocketAddr,
     pub(crate) management: SocketAddr,
     _program: Program,
 }
 
-/// A program that ends with its test.
+/// A program that is killed at the end of its test.
 pub(crate) struct Program(pub(crate) Child);
 
 impl Default for Habits {
@@ -96,14 +96,14 @@ impl NameServer {
 }
 
 impl Pebble {
-    /// One that looks at the ports of `i`.
+    /// Starts an authority that checks the ports of `i`.
     pub(crate) fn start(i: &Instance, habits: &Habits) -> Self {
         let mut pebble = Self::prepared(i, habits);
         pebble.run();
         pebble
     }
 
-    /// The same, which does not run yet.
+    /// Prepares such an authority without starting it.
     pub(crate) fn prepared(i: &Instance, habits: &Habits) -> Self {
         let [address, management] = free_addresses();
         let names = NameServer::start();
@@ -145,7 +145,7 @@ impl Pebble {
         eventually("the authority", || TcpStream::connect(self.management).ok());
     }
 
-    /// Ends it, with all that it knew: accounts, orders and its root.
+    /// Stops the authority, which forgets its accounts, orders and root.
     pub(crate) fn end(&mut self) {
         self.authority = None;
     }
@@ -154,17 +154,17 @@ impl Pebble {
         format!("https://{}/dir", self.address)
     }
 
-    /// What vouches for the authority's own web server.
+    /// Returns the file with the CA certificate of the authority's own web server.
     pub(crate) fn ca(&self) -> PathBuf {
         self.dir.path().join("cert.pem")
     }
 
-    /// `[[tls.acme.authority]]` for it.
+    /// Returns an `[[tls.acme.authority]]` table for it.
     pub(crate) fn table(&self) -> String {
         format!("[[tls.acme.authority]]\ndirectory = \"{}\"\nca = \"{}\"\n", self.directory(), self.ca().display())
     }
 
-    /// The root above what it gives, in a file.
+    /// Writes the root of its certificates to a file.
     pub(crate) fn root(&self) -> PathBuf {
         let request = b"GET /roots/0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let answer = client::send(self.management, &self.ca(), request);
@@ -174,7 +174,7 @@ impl Pebble {
     }
 }
 
-/// The program from the PATH, or a failure that says what is missing.
+/// Finds a program on the PATH, or panics with the name of the missing one.
 pub(crate) fn installed(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap();
     let tools = places::project().join(".tools/bin");

@@ -1,4 +1,4 @@
-//! Rates: the sixth of five a minute, by user and by address, and who is not hit by whose flood.
+//! Rates: the sixth request of five per minute, by user and by address, and which clients a flood does not affect.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ fn post(key: &str) -> Request {
 }
 
 #[test]
-fn the_sixth_within_a_minute_is_refused_and_told_when_to_come_back() {
+fn the_sixth_request_within_a_minute_is_refused_and_told_when_to_retry() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for n in 0..5 {
@@ -37,12 +37,12 @@ fn the_sixth_within_a_minute_is_refused_and_told_when_to_come_back() {
     assert_eq!(i.send(&post(&again)).status, 429, "another key of the same user does not help");
     i.command(&["user", "add", "ana"]);
     let ana = i.new_key(&["--user", "ana"]);
-    assert_eq!(i.send(&post(&ana)).status, 200, "another user has a rate of her own");
-    assert_eq!(i.get("/api/downloads").status, 200, "and so has another route");
+    assert_eq!(i.send(&post(&ana)).status, 200, "another user has her own rate");
+    assert_eq!(i.get("/api/downloads").status, 200, "another route has its own rate");
 }
 
 #[test]
-fn refused_bodies_count_and_an_address_has_a_rate_before_any_credential() {
+fn refused_bodies_count_and_an_addresss_rate_applies_before_any_credential() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for _ in 0..5 {
@@ -55,13 +55,13 @@ fn refused_bodies_count_and_an_address_has_a_rate_before_any_credential() {
     assert_eq!(
         i.send(&Request::new("POST", "/api/download").json(BODY)).status,
         429,
-        "the twenty-first of this address"
+        "the twenty-first request of this address"
     );
     assert!(canary.seen().is_empty());
 }
 
 #[test]
-fn a_spoofed_forwarded_for_is_ignored_and_a_trusted_proxys_is_not() {
+fn a_spoofed_forwarded_for_is_ignored_and_a_trusted_proxys_is_used() {
     let canary = Canary::start();
     let policy = "credentials = [\"api-key\", \"jwt\"]\nrates = [{ limit = \"2/hour\", by = \"address\" }]";
     let change = |i: &Instance| {
@@ -83,8 +83,8 @@ fn a_spoofed_forwarded_for_is_ignored_and_a_trusted_proxys_is_not() {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
     });
     assert!((0..4).all(|n| get(&i, &format!("192.0.2.{n}")) == 200));
-    assert_eq!(get(&i, "10.9.9.9, 192.0.2.1"), 200, "the second of this client");
-    assert_eq!(get(&i, "10.8.8.8, 192.0.2.1"), 429, "what stands left of it is anybody's word");
+    assert_eq!(get(&i, "10.9.9.9, 192.0.2.1"), 200, "the second request of this client");
+    assert_eq!(get(&i, "10.8.8.8, 192.0.2.1"), 429, "entries to the left of it may be forged");
     let flood: Vec<u16> = (0..4).map(|n| get(&i, &format!("2001:db8::{n}"))).collect();
     assert_eq!(flood, [200, 200, 429, 429], "one /64 is one client");
 }
@@ -108,7 +108,7 @@ fn a_route_may_have_any_number_of_rates() {
 }
 
 #[test]
-fn a_rate_by_key_counts_each_key_and_a_burst_is_what_may_come_at_once() {
+fn a_rate_by_key_counts_each_key_and_a_burst_may_arrive_at_once() {
     let canary = Canary::start();
     let i = with_rates(&canary, "{ limit = \"60/hour\", by = \"key\", burst = 2 }");
     let other = i.new_key(&[]);
@@ -117,7 +117,7 @@ fn a_rate_by_key_counts_each_key_and_a_burst_is_what_may_come_at_once() {
 }
 
 #[test]
-fn visitors_with_links_share_no_rate_behind_an_address_that_many_have() {
+fn visitors_with_links_share_no_rate_behind_a_shared_address() {
     let canary = Canary::start();
     let open = |shared: &str| {
         Instance::with(&canary.address.to_string(), |i| {
@@ -135,10 +135,14 @@ fn visitors_with_links_share_no_rate_behind_an_address_that_many_have() {
     };
     let flood_and_visitor = [[200, 200, 200, 429]; 2];
     assert_eq!(visits(&open("\"127.0.0.0/8\", \"::1/128\"")), flood_and_visitor, "each link has its own rate");
-    assert_eq!(visits(&open("")), [[200, 200, 200, 429], [429; 4]], "at one client's address they share another");
+    assert_eq!(
+        visits(&open("")),
+        [[200, 200, 200, 429], [429; 4]],
+        "at the address of a single client they also share its rate"
+    );
 }
 
-/// How many of 2000 clients are refused at their first request.
+/// Returns how many of 2000 clients are refused at their first request.
 fn refused_newcomers(i: &Instance) -> usize {
     let refused = |batch: u8| {
         let requests = (0..100u8).flat_map(|n| {
@@ -158,7 +162,7 @@ fn refused_newcomers(i: &Instance) -> usize {
 }
 
 #[test]
-fn beyond_max_tracked_clients_newcomers_share_places() {
+fn beyond_max_tracked_clients_new_clients_share_slots() {
     let canary = Canary::start();
     let policy = "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n\
         rates = [{ limit = \"1/hour\", by = \"address\" }]\n";
@@ -170,7 +174,7 @@ fn beyond_max_tracked_clients_newcomers_share_places() {
         })
     };
     let few = with("1");
-    assert!(refused_newcomers(&few) > 100, "of 1400 in 1024 places, many meet");
+    assert!(refused_newcomers(&few) > 100, "of 1400 clients in 1024 slots, many collide");
     assert!(metric(&few, "sallyport_rate_limited_clients") < 1600.0);
     let many = with("100000");
     assert_eq!(refused_newcomers(&many), 0);
@@ -178,7 +182,7 @@ fn beyond_max_tracked_clients_newcomers_share_places() {
 }
 
 #[test]
-fn a_flood_of_addresses_leaves_those_who_are_known_a_rate_of_their_own() {
+fn a_flood_of_addresses_does_not_affect_the_rates_of_known_clients() {
     let canary = Canary::start();
     let policy = "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n\
         rates = [{ limit = \"2/hour\", by = \"address\" }]\n";
@@ -193,7 +197,7 @@ fn a_flood_of_addresses_leaves_those_who_are_known_a_rate_of_their_own() {
     };
     assert!((0..10).all(|n| knock(n) == 200));
     refused_newcomers(&i);
-    assert!(refused_newcomers(&i) > 1_000, "the shared places are used up");
+    assert!(refused_newcomers(&i) > 1_000, "the shared slots are used up");
     let statuses: Vec<u16> = (0..10).map(knock).collect();
-    assert_eq!(statuses, [200; 10], "none of them was moved into a shared place");
+    assert_eq!(statuses, [200; 10], "none of them was moved to a shared slot");
 }

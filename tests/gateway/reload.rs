@@ -1,4 +1,4 @@
-//! Reload: all of it or nothing, and nobody notices but who asks for what has changed.
+//! Reload: atomic, and noticed only by clients that request what has changed.
 
 use std::{
     fs,
@@ -39,18 +39,18 @@ fn reloads(i: &Instance) -> usize {
 }
 
 #[test]
-fn a_changed_policy_is_in_force_soon_and_its_rates_remember_whom_they_have_counted() {
+fn a_changed_policy_takes_effect_soon_and_its_unchanged_rates_keep_their_counts() {
     let canary = Canary::start();
     let i = instance(&canary);
     assert_eq!((status(&i, "/one"), status(&i, "/one"), status(&i, "/two")), (200, 200, 404));
     fs::write(i.path("policies/mine.toml"), format!("{POLICY}{SECOND}")).unwrap();
     eventually("the second route", || (status(&i, "/two") == 200).then_some(()));
-    assert_eq!((status(&i, "/one"), status(&i, "/one")), (200, 429), "the rate is the same, and so is its count");
+    assert_eq!((status(&i, "/one"), status(&i, "/one")), (200, 429), "the rate is unchanged and keeps its count");
     assert!(i.stderr().contains("the policy has changed"), "{}", i.stderr());
 }
 
 #[test]
-fn new_rules_wait_while_the_state_beside_them_cannot_be_read() {
+fn new_rules_are_not_applied_while_other_state_cannot_be_read() {
     let canary = Canary::start();
     let i = instance(&canary);
     let keys = i.path("data/secrets/link.keys");
@@ -58,28 +58,32 @@ fn new_rules_wait_while_the_state_beside_them_cannot_be_read() {
     fs::write(&keys, "junk").unwrap();
     fs::write(i.path("policies/mine.toml"), format!("{POLICY}{SECOND}")).unwrap();
     eventually("a complaint", || i.stderr().contains("nothing is reloaded").then_some(()));
-    assert_eq!(status(&i, "/two"), 404, "what was in force stays so");
+    assert_eq!(status(&i, "/two"), 404, "the current configuration stays in force");
     fs::write(&keys, good).unwrap();
     eventually("the second route", || (status(&i, "/two") == 200).then_some(()));
-    assert_eq!(i.stderr().matches("nothing is reloaded").count(), 1, "once is enough");
+    assert_eq!(i.stderr().matches("nothing is reloaded").count(), 1, "it is reported only once");
 }
 
 #[test]
-fn a_broken_file_changes_nothing_and_is_reported_with_its_place() {
+fn a_broken_file_changes_nothing_and_is_reported_with_its_location() {
     let canary = Canary::start();
     let i = instance(&canary);
     i.replace("trusted_proxies = [] ", "trusted_proxies = [\"127.0.0.0/8\"] ");
     fs::write(i.path("policies/mine.toml"), format!("{POLICY}\nnonsense = 1\n")).unwrap();
     eventually("a complaint", || i.stderr().contains("mine.toml:9:1").then_some(()));
     let forwarded = || i.send(&Request::new("GET", "/one").header("X-Forwarded-For", "192.0.2.7"));
-    assert_eq!(i.log_line(&forwarded())["client_ip"], "127.0.0.1", "the configuration waits for the policy");
+    assert_eq!(
+        i.log_line(&forwarded())["client_ip"],
+        "127.0.0.1",
+        "the configuration is not applied without the policy"
+    );
     fs::write(i.path("policies/mine.toml"), POLICY).unwrap();
     eventually("the reload", || (reloads(&i) == 1).then_some(()));
     assert_eq!(i.log_line(&forwarded())["client_ip"], "192.0.2.7");
 }
 
 #[test]
-fn at_sighup_what_has_changed_is_told_and_what_waits_for_a_restart_as_well() {
+fn sighup_logs_what_has_changed_and_what_needs_a_restart() {
     let canary = Canary::start();
     let i = instance(&canary);
     hang_up(&i);
@@ -95,25 +99,21 @@ fn at_sighup_what_has_changed_is_told_and_what_waits_for_a_restart_as_well() {
 }
 
 #[test]
-fn a_policy_file_that_vanishes_leaves_what_it_held_in_force() {
+fn a_deleted_policy_file_leaves_its_policy_in_force() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| fs::write(i.path("policies/worker.toml"), POLICY).unwrap());
     fs::remove_file(i.path("policies/worker.toml")).unwrap();
     eventually("a complaint", || i.stderr().contains("the file is gone").then_some(()));
-    assert_eq!(
-        (status(&i, "/one"), status(&i, "/api/downloads")),
-        (200, 404),
-        "and not the built-in policy of its name"
-    );
+    assert_eq!((status(&i, "/one"), status(&i, "/api/downloads")), (200, 404), "not the built-in policy of its name");
     hang_up(&i);
-    eventually("another one", || (i.stderr().matches("the file is gone").count() == 2).then_some(()));
+    eventually("a second error", || (i.stderr().matches("the file is gone").count() == 2).then_some(()));
     assert_eq!(status(&i, "/api/downloads"), 404);
     fs::write(i.path("policies/worker.toml"), format!("{POLICY}{SECOND}")).unwrap();
     eventually("the second route", || (status(&i, "/two") == 200).then_some(()));
 }
 
 #[test]
-fn a_file_that_is_being_written_is_left_alone_until_it_holds_still() {
+fn a_file_that_is_being_written_is_not_read_until_it_stops_changing() {
     let canary = Canary::start();
     let i = instance(&canary);
     for n in 0..30 {
@@ -127,7 +127,7 @@ fn a_file_that_is_being_written_is_left_alone_until_it_holds_still() {
 }
 
 #[test]
-fn a_secret_that_vanishes_is_not_replaced_while_the_gateway_runs() {
+fn a_deleted_secret_is_not_replaced_while_the_gateway_runs() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let token = i.new_token(&[]);
@@ -135,12 +135,12 @@ fn a_secret_that_vanishes_is_not_replaced_while_the_gateway_runs() {
     fs::remove_file(&jwt).unwrap();
     hang_up(&i);
     eventually("a complaint", || i.stderr().contains("jwt.key: the file is gone").then_some(()));
-    assert!(!jwt.exists(), "another one would end every token");
+    assert!(!jwt.exists(), "a new secret would invalidate every token");
     assert_eq!(i.send(&Request::new("GET", "/api/downloads").bearer(&token)).status, 200);
 }
 
 #[test]
-fn the_log_says_truly_what_waits_for_a_restart() {
+fn the_log_says_correctly_what_needs_a_restart() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let order = || {
@@ -180,7 +180,7 @@ fn five_hundred_reloads_under_load_lose_no_request_and_leave_nothing_behind() {
                 assert_eq!(status(&i, "/two"), 200);
             }
         });
-        // Also when what follows fails, or the others would wait for ever.
+        // Also if a later step fails, or the other threads would wait forever.
         let _over = SetOnDrop(&over);
         let mut after_a_hundred = (0, 0);
         for n in 1..=500 {

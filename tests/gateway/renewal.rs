@@ -1,4 +1,4 @@
-//! `sallyport up` and what follows what under it: nobody is refused, nothing is cut, and one `up` runs a folder.
+//! `sallyport up` and its restarts on SIGUSR2: no request is refused, no response is cut, and only one `up` runs a folder.
 
 use std::{
     fs,
@@ -19,10 +19,10 @@ use crate::{
     whole::{alive, completed, descendants, start_download, stream_path, task, up_with},
 };
 
-/// Longer than all buffers between the worker and a client who does not read.
+/// Larger than every buffer between the worker and a client that does not read.
 const LONG: u64 = 96 << 20;
 
-/// `up` with the gateway only, in front of `upstream`.
+/// Starts `up` with only the gateway, in front of `upstream`.
 fn up_before(upstream: &Canary) -> Instance {
     let mut i = Instance::made(&["--app", "worker", "--upstream", &upstream.address.to_string()]);
     without_rates(&i);
@@ -38,7 +38,7 @@ fn signal(name: &str, pid: u32) {
     assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
-/// The processes of a role that run right below `up`.
+/// Returns the processes of a role that are direct children of `up`.
 fn running(i: &Instance, role: &str) -> Vec<u32> {
     let is_it = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -58,7 +58,7 @@ fn another(i: &Instance, role: &str, than: u32) -> u32 {
     eventually("another process", || running(i, role).into_iter().find(|pid| *pid != than))
 }
 
-/// Makes the file of a finished download longer, with nothing in it.
+/// Extends the file of a finished download with zeros.
 fn lengthen(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         if entry.file_type().unwrap().is_dir() {
@@ -69,7 +69,7 @@ fn lengthen(folder: &Path) {
     }
 }
 
-/// Begins a stream, and reads nothing of it but the first piece.
+/// Begins a stream and reads only its first piece.
 fn begin(i: &Instance, path: &str) -> Tls {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(&Request::new("GET", path).key(i.key()).bytes()).unwrap();
@@ -79,7 +79,7 @@ fn begin(i: &Instance, path: &str) -> Tls {
     stream
 }
 
-/// How many bytes still come.
+/// Returns how many bytes still arrive.
 fn rest(stream: &mut Tls) -> u64 {
     let (mut length, mut buffer) = (0, vec![0; 1 << 16]);
     while let Ok(n @ 1..) = stream.read(&mut buffer) {
@@ -88,7 +88,7 @@ fn rest(stream: &mut Tls) -> u64 {
     length
 }
 
-/// Does it while two clients ask without a pause, and panics at the first answer that is not 200.
+/// Does `work` while two clients send requests without a pause; panics at the first response that is not 200.
 fn under_load(i: &Instance, work: impl FnOnce()) {
     let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (tls, authority, key) = (i.tls, i.authority(), i.key());
@@ -112,7 +112,7 @@ fn under_load(i: &Instance, work: impl FnOnce()) {
 }
 
 #[test]
-fn at_sigusr2_gateway_and_worker_are_followed_and_nothing_is_refused_cut_or_lost() {
+fn at_sigusr2_gateway_and_worker_are_replaced_and_nothing_is_refused_cut_or_lost() {
     let origin = Origin::start();
     let i = up_with(&origin, |i| {
         i.replace("drain_timeout = \"10s\"", "drain_timeout = \"60s\"");
@@ -128,35 +128,35 @@ fn at_sigusr2_gateway_and_worker_are_followed_and_nothing_is_refused_cut_or_lost
         signal("-USR2", i.pid());
         another(&i, "gateway", gateway);
         another(&i, "worker", worker);
-        assert!(alive(gateway) && alive(worker), "they end what they have begun");
+        assert!(alive(gateway) && alive(worker), "they finish what they have begun");
         completed(&i, &download);
     });
     assert!(rest(&mut stream) > LONG, "the stream was cut");
     eventually("the end of the first", || (!alive(gateway) && !alive(worker)).then_some(()));
-    // What kept the download may take a moment longer than the download.
-    let all = eventually("two roles and nobody else", || Some(descendants(i.pid())).filter(|all| all.len() == 2));
+    // The process that kept the download may end a moment after it.
+    let all = eventually("two roles and no other process", || Some(descendants(i.pid())).filter(|all| all.len() == 2));
     signal("-KILL", i.pid());
     eventually("the end of all", || all.iter().all(|pid| !alive(*pid)).then_some(()));
 }
 
 #[test]
-fn ten_renewals_under_load_refuse_nobody() {
+fn ten_restarts_of_the_gateway_under_load_refuse_no_request() {
     let canary = Canary::start();
     let i = up_before(&canary);
     under_load(&i, || {
         for turn in 0..10 {
             let gateway = only(&i, "gateway");
-            // Whether `up` is told or its gateway, `up` it is who does it.
+            // `up` starts the next gateway, whether it or its gateway gets the signal.
             signal("-USR2", if turn % 2 == 0 { i.pid() } else { gateway });
             another(&i, "gateway", gateway);
             eventually("its word", || (i.stderr().matches("the next gateway serves").count() > turn).then_some(()));
         }
     });
-    assert!(!i.stderr().contains("it is started again"), "a gateway that was followed has not failed: {}", i.stderr());
+    assert!(!i.stderr().contains("it is started again"), "a replaced gateway does not count as failed: {}", i.stderr());
 }
 
 #[test]
-fn a_renewal_that_fails_changes_nothing() {
+fn a_restart_that_fails_changes_nothing() {
     let canary = Canary::start();
     let i = up_before(&canary);
     let gateway = only(&i, "gateway");
@@ -172,7 +172,7 @@ fn a_renewal_that_fails_changes_nothing() {
 }
 
 #[test]
-fn a_folder_is_run_by_one_up_and_others_are_told_by_which() {
+fn only_one_up_runs_a_folder_and_a_second_one_names_its_process() {
     let canary = Canary::start();
     let i = up_before(&canary);
     under_load(&i, || {
@@ -187,7 +187,7 @@ fn a_folder_is_run_by_one_up_and_others_are_told_by_which() {
 }
 
 #[test]
-fn beside_a_gateway_that_runs_alone_up_is_refused() {
+fn up_is_refused_while_a_standalone_gateway_runs() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let status = i.spawn("up", &[]).wait().unwrap();
@@ -197,7 +197,7 @@ fn beside_a_gateway_that_runs_alone_up_is_refused() {
 }
 
 #[test]
-fn after_an_upgrade_the_new_program_runs() {
+fn after_an_upgrade_sigusr2_starts_the_new_program() {
     let canary = Canary::start();
     let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
     let (program, newer) = (i.path("program"), i.path("newer"));
@@ -215,7 +215,7 @@ fn after_an_upgrade_the_new_program_runs() {
     let second = another(&i, "gateway", gateway);
     eventually("the new program", || (inode(second) != old).then_some(()));
     eventually("the end of the first", || (!alive(gateway)).then_some(()));
-    // One that dies is started again from it as well.
+    // A gateway that dies is restarted from the new program as well.
     signal("-KILL", second);
     let third = another(&i, "gateway", second);
     eventually("the port", || std::net::TcpStream::connect(i.tls).ok());
@@ -224,11 +224,11 @@ fn after_an_upgrade_the_new_program_runs() {
 }
 
 #[test]
-fn up_ends_with_all_of_it_where_somebody_else_takes_its_ports() {
+fn up_stops_completely_if_another_process_takes_its_ports() {
     let canary = Canary::start();
     let mut i = up_before(&canary);
     let gateway = only(&i, "gateway");
-    // As a gateway of an older version would, which knows nothing of locks.
+    // As a gateway of an older version would, which does not know about locks.
     let mut control = eventually("the control socket", || UnixStream::connect(i.path("data/control.sock")).ok());
     control.write_all(b"handover\n").unwrap();
     assert_eq!(control.read(&mut [0; 1]).unwrap(), 1);

@@ -1,4 +1,4 @@
-//! Security headers: what a policy gives to an application's answers, and what the gateway's own have.
+//! Security headers: the ones that a policy adds to an application's responses, and those of the gateway's own responses.
 
 use crate::{
     canary::Canary,
@@ -6,7 +6,7 @@ use crate::{
     instance::Instance,
 };
 
-/// The names of `[headers]` on the wire, and their defaults.
+/// The header of each key in `[headers]`, and its default.
 const DEFAULTS: [(&str, &str); 5] = [
     ("strict-transport-security", "max-age=31536000"),
     ("x-content-type-options", "nosniff"),
@@ -28,7 +28,7 @@ fn with_headers(canary: &Canary, table: &str) -> Instance {
 }
 
 #[test]
-fn an_answer_has_the_security_headers_once_each_and_the_applications_own_where_they_are_its_own() {
+fn a_response_has_each_security_header_once_and_keeps_the_applications_own_where_allowed() {
     let canary = Canary::start();
     let answer = get_by_name(&Instance::start(&canary), "home.example");
     for (name, value) in DEFAULTS {
@@ -44,9 +44,12 @@ fn an_answer_has_the_security_headers_once_each_and_the_applications_own_where_t
     for (name, value) in DEFAULTS.into_iter().take(3) {
         assert_eq!(answer.headers(name), [value], "{name} is the gateway's");
     }
-    assert_eq!(answer.headers("x-frame-options"), ["deny"], "the stricter one");
+    assert_eq!(answer.headers("x-frame-options"), ["deny"], "the stricter one wins");
     assert_eq!(answer.headers("content-security-policy"), ["default-src https:", "img-src *"]);
-    assert!(get_by_name(&i, "localhost").header("strict-transport-security").is_none(), "not the application's either");
+    assert!(
+        get_by_name(&i, "localhost").header("strict-transport-security").is_none(),
+        "the application's is removed as well"
+    );
     let lax = Canary::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Frame-Options: ALLOWALL\r\n\r\n");
     assert_eq!(get_by_name(&Instance::start(&lax), "home.example").headers("x-frame-options"), ["SAMEORIGIN"]);
 }
@@ -84,7 +87,7 @@ fn a_policy_sets_each_security_header_or_leaves_it_to_the_application() {
 }
 
 #[test]
-fn the_applications_own_referrer_policy_stays_unless_it_tells_other_sites_whole_urls_or_the_policy_has_one() {
+fn an_applications_referrer_policy_stays_unless_it_reveals_whole_urls_or_the_policy_sets_one() {
     for (own, seen) in [
         ("no-referrer", "no-referrer"),
         ("unsafe-url, Same-Origin", "unsafe-url, Same-Origin"),
@@ -101,7 +104,7 @@ fn the_applications_own_referrer_policy_stays_unless_it_tells_other_sites_whole_
 }
 
 #[test]
-fn a_referer_arrives_without_the_link_that_stands_in_it() {
+fn a_referer_arrives_without_the_link_in_it() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for (sent, arrives) in [
@@ -115,7 +118,7 @@ fn a_referer_arrives_without_the_link_that_stands_in_it() {
 }
 
 #[test]
-fn hsts_is_for_names_alone_and_also_on_denials_by_the_applications_policy() {
+fn hsts_is_sent_only_for_names_and_also_on_denials_as_the_policy_says() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let hsts = |host: &str| get_by_name(&i, host).header("strict-transport-security").map(str::to_owned);
@@ -138,7 +141,7 @@ fn hsts_is_for_names_alone_and_also_on_denials_by_the_applications_policy() {
 }
 
 #[test]
-fn answers_of_the_gateways_own_are_data_that_no_page_may_show_or_frame() {
+fn responses_of_the_gateway_itself_cannot_be_rendered_or_framed() {
     let canary = Canary::start();
     let i = with_headers(&canary, "content_security_policy = false\nframe_options = false");
     let link = i.post("/.sallyport/links", r#"{"path":"/api/stream/x"}"#);
@@ -156,14 +159,14 @@ fn answers_of_the_gateways_own_are_data_that_no_page_may_show_or_frame() {
 }
 
 #[test]
-fn a_value_that_its_header_does_not_take_is_a_fault_at_its_place() {
+fn an_invalid_header_value_is_reported_with_its_location() {
     for (setting, words) in [
         ("hsts = \"1 year\"", "write \"max-age=31536000\""),
         ("content_type_options = \"sniff\"", "write \"nosniff\""),
         ("referrer_policy = \"none\"", "write \"no-referrer\""),
         ("frame_options = \"ALLOWALL\"", "write \"DENY\" or \"SAMEORIGIN\""),
-        ("content_security_policy = \"default-src: 'self'\"", "write them as"),
-        ("frame_options = true", "or false for what the application sends"),
+        ("content_security_policy = \"default-src: 'self'\"", "write directives such as"),
+        ("frame_options = true", "or false to keep what the application sends"),
         ("hsts = 31536000", "expected the header's value"),
     ] {
         let i = Instance::made(&[]);

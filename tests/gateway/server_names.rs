@@ -1,4 +1,4 @@
-//! Names: each gets its certificate, and a connection takes requests for what its certificate covers.
+//! Server names: each gets its certificate, and a connection accepts requests for the names that its certificate covers.
 
 use std::{fs, net::TcpStream, path::PathBuf, process::Command, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::{
     instance::{Instance, eventually},
 };
 
-/// A gateway with a second certificate, for b.example and *.b.example, beside the local authority's.
+/// Starts a gateway with a second certificate, for b.example and *.b.example, besides the local authority's.
 fn gateway(canary: &Canary, change: impl FnOnce(&Instance)) -> Instance {
     Instance::with(&canary.address.to_string(), |i| {
         write_certificate(i, &["b.example", "*.b.example"]);
@@ -24,14 +24,14 @@ fn write_certificate(i: &Instance, names: &[&str]) {
     fs::write(i.path("b.pem"), made.cert.pem()).unwrap();
 }
 
-/// What a client trusts that knows both certificates.
+/// Returns the roots of a client that trusts both certificates.
 fn roots(i: &Instance) -> PathBuf {
     let both = [i.authority(), i.path("b.pem")].map(|path| fs::read(path).unwrap()).concat();
     fs::write(i.path("roots.pem"), both).unwrap();
     i.path("roots.pem")
 }
 
-/// A request for `host` over a connection for `name`.
+/// Sends a request for `host` over a connection for `name`.
 fn get(i: &Instance, name: &str, host: &str) -> std::io::Result<Answer> {
     let config = Arc::new(client::client_config(&roots(i), rustls::ALL_VERSIONS));
     let stream = client::handshake(TcpStream::connect(i.tls)?, &config, name)?;
@@ -41,14 +41,14 @@ fn get(i: &Instance, name: &str, host: &str) -> std::io::Result<Answer> {
 }
 
 #[test]
-fn each_name_gets_its_certificate_and_a_change_of_any_is_served() {
+fn each_name_gets_its_certificate_and_changed_certificates_are_served() {
     let canary = Canary::start();
     let i = gateway(&canary, |_| ());
     let status = |name: &str| get(&i, name, name).map(|a| a.status).ok();
     for name in ["localhost", "127.0.0.1", "b.example", "a.b.example"] {
         assert_eq!(status(name), Some(200), "{name}");
     }
-    assert_eq!(status("c.example"), None, "no certificate is for it");
+    assert_eq!(status("c.example"), None, "no certificate covers it");
     write_certificate(&i, &["c.example"]);
     eventually("the new certificate", || status("c.example"));
     assert_eq!((status("b.example"), status("localhost")), (None, Some(200)));
@@ -73,7 +73,7 @@ fn a_request_for_a_host_that_the_certificate_does_not_cover_is_misdirected() {
 }
 
 #[test]
-fn a_connection_takes_requests_for_every_name_of_its_certificate() {
+fn a_connection_accepts_requests_for_every_name_of_its_certificate() {
     let canary = Canary::start();
     let i = gateway(&canary, |_| ());
     for (name, host) in [
@@ -85,11 +85,11 @@ fn a_connection_takes_requests_for_every_name_of_its_certificate() {
     ] {
         assert_eq!(get(&i, name, host).unwrap().status, 200, "{host} over {name}");
     }
-    assert_eq!(get(&i, "127.0.0.1", "c.example").unwrap().status, 200, "a client that names nobody");
+    assert_eq!(get(&i, "127.0.0.1", "c.example").unwrap().status, 200, "a client that sends no server name");
 }
 
 #[test]
-fn a_name_that_no_certificate_covers_is_still_its_own() {
+fn a_connection_for_an_uncovered_name_accepts_that_name_and_those_of_the_default_certificate() {
     let canary = Canary::start();
     let i = gateway(&canary, |_| ());
     let status = |host: &str| {
@@ -116,14 +116,14 @@ fn a_name_that_no_certificate_covers_is_still_its_own() {
 }
 
 #[test]
-fn a_trusted_proxys_connection_takes_requests_for_every_host() {
+fn a_trusted_proxys_connection_accepts_requests_for_every_host() {
     let canary = Canary::start();
     let i = gateway(&canary, |i| i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.1/32\"]"));
     assert_eq!(get(&i, "localhost", "b.example").unwrap().status, 200);
 }
 
 #[tokio::test]
-async fn a_stream_of_http_2_is_held_to_the_name_of_its_connection() {
+async fn http2_streams_must_match_the_name_of_their_connection() {
     let canary = Canary::start();
     let i = gateway(&canary, |_| ());
     let stream = client::connect_http2(i.tls, &i.authority()).await;

@@ -1,4 +1,4 @@
-//! Sockets that somebody else opened and keeps open, as systemd does: here the test is that one.
+//! Socket activation: the test opens the sockets and keeps them open, as systemd does.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     places,
 };
 
-/// Becomes the gateway, with standard input and output as the third and fourth descriptor (sd_listen_fds(3)).
+/// Runs the gateway with standard input and output as descriptors 3 and 4 (sd_listen_fds(3)).
 const PASS: &str = "exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_FDS=2 LISTEN_PID=${OF:-$$}; exec \"$@\"";
 
 fn start(i: &Instance, sockets: [OwnedFd; 2], env: &[(&str, &str)]) -> Child {
@@ -31,7 +31,7 @@ fn instance(canary: &Canary) -> Instance {
 }
 
 #[test]
-fn a_restart_refuses_no_connection() {
+fn a_restart_with_passed_sockets_refuses_no_connection() {
     let canary = Canary::start();
     let i = instance(&canary);
     let path = i.path("admin.sock");
@@ -45,7 +45,7 @@ fn a_restart_refuses_no_connection() {
     assert!(child.wait().unwrap().success());
     thread::scope(|scope| {
         let waiting = scope.spawn(|| i.get("/api/downloads").status);
-        assert!(TcpStream::connect(i.tls).is_ok(), "while nobody serves it");
+        assert!(TcpStream::connect(i.tls).is_ok(), "while no process serves it");
         child = again();
         assert_eq!(waiting.join().unwrap(), 200);
     });
@@ -54,7 +54,7 @@ fn a_restart_refuses_no_connection() {
 }
 
 #[test]
-fn a_socket_that_the_configuration_does_not_have_stops_the_start() {
+fn a_passed_socket_that_is_not_configured_stops_startup() {
     let canary = Canary::start();
     let i = instance(&canary);
     let [elsewhere] = free_addresses::<1>();
@@ -68,7 +68,7 @@ fn a_socket_that_the_configuration_does_not_have_stops_the_start() {
 }
 
 #[test]
-fn what_was_passed_to_another_process_or_is_no_socket_is_not_served() {
+fn descriptors_for_another_process_or_that_are_not_sockets_are_not_served() {
     let canary = Canary::start();
     let i = instance(&canary);
     let file = || OwnedFd::from(fs::File::open("/dev/null").unwrap());

@@ -1,4 +1,4 @@
-//! State: changed by commands while the gateway runs, and there again after a kill.
+//! State: commands change it while the gateway runs, and it survives a kill.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -13,7 +13,7 @@ fn status(i: &Instance, key: &str) -> u16 {
 }
 
 #[test]
-fn keys_come_and_go_at_once() {
+fn new_and_revoked_keys_take_effect_immediately() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for _ in 0..5 {
@@ -29,7 +29,7 @@ fn keys_come_and_go_at_once() {
 }
 
 #[test]
-fn a_change_by_a_command_that_could_not_tell_is_seen_all_the_same() {
+fn a_change_by_a_command_that_could_not_notify_the_gateway_is_still_noticed() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     fs::remove_file(i.path("data/control.sock")).unwrap();
@@ -38,13 +38,13 @@ fn a_change_by_a_command_that_could_not_tell_is_seen_all_the_same() {
 }
 
 #[test]
-fn a_list_of_keys_has_no_secrets_and_tells_when_each_was_used() {
+fn a_list_of_keys_contains_no_secrets_but_when_each_was_used() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let made = i.command(&["key", "create", "--note", "phone", "--expires", "30d", "--scope", "media:read"]);
     assert_eq!(status(&i, made["key"].as_str().unwrap()), 403);
     let list = || i.command(&["key", "list"])["keys"].as_array().unwrap().clone();
-    // The next change makes the gateway write down what it knows.
+    // The next change makes the gateway save when keys were used.
     i.new_key(&[]);
     let keys = list();
     let phone = keys.iter().find(|k| k["note"] == "phone").unwrap();
@@ -83,7 +83,7 @@ fn after_a_kill_keys_tokens_and_links_are_as_they_were() {
 }
 
 #[test]
-fn secrets_that_others_could_read_stop_the_start() {
+fn secrets_that_others_can_read_prevent_startup() {
     let i = Instance::made(&[]);
     let refused = |what: &str| {
         let output = i.spawn("gateway", &[]).wait_with_output().unwrap();
@@ -106,7 +106,7 @@ fn secrets_that_others_could_read_stop_the_start() {
 }
 
 #[test]
-fn the_token_secret_comes_from_the_variable_where_there_is_no_file() {
+fn the_token_secret_comes_from_the_variable_if_there_is_no_file() {
     let canary = Canary::start();
     let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
     fs::remove_file(i.path("data/secrets/jwt.key")).unwrap();
@@ -120,10 +120,10 @@ fn the_token_secret_comes_from_the_variable_where_there_is_no_file() {
     let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
     let get = Request::new("GET", "/api/downloads").bearer(&token);
     assert_eq!(i.send(&get).status, 200);
-    assert!(!i.path("data/secrets/jwt.key").exists(), "what the environment gives is not written down");
+    assert!(!i.path("data/secrets/jwt.key").exists(), "a secret from the environment is not saved");
     child.kill().unwrap();
     child.wait().unwrap();
     i.start_role("gateway");
-    assert_eq!(i.send(&get).status, 401, "without the variable a secret of its own is made");
+    assert_eq!(i.send(&get).status, 401, "without the variable a new secret is created");
     assert_eq!(fs::metadata(i.path("data/secrets/jwt.key")).unwrap().permissions().mode() & 0o777, 0o600);
 }

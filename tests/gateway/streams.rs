@@ -1,4 +1,4 @@
-//! HLS through the gateway, as players have it: by a key in each request, or by nothing but a signed link to the playlist.
+//! HLS through the gateway, as players use it: with a key in each request, or with only a signed link to the playlist.
 
 use std::process::{Command, Output};
 
@@ -11,7 +11,7 @@ use crate::{
     whole::{completed, up_with},
 };
 
-/// A finished film in a container that browsers do not play.
+/// Downloads a video in a container that browsers do not play.
 fn film(i: &Instance, origin: &Origin) -> String {
     let order = json!({"url": origin.url("sample.mp4"), "format": "mkv"});
     let id = i.post("/api/download", &order.to_string()).json()["id"].as_str().unwrap().to_owned();
@@ -19,7 +19,7 @@ fn film(i: &Instance, origin: &Origin) -> String {
     id
 }
 
-/// A link; path and query of its URL.
+/// Creates a link; returns its id, and the path and query of its URL.
 fn link(i: &Instance, path: &str) -> (String, String) {
     let made = i.post("/.sallyport/links", &json!({ "path": path }).to_string());
     assert_eq!(made.status, 201, "{made:?}");
@@ -27,7 +27,7 @@ fn link(i: &Instance, path: &str) -> (String, String) {
     (made.json()["id"].as_str().unwrap().to_owned(), url.split_once("localhost").unwrap().1.to_owned())
 }
 
-/// ffmpeg as a player: what it gets of each stream.
+/// Runs ffmpeg as a player, and returns what it receives of each stream.
 fn play(i: &Instance, target: &str, headers: &[&str]) -> Output {
     Command::new("ffmpeg")
         .args(["-v", "error", "-tls_verify", "1", "-ca_file"])
@@ -48,7 +48,7 @@ fn a_player_needs_a_key_or_a_link_to_the_playlist_and_gets_every_packet() {
     let file = i.path(&format!("data/media/{id}/media.mkv"));
     let copy = ["-map", "0", "-c", "copy", "-f", "streamhash", "-"];
     let own = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(file).args(copy).output().unwrap().stdout;
-    assert_eq!(own.split(|byte| *byte == b'\n').count(), 3, "picture and sound");
+    assert_eq!(own.split(|byte| *byte == b'\n').count(), 3, "video and audio");
 
     let key = format!("X-API-Key: {}\r\n", i.key());
     let by_key = play(&i, &playlist, &["-headers", &key]);
@@ -60,7 +60,7 @@ fn a_player_needs_a_key_or_a_link_to_the_playlist_and_gets_every_packet() {
 }
 
 #[test]
-fn a_link_to_a_playlist_opens_its_film_and_no_other() {
+fn a_link_to_a_playlist_opens_its_video_and_no_other() {
     let origin = Origin::start();
     let i = up_with(&origin, |_| ());
     let (id, other) = (film(&i, &origin), film(&i, &origin));
@@ -74,7 +74,7 @@ fn a_link_to_a_playlist_opens_its_film_and_no_other() {
     let stream = format!("/api/v2/hls/{id}/{uri}");
     assert_eq!(get(&stream), 200);
     let by_key = i.get(&format!("/api/v2/hls/{id}/index.m3u8"));
-    assert!(!String::from_utf8(by_key.body).unwrap().contains('?'), "who has a key needs no link");
+    assert!(!String::from_utf8(by_key.body).unwrap().contains('?'), "a client with a key needs no link");
 
     for opens_nothing in [
         stream.replace(&id, &other),
@@ -89,10 +89,10 @@ fn a_link_to_a_playlist_opens_its_film_and_no_other() {
         assert_eq!(get(&opens_nothing), 403, "{opens_nothing}");
     }
     let (_, own) = link(&i, &format!("/api/v2/hls/{id}/stream.mp4"));
-    assert_eq!(get(&own), 200, "a link to the film alone is one, too");
+    assert_eq!(get(&own), 200, "a link to the video alone works as well");
 
     i.command(&["link", "revoke", &link_id]);
-    assert_eq!((get(&target), get(&stream)), (410, 410), "it is taken back with what came of it");
+    assert_eq!((get(&target), get(&stream)), (410, 410), "it is revoked together with the link derived from it");
     assert_eq!(get(&own), 200);
     i.command(&["user", "add", "ana"]);
     let ana = i.new_key(&["--user", "ana"]);
@@ -101,5 +101,5 @@ fn a_link_to_a_playlist_opens_its_film_and_no_other() {
     let hers =
         i.send(&Request::new("POST", "/.sallyport/links").key(&ana).json(&json!({ "path": playlist }).to_string()));
     let hers = hers.json()["url"].as_str().unwrap().split_once("localhost").unwrap().1.to_owned();
-    assert_eq!(get(&hers), 404, "her link opens what she may open");
+    assert_eq!(get(&hers), 404, "her link opens only what she may open");
 }

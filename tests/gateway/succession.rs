@@ -1,4 +1,4 @@
-//! Succession: a new process takes over, and nobody notices.
+//! Hot restart: a new process takes over, and no client notices.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ fn open(upstream: SocketAddr) -> Instance {
     })
 }
 
-/// An upstream that takes `seconds` for an answer of as many letters.
+/// Starts an upstream that takes `seconds` for a response of as many letters.
 fn slow(seconds: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -51,7 +51,7 @@ fn slow(seconds: usize) -> SocketAddr {
     address
 }
 
-/// The gateways that run on this instance.
+/// Returns the process ids of the gateways that run on this instance.
 fn pids(i: &Instance) -> Vec<u32> {
     let config = i.path("config.toml").display().to_string();
     let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -63,14 +63,14 @@ fn pids(i: &Instance) -> Vec<u32> {
 }
 
 fn wait_for_one(i: &Instance, not: u32) -> u32 {
-    eventually("one gateway that is another", || match pids(i)[..] {
+    eventually("one new gateway", || match pids(i)[..] {
         [one] if one != not => Some(one),
         _ => None,
     })
 }
 
 #[test]
-fn twenty_restarts_under_load_refuse_nobody_and_cut_no_stream() {
+fn twenty_restarts_under_load_refuse_no_request_and_cut_no_stream() {
     let mut i = open(slow(8));
     let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (tls, authority) = (i.tls, i.authority());
@@ -92,12 +92,12 @@ fn twenty_restarts_under_load_refuse_nobody_and_cut_no_stream() {
             i.succeed();
             eventually("the successor", || (i.stderr().matches("the gateway is ready").count() > before).then_some(()));
         }
-        assert_eq!(long.join().unwrap().body, b"xxxxxxxx", "the stream went on in the first process");
+        assert_eq!(long.join().unwrap().body, b"xxxxxxxx", "the stream continued in the first process");
     });
     assert!(served.load(Ordering::Relaxed) > 100);
     eventually("the predecessors' end", || (pids(&i).len() == 1).then_some(()));
     i.command(&["key", "create"]);
-    assert!(i.path("data/control.sock").exists(), "commands reach the last of them");
+    assert!(i.path("data/control.sock").exists(), "commands reach the last gateway");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_successor_that_cannot_start_changes_nothing() {
     assert!(!failed.success());
     fs::write(i.path("config.toml"), good).unwrap();
     assert_eq!(i.send(&Request::new("GET", "/a")).status, 200);
-    // One that gives up after it has asked.
+    // A successor that exits after it has requested the sockets.
     let mut socket = std::os::unix::net::UnixStream::connect(i.path("data/control.sock")).unwrap();
     socket.write_all(b"handover\n").unwrap();
     let _ = socket.read(&mut [0; 1]);
@@ -130,12 +130,12 @@ fn at_sigusr2_a_gateway_starts_its_own_successor() {
     assert!(Command::new("kill").args(["-USR2", &first.to_string()]).status().unwrap().success());
     i.await_end();
     let second = wait_for_one(&i, first);
-    assert_eq!(held.read(&mut [0; 16]).unwrap(), 0, "an idle connection is ended, not reset");
+    assert_eq!(held.read(&mut [0; 16]).unwrap(), 0, "an idle connection is closed, not reset");
     assert_eq!(i.send(&Request::new("GET", "/a")).status, 200);
     assert!(Command::new("kill").args([&second.to_string()]).status().unwrap().success());
 }
 
-/// systemd waits for the end of its own children only, and kills a main process that is another one's.
+/// systemd waits only for its own children to end, and kills a main process that is the child of another process.
 #[test]
 fn a_successor_is_not_the_child_of_its_predecessor() {
     let i = open(slow(30));
@@ -146,7 +146,7 @@ fn a_successor_is_not_the_child_of_its_predecessor() {
     assert!(Command::new("kill").args(["-USR2", &first.to_string()]).status().unwrap().success());
     eventually("the successor", || (i.stderr().matches("the gateway is ready").count() == 2).then_some(()));
     let all = pids(&i);
-    assert!(all.len() == 2 && all.contains(&first), "the first one drains: {all:?}");
+    assert!(all.len() == 2 && all.contains(&first), "the first one is draining: {all:?}");
     for second in all.into_iter().filter(|pid| *pid != first) {
         let status = fs::read_to_string(format!("/proc/{second}/status")).unwrap();
         assert!(!status.contains(&format!("PPid:\t{first}\n")), "{status}");
@@ -155,7 +155,7 @@ fn a_successor_is_not_the_child_of_its_predecessor() {
 }
 
 #[test]
-fn a_key_that_is_taken_back_ends_its_stream_in_a_gateway_that_drains() {
+fn revoking_a_key_ends_its_stream_in_a_draining_gateway() {
     let mut i = Instance::with(&slow(30).to_string(), |i| {
         fs::write(
             i.path("policies/open.toml"),
@@ -176,27 +176,27 @@ fn a_key_that_is_taken_back_ends_its_stream_in_a_gateway_that_drains() {
     i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
     let revoked = Instant::now();
     while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
-        assert!(revoked.elapsed() < Duration::from_secs(10), "it goes on");
+        assert!(revoked.elapsed() < Duration::from_secs(10), "it continues");
     }
     assert!(revoked.elapsed() < Duration::from_secs(10));
     eventually("the predecessor's end", || (pids(&i).len() == 1).then_some(()));
 }
 
 #[test]
-fn a_gateway_that_stops_leaves_its_ports_while_it_drains() {
+fn a_stopping_gateway_releases_its_ports_while_it_drains() {
     let mut i = open(slow(6));
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(&Request::new("GET", "/slow").bytes()).unwrap();
     assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
     assert!(Command::new("kill").args([&i.pid().to_string()]).status().unwrap().success());
     eventually("a refusal", || std::net::TcpStream::connect(i.tls).is_err().then_some(()));
-    assert_eq!(pids(&i).len(), 1, "it still drains");
+    assert_eq!(pids(&i).len(), 1, "it is still draining");
     i.succeed();
     eventually("the next one", || std::net::TcpStream::connect(i.tls).ok());
     assert_eq!(i.send(&Request::new("GET", "/quick")).status, 200);
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
-    assert!(rest.ends_with(b"x"), "and the stream has gone on");
+    assert!(rest.ends_with(b"x"), "and the stream has continued");
 }
 
 struct SetOnDrop<'a>(&'a AtomicBool);

@@ -1,4 +1,4 @@
-//! Names of files: whatever yt-dlp makes of a title can be requested, linked and found, and arrives byte for byte.
+//! File names: every name that yt-dlp creates from a title can be requested, linked and found, and arrives byte for byte.
 
 use std::fmt::Write;
 
@@ -6,23 +6,23 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::{canary::Canary, client::Request, instance::Instance};
 
-/// What yt-dlp's `sanitize_filename` makes of titles in many scripts, with emoji, full-width punctuation, percent signs, quotes,
-/// controls and whatever else people write.
+/// File names that yt-dlp's `sanitize_filename` creates from titles in many scripts, with emoji, full-width punctuation, percent
+/// signs, quotes, control characters and whatever else people write.
 const NAMES: &str = include_str!("titles.txt");
 
-/// Characters that some reader takes for a separator, and C1 controls.
+/// Characters that some parsers treat as separators, and C1 controls.
 const ODD: &[&str] = &["a%EF%BC%8Fb", "a%EF%BC%BCb", "%E2%84%85%20Ana", "a%C2%85b", "%C2%9B31m", "50%EF%BC%852e"];
 
 fn names() -> impl Iterator<Item = &'static str> {
     NAMES.split_terminator('\n')
 }
 
-/// As strict clients spell a name: all is escaped that RFC 3986 does not leave unreserved.
+/// Spells a name as strict clients do: everything that is not unreserved in RFC 3986 is escaped.
 fn strict(name: &str) -> String {
     spelt(name, b"-._~")
 }
 
-/// As a browser spells it in a link of a page, but for the semicolon, which a path has only where the policy says so.
+/// Spells a name as a browser does in a link on a page, except for the semicolon, which a path may contain only if the policy allows it.
 fn sparing(name: &str) -> String {
     spelt(name, b"-._~!$&'()*+,=:@[]|")
 }
@@ -39,7 +39,7 @@ fn spelt(name: &str, plain: &[u8]) -> String {
     spelt
 }
 
-/// A gateway whose policy has these routes for everybody.
+/// Starts a gateway whose policy has these anonymous routes.
 fn open(canary: &Canary, routes: &[(&str, &str)]) -> Instance {
     let mut policy = String::new();
     for (n, (path, more)) in routes.iter().enumerate() {
@@ -50,7 +50,7 @@ fn open(canary: &Canary, routes: &[(&str, &str)]) -> Instance {
 }
 
 #[test]
-fn every_name_that_yt_dlp_makes_can_be_requested_and_arrives_byte_for_byte() {
+fn every_name_that_yt_dlp_creates_can_be_requested_and_arrives_byte_for_byte() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     assert!(names().count() > 140);
@@ -62,7 +62,7 @@ fn every_name_that_yt_dlp_makes_can_be_requested_and_arrives_byte_for_byte() {
 }
 
 #[test]
-fn names_as_macos_decomposes_them_can_be_requested_and_linked() {
+fn names_decomposed_by_macos_can_be_requested_and_linked() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let decomposed: Vec<String> = names().map(|name| name.nfd().collect()).collect();
@@ -78,16 +78,16 @@ fn names_as_macos_decomposes_them_can_be_requested_and_linked() {
     let query = url.split_once('?').unwrap().1;
     assert_eq!(i.send(&Request::new("GET", &format!("{}?{query}", paths[0]))).status, 200);
     let arrived: Vec<_> = canary.seen().iter().map(|seen| seen.target().to_owned()).collect();
-    assert_eq!(arrived[..paths.len()], paths, "byte for byte: which form a name has, the application says");
+    assert_eq!(arrived[..paths.len()], paths, "byte for byte: the application decides on the form of names");
 }
 
 #[test]
-fn every_name_that_yt_dlp_makes_can_be_linked_and_opened_in_another_spelling() {
+fn every_name_that_yt_dlp_creates_can_be_linked_and_opened_in_another_spelling() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace_in("policies/worker.toml", "[defaults]", "[defaults]\nlink_ignores = [\"fbclid\"]");
     });
-    // As many links as a user may make in a minute, the strangest names first.
+    // As many links as a user may create in a minute, the strangest names first.
     let mut chosen: Vec<_> = names().collect();
     chosen.sort_by_key(|name| name.bytes().filter(u8::is_ascii_alphanumeric).count() * 100 / name.len());
     let mut refused = Vec::new();
@@ -102,10 +102,10 @@ fn every_name_that_yt_dlp_makes_can_be_linked_and_opened_in_another_spelling() {
         }
     }
     assert!(refused.is_empty(), "{refused:#?}");
-    assert!(canary.seen().iter().all(|seen| !seen.target().contains('?')), "nothing unsigned goes on");
+    assert!(canary.seen().iter().all(|seen| !seen.target().contains('?')), "nothing unsigned is passed on");
 }
 
-/// The same with escapes as other clients write them.
+/// Returns the name with lower-case escapes, as some clients write them.
 fn lower_case(spelt: &str) -> String {
     let mut parts = spelt.split('%');
     let mut lower = parts.next().unwrap_or_default().to_owned();
@@ -117,7 +117,7 @@ fn lower_case(spelt: &str) -> String {
 }
 
 #[test]
-fn what_some_reader_takes_for_a_separator_passes_on_routes_of_files_only() {
+fn characters_that_some_parsers_treat_as_separators_pass_only_on_file_routes() {
     let canary = Canary::start();
     let i = open(&canary, &[("/files/{name}", "file_names = true"), ("/other/{name}", "")]);
     let get = |path: String| i.send(&Request::new("GET", &path));
@@ -133,7 +133,7 @@ fn what_some_reader_takes_for_a_separator_passes_on_routes_of_files_only() {
 }
 
 #[test]
-fn a_name_that_leads_elsewhere_once_it_is_folded_or_decoded_again_is_refused_on_routes_of_files_as_well() {
+fn a_name_that_leads_elsewhere_when_normalised_or_decoded_again_is_refused_on_file_routes_too() {
     let canary = Canary::start();
     let i = open(&canary, &[("/files/{name}", "file_names = true")]);
     for name in [
@@ -155,7 +155,7 @@ fn a_name_that_leads_elsewhere_once_it_is_folded_or_decoded_again_is_refused_on_
 }
 
 #[test]
-fn the_rest_of_a_path_may_be_empty_and_a_route_of_its_own_comes_first() {
+fn the_rest_of_a_path_may_be_empty_and_a_more_specific_route_wins() {
     let canary = Canary::start();
     let i =
         open(&canary, &[("/{*rest}", ""), ("/app/{*rest}", ""), ("/docs/", "max_body = \"0\""), ("/docs/{*page}", "")]);

@@ -1,4 +1,4 @@
-//! TLS: versions, protocols, certificates that change, and the way from the plain port.
+//! TLS: versions, protocols, changing certificates, and redirects from the plain port.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 #[test]
-fn tls_1_2_and_1_3_are_spoken_with_http_1_1_and_2() {
+fn tls_1_2_and_1_3_are_supported_with_http_1_1_and_2() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for (version, expected) in [(&rustls::version::TLS12, "TLSv1.2"), (&rustls::version::TLS13, "TLSv1.3")] {
@@ -47,7 +47,7 @@ fn tls_1_2_and_1_3_are_spoken_with_http_1_1_and_2() {
 }
 
 #[test]
-fn the_modern_profile_speaks_tls_1_3_only_and_both_take_the_hybrid_key_exchange() {
+fn the_modern_profile_supports_only_tls_1_3_and_both_accept_the_hybrid_key_exchange() {
     let canary = Canary::start();
     for (profile, speaks_1_2) in [("intermediate", true), ("modern", false)] {
         let i = Instance::with(&canary.address.to_string(), |i| {
@@ -63,12 +63,12 @@ fn the_modern_profile_speaks_tls_1_3_only_and_both_take_the_hybrid_key_exchange(
         };
         assert_eq!(group(aws_lc_rs::DEFAULT_KX_GROUPS), Some(NamedGroup::X25519MLKEM768), "{profile}");
         assert_eq!(group(&[kx_group::X25519]), Some(NamedGroup::X25519));
-        assert_eq!(group(&[kx_group::MLKEM768]), None, "without its classical half");
+        assert_eq!(group(&[kx_group::MLKEM768]), None, "the post-quantum half alone is refused");
     }
 }
 
 #[test]
-fn a_client_that_comes_back_resumes_its_session() {
+fn a_returning_client_resumes_its_session() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
@@ -101,12 +101,12 @@ fn the_local_authority_serves_every_name_and_address_of_this_machine() {
     let other = Instance::made(&[]);
     assert!(
         connect(i.tls, &other.authority(), rustls::ALL_VERSIONS).is_err(),
-        "another instance's authority vouches for nothing here"
+        "another instance's authority is not trusted here"
     );
 }
 
 #[test]
-fn a_certificate_that_changes_is_served_and_a_broken_one_keeps_the_old() {
+fn a_changed_certificate_is_served_and_a_broken_one_keeps_the_old() {
     let canary = Canary::start();
     let other = Instance::made(&[]);
     let i = Instance::with(&canary.address.to_string(), |i| {
@@ -125,13 +125,13 @@ fn a_certificate_that_changes_is_served_and_a_broken_one_keeps_the_old() {
     eventually("a word about key and certificate", || {
         (i.stderr().matches("the old one is served on").count() >= 2).then_some(())
     });
-    assert!(trusted_by(&other), "a certificate without its key is broken, too");
+    assert!(trusted_by(&other), "a certificate without its key counts as broken");
     copy(&i, &i, "own");
     eventually("the first certificate again", || trusted_by(&i).then_some(()));
 }
 
 #[test]
-fn a_certificate_that_is_being_written_is_served_once_it_holds_still() {
+fn a_certificate_that_is_being_written_is_served_once_it_stops_changing() {
     let canary = Canary::start();
     let other = Instance::made(&[]);
     let i = Instance::with(&canary.address.to_string(), |i| {
@@ -158,7 +158,7 @@ fn copy(from: &Instance, to: &Instance, folder: &str) {
 }
 
 #[test]
-fn the_plain_port_sends_everybody_to_tls() {
+fn the_plain_port_redirects_every_client_to_tls() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let get = |host: &str, target: &str| {
@@ -166,7 +166,7 @@ fn the_plain_port_sends_everybody_to_tls() {
     };
     let answer = get("home.example:8080", "/a%20b?c=d");
     assert_eq!(answer.status, 308);
-    // The instance was made for port 8443, which `init` has also taken for the port seen from outside.
+    // The instance was created for port 8443, which `init` also used as the public port.
     let port = i.tls.port();
     assert_eq!(answer.header("location"), Some(&*format!("https://home.example:{port}/a%20b?c=d")));
     let post = b"POST /api/download HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
@@ -178,7 +178,7 @@ fn the_plain_port_sends_everybody_to_tls() {
 }
 
 #[test]
-fn behind_a_router_that_forwards_443_each_client_is_sent_to_the_port_that_it_reaches() {
+fn behind_a_router_that_forwards_443_each_client_is_redirected_to_the_port_that_it_can_reach() {
     let i = Instance::with(&Canary::start().address.to_string(), |i| {
         i.replace("listen = [", "public_url = \"https://home.example\"\nlisten = [");
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");

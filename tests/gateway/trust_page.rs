@@ -18,7 +18,7 @@ fn ask(i: &Instance, method: &str, path: &str) -> Answer {
     send_plain(i.plain, format!("{method} {path} HTTP/1.1\r\nHost: 192.168.1.2:8080\r\n\r\n").as_bytes())
 }
 
-/// What openssl says of a certificate in this form.
+/// Returns the fingerprint that openssl computes for a certificate in this format.
 fn fingerprint(i: &Instance, form: &str, bytes: &[u8]) -> String {
     fs::write(i.path("certificate"), bytes).unwrap();
     let mut openssl = Command::new("openssl");
@@ -29,7 +29,7 @@ fn fingerprint(i: &Instance, form: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn page_and_files_are_of_the_one_certificate() {
+fn page_and_files_show_the_same_certificate() {
     let i = Instance::start(&Canary::start());
     let expected = fingerprint(&i, "PEM", &fs::read(i.authority()).unwrap());
     let [page, der, pem, profile] = PATHS.map(|path| ask(&i, "GET", path));
@@ -60,7 +60,7 @@ fn page_and_files_are_of_the_one_certificate() {
 }
 
 #[test]
-fn the_page_can_load_nothing_and_be_framed_by_nobody() {
+fn the_page_can_load_nothing_and_cannot_be_framed() {
     let i = Instance::start(&Canary::start());
     for path in PATHS {
         let answer = ask(&i, "GET", path);
@@ -105,11 +105,11 @@ fn only_get_and_head_are_answered() {
         let answer = ask(&i, "GET", path);
         assert_eq!((answer.status, answer.body.len()), (308, 0), "{path}");
     }
-    assert_eq!(i.get(PATHS[0]).status, 404, "there is none over TLS");
+    assert_eq!(i.get(PATHS[0]).status, 404, "there is no such page over TLS");
 }
 
 #[test]
-fn clients_from_elsewhere_are_sent_to_tls_as_ever() {
+fn clients_from_other_networks_are_redirected_to_tls() {
     let i = Instance::with(&Canary::start().address.to_string(), |i| {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
         i.replace("proxy_protocol = false", "proxy_protocol = true");
@@ -127,7 +127,11 @@ fn clients_from_elsewhere_are_sent_to_tls_as_ever() {
             assert_eq!(from(client, "203.0.113.7", path), 200, "{client}");
         }
         let proxy = "TCP4 127.0.0.2 127.0.0.1";
-        assert_eq!((from(proxy, "203.0.113.7", path), from(proxy, "192.168.1.2", path)), (308, 200), "by its word");
+        assert_eq!(
+            (from(proxy, "203.0.113.7", path), from(proxy, "192.168.1.2", path)),
+            (308, 200),
+            "the proxy's header decides"
+        );
     }
 }
 

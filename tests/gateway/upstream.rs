@@ -1,4 +1,4 @@
-//! The application: down, slow, on a Unix socket.
+//! Upstream applications that are down, slow, or on a Unix socket.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use crate::{
 };
 
 #[test]
-fn an_application_that_is_down_is_said_so_within_three_seconds() {
+fn an_application_that_is_down_is_reported_within_three_seconds() {
     let i = Instance::with(&nobody().to_string(), |_| ());
     let start = Instant::now();
     let answer = i.get("/api/downloads");
     assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"));
     assert!(start.elapsed() < Duration::from_secs(3));
-    assert_eq!(answer.header("vary"), Some("Origin"), "also on an answer of this kind");
+    assert_eq!(answer.header("vary"), Some("Origin"), "also on a response of this kind");
     let line = i.log_line(&answer);
     assert_eq!(
         (&line["status"], &line["code"], &line["user"]),
@@ -24,17 +24,17 @@ fn an_application_that_is_down_is_said_so_within_three_seconds() {
 }
 
 #[test]
-fn an_application_that_is_too_slow_is_given_up() {
+fn an_application_that_is_too_slow_times_out() {
     let i = Instance::with(&silent().to_string(), |i| i.replace("timeout = \"60s\"   #", "timeout = \"1s\" #"));
     let answer = i.get("/api/downloads");
     assert_eq!((answer.status, answer.code().as_str()), (504, "upstream_timeout"));
     let canary = Canary::with(Duration::from_millis(1_200));
     let i = Instance::start(&canary);
-    assert_eq!(i.get("/api/downloads").status, 200, "slow, and within its time");
+    assert_eq!(i.get("/api/downloads").status, 200, "slow, but within the timeout");
 }
 
 #[test]
-fn a_unix_socket_is_an_upstream_too() {
+fn an_upstream_can_be_a_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("app.sock");
     let canary = Canary::on_socket(&socket);
@@ -94,7 +94,7 @@ fn many_requests_share_a_connection_and_each_is_judged() {
     assert_eq!(canary.seen().len(), 1);
 }
 
-/// A strict app under a prefix or host, and a lax one for the rest, in front of the same upstream.
+/// Starts a strict app under a prefix or host, and a lax one for the rest, in front of the same upstream.
 fn strict_and_lax(canary: &Canary, strict: &str) -> Instance {
     Instance::with(&canary.address.to_string(), |i| {
         let lax =
@@ -110,7 +110,7 @@ fn strict_and_lax(canary: &Canary, strict: &str) -> Instance {
 }
 
 #[test]
-fn no_spelling_of_a_prefix_goes_round_the_app_that_has_it() {
+fn no_spelling_of_a_prefix_bypasses_its_app() {
     let canary = Canary::start();
     let i = strict_and_lax(&canary, "prefix = \"/api\"");
     let get = |path: &str| i.send(&Request::new("GET", path)).status;
@@ -130,7 +130,7 @@ fn no_spelling_of_a_prefix_goes_round_the_app_that_has_it() {
 }
 
 #[test]
-fn no_spelling_of_a_host_goes_round_the_app_that_has_it() {
+fn no_spelling_of_a_host_bypasses_its_app() {
     let canary = Canary::start();
     let i = strict_and_lax(&canary, "hosts = [\"a.example\"]");
     let get = |host: &str| {
@@ -147,7 +147,7 @@ fn no_spelling_of_a_host_goes_round_the_app_that_has_it() {
 }
 
 #[test]
-fn a_link_is_made_for_the_app_that_serves_its_path() {
+fn a_link_is_created_for_the_app_that_serves_its_path() {
     let canary = Canary::start();
     let i = strict_and_lax(&canary, "prefix = \"/elsewhere\"");
     i.replace("[[app]]\nname = \"lax\"\npolicy = \"lax\"", "[[app]]\nname = \"lax\"\npolicy = \"worker\"");

@@ -1,4 +1,4 @@
-//! Big files, both ways: nothing is kept, neither in memory nor on the disk.
+//! Large files in both directions: nothing is buffered in memory or on the disk.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ const BYTES: u64 = 10 << 30;
 const PIECE: usize = 64 * 1024;
 const POLICY: &str = "[defaults]\nmax_body = \"11GiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"PUT\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
 
-/// An upstream that gives, or takes, ten GiB; what it took it tells.
+/// Starts an upstream that sends or receives ten GiB, and reports how much it received.
 fn volumes() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -43,7 +43,7 @@ fn volumes() -> SocketAddr {
     address
 }
 
-/// The most that the process has held at a time, in KiB.
+/// Returns the peak memory of the process, in KiB.
 fn peak_kib(i: &Instance) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", i.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -51,7 +51,7 @@ fn peak_kib(i: &Instance) -> u64 {
 }
 
 #[test]
-fn gigabytes_pass_both_ways_in_the_same_few_mebibytes() {
+fn gigabytes_pass_in_both_directions_with_a_few_mebibytes_of_memory() {
     let i = Instance::with(&volumes().to_string(), |i| {
         fs::write(i.path("policies/volumes.toml"), POLICY).unwrap();
         i.replace("policy = \"worker\"", "policy = \"volumes\"");
@@ -79,13 +79,13 @@ fn gigabytes_pass_both_ways_in_the_same_few_mebibytes() {
             stream.write_all(b"0\r\n\r\n").unwrap();
             let mut answer = String::new();
             let _ = stream.read_to_string(&mut answer);
-            // The upstream counts what it got, framing included.
+            // The upstream counts what it received, including the framing.
             let taken: u64 = answer.rsplit("\r\n").next().unwrap().parse().unwrap();
             assert!(taken >= BYTES, "{answer}");
         });
     });
     let grown = peak_kib(&i) - before;
-    assert!(grown < 12 * 1024, "it grew by {grown} KiB");
+    assert!(grown < 12 * 1024, "memory grew by {grown} KiB");
     let mut files = fs::read_dir(i.path("data")).unwrap().flatten().filter(|file| file.file_name() != "state.reserve");
     assert!(files.all(|file| file.metadata().unwrap().len() < 1 << 20));
 }

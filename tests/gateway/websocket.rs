@@ -1,4 +1,4 @@
-//! WebSocket: nothing is lost on the way, and what was let in can be shown out.
+//! WebSocket: nothing is lost on the way, and a revoked credential closes open connections.
 
 use std::{
     io::{Read, Write},
@@ -19,10 +19,10 @@ use crate::{
 };
 
 const POLICY: &str = "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\nscopes = []\n";
-/// More than fits one read, with a beginning and an end that are looked for.
+/// A greeting that exceeds one read, with a recognisable beginning and end.
 const GREETING: usize = 20_000;
 
-/// An upstream that switches at once, says its greeting in the same write, and then echoes.
+/// Starts an upstream that switches at once, sends its greeting in the same write, and then echoes.
 fn eager() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -61,7 +61,7 @@ fn instance() -> Instance {
     })
 }
 
-/// Asks for a WebSocket and reads the head of the answer; what came after it stays unread but for `rest`.
+/// Requests a WebSocket and reads the head of the response, and no further.
 fn upgrade(i: &Instance, key: &str, more: &[u8]) -> (StreamOwned<ClientConnection, std::net::TcpStream>, String) {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     let head = format!(
@@ -87,12 +87,12 @@ fn ten_thousand_upgrades_lose_nothing_to_an_upstream_that_answers_at_once() {
             scope.spawn(|| {
                 let mut seen = vec![0; GREETING];
                 for n in 0..EACH {
-                    // Every other client speaks too early, in the same write as its request.
+                    // Every other client sends data too early, in the same write as its request.
                     let early: &[u8] = if n % 2 == 0 { b"early" } else { b"" };
                     let (mut stream, head) = upgrade(&i, i.key(), early);
                     assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("upgrade: websocket\r\n"), "{head}");
                     stream.read_exact(&mut seen).unwrap();
-                    assert!(seen == expected, "the greeting is whole");
+                    assert!(seen == expected, "the greeting is complete");
                     stream.write_all(b"after").unwrap();
                     let mut echo = vec![0; early.len() + 5];
                     stream.read_exact(&mut echo).unwrap();
@@ -120,7 +120,7 @@ fn a_long_conversation_arrives_byte_for_byte() {
 }
 
 #[test]
-fn a_key_that_is_taken_back_closes_what_is_open_under_it() {
+fn revoking_a_key_closes_its_connections() {
     let i = instance();
     let made = i.command(&["key", "create"]);
     let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
@@ -130,11 +130,11 @@ fn a_key_that_is_taken_back_closes_what_is_open_under_it() {
     other.read_exact(&mut vec![0; GREETING]).unwrap();
     i.command(&["key", "revoke", id]);
     let revoked = Instant::now();
-    assert!(!matches!(stream.read(&mut [0; 16]), Ok(1..)), "nothing more comes");
+    assert!(!matches!(stream.read(&mut [0; 16]), Ok(1..)), "nothing more arrives");
     assert!(revoked.elapsed() < Duration::from_secs(5), "within seconds: {:?}", revoked.elapsed());
     other.write_all(b"still here").unwrap();
     other.read_exact(&mut [0; 10]).unwrap();
-    // The log has its line with what has passed.
+    // The access log has a line with the transferred bytes.
     let request = head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
     let line = eventually("a line in the log", || {
         let log = std::fs::read_to_string(i.path("data/access.log")).ok()?;
@@ -144,7 +144,7 @@ fn a_key_that_is_taken_back_closes_what_is_open_under_it() {
 }
 
 #[test]
-fn a_key_that_is_taken_back_ends_a_running_stream() {
+fn revoking_a_key_ends_a_running_stream() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -173,18 +173,18 @@ fn a_key_that_is_taken_back_ends_a_running_stream() {
         let n = stream.read(&mut buffer).unwrap();
         seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
     }
-    assert!(started.elapsed() < Duration::from_secs(3), "each event comes at once");
+    assert!(started.elapsed() < Duration::from_secs(3), "each event arrives immediately");
     i.command(&["key", "revoke", id]);
     let revoked = Instant::now();
     while let Ok(n @ 1..) = stream.read(&mut buffer) {
         seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
-        assert!(revoked.elapsed() < Duration::from_secs(5), "it goes on");
+        assert!(revoked.elapsed() < Duration::from_secs(5), "it continues");
     }
-    assert!(!seen.ends_with("0\r\n\r\n"), "and nobody takes it for whole");
+    assert!(!seen.ends_with("0\r\n\r\n"), "and it does not look complete");
 }
 
 #[test]
-fn a_key_that_is_taken_back_ends_an_upload_whose_client_is_silent() {
+fn revoking_a_key_ends_an_upload_whose_client_is_silent() {
     let i = Instance::with(&crate::canary::silent().to_string(), |i| {
         std::fs::write(i.path("policies/sockets.toml"), POLICY.replace("\"GET\"", "\"POST\"")).unwrap();
         i.replace("policy = \"worker\"", "policy = \"sockets\"");

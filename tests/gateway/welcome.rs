@@ -1,4 +1,4 @@
-//! The page at `/` of the worker's site: for anybody, without a word about this server.
+//! The page at `/` of the worker's site: public, and without any information about this server.
 
 use crate::{
     canary::Canary,
@@ -7,7 +7,7 @@ use crate::{
 };
 
 #[test]
-fn a_browser_gets_a_page_at_the_top_and_the_worker_hears_nothing_of_it() {
+fn a_browser_gets_the_welcome_page_without_a_request_to_the_worker() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let page = i.send(&Request::new("GET", "/").header("Accept", "text/html"));
@@ -24,23 +24,23 @@ fn a_browser_gets_a_page_at_the_top_and_the_worker_hears_nothing_of_it() {
     }
     let line = i.log_line(&page);
     assert_eq!((&line["decision"], &line["route"]), (&"own".into(), &"welcome".into()));
-    assert_eq!(i.get("/").body, page.body, "whoever asks");
+    assert_eq!(i.get("/").body, page.body, "the page is the same for every client");
     let head = i.send(&Request::new("HEAD", "/"));
     assert_eq!((head.status, head.body.len()), (200, 0));
     let post = i.send(&Request::new("POST", "/"));
     assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD")));
-    assert_eq!(i.send(&Request::new("GET", "/").key("sp_wrong_key")).status, 401, "a wrong key is told");
+    assert_eq!(i.send(&Request::new("GET", "/").key("sp_wrong_key")).status, 401, "a wrong key is reported");
     assert!(canary.seen().is_empty(), "nothing has reached the worker");
 }
 
 #[test]
-fn the_page_gives_way_to_a_policy_that_has_one_and_to_address_rules() {
+fn a_policys_own_page_and_address_rules_take_precedence() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace_in("policies/worker.toml", "path = \"/api/trending\"", "path = \"/\"");
     });
     assert_eq!(i.get("/").status, 200);
-    assert_eq!(canary.seen().len(), 1, "the application's own");
+    assert_eq!(canary.seen().len(), 1, "the application's own page");
     i.replace_in("policies/worker.toml", "path = \"/\"", "path = \"/api/trending\"");
     i.replace_in("policies/worker.toml", "[defaults]", "[defaults]\ndeny_from = [\"127.0.0.0/8\"]");
     eventually("the rule", || (i.send(&Request::new("GET", "/")).status == 403).then_some(()));
@@ -50,5 +50,5 @@ fn the_page_gives_way_to_a_policy_that_has_one_and_to_address_rules() {
         &canary.address.to_string(),
     );
     other.start_role("gateway");
-    assert_eq!(other.get("/").status, 404, "an application of somebody's own has what its policy names");
+    assert_eq!(other.get("/").status, 404, "any other application has only the routes of its policy");
 }

@@ -1,4 +1,4 @@
-//! The whole: `init`, `up`, a real download by real yt-dlp through real TLS, and the file played through a signed link.
+//! End to end: `init`, `up`, a real download by yt-dlp through TLS, and playing the file through a signed link.
 
 use std::{
     fs,
@@ -19,12 +19,12 @@ use crate::{
     places,
 };
 
-/// Gateway and worker under `up`, allowed to download from the origin.
+/// Starts gateway and worker under `up`, allowed to download from the origin.
 pub(crate) fn up(origin: &Origin) -> Instance {
     up_with(origin, |_| ())
 }
 
-/// The same after `change` was at the folder.
+/// Like [`up`], after `change` has modified the folder.
 pub(crate) fn up_with(origin: &Origin, change: impl FnOnce(&Instance)) -> Instance {
     let mut i = made(origin, change);
     i.start_role("up");
@@ -79,7 +79,7 @@ fn an_mp4_an_hls_and_a_dash_source_are_downloaded_and_played() {
         assert_eq!(media::probe(&streamed.body), ("h264,aac".to_owned(), 6), "{source}");
         assert_eq!(i.get(&format!("/api/download/{id}/file")).body, streamed.body);
         if source == "sample.mp4" {
-            assert!(streamed.body == media::read(source), "byte for byte what the source has");
+            assert!(streamed.body == media::read(source), "the file equals the source byte for byte");
         }
 
         let made = i.post("/.sallyport/links", &json!({ "path": stream_path(&task) }).to_string());
@@ -95,7 +95,7 @@ fn an_mp4_an_hls_and_a_dash_source_are_downloaded_and_played() {
 }
 
 #[test]
-fn several_files_come_as_one_archive_also_by_a_signed_link() {
+fn several_files_are_sent_as_one_archive_also_by_a_signed_link() {
     let origin = Origin::start();
     let i = up(&origin);
     let ids = ["sample.mp4", "hls.m3u8"].map(|source| {
@@ -112,10 +112,13 @@ fn several_files_come_as_one_archive_also_by_a_signed_link() {
     for answer in [i.get(&target), i.send(&Request::new("GET", link))] {
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/zip")));
         assert!(answer.body.starts_with(b"PK\x03\x04") && answer.body.windows(4).any(|four| four == b"PK\x05\x06"));
-        assert!(answer.body.windows(whole.len()).any(|part| part == whole), "the first file as it is");
+        assert!(
+            answer.body.windows(whole.len()).any(|part| part == whole),
+            "the archive contains the first file unchanged"
+        );
     }
     let other = link.replace(&ids[1], &ids[0]);
-    assert_eq!(i.send(&Request::new("GET", &other)).status, 403, "a link opens what was signed");
+    assert_eq!(i.send(&Request::new("GET", &other)).status, 403, "a link opens only what was signed");
     i.command(&["user", "add", "ana"]);
     let ana = i.new_key(&["--user", "ana"]);
     assert_eq!(i.send(&Request::new("GET", &target).key(&ana)).status, 404);
@@ -123,7 +126,7 @@ fn several_files_come_as_one_archive_also_by_a_signed_link() {
 }
 
 #[test]
-fn the_api_describes_itself_to_who_may_use_it() {
+fn the_api_description_is_available_to_its_users() {
     let origin = Origin::start();
     let i = up(&origin);
     let described = i.get("/api/v2/openapi.json");
@@ -136,7 +139,7 @@ fn the_api_describes_itself_to_who_may_use_it() {
 }
 
 #[test]
-fn subtitles_come_through_the_gateway_also_by_a_signed_link() {
+fn subtitles_are_served_through_the_gateway_also_by_a_signed_link() {
     let origin = Origin::start();
     let i = up(&origin);
     origin.serve("en.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n");
@@ -161,7 +164,7 @@ fn subtitles_come_through_the_gateway_also_by_a_signed_link() {
 }
 
 #[test]
-fn users_see_only_what_is_theirs() {
+fn users_see_only_their_own_files() {
     let origin = Origin::start();
     let i = up(&origin);
     i.command(&["user", "add", "ana"]);
@@ -178,11 +181,11 @@ fn users_see_only_what_is_theirs() {
     assert_eq!(
         i.send(&Request::new("GET", url.split_once("localhost").unwrap().1)).status,
         404,
-        "her link opens what she may open"
+        "her link opens only what she may open"
     );
 }
 
-/// With these limits for users, and a key of one.
+/// Starts an instance with these limits for users; returns it with the key of a user.
 fn up_with_limits(origin: &Origin, limits: &str) -> (Instance, String) {
     let i = up_with(origin, |i| {
         i.replace("concurrent_downloads_per_user = 2", "concurrent_downloads_per_user = 4");
@@ -196,7 +199,7 @@ fn up_with_limits(origin: &Origin, limits: &str) -> (Instance, String) {
 }
 
 #[test]
-fn as_many_downloads_as_a_policy_allows_a_user_run_and_wait() {
+fn only_as_many_downloads_run_and_wait_as_the_policy_allows_a_user() {
     let origin = Origin::start();
     let (i, ana) = up_with_limits(&origin, "concurrent_downloads = 1\nwaiting_downloads = 1");
     let order = |path: &str| {
@@ -220,7 +223,7 @@ fn as_many_downloads_as_a_policy_allows_a_user_run_and_wait() {
 }
 
 #[test]
-fn no_file_is_larger_than_a_policy_allows_its_user() {
+fn no_file_is_larger_than_the_policy_allows_its_user() {
     let origin = Origin::start();
     let (i, ana) = up_with_limits(&origin, "max_filesize = \"100KiB\"");
     let body = json!({ "url": origin.url("sample.mp4") }).to_string();
@@ -231,11 +234,11 @@ fn no_file_is_larger_than_a_policy_allows_its_user() {
     });
     assert!(large["error_message"].as_str().unwrap().contains("larger than the limit"), "{large}");
     let own = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
-    assert!(own["filesize"].as_u64().unwrap() > 100 << 10, "an administrator may have more");
+    assert!(own["filesize"].as_u64().unwrap() > 100 << 10, "the limit does not apply to administrators");
 }
 
 #[test]
-fn the_worker_answers_nobody_but_the_gateway() {
+fn the_worker_answers_only_the_gateway() {
     let origin = Origin::start();
     let i = up(&origin);
     let config = fs::read_to_string(i.path("config.toml")).unwrap();
@@ -262,18 +265,18 @@ fn a_kill_at_any_time_loses_nothing_and_leaves_nothing_running() {
     let children = descendants(i.pid());
     assert!(children.len() >= 3, "gateway, worker and yt-dlp: {children:?}");
     i.kill();
-    eventually("the end of all that it started", || children.iter().all(|pid| !alive(*pid)).then_some(()));
+    eventually("the end of all its processes", || children.iter().all(|pid| !alive(*pid)).then_some(()));
     assert!(TcpStream::connect(i.tls).is_err());
 
     i.start_role("up");
     assert_eq!(task(&i, finished["id"].as_str().unwrap()), finished, "the finished task is as it was");
     assert!(i.send(&Request::new("GET", &link)).body == media::read("sample.mp4"), "and so are its link and its file");
     let task = completed(&i, &running);
-    assert!(i.get(&stream_path(&task)).body == media::read("sample.mp4"), "the running one was taken up again");
+    assert!(i.get(&stream_path(&task)).body == media::read("sample.mp4"), "the interrupted download was resumed");
 }
 
 #[test]
-fn a_role_that_is_killed_under_up_is_started_again() {
+fn a_role_that_is_killed_under_up_is_restarted() {
     let origin = Origin::start();
     let i = up(&origin);
     let finished = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
@@ -290,13 +293,13 @@ fn a_role_that_is_killed_under_up_is_started_again() {
     assert_eq!(task(&i, finished["id"].as_str().unwrap()), finished);
 }
 
-/// What the admin listener answers.
+/// Sends a request to the admin listener.
 fn admin(i: &Instance, path: &str) -> (u16, String) {
     let answer = send_plain(i.admin, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
     (answer.status, String::from_utf8(answer.body).unwrap())
 }
 
-/// The process of a role under `up`.
+/// Returns the process of a role under `up`.
 fn process(i: &Instance, role: &str) -> Option<u32> {
     descendants(i.pid()).into_iter().find(|pid| {
         let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -305,17 +308,17 @@ fn process(i: &Instance, role: &str) -> Option<u32> {
 }
 
 #[test]
-fn a_worker_that_always_fails_leaves_the_gateway_alone_and_comes_back_once_it_can() {
+fn a_failing_worker_does_not_affect_the_gateway_and_recovers_when_it_can() {
     let origin = Origin::start();
     let i = up(&origin);
     let finished = completed(&i, &start_download(&i, &origin.url("sample.mp4")));
     let gateway = process(&i, "gateway").unwrap();
     assert_eq!(admin(&i, "/readyz"), (200, "ready\n".to_owned()));
-    // A folder where the database was: every start fails from now on.
+    // A folder in place of the database: every start fails from now on.
     fs::rename(i.path("data/worker.db"), i.path("data/kept.db")).unwrap();
     fs::create_dir(i.path("data/worker.db")).unwrap();
     Command::new("kill").args(["-KILL", &process(&i, "worker").unwrap().to_string()]).status().unwrap();
-    eventually("more failures than `up` once bore", || {
+    eventually("more failures than `up` once tolerated", || {
         (i.stderr().matches("`up` starts the worker again").count() >= 6).then_some(())
     });
     let (status, said) = eventually("word of the worker", || Some(admin(&i, "/readyz")).filter(|(s, _)| *s == 503));
@@ -326,7 +329,7 @@ fn a_worker_that_always_fails_leaves_the_gateway_alone_and_comes_back_once_it_ca
     let refused = i.get("/api/downloads");
     assert_eq!((refused.status, refused.header("retry-after")), (502, Some("5")));
     let link = i.post("/.sallyport/links", &json!({ "path": stream_path(&finished) }).to_string());
-    assert_eq!(link.status, 201, "what needs no worker goes on");
+    assert_eq!(link.status, 201, "requests that need no worker still succeed");
     assert_eq!(process(&i, "gateway"), Some(gateway));
 
     fs::remove_dir(i.path("data/worker.db")).unwrap();
@@ -337,8 +340,8 @@ fn a_worker_that_always_fails_leaves_the_gateway_alone_and_comes_back_once_it_ca
     assert_eq!(process(&i, "gateway"), Some(gateway));
 }
 
-/// The program behind a script: the first worker is killed as soon as the gateway starts, and each one after it fails until
-/// there is a file `mended`.
+/// Wraps the program in a script: the first worker is killed as soon as the gateway starts, and each later one fails until there is
+/// a file `mended`.
 fn with_a_worker_that_served_once(i: &Instance) -> PathBuf {
     let (script, program) = (i.path("sallyport"), places::program());
     let text = format!(
@@ -355,7 +358,7 @@ fn with_a_worker_that_served_once(i: &Instance) -> PathBuf {
 }
 
 #[test]
-fn a_worker_that_fails_before_the_gateway_serves_keeps_it_from_nothing() {
+fn a_worker_that_fails_before_the_gateway_is_ready_does_not_stop_it() {
     let origin = Origin::start();
     let mut i = made(&origin, |_| ());
     i.start_role_of(&with_a_worker_that_served_once(&i), "up");
@@ -370,7 +373,7 @@ fn a_worker_that_fails_before_the_gateway_serves_keeps_it_from_nothing() {
 }
 
 #[test]
-fn what_a_download_runs_is_killed_first_for_want_of_memory_and_the_gateway_last() {
+fn out_of_memory_kills_the_processes_of_downloads_first_and_the_gateway_last() {
     let origin = Origin::start();
     let i = up(&origin);
     let score = |pid: u32| -> i32 {
@@ -384,7 +387,7 @@ fn what_a_download_runs_is_killed_first_for_want_of_memory_and_the_gateway_last(
 }
 
 #[test]
-fn a_sighup_to_up_goes_to_its_roles_and_ends_none() {
+fn a_sighup_to_up_is_passed_to_its_roles_and_ends_none() {
     let origin = Origin::start();
     let i = up(&origin);
     eventually("both roles", || i.stderr().contains("started").then_some(()));
@@ -404,7 +407,7 @@ fn a_sighup_to_up_goes_to_its_roles_and_ends_none() {
 }
 
 #[test]
-fn files_of_a_removed_user_are_not_those_of_whoever_gets_the_name() {
+fn files_of_a_removed_user_do_not_pass_to_a_new_user_with_that_name() {
     let origin = Origin::start();
     let i = up(&origin);
     let add = || {
@@ -433,7 +436,7 @@ fn files_of_a_removed_user_are_not_those_of_whoever_gets_the_name() {
 }
 
 #[test]
-fn a_removed_administrator_follows_nobodys_downloads_any_more() {
+fn a_removed_administrator_no_longer_receives_events() {
     let origin = Origin::start();
     let i = up(&origin);
     i.command(&["user", "add", "eva", "--role", "admin"]);
@@ -450,12 +453,12 @@ fn a_removed_administrator_follows_nobodys_downloads_any_more() {
     i.command(&["user", "remove", "eva"]);
     let removed = std::time::Instant::now();
     while matches!(stream.read(&mut buffer), Ok(1..)) {
-        assert!(removed.elapsed() < std::time::Duration::from_secs(8), "it goes on");
+        assert!(removed.elapsed() < std::time::Duration::from_secs(8), "it continues");
     }
 }
 
 #[test]
-fn one_signal_ends_all_of_it() {
+fn one_signal_stops_all_processes() {
     let origin = Origin::start();
     let i = up(&origin);
     let children = descendants(i.pid());
@@ -480,14 +483,14 @@ pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     all
 }
 
-/// A zombie has ended; only nobody has asked how.
+/// Returns true for a running process; a zombie has ended and only waits to be reaped.
 pub(crate) fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with(['Z', 'X']))
 }
 
 #[test]
-fn an_app_of_somebody_elses_at_the_workers_address_gets_no_worker_beside_it() {
+fn another_app_at_the_workers_address_starts_no_worker() {
     let canary = crate::canary::Canary::start();
     let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
     i.replace("listen = \"127.0.0.1:8001\"", &format!("listen = \"{}\"", canary.address));
@@ -495,5 +498,5 @@ fn an_app_of_somebody_elses_at_the_workers_address_gets_no_worker_beside_it() {
     i.replace_in("policies/worker.toml", "link_also", "# link_also");
     i.start_role("up");
     assert_eq!(i.get("/api/downloads").body, b"canary");
-    assert_eq!(descendants(i.pid()).len(), 1, "the gateway only");
+    assert_eq!(descendants(i.pid()).len(), 1, "only the gateway runs");
 }

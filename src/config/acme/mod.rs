@@ -1,4 +1,4 @@
-//! What the configuration says of ACME: which certificates are fetched, from whom, and how control of a domain is shown.
+//! The ACME configuration: which certificates to obtain, from which authorities, and how to prove control of a domain.
 
 mod resolve;
 mod wire;
@@ -20,42 +20,42 @@ pub(crate) use self::wire::Wire;
 pub use self::wire::{ChallengeKind, TsigAlgorithm};
 use crate::secret_file::{self, SecretError};
 
-/// Which certificates are fetched, from whom, and how it is shown that they may be.
+/// Which certificates to obtain, from which authorities, and how to prove control of the domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcmeConfig {
-    /// One certificate is fetched for each.
+    /// The domains; each gets one certificate.
     pub domains: Vec<Domain>,
-    /// Where the authorities may write to.
+    /// The contact address for the authorities.
     pub email: Option<String>,
-    /// They are asked in this order until one gives a certificate.
+    /// The authorities, tried in this order until one issues a certificate.
     pub authorities: Vec<AuthorityConfig>,
-    /// The ways to show control of a domain, in the order in which they are tried.
+    /// The ways to prove control of a domain, in the order in which they are tried.
     pub challenges: Vec<ChallengeConfig>,
-    /// How long to wait after a first failure; then twice as long each time.
+    /// The delay after the first failure; it doubles with each further one.
     pub retry: Duration,
 }
 
-/// An authority that gives certificates.
+/// An authority that issues certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityConfig {
-    /// Its directory (RFC 8555, section 7.1.1).
+    /// The URL of its directory (RFC 8555, section 7.1.1).
     pub directory: Url,
-    /// The certificate, in PEM, that vouches for its web server where this machine does not know it.
+    /// The CA certificate of its web server, in PEM, if this machine does not trust it already.
     pub ca: Option<PathBuf>,
-    /// The account at the authority that ours is bound to (RFC 8555, section 7.3.4).
+    /// The existing account that ours is bound to (RFC 8555, section 7.3.4).
     pub external_account: Option<ExternalAccountConfig>,
 }
 
-/// An account that was made beforehand, by other means.
+/// An account with the authority that was created beforehand, outside ACME.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalAccountConfig {
-    /// Its name.
+    /// The key identifier.
     pub key_id: String,
-    /// The file of its key, in base64url.
+    /// The file with its key, in base64url.
     pub key_file: PathBuf,
 }
 
-/// A way to show control of a domain.
+/// A way to prove control of a domain, with its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChallengeConfig {
     /// On the TLS listeners.
@@ -66,21 +66,21 @@ pub enum ChallengeConfig {
     Dns01(DnsConfig),
 }
 
-/// Who writes a record into the domain.
+/// How a record is written into the domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsConfig {
-    /// Who writes it.
+    /// What writes it.
     pub writer: DnsWriter,
-    /// How long every server of the domain takes to know it.
+    /// How long to wait until every server of the domain has the record.
     pub wait: Duration,
 }
 
-/// Who writes a record into the domain.
+/// What writes a record into the domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DnsWriter {
-    /// A program, with these first arguments.
+    /// A program, with its leading arguments.
     Hook(PathBuf, Vec<String>),
-    /// An update to the domain's own server (RFC 2136), signed (RFC 8945).
+    /// A signed dynamic update to the domain's server (RFC 2136, RFC 8945).
     Update(DnsUpdateConfig),
 }
 
@@ -91,19 +91,19 @@ pub struct DnsUpdateConfig {
     pub server: SocketAddr,
     /// The zone.
     pub zone: String,
-    /// The name of the key that both know.
+    /// The name of the shared key.
     pub key_name: String,
-    /// The file of the key, in base64.
+    /// The file with the key, in base64.
     pub key_file: PathBuf,
-    /// What it is used with.
+    /// The algorithm of the key.
     pub key_algorithm: TsigAlgorithm,
 }
 
-/// A name that certificates are made for: lower case, in letters, digits and hyphens, maybe with `*` for its first label.
+/// A domain that a certificate is issued for: lower-case letters, digits and hyphens, optionally with `*` as the first label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Domain(String);
 
-/// Not such a name.
+/// A text that is not such a domain.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0:?} is not a domain; write \"home.example.org\" or \"*.example.org\", and names in other scripts as xn--…")]
 pub struct InvalidDomain(String);
@@ -111,14 +111,14 @@ pub struct InvalidDomain(String);
 /// Why a key for ACME cannot be used.
 #[derive(Debug, Error)]
 pub enum AcmeKeyError {
-    /// The file is not fit for a secret.
+    /// The file is not suitable for a secret.
     #[error(transparent)]
     File(#[from] SecretError),
-    /// There is no file.
+    /// The file does not exist.
     #[error("{0}: {1}")]
     Missing(PathBuf, io::Error),
     /// The text in it is not base64.
-    #[error("{0}: {1}; write the key as its maker prints it")]
+    #[error("{0}: {1}; write the key exactly as it was issued")]
     Encoding(PathBuf, DecodeError),
 }
 
@@ -132,7 +132,7 @@ impl FromStr for Domain {
             let plain = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
         };
-        // A last label of digits would be an address (RFC 1123, section 2.1).
+        // A numeric last label would make it an address (RFC 1123, section 2.1).
         let top = name.rsplit('.').next().is_some_and(|top| !top.bytes().all(|b| b.is_ascii_digit()));
         let whole = name.len() <= 253 && name.contains('.') && name.split('.').all(label) && top;
         if whole { Ok(Self(lower)) } else { Err(InvalidDomain(text.to_owned())) }
@@ -146,19 +146,19 @@ impl fmt::Display for Domain {
 }
 
 impl Domain {
-    /// As it is written.
+    /// Returns the domain as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name without the `*` for its first label.
+    /// Returns the domain without a `*` as its first label.
     #[must_use]
     pub fn base(&self) -> &str {
         self.0.strip_prefix("*.").unwrap_or(&self.0)
     }
 
-    /// True for a name with `*` for its first label.
+    /// Returns true if the first label is `*`.
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         self.0.starts_with("*.")
@@ -169,9 +169,9 @@ impl ExternalAccountConfig {
     /// Reads the key.
     ///
     /// # Errors
-    /// A file that is missing, that others can read, or that is not base64url.
+    /// The file is missing, is readable by others, or does not contain base64url.
     pub fn key(&self) -> Result<SecretBox<Vec<u8>>, AcmeKeyError> {
-        // Makers print it with and without padding.
+        // Authorities issue it with and without padding.
         read_key(&self.key_file, |text| BASE64URL_NOPAD.decode(text.trim_end_matches('=').as_bytes()))
     }
 }
@@ -180,7 +180,7 @@ impl DnsUpdateConfig {
     /// Reads the key.
     ///
     /// # Errors
-    /// A file that is missing, that others can read, or that is not base64.
+    /// The file is missing, is readable by others, or does not contain base64.
     pub fn key(&self) -> Result<SecretBox<Vec<u8>>, AcmeKeyError> {
         read_key(&self.key_file, |text| BASE64.decode(text.as_bytes()))
     }

@@ -1,4 +1,4 @@
-//! From `[tls]` as it is written to [`AcmeConfig`]: contradictions refused.
+//! Resolves `[tls]` as written to a validated [`AcmeConfig`].
 
 use std::{path::Path, time::Duration};
 
@@ -17,17 +17,23 @@ use crate::config::{
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
 impl Faults {
-    /// What `[tls]` says of ACME; `plain` when there is a plain listener.
+    /// Resolves the ACME part of `[tls]`; `plain` says whether there is a plain listener.
     pub(in crate::config) fn acme(&mut self, tls: &Tls, plain: bool, base: &Path) -> Option<AcmeConfig> {
         let before = self.count();
         let domain_key = |index| vec![Key::table("tls"), Key { name: "domains", index: Some(index) }];
         let domains = tls.domains.iter().enumerate();
         let domains: Vec<Domain> = domains.filter_map(|(i, text)| self.parsed(domain_key(i), text)).collect();
         if tls.domains.is_empty() {
-            self.add(vec![Key::table("tls")], "mode \"acme\" needs a domain; write domains = [\"home.example.org\"]");
+            self.add(
+                vec![Key::table("tls")],
+                "mode \"acme\" requires a domain; write domains = [\"home.example.org\"]",
+            );
         }
         if tls.email.as_deref().is_some_and(|email| !is_email(email)) {
-            self.add(vec![Key::table("tls"), Key::table("email")], "not an email address; write \"me@example.org\"");
+            self.add(
+                vec![Key::table("tls"), Key::table("email")],
+                "not an email address; write, for example, \"me@example.org\"",
+            );
         }
         let dns = tls.acme.dns.as_ref().and_then(|dns| self.dns(dns, base));
         let challenges = self.challenges(&tls.acme, dns.as_ref(), plain);
@@ -35,12 +41,12 @@ impl Faults {
         {
             self.add(
                 vec![Key::table("tls"), Key::table("domains")],
-                "a wildcard is given for \"dns-01\" only; set [tls.acme.dns], or name each host",
+                "authorities issue wildcard certificates only for \"dns-01\"; set [tls.acme.dns], or list each host",
             );
         }
         let authorities = self.authorities(&tls.acme.authority, base);
         if tls.acme.retry.0 < Duration::from_secs(1) {
-            self.add(acme_key("retry"), "shorter than a second; write at least \"1s\"");
+            self.add(acme_key("retry"), "must be at least \"1s\"");
         }
         let (email, retry) = (tls.email.clone(), tls.acme.retry.0);
         (self.count() == before).then_some(AcmeConfig { domains, email, authorities, challenges, retry })
@@ -54,10 +60,16 @@ impl Faults {
             (given, _) => given,
         };
         if kinds.contains(&ChallengeKind::Http01) && !plain {
-            self.add(acme_key("challenges"), "\"http-01\" needs gateway.http_listen; set it or take this out");
+            self.add(
+                acme_key("challenges"),
+                "\"http-01\" requires gateway.http_listen; set it, or remove this challenge",
+            );
         }
         if kinds.contains(&ChallengeKind::Dns01) && wire.dns.is_none() {
-            self.add(acme_key("challenges"), "\"dns-01\" needs [tls.acme.dns]; say there who writes the record");
+            self.add(
+                acme_key("challenges"),
+                "\"dns-01\" requires [tls.acme.dns]; configure there how the record is written",
+            );
         }
         let challenge = |kind: &ChallengeKind| match kind {
             ChallengeKind::TlsAlpn01 => Some(ChallengeConfig::TlsAlpn01),
@@ -85,7 +97,7 @@ impl Faults {
                 })
             }
             _ => {
-                let what = "needs either hook, or all of server, zone, key_name and key_file";
+                let what = "requires either hook, or all of server, zone, key_name and key_file";
                 self.add(acme_key("dns"), what);
                 return None;
             }
@@ -108,7 +120,7 @@ impl Faults {
         let key = |name| [&table[..], &[Key::table(name)]].concat();
         let directory: Url = self.parsed(key("directory"), &wire.directory)?;
         if directory.scheme() != "https" {
-            self.add(key("directory"), "must be https (RFC 8555, section 6.1); write https://…");
+            self.add(key("directory"), "must be an https URL (RFC 8555, section 6.1)");
         }
         let external_account = match (&wire.key_id, &wire.key_file) {
             (Some(key_id), Some(file)) => {
@@ -116,7 +128,7 @@ impl Faults {
             }
             (None, None) => None,
             _ => {
-                self.add(table.to_vec(), "key_id and key_file go together; write both or none");
+                self.add(table.to_vec(), "key_id and key_file must be set together; set both or neither");
                 None
             }
         };
@@ -128,7 +140,7 @@ fn acme_key(name: &'static str) -> Vec<Key> {
     vec![Key::table("tls"), Key::table("acme"), Key::table(name)]
 }
 
-/// Enough to keep what is no address, or more than one, out of a `mailto:` (RFC 6068).
+/// A check that is strict enough to keep anything but one address out of a `mailto:` URL (RFC 6068).
 fn is_email(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_graphic() && !b"?&,;:<>()[]\\\"%".contains(&b);
     text.split_once('@').is_some_and(|(local, host)| !local.is_empty() && host.contains('.') && !host.contains('@'))

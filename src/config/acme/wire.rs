@@ -1,4 +1,4 @@
-//! `[tls.acme]` as it is written, with its defaults.
+//! `[tls.acme]` as written, with its defaults.
 
 use std::{net::SocketAddr, path::PathBuf, time};
 
@@ -39,11 +39,11 @@ pub(crate) struct WireDns {
     pub(crate) wait: Duration,
 }
 
-/// How control of a domain is shown.
+/// A way to prove control of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChallengeKind {
-    /// A certificate of its own for a TLS connection to port 443 (RFC 8737).
+    /// A special certificate on a TLS connection to port 443 (RFC 8737).
     #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
     /// A file on port 80 (RFC 8555, section 8.3).
@@ -54,7 +54,7 @@ pub enum ChallengeKind {
     Dns01,
 }
 
-/// The hash under which updates of a zone are signed (RFC 8945, section 6).
+/// The algorithm that signs zone updates (RFC 8945, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TsigAlgorithm {

@@ -1,12 +1,12 @@
-//! The answer to a method that no route of a known path takes.
+//! The denial of a method that no route of a known path accepts.
 
 use http::{HeaderValue, Method};
 
 use super::{App, Authority, Fault, Guess, Judgement, Matched, Reason, RequestFacts, Route};
 
 impl Judgement<'_> {
-    /// Tells clients that may use a route of the path which methods it takes (RFC 9110, section 15.5.6). All other clients
-    /// learn no more than if there were no such path. A forged credential counts as a guess here as on the routes themselves.
+    /// Tells a client that may use a route of the path which methods it accepts (RFC 9110, section 15.5.6). To other clients the path
+    /// appears not to exist. A forged credential counts as a guess here, as on the routes themselves.
     pub(super) fn other_method(
         &mut self,
         app: &App,
@@ -51,7 +51,7 @@ impl Judgement<'_> {
     }
 }
 
-/// The reason where no path matches. A method that no policy can name says nothing about the path (RFC 9110, section 9.1).
+/// Returns the reason if no path matches. For a method that no policy can name it does not depend on the path (RFC 9110, section 9.1).
 pub(super) fn no_path(method: &Method) -> Reason {
     if is_known(method) { Reason::NoRoute } else { Reason::UnknownMethod }
 }
