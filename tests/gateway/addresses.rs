@@ -208,9 +208,9 @@ fn a_database_that_knows_no_countries_or_is_broken_stops_the_start() {
     broken[7] = 0xfe; // the second branch of the root now leads nowhere that is
     for (bytes, words) in [
         (atlas("GeoLite2-ASN"), "GeoLite2-ASN"),
-        (b"no database".to_vec(), "name a database of countries"),
-        (whole[..whole.len() - 40].to_vec(), "name a database of countries"),
-        (broken, "name a database of countries"),
+        (b"no database".to_vec(), "name a country database"),
+        (whole[..whole.len() - 40].to_vec(), "name a country database"),
+        (broken, "name a country database"),
     ] {
         let i = Instance::made(&[]);
         name_database(&i, &bytes);
