@@ -194,7 +194,7 @@ async fn answer(stream: AsyncUnixStream, live: Arc<Live>, estate: Arc<Estate>) -
         // A successor takes a while to start, and must not hold up this task.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = estate.hand_over(stream) {
-                warn!(%error, "no successor has taken over");
+                warn!(%error, "handover failed; this gateway keeps serving");
             }
         });
         return Ok(());

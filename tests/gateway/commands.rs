@@ -139,7 +139,7 @@ fn a_database_that_is_deleted_or_replaced_under_a_gateway_is_reported_and_what_w
     assert_eq!(status(), 200);
     assert_eq!(i.stderr().matches("commands do not reach this gateway").count(), 1, "once is enough");
     fs::rename(&kept, &database).unwrap();
-    eventually("the end of it", || i.stderr().contains("is back at its place").then_some(()));
+    eventually("the end of it", || i.stderr().contains("is back in place").then_some(()));
     i.command(&["key", "create"]);
 }
 

@@ -194,7 +194,7 @@ fn more_than_the_gateway_may_hold_is_turned_away_with_a_time_to_come_back() {
     });
     let i = open(canary.address, "max_memory = \"1MiB\"");
     eventually("shortage", || (i.send(&Request::new("GET", "/a")).status == 503).then_some(()));
-    assert!(i.stderr().contains("memory runs short"));
+    assert!(i.stderr().contains("low memory: rejecting new requests"));
     let health = crate::client::send_plain(i.admin, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(health.status, 200, "the admin listener always answers");
 }
