@@ -115,7 +115,10 @@ impl Admin {
         if named {
             self.page(&head.method, head.path())
         } else {
-            Page::text(StatusCode::MISDIRECTED_REQUEST, "use an IP address, or add this host name to gateway.admin_hosts")
+            Page::text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "use an IP address, or add this host name to gateway.admin_hosts",
+            )
         }
     }
 

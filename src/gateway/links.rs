@@ -73,7 +73,9 @@ pub enum LinkRefusal {
     #[error("this path does not accept signed links")]
     NoRoute,
     /// The lifetime is invalid.
-    #[error("expires must be a duration such as \"1h\", longer than zero and at most the configured `links.max_expiry`")]
+    #[error(
+        "expires must be a duration such as \"1h\", longer than zero and at most the configured `links.max_expiry`"
+    )]
     BadLife,
     /// The user is not a valid name.
     #[error("user must be a valid user name")]

@@ -133,7 +133,7 @@ fn a_challenge_that_fails_is_followed_by_the_next() {
     i.start_role("gateway");
     await_leaf(&i, &pebble, DOMAIN);
     let log = i.stderr();
-    let failure = log.lines().find(|line| line.contains("the authority was not convinced")).unwrap();
+    let failure = log.lines().find(|line| line.contains("the authority could not validate the domain")).unwrap();
     assert!(failure.contains("TlsAlpn01") && failure.contains(DOMAIN), "{failure}");
     assert!(metric(&i, "sallyport_acme_attempts_total{outcome=\"not-convinced\"}").abs() < f64::EPSILON);
 }
@@ -151,7 +151,7 @@ fn a_refused_domain_is_said_and_tried_again_and_the_others_are_served() {
     let root = i.authority();
     assert!(leaf(&i, &root, "blocked.example.org").is_some(), "the local authority vouches for it meanwhile");
     let log = i.stderr();
-    assert!(log.contains("rejectedIdentifier") && log.contains("there is no new certificate"), "{log}");
+    assert!(log.contains("rejectedIdentifier") && log.contains("could not get a certificate"), "{log}");
 }
 
 #[test]

@@ -379,8 +379,7 @@ fn a_certificate_file_that_is_something_else_is_named_as_what_it_is() {
 
 #[test]
 fn an_expired_certificate_is_found_and_told_at_a_start() {
-    for (from, to, words) in [(2020, 2021, "has expired on 2021-01-01"), (3990, 4000, "is not valid before 3990-01-01")]
-    {
+    for (from, to, words) in [(2020, 2021, "expired on 2021-01-01"), (3990, 4000, "is not valid before 3990-01-01")] {
         let (cert, key, ..) = certificate(from, to);
         let mut i = with_files(cert.as_bytes(), key.as_bytes());
         only(&check(&i), &["tls.cert", words]);
