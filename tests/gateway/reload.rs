@@ -160,7 +160,7 @@ fn the_log_says_truly_what_waits_for_a_restart() {
     };
     said("egress.ports", "this change waits for a restart of the worker and the egress guard");
     said("insecure.partial_sandbox", "this change waits for a restart of the worker");
-    said("worker.allow_private", "the gateway's policies follow it now");
+    said("worker.allow_private", "it applies now in the gateway's policies");
     said("links.default_expiry", "a setting has changed");
     assert_eq!(order(), 200, "as the log says");
 }
