@@ -41,11 +41,11 @@ pub(super) struct Bans {
 
 /// How a denial counts towards a ban.
 enum Weight {
-    /// One more path that the client has no business with.
+    /// One more path that has no route or is ambiguous.
     Path,
     /// One more denied request.
     Denied,
-    /// No offence.
+    /// Does not count.
     Nothing,
 }
 

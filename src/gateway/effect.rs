@@ -18,7 +18,7 @@ use Effect::{AfterRestart, AtOnce, AtOnceInPolicies};
 const GATEWAY: Effect = AfterRestart("the gateway");
 const WORKER: Effect = AfterRestart("the worker");
 const EGRESS: Effect = AfterRestart("the worker and the egress guard");
-const EVERYTHING: Effect = AfterRestart("everything");
+const EVERYTHING: Effect = AfterRestart("all processes");
 
 /// Settings by name, or by a prefix that ends with a dot. The longest match applies.
 const EFFECTS: [(&str, Effect); 39] = [

@@ -45,7 +45,7 @@ pub(super) enum Failure {
     Connect(#[from] ConnectFault),
     #[error(transparent)]
     Answer(#[from] AnswerFault),
-    #[error("the application sent nothing for {0:?}")]
+    #[error("the application was silent for {0:?}")]
     Silence(Duration),
     #[error("the body exceeds the limit of its route")]
     TooLarge,

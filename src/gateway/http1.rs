@@ -130,8 +130,7 @@ impl<'s> Http1<'s> {
         }
     }
 
-    /// Returns how many bytes of the body have arrived, after checking their framing. Reads the bytes that wait at the socket, as far as one look
-    /// at it goes.
+    /// Returns how many bytes of the body have arrived, after checking their framing. Also reads what is available at the socket, without waiting.
     pub(super) fn arrived(&mut self, cx: &mut Context<'_>) -> Result<u64, ClientFault> {
         self.input.extend_from_slice(&self.ahead);
         while self.interim != Interim::Awaited && self.input.len() < READ_BYTES {

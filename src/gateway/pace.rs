@@ -64,7 +64,8 @@ impl Pace {
     }
 }
 
-/// How often the gateway checks whether the credential of a running request is still valid. The answer must end within 2 s after it is not.
+/// How often the gateway checks whether the credential of a running request is still valid. An answer must end within 2 s after its
+/// credential becomes invalid.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A limit on silence that any progress resets, which costs one reading of the clock, and a reminder to check the credential regularly.

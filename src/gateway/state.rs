@@ -1,4 +1,4 @@
-//! Reads the data that credentials are verified with, part by part. A part that cannot be read is unchanged, so that it does not keep
+//! Reads the data that credentials are verified with, part by part. A part that cannot be read stays unchanged, and does not keep
 //! revocations in the other parts from taking effect.
 
 use std::sync::Arc;

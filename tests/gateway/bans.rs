@@ -37,7 +37,7 @@ fn that_bans_the_test(canary: &Canary) -> Instance {
     })
 }
 
-/// Changes keys of `[bans]`.
+/// Sets these keys of `[bans]`.
 fn set(i: &Instance, bans: &[(&str, &str)]) {
     let text = fs::read_to_string(i.path("config.toml")).unwrap();
     let (before, rest) = text.split_once("[bans]").unwrap();

@@ -133,7 +133,7 @@ fn a_connection_of_a_trusted_proxy_without_a_valid_header_is_closed() {
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty(), "{header:?} on the plain port");
     }
-    eventually("a word about it", || i.stderr().contains("configure the proxy to send PROXY protocol").then_some(()));
+    eventually("the warning", || i.stderr().contains("configure the proxy to send PROXY protocol").then_some(()));
     assert!(canary.seen().is_empty());
 }
 

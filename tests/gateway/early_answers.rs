@@ -174,7 +174,7 @@ fn over_http2_an_answer_does_not_wait_for_the_body_and_the_rest_does_not_count_a
     });
 }
 
-/// Returns how a stream ends whose client sends `bytes` bytes after its answer.
+/// Returns how a stream ends if its client sends `bytes` bytes after the answer.
 async fn end_of(sender: &SendRequest<Bytes>, bytes: usize) -> Reason {
     let (answer, mut body) =
         sender.clone().ready().await.unwrap().send_request(post("/guarded", ("x-a", "1")), false).unwrap();
