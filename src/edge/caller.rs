@@ -1,4 +1,4 @@
-//! Who is calling: the address of the socket, or the one that a trusted proxy gives in its PROXY header.
+//! The client's address: the peer of the socket, or the address in a trusted proxy's PROXY header.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -21,13 +21,13 @@ use super::{
 };
 use crate::config::Config;
 
-/// Asks for the configuration that is in force.
+/// Returns the configuration in force.
 pub(super) type InForce = Box<dyn Fn() -> Arc<Config> + Send + Sync>;
 
-/// Asks whether a client is shut out.
+/// Returns whether a client is banned.
 pub(super) type Banned = Box<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
-/// Finds out who calls.
+/// Determines the clients' addresses.
 pub(super) struct Callers {
     in_force: InForce,
     banned: Banned,
@@ -36,12 +36,12 @@ pub(super) struct Callers {
 }
 
 impl Callers {
-    /// With the proxies of the configuration that is in force as each connection comes.
+    /// For each connection, the proxies of the configuration in force at that moment apply.
     pub(super) fn new(in_force: InForce, banned: Banned) -> Self {
         Self { in_force, banned, shared: SharedAddress::default(), complained: AtomicBool::new(false) }
     }
 
-    /// How many connections may come from there: a proxy, or a tunnel's end, speaks for many.
+    /// Returns which connection limit applies to `address`: proxies and tunnel ends carry connections of many clients.
     pub(super) fn share(&self, address: IpAddr) -> Share {
         if (self.banned)(address) {
             Share::None
@@ -52,15 +52,15 @@ impl Callers {
         }
     }
 
-    /// True for the address of a trusted proxy.
+    /// Returns true for the address of a trusted proxy.
     pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
         (self.in_force)().proxies.trust(address)
     }
 
-    /// The client's address, to be asked for before anything else is read.
+    /// Returns the client's address. Must be called before anything else is read.
     ///
-    /// With `proxy_protocol`, a trusted proxy must send a header. From anybody else it is never read: what would be one
-    /// is neither TLS nor HTTP, and fails there.
+    /// With `proxy_protocol`, a trusted proxy must send a header. From anybody else no header is read: it would be neither TLS nor HTTP, and fails
+    /// there.
     pub(super) async fn identify(
         &self,
         stream: &mut TcpStream,
@@ -80,20 +80,20 @@ impl Callers {
                 }
             }
         }
-        // What a trusted proxy's headers say of its clients is not known yet.
+        // The clients behind a trusted proxy are not known before its headers are read.
         if !self.is_proxy(address.ip()) {
             self.shared.note(address.ip(), Instant::now());
         }
         Ok(address)
     }
 
-    /// Says it aloud once, since a proxy that is set up otherwise sends nothing right.
+    /// Logs the first fault as a warning, since with a misconfigured proxy every connection fails.
     fn complain(&self, proxy: SocketAddr, fault: &ProxyFault) {
         let proxy = proxy.ip();
         if matches!(fault, ProxyFault::Gone(_)) || self.complained.swap(true, Ordering::Relaxed) {
-            debug!(%proxy, %fault, "a connection of a trusted proxy was closed");
+            debug!(%proxy, %fault, "closed a connection of a trusted proxy");
         } else {
-            warn!(%proxy, %fault, "a connection of a trusted proxy was closed; have the proxy send PROXY protocol, or set \
+            warn!(%proxy, %fault, "closed a connection of a trusted proxy; configure the proxy to send PROXY protocol, or set \
                 gateway.proxy_protocol = false");
         }
     }

@@ -1,4 +1,4 @@
-//! One certificate and its key: read from their files, watched, and replaced while the gateway runs.
+//! One certificate and its key: read from their files, watched, and replaced at run time.
 
 use std::{
     fmt, fs, io,
@@ -22,16 +22,16 @@ use tracing::{error, info};
 use super::pem_file::{Wanted, fault};
 use crate::{config::CertificatePaths, settled::Settled, stop::stopped};
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// Why files are no usable certificate.
+/// The reasons why files are not a usable certificate.
 #[derive(Debug, Error)]
 pub enum CertificateError {
     /// A file cannot be read.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
-    /// The certificate's file is something else; what, and what mends it.
+    /// The certificate's file is something else; says what, and how to fix it.
     #[error("{0} {1}")]
     Certificate(PathBuf, &'static str),
     /// The key's file is something else, or its key is not the certificate's.
@@ -40,7 +40,7 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    /// The key of the configuration that names the file, such as "cert".
+    /// Returns the configuration key that names the file, such as "cert".
     #[must_use]
     pub fn at(&self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ pub struct CertificateFiles {
     current: ArcSwapOption<CertifiedKey>,
 }
 
-/// What a look has found in the two files; None for one that cannot be read.
+/// The contents of the two files; `None` for a file that cannot be read.
 #[derive(PartialEq, Eq)]
 struct Seen {
     cert: Option<Vec<u8>>,
@@ -70,14 +70,14 @@ impl CertificateFiles {
         Ok(Self { paths: paths.clone(), current })
     }
 
-    /// Says so where the certificate is one that clients refuse today.
+    /// Logs an error if the certificate has expired or is not valid yet.
     pub fn tell_out_of_time(&self) {
         if let Some(fault) = self.out_of_time(Timestamp::now()) {
             error!("{fault}");
         }
     }
 
-    /// What is wrong with the certificate's time, and what mends it.
+    /// Describes an expired or early certificate, and how to fix it.
     #[must_use]
     pub fn out_of_time(&self, now: Timestamp) -> Option<String> {
         let current = self.current()?;
@@ -86,27 +86,27 @@ impl CertificateFiles {
         let (shown, cert) = (|time| Timestamp::from_second(time).unwrap_or(Timestamp::MAX), self.paths.cert.display());
         if ends < now.as_second() {
             let when = shown(ends);
-            return Some(format!("{cert} has expired on {when}, and clients refuse it; renew the certificate"));
+            return Some(format!("{cert} expired on {when}, so clients reject it; renew the certificate"));
         }
         let when = shown(begins);
         (begins > now.as_second()).then(|| {
-            format!("{cert} is not valid before {when}, and clients refuse it until then; set the clock, or use another certificate")
+            format!("{cert} is not valid before {when}, so clients reject it until then; correct the clock, or use another certificate")
         })
     }
 
-    /// The same of files that may not be there yet.
+    /// Reads files that may not exist yet.
     #[must_use]
     pub fn awaited(paths: &CertificatePaths) -> Self {
         Self { paths: paths.clone(), current: ArcSwapOption::from_pointee(certified_key(paths).ok()) }
     }
 
-    /// What is served now; None while files are awaited.
+    /// Returns the certificate that is served now; `None` while its files do not exist yet.
     #[must_use]
     pub fn current(&self) -> Option<Arc<CertifiedKey>> {
         self.current.load_full()
     }
 
-    /// Serves what the files become until `stop` turns true; a broken change keeps the old and says so once.
+    /// Applies changes of the files until `stop` becomes true. A broken change is logged once, and the old certificate stays.
     pub(super) async fn watch(&self, mut stop: watch::Receiver<bool>) {
         let mut files = Settled::new(self.seen().await);
         loop {
@@ -127,11 +127,11 @@ impl CertificateFiles {
                 info!(cert = %self.paths.cert.display(), "the certificate was replaced");
                 self.tell_out_of_time();
             }
-            Err(error) => error!(%error, "the changed certificate cannot be used; the old one is served on"),
+            Err(error) => error!(%error, "the changed certificate cannot be used; still serving the old one"),
         }
     }
 
-    /// When the certificate ends, in seconds since the Unix epoch.
+    /// Returns when the certificate expires, in seconds since the Unix epoch.
     #[must_use]
     pub fn ends(&self) -> Option<i64> {
         let current = self.current()?;
@@ -150,7 +150,7 @@ impl Seen {
     fn certified_key(&self, paths: &CertificatePaths) -> Result<CertifiedKey, CertificateError> {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => parse(paths, cert, key),
-            // Reading again tells why it cannot be read.
+            // Reading again reports why it cannot be read.
             (None, _) | (_, None) => certified_key(paths),
         }
     }
@@ -167,7 +167,7 @@ fn certified_key(paths: &CertificatePaths) -> Result<CertifiedKey, CertificateEr
     parse(paths, &read(&paths.cert)?, &read(&paths.key)?)
 }
 
-/// What the two files hold, which are named in errors only.
+/// Parses the contents of the two files; `paths` are only used in errors.
 pub(super) fn parse(paths: &CertificatePaths, cert: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError> {
     let of_cert = |what| CertificateError::Certificate(paths.cert.clone(), what);
     let of_key = |what| CertificateError::Key(paths.key.clone(), what);
@@ -188,13 +188,13 @@ pub(super) fn parse(paths: &CertificatePaths, cert: &[u8], key: &[u8]) -> Result
     }
 }
 
-const DAMAGED: &str = "is damaged: what is between its BEGIN and END lines cannot be read; copy it again";
-const UNSUPPORTED: &str = "holds a key of a kind that TLS has no use for here; use ECDSA (P-256, P-384, P-521), Ed25519 or RSA from 2048 bits";
-const MISMATCH: &str = "is not the key of this certificate; name the two files that were made together";
-const WRONG_ORDER: &str =
-    "has its certificates in the wrong order; the server's own comes first, then the one that signed it, and so on";
+const DAMAGED: &str = "is damaged: the data between its BEGIN and END lines is invalid; copy the file again";
+const UNSUPPORTED: &str =
+    "holds a key of an unsupported type; use ECDSA (P-256, P-384, P-521), Ed25519, or RSA with at least 2048 bits";
+const MISMATCH: &str = "is not the key of this certificate; configure the certificate and key that belong together";
+const WRONG_ORDER: &str = "has its certificates in the wrong order; put the server's own certificate first, then the one that signed it, and so on";
 
-/// True where the key belongs to a certificate that is not the first one.
+/// Returns true if the key belongs to a certificate other than the first one.
 fn is_of_a_later_one(certified: &CertifiedKey) -> bool {
     let later = certified.cert.iter().skip(1);
     later

@@ -1,5 +1,5 @@
-//! An authority of our own for client certificates. Its key is not that of the local authority: who can make users should
-//! not be able to make servers as well.
+//! The local authority for client certificates. Its key differs from the one for server certificates: whoever can create users should not
+//! be able to create servers too.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,7 +24,7 @@ pub struct ClientCa {
     files: AuthorityFiles,
 }
 
-/// A certificate that was made for a user, and its key.
+/// A certificate that was issued for a user, and its key.
 pub struct IssuedCertificate {
     /// The certificate.
     pub der: Vec<u8>,
@@ -32,25 +32,25 @@ pub struct IssuedCertificate {
     pub pem: String,
     /// Its key.
     pub key: KeyPair,
-    /// When it ends.
+    /// When it expires.
     pub ends: SystemTime,
 }
 
 impl ClientCa {
-    /// The authority in `dir`, which need not exist yet.
+    /// Returns the authority in `dir`, which need not exist yet.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         let (cert, key) = (dir.join("clients-ca.pem"), dir.join("clients-ca.key"));
         Self { files: AuthorityFiles { cert, key, name: "Sallyport client authority" } }
     }
 
-    /// The authority's certificate, for `[tls.clients]`.
+    /// Returns the path of the authority's certificate, for `[tls.clients]`.
     #[must_use]
     pub fn authority_cert(&self) -> &PathBuf {
         &self.files.cert
     }
 
-    /// Makes a certificate for `user` that is good from now on for `life`; makes the authority where there is none.
+    /// Issues a certificate for `user` that is valid for `life` from now on. Creates the authority if there is none.
     pub fn issue(
         &self,
         (user, id): (&UserName, UserId),
@@ -62,10 +62,10 @@ impl ClientCa {
         let authority = self.files.open(now)?;
         let (key, ends) = (KeyPair::generate().map_err(error)?, now + life);
         let mut params = leaf(user, field).map_err(error)?;
-        // Whoever has the name later is somebody else.
+        // Somebody else may get the same name later.
         let number = Ia5String::try_from(format!("{USER_NUMBER}{}", id.0)).map_err(error)?;
         params.subject_alt_names.push(SanType::URI(number));
-        // Clocks of phones differ.
+        // Phones' clocks may be slow.
         (params.not_before, params.not_after) = ((now - DAY).into(), ends.into());
         let made = params.signed_by(&key, &authority).map_err(error)?;
         Ok(IssuedCertificate { der: made.der().to_vec(), pem: made.pem(), key, ends })

@@ -1,4 +1,4 @@
-//! Listening sockets pass from a running gateway to its successor over a Unix socket, so that none is closed in between.
+//! Passes listening sockets from a running gateway to its successor over a Unix socket, so that none is closed in between.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -18,24 +18,24 @@ use rustix::{
 };
 use thiserror::Error;
 
-/// The most that the kernel takes in one message is 253.
+/// The kernel accepts at most 253 in one message.
 const MAX_SOCKETS: usize = 128;
-/// Descriptors need a byte to travel with.
+/// Descriptors must accompany at least one byte of data.
 const ALONG: &[u8] = b"s";
 
-/// Why sockets do not pass.
+/// The reasons why sockets cannot be passed on.
 #[derive(Debug, Error)]
 pub enum HandoverError {
-    /// One message does not take so many.
-    #[error("{0} sockets are more than can be passed on")]
+    /// One message cannot carry this many.
+    #[error("{0} sockets are more than can be passed on (at most {MAX_SOCKETS})")]
     TooMany(usize),
-    /// The other side has ended.
-    #[error("the other side has ended without a word")]
+    /// The other side has closed the connection.
+    #[error("the other process closed the connection without an answer")]
     Gone,
-    /// The other side has passed something else.
-    #[error("what came are not the sockets of a gateway")]
+    /// The other side has sent something else.
+    #[error("the other process sent something other than a gateway's sockets")]
     NotSockets,
-    /// The connection between the two.
+    /// The connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -57,7 +57,7 @@ pub fn pass(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> Result<(), Hando
     Ok(())
 }
 
-/// Takes what [`pass`] has sent.
+/// Receives the sockets that [`pass`] has sent.
 pub fn receive(stream: &UnixStream) -> Result<Vec<OwnedFd>, HandoverError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_handover_is_told_apart() {
+    fn anything_but_a_handover_is_rejected() {
         let (from, to) = UnixStream::pair().unwrap();
         (&from).write_all(b"x").unwrap();
         assert!(matches!(receive(&to), Err(HandoverError::NotSockets)));

@@ -22,7 +22,7 @@ use crate::stop::stopped;
 
 const BACKLOG: u32 = 4_096;
 
-/// A client that went away without a word is found out after about so long.
+/// After about this long, keepalive detects a client that has vanished.
 const KEEPALIVE: Duration = Duration::from_mins(2);
 
 /// An address that cannot be listened on.
@@ -36,19 +36,19 @@ impl ListenError {
     }
 }
 
-/// True unless the kernel has no IPv6 at all, as with `ipv6.disable=1`.
+/// Returns true unless the kernel has no IPv6 at all, as with `ipv6.disable=1`.
 pub(crate) fn has_ipv6() -> bool {
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET6, rustix::net::SocketType::STREAM, None);
     !matches!(socket, Err(Errno::AFNOSUPPORT))
 }
 
-/// The address to listen on for `address`: where there is no IPv6, every address is every one of IPv4.
+/// Returns the address to listen on for `address`: without IPv6, `[::]` becomes `0.0.0.0`.
 pub(crate) fn usable(address: SocketAddr) -> SocketAddr {
     let every = address.is_ipv6() && address.ip().is_unspecified();
     if every && !has_ipv6() { SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()) } else { address }
 }
 
-/// Listens on `address`; `[::]` takes IPv4 as well, and IPv4 alone where that is all there is.
+/// Listens on `address`; `[::]` accepts IPv4 too, and only IPv4 if there is no IPv6.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     let wanted = address;
     let address = usable(wanted);
@@ -64,9 +64,9 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     bound().map_err(|e| ListenError::new(&address, e))
 }
 
-/// Accepts until `stop` turns true, and starts `serve` for each client that gets a slot.
+/// Accepts until `stop` becomes true, and starts `serve` for each client that gets a slot.
 ///
-/// A failing accept, such as for want of descriptors, costs an idle connection its place, waits a moment and goes on.
+/// If accepting fails, for example for lack of descriptors, an idle connection is closed, and the loop continues after a short pause.
 pub async fn accept<F>(
     listener: TcpListener,
     mut stop: watch::Receiver<bool>,
@@ -102,19 +102,18 @@ pub async fn accept<F>(
     }
 }
 
-/// True where a connection less would help.
+/// Returns true if closing a connection would help.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
-/// Has the system end the connection where the client does not acknowledge what it was sent within this time, or keeps its
-/// window shut as long (TCP_USER_TIMEOUT). The system sees each byte that is taken; a timer of ours would see only whole
-/// buffers.
+/// Has the kernel close the connection if the client does not acknowledge sent data, or keeps its window closed, for this long
+/// (TCP_USER_TIMEOUT). The kernel sees each byte that the client takes; a timer of ours would see only whole buffers.
 pub(super) fn give_up_after(stream: &impl AsFd, silence: Duration) {
     let _ = sockopt::set_tcp_user_timeout(stream, u32::try_from(silence.as_millis()).unwrap_or(u32::MAX));
 }
 
-/// None of it is worth losing a client for.
+/// Sets options of the socket. A failure is ignored, since none of them is worth losing a client for.
 fn prepare(stream: &TcpStream) {
     let socket = stream.as_fd();
     let _ = stream.set_nodelay(true);

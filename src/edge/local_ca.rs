@@ -1,4 +1,4 @@
-//! A certificate authority of our own: for localhost, this machine's names and its addresses, without asking anybody.
+//! The local certificate authority: issues certificates for localhost, this machine's names and its addresses, without any public authority.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +26,7 @@ const AUTHORITY_LIFE: Duration = DAY.saturating_mul(3_650);
 const LEAF_LIFE: Duration = DAY.saturating_mul(364);
 const RENEW_BEFORE: Duration = DAY.saturating_mul(30);
 
-/// The files of a local authority and of the certificate it has made.
+/// The files of a local authority and of the certificate that it has issued.
 #[derive(Clone, Debug)]
 pub struct LocalCa {
     dir: PathBuf,
@@ -37,38 +37,38 @@ pub struct LocalCa {
 pub(super) struct AuthorityFiles {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
-    /// What it is called; a few random digits tell one from another.
+    /// Its name, to which a few random digits are added so that authorities can be distinguished.
     pub(super) name: &'static str,
 }
 
-/// Why the local authority cannot do its work.
+/// The reasons why the local authority cannot issue a certificate.
 #[derive(Debug, Error)]
 pub enum LocalCaError {
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] SecretError),
-    /// The folder or a file cannot be made.
+    /// The folder or a file cannot be created or read.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
-    /// Key or certificate cannot be made or parsed.
+    /// The key or certificate cannot be created or parsed.
     #[error("{0}: {1}")]
     Certificate(PathBuf, rcgen::Error),
 }
 
 impl LocalCa {
-    /// The authority in `dir`, which need not exist yet.
+    /// Returns the authority in `dir`, which need not exist yet.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
-    /// The authority's certificate, for people to trust.
+    /// Returns the path of the authority's certificate, which people can trust.
     #[must_use]
     pub fn authority_cert(&self) -> PathBuf {
         self.dir.join("ca.pem")
     }
 
-    /// The served chain and its key.
+    /// Returns the paths of the served chain and its key.
     #[must_use]
     pub fn served(&self) -> CertificatePaths {
         CertificatePaths { cert: self.cert(), key: self.key() }
@@ -82,8 +82,7 @@ impl LocalCa {
         self.dir.join("server.key")
     }
 
-    /// Makes what is missing: the authority, and a certificate where there is none for exactly these names or where
-    /// it ends within a month.
+    /// Creates what is missing: the authority, and a certificate if there is none for exactly these names or it expires within a month.
     pub fn ensure(&self, names: &[String], now: SystemTime) -> Result<(), LocalCaError> {
         std::fs::create_dir_all(&self.dir).map_err(|e| LocalCaError::Io(self.dir.clone(), e))?;
         let authority = self.authority().open(now)?;
@@ -92,7 +91,7 @@ impl LocalCa {
             return Ok(());
         }
         self.issue(&authority, &names, now)?;
-        info!(names = %names.iter().cloned().collect::<Vec<_>>().join(" "), "made a certificate with the local authority");
+        info!(names = %names.iter().cloned().collect::<Vec<_>>().join(" "), "issued a certificate with the local authority");
         Ok(())
     }
 
@@ -124,7 +123,7 @@ impl LocalCa {
         Ok(secret_file::write_public(&self.record(), record.as_bytes())?)
     }
 
-    /// True when the certificate at hand was made for these names and holds for another month.
+    /// Returns true if the current certificate is for these names and remains valid for another month.
     fn is_current(&self, names: &BTreeSet<String>, now: SystemTime) -> bool {
         let Ok(record) = std::fs::read_to_string(self.record()) else { return false };
         let mut lines = record.lines();
@@ -139,7 +138,7 @@ impl LocalCa {
 }
 
 impl AuthorityFiles {
-    /// Reads key and certificate; makes both where one is missing.
+    /// Reads key and certificate; creates both if one is missing.
     pub(super) fn open(&self, now: SystemTime) -> Result<Issuer<'static, KeyPair>, LocalCaError> {
         let Self { cert, key, name } = self;
         if !key.exists() || !cert.exists() {
@@ -166,7 +165,7 @@ fn authority_params(name: &str, now: SystemTime) -> Result<CertificateParams, rc
     Ok(params)
 }
 
-/// What the certificate is for: the names given, localhost, this machine's name and each of its addresses.
+/// Returns the names of the certificate: the given ones, localhost, this machine's name and each of its addresses.
 fn certificate_names(names: &[String]) -> BTreeSet<String> {
     let mut all: BTreeSet<String> = names.iter().cloned().collect();
     all.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
@@ -206,7 +205,7 @@ mod tests {
     use crate::edge::{certificates::CertificateFiles, tls};
 
     #[test]
-    fn the_certificate_is_made_once_and_again_when_names_change_or_it_ends_soon() {
+    fn the_certificate_is_issued_once_and_again_when_names_change_or_it_expires_soon() {
         tls::install_crypto();
         let dir = tempfile::tempdir().unwrap();
         let ca = LocalCa::new(&dir.path().join("certs"));

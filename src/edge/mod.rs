@@ -1,4 +1,4 @@
-//! The edge: sockets, certificates and TLS; hands a stream on and knows nothing of HTTP.
+//! The edge: sockets, certificates and TLS. It produces client streams and knows nothing of HTTP.
 
 pub mod acme;
 mod caller;

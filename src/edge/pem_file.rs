@@ -1,13 +1,13 @@
-//! Certificate and key files as people have them: what is in one that is not the PEM that it should be, and how to convert it.
+//! Diagnoses certificate and key files that are not the expected PEM, and says how to convert them.
 
-/// What a file is to hold.
+/// The expected contents of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Certificate,
     Key,
 }
 
-/// What the file is instead, and what mends it; None where it looks right.
+/// Returns what the file is instead, and how to fix it; `None` if it looks right.
 pub(super) fn fault(bytes: &[u8], wanted: Wanted) -> Option<&'static str> {
     let has = |marker: &str| memchr::memmem::find(bytes, marker.as_bytes()).is_some();
     let key = has("PRIVATE KEY-----");
@@ -20,36 +20,40 @@ pub(super) fn fault(bytes: &[u8], wanted: Wanted) -> Option<&'static str> {
         _ if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") => {
             "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE >NEW"
         }
-        _ if is_pkcs12(bytes) => "is PKCS#12, not PEM; take it apart: openssl pkcs12 -in FILE -nodes -out NEW",
+        _ if is_pkcs12(bytes) => "is PKCS#12, not PEM; convert it: openssl pkcs12 -in FILE -nodes -out NEW",
         Wanted::Certificate if is_der(bytes) => {
             "is DER, not PEM; convert it: openssl x509 -inform der -in FILE -out NEW"
         }
         Wanted::Key if is_der(bytes) => "is DER, not PEM; convert it: openssl pkey -inform der -in FILE -out NEW",
         Wanted::Key if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") => {
-            "is encrypted with a passphrase, which nobody can type at a start; store the key without one: openssl pkey -in FILE -out NEW"
+            "is encrypted with a passphrase, which nobody can enter at startup; store the key without one: openssl pkey -in FILE -out NEW"
         }
-        Wanted::Key if certificate && !key => "holds a certificate and no key; are cert and key swapped?",
-        Wanted::Certificate if key && !certificate => "holds a key and no certificate; are cert and key swapped?",
+        Wanted::Key if certificate && !key => {
+            "holds a certificate and no key; the `cert` and `key` settings may be swapped"
+        }
+        Wanted::Certificate if key && !certificate => {
+            "holds a key and no certificate; the `cert` and `key` settings may be swapped"
+        }
         Wanted::Certificate if has("BEGIN CERTIFICATE REQUEST") => {
-            "is a request for a certificate; write the certificate that the authority has made of it"
+            "is a certificate request; use the certificate that the authority issued for it"
         }
         Wanted::Certificate if has("BEGIN TRUSTED CERTIFICATE") => {
             "is in OpenSSL's own format; convert it: openssl x509 -in FILE -out NEW"
         }
-        Wanted::Key if !key => "holds no private key in PEM; it would begin with -----BEGIN PRIVATE KEY-----",
+        Wanted::Key if !key => "holds no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----",
         Wanted::Certificate if !certificate => {
-            "holds no certificate in PEM; it would begin with -----BEGIN CERTIFICATE-----"
+            "holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----"
         }
         Wanted::Key | Wanted::Certificate => return None,
     })
 }
 
-/// A sequence of definite length, as certificates and keys are (X.690, section 8.1.3).
+/// Returns true for a sequence of definite length, as certificates and keys are (X.690, section 8.1.3).
 fn is_der(bytes: &[u8]) -> bool {
     matches!(bytes, [0x30, 0x81 | 0x82, ..])
 }
 
-/// The same that begins with version 3 (RFC 7292, section 4), in definite or indefinite length.
+/// Returns true for a sequence that begins with version 3 (RFC 7292, section 4), of definite or indefinite length.
 fn is_pkcs12(bytes: &[u8]) -> bool {
     matches!(bytes, [0x30, 0x82, _, _, 2, 1, 3, ..] | [0x30, 0x80, 2, 1, 3, ..] | [0x30, 0x81, _, 2, 1, 3, ..])
 }
@@ -59,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_named_as_what_it_is() {
+    fn the_actual_type_of_a_file_is_reported() {
         const CERT: &[u8] = b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
         const KEY: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n";
         assert_eq!((fault(CERT, Wanted::Certificate), fault(KEY, Wanted::Key)), (None, None));

@@ -1,6 +1,6 @@
-//! PROXY protocol, versions 1 and 2: who a connection came from that a proxy has passed on.
+//! PROXY protocol, versions 1 and 2: names the client of a connection that a proxy has forwarded.
 //!
-//! By HAProxy's proxy-protocol.txt, sections 2.1 and 2.2. Of the stream no byte is taken that comes after the header.
+//! Follows HAProxy's proxy-protocol.txt, sections 2.1 and 2.2. No byte after the header is consumed from the stream.
 
 use std::{
     io,
@@ -15,48 +15,48 @@ const V1_START: &[u8] = b"PROXY ";
 const V1_MAX: usize = 107;
 const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED: usize = 16;
-/// The longest header that is read; one of 64 KiB could be announced, and nobody sends it.
+/// The longest header that is read. Up to 64 KiB can be announced, but nobody sends that much.
 const MAX_HEADER: usize = 4 * 1024;
 
-/// Whom a header names.
+/// The source that a header names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The client, with whom the proxy speaks.
+    /// The client of the proxy.
     Client(SocketAddr),
-    /// Nobody: the proxy speaks for itself, or does not know.
+    /// No client: the proxy made the connection for itself, or does not know the client.
     Proxy,
 }
 
-/// Why there is no header.
+/// The reasons why there is no usable header.
 #[derive(Debug, Error)]
 pub enum ProxyFault {
     /// The connection begins with something else.
     #[error("the connection does not begin with a PROXY header")]
     Missing,
-    /// It breaks the grammar.
+    /// It violates the grammar.
     #[error("the PROXY header is malformed")]
     Malformed,
-    /// It is for something else than a connection over TCP.
+    /// It is for something other than a TCP connection.
     #[error("the PROXY header has an unknown version, command or family")]
     Unsupported,
-    /// It is longer than any that is sent in earnest.
+    /// It is longer than any legitimate header.
     #[error("the PROXY header is too long")]
     TooLong,
-    /// The proxy is gone.
+    /// The proxy has disconnected.
     #[error("the connection ended before its PROXY header")]
     Gone(#[from] io::Error),
 }
 
-/// A whole header.
+/// A complete header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Its length in bytes; what comes after is the client's.
+    /// Its length in bytes; the client's data follows.
     pub length: usize,
-    /// Whom it names.
+    /// The source that it names.
     pub source: Source,
 }
 
-/// Takes the header off the beginning of `stream`.
+/// Reads the header from the beginning of `stream`.
 pub(super) async fn read_source(stream: &mut TcpStream) -> Result<Source, ProxyFault> {
     let mut bytes = Vec::new();
     loop {
@@ -68,7 +68,7 @@ pub(super) async fn read_source(stream: &mut TcpStream) -> Result<Source, ProxyF
         }
         bytes.truncate(taken + seen);
         let header = parse(&bytes)?;
-        // What is no whole header yet belongs to it to the last byte.
+        // While the header is incomplete, every byte belongs to it.
         let end = header.map_or(bytes.len(), |h| h.length);
         stream.read_exact(bytes.get_mut(taken..end).unwrap_or_default()).await?;
         if let Some(header) = header {
@@ -77,7 +77,7 @@ pub(super) async fn read_source(stream: &mut TcpStream) -> Result<Source, ProxyF
     }
 }
 
-/// The header that `bytes` begin with; None while more of it must come.
+/// Parses the header at the beginning of `bytes`; `None` while it is incomplete.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, ProxyFault> {
     let may_begin = |start: &[u8]| bytes.iter().zip(start).all(|(a, b)| a == b);
     if may_begin(V2_START) {
@@ -100,14 +100,14 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, ProxyFault> {
     let source = match family {
         "TCP4" => client_v1::<Ipv4Addr>(addresses),
         "TCP6" => client_v1::<Ipv6Addr>(addresses),
-        // What follows is to be ignored, whatever it is.
+        // The rest of the line must be ignored.
         "UNKNOWN" => Some(Source::Proxy),
         _ => None,
     };
     Ok(Some(Header { length: end + 1, source: source.ok_or(ProxyFault::Malformed)? }))
 }
 
-/// "192.0.2.1 198.51.100.1 56324 443"
+/// Parses "192.0.2.1 198.51.100.1 56324 443".
 fn client_v1<A: FromStr + Into<IpAddr>>(text: &str) -> Option<Source> {
     let mut words = text.split(' ');
     let mut address = || words.next()?.parse::<A>().ok();
@@ -117,7 +117,7 @@ fn client_v1<A: FromStr + Into<IpAddr>>(text: &str) -> Option<Source> {
     words.next().is_none().then(|| client(source.into(), source_port))
 }
 
-/// A number in its one spelling.
+/// Parses a port in its canonical form.
 fn parse_port(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     plain.then(|| text.parse().ok())?
@@ -134,14 +134,14 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyFault> {
     let source = match (version_and_command, family) {
         (0x21, 0x11) => client_v2::<4>(addresses)?,
         (0x21, 0x21) => client_v2::<16>(addresses)?,
-        // LOCAL, and what has no address that could be counted: UNSPEC and Unix sockets.
+        // LOCAL, and the families without a client address: UNSPEC and Unix sockets.
         (0x20, _) | (0x21, 0x00 | 0x31) => Source::Proxy,
         _ => return Err(ProxyFault::Unsupported),
     };
     Ok(Some(Header { length: V2_FIXED + length, source }))
 }
 
-/// Source, destination, and the port of each; extensions may follow.
+/// Parses source, destination and their ports; extensions may follow.
 fn client_v2<const N: usize>(bytes: &[u8]) -> Result<Source, ProxyFault>
 where
     [u8; N]: Into<IpAddr>,

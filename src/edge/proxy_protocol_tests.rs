@@ -1,4 +1,4 @@
-//! Tests of the PROXY protocol: what each header means, and what is none.
+//! Tests of the PROXY protocol: the meaning of each header, and rejected input.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn each_version_names_the_client() {
 }
 
 #[test]
-fn what_names_no_client_leaves_the_sockets_address() {
+fn a_header_without_a_client_keeps_the_sockets_address() {
     for bytes in [
         b"PROXY UNKNOWN\r\n".to_vec(),
         b"PROXY UNKNOWN ffff:f...f:ffff 1 2 what ever\r\n".to_vec(),
@@ -52,7 +52,7 @@ fn what_names_no_client_leaves_the_sockets_address() {
 }
 
 #[test]
-fn a_header_is_whole_at_its_last_byte_and_not_before_it() {
+fn a_header_is_complete_at_its_last_byte_and_not_before() {
     let line = b"PROXY TCP4 192.0.2.7 198.51.100.1 4660 443\r\n".to_vec();
     for header in [line, v2(0x21, 0x11, &[7; 40])] {
         for end in 0..header.len() {
@@ -64,7 +64,7 @@ fn a_header_is_whole_at_its_last_byte_and_not_before_it() {
 }
 
 #[test]
-fn what_is_no_header_is_refused_at_its_first_wrong_byte() {
+fn anything_but_a_header_is_refused_at_its_first_wrong_byte() {
     for bytes in [&b"\x16\x03\x01"[..], b"GET / HTTP/1.1\r\n", b"PROXI", b"proxy ", b"\r\n\r\n\x01", b"\r\n\r\r"] {
         assert!(matches!(parse(bytes), Err(ProxyFault::Missing)), "{bytes:?}");
     }
@@ -108,11 +108,11 @@ fn a_header_of_an_unknown_kind_or_too_short_for_its_addresses_is_refused() {
 }
 
 #[test]
-fn a_header_has_a_longest_length() {
+fn a_header_has_a_maximum_length() {
     let endless = format!("PROXY UNKNOWN {}", "x".repeat(200));
     assert!(matches!(parse(&endless.as_bytes()[..107]), Err(ProxyFault::TooLong)));
     let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(107 - 16));
     assert_eq!(source(longest.as_bytes()).unwrap(), Source::Proxy);
     let announced = [V2, &[0x21, 0x11, 0xff, 0xff]].concat();
-    assert!(matches!(parse(&announced), Err(ProxyFault::TooLong)), "before the rest has come");
+    assert!(matches!(parse(&announced), Err(ProxyFault::TooLong)), "before the rest has arrived");
 }

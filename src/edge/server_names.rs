@@ -1,4 +1,4 @@
-//! Which certificate goes with the name that a client asks for, and which other names its connection is good for.
+//! Selects the certificate for the name that a client asks for, and determines which other names its connection may be used for.
 
 use std::sync::Arc;
 
@@ -13,11 +13,10 @@ use tokio::sync::watch;
 
 use super::{acme::Shown, certificates::CertificateFiles};
 
-/// Every certificate that is served.
+/// All certificates that are served.
 #[derive(Debug)]
 pub struct Certificates {
-    /// In the order in which they are looked through. The first that is there is for clients that name nobody, or somebody whom
-    /// no certificate covers.
+    /// In order of precedence. The first one that is available also serves clients that send no name, or a name that no certificate covers.
     all: Vec<CertificateFiles>,
     shown: Arc<Shown>,
 }
@@ -30,37 +29,36 @@ pub struct ServedName {
 }
 
 impl Certificates {
-    /// All certificates, in the order in which they are looked through; and `shown` to authorities that look whether a name is
-    /// ours.
+    /// Creates the set from all certificates, in order of precedence, and the challenge responses for ACME authorities.
     #[must_use]
     pub fn new(all: Vec<CertificateFiles>, shown: Arc<Shown>) -> Self {
         Self { all, shown }
     }
 
-    /// The answer to a request for the challenge `token`, while one is shown.
+    /// Returns the answer to a request for the challenge `token`, while one is served.
     #[must_use]
     pub fn challenge_answer(&self, token: &str) -> Option<String> {
         self.shown.answer(token)
     }
 
-    /// What a connection is good for whose client asked for `name`.
+    /// Returns the names that a connection may be used for whose client asked for `name`.
     #[must_use]
     pub fn served(&self, name: &str) -> ServedName {
         ServedName { name: name.into(), certificate: self.choose(Some(name)) }
     }
 
-    /// When the first of them ends, in seconds since the Unix epoch.
+    /// Returns when the first of them expires, in seconds since the Unix epoch.
     #[must_use]
     pub fn ends(&self) -> Option<i64> {
         self.all.iter().filter_map(CertificateFiles::ends).min()
     }
 
-    /// Serves what the files become until `stop` turns true.
+    /// Applies changes of the files until `stop` becomes true.
     pub async fn watch(self: Arc<Self>, stop: watch::Receiver<bool>) {
         join_all(self.all.iter().map(|files| files.watch(stop.clone()))).await;
     }
 
-    /// The first one that covers the name.
+    /// Returns the first certificate that covers the name, or else the first of all.
     fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let mut there = self.all.iter().filter_map(CertificateFiles::current);
         let first = there.next()?;
@@ -79,7 +77,7 @@ impl ResolvesServerCert for Certificates {
 }
 
 impl ServedName {
-    /// True when a request for `host` (a name or an address, without port) may come over the connection.
+    /// Returns true if the connection may carry a request for `host` (a name or an address, without port).
     ///
     /// Browsers send requests for every name that the certificate covers over one connection (RFC 9113, section 9.1.1).
     #[must_use]
@@ -89,7 +87,7 @@ impl ServedName {
     }
 }
 
-/// True when one of the certificate's names is `name`, as clients compare them (RFC 9525).
+/// Returns true if one of the certificate's names matches `name`, as clients compare them (RFC 9525).
 pub(super) fn covers(certificate: &CertifiedKey, name: &str) -> bool {
     let name = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
     let (Ok(name), Ok(leaf)) = (ServerName::try_from(name), certificate.end_entity_cert()) else { return false };
@@ -135,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_good_for_its_own_name_and_for_what_its_certificate_covers() {
+    fn a_connection_may_be_used_for_its_own_name_and_for_all_names_of_its_certificate() {
         tls::install_crypto();
         let dir = tempfile::tempdir().unwrap();
         let names = ["home.example", "*.home.example", "192.0.2.1", "2001:db8::1"];

@@ -1,4 +1,4 @@
-//! Notices that all clients seem to have one private address, as behind a container's gateway, and says so once.
+//! Detects that all clients appear to have one private address, as behind a container's gateway, and warns once.
 
 use std::{
     net::IpAddr,
@@ -11,19 +11,19 @@ use std::{
 
 use tracing::warn;
 
-/// So many connections from one address and no other make the suspicion.
+/// The number of connections from one address, with none from another, that causes the warning.
 const SUSPICIOUS: u32 = 50;
-/// So long is counted before it begins anew.
+/// How long connections are counted before the count restarts.
 const WINDOW: Duration = Duration::from_mins(10);
 
-/// Looks at where connections come from.
+/// Watches the addresses that connections come from.
 #[derive(Debug, Default)]
 pub(super) struct SharedAddress {
     said: AtomicBool,
     seen: Mutex<Option<Seen>>,
 }
 
-/// What one window has seen.
+/// The connections in one window.
 #[derive(Debug)]
 struct Seen {
     since: Instant,
@@ -33,7 +33,7 @@ struct Seen {
 }
 
 impl SharedAddress {
-    /// Counts one connection. It never waits: a connection that comes at the same moment as another is not counted.
+    /// Counts one connection. It never waits: of simultaneous connections, only one is counted.
     pub(super) fn note(&self, address: IpAddr, now: Instant) {
         if self.said.load(Ordering::Relaxed) || address.is_loopback() {
             return;
@@ -42,9 +42,9 @@ impl SharedAddress {
         if suspicious && !self.said.swap(true, Ordering::Relaxed) {
             warn!(
                 %address,
-                "each of {SUSPICIOUS} connections came from this one private address, and none from another: if it is \
-                 the gateway of a container's network or a NAT, clients cannot be told apart, and limits by address \
-                 hit everybody together; give the container the host's network, or put a proxy before it that speaks \
+                "{SUSPICIOUS} connections in a row came from this one private address: if it is the gateway of a \
+                 container's network or a NAT, clients cannot be distinguished, and limits by address apply to all \
+                 of them together; give the container the host's network, or put a proxy in front of it that speaks \
                  PROXY protocol, and set gateway.trusted_proxies and gateway.proxy_protocol"
             );
         }
@@ -52,7 +52,7 @@ impl SharedAddress {
 }
 
 impl Seen {
-    /// True at the connection that makes the suspicion.
+    /// Returns true at the connection that causes the warning.
     fn note(seen: &mut Option<Self>, address: IpAddr, now: Instant) -> bool {
         let seen = match seen {
             Some(seen) if now.duration_since(seen.since) < WINDOW => seen,
@@ -64,7 +64,7 @@ impl Seen {
     }
 }
 
-/// RFC 1918, RFC 6598 (100.64.0.0/10), RFC 4193 and link-local addresses.
+/// Returns true for the addresses of RFC 1918, RFC 6598 (100.64.0.0/10) and RFC 4193, and for link-local addresses.
 fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -79,7 +79,7 @@ fn is_private(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    /// How often suspicion arises when connections come from `addresses`, one every `pause`.
+    /// Returns how many warnings there are when connections come from `addresses`, one every `pause`.
     fn suspicions<'a>(addresses: impl IntoIterator<Item = &'a str>, pause: Duration) -> usize {
         let (mut seen, mut now) = (None, Instant::now());
         let mut note = |address: &str| {
@@ -102,11 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn a_second_address_or_a_long_time_is_not() {
+    fn a_second_address_or_few_connections_over_time_are_not_suspicious() {
         let mixed = ["192.0.2.7"].into_iter().chain(["172.17.0.1"; 60]);
         assert_eq!(suspicions(mixed, Duration::ZERO), 0);
         assert_eq!(suspicions(["172.17.0.1"; 500], Duration::from_secs(13)), 0, "less than fifty in ten minutes");
         let later = ["192.0.2.7"].into_iter().chain(["172.17.0.1"; 120]);
-        assert_eq!(suspicions(later, Duration::from_secs(10)), 1, "in the window after");
+        assert_eq!(suspicions(later, Duration::from_secs(10)), 1, "in the next window");
     }
 }

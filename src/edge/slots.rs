@@ -1,4 +1,4 @@
-//! How many connections there may be, in all and for each client, as slots that are given back whatever happens.
+//! Connection limits, total and per client, as guards that release their slot on drop.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,7 +21,7 @@ pub struct Slots {
     taken: Mutex<Taken>,
 }
 
-/// One connection's place. Dropping it gives it back.
+/// One connection's slot. Dropping it releases it.
 #[derive(Debug)]
 pub struct Slot {
     slots: Arc<Slots>,
@@ -29,15 +29,15 @@ pub struct Slot {
     activity: Arc<Activity>,
 }
 
-/// Whether a connection has a request on its way. One without is the first to go when room is needed.
+/// Counts a connection's running requests. When room is needed, a connection without any is closed first.
 #[derive(Debug, Default)]
 pub struct Activity(AtomicUsize);
 
-/// A request on its way.
+/// A guard for a running request.
 #[derive(Debug)]
 pub struct Busy<'a>(&'a Activity);
 
-/// A slot as the one who serves its connection knows it.
+/// A handle to a slot for the task that serves its connection.
 #[derive(Clone, Debug)]
 pub struct Place {
     slots: Arc<Slots>,
@@ -45,23 +45,23 @@ pub struct Place {
     activity: Arc<Activity>,
 }
 
-/// Which limit holds for a client.
+/// Which limit applies to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// The one for each client.
+    /// The limit for each client.
     One,
-    /// Only the one for all together: this peer speaks for many clients.
+    /// Only the total limit: this peer carries connections of many clients.
     Many,
-    /// None is left for it: this client is shut out.
+    /// No connection is allowed: this client is banned.
     None,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
-    /// By age, the oldest first.
+    /// All slots by age, the oldest first.
     all: BTreeMap<u64, Holder>,
-    /// By client: an IPv4 address or an IPv6 /64. The oldest first.
+    /// Slots by client (an IPv4 address or an IPv6 /64), the oldest first.
     clients: HashMap<IpAddr, BTreeSet<u64>>,
 }
 
@@ -73,14 +73,14 @@ struct Holder {
 }
 
 impl Slots {
-    /// So many in all, and so many of them for one client.
+    /// Creates `max` slots in total, of which one client may have `max_per_client`.
     #[must_use]
     pub fn new(max: usize, max_per_client: usize) -> Self {
         Self { max, max_per_client, taken: Mutex::default() }
     }
 
-    /// A slot for a newcomer. Where there is none left, the oldest connection without a request goes: of the same client
-    /// when that client has too many, else of all. None when every one has a request on its way, or for who is shut out.
+    /// Returns a slot for a new connection. At a limit, the oldest connection without a request is closed: one of the same client if that client
+    /// is at its limit, otherwise one of any client. Returns `None` if every one has a running request, or if the client is banned.
     pub fn admit(self: &Arc<Self>, peer: IpAddr, share: Share) -> Option<Slot> {
         let (client, activity) = (client_network(peer), Arc::new(Activity::default()));
         let mut taken = self.lock();
@@ -91,7 +91,7 @@ impl Slots {
         Some(Slot { slots: Arc::clone(self), id, activity })
     }
 
-    /// True when the client may have another one, for which its oldest without a request may go.
+    /// Returns true if the client may have another slot, after closing its oldest connection without a request if necessary.
     fn has_room(&self, taken: &mut Taken, client: IpAddr, share: Share) -> bool {
         let own = taken.clients.get(&client).map_or(0, BTreeSet::len);
         match share {
@@ -101,26 +101,26 @@ impl Slots {
         }
     }
 
-    /// Says which task serves a slot, so that the slot can be taken back.
+    /// Sets the task that serves a slot, so that the slot can be reclaimed.
     pub fn bind(&self, id: u64, task: AbortHandle) {
         match self.lock().all.get_mut(&id) {
             Some(holder) => holder.task = Some(task),
-            // It was taken back, or has ended, meanwhile.
+            // The slot was reclaimed or released in the meantime.
             None => task.abort(),
         }
     }
 
-    /// Makes room where the system has none left for another connection.
+    /// Closes an idle connection when the system has no resources left for another one.
     pub fn evict(&self) -> bool {
         self.lock().evict_any()
     }
 
-    /// How many there are.
+    /// Returns the number of slots in use.
     pub fn len(&self) -> usize {
         self.lock().all.len()
     }
 
-    /// True when there is none.
+    /// Returns true if no slot is in use.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -131,13 +131,13 @@ impl Slots {
 }
 
 impl Slot {
-    /// What [`Slots::bind`] knows it by.
+    /// Returns the id for [`Slots::bind`].
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// For the one who serves its connection.
+    /// Returns a handle for the task that serves its connection.
     #[must_use]
     pub fn place(&self) -> Place {
         Place { slots: Arc::clone(&self.slots), id: self.id, activity: Arc::clone(&self.activity) }
@@ -145,14 +145,14 @@ impl Slot {
 }
 
 impl Place {
-    /// Where the connection's requests are counted.
+    /// Returns the counter of the connection's requests.
     #[must_use]
     pub fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
     }
 
-    /// Counts the connection as `peer`'s, who is found to be behind the one that it was counted as at first. False when
-    /// that client has too many already, or is shut out.
+    /// Reassigns the connection to `peer`, the client behind the proxy that it was counted for at first. Returns false if that client is at its
+    /// limit or banned.
     #[must_use]
     pub fn assign(&self, peer: IpAddr, share: Share) -> bool {
         let client = client_network(peer);
@@ -168,7 +168,7 @@ impl Drop for Slot {
 }
 
 impl Activity {
-    /// Counts a request until what is returned is dropped.
+    /// Counts a request until the guard is dropped.
     #[must_use]
     pub fn begin(&self) -> Busy<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -200,7 +200,7 @@ impl Taken {
         Some(holder)
     }
 
-    /// False where the slot was taken back meanwhile.
+    /// Returns false if the slot was reclaimed in the meantime.
     fn assign(&mut self, id: u64, client: IpAddr) -> bool {
         let Some(holder) = self.all.get_mut(&id) else { return false };
         let before = std::mem::replace(&mut holder.client, client);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_given_back_whatever_happens() {
+    fn a_slot_is_released_on_drop() {
         let slots = Arc::new(Slots::new(10, 2));
         let one = slots.admit(ip("192.0.2.1"), Share::One).unwrap();
         let two = slots.admit(ip("192.0.2.1"), Share::One).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_shut_out_gets_no_slot_and_costs_nobody_one() {
+    fn a_banned_client_gets_no_slot_and_takes_none_from_others() {
         let slots = Arc::new(Slots::new(1, 1));
         let _held = slots.admit(ip("192.0.2.1"), Share::One).unwrap();
         assert!(slots.admit(ip("192.0.2.2"), Share::None).is_none());
@@ -285,7 +285,7 @@ mod tests {
         assert!(!busy.is_finished());
         let newer = newcomer.place().activity();
         let another = newer.begin();
-        assert!(slots.admit(ip("2001:db8::4"), Share::One).is_none(), "both have a request");
+        assert!(slots.admit(ip("2001:db8::4"), Share::One).is_none(), "both have a running request");
         assert!(slots.admit(ip("2001:db8:0:1::4"), Share::One).is_some(), "another network");
         assert!(slots.admit(ip("2001:db8::4"), Share::Many).is_some());
         drop((another, request));
@@ -299,7 +299,7 @@ mod tests {
         let (activity, client) = (one.place().activity(), ip("192.0.2.1"));
         let request = activity.begin();
         assert!(one.place().assign(client, Share::One));
-        assert!(!two.place().assign(client, Share::One), "it has one with a request");
+        assert!(!two.place().assign(client, Share::One), "its other connection has a running request");
         drop(request);
         assert!(two.place().assign(client, Share::One), "in place of the first");
         assert!(three.place().assign(ip("192.0.2.2"), Share::One), "another client");
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_slots_are_taken_the_oldest_idle_one_of_all_goes() {
+    fn when_all_slots_are_taken_the_oldest_idle_connection_is_closed() {
         let slots = Arc::new(Slots::new(2, 2));
         let kept = slots.admit(ip("192.0.2.1"), Share::One).unwrap();
         let activity = kept.place().activity();

@@ -1,5 +1,5 @@
-//! The sockets to listen on: those that systemd has opened already (sd_listen_fds(3)) or that a running gateway passes on,
-//! which stay open while the program restarts, and otherwise sockets of our own.
+//! The sockets to listen on: those that systemd has opened already (sd_listen_fds(3)) or that a running gateway hands over, which stay open
+//! while the program restarts, and otherwise new ones.
 
 use std::{
     fs, io,
@@ -19,12 +19,12 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::listener::{self, ListenError};
 
-/// Where sockets come from.
+/// The source of listening sockets.
 #[derive(Debug, Default)]
 pub struct Sockets {
     tcp: Vec<Passed<SocketAddr, StdTcpListener>>,
     unix: Vec<Passed<PathBuf, StdUnixListener>>,
-    /// Another handle for each socket that was asked for.
+    /// A second handle for each socket that was requested.
     in_use: Vec<OwnedFd>,
 }
 
@@ -38,20 +38,20 @@ struct Passed<A, L> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Giver {
-    /// Each of its sockets must be asked for.
+    /// All of its sockets must be used.
     Systemd,
-    /// It may have had others than are wanted now.
+    /// It may have had other sockets than the ones needed now.
     Predecessor,
 }
 
-/// Something was passed on that is no socket for TCP or Unix streams.
+/// A descriptor was passed on that is not a listening TCP or Unix stream socket.
 #[derive(Debug, Error)]
 #[error("descriptor {0} that systemd passed is not a socket to listen on: {1}")]
 pub struct NotASocket(usize, io::Error);
 
 impl Sockets {
-    /// Those that systemd has opened for this process. It must be called before there are threads, since it takes the variables
-    /// that name them out of the environment.
+    /// Takes the sockets that systemd has opened for this process. It must be called before there are threads, since it removes the variables
+    /// that name them from the environment.
     pub fn from_systemd() -> Result<Self, NotASocket> {
         let mut passed = ListenFd::from_env();
         let mut sockets = Self::default();
@@ -61,7 +61,7 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// The one that who started this process has given it as its standard input, as inetd does, or none.
+    /// Takes the socket that the parent process passed as standard input, as inetd does, if there is one.
     pub fn from_standard_input() -> io::Result<Self> {
         let mut sockets = Self::default();
         let input = io::stdin();
@@ -71,7 +71,7 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Those of a gateway that runs already.
+    /// Adds the sockets of a running gateway.
     pub fn inherit(&mut self, sockets: Vec<OwnedFd>) -> io::Result<()> {
         let by = Giver::Predecessor;
         for socket in sockets {
@@ -86,7 +86,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Another handle for each socket that was asked for, to be passed on.
+    /// Takes the second handles of the requested sockets, to be handed over later.
     pub fn in_use(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.in_use)
     }
@@ -101,7 +101,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// The socket that listens on `address`.
+    /// Returns the socket that listens on `address`.
     pub fn tcp(&mut self, address: SocketAddr) -> Result<TcpListener, ListenError> {
         let usable = listener::usable(address);
         let listener = match self.tcp.iter().position(|passed| passed.at == address || passed.at == usable) {
@@ -116,7 +116,7 @@ impl Sockets {
         Ok(listener)
     }
 
-    /// The socket that listens on `path`.
+    /// Returns the socket that listens on `path`.
     pub fn unix(&mut self, path: &Path) -> Result<UnixListener, ListenError> {
         let usable = match self.unix.iter().position(|passed| passed.at == path) {
             Some(place) => {
@@ -135,7 +135,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Refuses sockets of systemd's that nobody asked for: they would take clients and never answer.
+    /// Fails if a socket from systemd is unused: it would accept clients and never answer.
     pub fn all_taken(self) -> Result<(), ListenError> {
         let tcp = self.tcp.iter().filter(|passed| passed.by == Giver::Systemd).map(|passed| passed.at.to_string());
         let unix = self.unix.iter().filter(|passed| passed.by == Giver::Systemd);
@@ -151,9 +151,10 @@ fn path_of(listener: &StdUnixListener) -> io::Result<PathBuf> {
     Ok(listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default())
 }
 
-const UNASKED: &str = "systemd passed this socket, and the configuration has no such address; make them the same";
+const UNASKED: &str =
+    "systemd passed this socket, but the configuration does not have this address; make the two agree";
 
-/// Listens on a path that owner and group can reach. Replaces the socket of a process that is gone, never one that answers.
+/// Listens on a path that owner and group can reach. Replaces the socket of a process that has exited, never one that answers.
 pub(crate) fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let stale = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket())
         && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);

@@ -1,4 +1,4 @@
-//! The stream of one client, TLS or plain, as pingora wants its streams: with what is known of its socket.
+//! The stream of one client, TLS or plaintext, with the traits and socket data that pingora requires.
 
 use std::{
     fmt, io,
@@ -27,40 +27,40 @@ use tokio_util::either::Either;
 
 use super::listener::give_up_after;
 
-/// So many bytes wait for a flush at most: what fits one TLS record.
+/// The most bytes that wait for a flush: the contents of one TLS record.
 const MAX_WAITING: usize = 16 * 1024;
-/// So many bytes are encrypted at once, and go out by one system call, at most.
+/// The most bytes that are encrypted at once and sent by one system call.
 const MAX_ENCRYPTED: usize = 256 * 1024;
-/// They are handed to rustls in parts of so many bytes. It copies each part before it encrypts, and the C library copies longer ones by
-/// `rep movsb`, which AMD's processors do several times slower where the two places lie badly to each other.
+/// The size of the parts in which they are handed to rustls. It copies each part before it encrypts, and the C library copies longer ones
+/// with `rep movsb`, which is several times slower on AMD processors if source and destination are badly aligned to each other.
 const PART: usize = 2 * 1024;
 
 /// One client's stream.
 ///
-/// Small writes wait until they are flushed, so that a head and its body become one TLS record and one system call.
-/// Whoever writes flushes where an answer ends or must not wait.
+/// Small writes wait until they are flushed, so that a head and its body become one TLS record and one system call. The writer flushes at
+/// the end of an answer, or when data must not wait.
 pub struct Downstream {
     io: Transport,
     fd: i32,
-    /// Bytes that were read ahead and come first.
+    /// Bytes that were read ahead and are returned first.
     ahead: Bytes,
     /// Bytes that were written and wait for a flush.
     waiting: BytesMut,
     socket: Arc<SocketDigest>,
     tls_version: Option<&'static str>,
     inspect: Option<Inspect>,
-    /// Bytes that were written.
+    /// The number of bytes written.
     sent: u64,
 }
 
-/// Looks at every byte that comes, told how many were written so far, and may end the stream for it.
+/// Inspects all received bytes, together with the number of bytes written so far, and may end the stream with an error.
 pub type Inspect = Box<dyn FnMut(&[u8], u64) -> io::Result<()> + Send + Sync>;
 
-/// In the clear, or encrypted.
+/// Plaintext or encrypted.
 type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 impl Downstream {
-    /// A plain stream from `peer`.
+    /// Creates a plaintext stream from `peer`.
     #[must_use]
     pub fn plain(io: TcpStream, peer: SocketAddr) -> Self {
         let fd = io.as_raw_fd();
@@ -76,7 +76,7 @@ impl Downstream {
         }
     }
 
-    /// A TLS stream from `peer`, after its handshake.
+    /// Creates a TLS stream from `peer`, after its handshake.
     #[must_use]
     pub fn tls(mut io: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
         io.get_mut().1.set_buffer_limit(Some(MAX_ENCRYPTED));
@@ -98,7 +98,7 @@ impl Downstream {
         }
     }
 
-    /// Puts bytes that were read from this stream back in front of it, and of what was put back before.
+    /// Puts bytes that were read from this stream back, in front of bytes that were put back before.
     pub fn unread(&mut self, bytes: Bytes) {
         self.ahead = match (bytes.is_empty(), self.ahead.is_empty()) {
             (true, _) => return,
@@ -107,12 +107,12 @@ impl Downstream {
         };
     }
 
-    /// Has every byte that comes from now on looked at.
+    /// Inspects every byte that is received from now on.
     pub fn inspect(&mut self, inspect: Inspect) {
         self.inspect = Some(inspect);
     }
 
-    /// Has the system end the connection where the client takes nothing for so long.
+    /// Has the kernel close the connection if the client takes nothing for `silence`.
     pub(crate) fn give_up_after(&self, silence: Duration) {
         match &self.io {
             Transport::Left(io) => give_up_after(io, silence),
@@ -120,27 +120,27 @@ impl Downstream {
         }
     }
 
-    /// The version of TLS; None on a plain stream.
+    /// Returns the version of TLS; `None` on a plaintext stream.
     #[must_use]
     pub fn tls_version(&self) -> Option<&'static str> {
         self.tls_version
     }
 
-    /// The name that the client asked for in the handshake.
+    /// Returns the server name in the client's handshake.
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
         let Transport::Right(io) = &self.io else { return None };
         io.get_ref().1.server_name()
     }
 
-    /// What the client has shown of itself in the handshake, or in the one of the session that it resumes.
+    /// Returns the client's certificate chain, from this handshake or from that of the session that it resumes.
     #[must_use]
     pub fn client_chain(&self) -> Option<&[CertificateDer<'static>]> {
         let Transport::Right(io) = &self.io else { return None };
         io.get_ref().1.peer_certificates()
     }
 
-    /// True when the client chose HTTP/2 in the handshake.
+    /// Returns true if HTTP/2 was negotiated in the handshake.
     #[must_use]
     pub fn is_http2(&self) -> bool {
         matches!(self.selected_alpn_proto(), Some(ALPN::H2))
@@ -154,13 +154,13 @@ fn socket_digest(fd: i32, peer: SocketAddr) -> Arc<SocketDigest> {
 }
 
 impl Downstream {
-    /// Ready once the socket has taken all but what waits for a flush. Whoever waits for that before writing more has no more
-    /// encrypted in memory than was written last.
+    /// Completes once the socket has taken everything except the data that waits for a flush. A writer that waits for this before writing more
+    /// holds no more encrypted data in memory than its last write.
     pub(crate) fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Hands on what waits.
+    /// Passes on the waiting bytes.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.waiting.is_empty() {
             match ready!(Pin::new(&mut self.io).poll_write(cx, &self.waiting))? {
@@ -168,14 +168,14 @@ impl Downstream {
                 n => self.waiting.advance(n),
             }
         }
-        // A connection that idles between requests should hold no buffer.
+        // An idle connection should hold no buffer.
         self.waiting = BytesMut::new();
         Poll::Ready(Ok(()))
     }
 }
 
 impl Downstream {
-    /// Writes to the socket, in the clear or encrypted.
+    /// Writes to the socket, in plaintext or encrypted.
     fn poll_pass(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = ready!(match &mut self.io {
             Transport::Left(io) => Pin::new(io).poll_write_vectored(cx, bufs),
@@ -253,7 +253,7 @@ impl AsyncWrite for Downstream {
         ready!(self.poll_drain(cx))?;
         match &mut self.io {
             Transport::Left(io) => Pin::new(io).poll_shutdown(cx),
-            // A peer that is gone already is no fault.
+            // A peer that has already disconnected is not an error.
             Transport::Right(io) => Pin::new(io).poll_shutdown(cx).map(|_| Ok(())),
         }
     }

@@ -1,4 +1,4 @@
-//! From a socket to a client's stream: whose connection it is, then the handshake, both within one deadline.
+//! Turns a socket into a client's stream: determines the client's address and does the TLS handshake, both within one deadline.
 
 use std::{
     io,
@@ -23,10 +23,10 @@ use crate::{
     identity::{ClientAuthorities, ClientCertificate},
 };
 
-/// PROXY header and handshake take no longer, or the connection is given up.
+/// How long PROXY header and handshake may take together before the connection is closed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What every client passes.
+/// The checks that every connection passes.
 pub struct Threshold {
     handshakes: Handshakes,
     vouching: Vouching,
@@ -34,46 +34,46 @@ pub struct Threshold {
     certificates: Arc<Certificates>,
 }
 
-/// Asks who vouches for client certificates now.
+/// Returns the authorities of client certificates in force.
 type Vouching = Box<dyn Fn() -> Option<Arc<ClientAuthorities>> + Send + Sync>;
 
-/// A client that has passed.
+/// A client that has passed the checks.
 #[derive(Debug)]
 pub struct Caller {
     /// Its stream.
     pub stream: Downstream,
     /// Its address.
     pub address: SocketAddr,
-    /// The name that it has asked for, where its requests are held to it: not a trusted proxy's, which sends those for
-    /// every host over connections of its own.
+    /// The name in its handshake, to which its requests are limited. `None` for a trusted proxy, which sends requests for all hosts over its own
+    /// connections.
     pub name: Option<ServedName>,
-    /// What it has shown of itself; not a trusted proxy's, which is not that of its clients.
+    /// Its client certificate. `None` for a trusted proxy, whose certificate is not that of its clients.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// Why a connection does not pass.
+/// The reasons why a connection does not pass.
 #[derive(Debug, Error)]
 pub enum ThresholdFault {
-    /// The client that its proxy names is shut out, or has as many connections as it may.
-    #[error("there is no place for this client")]
+    /// The client that its proxy names is banned, or at its connection limit.
+    #[error("the client is banned or at its connection limit")]
     NoPlace,
-    /// It is a trusted proxy's, and does not begin with a whole PROXY header.
-    #[error("the PROXY header is missing or wrong")]
+    /// It comes from a trusted proxy and does not begin with a complete PROXY header.
+    #[error("the PROXY header is missing or invalid")]
     Proxy,
-    /// No keys were agreed on.
-    #[error("no TLS: {0}")]
+    /// The TLS handshake failed.
+    #[error("the TLS handshake failed: {0}")]
     Tls(#[from] io::Error),
-    /// None: the handshake is all that a certificate authority came for (RFC 8737, section 3).
-    #[error("a certificate authority has seen its proof")]
+    /// Not a fault: a certificate authority only needs the handshake (RFC 8737, section 3).
+    #[error("a certificate authority has completed its challenge")]
     Proven,
-    /// PROXY header and handshake were not done in time.
-    #[error("not done within {HANDSHAKE_TIMEOUT:?}")]
+    /// PROXY header and handshake were not complete in time.
+    #[error("the handshake was not complete within {HANDSHAKE_TIMEOUT:?}")]
     TooSlow,
 }
 
 impl Threshold {
-    /// TLS as the configuration wants it now; proxies as `in_force`, client certificates as `vouching`, and who is shut out as
-    /// `banned` says when each connection comes.
+    /// Creates the checks. The TLS profile is the current one; `in_force` (proxies), `vouching` (client authorities) and `banned` are called for
+    /// each connection.
     pub fn new(
         certificates: Arc<Certificates>,
         in_force: impl Fn() -> Arc<Config> + Send + Sync + 'static,
@@ -88,16 +88,16 @@ impl Threshold {
         })
     }
 
-    /// Which limit holds for connections from `address`.
+    /// Returns which limit applies to connections from `address`.
     #[must_use]
     pub fn share(&self, address: IpAddr) -> Share {
         self.callers.share(address)
     }
 
-    /// Agrees on keys.
+    /// Accepts a connection with TLS.
     ///
     /// # Errors
-    /// The connection has ended.
+    /// Fails if the connection does not pass; it is closed then.
     pub async fn encrypted(
         self: Arc<Self>,
         mut stream: TcpStream,
@@ -123,7 +123,7 @@ impl Threshold {
         Ok(Caller { stream, address, name, certificate })
     }
 
-    /// The same without encryption.
+    /// Accepts a connection without TLS.
     pub async fn plain(
         &self,
         mut stream: TcpStream,

@@ -1,4 +1,4 @@
-//! The rustls configuration: versions and suites by a profile, HTTP/2 and HTTP/1.1, certificates of either side that can change.
+//! The rustls configuration: versions and cipher suites by profile, HTTP/2 and HTTP/1.1, and certificates of both sides that can change.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use tracing::error;
 use super::acme::ACME_TLS;
 use crate::{config::TlsProfile, identity::ClientAuthorities};
 
-/// Mozilla's, the same in both profiles. The client's order decides, and current ones put the hybrid first.
+/// Mozilla's groups, the same in both profiles. The client's preference decides, and current clients prefer the hybrid.
 const GROUPS: [&dyn SupportedKxGroup; 4] =
     [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
@@ -28,7 +28,7 @@ static TLS12_TOO: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 const MODERN: [SupportedCipherSuite; 3] =
     [suite::TLS13_AES_128_GCM_SHA256, suite::TLS13_AES_256_GCM_SHA384, suite::TLS13_CHACHA20_POLY1305_SHA256];
 
-/// Ephemeral keys and authenticated encryption only.
+/// Only suites with ephemeral keys and authenticated encryption.
 const INTERMEDIATE_TLS12: [SupportedCipherSuite; 6] = [
     suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
     suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -38,12 +38,12 @@ const INTERMEDIATE_TLS12: [SupportedCipherSuite; 6] = [
     suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
-/// Makes aws-lc-rs the process's cryptography; later calls change nothing.
+/// Installs aws-lc-rs as the process's cryptography provider; later calls have no effect.
 pub fn install_crypto() {
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
-/// What each handshake goes by; made anew when the authorities of client certificates change.
+/// The configuration of handshakes, rebuilt when the authorities of client certificates change.
 pub(super) struct Handshakes {
     profile: TlsProfile,
     certificates: Arc<dyn ResolvesServerCert>,
@@ -65,10 +65,10 @@ impl Handshakes {
         Ok(Self { profile, certificates, current: ArcSwap::from_pointee(Current { clients, config }) })
     }
 
-    /// The configuration that asks for certificates of these authorities.
+    /// Returns the configuration that requests certificates of these authorities.
     ///
-    /// New ones come with new keys for tickets: a session begun under others is not resumed, since its client was asked for
-    /// something else.
+    /// New authorities come with new ticket keys: a session that began under other authorities is not resumed, since its client was asked for
+    /// other certificates.
     pub(super) fn config(&self, clients: Option<Arc<ClientAuthorities>>) -> Arc<ServerConfig> {
         let current = self.current.load();
         if current.clients.as_ref().map(Arc::as_ptr) == clients.as_ref().map(Arc::as_ptr) {
@@ -80,9 +80,9 @@ impl Handshakes {
                 self.current.store(Arc::new(Current { clients, config: Arc::clone(&config) }));
                 config
             }
-            // Requests are judged by the new ones all the same.
+            // The requests themselves are still judged by the new authorities.
             Err(error) => {
-                error!(%error, "TLS goes on with the authorities for client certificates that it had");
+                error!(%error, "cannot apply the new client certificate authorities to TLS; keeping the previous ones");
                 Arc::clone(&current.config)
             }
         }
@@ -105,12 +105,12 @@ fn server_config(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(certificates);
-    // The last is what authorities ask for alone when they look whether a name is ours; the resolver has an answer or none.
+    // ACME authorities offer only the last one when they validate a name; the resolver has an answer for them or none.
     config.alpn_protocols = [&b"h2"[..], b"http/1.1", ACME_TLS].map(<[u8]>::to_vec).into();
-    // Tickets hold the session themselves, under keys that change every six hours: nothing is kept here for each client.
+    // Tickets contain the session, encrypted with keys that change every six hours, so nothing is stored here per client.
     config.ticketer = Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    // One ticket is enough for a client that comes back, and each costs a key derivation and a record.
+    // One ticket is enough for a returning client, and each costs a key derivation and a record.
     config.send_tls13_tickets = 1;
     Ok(config)
 }

@@ -1,4 +1,4 @@
-//! The local authority's certificate as those see it who are to trust it.
+//! The local authority's certificate, as shown to people who decide whether to trust it.
 
 use std::path::{Path, PathBuf};
 
@@ -15,14 +15,14 @@ pub struct TrustAnchor {
     ends: i64,
 }
 
-/// Why a file is no authority's certificate.
+/// The reasons why a file is not an authority's certificate.
 #[derive(Debug, Error)]
 pub enum TrustAnchorError {
     /// It cannot be read, or is not PEM.
     #[error("{0}: {1}")]
     Pem(PathBuf, pem::Error),
-    /// What is in it is no certificate of an authority.
-    #[error("{0}: holds no certificate of an authority")]
+    /// Its first certificate is not a certificate authority's.
+    #[error("{0} does not contain the certificate of an authority")]
     NoAuthority(PathBuf),
 }
 
@@ -38,13 +38,13 @@ impl TrustAnchor {
         Ok(Self { der: der.to_vec(), name, ends })
     }
 
-    /// The certificate.
+    /// Returns the certificate in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// The certificate in PEM (RFC 7468).
+    /// Returns the certificate in PEM (RFC 7468).
     #[must_use]
     pub fn pem(&self) -> String {
         let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
@@ -57,25 +57,25 @@ impl TrustAnchor {
         text + "-----END CERTIFICATE-----\n"
     }
 
-    /// What it is called.
+    /// Returns its common name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// When it ends, in Unix seconds.
+    /// Returns when it expires, in Unix seconds.
     #[must_use]
     pub fn ends(&self) -> i64 {
         self.ends
     }
 
-    /// SHA-256 of the certificate.
+    /// Returns the SHA-256 digest of the certificate.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.der).into()
     }
 
-    /// The same as people compare it: "AB:CD:…".
+    /// Returns the digest as people compare it: "AB:CD:…".
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.digest().map(|byte| format!("{byte:02X}")).join(":")
@@ -95,7 +95,7 @@ mod tests {
     use crate::edge::local_ca::LocalCa;
 
     #[test]
-    fn what_is_written_as_pem_is_read_as_the_same_and_a_server_is_no_authority() {
+    fn a_certificate_survives_a_round_trip_through_pem_and_a_server_is_no_authority() {
         let dir = tempfile::tempdir().unwrap();
         let ca = LocalCa::new(dir.path());
         ca.ensure(&[], SystemTime::now()).unwrap();

@@ -1,6 +1,6 @@
-//! The admin listener, for this machine: whether the gateway lives, whether it takes new work, and its metrics.
+//! The admin listener, for this machine only: liveness, readiness and metrics.
 //!
-//! It always answers: also while the gateway drains, and whatever other connections there are, since it has its own.
+//! It keeps answering while the gateway drains. Its connections have a limit of their own, so other connections cannot crowd them out.
 
 use std::{collections::VecDeque, io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -30,27 +30,27 @@ use crate::{
     policy::host_name,
 };
 
-/// So many connections are served at a time. When one more comes, the one that has waited longest is closed.
+/// The most connections at a time. When one more arrives, the oldest is closed.
 const MAX_CONNECTIONS: usize = 32;
-/// A connection, from its start to the end of its answer, takes no longer.
+/// The longest that a connection may last, from its start to the end of its answer.
 const MAX_LIFE: Duration = Duration::from_secs(5);
 
-/// Where it listens.
+/// The socket that it listens on.
 pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-/// How a client has reached it.
+/// How a client connected.
 #[derive(Clone, Copy, Debug)]
 enum Reached {
-    /// As a web page could have a browser do.
+    /// Over TCP, as a browser does on behalf of a web page.
     Tcp,
-    /// As no browser does.
+    /// Over a Unix socket, which no browser uses.
     Unix,
 }
 
-/// What it tells of.
+/// The admin listener and the state that it reports.
 pub(super) struct Admin {
     pub(super) live: Arc<Live>,
     pub(super) certificates: Arc<Certificates>,
@@ -59,7 +59,7 @@ pub(super) struct Admin {
     pub(super) stopping: watch::Receiver<bool>,
 }
 
-/// A page.
+/// The body of an answer, with its status and type.
 struct Page {
     status: StatusCode,
     content_type: &'static str,
@@ -67,7 +67,7 @@ struct Page {
 }
 
 impl Admin {
-    /// Accepts until the task that this runs in is ended.
+    /// Accepts connections until its task is aborted.
     pub(super) async fn serve(self: Arc<Self>, socket: Socket) {
         let mut running = VecDeque::with_capacity(MAX_CONNECTIONS);
         let reached = match socket {
@@ -89,7 +89,7 @@ impl Admin {
         }
     }
 
-    /// Answers one request and closes.
+    /// Answers one request and closes the connection.
     async fn answer(
         self: Arc<Self>,
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -115,7 +115,10 @@ impl Admin {
         if named {
             self.page(&head.method, head.path())
         } else {
-            Page::text(StatusCode::MISDIRECTED_REQUEST, "ask by an address, or name this host in gateway.admin_hosts")
+            Page::text(
+                StatusCode::MISDIRECTED_REQUEST,
+                "use an IP address, or add this host name to gateway.admin_hosts",
+            )
         }
     }
 
@@ -135,7 +138,7 @@ impl Admin {
         }
     }
 
-    /// The gateway lives whatever becomes of the worker, and a restart of it would mend nothing.
+    /// Reports the gateway as alive even when the worker is down: restarting the gateway would not help.
     fn health(&self) -> String {
         self.worker.down_for().map_or_else(|| "ok".to_owned(), |time| format!("ok\n{}", worker_down(time)))
     }
@@ -186,10 +189,10 @@ fn worker_down(time: Duration) -> String {
     format!("the worker has been down for {} s", time.as_secs())
 }
 
-/// True for an address, a name without a dot, `localhost`, and names of the configuration.
+/// Returns true for an IP address, a name without a dot, a name under `.localhost` and the configured names.
 ///
-/// A web page can have a name of its own resolve to this machine, and then a browser here takes this listener for the page's own
-/// site (DNS rebinding). For that it needs a name that somebody can own, which one without a dot is not.
+/// This prevents DNS rebinding: a web page could make its own name resolve to this machine, and a browser here would then treat this
+/// listener as part of the page's site. That takes a name that somebody can register, and a name without a dot is not one.
 fn is_expected(host: &str, named: &[String]) -> bool {
     let name = host_name(host);
     let address = name.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(name);
@@ -199,7 +202,7 @@ fn is_expected(host: &str, named: &[String]) -> bool {
         || named.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// Nobody who holds connections open can keep others out.
+/// Closes the oldest connection at the limit, so that a client with open connections cannot keep others out.
 fn make_room(running: &mut VecDeque<tokio::task::AbortHandle>) {
     running.retain(|task| !task.is_finished());
     if running.len() >= MAX_CONNECTIONS

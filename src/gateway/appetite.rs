@@ -1,33 +1,33 @@
-//! How much of an answer is read at a time: much for a client that takes it as fast as it comes, so that each byte costs little, and
-//! little for one that does not, since what it has not taken lies in memory.
+//! The read size for an answer: large for a client that keeps up, so that each byte costs little, and small for one that does not, since
+//! the data that it has not taken stays in memory.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is read at once, at least and at most.
+/// The smallest and the largest read.
 const LEAST: u64 = 16 << 10;
 const MOST: u64 = 256 << 10;
-/// The socket of a slow client takes the first megabytes at once. So the pieces grow slowly: to this part of what went out since the
-/// client has kept us waiting last.
+/// The socket buffers of even a slow client take the first megabytes at once. So the pieces grow slowly: to this fraction of the bytes sent
+/// since the client last kept us waiting.
 const SHARE: u64 = 64;
-/// A client that has kept us waiting for longer does not take what comes.
+/// A client that keeps us waiting for longer than this does not keep up.
 const PROMPT: Duration = Duration::from_millis(10);
 
-/// What one client takes.
+/// How readily one client takes data.
 #[derive(Debug, Default)]
 pub(super) struct Appetite {
-    /// Bytes that it has taken without making us wait.
+    /// Bytes that the client has taken since it last kept us waiting.
     promptly: u64,
 }
 
 impl Appetite {
-    /// So many bytes are to be read next, at most.
+    /// Returns the most bytes to read next.
     pub(super) fn bytes(&self) -> usize {
         usize::try_from((self.promptly / SHARE).clamp(LEAST, MOST)).unwrap_or(usize::MAX)
     }
 
-    /// Takes note of a piece that was sent.
+    /// Records that a piece of `bytes` was sent, beginning at `since`.
     pub(super) fn took(&mut self, bytes: u64, since: Instant) {
         self.promptly = if since.elapsed() < PROMPT { self.promptly.saturating_add(bytes) } else { 0 };
     }

@@ -1,4 +1,4 @@
-//! Bans in the running gateway: what denials lead to one, and who is let in no more.
+//! Bans in the running gateway: which denials lead to one, and which clients are refused.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -20,32 +20,32 @@ use crate::{
     policy::{Decision, Denial, Guess, Reason, RequestFacts},
 };
 
-/// So many clients' strikes are remembered.
+/// The most clients whose strikes are remembered.
 const MAX_CLIENTS: usize = 50_000;
-/// Whoever was authenticated keeps a place of their own in rate limits for so long.
+/// How long an address that was authenticated keeps its own bucket in rate limits.
 const ACQUAINTED_FOR: Duration = Duration::from_hours(24);
-/// So many bans there are at a time, those that have ended lately included.
+/// The most bans at a time, including those that have ended recently.
 const MAX_BANS: usize = 10_000;
 
-/// Who is banned, and who is on the way to it.
+/// The bans, and the strikes that lead to one.
 pub(super) struct Bans {
-    /// Looked at for every connection and every request, so without a lock.
+    /// Read for every connection and every request, so it takes no lock.
     in_force: ArcSwap<InForce>,
     book: Mutex<BanBook>,
     strikes: Mutex<Strikes>,
     authenticated: RecentClients,
     hasher: RandomState,
-    /// Told when there is something to write down.
+    /// Notified when there are changes to store.
     pub(super) unwritten: Notify,
 }
 
-/// What a denial counts as.
+/// How a denial counts towards a ban.
 enum Weight {
-    /// One more path that is not for the client.
+    /// One more path that has no route or is ambiguous.
     Path,
     /// One more denied request.
     Denied,
-    /// No offence.
+    /// Does not count.
     Nothing,
 }
 
@@ -63,20 +63,20 @@ impl Default for Bans {
 }
 
 impl Bans {
-    /// True when `client` is banned at `now` (Unix seconds).
+    /// Returns true if `client` is banned at `now` (Unix seconds).
     pub(super) fn shut_out(&self, config: &Config, client: IpAddr, now: i64) -> bool {
         let in_force = self.in_force.load();
         let until = if in_force.is_empty() { None } else { in_force.get(&client_network(client)) };
         until.is_some_and(|until| holds(*until, now)) && config.bans.enabled && !config.never_bans(client)
     }
 
-    /// Whether somebody at the address of `client` was authenticated lately.
+    /// Returns whether a client at the address of `client` was authenticated recently.
     pub(super) fn acquaintance(&self, client: IpAddr, now: i64) -> Acquaintance {
         let known = self.authenticated.knows(client_network(client), ACQUAINTED_FOR, now);
         if known { Acquaintance::Known } else { Acquaintance::Stranger }
     }
 
-    /// Takes note of how a request was judged.
+    /// Records the decision on a request.
     pub(super) fn note(
         &self,
         config: &Config,
@@ -93,7 +93,7 @@ impl Bans {
         }
         let Decision::Respond(denial) = decision else { return };
         let Some(strike) = self.strike(denial, facts).filter(|_| config.bans.enabled) else { return };
-        // Where there is no route, nobody has looked at the credential.
+        // Without a route, the decision has not checked the credential.
         if matches!(denial.reason, Reason::NoRoute | Reason::BadPath) && is_authenticated(facts, authority, now) {
             self.authenticated.note(client_network(facts.client), now);
         } else {
@@ -101,7 +101,7 @@ impl Bans {
         }
     }
 
-    /// Takes note of a head that was refused before there was a request to judge.
+    /// Records a head that was refused before it became a request.
     pub(super) fn note_unread(&self, config: &Config, client: IpAddr, reason: Reason, now: i64) {
         match Weight::of(reason) {
             Weight::Path | Weight::Denied if config.bans.enabled => self.count(config, client, Strike::Denied, now),
@@ -137,7 +137,7 @@ impl Bans {
         tell(client, &ban);
     }
 
-    /// Drops a ban that is not written down; false where there is none of that client.
+    /// Drops the ban of `network` if it is not stored yet; returns false if there is none.
     pub(super) fn forget_unwritten(&self, network: IpAddr, now: i64) -> bool {
         let mut book = lock(&self.book);
         let forgotten = book.forget_unwritten(network);
@@ -145,14 +145,14 @@ impl Bans {
         forgotten
     }
 
-    /// Takes over the bans that are written.
+    /// Replaces the stored bans with `written`.
     pub(super) fn adopt(&self, written: Vec<Ban>, now: i64) {
         let mut book = lock(&self.book);
         book.replace(written);
         self.in_force.store(Arc::new(book.in_force(now)));
     }
 
-    /// Forgets what counts no more; to be called every few seconds.
+    /// Forgets strikes and bans that no longer count. Call it every few seconds.
     pub(super) fn sweep(&self, config: &Config, now: i64) {
         lock(&self.strikes).sweep(&config.bans, now);
         let mut book = lock(&self.book);
@@ -161,18 +161,18 @@ impl Bans {
         self.unwritten.notify_one();
     }
 
-    /// What is not written down yet.
+    /// Takes the changes that are not stored yet.
     pub(super) fn take_unwritten(&self) -> Vec<BanChange> {
         lock(&self.book).take_unwritten()
     }
 
-    /// Gives back what could not be written down.
+    /// Puts back changes that could not be stored.
     pub(super) fn put_back(&self, changes: Vec<BanChange>) {
         lock(&self.book).put_back(changes);
     }
 }
 
-/// Whether a request shows a key, token or certificate that is right, whatever it asks for. A link is for its own path only.
+/// Returns whether a request carries a valid key, token or certificate, whatever its path. A link is valid for its own path only, so none counts.
 fn is_authenticated(facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> bool {
     let credential = presented(facts.headers, None, Reads::default());
     let shown = || facts.certificate.map(Credential::ClientCertificate);

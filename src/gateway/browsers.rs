@@ -1,8 +1,8 @@
-//! What browsers, phones and crawlers ask every site for by themselves, whether or not it has it.
+//! The paths that browsers, phones and crawlers request automatically from every site, whether or not it has them.
 
 use http::Method;
 
-/// At the top of a site: icons, manifests, service workers of an app that was there before, and what robots read.
+/// Names at the top of a site: icons, manifests, service workers of an earlier app, and files for robots.
 const NAMES: [&str; 22] = [
     "ads.txt",
     "app-ads.txt",
@@ -28,7 +28,7 @@ const NAMES: [&str; 22] = [
     "traffic-advice",
 ];
 
-/// True for a request that software makes of its own accord, so that it says nothing about whoever uses it.
+/// Returns true for a request that software makes without its user, so that it says nothing about that user.
 pub(super) fn asked_by_itself(method: &Method, path: &str) -> bool {
     let Some(name) = path.strip_prefix('/').filter(|_| matches!(*method, Method::GET | Method::HEAD)) else {
         return false;
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_browsers_ask_for_is_told_from_what_people_probe() {
+    fn automatic_requests_of_browsers_are_distinguished_from_probes() {
         let get = |path: &str| asked_by_itself(&Method::GET, path);
         for path in [
             "/favicon.ico",

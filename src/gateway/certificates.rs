@@ -1,4 +1,4 @@
-//! The certificates that the configuration asks for, and who keeps them current.
+//! Opens the configured certificates and the ACME client that renews them.
 
 use std::{path::Path, time::SystemTime};
 
@@ -8,7 +8,7 @@ use crate::{
     edge::{Certificates, acme::Acme, certificates::CertificateFiles, local_ca::LocalCa},
 };
 
-/// What is served, and in mode "acme" who fetches it.
+/// Returns the certificates to serve and, in mode "acme", the client that obtains them.
 pub(super) fn open(config: &Config) -> Result<(Certificates, Option<Acme>), GatewayError> {
     let acme = match &config.tls.mode {
         TlsMode::Acme { acme, .. } => Some(Acme::open(acme, &config.acme_dir())?),
@@ -17,7 +17,7 @@ pub(super) fn open(config: &Config) -> Result<(Certificates, Option<Acme>), Gate
     let mut all: Vec<_> = acme.iter().flat_map(Acme::certificates).map(|p| CertificateFiles::awaited(&p)).collect();
     all.push(match &config.tls.mode {
         TlsMode::Files(paths) => own(paths)?,
-        // With ACME for the time until there is another, and for names and addresses at home, which no authority vouches for.
+        // With ACME, this serves until the first certificate arrives, and for local names and addresses, which no public authority certifies.
         TlsMode::LocalCa { dir, names } | TlsMode::Acme { dir, names, .. } => local(dir, names)?,
     });
     for paths in &config.tls.certificates {
@@ -27,7 +27,7 @@ pub(super) fn open(config: &Config) -> Result<(Certificates, Option<Acme>), Gate
     Ok((Certificates::new(all, shown), acme))
 }
 
-/// Files that somebody else keeps current, or should.
+/// Loads certificate files that the operator keeps current.
 fn own(paths: &CertificatePaths) -> Result<CertificateFiles, GatewayError> {
     let files = CertificateFiles::load(paths)?;
     files.tell_out_of_time();

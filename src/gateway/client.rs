@@ -1,4 +1,4 @@
-//! One request's client, whichever version of HTTP it speaks: its body comes from here and its answer goes here.
+//! The client of one request, over HTTP/1 or HTTP/2: the source of its body and the sink of its answer.
 
 use std::{
     future::poll_fn,
@@ -19,29 +19,29 @@ pub(super) struct Client<'s> {
     pace: Pace,
 }
 
-/// What it speaks.
+/// The protocol of a client.
 pub(super) enum Speaks<'s> {
     Http1(Http1<'s>),
     Http2(Box<Http2>),
 }
 
-/// An answer of the gateway's own, body and all.
+/// A complete answer of the gateway itself.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) head: ResponseHead,
     pub(super) body: Vec<u8>,
 }
 
-/// What went wrong with a client.
+/// The ways in which a client fails.
 #[derive(Debug, Error)]
 pub(super) enum ClientFault {
-    /// It is gone.
-    #[error("the client is gone")]
+    /// It has disconnected.
+    #[error("the client has disconnected")]
     Gone,
-    /// It sends or takes nothing.
+    /// It has stopped sending or reading.
     #[error("the client is too slow")]
     TooSlow,
-    /// Its body breaks the framing.
+    /// Its body violates its framing.
     #[error(transparent)]
     Malformed(#[from] BodyFault),
 }
@@ -53,12 +53,12 @@ impl From<io::Error> for ClientFault {
 }
 
 impl<'s> Client<'s> {
-    /// A client whose body keeps an average of `min_body_rate` bytes for each second.
+    /// Creates a client whose body must average at least `min_body_rate` bytes per second.
     pub(super) fn new(speaks: Speaks<'s>, min_body_rate: Option<NonZeroU64>) -> Self {
         Self { speaks, pace: Pace::new(min_body_rate) }
     }
 
-    /// How the request's body ends.
+    /// Returns how the request's body ends.
     pub(super) fn framing(&self) -> Framing {
         match &self.speaks {
             Speaks::Http1(http1) => http1.framing(),
@@ -66,7 +66,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Whether the client wants to speak WebSocket from here on.
+    /// Returns whether the client asks to upgrade to WebSocket.
     pub(super) fn asks_for_websocket(&self) -> bool {
         match &self.speaks {
             Speaks::Http1(http1) => http1.asks_for_websocket(),
@@ -74,7 +74,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// The next data of the request's body; None at its end.
+    /// Returns the next data of the request's body, `None` at its end.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientFault>> {
         let read = match &mut self.speaks {
             Speaks::Http1(http1) => http1.poll_body(cx),
@@ -88,16 +88,16 @@ impl<'s> Client<'s> {
         Poll::Ready(Err(ClientFault::TooSlow))
     }
 
-    /// How many bytes of the body have come with its head, all of them by its framing.
+    /// Returns how many bytes of the body arrived with the head, after checking their framing.
     pub(super) async fn arrived(&mut self) -> Result<u64, ClientFault> {
         match &mut self.speaks {
             Speaks::Http1(http1) => poll_fn(|cx| Poll::Ready(http1.arrived(cx))).await,
-            // There it is the frames that frame, and a fault in them ends the stream.
+            // HTTP/2 frames the body itself, and a fault in a frame ends the stream.
             Speaks::Http2(_) => Ok(0),
         }
     }
 
-    /// Ready once the client has gone, which is looked for after its body has come.
+    /// Completes once the client has disconnected. It is polled only after the whole body has arrived.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.poll_gone(cx),
@@ -105,16 +105,16 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Sends on its way what was written.
+    /// Flushes written data to the socket.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.poll_flush(cx),
-            // The task of the connection does that.
+            // The connection's task flushes.
             Speaks::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 
-    /// Says something before the answer, to clients that are known to expect that.
+    /// Sends an interim response, if the client is known to expect one.
     pub(super) fn hint(&mut self, head: ResponseHead) -> Result<(), ClientFault> {
         match &mut self.speaks {
             Speaks::Http1(_) => Ok(()),
@@ -122,7 +122,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Begins an answer whose body ends so.
+    /// Begins an answer whose body ends as `framing` says.
     pub(super) async fn start(&mut self, head: ResponseHead, framing: Framing) -> Result<(), ClientFault> {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.start(&head, framing).await,
@@ -146,7 +146,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Sends a whole answer of the gateway's own.
+    /// Sends a complete answer of the gateway itself.
     pub(super) async fn answer(&mut self, answer: Answer) -> Result<(), ClientFault> {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.answer(answer).await,
@@ -154,16 +154,16 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Makes this request the last of a connection on which nobody can say where the next one begins.
+    /// Makes this request the last of its connection, because it is unclear where the next one would begin.
     pub(super) fn close_after(&mut self) {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.close_after(),
-            // A stream begins and ends by itself.
+            // A stream has its own beginning and end.
             Speaks::Http2(_) => {}
         }
     }
 
-    /// Takes no further request on this connection. What it has begun goes on.
+    /// Accepts no further request on this connection; requests that have begun continue.
     pub(super) fn end_connection(&mut self) {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.close_after(),
@@ -171,7 +171,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Breaks off an answer so that nobody takes what came of it for the whole.
+    /// Aborts an answer in a way that shows the client that it is incomplete.
     pub(super) fn abort(&mut self) {
         match &mut self.speaks {
             Speaks::Http1(http1) => http1.abort(),

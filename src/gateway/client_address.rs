@@ -1,4 +1,4 @@
-//! The client's address: the socket's, or what trusted proxies say in one header, read from the right.
+//! The client's address: the peer of the socket, or the address that trusted proxies report in one header, read from the right.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,8 +8,9 @@ use crate::config::{ForwardedHeader, ProxyConfig};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The first address from the right of the header that is no trusted proxy, if the socket's peer is one; the peer's own
-/// otherwise. An entry that is no address ends the reading: what stands left of it is anybody's word.
+/// Returns the rightmost address in the header that is not a trusted proxy's if `peer` is a trusted proxy, and `peer` otherwise.
+///
+/// Reading stops at an entry that is not an address: anybody could have written the entries to its left.
 #[must_use]
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &ProxyConfig) -> IpAddr {
     if !proxies.trust(peer) {
@@ -27,7 +28,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &ProxyConfig) 
     }
 }
 
-/// The last line first; bytes and not text, so that what is no text spoils its own entry only.
+/// Returns the lines of a header, the last one first. They are bytes, so that invalid text spoils only its own entry.
 fn lines(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers.get_all(name).iter().rev().map(HeaderValue::as_bytes)
 }
@@ -44,7 +45,7 @@ fn first_stranger(peer: IpAddr, entries: impl Iterator<Item = Option<IpAddr>>, p
     client
 }
 
-/// "192.0.2.1", "2001:db8::1", "[2001:db8::1]", each maybe with a port.
+/// Parses "192.0.2.1", "2001:db8::1" or "[2001:db8::1]", each with an optional port.
 fn parse(entry: &[u8]) -> Option<IpAddr> {
     let entry = std::str::from_utf8(entry).ok()?;
     let bare = entry.strip_prefix('[').and_then(|e| e.strip_suffix(']')).unwrap_or(entry);
@@ -52,7 +53,7 @@ fn parse(entry: &[u8]) -> Option<IpAddr> {
     address.map(|a: IpAddr| a.to_canonical())
 }
 
-/// The `for` of an element such as `for="[2001:db8::1]:80";proto=https`, which must not have it twice (RFC 7239, section 4).
+/// Returns the `for` of an element such as `for="[2001:db8::1]:80";proto=https`. It must occur only once (RFC 7239, section 4).
 fn node(element: &[u8]) -> Option<&[u8]> {
     let mut nodes = element.trim_ascii().split(unquoted(b';')).filter_map(node_of_pair);
     let value = nodes.next().filter(|_| nodes.next().is_none())?;
@@ -64,8 +65,8 @@ fn node_of_pair(pair: &[u8]) -> Option<&[u8]> {
     name.eq_ignore_ascii_case(b"for").then(|| value.strip_prefix(b"="))?
 }
 
-/// Matches `separator` outside of quotes. From the right this holds as long as what trusted proxies have written is
-/// well-formed, whatever stands left of it. No address has an escape in it.
+/// Matches `separator` outside of quotes. Read from the right, this works as long as the part that trusted proxies wrote is well-formed,
+/// whatever is to its left. No address contains an escape.
 fn unquoted(separator: u8) -> impl FnMut(&u8) -> bool {
     let mut quoted = false;
     move |b| {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_no_more_than_one_bad_entry() {
+    fn bytes_that_are_not_text_spoil_only_their_own_entry() {
         for (kind, line) in [
             (ForwardedHeader::XForwardedFor, &b"\xff, 192.0.2.7"[..]),
             (ForwardedHeader::Forwarded, b"for=\"\xff\", for=192.0.2.7"),
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_left_of_a_proxys_element_reaches_into_it() {
+    fn nothing_to_the_left_of_a_proxys_element_changes_how_it_is_read() {
         for line in ["for=\"1.1.1.1, for=192.0.2.7", "\\\", for=192.0.2.7", "\"\"\",;=, for=192.0.2.7"] {
             assert_eq!(forwarded(&[line]), "192.0.2.7", "{line}");
         }

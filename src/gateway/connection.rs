@@ -1,7 +1,7 @@
 //! The life of an HTTP/1 connection: parked between requests, then one request at a time.
 //!
-//! A parked connection costs its TLS state and a small future. Each head is read whole and by the letter before anything
-//! else happens, within a time that no trickle can stretch.
+//! A parked connection costs its TLS state and a small future. Each head is read completely and parsed strictly before anything else
+//! happens, within a fixed time that a slow client cannot extend.
 
 use std::{future::poll_fn, mem::MaybeUninit, pin::Pin, sync::Arc, time::Duration};
 
@@ -31,31 +31,31 @@ use crate::{
 
 /// How long a connection may wait for its next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long a new connection has for its first request once the gateway stops.
+/// How long a new connection has for its first request after the gateway begins to stop.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(2);
 /// How long a whole head may take once it has begun.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client has to take the last bytes of an answer that ends its connection.
+/// How long a client has to read the last bytes of an answer that ends its connection.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(2);
 const READ_BYTES: usize = 4 * 1024;
-/// The same for what is dropped.
+/// The same for bytes that are discarded.
 const DROP_READ_BYTES: usize = 16 * 1024;
 
-/// What a parked connection wakes up to.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it arrives")]
+/// The result of waiting for a request.
+#[expect(clippy::large_enum_variant, reason = "the caller destructures it at once")]
 pub(super) enum Next {
-    /// A request, and the bytes that came after its head.
+    /// A request, and the bytes that arrived after its head.
     Request(Http1Request, Bytes),
-    /// The client is gone, or was silent for too long.
+    /// The client has disconnected, or was idle for too long.
     Closed,
-    /// What came is no request.
+    /// The bytes are not an acceptable request.
     Refused(Refusal),
 }
 
-/// What ends the wait for a request: the end of patience, or of the gateway.
+/// Ends the wait for a request: at the idle timeout, or when the gateway stops.
 ///
-/// It is made once for a connection. To register timer and signal anew for each request would cost more than all else
-/// that parking does.
+/// There is one for each connection. Registering the timer and the signal again for each request would cost more than everything else in
+/// parking.
 pub(super) struct Vigil {
     stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
     idle: Pin<Box<Sleep>>,
@@ -74,14 +74,14 @@ impl Vigil {
         let Self { stopped, idle, since, served } = self;
         tokio::select! {
             biased;
-            // Who has just come is about to ask, and would not know whether to ask again.
+            // A new connection is about to send a request and could not tell whether to retry it.
             () = stopped => if !*served { sleep(FIRST_REQUEST_GRACE).await },
             () = idled(idle.as_mut(), *since) => {}
         }
     }
 }
 
-/// Ends when nothing has come since; the timer may still stand where an earlier wait has set it.
+/// Completes after `IDLE_TIMEOUT` without a request; `timer` may still be set to the deadline of an earlier wait.
 async fn idled(mut timer: Pin<&mut Sleep>, since: Instant) {
     loop {
         timer.as_mut().await;
@@ -93,7 +93,7 @@ async fn idled(mut timer: Pin<&mut Sleep>, since: Instant) {
     }
 }
 
-/// Serves one client until either side ends.
+/// Serves one client until either side closes the connection.
 pub(super) async fn serve(
     mut stream: Downstream,
     peer: Peer,
@@ -109,7 +109,7 @@ pub(super) async fn serve(
             Next::Refused(refusal) => break Box::pin(refuse(&mut stream, peer.clone(), refusal, &gateway)).await,
         };
         let _busy = activity.begin();
-        // On the heap, since what serves a request is much larger than what waits for one.
+        // On the heap, since the future that serves a request is much larger than the one that waits for it.
         let served = Box::pin(one_request(&mut stream, request, ahead, peer.clone(), &gateway, !*stop.borrow()));
         match served.await {
             Then::Next => {}
@@ -148,7 +148,7 @@ pub(super) async fn next(stream: &mut Downstream, vigil: &mut Vigil) -> Next {
         };
         let Some(mut bytes) = first else { return Next::Closed };
         let end = scan.request_end(&mut bytes);
-        // Empty lines alone are no beginning of a request.
+        // Empty lines alone do not begin a request.
         if bytes.is_empty() && end == Ok(None) {
             continue;
         }
@@ -164,7 +164,7 @@ pub(super) async fn next(stream: &mut Downstream, vigil: &mut Vigil) -> Next {
     }
 }
 
-/// Reads on until a head is whole.
+/// Reads until a head is complete.
 pub(super) async fn rest_of_head(
     stream: &mut (impl AsyncRead + Unpin),
     mut bytes: BytesMut,
@@ -191,7 +191,7 @@ fn parse(mut bytes: BytesMut, end: usize) -> Next {
     }
 }
 
-/// Reads what is there; None at the end. The buffer lives on the stack until there is something to keep.
+/// Reads the available bytes; `None` at the end. The buffer is on the stack until there is something to keep.
 async fn read_some(stream: &mut Downstream) -> Option<BytesMut> {
     poll_fn(|cx| {
         let mut space = [MaybeUninit::<u8>::uninit(); READ_BYTES];
@@ -203,7 +203,7 @@ async fn read_some(stream: &mut Downstream) -> Option<BytesMut> {
     .await
 }
 
-/// Answers what is no request, and logs it like everything else.
+/// Answers a head that was refused, and logs it like a request.
 async fn refuse(stream: &mut Downstream, peer: Peer, refusal: Refusal, gateway: &Gateway) -> Then {
     let mut exchange = Exchange::new(&gateway.live, unread_head(), peer);
     gateway.live.note_unread(exchange.client, refusal.reason());
@@ -216,14 +216,16 @@ async fn refuse(stream: &mut Downstream, peer: Peer, refusal: Refusal, gateway: 
     Then::Linger
 }
 
-/// Stands in for a head that could not be read; nothing of it is logged.
+/// Returns a placeholder for a head that could not be read; nothing of it is logged.
 fn unread_head() -> RequestHead {
     RequestHead::new(Method::default(), String::new(), String::new(), HeaderMap::new(), Version::Http11)
 }
 
-/// Ends a connection. To HTTP/1.0 the end of TLS may be the end of an answer, so it is not said where an answer is cut short.
+/// Ends a connection. After an answer that was cut short it sends no TLS closure alert, because an HTTP/1.0 client could take that for the
+/// end of the answer.
 ///
-/// Were a connection closed on which the client is still sending, the system would throw away the answer as well.
+/// If the connection were closed while the client is still sending, the system would discard the answer too, so the rest of the request is
+/// read first.
 pub(super) async fn end(stream: &mut Downstream, then: Then) {
     if then == Then::Cut {
         let _ = timeout(LAST_BYTES_TIMEOUT, stream.flush()).await;

@@ -1,4 +1,4 @@
-//! The control socket: by it a command that has changed state tells the running gateway, and waits until it knows.
+//! The control socket: over it, a command that has changed state tells the running gateway and waits until the change is in force.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -27,29 +27,29 @@ use super::{
 use crate::{stop::stopped, store::Withdrawal};
 
 const REFRESH: &str = "refresh";
-/// Before something that was taken back and could not be stored.
+/// Precedes a revocation that could not be stored.
 const WITHDRAW: &str = "withdraw";
-/// Before the address of a client whose ban is to end, if it is not stored.
+/// Precedes the address of a client whose ban is to end, if the ban is not stored.
 const UNBAN: &str = "unban";
-/// Asks for all of that.
+/// Asks for all revocations that are not stored.
 const WITHDRAWN: &str = "withdrawn";
 /// Asks for the listening sockets.
 pub(super) const HANDOVER: &str = "handover";
-/// What a question may take.
+/// How long an exchange over the socket may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether a gateway was told.
+/// The result of telling the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// It runs, and the change is in force.
     InForce,
-    /// It runs, and the change is in force but for a part of the state that it could not read; why.
+    /// It runs, and the change is in force except for a part of the state that it could not read, for this reason.
     Partly(String),
-    /// None runs.
+    /// No gateway runs.
     NotRunning,
 }
 
-/// Where the socket is.
+/// Returns the path of the socket.
 #[must_use]
 pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
@@ -58,29 +58,29 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
 /// Tells the gateway of this data folder that state has changed.
 ///
 /// # Errors
-/// A gateway runs but does not take the change over; it will within seconds, by looking itself.
+/// Fails if a gateway runs but does not apply the change. It finds the change within seconds by polling.
 pub fn tell(data_dir: &Path) -> io::Result<Told> {
     told(ask(data_dir, REFRESH)?)
 }
 
-/// Has the gateway of this data folder enforce what was taken back, and store it once the disk has room.
+/// Has the gateway of this data folder enforce a revocation now, and store it once the disk has room.
 ///
 /// # Errors
-/// A gateway runs but does not enforce it.
+/// Fails if a gateway runs but does not enforce it.
 pub fn withdraw(data_dir: &Path, withdrawal: &Withdrawal) -> io::Result<Told> {
     told(ask(data_dir, &format!("{WITHDRAW} {}", serde_json::to_string(withdrawal)?))?)
 }
 
-/// Has the gateway of this data folder drop a ban that it enforces without having stored it. False where there is none.
+/// Has the gateway of this data folder drop a ban that it enforces but has not stored. Returns false if there is none.
 ///
 /// # Errors
-/// A gateway runs but does not answer.
+/// Fails if a gateway runs but does not answer.
 pub fn unban(data_dir: &Path, network: IpAddr) -> io::Result<bool> {
     let answer = ask(data_dir, &format!("{UNBAN} {network}"))?.map(read_answer).transpose()?;
     Ok(answer.is_some_and(|answer| answer.trim() == "ok"))
 }
 
-/// What the gateway that runs enforces without having stored it; nothing where none runs.
+/// Returns the revocations that the running gateway enforces but has not stored; none if no gateway runs.
 pub(super) fn withdrawn(data_dir: &Path) -> Vec<Withdrawal> {
     let answer = ask(data_dir, WITHDRAWN).and_then(|stream| stream.map(read_answer).transpose());
     answer.ok().flatten().and_then(|answer| serde_json::from_str(&answer).ok()).unwrap_or_default()
@@ -102,14 +102,14 @@ fn read_answer(stream: UnixStream) -> io::Result<String> {
     Ok(answer)
 }
 
-/// The gateway that answers on this data folder, by its process id where the system tells that; None where none does.
+/// Returns the process id of the gateway that answers on this data folder, if the system tells it; the outer `None` if no gateway answers.
 #[must_use]
 pub fn running(data_dir: &Path) -> Option<Option<u32>> {
     let stream = connect(data_dir).ok()??;
     Some(peer(&stream))
 }
 
-/// Puts a question to the gateway of this data folder, and returns where the answer comes; None where none runs.
+/// Sends a question to the gateway of this data folder, and returns the stream of the answer; `None` if no gateway runs.
 pub(super) fn ask(data_dir: &Path, question: &str) -> io::Result<Option<UnixStream>> {
     let Some(mut stream) = connect(data_dir)? else { return Ok(None) };
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -117,7 +117,7 @@ pub(super) fn ask(data_dir: &Path, question: &str) -> io::Result<Option<UnixStre
     Ok(Some(stream))
 }
 
-/// Which process is at the other end.
+/// Returns the id of the process at the other end.
 pub(super) fn peer(stream: &UnixStream) -> Option<u32> {
     u32::try_from(socket_peercred(stream).ok()?.pid.as_raw_nonzero().get()).ok()
 }
@@ -137,20 +137,20 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Opens it, in the place of a predecessor's. None where that fails: then changes are seen without being told.
+    /// Opens the socket, replacing a predecessor's. Returns `None` if that fails; then the gateway finds changes by polling.
     pub(super) fn open(data_dir: &Path) -> Option<Self> {
         let path = socket_path(data_dir);
         match bind(&path) {
             Ok(listener) => Some(Self { listener, path }),
             Err(error) => {
-                warn!(%error, path = %path.display(), "no control socket; changes by commands are seen within a second or two");
+                warn!(%error, path = %path.display(), "cannot open the control socket; changes made by commands take effect within a second or two");
                 None
             }
         }
     }
 }
 
-/// Answers until `stop` turns true.
+/// Answers questions until `stop` becomes true.
 pub(super) async fn serve(door: Door, live: Arc<Live>, estate: Arc<Estate>, mut stop: watch::Receiver<bool>) {
     let Door { listener, path } = door;
     let bound = inode(&path);
@@ -164,7 +164,7 @@ pub(super) async fn serve(door: Door, live: Arc<Live>, estate: Arc<Estate>, mut 
             () = stopped(&mut stop) => break,
         }
     }
-    // By now it may be a successor's.
+    // The file may belong to a successor by now.
     if inode(&path) == bound {
         let _ = std::fs::remove_file(&path);
     }
@@ -191,10 +191,10 @@ async fn answer(stream: AsyncUnixStream, live: Arc<Live>, estate: Arc<Estate>) -
     if line.trim() == HANDOVER {
         let stream = stream.into_inner().into_std()?;
         stream.set_nonblocking(false)?;
-        // The successor takes its time to start, and nobody waits for it here.
+        // A successor takes a while to start, and must not hold up this task.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = estate.hand_over(stream) {
-                warn!(%error, "no successor has taken over");
+                warn!(%error, "handover failed; this gateway keeps serving");
             }
         });
         return Ok(());

@@ -1,15 +1,15 @@
-//! When a changed setting is in force: every setting has a place in one table.
+//! When a changed setting takes effect, in one table that has every setting.
 
 use std::fmt;
 
-/// When a changed setting is in force.
+/// When a changed setting takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// With the reload.
+    /// At the reload.
     AtOnce,
-    /// With the reload as far as policies go, and in the worker and the egress guard after a restart of theirs.
+    /// At the reload in policies, and after a restart in the worker and the egress guard.
     AtOnceInPolicies,
-    /// Once these have been restarted.
+    /// After a restart of these processes.
     AfterRestart(&'static str),
 }
 
@@ -18,9 +18,9 @@ use Effect::{AfterRestart, AtOnce, AtOnceInPolicies};
 const GATEWAY: Effect = AfterRestart("the gateway");
 const WORKER: Effect = AfterRestart("the worker");
 const EGRESS: Effect = AfterRestart("the worker and the egress guard");
-const EVERYTHING: Effect = AfterRestart("everything");
+const EVERYTHING: Effect = AfterRestart("all processes");
 
-/// Settings by their names, or by what their names begin with; the longest that fits counts.
+/// Settings by name, or by a prefix that ends with a dot. The longest match applies.
 const EFFECTS: [(&str, Effect); 39] = [
     ("data_dir", EVERYTHING),
     ("policies_dir", AtOnce),
@@ -64,8 +64,8 @@ const EFFECTS: [(&str, Effect); 39] = [
 ];
 
 impl Effect {
-    /// When a change of the setting `name` is in force. One that has no place in the table, which a test looks for, is taken for
-    /// one that waits.
+    /// Returns when a change of the setting `name` takes effect. A setting that is missing from the table, which a test rules out, counts as
+    /// needing a restart.
     pub(super) fn of(name: &str) -> Self {
         known(name).unwrap_or(EVERYTHING)
     }
@@ -84,7 +84,7 @@ impl fmt::Display for Effect {
         match self {
             AtOnce => f.write_str("a setting has changed"),
             AtOnceInPolicies => f.write_str(
-                "a setting has changed; the gateway's policies follow it now, the worker and the egress guard after a restart",
+                "a setting has changed; it applies now in the gateway's policies, and after a restart in the worker and the egress guard",
             ),
             AfterRestart(whom) => write!(f, "this change waits for a restart of {whom}"),
         }
@@ -99,18 +99,18 @@ mod tests {
     use crate::config;
 
     #[test]
-    fn every_setting_has_its_place() {
+    fn every_setting_is_in_the_table() {
         let text = "[tls.clients]\nca = \"ca.pem\"\n[[jwt.key]]\nalgorithm = \"EdDSA\"\nfile = \"a\"\n\
             [[app]]\nname = \"a\"\npolicy = \"p\"\nupstream = \"127.0.0.1:1\"\n";
         let settings = config::read(Path::new("/etc/config.toml"), text).unwrap().settings;
         assert!(settings.len() > 60, "{settings:?}");
         for name in settings.keys() {
-            assert!(known(name).is_some(), "{name} has no place in the table");
+            assert!(known(name).is_some(), "{name} is missing from the table");
         }
     }
 
     #[test]
-    fn the_longest_name_counts() {
+    fn the_longest_match_applies() {
         assert_eq!(Effect::of("worker.retries"), WORKER);
         assert_eq!(Effect::of("worker.allow_private"), AtOnceInPolicies);
         assert_eq!((Effect::of("tls.clients.ca"), Effect::of("tls.mode")), (AtOnce, GATEWAY));

@@ -1,4 +1,4 @@
-//! What is kept of one request while it is on its way, and its line in the access log at the end, however it ends.
+//! The state of one request in progress, and its line in the access log at the end, however it ends.
 
 use std::{
     net::IpAddr,
@@ -22,53 +22,53 @@ use crate::{
     policy::{Addressing, Denial, Permit, Reason, Step, Steps, Target, host_name},
 };
 
-/// Who is at the other end of a connection.
+/// The client at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
-    /// The address of its socket, or the one that a trusted proxy's PROXY header gives.
+    /// The address of its socket, or the address in a trusted proxy's PROXY header.
     pub(super) ip: IpAddr,
-    /// The version of TLS that it speaks.
+    /// The version of TLS in use.
     pub(super) tls: Option<&'static str>,
-    /// The name that TLS was agreed on for; None where that says nothing of its requests.
+    /// The server name of the TLS handshake; `None` if the handshake says nothing about the requests.
     pub(super) name: Option<Arc<ServedName>>,
-    /// What it has shown in the handshake; None where that says nothing of its requests.
+    /// The client certificate of the handshake; `None` if the handshake says nothing about the requests.
     pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// One request.
+/// One request, from its head to the end of its answer.
 pub(super) struct Exchange {
     pub(super) id: RequestId,
     pub(super) client: IpAddr,
     pub(super) head: RequestHead,
     pub(super) outcome: Outcome,
     pub(super) traffic: Traffic,
-    /// When its head had come.
+    /// When its head was complete.
     pub(super) at: Timestamp,
     peer: Peer,
     live: Arc<Live>,
 }
 
-/// What has moved.
+/// The data that was transferred, and how long it took.
 #[derive(Debug)]
 pub(super) struct Traffic {
     started: Instant,
     /// The status of the answer once it has begun.
     pub(super) status: Option<StatusCode>,
-    /// Why the answer was broken off after it had begun.
+    /// Why the answer was aborted after it had begun.
     pub(super) broken_off: Option<Reason>,
-    /// Bytes of body that came from the client.
+    /// Bytes of body received from the client.
     pub(super) bytes_in: u64,
-    /// Bytes of body that went to the client.
+    /// Bytes of body sent to the client.
     pub(super) bytes_out: u64,
-    /// Until the application's head of an answer.
+    /// The time until the application's response head arrived.
     upstream: Option<Duration>,
 }
 
-/// What became of a request.
+/// The result of a request.
 pub(super) enum Outcome {
-    /// Nothing yet.
+    /// There is no decision yet.
     Undecided,
-    /// It went on.
+    /// It was permitted.
     Permitted(Permit),
     /// It was denied.
     Denied(Reason, Option<Arc<Identity>>, Steps),
@@ -98,7 +98,7 @@ impl Exchange {
         Self { id: RequestId::next(), client: peer.ip, head, outcome, traffic, at, peer, live }
     }
 
-    /// Whether the connection is for the host that the request names.
+    /// Returns whether the connection was made for the host that the request names.
     pub(super) fn addressing(&self) -> Addressing {
         match &self.peer.name {
             Some(name) if !name.covers(host_name(&self.head.host)) => Addressing::Misdirected,
@@ -106,18 +106,18 @@ impl Exchange {
         }
     }
 
-    /// The certificate of the connection.
+    /// Returns the client certificate of the connection.
     pub(super) fn certificate(&self) -> Option<&Arc<ClientCertificate>> {
         self.peer.certificate.as_ref()
     }
 
-    /// A denial before anything was judged, in the words of the application that the request seems to be for.
+    /// Returns a denial before any decision, in the format of the application that the request appears to be for.
     pub(super) fn denial(&self, reason: Reason) -> Denial {
         let rules = self.live.rules.load();
         Denial::of(reason, rules.site.app(&self.head.host, self.head.path()), &self.head.headers)
     }
 
-    /// Takes the permit back, such as when its upstream fails.
+    /// Takes the permit out of the exchange, for example when its upstream fails.
     pub(super) fn take_permit(&mut self) -> Option<Permit> {
         match std::mem::replace(&mut self.outcome, Outcome::Undecided) {
             Outcome::Permitted(permit) => Some(permit),
@@ -128,7 +128,7 @@ impl Exchange {
         }
     }
 
-    /// True when the client is who the connection is with.
+    /// Returns true if the client itself is the peer of the connection, without a proxy in between.
     pub(super) fn is_direct(&self) -> bool {
         self.client == self.peer.ip
     }
@@ -181,7 +181,7 @@ impl Exchange {
     }
 }
 
-/// Logged and counted is a request whose task was cut off as well.
+/// Also logs and counts requests whose task was aborted.
 impl Drop for Exchange {
     fn drop(&mut self) {
         let (app, route) = self.place();

@@ -1,4 +1,4 @@
-//! A permitted request goes to its application, and the answer comes back, both piece by piece.
+//! Forwards a permitted request to its application and the answer back, both as streams.
 
 use std::{
     future::poll_fn,
@@ -33,10 +33,10 @@ use crate::{
     username::UserName,
 };
 
-/// So many early hints of one answer go on.
+/// The most early hints of one answer that are forwarded.
 const MAX_HINTS: u8 = 8;
 
-/// What went wrong between client and application.
+/// A failure between client and application.
 #[derive(Debug, Error)]
 pub(super) enum Failure {
     #[error(transparent)]
@@ -47,11 +47,11 @@ pub(super) enum Failure {
     Answer(#[from] AnswerFault),
     #[error("the application was silent for {0:?}")]
     Silence(Duration),
-    #[error("the body is larger than its route takes")]
+    #[error("the body exceeds the limit of its route")]
     TooLarge,
-    #[error("the application switches protocols unasked")]
+    #[error("the application switched protocols although the client did not ask for it")]
     Switched,
-    #[error("what it was let in with was taken back")]
+    #[error("the credential was revoked")]
     Revoked,
     #[error("the worker is down")]
     WorkerDown,
@@ -60,12 +60,12 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// True where anybody could fill the log with it.
+    /// Returns true for failures that a client can cause at will, and could fill the log with.
     const fn is_the_clients(&self) -> bool {
         matches!(self, Self::Client(_) | Self::TooLarge | Self::Revoked | Self::WorkerDown)
     }
 
-    /// None where it is the client that went.
+    /// Returns the reason that the client is told; `None` if the client has disconnected.
     const fn reason(&self) -> Option<Reason> {
         match self {
             Self::Client(ClientFault::Gone) => None,
@@ -80,7 +80,7 @@ impl Failure {
     }
 }
 
-/// Forwards a request, and answers what goes wrong before its answer has begun.
+/// Forwards a request. A failure before its answer has begun is answered with a denial.
 pub(super) async fn forward(
     gateway: &Gateway,
     client: &mut Client<'_>,
@@ -113,7 +113,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
         return Err(Failure::NoPermit);
     };
     let (framing, websocket) = (client.framing(), client.asks_for_websocket());
-    // Nothing goes on of a request of which enough has come to refuse it.
+    // If enough of the body has arrived to refuse the request, none of it is forwarded.
     if framing == Framing::Chunked && client.arrived().await? > permit.route().max_body {
         return Err(Failure::TooLarge);
     }
@@ -138,7 +138,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     Ok(())
 }
 
-/// The user who asks in person. Whoever has a link may be anybody, and takes no place of the user who made it.
+/// Returns the user who makes the request. A link may be used by anybody, so it does not count against the user who made it.
 fn known_user(permit: &Permit) -> Option<&UserName> {
     let identity = permit.identity()?;
     match identity.kind().acquaintance() {
@@ -147,7 +147,7 @@ fn known_user(permit: &Permit) -> Option<&UserName> {
     }
 }
 
-/// One request on its way there and back.
+/// One request and its answer in transit.
 struct Passage<'a, 's> {
     live: &'a Live,
     client: &'a mut Client<'s>,
@@ -162,9 +162,9 @@ struct Passage<'a, 's> {
 impl Passage<'_, '_> {
     /// Sends the request and waits for the head of its answer.
     ///
-    /// A connection that has waited may have been closed meanwhile, and whoever closed it cannot say whether it had read
-    /// the request. So what must not be repeated (RFC 9110, section 9.2.2) goes over such a connection only just after its last
-    /// answer, and is never sent again.
+    /// The application may have closed a pooled connection in the meantime, and then it is unknown whether it has read the request. So a request
+    /// that is not idempotent (RFC 9110, section 9.2.2) uses a pooled connection only just after that connection's last answer, and is never
+    /// sent twice.
     async fn ask(&mut self, gateway: &Gateway) -> Result<(Connection, Http1Response), Failure> {
         if gateway.worker.keeps_waiting(self.live, self.permit) {
             return Err(Failure::WorkerDown);
@@ -206,8 +206,8 @@ impl Passage<'_, '_> {
         }
     }
 
-    /// An application that says something is not silent. Its early hints are for a browser that opens a page; few other clients
-    /// expect an answer before the answer.
+    /// An interim response shows that the application is alive. Its early hints are forwarded only to a browser that opens a page; few other
+    /// clients expect a response before the answer.
     fn interim(&mut self, head: &ResponseHead, hints: &mut u8) -> Result<(), Failure> {
         if self.patience.reset() {
             self.look()?;
@@ -222,7 +222,7 @@ impl Passage<'_, '_> {
         Ok(())
     }
 
-    /// Moves the request on; an application that takes it is not silent, however long that lasts.
+    /// Advances the upload. An application that is reading the request is not silent, however long that takes.
     fn advance(&mut self, cx: &mut Context<'_>, upstream: &mut Connection) -> Result<Stage, Failure> {
         let stage = self.upload.advance(cx, self.client, upstream, self.traffic)?;
         if self.upload.has_moved() && self.patience.reset() {
@@ -262,7 +262,7 @@ impl Passage<'_, '_> {
             if let Poll::Ready(data) = upstream.poll_body(cx, body, most) {
                 return Poll::Ready(data.map_err(Failure::from));
             }
-            // Nothing more is here for now, so what was written must not wait any longer.
+            // The application has sent no more yet, so flush the data that the client is waiting for.
             if let Poll::Ready(Err(fault)) = self.client.poll_flush(cx) {
                 return Poll::Ready(Err(fault.into()));
             }
@@ -271,11 +271,11 @@ impl Passage<'_, '_> {
         .await
     }
 
-    /// Ready with the reason when the wait for the application ends otherwise.
+    /// Completes with the failure that ends the wait for the application.
     fn poll_wait(&mut self, cx: &mut Context<'_>, stage: Stage) -> Poll<Failure> {
         match stage {
             Stage::Ended if self.client.poll_gone(cx).is_ready() => return Poll::Ready(ClientFault::Gone.into()),
-            // The client has limits of its own, and its silence is not the application's.
+            // The client has its own limits, and its silence does not count as the application's.
             Stage::AwaitsClient
                 if self.patience.reset()
                     && let Err(revoked) = self.look() =>
@@ -296,12 +296,12 @@ impl Passage<'_, '_> {
         }
     }
 
-    /// Whether whoever asked may still have the answer.
+    /// Fails if the credential of the request is no longer valid.
     fn look(&self) -> Result<(), Failure> {
         if is_still_valid(self.live, self.permit) { Ok(()) } else { Err(Failure::Revoked) }
     }
 
-    /// Joins client and application, who both speak WebSocket from here on.
+    /// Connects client and application, which both speak WebSocket from now on.
     async fn tunnel(&mut self, upstream: Connection, head: ResponseHead, asked: bool) -> Result<(), Failure> {
         let Speaks::Http1(http1) = &mut self.client.speaks else { return Err(Failure::Switched) };
         if !asked {
@@ -316,7 +316,7 @@ impl Passage<'_, '_> {
     }
 }
 
-/// What is told when what a request was let in with does not hold any more: a link is gone, and asks for no credential.
+/// Returns the reason for a credential that is no longer valid. A link has expired, and the client is not asked for a credential.
 pub(super) fn revoked_reason(permit: &Permit) -> Reason {
     match permit.identity().map(|identity| identity.kind()) {
         Some(CredentialKind::Link | CredentialKind::OfflinetubeLink) => Reason::ExpiredLink,
@@ -326,12 +326,12 @@ pub(super) fn revoked_reason(permit: &Permit) -> Reason {
     }
 }
 
-/// Whether who asked would be let in now as well.
+/// Returns whether the credential of a permitted request is still valid.
 pub(super) fn is_still_valid(live: &Live, permit: &Permit) -> bool {
     permit.identity().is_none_or(|identity| live.authority.load().is_still_valid(identity, now()))
 }
 
-/// Ends when what a request was let in with does not hold any more.
+/// Completes once the credential of a permitted request is no longer valid.
 async fn revoked(live: &Live, permit: &Permit) {
     while is_still_valid(live, permit) {
         sleep(LOOK_EVERY).await;

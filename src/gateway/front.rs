@@ -1,4 +1,4 @@
-//! The accept loops of the clients' ports: from a connection to who serves it.
+//! The accept loops of the clients' ports, which hand each connection to the code that serves it.
 
 use std::{
     future::Future,
@@ -28,7 +28,7 @@ use crate::{
     observe::metrics::{Listener, Metrics, TurnedAway},
 };
 
-/// What every accept loop shares.
+/// The state that all accept loops share.
 pub(super) struct Front {
     gateway: Arc<Gateway>,
     threshold: Arc<Threshold>,
@@ -40,7 +40,7 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// Takes nobody any more once `stopped` is true.
+    /// Creates the accept loops' state. They accept no more connections once `stopped` is true.
     pub(super) fn new(
         gateway: Arc<Gateway>,
         certificates: &Arc<Certificates>,
@@ -53,7 +53,7 @@ impl Front {
         Ok(Self { gateway, threshold, certificates, clients, slots, loops, stopped })
     }
 
-    /// Starts a loop for each port.
+    /// Starts an accept loop for each port.
     pub(super) fn listen(&mut self, config: &Config, sockets: &mut Sockets) -> Result<(), ListenError> {
         let mut open =
             |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
@@ -70,11 +70,11 @@ impl Front {
 
     /// Waits until every client is served, or until `limit` has passed.
     pub(super) async fn drain(&mut self, limit: Duration) {
-        // One who has just been accepted counts as a client only once the loop has come to it.
+        // A connection that was just accepted is tracked only once its loop has handled it.
         while self.loops.join_next().await.is_some() {}
         self.clients.close();
         if timeout(limit, self.clients.wait()).await.is_err() {
-            warn!(connections = self.clients.len(), "the drain limit has passed; what still runs is cut off");
+            warn!(connections = self.clients.len(), "the drain timeout has passed; closing the remaining connections");
         }
     }
 
@@ -83,7 +83,7 @@ impl Front {
             (Arc::clone(&self.threshold), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
         let serve = move |stream: TcpStream, socket: SocketAddr, place: Place| {
             let (gateway, activity, stop) = (Arc::clone(&gateway), place.activity(), stop.clone());
-            // The handshake's state is large, and is given back before the first request.
+            // The handshake's state is large; on the heap, it is freed before the first request.
             let handshake = Box::pin(Arc::clone(&threshold).encrypted(stream, socket, place));
             let open = gateway.live.metrics.connection(Listener::Tls);
             clients.track_future(async move {
@@ -133,7 +133,7 @@ fn threshold(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Thre
 }
 
 fn count(metrics: &Metrics, fault: &ThresholdFault) {
-    debug!(%fault, "a connection has come to nothing");
+    debug!(%fault, "connection closed before a request");
     metrics.turned_away(match fault {
         ThresholdFault::NoPlace => TurnedAway::NoPlace,
         ThresholdFault::Proxy => TurnedAway::Proxy,
@@ -148,7 +148,7 @@ async fn serve(caller: Caller, gateway: Arc<Gateway>, activity: Arc<Activity>, s
     let name = name.map(Arc::new);
     let peer = Peer { ip: address.ip(), tls: stream.tls_version(), name, certificate };
     if stream.is_http2() {
-        // On the heap, so that a connection of HTTP/1, which may be parked for long, does not hold as much.
+        // On the heap, so that an HTTP/1 connection, which may be parked for long, does not reserve as much.
         Box::pin(http2_connection::serve(stream, peer, gateway, activity, stop)).await;
     } else {
         connection::serve(stream, peer, gateway, activity, stop).await;

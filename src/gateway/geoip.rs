@@ -1,4 +1,4 @@
-//! The database that knows which country an address is in: a file of the user's, read whole and checked whole at the start.
+//! The country database: an operator's file that maps addresses to countries, read and verified as a whole at startup.
 
 use std::{
     fmt, io,
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::policy::{Countries, CountryCode};
 
-/// Where a record has the code, in every database of countries and cities.
+/// The path of the country code in a record of a country or city database.
 const CODE: [PathElement<'static>; 2] = [PathElement::Key("country"), PathElement::Key("iso_code")];
 
 /// A database in MaxMind's format.
@@ -20,22 +20,22 @@ pub struct GeoIp(Reader<Vec<u8>>);
 /// A database that cannot be used.
 #[derive(Debug, Error)]
 pub enum GeoIpError {
-    /// It cannot be read.
-    #[error("{0}: {1}; name a readable file, or take `gateway.geoip` out")]
+    /// The file cannot be read.
+    #[error("{0}: {1}; name a readable file, or remove `gateway.geoip`")]
     Unreadable(PathBuf, io::Error),
-    /// It is broken, or something else.
-    #[error("{0}: {1}; name a database of countries such as GeoLite2-Country.mmdb")]
+    /// The file is broken, or is not a database.
+    #[error("{0}: {1}; name a country database such as GeoLite2-Country.mmdb")]
     Malformed(PathBuf, MaxMindDbError),
-    /// It knows something else of addresses.
-    #[error("{0} is a database of the type {1:?}; name one of countries such as GeoLite2-Country.mmdb")]
+    /// The database holds something other than countries.
+    #[error("{0} is a database of type {1:?}; name a country database such as GeoLite2-Country.mmdb")]
     NoCountries(PathBuf, String),
 }
 
 impl GeoIp {
-    /// Reads a database.
+    /// Reads and verifies a database.
     ///
     /// # Errors
-    /// What would make a country unknown later, so that a rule would not hold.
+    /// Fails for anything that would make a country unknown later, when a rule would not be enforced.
     pub fn load(path: &Path) -> Result<Self, GeoIpError> {
         let bytes = std::fs::read(path).map_err(|e| GeoIpError::Unreadable(path.to_owned(), e))?;
         let malformed = |e| GeoIpError::Malformed(path.to_owned(), e);

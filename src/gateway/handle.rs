@@ -1,4 +1,4 @@
-//! One request from its head to its answer, whichever version of HTTP it came in.
+//! Handles one request from its head to its answer, over HTTP/1 or HTTP/2.
 
 use std::{future::poll_fn, net::IpAddr, sync::Arc};
 
@@ -24,7 +24,7 @@ use crate::{
     upstream::Pool,
 };
 
-/// What every request needs.
+/// The shared state that every request needs.
 pub(super) struct Gateway {
     pub(super) live: Arc<Live>,
     pub(super) pool: Pool,
@@ -32,7 +32,7 @@ pub(super) struct Gateway {
     pub(super) worker: Arc<WorkerWatch>,
 }
 
-/// The body of `POST /.sallyport/links`, as its rule has let it through.
+/// The body of `POST /.sallyport/links`, which its policy rule has already validated.
 #[derive(Deserialize)]
 struct CreateLink {
     path: String,
@@ -40,10 +40,10 @@ struct CreateLink {
     user: Option<String>,
 }
 
-/// Whom a request is counted as; None for one that speaks for many.
+/// The client that a request counts against; `None` for an address that many clients share.
 pub(super) type CountedAs = Option<IpAddr>;
 
-/// Judges one request and sees to its answer.
+/// Decides on one request and answers it.
 pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: RequestHead, peer: Peer) -> CountedAs {
     let mut exchange = Exchange::new(&gateway.live, head, peer);
     let counted_as = identify(gateway, &mut exchange);
@@ -60,7 +60,7 @@ pub(super) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: Req
     counted_as
 }
 
-/// Answers a request whose head breaks the grammar.
+/// Answers a request whose head violates the grammar.
 pub(super) async fn refuse(
     gateway: &Gateway,
     client: &mut Client<'_>,
@@ -76,12 +76,12 @@ pub(super) async fn refuse(
     counted_as
 }
 
-/// Judges the request, its body included where the route has a rule for it, and does what was decided.
+/// Decides on the request, including its body if the route has a rule for it, and carries out the decision.
 async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<(), ClientFault> {
     let permit = match judge_head(&gateway.live, exchange, client.asks_for_websocket()) {
         Decision::Forward(permit) => permit,
         Decision::Judge(pending) => match judge_body(client, exchange, pending).await? {
-            // A body may take its time, and what the request was let in with may have gone meanwhile.
+            // A body may take long to arrive, and the credential may have been revoked in the meantime.
             Ok(permit) if !forward::is_still_valid(&gateway.live, &permit) => {
                 let reason = forward::revoked_reason(&permit);
                 return deny(client, exchange, permit.revoke(reason)).await;
@@ -100,7 +100,7 @@ async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Excha
     Box::pin(permitted(gateway, client, exchange, permit)).await
 }
 
-/// Finds out who asks.
+/// Determines the client's address.
 fn identify(gateway: &Gateway, exchange: &mut Exchange) -> CountedAs {
     let rules = gateway.live.rules.load();
     let proxies = &rules.config.proxies;
@@ -111,7 +111,7 @@ fn identify(gateway: &Gateway, exchange: &mut Exchange) -> CountedAs {
 /// Answers with a denial.
 pub(super) async fn deny(client: &mut Client<'_>, exchange: &mut Exchange, denial: Denial) -> Result<(), ClientFault> {
     debug!(request_id = %exchange.id, steps = ?denial.steps, "denied");
-    // A proxy's connection speaks for others as well, who are not banned.
+    // A proxy's connection also carries requests of other clients, which are not banned.
     let banned = denial.reason == Reason::Banned && exchange.is_direct();
     if banned {
         client.end_connection();
@@ -198,7 +198,7 @@ async fn permitted(
     }
 }
 
-/// Makes the link that a permitted request asks for.
+/// Creates the link that a permitted request asks for.
 async fn create_link(
     live: &Arc<Live>,
     client: &mut Client<'_>,

@@ -1,4 +1,4 @@
-//! Header fields on their way: what never reaches the application, what the gateway states, what an answer gets.
+//! Header fields: which ones never reach the application, which ones the gateway sets, and which ones an answer gains and loses.
 
 use std::{
     borrow::Cow,
@@ -16,8 +16,8 @@ use crate::{
     statement::{self, Limits, Role, Statement, StatementKey},
 };
 
-/// Prefixes of names that only the gateway may set, with every sign read as `-`, since CGI makes `_` of all of them.
-/// Those of client certificates are `Client-Cert` and `Client-Cert-Chain` (RFC 9440, section 2.4), and what was there before.
+/// Prefixes of names that only the gateway may set. Every punctuation character counts as `-`, since CGI turns all of them into `_`.
+/// The fields of client certificates are `Client-Cert` and `Client-Cert-Chain` (RFC 9440, section 2.4) and their older names.
 const MANAGED_PREFIXES: [&str; 9] = [
     "x-forwarded-",
     "remote-",
@@ -29,8 +29,8 @@ const MANAGED_PREFIXES: [&str; 9] = [
     "x-ssl-",
     "ssl-client-",
 ];
-/// Whole names of the same kind; names by which some applications take another path, method or client than was judged;
-/// and the credentials that end here.
+/// Whole names of the same kind; names that make some applications see another path, method or client than the one that was checked;
+/// and the credentials, which end at the gateway.
 const MANAGED_NAMES: [&str; 16] = [
     "forwarded",
     "x-forwarded",
@@ -50,8 +50,8 @@ const MANAGED_NAMES: [&str; 16] = [
     "x-api-key",
 ];
 
-/// Likewise what no answer of an application brings to a client: what it runs on, orders to a server before it, and
-/// leave for other origins, which only the policy gives.
+/// Prefixes that are removed from an application's answers, with `WITHHELD_NAMES`: the software in use, instructions to a server in front
+/// of it, and permissions for other origins, which only the policy grants.
 const WITHHELD_PREFIXES: [&str; 2] = ["access-control-", "x-accel-"];
 const WITHHELD_NAMES: [&str; 3] = ["server", "x-powered-by", statement::HEADER];
 
@@ -65,26 +65,26 @@ const STATEMENT: HeaderName = HeaderName::from_static(statement::HEADER);
 
 const SESSION_COOKIE: &[u8] = b"__Host-sallyport=";
 
-/// A request that goes on, with all that its application is told of it.
+/// A request that is forwarded, with everything that its application is told about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Onward<'a> {
     /// Its head.
     pub head: &'a RequestHead,
-    /// That it may.
+    /// Its permit.
     pub permit: &'a Permit,
-    /// Who makes it.
+    /// The address of its client.
     pub client: IpAddr,
     /// Its id.
     pub id: RequestId,
     /// How the client's body ends.
     pub framing: Framing,
-    /// Whether the client wants to speak WebSocket.
+    /// Whether the client asks to upgrade to WebSocket.
     pub websocket: bool,
 }
 
-/// Writes what the application gets: the head, and a judged body where there is one.
+/// Writes the request for the application: the head, and the validated body if there is one.
 ///
-/// Nothing is removed from the client's head afterwards: what is not written here does not go on.
+/// The head is built from nothing rather than filtered: a field that is not written here does not reach the application.
 #[must_use]
 pub fn to_upstream(onward: &Onward<'_>, key: &StatementKey, now: i64) -> Bytes {
     let Onward { head, permit, .. } = *onward;
@@ -122,8 +122,8 @@ fn write_client_fields(out: &mut Vec<u8>, head: &RequestHead, permit: &Permit) {
     }
 }
 
-/// A URL without its query where that holds a link: a page that was opened by one names it in the `Referer` of all that it loads,
-/// and like every credential it ends at the gateway.
+/// Returns the URL without its query if that holds a signed link. A page that was opened by a link names it in the `Referer` of everything
+/// that it loads, and like every credential, a link ends at the gateway.
 fn without_link(url: &[u8]) -> &[u8] {
     const SIGNATURES: [&[u8]; 2] = [b"sp_sig=", b"signature="];
     let Some(at) = url.iter().position(|b| *b == b'?') else { return url };
@@ -132,12 +132,12 @@ fn without_link(url: &[u8]) -> &[u8] {
     if signed { path } else { url }
 }
 
-/// True for a field, in whichever spelling, that says where a message ends or what becomes of its connection.
+/// Returns true for a field, in any spelling, that frames a message or controls its connection.
 fn frames(folded: &str) -> bool {
     is_hop_by_hop(folded) || folded == "content-length"
 }
 
-/// Fields that are written anew.
+/// Returns true for fields that the gateway writes itself.
 fn is_rewritten(name: &HeaderName, permit: &Permit) -> bool {
     let judged = permit.body().is_some();
     matches!(*name, header::HOST | header::CONTENT_LENGTH | header::EXPECT | header::COOKIE)
@@ -165,14 +165,14 @@ fn write_framing(out: &mut Vec<u8>, onward: &Onward<'_>) {
             write_field(out, &header::CONTENT_TYPE, b"application/json");
             length(out, body.len() as u64);
         }
-        // A method that is known for bodies says that it has none (RFC 9110, section 8.6).
+        // A method that usually has a body states that there is none (RFC 9110, section 8.6).
         (None, Framing::Length(0)) if !matches!(onward.head.method, Method::POST | Method::PUT | Method::PATCH) => {}
         (None, Framing::Length(n)) => length(out, n),
         (None, Framing::Chunked | Framing::UntilClose) => write_field(out, &header::TRANSFER_ENCODING, b"chunked"),
     }
 }
 
-/// What the gateway says of this request to an application that believes only that.
+/// Returns the gateway's statement about this request, for an application that trusts nothing else.
 fn statement(onward: &Onward<'_>, stated: &Stated, target: &str, now: i64) -> Statement {
     let identity = onward.permit.identity();
     let (role, limits) = match identity {
@@ -194,7 +194,7 @@ fn statement(onward: &Onward<'_>, stated: &Stated, target: &str, now: i64) -> St
     }
 }
 
-/// The link that a request came by. OfflineTube's have no ids, so all of a user's are one.
+/// Returns the id of the link that a request used. OfflineTube's links have no ids, so all of a user's links share one.
 fn link_id(identity: &Identity) -> Option<String> {
     match &identity.grant {
         Grant::Link(link) => Some(link.id.to_string()),
@@ -203,7 +203,7 @@ fn link_id(identity: &Identity) -> Option<String> {
     }
 }
 
-/// Turns the application's head into what the client gets.
+/// Turns the application's response head into the one that the client gets.
 pub(super) fn from_upstream(
     response: &mut ResponseHead,
     connection: &Connection,
@@ -213,7 +213,7 @@ pub(super) fn from_upstream(
 ) {
     let headers = &mut response.headers;
     strip_own(headers, connection);
-    // RFC 9110, section 8.6: a client that believes it would wait for a body, or take the next answer for one.
+    // RFC 9110, section 8.6: a client that trusts it would wait for a body, or take the next answer for one.
     if response.status == StatusCode::NO_CONTENT || response.status.is_informational() {
         headers.remove(header::CONTENT_LENGTH);
     }
@@ -223,12 +223,12 @@ pub(super) fn from_upstream(
     set_cors(headers, permit.cors());
 }
 
-/// True where a browser asks for a page to show.
+/// Returns true if a browser requests a page to show.
 pub(super) fn opens_a_page(headers: &HeaderMap) -> bool {
     headers.get(FETCH_MODE).is_some_and(|mode| mode.as_bytes() == b"navigate")
 }
 
-/// What goes on of 103 (RFC 8297): where to find what the page will need.
+/// Returns the part of a 103 response (RFC 8297) that is forwarded: links to resources that the page will need.
 pub(super) fn early_hints(head: &ResponseHead) -> Option<ResponseHead> {
     let mut headers = HeaderMap::new();
     for link in head.headers.get_all(header::LINK) {
@@ -238,15 +238,15 @@ pub(super) fn early_hints(head: &ResponseHead) -> Option<ResponseHead> {
     hints.then_some(ResponseHead { status: head.status, headers })
 }
 
-/// The request's id as a header value that HTTP/2 does not put in its table: no other answer will have the same.
+/// Returns the request's id as a header value that HTTP/2 does not index, since no other answer has the same.
 pub(super) fn request_id(id: RequestId) -> HeaderValue {
     let mut value = HeaderValue::from_str(id.as_str()).unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
 }
 
-/// The security headers of an application's answer, HSTS aside. An application knows its own pages and frames best. It may not
-/// take back what guards others: links are in URLs, and files are anybody's bytes.
+/// Sets the security headers of an application's answer, except for HSTS. An application knows its own pages and frames best, but it may
+/// not weaken the protection of others: URLs contain links, and files contain untrusted bytes.
 fn secure(headers: &mut HeaderMap, policy: &SecurityHeaders) {
     if let Some(value) = &policy.content_type_options {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, value.clone());
@@ -271,14 +271,14 @@ fn secure(headers: &mut HeaderMap, policy: &SecurityHeaders) {
     }
 }
 
-/// True where the answer is in no frame at all already, by one field, since browsers differ over two.
+/// Returns true if the answer already forbids all framing, in exactly one field, since browsers disagree about two.
 fn forbids_frames(headers: &HeaderMap) -> bool {
     let mut fields = headers.get_all(header::X_FRAME_OPTIONS).iter();
     fields.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"DENY")) && fields.next().is_none()
 }
 
-/// HSTS by the policy, on names only: browsers ignore it for addresses (RFC 6797, section 8.1.1), and on `localhost` it
-/// would lock out every other program there.
+/// Sets HSTS as the policy says, for names only: browsers ignore it for addresses (RFC 6797, section 8.1.1), and on `localhost` it would
+/// lock out every other program there.
 pub(super) fn set_transport_security(headers: &mut HeaderMap, policy: &SecurityHeaders, host: &str) {
     let Some(value) = &policy.transport_security else { return };
     if is_shared_name(host) {
@@ -288,14 +288,14 @@ pub(super) fn set_transport_security(headers: &mut HeaderMap, policy: &SecurityH
     }
 }
 
-/// True for `localhost` and addresses, with a port or without; the host was judged before.
+/// Returns true for `localhost` and addresses, with or without a port. The host was validated before.
 fn is_shared_name(host: &str) -> bool {
     let name = host.split(':').next().unwrap_or_default();
     let local = |label: &str| label.eq_ignore_ascii_case("localhost");
     host.starts_with('[') || name.rsplit('.').next().is_some_and(local) || name.parse::<Ipv4Addr>().is_ok()
 }
 
-/// The CORS headers of an answer; a cache must know that the origin mattered, whatever the answer was.
+/// Sets the CORS headers of an answer. A cache must know that the answer depends on the origin, whatever it is.
 pub(super) fn set_cors(headers: &mut HeaderMap, cors: &CorsAnswer) {
     if *cors == CorsAnswer::None {
         return;
@@ -319,13 +319,13 @@ fn is_managed(name: &str) -> bool {
     MANAGED_NAMES.contains(&name) || MANAGED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The name with every sign as `-`; a `HeaderName` is lower case by construction.
+/// Returns the name with every punctuation character as `-`. A `HeaderName` is lower case by construction.
 fn folded(name: &str) -> Cow<'_, str> {
     let sign = |c: char| !c.is_ascii_alphanumeric() && c != '-';
     if name.contains(sign) { name.replace(sign, "-").into() } else { name.into() }
 }
 
-/// All cookies but the gateway's own, as one field, which HTTP/2 may have split (RFC 9113, section 8.2.3).
+/// Returns all cookies except the gateway's own, as one field, which HTTP/2 may have split (RFC 9113, section 8.2.3).
 fn cookies(headers: &HeaderMap) -> Option<Vec<u8>> {
     let all = headers.get_all(header::COOKIE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b';'));
     let kept = all.map(<[u8]>::trim_ascii).filter(|c| !c.starts_with(SESSION_COOKIE) && !c.is_empty());
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_referer_loses_its_query_where_that_holds_a_link() {
+    fn a_referer_loses_its_query_if_that_holds_a_link() {
         for (url, kept) in [
             ("https://h/a?x=1&sp_user=a&sp_sig=AA", "https://h/a"),
             ("https://h/a?expires=1&signature=00&user=a", "https://h/a"),
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gateways_cookie_is_taken_out_of_the_others() {
+    fn the_gateways_own_cookie_is_removed_and_the_others_are_kept() {
         let mut headers = HeaderMap::new();
         headers.append("cookie", HeaderValue::from_static("a=1; __Host-sallyport=secret; b=2"));
         headers.append("cookie", HeaderValue::from_static("__Host-sallyport=secret"));

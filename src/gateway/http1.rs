@@ -1,4 +1,4 @@
-//! One request of an HTTP/1 connection: its body comes in by its framing, its answer goes out by its own.
+//! One request of an HTTP/1 connection: reads its body and writes its answer, each by its own framing.
 
 use std::{
     future::poll_fn,
@@ -29,21 +29,21 @@ use crate::{
     write_all::poll_write_all,
 };
 
-/// What is read at once of a body.
+/// The most bytes of a body that are read at once.
 const READ_BYTES: usize = 16 * 1024;
-/// What is left of a body that nobody wants is read on, up to so much and for so long, that the connection may go on.
+/// The rest of an unwanted body is read and discarded up to these limits, so that the connection can be reused.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A client of HTTP/1 and its one request.
+/// An HTTP/1 client and its one request.
 pub(super) struct Http1<'s> {
     stream: &'s mut Downstream,
     version: Version,
     is_head: bool,
     framing: Framing,
     body: BodyDecoder,
-    /// What came with the head and was not looked at yet.
+    /// Bytes that arrived with the head and were not parsed yet.
     ahead: Bytes,
     input: BytesMut,
     interim: Interim,
@@ -58,11 +58,11 @@ enum Sent {
     Nothing,
     Head(BodyEncoder),
     Whole,
-    /// It was broken off, or is shorter than its head has said.
+    /// It was aborted, or is shorter than its head said.
     Part,
 }
 
-/// Whether the client waits to be told to send its body.
+/// Whether the client waits for `100 Continue` before it sends its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interim {
     None,
@@ -70,21 +70,21 @@ enum Interim {
     Written,
 }
 
-/// What becomes of a connection once its request is done.
+/// What happens to a connection once its request is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
-    /// It takes another request.
+    /// It accepts another request.
     Next,
-    /// It ends, and the client may still be sending.
+    /// It closes, and the client may still be sending.
     Linger,
-    /// It ends.
+    /// It closes.
     Close,
-    /// It breaks off, since what came of the answer is not the whole.
+    /// It closes without a TLS closure alert, because the answer is incomplete.
     Cut,
 }
 
 impl<'s> Http1<'s> {
-    /// A request whose head was read from `stream`, with the bytes that came after it.
+    /// Creates the request whose head was read from `stream`, with the bytes that arrived after it.
     pub(super) fn new(stream: &'s mut Downstream, request: &Http1Request, ahead: Bytes, keeps_alive: bool) -> Self {
         Self {
             stream,
@@ -130,8 +130,7 @@ impl<'s> Http1<'s> {
         }
     }
 
-    /// How many bytes of the body are here, all of them by its framing. What waits at the socket is read for that, as far as one look
-    /// at it goes.
+    /// Returns how many bytes of the body have arrived, after checking their framing. Also reads what is available at the socket, without waiting.
     pub(super) fn arrived(&mut self, cx: &mut Context<'_>) -> Result<u64, ClientFault> {
         self.input.extend_from_slice(&self.ahead);
         while self.interim != Interim::Awaited && self.input.len() < READ_BYTES {
@@ -148,7 +147,7 @@ impl<'s> Http1<'s> {
         })
     }
 
-    /// Tells a client that waits for it to send its body.
+    /// Sends `100 Continue` to a client that waits for it.
     fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.interim == Interim::Awaited && self.answer == Sent::Nothing {
             ready!(poll_write_all(&mut *self.stream, cx, &mut &CONTINUE[..]))?;
@@ -161,7 +160,7 @@ impl<'s> Http1<'s> {
         Poll::Ready(Ok(()))
     }
 
-    /// What comes meanwhile is the next request, and waits; then it cannot be seen any more whether the client goes.
+    /// Data that arrives in the meantime belongs to the next request and is kept; from then on, a disconnect can no longer be seen.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.ahead.is_empty() || !self.body.is_done() {
             return Poll::Pending;
@@ -188,7 +187,7 @@ impl<'s> Http1<'s> {
         self.put(&out[..]).await
     }
 
-    /// Passes on that the application has switched protocols.
+    /// Forwards the application's switch of protocols.
     pub(super) async fn switch(&mut self, head: &ResponseHead) -> Result<&mut Downstream, ClientFault> {
         let mut out = Vec::with_capacity(512);
         write_response(&mut out, head, None, None, Persistence::Upgrade);
@@ -209,7 +208,7 @@ impl<'s> Http1<'s> {
             if let Poll::Ready(sent) = self.poll_sent(cx, &mut encoded) {
                 return Poll::Ready(sent);
             }
-            // The system sees each byte that is taken, and ends the connection itself.
+            // The kernel sees each byte that the client takes, and closes the connection itself.
             loop {
                 self.stream.give_up_after(ready!(pause.poll_standing(cx)).limit);
             }
@@ -234,7 +233,7 @@ impl<'s> Http1<'s> {
         Ok(self.stream.flush().await?)
     }
 
-    /// Head and body at once, as one TLS record.
+    /// Sends head and body together, as one TLS record.
     pub(super) async fn answer(&mut self, answer: Answer) -> Result<(), ClientFault> {
         self.drop_arrived().await;
         let framing = Framing::Length(answer.body.len() as u64);
@@ -256,7 +255,7 @@ impl<'s> Http1<'s> {
         (self.answer, self.keeps_alive) = (Sent::Part, false);
     }
 
-    /// Leaves the connection as the next request, or the close, wants it.
+    /// Ends the request and prepares the connection for the next one, or for closing.
     pub(super) async fn leave(mut self) -> Then {
         if self.answer != Sent::Whole {
             return Then::Cut;
@@ -274,17 +273,17 @@ impl<'s> Http1<'s> {
         Then::Next
     }
 
-    /// Whether what is left of the body is worth reading for the sake of the connection.
+    /// Returns whether the rest of the body is small enough to be read for the sake of the connection.
     fn can_drain(&self) -> bool {
         let small = match self.framing {
             Framing::Length(length) => length <= MAX_DRAIN_BYTES,
-            // Nobody knows how much is still to come, and an answer that lets the client go on must not be followed by a close.
+            // The rest has an unknown size, and an answer that keeps the connection open must not be followed by a close.
             Framing::Chunked | Framing::UntilClose => false,
         };
         self.body.is_done() || (small && self.interim != Interim::Awaited)
     }
 
-    /// Drops what has arrived of a chunked body: if that is all of it, the connection can go on.
+    /// Discards the part of a chunked body that has arrived. If it is all of the body, the connection can be reused.
     async fn drop_arrived(&mut self) {
         if self.framing != Framing::Chunked || self.interim == Interim::Awaited || !self.keeps_alive {
             return;
@@ -308,7 +307,7 @@ impl<'s> Http1<'s> {
         Ok(())
     }
 
-    /// HTTP/1.0 knows no chunks.
+    /// Returns the framing to use: HTTP/1.0 has no chunks.
     fn answer_framing(&mut self, framing: Framing) -> Framing {
         match (framing, self.version) {
             (Framing::Length(_), _) => framing,
@@ -338,7 +337,7 @@ impl<'s> Http1<'s> {
     }
 }
 
-/// An answer to a request of `method`, after which the connection ends, as it is sent.
+/// Serialises an answer to a request of `method`, after which the connection closes.
 pub(super) fn last_answer(method: &Method, answer: &Answer) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let framing = Some(Framing::Length(answer.body.len() as u64));
@@ -349,7 +348,7 @@ pub(super) fn last_answer(method: &Method, answer: &Answer) -> Vec<u8> {
     out
 }
 
-/// Sends an answer to a request of `method`, after which the connection ends.
+/// Sends an answer to a request of `method`, after which the connection closes.
 pub(super) async fn answer_once(stream: &mut Downstream, method: &Method, answer: &Answer) {
     let _ = stream.write_all(&last_answer(method, answer)).await;
     let _ = stream.flush().await;

@@ -1,4 +1,4 @@
-//! One stream of an HTTP/2 connection: a request's client.
+//! One stream of an HTTP/2 connection: reads a request's body and writes its answer.
 
 use std::{
     future::poll_fn,
@@ -20,10 +20,10 @@ use super::{
 };
 use crate::message::{Framing, RequestHead, ResponseHead, http_date};
 
-/// Each part of an answer has its time to go out; this is the largest part.
+/// The largest part of an answer; the time limit for sending applies to each part.
 const MAX_PART: usize = 32 << 10;
 
-/// One stream.
+/// The client of one stream.
 pub(super) struct Http2 {
     body: RecvStream,
     respond: SendResponse<Bytes>,
@@ -35,31 +35,31 @@ pub(super) struct Http2 {
     ends_connection: bool,
 }
 
-/// How much of the answer was handed to the connection.
+/// How much of the answer has been handed to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
     NotAll,
     Whole,
 }
 
-/// Whether the client waits to be told to send its body.
+/// Whether the client waits for 100 (Continue) before it sends its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interim {
     None,
     Awaited,
 }
 
-/// How a client ended its stream once it had its answer.
+/// How a client ended its stream after its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// With the end of its body, or it was let go of.
+    /// With the end of its body, or the gateway stopped reading it.
     Body,
-    /// By a reset, since it wants to send no more.
+    /// By a reset, because it will send no more.
     Reset,
 }
 
 impl Http2 {
-    /// The stream of a request with this head.
+    /// Creates the client of a request with this head.
     pub(super) fn new(head: &RequestHead, framing: Framing, body: RecvStream, respond: SendResponse<Bytes>) -> Self {
         let waits = framing != Framing::Length(0) && head.expects_continue();
         let interim = if waits { Interim::Awaited } else { Interim::None };
@@ -80,14 +80,14 @@ impl Http2 {
             let data = data.transpose().map_err(|_| ClientFault::Gone)?;
             let bytes = data.as_ref().map_or(0, Bytes::len);
             self.body.flow_control().release_capacity(bytes).map_err(|_| ClientFault::Gone)?;
-            // Many bodies end with an empty frame, which is no data; written as a chunk, it would be the last one.
+            // Many bodies end with an empty frame. It is not data: written as a chunk, it would be the last one.
             if data.is_none() || bytes > 0 {
                 return Poll::Ready(Ok(data));
             }
         }
     }
 
-    /// Tells a client that waits for it to send its body.
+    /// Sends 100 (Continue) to a client that waits for it.
     fn send_continue(&mut self) -> Result<(), ClientFault> {
         if self.interim == Interim::None || self.sending.is_some() {
             return Ok(());
@@ -96,7 +96,7 @@ impl Http2 {
         self.interim(ResponseHead { status: StatusCode::CONTINUE, headers: HeaderMap::new() })
     }
 
-    /// Says something before the answer.
+    /// Sends an interim response.
     pub(super) fn interim(&mut self, head: ResponseHead) -> Result<(), ClientFault> {
         self.respond.send_informational(response(head)).map_err(|_| ClientFault::Gone)
     }
@@ -122,7 +122,7 @@ impl Http2 {
         Ok(())
     }
 
-    /// In parts, for each of which the client has its time.
+    /// Sends data in parts; the time limit applies to each of them.
     pub(super) async fn send(&mut self, mut data: Bytes, pause: &mut Pause<'_>) -> Result<(), ClientFault> {
         if self.answer == Sent::Whole {
             return Ok(());
@@ -155,8 +155,8 @@ impl Http2 {
         Ok(())
     }
 
-    /// The few bytes of such an answer wait for the client's window by themselves, and nobody with them: a client that opens
-    /// none would hold a request's place for each.
+    /// Hands a complete answer to the connection without waiting for the client's window. If this waited, a client that opens no window would
+    /// hold a request's slot for each answer.
     pub(super) fn answer(&mut self, mut answer: Answer) -> Result<(), ClientFault> {
         let length = answer.body.len();
         if answer.head.status != StatusCode::NO_CONTENT {
@@ -187,17 +187,17 @@ impl Http2 {
         self.ends_connection = true;
     }
 
-    /// Whether this is the last stream that the client may open.
+    /// Returns whether this is the last stream that the client may open.
     pub(super) fn ends_connection(&self) -> bool {
         self.ends_connection
     }
 
-    /// Whether the client, which has its answer, may still be sending.
+    /// Returns whether the client, whose answer is complete, may still be sending.
     pub(super) fn has_leftovers(&self) -> bool {
         self.answer == Sent::Whole && !self.body.is_end_stream()
     }
 
-    /// Reads what the client still sends. A stream that is let go of before its body has ended is reset.
+    /// Reads and discards the rest of the body. If this stops before the body has ended, the stream is reset.
     pub(super) async fn drop_leftovers(mut self, allowance: &Allowance) -> Ending {
         let (mut wait, mut ending) = (None::<Pin<Box<Sleep>>>, Ending::Body);
         drop_rest(|cx| {

@@ -1,4 +1,4 @@
-//! The life of an HTTP/2 connection: it takes streams, and ends when it idles, drains, or does what no honest client does.
+//! The life of an HTTP/2 connection: it accepts streams, and ends when it is idle, drains, or behaves as no honest client does.
 
 use std::{
     io,
@@ -31,28 +31,28 @@ use crate::{
     stop::stopped,
 };
 
-/// The preface and the first settings take no longer.
+/// The longest that the preface and the first settings may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection is looked at so often,
+/// How often a connection is checked.
 const TICK: Duration = Duration::from_secs(5);
-/// and closed when it has had no stream for so many times in a row: two minutes.
+/// After this many checks in a row without a stream, a connection is closed: two minutes.
 const MAX_IDLE_TICKS: u32 = 24;
 const MAX_STREAMS: u32 = 100;
-/// So many streams a client may have the gateway reset by breaking their rules (CVE-2025-8671, "MadeYouReset").
+/// The most streams of a client that the gateway resets because they break the rules (CVE-2025-8671, "MadeYouReset").
 const MAX_PROVOKED_RESETS: usize = 100;
-/// So many streams a client may open after it was told to open no more. More can have been under way than at most are open.
+/// The most streams that a client may open after it was told to open no more. More can be in flight than can be open at once.
 const MAX_LATE_STREAMS: u32 = 2 * MAX_STREAMS;
-/// So many heads may break the grammar before the connection is cut off.
+/// The most heads that may violate the grammar before the connection is closed.
 const MAX_MALFORMED_STREAMS: u32 = 32;
-/// What a client may send of a body before it was asked for: of one stream, and of all together.
+/// How many bytes a client may send before they are read: of one stream, and of all streams together.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What waits for the reader of one stream at most.
+/// The most bytes that are buffered for the client of one stream.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Serves a client until either side ends.
+/// Serves a client until either side closes the connection.
 ///
-/// Accepting is also what moves every byte of the connection, and so goes on until there is nothing left to move.
+/// `accept` also drives all of the connection's I/O, so it is called until there is none left.
 pub(super) async fn serve(
     mut stream: Downstream,
     peer: Peer,
@@ -116,7 +116,7 @@ fn inspector(watch: Arc<Mutex<FrameWatch>>) -> Inspect {
     Box::new(move |bytes, sent| {
         let seen = watch.lock().unwrap_or_else(PoisonError::into_inner).see(bytes, sent, Instant::now());
         seen.map_err(|fault| {
-            debug!(%fault, "an HTTP/2 connection is cut off");
+            debug!(%fault, "closing an HTTP/2 connection that misbehaves");
             io::Error::other(fault)
         })
     })
@@ -129,7 +129,7 @@ struct Life {
     malformed: u32,
     /// The client is banned, and was told to open no more streams.
     shut_out: bool,
-    /// Streams that it has opened since.
+    /// Streams that the client has opened since.
     late: u32,
 }
 
@@ -161,7 +161,7 @@ struct Streams {
     gateway: Arc<Gateway>,
     activity: Arc<Activity>,
     allowance: Arc<Allowance>,
-    /// Told when the client is banned.
+    /// Notified when the client is banned.
     over: Arc<Notify>,
     watch: Arc<Mutex<FrameWatch>>,
 }
@@ -172,7 +172,7 @@ impl Streams {
         Self { tasks, peer, gateway, activity, allowance, over, watch }
     }
 
-    /// Serves a request in a task of its own; one whose head breaks the grammar is answered there as well.
+    /// Serves a request in its own task, which also answers a head that violates the grammar.
     fn start(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Result<(), HeadFault> {
         let (parts, body) = request.into_parts();
         let head = request_head(parts);

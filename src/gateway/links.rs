@@ -1,4 +1,4 @@
-//! Makes signed links, for `POST /.sallyport/links` and for `sallyport link create`.
+//! Creates signed links, for `POST /.sallyport/links` and for `sallyport link create`.
 
 use std::sync::Arc;
 
@@ -19,25 +19,25 @@ use crate::{
     username::UserName,
 };
 
-/// So many bytes of what a link was made with are kept with it: a certificate and two above it, with large RSA keys.
+/// The most bytes of the maker's credential that are stored with a link: enough for a certificate and two above it, with large RSA keys.
 const MAX_MAKER: usize = 8 << 10;
-/// So much of a link's target is kept for the list, in bytes.
+/// The most bytes of a link's target that are stored for the list.
 const MAX_LISTED_TARGET: usize = 1_024;
 
-/// A link that somebody wants.
+/// A request for a link.
 #[derive(Clone, Debug)]
 pub struct LinkRequest {
-    /// Which application.
+    /// The application that it leads to.
     pub place: LinkPlace,
-    /// Path, and query where there is one.
+    /// The path, with the query if there is one.
     pub target: String,
-    /// Its life; None for the configured one.
+    /// How long it is valid; `None` for the configured default.
     pub life: Option<Duration>,
-    /// In whose name it acts.
+    /// The user in whose name it acts.
     pub user: UserName,
-    /// The number of that user; None for somebody who is not on the list.
+    /// The id of that user; `None` for a user who is not on the list.
     pub owner: Option<UserId>,
-    /// What the maker may do; None for who has the machine itself.
+    /// The identity of the maker, whose rights apply; `None` for a command on the machine itself.
     pub maker: Option<Arc<Identity>>,
     /// Scheme and authority for the URL.
     pub base: String,
@@ -46,56 +46,58 @@ pub struct LinkRequest {
 /// Which application a link leads to.
 #[derive(Clone, Debug)]
 pub enum LinkPlace {
-    /// The one of this name.
+    /// The application of this name.
     App(String),
-    /// The one that a request to this host goes to.
+    /// The application that serves this host.
     Host(String),
 }
 
-/// A link that was made.
+/// A new link.
 #[derive(Debug, Serialize)]
 pub struct MadeLink {
-    /// Its id, for taking it back.
+    /// Its id, by which it can be revoked.
     pub id: String,
     /// The whole URL.
     pub url: String,
-    /// Until when.
+    /// When it expires.
     pub expires: Timestamp,
 }
 
-/// Why no link is made.
+/// The reasons for refusing to create a link.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum LinkRefusal {
-    /// The path cannot be judged.
-    #[error("the path cannot be judged without doubt")]
+    /// The target is ambiguous or malformed.
+    #[error("the path is ambiguous or malformed, or its query contains a parameter that begins with `sp_`")]
     BadPath,
-    /// No route takes links there.
-    #[error("no route takes signed links at this path")]
+    /// No route accepts links there.
+    #[error("this path does not accept signed links")]
     NoRoute,
-    /// The life is not one.
-    #[error("expires must be a duration like \"1h\", and not longer than links may live here")]
-    BadLife,
-    /// The user is not one.
-    #[error("user must be the name of a user")]
-    BadUser,
-    /// The maker may not go there, or not in that name.
-    #[error("not allowed")]
-    Forbidden,
-    /// What it is made with cannot be kept with it.
+    /// The lifetime is invalid.
     #[error(
-        "the credential that was sent is too large to be kept with a link; use an API key, or a client certificate with fewer certificates beside it"
+        "expires must be a duration such as \"1h\", longer than zero and at most the configured `links.max_expiry`"
+    )]
+    BadLife,
+    /// The user is not a valid name.
+    #[error("user must be a valid user name")]
+    BadUser,
+    /// The maker may not use that route, or not in that user's name.
+    #[error("not allowed: you lack a scope that the link's route requires, or you may not create links for this user")]
+    Forbidden,
+    /// The maker's credential is too large to be stored with the link.
+    #[error(
+        "your credential is too large to be stored with a link; use an API key, or a client certificate with a shorter chain"
     )]
     LargeMaker,
-    /// There are as many as there may be.
-    #[error("there is no room for another link in this user's name; revoke one, or wait until one expires")]
+    /// The number of links is at its limit.
+    #[error("the limit on links is reached; revoke a link of this user, or wait until one expires")]
     TooMany,
-    /// It cannot be kept.
-    #[error("the link cannot be kept")]
+    /// The link cannot be stored.
+    #[error("the link cannot be stored")]
     Internal,
 }
 
 impl LinkRefusal {
-    /// The reason that the client is given.
+    /// Returns the reason that the client is told.
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
@@ -108,7 +110,7 @@ impl LinkRefusal {
 }
 
 impl LinkRequest {
-    /// Makes the link at `now` (Unix seconds), and keeps it on the list. It ends with what it is made with, or earlier.
+    /// Creates the link at `now` (Unix seconds) and stores it in the list. It expires with the maker's credential, or earlier.
     pub fn make(
         &self,
         config: &Config,
@@ -135,7 +137,7 @@ impl LinkRequest {
             Ok(Added::Kept) => {}
             Ok(Added::TooMany) => return Err(LinkRefusal::TooMany),
             Err(error) => {
-                error!(%error, "a link cannot be kept");
+                error!(%error, "cannot store a link");
                 return Err(LinkRefusal::Internal);
             }
         }
@@ -164,7 +166,7 @@ impl LinkRequest {
         })
     }
 
-    /// Who makes it, as the link book has it.
+    /// Returns the maker as the link book records it.
     pub(super) fn made_with(&self) -> Maker {
         let holder = |maker: &Arc<Identity>| Maker::Holder(Arc::new(Grant::clone(&maker.grant)));
         self.maker.as_ref().map_or(Maker::Machine, holder)

@@ -1,4 +1,4 @@
-//! What the running gateway knows: the compiled site, and the state that commands change under it.
+//! The state of the running gateway: the compiled site, and the keys, users, links and bans that commands change while it runs.
 
 use std::{
     net::IpAddr,
@@ -40,18 +40,18 @@ use crate::{
     store::{Secrets, SecretsError, Store, StoreError, Withdrawal},
 };
 
-/// How often state is looked at for changes by other processes that did not say so.
+/// How often the gateway checks whether other processes have changed state without telling it.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// How often it is written when keys were last used.
+/// How often the time of each key's last use is stored.
 const TOUCH_EVERY: Duration = Duration::from_mins(1);
-/// How often rate limits forget who they need not remember.
+/// How often rate limits drop clients that no longer matter.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How often links are forgotten that have expired.
+/// How often expired links are removed.
 const TIDY_EVERY: Duration = Duration::from_mins(10);
 
-/// Everything that a request is judged and answered with.
+/// Everything that decisions and answers depend on.
 pub struct Live {
-    /// What the files say, as of the last change of them.
+    /// The contents of the files, as of the last reload.
     pub rules: ArcSwap<Rules>,
     /// The verifiers, as of the last change of state.
     pub authority: ArcSwap<Authority>,
@@ -59,51 +59,51 @@ pub struct Live {
     pub statement_key: StatementKey,
     /// The access log.
     pub access_log: AccessLog,
-    /// What Prometheus may know.
+    /// The metrics for Prometheus.
     pub metrics: Metrics,
-    /// Who is shut out.
+    /// The bans.
     pub(super) bans: Bans,
-    /// What was taken back and is not stored yet.
+    /// Revocations that are not stored yet.
     pub(super) withdrawn: Withdrawn,
     store: Store,
     secrets: Secrets,
     seen_version: AtomicI64,
     seen_link_keys: Mutex<SecretString>,
-    /// Whether the database is the one at its path.
+    /// Whether the open database is still the file at its path.
     in_place: Mutex<Settled<bool>>,
-    /// Held while state is read and put in force, so that what was read first never replaces what was read later.
+    /// Held while state is read and put in force, so that an older reading never replaces a newer one.
     refreshing: Mutex<()>,
 }
 
-/// What `config.toml` and the policies say; replaced as a whole.
+/// The contents of `config.toml` and the policies, replaced as a whole.
 pub struct Rules {
     /// The configuration.
     pub config: Arc<Config>,
     /// The applications and their policies.
     pub site: Site,
-    /// Who knows the countries of addresses, where a database is given.
+    /// The country database, if one is configured.
     pub countries: Option<GeoIp>,
-    /// Who vouches for client certificates, where any are asked for.
+    /// The authorities of client certificates, if any are requested.
     pub client_authorities: Option<Arc<ClientAuthorities>>,
     pub(super) jwt: Arc<JwtVerifier>,
     token_secret: TokenSecret,
 }
 
-/// Where the secret of our own tokens was found.
+/// Where the secret of the gateway's own tokens comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TokenSecret {
     InItsFile,
     InTheEnvironment,
 }
 
-/// What has come of reading the state anew.
+/// The result of re-reading the state.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refreshed {
     /// All of it is in force.
     Whole,
-    /// It is in force but for a part that could not be read, which is as it was; why.
+    /// All of it is in force except for a part that could not be read, for this reason, and is unchanged.
     Partly(String),
-    /// Nothing is.
+    /// None of it is in force.
     Failed,
 }
 
@@ -116,11 +116,11 @@ impl Rules {
         let countries = config.geoip.as_deref().map(GeoIp::load).transpose()?;
         let known = old.and_then(|old| old.client_authorities.as_ref());
         let client_authorities = client_authorities(&config)?.map(Arc::new).map(|new| match known {
-            // Under the same ones sessions can be resumed.
+            // TLS sessions can be resumed as long as the authorities are the same.
             Some(known) if known.is_same(&new) => Arc::clone(known),
             _ => new,
         });
-        // Another secret in the place of one whose file is gone would end every token.
+        // Replacing a secret whose file is missing would invalidate every token.
         let secret = match old.map(|old| old.token_secret) {
             Some(TokenSecret::InItsFile) if !secrets.has_jwt_file() => return Err(secrets.gone("jwt.key").into()),
             Some(_) => secrets.jwt_at_hand()?.ok_or_else(|| secrets.gone("jwt.key"))?,
@@ -135,29 +135,29 @@ impl Rules {
 /// Why the gateway cannot start.
 #[derive(Debug, Error)]
 pub enum LiveError {
-    /// A policy is wrong.
+    /// A policy is invalid.
     #[error("{0}")]
     Policy(#[from] Diagnostics),
-    /// The database of countries is wrong.
+    /// The country database is invalid.
     #[error(transparent)]
     GeoIp(#[from] GeoIpError),
-    /// A secret is wrong.
+    /// A secret is invalid.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
-    /// The database is wrong.
+    /// The state database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The keys of links are wrong.
+    /// The keys of signed links are invalid.
     #[error("secrets/link.keys: {0}")]
     LinkKeys(#[from] MalformedLinkKeys),
-    /// A public key is wrong.
+    /// A public key is invalid.
     #[error("{0}: {1}")]
     PublicKey(std::path::PathBuf, InvalidPublicKey),
-    /// The authorities of client certificates are wrong.
-    #[error("{0}, with the lists beside it: {1}")]
+    /// The authorities of client certificates, or their revocation lists, are invalid.
+    #[error("{0} and its revocation lists: {1}")]
     ClientAuthorities(std::path::PathBuf, InvalidAuthorities),
     /// Files changed while they were read.
-    #[error("a file changed while it was being read; it is read again once it holds still")]
+    #[error("a file changed while it was being read; it will be read again once it stops changing")]
     Unsteady,
     /// A file cannot be read or written.
     #[error("{0}: {1}")]
@@ -171,12 +171,12 @@ impl From<SecretError> for LiveError {
 }
 
 impl Live {
-    /// Reads everything that the configuration names; makes the secrets that are missing.
+    /// Reads everything that the configuration names, and creates missing secrets.
     pub fn open(config: &Arc<Config>) -> Result<Self, LiveError> {
         let secrets = Secrets::open(config)?;
         let store = Store::open(&config.data_dir.join("state.db"))?;
         let rules = Rules::read(Arc::clone(config), None, &secrets)?;
-        // Before the state itself, so that no change falls between the two.
+        // Read before the state itself, so that no change is missed in between.
         let seen_version = AtomicI64::new(store.version()?);
         let withdrawn = Withdrawn::default();
         let State { authority, link_keys, .. } = State::first(&store, &withdrawn, &secrets, &rules, now())?;
@@ -202,12 +202,12 @@ impl Live {
         })
     }
 
-    /// Takes in what commands have changed. A part that cannot be read stays as it was, and does not hold up the others.
+    /// Applies the changes that commands have made. A part that cannot be read is unchanged and does not hold up the others.
     pub async fn refresh(self: &Arc<Self>) -> Refreshed {
         let live = Arc::clone(self);
         let refresh = move || {
             let unread = live.refresh_now(None)?;
-            // A command has written to another file than the one that was read.
+            // If this fails, the command has written to a different file than the one that was read.
             live.store.is_in_place()?;
             Ok::<_, LiveError>(unread)
         };
@@ -215,7 +215,7 @@ impl Live {
             Ok(Ok(unread)) if unread.is_empty() => Refreshed::Whole,
             Ok(Ok(unread)) => {
                 let unread = unread.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                error!(%unread, "a part of the state could not be read and stays as it was; everything else is in force");
+                error!(%unread, "a part of the state could not be read and is unchanged; everything else is in force");
                 Refreshed::Partly(unread)
             }
             Ok(Err(error)) => {
@@ -226,12 +226,12 @@ impl Live {
         }
     }
 
-    /// Enforces what was taken back and cannot be stored by whoever did.
+    /// Enforces a revocation that the command could not store.
     pub(super) async fn withdraw(self: &Arc<Self>, withdrawal: Withdrawal) -> Refreshed {
         if self.withdrawn.add(withdrawal) { self.refresh().await } else { Refreshed::Failed }
     }
 
-    /// Drops a ban that is in force and not stored; false where there is none of that client.
+    /// Drops the ban of `network` if it is in force but not stored; returns false if there is none.
     pub(super) async fn forget_ban(self: &Arc<Self>, network: IpAddr) -> bool {
         let live = Arc::clone(self);
         let forget = move || {
@@ -242,7 +242,7 @@ impl Live {
         tokio::task::spawn_blocking(forget).await.unwrap_or(false)
     }
 
-    /// Enforces what a predecessor did not get stored.
+    /// Enforces the revocations that a predecessor could not store.
     pub(super) fn inherit(&self, withdrawn: Vec<Withdrawal>) {
         if withdrawn.is_empty() {
             return;
@@ -251,21 +251,21 @@ impl Live {
             let _ = self.withdrawn.add(withdrawal);
         }
         if let Err(error) = self.refresh_now(None) {
-            error!(%error, "what was taken back while the disk was full is not in force");
+            error!(%error, "cannot enforce what was revoked while the disk was full");
         }
     }
 
-    /// True while connections of this client are closed.
+    /// Returns true if this client is banned.
     pub(super) fn is_banned(&self, client: IpAddr) -> bool {
         self.bans.shut_out(&self.rules.load().config, client, now())
     }
 
-    /// Takes note of a head that was refused before there was a request to judge.
+    /// Records a head that was refused before it became a request.
     pub(super) fn note_unread(&self, client: IpAddr, reason: Reason) {
         self.bans.note_unread(&self.rules.load().config, client, reason, now());
     }
 
-    /// Makes a signed link and keeps it on the list.
+    /// Creates a signed link and stores it in the list.
     pub async fn make_link(self: &Arc<Self>, request: LinkRequest) -> Result<MadeLink, LinkRefusal> {
         let live = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || live.make_link_now(request));
@@ -273,7 +273,7 @@ impl Live {
     }
 
     fn make_link_now(&self, mut request: LinkRequest) -> Result<MadeLink, LinkRefusal> {
-        // State that was read before the link is kept must not be put in force after that.
+        // State that was read before the link is stored must not be put in force afterwards.
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let (rules, authority) = (self.rules.load(), self.authority.load());
         if let Some(maker) = request.maker.take() {
@@ -292,7 +292,7 @@ impl Live {
         Ok(made)
     }
 
-    /// Keeps house until `stop` turns true: changes by others, last uses, and what limits may forget.
+    /// Runs the periodic work until `stop` becomes true: applies changes by other processes, stores last uses, and sweeps limits and links.
     pub async fn keep_house(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut poll = tokio::time::interval(POLL_EVERY);
         let mut touch = tokio::time::interval(TOUCH_EVERY);
@@ -318,7 +318,7 @@ impl Live {
             live.store.forget_links(now())
         });
         if let Ok(Err(error)) = forgotten.await {
-            warn!(%error, "expired links cannot be forgotten");
+            warn!(%error, "cannot remove expired links");
         }
     }
 
@@ -330,7 +330,7 @@ impl Live {
         let _ = tokio::task::spawn_blocking(move || live.store.keep_reserve()).await;
     }
 
-    /// Writes down the bans that are not yet; also once the last request has ended, which may have led to one.
+    /// Stores new bans; also called after the last request has ended, which may have led to one.
     pub(super) async fn write_bans(self: &Arc<Self>) {
         let live = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || {
@@ -340,7 +340,7 @@ impl Live {
         let _ = written.await;
     }
 
-    /// Bans hold without being written down, so a failure is no reason to stop at; likewise what was taken back.
+    /// Stores revocations and bans. Both are in force without being stored, so a failure stops nothing.
     fn write_bans_now(&self) {
         self.withdrawn.store(&self.store);
         let changes = self.bans.take_unwritten();
@@ -367,7 +367,7 @@ impl Live {
         self.withdrawn.store(&self.store);
     }
 
-    /// Says so, once, where the database is no longer the one that commands open.
+    /// Logs, once, that the database is no longer the one that commands open.
     fn look_for_the_database(&self) {
         let found = self.store.is_in_place();
         let mut in_place = self.in_place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -376,11 +376,11 @@ impl Live {
             (false, Err(error)) => {
                 error!(%error, "commands do not reach this gateway; the previous state stays in force");
             }
-            (_, Ok(())) | (true, Err(_)) => info!("the state database is back at its place"),
+            (_, Ok(())) | (true, Err(_)) => info!("the state database is back in place"),
         }
     }
 
-    /// True when another process has changed the database or the keys of links; what cannot be read has not changed.
+    /// Returns true if another process has changed the database or the keys of links. A file that cannot be read counts as unchanged.
     fn has_changed(&self) -> bool {
         let seen = self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = self.secrets.link_keys_at_hand().ok().flatten();
@@ -396,11 +396,11 @@ impl Live {
         let live = Arc::clone(self);
         let touched = tokio::task::spawn_blocking(move || live.store.touch_keys(&used)).await;
         if let Ok(Err(error)) = touched {
-            warn!(%error, "the keys' last use cannot be noted");
+            warn!(%error, "cannot store when keys were last used");
         }
     }
 
-    /// Reads `config.toml`, the policies and the public keys anew, and puts all of it in force, or nothing.
+    /// Re-reads `config.toml`, the policies and the public keys, and puts all of them in force, or none.
     pub fn reload(&self) -> Result<Changes, LiveError> {
         let old = self.rules.load_full();
         let before = Seen::of(&old.config);
@@ -414,8 +414,8 @@ impl Live {
         Ok(changes)
     }
 
-    /// With new rules or those in force. New rules are put in force with all of the state or not at all; without them, what
-    /// could not be read stays as it was, and is returned.
+    /// Re-reads the state under new rules or those in force. New rules are put in force together with all of the state, or not at all. Without
+    /// new rules, a part that could not be read is unchanged, and its error is returned.
     fn refresh_now(&self, rules: Option<Arc<Rules>>) -> Result<Vec<LiveError>, LiveError> {
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.store.version()?;
@@ -429,7 +429,7 @@ impl Live {
             if let Some(error) = unread.pop() {
                 return Err(error);
             }
-            // Before the first request that is judged by them.
+            // Before the first request under the new rules.
             self.metrics.know(&rules.site);
             self.rules.store(rules);
         }
@@ -454,7 +454,7 @@ pub(super) fn now() -> i64 {
     Timestamp::now().as_second()
 }
 
-/// Who vouches for client certificates, where any are asked for.
+/// Reads the authorities of client certificates, if any are requested.
 pub(crate) fn client_authorities(config: &Config) -> Result<Option<ClientAuthorities>, LiveError> {
     let Some(clients) = &config.tls.clients else { return Ok(None) };
     let read = |path: &std::path::PathBuf| std::fs::read(path).map_err(|e| LiveError::Io(path.clone(), e));
@@ -463,7 +463,7 @@ pub(crate) fn client_authorities(config: &Config) -> Result<Option<ClientAuthori
     authorities.map(Some).map_err(|e| LiveError::ClientAuthorities(clients.ca.clone(), e))
 }
 
-/// The verifier of tokens under `secret` and under every public key that the configuration names.
+/// Returns the verifier of tokens that are signed with `secret` or with a configured public key.
 pub(crate) fn jwt_verifier(config: &Config, secret: &SecretString) -> Result<JwtVerifier, LiveError> {
     let jwt = &config.jwt;
     let expected = Expected { issuer: jwt.issuer.clone(), audience: jwt.audience.clone() };

@@ -1,4 +1,4 @@
-//! How much is on its way, and whether there is memory for more: beyond that, new requests are turned away at once.
+//! Admission control: counts running requests and watches memory. Beyond the limits, new requests are rejected at once.
 
 use std::{
     collections::hash_map::RandomState,
@@ -11,30 +11,30 @@ use std::{
 
 use crate::{address::client_network, config::Limits, observe::process::resident_bytes, username::UserName};
 
-/// Less than this is left for a request's buffers, and for everything else on the machine.
+/// With less available memory than this, requests are rejected: their buffers and everything else on the machine need it.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
-/// Clients are counted in so many places, by a hash that nobody can foresee. Two that meet in one share its limit.
+/// The number of counters for clients, chosen by an unpredictable hash. Two clients that share a counter share its limit.
 const PLACES: usize = 4_096;
 
-/// So many clients may have paused, in all and of one user.
+/// The most clients that may have paused, in total and per user.
 const MAX_PAUSED: usize = 500;
 const MAX_PAUSED_PER_USER: usize = 16;
-/// So many streams of HTTP/2 may wait for the rest of a body that is dropped, in all and of one client.
+/// The most HTTP/2 streams whose remaining body is being discarded, in total and per client.
 const MAX_LEFTOVERS: usize = 2_000;
 const MAX_LEFTOVERS_PER_CLIENT: usize = 200;
 
-/// What is on its way.
+/// The current load.
 #[derive(Debug, Default)]
 pub(super) struct Load {
     requests: Count,
-    /// Streams that have their answer and are still read from.
+    /// Streams that have been answered and whose body is still being read.
     leftovers: Count,
-    /// Clients that have paused what they are sent, by their users.
+    /// Clients that have paused an answer, by user.
     paused: Count,
     short_of_memory: AtomicBool,
 }
 
-/// How many there are, in all and of each client or user.
+/// A counter in total and per client or user.
 #[derive(Debug)]
 struct Count {
     all: AtomicUsize,
@@ -42,7 +42,7 @@ struct Count {
     hasher: RandomState,
 }
 
-/// One request's share. Dropping it gives it back.
+/// A guard for one counted request, stream or pause. Dropping it releases it.
 #[derive(Debug)]
 pub(super) struct Share<'a> {
     all: &'a AtomicUsize,
@@ -57,7 +57,8 @@ impl Default for Count {
 }
 
 impl Count {
-    /// One more of `whom`, or of one who speaks for many; None where there are `max` in all or `max_each` of theirs.
+    /// Counts one more for `whom`, or for an address that many clients share if that is `None`. Returns `None` at `max` in total or `max_each` for
+    /// `whom`.
     fn add(&self, max: usize, max_each: usize, whom: Option<impl Hash>) -> Option<Share<'_>> {
         let own = whom.and_then(|whom| self.clients.get(self.place(&whom)));
         let share = Share { all: &self.all, own };
@@ -73,20 +74,20 @@ impl Count {
 }
 
 impl Load {
-    /// A share for a request of `client`, or of one who speaks for many; None where there is no room.
+    /// Admits a request of `client`, or of an address that many clients share if that is `None`. Returns `None` at the limits.
     pub(super) fn admit(&self, limits: &Limits, client: Option<IpAddr>) -> Option<Share<'_>> {
         let client = client.map(client_network);
         let share = self.requests.add(limits.max_requests, limits.max_requests_per_client, client);
         share.filter(|_| !self.is_short_of_memory())
     }
 
-    /// A share for a stream whose client has its answer and may still be sending.
+    /// Admits a stream whose client has been answered and may still be sending.
     pub(super) fn admit_leftovers(&self, client: Option<IpAddr>) -> Option<Share<'_>> {
         let share = self.leftovers.add(MAX_LEFTOVERS, MAX_LEFTOVERS_PER_CLIENT, client.map(client_network));
         share.filter(|_| !self.is_short_of_memory())
     }
 
-    /// A share for a client of `user` that takes nothing for long.
+    /// Admits a client of `user` that has stopped reading for longer.
     pub(super) fn admit_paused(&self, user: &UserName) -> Option<Share<'_>> {
         self.paused.add(MAX_PAUSED, MAX_PAUSED_PER_USER, Some(user.as_str()))
     }
@@ -95,8 +96,8 @@ impl Load {
         self.short_of_memory.load(Ordering::Relaxed)
     }
 
-    /// Looks at the memory that is left. `max_bytes` is what this process may hold; None: what the system can spare.
-    /// True when it has just become short.
+    /// Checks the memory: against `max_bytes`, the most that this process may hold, or, if that is `None`, against what the system can spare.
+    /// Returns true if memory has just become short.
     pub(super) fn look_at_memory(&self, max_bytes: Option<NonZeroU64>) -> bool {
         let short = match max_bytes {
             Some(max_bytes) => resident_bytes().is_some_and(|held| held > max_bytes.get()),
@@ -115,8 +116,8 @@ impl Drop for Share<'_> {
     }
 }
 
-/// What is left for all processes: of the machine's memory, or of what the service manager allots. `u64::MAX` where
-/// nobody knows, since to guess would be to turn everybody away.
+/// Returns the memory that is left for all processes, of the machine's or of the service manager's allotment. `u64::MAX` if it is unknown,
+/// since a wrong guess would reject everything.
 fn left() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
     machine.unwrap_or(u64::MAX).min(allotted().unwrap_or(u64::MAX))
@@ -127,7 +128,7 @@ fn available(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// By the second version of control groups; what can be reclaimed of files counts as left.
+/// Returns the memory left by version 2 of control groups; reclaimable file cache counts as left.
 fn allotted() -> Option<u64> {
     let group = fs::read_to_string("/proc/self/cgroup").ok()?;
     let folder = format!("/sys/fs/cgroup{}", group.lines().find_map(|line| line.strip_prefix("0::"))?);
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_given_back_and_no_more_are_given_than_there_are() {
+    fn a_share_is_released_and_no_more_are_admitted_than_the_limit() {
         let (load, limits) = (Load::default(), limits(2, 9));
         let one = load.admit(&limits, None).unwrap();
         let two = load.admit(&limits, None);
@@ -176,7 +177,7 @@ mod tests {
         let client = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
         let _one = load.admit(&limits, client(1)).unwrap();
         assert!(load.admit(&limits, client(1)).is_none() && load.admit(&limits, client(1)).is_none());
-        assert!((2..9).any(|n| load.admit(&limits, client(n)).is_some()), "not all meet in one place");
+        assert!((2..9).any(|n| load.admit(&limits, client(n)).is_some()), "not all of them share one counter");
         assert!(load.admit(&limits, None).is_some());
     }
 
@@ -185,13 +186,13 @@ mod tests {
         let (load, client) = (Load::default(), Some(IpAddr::from([192, 0, 2, 1])));
         let held: Vec<_> = (0..MAX_LEFTOVERS_PER_CLIENT).map(|_| load.admit_leftovers(client).unwrap()).collect();
         assert!(load.admit_leftovers(client).is_none() && load.admit_leftovers(None).is_some());
-        assert!(load.admit(&limits(1, 1), client).is_some(), "they hold no request's place");
+        assert!(load.admit(&limits(1, 1), client).is_some(), "they do not count as requests");
         drop(held);
         assert!(load.admit_leftovers(client).is_some());
     }
 
     #[test]
-    fn one_user_does_not_pause_for_all() {
+    fn one_user_cannot_use_up_all_pauses() {
         let (load, [ana, eve]) = (Load::default(), ["ana", "eve"].map(|name| name.parse::<UserName>().unwrap()));
         let held: Vec<_> = (0..MAX_PAUSED_PER_USER).map(|_| load.admit_paused(&ana).unwrap()).collect();
         assert!(load.admit_paused(&ana).is_none() && load.admit_paused(&eve).is_some());
@@ -208,10 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_more_than_it_may_takes_no_more() {
+    fn a_process_over_its_memory_limit_admits_no_more_requests() {
         let load = Load::default();
         let (little, plenty) = (NonZeroU64::new(1), NonZeroU64::new(u64::MAX));
-        assert!(load.look_at_memory(little), "it is told once");
+        assert!(load.look_at_memory(little), "it is reported once");
         assert!(!load.look_at_memory(little) && load.admit(&limits(9, 9), None).is_none());
         assert!(!load.look_at_memory(plenty) && load.admit(&limits(9, 9), None).is_some());
     }

@@ -1,5 +1,5 @@
-//! The gateway: it reads a request, asks for a decision, and forwards or answers. HTTP/2 comes from pingora's
-//! connections, HTTP/1 from a reader of our own that takes nothing but the letter of the grammar.
+//! The gateway: reads a request, asks for a decision, and forwards or answers. HTTP/2 uses pingora's connections, HTTP/1 a strict parser of
+//! our own.
 
 mod admin;
 mod appetite;

@@ -1,4 +1,4 @@
-//! How slow a client's body may be, and how long an application may be silent.
+//! Time limits: the minimum rate of a client's body, and the longest silence of an application.
 
 use std::{
     future::Future,
@@ -10,15 +10,15 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A body may be as slow as it likes for so long.
+/// How long a body may be arbitrarily slow.
 const GRACE: Duration = Duration::from_secs(15);
-/// What a client has sent faster than it had to is remembered up to so much time.
+/// The most time that a client gains by sending faster than it has to.
 const MAX_CREDIT: Duration = Duration::from_mins(1);
 
-/// Holds a client to a least average speed. Only time that was spent waiting for the client counts.
+/// Enforces a minimum average rate on a client. Only time spent waiting for the client counts.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Bytes for each second, after the first seconds.
+    /// Bytes per second, after the grace period.
     least: Option<NonZeroU64>,
     received: u64,
     waited: Duration,
@@ -36,19 +36,19 @@ impl Pace {
         Self { least, received: 0, waited: Duration::ZERO, wait: None }
     }
 
-    /// Takes note of data that came.
+    /// Records received data.
     pub(super) fn received(&mut self, bytes: usize) {
         if let Some(wait) = self.wait.take() {
             self.waited += wait.since.elapsed();
         }
         self.received += bytes as u64;
-        // What came fast earns no more than a minute, or a large beginning would buy hours of silence.
+        // Without this cap, a fast beginning would allow hours of silence.
         if let Some(allowance) = self.allowance() {
             self.waited = self.waited.max(allowance.saturating_sub(GRACE + MAX_CREDIT));
         }
     }
 
-    /// Ready once the client has been waited for too long.
+    /// Completes once the gateway has waited too long for the client.
     pub(super) fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(allowance) = self.allowance() else { return Poll::Pending };
         let left = allowance.saturating_sub(self.waited);
@@ -64,12 +64,11 @@ impl Pace {
     }
 }
 
-/// How often it is looked whether whoever asked may still have the answer, which must end within two seconds of the moment
-/// from which they may not.
+/// How often the gateway checks whether the credential of a running request is still valid. An answer must end within 2 s after its
+/// credential becomes invalid.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A limit on silence that any movement resets, at the price of looking at the clock; and a reminder to look, every so
-/// often, whether it may go on at all.
+/// A limit on silence that any progress resets, which costs one reading of the clock, and a reminder to check the credential regularly.
 #[derive(Debug)]
 pub(super) struct Patience {
     limit: Duration,
@@ -78,12 +77,12 @@ pub(super) struct Patience {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// What a wait has come to.
+/// Why a wait was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lapse {
-    /// It is time to look.
+    /// It is time to check the credential.
     Look,
-    /// Nothing has moved for too long.
+    /// There was no progress for too long.
     Over,
 }
 
@@ -93,7 +92,7 @@ impl Patience {
         Self { limit, since: now, looked: now, timer: None }
     }
 
-    /// Something has moved; true when it is time to look.
+    /// Records progress; returns true if it is time to check the credential.
     #[must_use]
     pub(super) fn reset(&mut self) -> bool {
         self.since = Instant::now();
@@ -104,7 +103,7 @@ impl Patience {
         look
     }
 
-    /// Ready when a wait has lasted for some time. The timer is set once, and again only when it has fired.
+    /// Completes when a wait has lasted for some time. The timer is set once, and again only after it has fired.
     pub(super) fn poll_lapse(&mut self, cx: &mut Context<'_>) -> Poll<Lapse> {
         let (over, look) = (self.since + self.limit, self.looked + LOOK_EVERY);
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(over.min(look))));
@@ -130,7 +129,7 @@ mod tests {
     use std::future::poll_fn;
 
     #[tokio::test(start_paused = true)]
-    async fn a_trickle_is_borne_for_a_while_and_a_steady_stream_for_ever() {
+    async fn a_trickle_is_tolerated_for_a_while_and_a_steady_stream_for_ever() {
         let (mut pace, start) = (Pace::new(NonZeroU64::new(1_024)), Instant::now());
         let trickle = async {
             loop {
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fast_beginning_buys_a_minute_and_no_more() {
+    async fn a_fast_beginning_gains_a_minute_at_most() {
         let (mut pace, start) = (Pace::new(NonZeroU64::new(1_024)), Instant::now());
         pace.received(100 << 20);
         poll_fn(|cx| pace.poll_too_slow(cx)).await;
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_counted_from_the_last_movement() {
+    async fn silence_is_counted_from_the_last_progress() {
         let mut patience = Patience::new(Duration::from_secs(10));
         let start = Instant::now();
         let mut looks = 0;
@@ -168,7 +167,7 @@ mod tests {
             match poll_fn(|cx| patience.poll_lapse(cx)).await {
                 Lapse::Look if start.elapsed().as_secs() < 20 => {
                     looks += 1;
-                    assert!(!patience.reset(), "it was looked just now");
+                    assert!(!patience.reset(), "the credential was checked just now");
                 }
                 Lapse::Look => looks += 1,
                 Lapse::Over => break,
@@ -177,7 +176,7 @@ mod tests {
         assert_eq!(
             (start.elapsed().as_secs(), looks),
             (29, 28),
-            "a movement at 19 s, a look every second, and 10 s of silence"
+            "progress at 19 s, a check every second, and 10 s of silence"
         );
     }
 }

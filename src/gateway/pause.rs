@@ -1,4 +1,4 @@
-//! Who may take nothing of an answer for longer than others: a player whose user is known, while memory allows.
+//! Pauses: a player whose user is known may stop reading an answer for longer than others, while memory allows.
 
 use std::{
     future::Future,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::username::UserName;
 
-/// Waits for one client, again and again, while it takes nothing.
+/// Tracks how long one client has stopped reading, for each time that it does.
 pub(super) struct Pause<'a> {
     live: &'a Live,
     load: &'a Load,
@@ -24,23 +24,23 @@ pub(super) struct Pause<'a> {
     stall: Option<Stall<'a>>,
 }
 
-/// A client takes nothing.
+/// A time in which a client reads nothing.
 struct Stall<'a> {
     since: Instant,
     limits: Allowed,
     timer: Pin<Box<Sleep>>,
-    /// It counts as paused.
+    /// Set if the client counts as paused.
     place: Option<Share<'a>>,
 }
 
-/// How long clients may take nothing.
+/// How long clients may stop reading.
 #[derive(Clone, Copy)]
 struct Allowed {
     anybody: Duration,
     paused: Duration,
 }
 
-/// How a stall stands.
+/// The state of a stall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     /// How long it has lasted.
@@ -50,12 +50,12 @@ pub(super) struct Standing {
 }
 
 impl<'a> Pause<'a> {
-    /// For a client whose user is known, or nobody in particular.
+    /// Creates the tracker of a client, with its user if known.
     pub(super) fn new(live: &'a Live, load: &'a Load, user: Option<&'a UserName>) -> Self {
         Self { live, load, user, stall: None }
     }
 
-    /// To be polled while a client takes nothing; ready every so often.
+    /// Polled while a client reads nothing; completes at regular intervals.
     pub(super) fn poll_standing(&mut self, cx: &mut Context<'_>) -> Poll<Standing> {
         let (live, load, user) = (self.live, self.load, self.user);
         let stall = self.stall.get_or_insert_with(|| Stall::new(live));
@@ -70,7 +70,7 @@ impl<'a> Pause<'a> {
         Poll::Ready(Standing { lasted: now - stall.since, limit: stall.limit() })
     }
 
-    /// The client takes something again. The limit that holds from here on, where another one was set.
+    /// Records that the client reads again. Returns the limit to apply from now on, if a different one was set.
     pub(super) fn end(&mut self) -> Option<Duration> {
         let stall = self.stall.take()?;
         stall.place.map(|_| stall.limits.anybody)
@@ -90,7 +90,7 @@ impl Stall<'_> {
 }
 
 impl Allowed {
-    /// Often enough that a pause is granted before the shorter limit has passed.
+    /// Returns an interval that is short enough to grant a pause before the shorter limit has passed.
     fn look_every(self) -> Duration {
         LOOK_EVERY.min(self.anybody / 2)
     }

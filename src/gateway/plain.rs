@@ -1,4 +1,4 @@
-//! The plain listener: one request of each client, answered without an application, and then the connection ends.
+//! The plaintext listener: answers one request per connection, without an application, and closes the connection.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -24,11 +24,11 @@ use crate::{
     observe::RequestId,
 };
 
-/// Who may answer here; the first that has something to say does, and the redirect always has.
+/// The answers of the plaintext listener, in order: the ACME challenge, the trust page and the redirect, which always applies.
 pub(super) struct Plain {
     certificates: Arc<Certificates>,
     live: Arc<Live>,
-    /// For clients of the local network, where the authority is a local one.
+    /// For clients in the local network, if the certificate authority is the local one.
     trust_page: Option<TrustPage>,
     redirect: Redirect,
 }
@@ -39,7 +39,7 @@ impl Plain {
         Self { live: Arc::clone(live), certificates, trust_page, redirect }
     }
 
-    /// Answers one request and closes.
+    /// Answers one request and closes the connection.
     pub(super) async fn serve(self: Arc<Self>, caller: Caller, stop: watch::Receiver<bool>) {
         let Caller { mut stream, address, .. } = caller;
         let (method, mut answer) = match next(&mut stream, &mut Vigil::new(&stop)).await {
@@ -62,7 +62,7 @@ impl Plain {
         own.unwrap_or_else(|| self.redirect.answer(head, reach))
     }
 
-    /// What an authority wants to see (RFC 8555, section 8.3), while it looks whether a name is ours.
+    /// Answers an HTTP challenge (RFC 8555, section 8.3), by which an ACME authority validates that a name is ours.
     fn acme_answer(&self, head: &RequestHead) -> Option<Answer> {
         let token = head.target().strip_prefix("/.well-known/acme-challenge/")?;
         let body = self.certificates.challenge_answer(token)?;
@@ -80,19 +80,19 @@ impl Plain {
     }
 }
 
-/// Without the page everything else goes on.
+/// Reads the trust page; everything else works without it.
 fn trust_page(mode: &TlsMode) -> Option<TrustPage> {
     let TlsMode::LocalCa { dir, .. } = mode else { return None };
     match TrustAnchor::read(&LocalCa::new(dir).authority_cert()) {
         Ok(anchor) => Some(TrustPage::new(&anchor)),
         Err(error) => {
-            warn!(%error, path = TRUST_PAGE, "there is no page for devices that are to trust the local authority");
+            warn!(%error, path = TRUST_PAGE, "the page for devices that should trust the local authority is not available");
             None
         }
     }
 }
 
-/// An answer without a body.
+/// Returns an answer without a body.
 pub(super) fn bare(status: StatusCode) -> Answer {
     Answer { head: ResponseHead { status, headers: HeaderMap::new() }, body: Vec::new() }
 }

@@ -1,27 +1,27 @@
-//! The way to TLS: 308 to the same path on the port where this client reaches TLS.
+//! The redirect to TLS: 308 to the same path on the port where this client reaches TLS.
 
 use http::{HeaderValue, StatusCode, header};
 
 use super::{client::Answer, plain::bare};
 use crate::{config::Config, message::RequestHead, policy::host_name};
 
-/// Where plain requests are sent to.
+/// The target of redirects from the plaintext listener.
 #[derive(Clone, Debug)]
 pub(super) struct Redirect {
-    /// The host that the outside knows.
+    /// The host of `gateway.public_url`.
     public_host: String,
-    /// The port of TLS there.
+    /// The port of `gateway.public_url`.
     public_port: u16,
-    /// The ports of the plain listeners themselves,
+    /// The ports of the plaintext listeners.
     plain_ports: Vec<u16>,
-    /// and of the first one for TLS.
+    /// The port of the first TLS listener.
     tls_port: u16,
 }
 
 /// Where a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// In a local network, where it may reach the listeners without the router that forwards ports to them.
+    /// In a local network, where it can reach the listeners without going through a router that forwards ports.
     Local,
     /// Anywhere else.
     Outside,
@@ -38,7 +38,7 @@ impl Redirect {
         }
     }
 
-    /// What everybody gets who asks for nothing that is served without TLS.
+    /// Redirects a request for anything that is not served without TLS.
     pub(super) fn answer(&self, head: &RequestHead, reach: Reach) -> Answer {
         let Some(location) = self.location(head, reach) else { return bare(StatusCode::BAD_REQUEST) };
         let mut answer = bare(StatusCode::PERMANENT_REDIRECT);
@@ -46,7 +46,7 @@ impl Redirect {
         answer
     }
 
-    /// None where the host could smuggle something into the target.
+    /// Returns the target; `None` if the host contains characters that could change its meaning.
     fn location(&self, head: &RequestHead, reach: Reach) -> Option<HeaderValue> {
         let name = host_name(&head.host);
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.[]:".contains(&b);
@@ -61,9 +61,9 @@ impl Redirect {
         HeaderValue::try_from(location).ok()
     }
 
-    /// A client of the local network that names the very port of a plain listener has come to it directly. Where a router forwards
-    /// 443 to another port, nobody answers on 443 of the address that such a client has used. The public host is another matter:
-    /// its port is what the configuration says.
+    /// Returns the TLS port for this client. A client in the local network that names the port of a plaintext listener has connected to it
+    /// directly. If a router forwards 443 to another port, nothing answers on 443 of the address that such a client used. The public host
+    /// always uses the configured port.
     fn port(&self, host: &str, reach: Reach) -> u16 {
         let name = host_name(host);
         let asked = host.get(name.len()..).and_then(|rest| rest.strip_prefix(':')).map_or(Ok(80), str::parse);

@@ -1,14 +1,14 @@
-//! What is refused before there is a request to judge.
+//! Heads that are refused before they become a request.
 
 use crate::{
     message::HeadFault,
     policy::{Denial, Reason, Site},
 };
 
-/// Why no request was read.
+/// Why a head was refused.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Refusal {
-    /// It breaks the grammar.
+    /// It violates the grammar.
     Fault(HeadFault),
     /// It took too long.
     TooSlow,
@@ -21,7 +21,7 @@ impl From<HeadFault> for Refusal {
 }
 
 impl Refusal {
-    /// The answer to it, of a site that nobody can tell the application of.
+    /// Returns the denial, in the site's common style, since the application is unknown.
     pub(super) fn denial(self, site: &Site) -> Denial {
         Denial { detail: self.detail(), style: site.common_style(), ..Denial::bare(self.reason()) }
     }
@@ -37,7 +37,7 @@ impl Refusal {
         }
     }
 
-    /// What is wrong, where there is more to say than the reason.
+    /// Returns what is wrong, if there is more to say than the reason.
     pub(super) fn detail(self) -> Option<String> {
         match self {
             Self::Fault(fault) => Some(fault.to_string()),

@@ -1,7 +1,7 @@
-//! Reload: `config.toml`, policies and public keys are read anew when they change or at SIGHUP, and put in force as a whole.
+//! Reload: `config.toml`, policies and public keys are re-read when they change or at SIGHUP, and applied atomically.
 //!
-//! A change is believed when two looks in a row have found the same, so that a file that is just being written or replaced is
-//! left alone.
+//! A change counts once two checks in a row have found the same contents, so that a file that is still being written or replaced is left
+//! alone.
 
 use std::{
     collections::BTreeSet,
@@ -24,9 +24,9 @@ use crate::{
     stop::stopped,
 };
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// What a reload has changed.
+/// The changes of a reload.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     settings: Vec<Change>,
@@ -40,12 +40,12 @@ struct Change {
     to: String,
 }
 
-/// What the files hold; None for one that cannot be read. They are small, so their contents are compared, which no clock and no
-/// copying tool can mislead.
+/// The contents of the files; `None` for a file that cannot be read. The files are small, so their contents are compared, which no clock
+/// and no copying tool can mislead.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Seen(Vec<(PathBuf, Option<Vec<u8>>)>);
 
-/// Reloads until `stop` turns true.
+/// Watches the files and reloads until `stop` becomes true.
 pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), mut stop: watch::Receiver<bool>) {
     let mut files = Settled::new(seen);
     let mut pending = Pending::default();
@@ -56,7 +56,7 @@ pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), m
             () = stopped(&mut stop) => return,
         };
         let Some(now) = look(&live).await else { continue };
-        // A SIGHUP says that the files are as they should be.
+        // A SIGHUP says that the files are complete.
         let changed = if asked { Some(files.believe(now)) } else { files.look(now) };
         if changed.is_some() {
             pending = Pending::default();
@@ -70,12 +70,12 @@ pub(super) async fn watch(live: Arc<Live>, (seen, mut hangup): (Seen, Signal), m
 /// A change that could not be applied yet. The cause can be outside the watched files, so the gateway retries.
 #[derive(Debug, Default)]
 struct Pending {
-    /// Why, as of the last attempt.
+    /// The error of the last attempt.
     error: Option<String>,
 }
 
 impl Pending {
-    /// Takes in how an attempt went, and says so where that is news.
+    /// Records the result of an attempt, and logs it unless the same error was logged before.
     fn note(&mut self, attempt: Result<Changes, String>) {
         let failed = match attempt {
             Ok(changes) => {
@@ -85,7 +85,7 @@ impl Pending {
             Err(error) => Some(error),
         };
         if let Some(error) = failed.as_ref().filter(|error| self.error.as_ref() != Some(error)) {
-            error!(%error, "nothing is reloaded, and the previous configuration stays in force; the gateway retries every second");
+            error!(%error, "reload failed; keeping the current configuration and retrying every second");
         }
         self.error = failed;
     }

@@ -23,7 +23,7 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What every answer of the gateway's own has: it is data, and no page.
+/// The headers of every answer of the gateway itself: it is data, not a page.
 static OWN_ANSWER: LazyLock<HeaderMap> = LazyLock::new(|| {
     let mut headers = HeaderMap::with_capacity(16);
     for (name, value) in [
@@ -37,7 +37,7 @@ static OWN_ANSWER: LazyLock<HeaderMap> = LazyLock::new(|| {
     headers
 });
 
-/// The answer to a request that is denied.
+/// Returns the answer to a denied request.
 pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
     let content_type = match denial.style {
         ErrorStyle::Problem => "application/problem+json",
@@ -65,7 +65,7 @@ pub(super) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
     Answer { head, body: error_body(denial, exchange) }
 }
 
-/// Where no rate says when to come back, in seconds.
+/// Returns `Retry-After` in seconds, for reasons other than a rate limit.
 const fn retry_after(reason: Reason) -> Option<u32> {
     match reason {
         Reason::Overloaded | Reason::UpstreamUnreachable => Some(5),
@@ -74,12 +74,12 @@ const fn retry_after(reason: Reason) -> Option<u32> {
     }
 }
 
-/// The answer to a preflight that is allowed.
+/// Returns the answer to an allowed preflight.
 pub(super) fn preflight(exchange: &Exchange, answer: &PreflightAnswer) -> Answer {
     let mut head = start(exchange, Some(&answer.app), StatusCode::NO_CONTENT);
     let headers = &mut head.headers;
     let cors = match &answer.cors {
-        // What scripts may read is for the answer itself, not for its preflight.
+        // The headers that scripts may read belong in the answer itself, not in its preflight.
         CorsAnswer::Allow { origin, credentials, .. } => {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             if *credentials {
@@ -96,7 +96,7 @@ pub(super) fn preflight(exchange: &Exchange, answer: &PreflightAnswer) -> Answer
     Answer { head, body: Vec::new() }
 }
 
-/// An answer with a JSON document of the gateway's own.
+/// Returns an answer with a JSON document of the gateway itself.
 pub(super) fn json(exchange: &Exchange, status: StatusCode, permit: &Permit, document: &impl Serialize) -> Answer {
     let mut head = start(exchange, Some(permit.app()), status);
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -105,7 +105,7 @@ pub(super) fn json(exchange: &Exchange, status: StatusCode, permit: &Permit, doc
     Answer { head, body: serde_json::to_vec(document).unwrap_or_default() }
 }
 
-/// The gateway's own page.
+/// Returns the gateway's welcome page.
 pub(super) fn welcome(exchange: &Exchange, permit: &Permit) -> Answer {
     let mut head = start(exchange, Some(permit.app()), StatusCode::OK);
     let body = welcome::fill(&mut head.headers);
@@ -113,12 +113,12 @@ pub(super) fn welcome(exchange: &Exchange, permit: &Permit) -> Answer {
     Answer { head, body }
 }
 
-/// What every answer of the gateway's own has, where it is no request's of an application.
+/// Returns the headers of an answer of the gateway itself that belongs to no application.
 pub(super) fn own_headers() -> HeaderMap {
     OWN_ANSWER.clone()
 }
 
-/// HSTS is the application's to decide, also where it is the gateway that answers; without one nobody can.
+/// Begins an answer of the gateway itself. The application's policy decides on HSTS here too; without an application there is none.
 fn start(exchange: &Exchange, app: Option<&App>, status: StatusCode) -> ResponseHead {
     let mut headers = OWN_ANSWER.clone();
     headers.insert(REQUEST_ID, request_id(exchange.id));
@@ -128,12 +128,12 @@ fn start(exchange: &Exchange, app: Option<&App>, status: StatusCode) -> Response
     ResponseHead { status, headers }
 }
 
-/// A reason as RFC 9457 has it.
+/// Returns a reason as a problem document (RFC 9457).
 fn problem<'a>(reason: Reason, detail: &'a str, id: &'a str) -> Problem<'a> {
     Problem::new(reason.status(), reason.code(), detail).of_type(problem_type(reason)).of_request(id)
 }
 
-/// RFC 9457, or what the application's front end expects.
+/// Serialises a denial as RFC 9457 defines, or as the application's front end expects.
 fn error_body(denial: &Denial, exchange: &Exchange) -> Vec<u8> {
     let reason = denial.reason;
     let detail: Cow<'_, str> = match &denial.detail {
@@ -147,7 +147,7 @@ fn error_body(denial: &Denial, exchange: &Exchange) -> Vec<u8> {
     body.unwrap_or_default()
 }
 
-/// The types that draft-ietf-httpapi-ratelimit-headers registers; about:blank says no more than the status does.
+/// Returns the problem type that draft-ietf-httpapi-ratelimit-headers registers, or about:blank, which adds nothing to the status.
 const fn problem_type(reason: Reason) -> &'static str {
     match reason {
         Reason::RateLimited => "https://iana.org/assignments/http-problem-types#quota-exceeded",
@@ -156,7 +156,7 @@ const fn problem_type(reason: Reason) -> &'static str {
     }
 }
 
-/// RFC 6750, section 3: no error code where no credential was sent.
+/// Returns the challenge for a reason. RFC 6750, section 3: without a credential in the request, there is no error code.
 const fn challenge(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::NotAuthenticated | Reason::UnknownUser => Some("Bearer realm=\"sallyport\""),
@@ -168,7 +168,7 @@ const fn challenge(reason: Reason) -> Option<&'static str> {
     }
 }
 
-/// The key is the password, whatever the name (RFC 7617).
+/// Asks for Basic credentials (RFC 7617): the key is the password, and the user name is ignored.
 const BASIC: &str = "Basic realm=\"sallyport\", charset=\"UTF-8\"";
 
 fn offers_basic(challenge: BasicChallenge, request: &HeaderMap) -> bool {
@@ -179,7 +179,7 @@ fn offers_basic(challenge: BasicChallenge, request: &HeaderMap) -> bool {
     }
 }
 
-/// RFC 9110, section 10.2.3, and draft-ietf-httpapi-ratelimit-headers.
+/// Sets `Retry-After` (RFC 9110, section 10.2.3) and the fields of draft-ietf-httpapi-ratelimit-headers.
 fn set_rate_headers(headers: &mut HeaderMap, exceeded: &Exceeded) {
     let wait = exceeded.retry_after.as_secs_f64().ceil().max(1.0);
     let rate = exceeded.limit.rate;

@@ -1,4 +1,4 @@
-//! Starts the gateway, serves, and stops it without cutting off what is on its way.
+//! Starts the gateway, serves, and stops it without interrupting running requests.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -34,38 +34,37 @@ use crate::{
     upstream::Pool,
 };
 
-/// So often it is looked for connections to applications that nobody needs, and at memory.
+/// How often unused connections to applications are closed and memory is checked.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the gateway cannot run.
 #[derive(Debug, Error)]
 pub enum GatewayError {
-    /// State, secrets or policies.
+    /// State, secrets or policies are unusable.
     #[error(transparent)]
     Live(#[from] LiveError),
-    /// The local authority.
+    /// The local certificate authority is unusable.
     #[error(transparent)]
     LocalCa(#[from] LocalCaError),
-    /// The certificate.
+    /// A certificate is unusable.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// A key for ACME.
+    /// A key for ACME is unusable.
     #[error(transparent)]
     AcmeKey(#[from] AcmeKeyError),
-    /// TLS settings.
+    /// The TLS settings are invalid.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
-    /// An address.
+    /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The operating system.
+    /// The operating system returned an error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Runs the gateway until `stop` is done or a successor has taken over, then until what is on its way has ended or the drain
-/// limit has passed. `ready` is called once every port is open; those that were passed on are already. Then the
-/// predecessor, where there is one, is let go.
+/// Runs the gateway until `stop` completes or a successor has taken over, then until running requests have ended or the drain timeout has
+/// passed. `ready` is called once every port is open, as inherited ports already are. After that, the predecessor, if any, is released.
 pub async fn run(
     config: Config,
     inheritance: Inheritance,
@@ -85,22 +84,22 @@ pub async fn run(
     Ok(())
 }
 
-/// A gateway that serves.
+/// A running gateway.
 struct Running {
     live: Arc<Live>,
     front: Front,
     estate: Arc<Estate>,
-    /// True once nobody is taken any more.
+    /// True once no more connections are accepted.
     stopping: watch::Sender<bool>,
-    /// True once the last request has ended; until then, what is taken back must still be heard of.
+    /// True once the last request has ended; until then, revocations must still be enforced.
     ending: watch::Sender<bool>,
-    /// What keeps it up to date.
+    /// The background tasks.
     tasks: JoinSet<()>,
 }
 
 impl Running {
     fn start(config: &Arc<Config>, mut sockets: Sockets, supervisor: Option<Supervisor>) -> Result<Self, GatewayError> {
-        // Before it is read, so that no change falls between the two.
+        // Before the files are read, so that no change is missed in between.
         let seen = reload::Seen::of(config);
         let live = Arc::new(Live::open(config)?);
         let (certificates, acme) = certificates::open(config)?;
@@ -127,10 +126,10 @@ impl Running {
         Ok(running)
     }
 
-    /// Starts all that, but for the certificates.
+    /// Starts the background tasks, except those for certificates.
     fn keep(&mut self, gateway: Arc<Gateway>, seen: reload::Seen, signals: Signals) {
         let Self { live, estate, stopping, ending, tasks, .. } = self;
-        // Open before it is said that this gateway is ready: the next successor must find it, and not its predecessor.
+        // Opened before this gateway reports that it is ready: the next successor must find this gateway and not its predecessor.
         let data_dir = live.rules.load().config.data_dir.clone();
         live.inherit(control::withdrawn(&data_dir));
         if let Some(door) = control::Door::open(&data_dir) {
@@ -161,7 +160,7 @@ impl Running {
 
     async fn end(mut self) {
         let limit = self.live.rules.load().config.drain_timeout;
-        info!("stopping; running requests have {limit:?} to end");
+        info!("stopping; running requests have {limit:?} to finish");
         self.stopping.send_replace(true);
         self.estate.close();
         self.front.drain(limit).await;
@@ -171,7 +170,7 @@ impl Running {
     }
 }
 
-/// What a gateway is told by signals, the one to stop aside.
+/// The signals that the gateway handles, apart from those that stop it.
 struct Signals {
     reload: Signal,
     succeed: Signal,
@@ -183,7 +182,7 @@ impl Signals {
     }
 }
 
-/// Each connection needs a descriptor, and each request another one for its application.
+/// Raises the limit of file descriptors: each connection needs one, and each request another one for its application.
 fn raise_descriptor_limit(limits: &Limits) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -198,12 +197,12 @@ fn raise_descriptor_limit(limits: &Limits) {
     }
 }
 
-/// Closes connections to applications that have waited too long, and looks at the memory that is left.
+/// Closes connections to applications that have been idle too long, and checks the available memory.
 async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     while timeout(SWEEP_EVERY, stopped(&mut stop)).await.is_err() {
         gateway.pool.sweep();
         if gateway.load.look_at_memory(gateway.live.rules.load().config.limits.max_memory) {
-            warn!("memory runs short; new requests are turned away until there is more");
+            warn!("low memory: rejecting new requests until more is available");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Reads what credentials are verified with, part by part. A part that cannot be read stays as it was, so that it does not
-//! keep what was revoked elsewhere in force.
+//! Reads the data that credentials are verified with, part by part. A part that cannot be read stays unchanged, and does not keep
+//! revocations in the other parts from taking effect.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use crate::{
     store::{DatedSecret, Secrets, Store},
 };
 
-/// What was read.
+/// The data that was read.
 pub(super) struct State {
     pub(super) authority: Authority,
-    /// The text of `link.keys`, where it could be read.
+    /// The text of `link.keys`, if it could be read.
     pub(super) link_keys: Option<SecretString>,
-    /// Why some of it is as it was.
+    /// The errors of the parts that are unchanged.
     pub(super) unread: Vec<LiveError>,
 }
 
 impl State {
-    /// Reads everything for the first time, and makes the secrets that are missing.
+    /// Reads everything for the first time, and creates missing secrets.
     pub(super) fn first(
         store: &Store,
         withdrawn: &Withdrawn,
@@ -37,8 +37,8 @@ impl State {
         parts.read(store, rules, now)
     }
 
-    /// Reads everything anew where `old` is in force. A secret that is missing now is not made again: it would take the place
-    /// of one that may be back in a moment.
+    /// Re-reads everything while `old` is in force. A secret that is missing now is not created: it would replace one that may be back in a
+    /// moment.
     pub(super) fn again(
         store: &Store,
         withdrawn: &Withdrawn,
@@ -54,11 +54,11 @@ impl State {
     }
 }
 
-/// The files, as they were read, and what is in force.
+/// The files as read, and the state in force.
 struct Parts<'a> {
     link_keys: Result<SecretString, SecretError>,
     offlinetube: Result<DatedSecret, SecretError>,
-    /// What of the database holds no longer.
+    /// Revocations that the database does not contain yet.
     withdrawn: &'a Withdrawn,
     old: Option<&'a Authority>,
 }

@@ -1,5 +1,5 @@
-//! Succession: a gateway that starts takes the sockets of the one that runs on the same data folder, and that one drains.
-//! At no moment is there nobody to take a connection.
+//! Hot restart: a new gateway takes over the sockets of the one that runs on the same data folder, which then drains. At every moment one of
+//! them accepts connections.
 
 use std::{
     io,
@@ -29,10 +29,10 @@ use crate::{
 };
 
 const READY: &str = "ready";
-/// A successor that is not ready by then is not waited for any longer.
+/// How long the gateway waits for a successor to become ready.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a gateway starts with that was there before it.
+/// The sockets and processes that a gateway takes over at startup.
 #[derive(Debug, Default)]
 pub struct Inheritance {
     pub(super) sockets: Sockets,
@@ -40,73 +40,73 @@ pub struct Inheritance {
     pub(super) supervisor: Option<Supervisor>,
 }
 
-/// Who starts a successor.
+/// The process that starts a successor.
 #[derive(Debug)]
 pub(super) enum Starter {
     /// This process, with the configuration in this file.
     Itself(PathBuf),
-    /// Who has started this process, and must be able to end the next one as well.
+    /// The process that started this one, and must be able to end the next one too.
     Supervisor(Supervisor),
 }
 
-/// Why nothing can be taken over.
+/// The reasons why a takeover fails.
 #[derive(Debug, Error)]
 pub enum InheritanceError {
-    /// Not from this folder.
+    /// The data folder is in use by another process.
     #[error(transparent)]
     Tenure(#[from] TenureError),
-    /// From systemd.
+    /// A descriptor from systemd is not a socket.
     #[error(transparent)]
     Systemd(#[from] NotASocket),
-    /// The gateway that runs cannot be asked.
-    #[error("the gateway that runs cannot be asked for its sockets: {0}")]
+    /// The running gateway cannot be reached.
+    #[error("cannot ask the running gateway for its sockets: {0}")]
     Ask(io::Error),
-    /// It does not hand over.
-    #[error("the gateway that runs does not hand over: {0}")]
+    /// The running gateway does not hand over its sockets.
+    #[error("the running gateway does not hand over its sockets: {0}")]
     Handover(#[from] HandoverError),
-    /// What it has handed over cannot be used.
-    #[error("a socket of the gateway that runs: {0}")]
+    /// A socket that it handed over cannot be used.
+    #[error("cannot use a socket of the running gateway: {0}")]
     Socket(io::Error),
 }
 
-/// Why a gateway is not succeeded by who asked it for its sockets.
+/// The reasons why a process that asked for the sockets does not succeed this gateway.
 #[derive(Debug, Error)]
 pub(super) enum SuccessionError {
-    /// Nobody can be told who it is.
-    #[error("who asks for the sockets does not say who it is")]
+    /// The service manager cannot be told its process id.
+    #[error("the process id of the process that asks for the sockets is unknown")]
     Unknown,
     #[error(transparent)]
     Handover(#[from] HandoverError),
-    /// It ended, or said that it does not want to.
-    #[error("the successor gave up")]
+    /// It exited, or answered with something else.
+    #[error("the new gateway exited before it was ready")]
     GaveUp,
-    /// It has said nothing for a minute, or can't be heard.
-    #[error("the successor is not heard of: {0}")]
+    /// It was silent for a minute, or the connection to it failed.
+    #[error("the new gateway did not report that it is ready: {0}")]
     Silent(#[from] io::Error),
 }
 
-/// The gateway that runs already, seen from its successor. It serves on until it is released.
+/// The running gateway, as its successor sees it. It keeps serving until it is released.
 #[derive(Debug)]
 pub(super) struct Predecessor(UnixStream);
 
-/// What a gateway leaves to its successor.
+/// What a gateway hands over to its successor.
 #[derive(Debug)]
 pub(super) struct Estate {
-    /// Where clients come.
+    /// The listening sockets for clients.
     sockets: Mutex<Vec<OwnedFd>>,
-    /// Where it is asked how the gateway does, to its last moment.
+    /// The admin socket, which answers until the end.
     admin: Vec<OwnedFd>,
     starter: Starter,
     retired: watch::Sender<bool>,
 }
 
 impl Inheritance {
-    /// What systemd, the gateway of this data folder and its `sallyport up`, where they run, leave to this process. It must be
-    /// called before there are threads, as [`Sockets::from_systemd`] must.
+    /// Takes over the sockets of systemd and of the running gateway of this data folder, and finds its `sallyport up`, if there are any. It must
+    /// be called before there are threads, as [`Sockets::from_systemd`] must.
     ///
     /// # Errors
-    /// The folder is run by an `up` that has not started this process, what was passed on are no sockets, or the gateway
-    /// that runs does not pass its own on.
+    /// Fails if the folder is in use by an `up` that has not started this process, if a descriptor that was passed on is not a socket, or if the
+    /// running gateway does not hand over its sockets.
     pub fn claim(data_dir: &Path) -> Result<Self, InheritanceError> {
         let supervisor = Supervisor::of(data_dir)?;
         let mut sockets = Sockets::from_systemd()?;
@@ -119,10 +119,10 @@ impl Inheritance {
 }
 
 impl Predecessor {
-    /// Lets it go, now that its successor accepts connections. One that is gone already needs no word.
+    /// Releases the predecessor, now that its successor accepts connections. If it has exited already, there is nothing to do.
     pub(super) fn release(mut self) {
         if let Err(error) = self.0.write_all(format!("{READY}\n").as_bytes()) {
-            warn!(%error, "the predecessor has ended by itself");
+            warn!(%error, "the previous gateway has already exited");
         }
     }
 }
@@ -132,7 +132,7 @@ impl Estate {
         Self { sockets: Mutex::new(sockets), admin, starter, retired: watch::Sender::new(false) }
     }
 
-    /// Lets go of the clients' sockets: where nobody accepts any more, nobody must be left to wait either.
+    /// Closes the clients' sockets: once no connection is accepted, no client must be left waiting.
     pub(super) fn close(&self) {
         self.lock().clear();
     }
@@ -141,8 +141,8 @@ impl Estate {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands the sockets to who asks over the control socket, and retires once it is ready. Where it never is, nothing
-    /// has changed.
+    /// Hands the sockets to the process that asks over the control socket, and retires once that process is ready. If it never is, nothing has
+    /// changed.
     pub(super) fn hand_over(&self, stream: UnixStream) -> Result<(), SuccessionError> {
         let successor = control::peer(&stream).ok_or(SuccessionError::Unknown)?;
         handover::pass(&stream, &self.lock().iter().chain(&self.admin).map(AsFd::as_fd).collect::<Vec<_>>())?;
@@ -153,13 +153,13 @@ impl Estate {
             return Err(SuccessionError::GaveUp);
         }
         info!(pid = successor, "a successor has taken over");
-        // Only who is the service's main process can say who is the next.
+        // Only the service's main process can name the next one.
         Word::SucceededBy(successor).tell();
         self.retired.send_replace(true);
         Ok(())
     }
 
-    /// Answers on the admin socket until all else is done, and the process with it, or until a successor answers there.
+    /// Answers on the admin socket until the process ends or a successor answers there.
     pub(super) async fn until_retired(self: Arc<Self>, admin: impl Future<Output = ()>) {
         tokio::select! {
             () = admin => {}
@@ -167,12 +167,12 @@ impl Estate {
         }
     }
 
-    /// Ends once a successor has taken over.
+    /// Completes once a successor has taken over.
     pub(super) async fn retired(&self) {
         stopped(&mut self.retired.subscribe()).await;
     }
 
-    /// Has a successor started each time it is asked to, until `stop` turns true.
+    /// Has a successor started at each signal, until `stop` becomes true.
     pub(super) async fn watch(self: Arc<Self>, mut asked: Signal, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
@@ -189,18 +189,18 @@ impl Estate {
 
 fn start_successor(config: &Path) {
     match spawn(config) {
-        Ok(()) => info!("a successor is started"),
-        Err(error) => error!(%error, "no successor can be started"),
+        Ok(()) => info!("starting a successor"),
+        Err(error) => error!(%error, "cannot start a successor"),
     }
 }
 
-/// As no child of this process, since systemd is to wait for its end.
+/// Starts the successor, not as a child of this process, so that systemd can wait for its exit.
 fn spawn(config: &Path) -> io::Result<()> {
     let mut between = detach::start(&["gateway".as_ref(), "--config".as_ref(), config.as_os_str()])?;
     thread::Builder::new().name("successor".into()).stack_size(64 << 10).spawn(move || match between.wait() {
         Ok(status) if status.success() => {}
-        Ok(status) => error!(%status, "no successor can be started"),
-        Err(error) => error!(%error, "no successor can be started"),
+        Ok(status) => error!(%status, "cannot start a successor"),
+        Err(error) => error!(%error, "cannot start a successor"),
     })?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The page on the plain listener that helps devices of the local network to trust the local authority.
+//! The page on the plaintext listener that helps devices in the local network to trust the local authority.
 
 use data_encoding::BASE64;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -11,10 +11,10 @@ use crate::{edge::trust_anchor::TrustAnchor, message::RequestHead};
 const PAGE: &str = include_str!("trust.html");
 const PROFILE: &str = include_str!("trust.mobileconfig");
 
-/// The path of the page on the plain listener.
+/// The path of the page on the plaintext listener.
 pub const TRUST_PAGE: &str = "/.sallyport/trust";
 
-/// The page and its files, ready to be sent.
+/// The page and its files, ready to send.
 pub(super) struct TrustPage {
     files: [File; 4],
 }
@@ -42,7 +42,7 @@ impl TrustPage {
         }
     }
 
-    /// None for any other path.
+    /// Answers a request for the page or one of its files; `None` for any other path.
     pub(super) fn answer(&self, head: &RequestHead) -> Option<Answer> {
         let file = self.files.iter().find(|file| file.path == head.path())?;
         Some(match head.method {
@@ -60,7 +60,7 @@ impl File {
         headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         for (name, value) in [
-            // A device must not be given an authority that is gone.
+            // A cache must not give a device an authority that no longer exists.
             (header::CACHE_CONTROL, "no-store"),
             (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
@@ -84,7 +84,7 @@ fn page(anchor: &TrustAnchor) -> String {
     filled(PAGE, &[("name", anchor.name()), ("fingerprint", &anchor.fingerprint()), ("ends", day)])
 }
 
-/// The content security policy of a page: its one style sheet by its hash, and nothing else.
+/// Returns the content security policy of a page, which allows its one style sheet by hash and nothing else.
 pub(super) fn page_policy(page: &str) -> String {
     let style = page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map_or("", |(s, _)| s);
     let hash = BASE64.encode(&Sha256::digest(style));
@@ -93,7 +93,7 @@ pub(super) fn page_policy(page: &str) -> String {
     )
 }
 
-/// A profile for Apple's systems. Its ids come of the certificate, so that to install it again replaces it.
+/// Returns a profile for Apple's systems. Its ids derive from the certificate, so that installing it again replaces it.
 fn profile(anchor: &TrustAnchor) -> String {
     let digest = anchor.digest();
     let id = |part: &[u8]| {
@@ -111,7 +111,7 @@ fn profile(anchor: &TrustAnchor) -> String {
     filled(PROFILE, &values)
 }
 
-/// The template with each `{{key}}` as text, for HTML and XML alike.
+/// Returns the template with each `{{key}}` replaced by escaped text, for both HTML and XML.
 fn filled(template: &str, values: &[(&str, &str)]) -> String {
     values
         .iter()
@@ -127,7 +127,7 @@ fn escaped(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // So that no value can name another one.
+            // So that no value can refer to another one.
             '{' => out.push_str("&#123;"),
             c if c.is_control() => out.push(' '),
             c => out.push(c),
@@ -141,14 +141,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_filled_in_stays_text() {
+    fn values_in_a_template_stay_text() {
         let name = "<b onclick=\"x('y')\">&{{ends}}\0";
         let text = filled("[{{name}}] [{{ends}}]", &[("name", name), ("ends", "soon")]);
         assert_eq!(text, "[&lt;b onclick=&quot;x(&#39;y&#39;)&quot;&gt;&amp;&#123;&#123;ends}} ] [soon]");
     }
 
     #[test]
-    fn the_page_brings_all_that_it_needs() {
+    fn the_page_loads_nothing_from_elsewhere() {
         for text in [PAGE, PROFILE] {
             let keys: Vec<_> =
                 text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")).map(|(k, _)| k).collect();

@@ -1,4 +1,4 @@
-//! A client and an application that speak WebSocket: bytes pass both ways, as they come, until either side ends.
+//! A WebSocket tunnel: forwards bytes between client and application in both directions until either side closes.
 
 use std::{io, pin::pin, time::Duration};
 
@@ -10,12 +10,12 @@ use tokio::{
 
 use super::exchange::Traffic;
 
-/// What is read at once.
+/// The most bytes that are read at once.
 const READ_BYTES: usize = 16 * 1024;
-/// Once one side has ended, the other one has so long to say its last.
+/// How long the other side may keep sending after one side has closed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// Joins both until they have ended.
+/// Forwards in both directions until both sides have closed.
 pub(super) async fn join(
     client: impl AsyncRead + AsyncWrite,
     application: impl AsyncRead + AsyncWrite,
@@ -25,14 +25,14 @@ pub(super) async fn join(
     let (from_application, to_application) = split(application);
     let mut up = pin!(pass(from_client, to_application, &mut traffic.bytes_in));
     let mut down = pin!(pass(from_application, to_client, &mut traffic.bytes_out));
-    // However either ends: there is nobody left to tell.
+    // Errors are dropped: there is nobody left to report them to.
     tokio::select! {
         ended = &mut up => if ended.is_ok() { let _ = timeout(LAST_WORDS, down).await; },
         ended = &mut down => if ended.is_ok() { let _ = timeout(LAST_WORDS, up).await; },
     }
 }
 
-/// Nothing waits for more to come: what was read is written and flushed at once.
+/// Forwards in one direction. All data is written and flushed as soon as it is read.
 async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, count: &mut u64) -> io::Result<()> {
     let mut bytes = BytesMut::new();
     loop {

@@ -1,4 +1,4 @@
-//! A request on its way to its application.
+//! Sends a request to its application.
 
 use std::task::{Context, Poll};
 
@@ -15,31 +15,31 @@ use crate::{
     upstream::Connection,
 };
 
-/// The request: its head, with a judged body if there is one, then the client's body.
+/// A request being sent: its head, with the validated body if there is one, then the client's body.
 pub(super) struct Upload {
     request: Bytes,
     piece: Option<Encoded>,
     encoder: BodyEncoder,
     max_bytes: u64,
     state: State,
-    /// Where it begins, on whichever connection.
+    /// The state at the beginning of each attempt.
     first: State,
-    /// Some of the client's body was taken, and cannot be taken again.
+    /// Some of the client's body was read, and cannot be read again.
     spent: bool,
     moved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The body, or the rest of it, is still to come.
+    /// The body, or the rest of it, has not arrived yet.
     Open,
-    /// All of it has come.
+    /// All of it has arrived.
     Whole,
-    /// The application takes no more of it; it may have answered all the same.
+    /// The application reads no more of it; it may have answered nevertheless.
     Refused,
 }
 
-/// Who has to do something for the request to go on.
+/// Which side the upload waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     AwaitsClient,
@@ -59,18 +59,18 @@ impl Upload {
         self.state == State::Whole && self.piece.is_none()
     }
 
-    /// Whether the application has taken anything since this was asked last.
+    /// Returns whether the application has read anything since the last call.
     pub(super) fn has_moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }
 
-    /// Begins anew for another connection, if nothing of the client's body was spent on the last.
+    /// Restarts for another connection; returns false if some of the client's body was spent on the last one.
     pub(super) fn restart(&mut self) -> bool {
         (self.piece, self.state) = (Some(whole(self.request.clone())), self.first);
         !self.spent
     }
 
-    /// Moves what can be moved.
+    /// Sends as much as possible without waiting.
     pub(super) fn advance(
         &mut self,
         cx: &mut Context<'_>,

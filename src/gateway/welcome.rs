@@ -1,4 +1,4 @@
-//! The page that a browser gets at `/` of the worker's site, which has none of its own. It is the same for everybody.
+//! The page that a browser gets at `/` of the worker's site, which has no page of its own. It is the same for everybody.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use super::trust_page::page_policy;
 
 const PAGE: &str = include_str!("welcome.html");
 
-/// The page's headers beside those that every answer of the gateway's own has.
+/// The page's headers, in addition to those of every answer of the gateway itself.
 static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let mut headers = HeaderMap::new();
     for (name, value) in [
@@ -25,7 +25,7 @@ static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     headers
 });
 
-/// Adds what makes an answer of the gateway's own this page; returns its body.
+/// Adds the page's headers to an answer of the gateway itself; returns the page's body.
 pub(super) fn fill(headers: &mut HeaderMap) -> Vec<u8> {
     for (name, value) in &*HEADERS {
         headers.insert(name, value.clone());
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_brings_all_that_it_needs_and_tells_nothing_of_this_server() {
+    fn the_page_loads_nothing_and_reveals_nothing_about_this_server() {
         for foreign in ["<script", "src=", "href=", "http:", "https:", "style=", "@import", "url(", "{{", "<form"] {
             assert!(!PAGE.contains(foreign), "{foreign}");
         }

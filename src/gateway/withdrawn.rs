@@ -1,4 +1,4 @@
-//! What was taken back and could not be stored: it is in force from here, and stored once the disk takes it.
+//! Revocations that could not be stored: they are enforced from memory, and stored once the disk has room.
 
 use std::{
     net::IpAddr,
@@ -13,15 +13,15 @@ use crate::{
     username::UserName,
 };
 
-/// More than anybody takes back while a disk is full; beyond this nothing is taken back without being stored.
+/// The most revocations that are enforced without being stored: more than anybody makes while a disk is full.
 const MAX: usize = 10_000;
 
-/// What is not stored yet.
+/// The revocations that are not stored yet.
 #[derive(Debug, Default)]
 pub(super) struct Withdrawn(Mutex<Vec<Withdrawal>>);
 
 impl Withdrawn {
-    /// Keeps one more; false where there are too many.
+    /// Adds a revocation; returns false if there are too many.
     pub(super) fn add(&self, withdrawal: Withdrawal) -> bool {
         let mut all = self.all();
         let room = all.len() < MAX;
@@ -31,7 +31,7 @@ impl Withdrawn {
         room
     }
 
-    /// Drops a ban; false where there is none of that client.
+    /// Drops the ban of `network`; returns false if there is none.
     pub(super) fn forget_ban(&self, network: IpAddr) -> bool {
         let mut all = self.all();
         let before = all.len();
@@ -39,13 +39,13 @@ impl Withdrawn {
         all.len() < before
     }
 
-    /// All of it, for a successor.
+    /// Returns all revocations, for a successor.
     pub(super) fn list(&self) -> Vec<Withdrawal> {
         self.all().clone()
     }
 
-    /// Stores what the disk takes by now. Not while the state is being read: a reader that has read a key from the database
-    /// before it is removed there must find it on this list.
+    /// Stores the revocations that the disk has room for. Not to be called while the state is being read: a reader that has read a key before it
+    /// is removed from the database must find it on this list.
     pub(super) fn store(&self, store: &Store) {
         let mut stored = self.list();
         stored.retain(|withdrawal| store.withdraw(withdrawal).is_ok());
@@ -57,7 +57,7 @@ impl Withdrawn {
         info!(stored = stored.len(), left = all.len(), "stored what was revoked while the disk was full");
     }
 
-    /// Of the stored keys those that still hold, and those that do not.
+    /// Splits the stored keys into those that are valid and those that are revoked.
     pub(super) fn keys(&self, stored: Vec<KeyRecord>) -> (Vec<KeyRecord>, Vec<KeyRecord>) {
         let all = self.all();
         let holds = |key: &KeyRecord| {
@@ -66,14 +66,14 @@ impl Withdrawn {
         stored.into_iter().partition(holds)
     }
 
-    /// Of the stored users those that are still there.
+    /// Returns the stored users that have not been removed.
     pub(super) fn users(&self, mut stored: Vec<UserRecord>) -> Vec<UserRecord> {
         let all = self.all();
         stored.retain(|user| !all.iter().any(|gone| is_user(gone, &user.name)));
         stored
     }
 
-    /// When users were removed, beside those whose removal is stored.
+    /// Returns when users were removed whose removal is not stored.
     pub(super) fn removed_users(&self) -> Vec<(UserName, i64)> {
         self.all()
             .iter()
@@ -84,7 +84,7 @@ impl Withdrawn {
             .collect()
     }
 
-    /// Of the stored links those that still hold.
+    /// Returns the stored links that are not revoked.
     pub(super) fn links(&self, mut stored: Vec<LinkRecord>) -> Vec<LinkRecord> {
         let all = self.all();
         stored.retain(|link| {
@@ -93,7 +93,7 @@ impl Withdrawn {
         stored
     }
 
-    /// The stored bans, and those that are not.
+    /// Returns the stored bans together with those that are not stored.
     pub(super) fn bans(&self, mut stored: Vec<Ban>) -> Vec<Ban> {
         for gone in self.all().iter() {
             if let Withdrawal::Ban(ban) = gone {

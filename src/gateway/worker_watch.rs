@@ -1,4 +1,4 @@
-//! Watches whether the worker answers, so that health says so and nobody waits in vain for a worker that is down.
+//! Watches whether the worker answers, so that the health endpoints report it and no request waits for a worker that is down.
 
 use std::{
     io,
@@ -23,32 +23,32 @@ use crate::{
     stop::stopped,
 };
 
-/// How often the worker is asked.
+/// How often the worker is probed.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// A worker that is being renewed lets everybody wait; one that is silent for longer is down.
+/// How long a worker may be silent, as during a hot restart, before it counts as down.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// So many failures in a row are no accident.
+/// The number of failed probes in a row after which a worker counts as down.
 const FAILURES: u32 = 2;
 
 const QUESTION: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n";
 const ANSWER: &[u8; 12] = b"HTTP/1.1 200";
 
-/// What is known of the worker.
+/// The state of the worker, as far as the gateway knows.
 #[derive(Debug, Default)]
 pub(super) struct WorkerWatch {
-    /// Since when it has not answered; none while it does, and where no application needs one.
+    /// When it stopped answering; `None` while it answers, or if no application needs it.
     down: ArcSwapOption<Instant>,
 }
 
 impl WorkerWatch {
-    /// For how long the worker has been down.
+    /// Returns how long the worker has been down.
     pub(super) fn down_for(&self) -> Option<Duration> {
         self.down.load().as_ref().map(|since| since.elapsed())
     }
 
-    /// Whether a request would go to the worker, which is down.
+    /// Returns whether a request would go to the worker while it is down.
     pub(super) fn keeps_waiting(&self, live: &Live, permit: &Permit) -> bool {
         self.down.load().is_some()
             && permit.app().statement.is_some()
@@ -58,7 +58,7 @@ impl WorkerWatch {
             }
     }
 
-    /// Asks the worker every few seconds, until `stop` turns true.
+    /// Probes the worker every few seconds, until `stop` becomes true.
     pub(super) async fn watch(self: Arc<Self>, live: Arc<Live>, mut stop: watch::Receiver<bool>) {
         let mut failures = 0;
         while timeout(ASK_EVERY, stopped(&mut stop)).await.is_err() {
@@ -88,7 +88,7 @@ impl WorkerWatch {
                 *failures = failures.saturating_add(1);
                 let silent = error.kind() == io::ErrorKind::TimedOut;
                 if (silent || *failures >= FAILURES) && self.down.load().is_none() {
-                    warn!(%error, "the worker does not answer; requests for it get 502 until it does");
+                    warn!(%error, "the worker does not answer; its requests get 502 until it does");
                     self.down.store(Some(Arc::new(Instant::now())));
                 }
             }

@@ -1,4 +1,4 @@
-//! One connection to an application: requests go out as bytes, answers come in as facts.
+//! One connection to an application: sends requests as bytes and parses the answers.
 
 use std::{
     io,
@@ -25,9 +25,9 @@ use crate::{
     write_all::poll_write_all,
 };
 
-/// What is read at once of a head, with the small body that often comes along.
+/// The most bytes that are read at once for a head, with the small body that often follows it.
 const HEAD_READ_BYTES: usize = 8 * 1024;
-/// So many informational answers may come before the answer itself: an application may say every few seconds that it is still at work.
+/// The most informational answers before the answer itself: an application may report every few seconds that it is still working.
 const MAX_INFORMATIONAL: u16 = 1_000;
 
 /// A connection to an application.
@@ -35,7 +35,7 @@ const MAX_INFORMATIONAL: u16 = 1_000;
 pub struct Connection {
     io: Io,
     input: BytesMut,
-    /// What came with a head and is not of it.
+    /// Bytes that arrived with a head and follow it.
     ahead: Bytes,
     scan: HeadScan,
     informational: u16,
@@ -44,41 +44,41 @@ pub struct Connection {
 /// TCP or a Unix socket.
 pub(super) type Io = Either<TcpStream, UnixStream>;
 
-/// What an application says to a request.
+/// A response of an application.
 #[derive(Debug)]
 pub enum Said {
-    /// Something before its answer (RFC 9110, section 15.2).
+    /// An interim response before its answer (RFC 9110, section 15.2).
     Interim(ResponseHead),
-    /// The answer, or that it switches protocols.
+    /// The answer, or a switch of protocols.
     Answer(Http1Response),
 }
 
-/// What is wrong with an application's answer.
+/// The faults of an application's answer.
 #[derive(Debug, Error)]
 pub enum AnswerFault {
-    /// It closed the connection without a word, as an idle connection is closed.
+    /// It closed the connection without sending anything, as it does with an idle connection.
     #[error("the application closed the connection without an answer")]
     Silent,
     /// It closed the connection within a head, or after informational answers only.
     #[error("the application closed the connection before the end of an answer's head")]
     TruncatedHead,
-    /// It talks, and never comes to the point.
+    /// It sent too many informational answers.
     #[error("the application sent more than {MAX_INFORMATIONAL} informational answers before the answer itself")]
     TooManyInformational,
-    /// The head breaks the grammar.
-    #[error("the application's answer cannot be read: {0}")]
+    /// The head violates the grammar.
+    #[error("the application's answer is malformed: {0}")]
     Head(HeadFault),
     /// The head gives two lengths (RFC 9112, section 6.3).
     #[error(
-        "the application sent both Content-Length and Transfer-Encoding, so nobody can tell where its answer ends; \
+        "the application sent both Content-Length and Transfer-Encoding, so the end of its answer is ambiguous; \
          change the application, or the server in front of it, to send only one of them"
     )]
     TwoLengths,
-    /// The body breaks its framing.
+    /// The body violates its framing.
     #[error("the application's answer: {0}")]
     Body(#[from] BodyFault),
-    /// The socket.
-    #[error("the connection to the application: {0}")]
+    /// The socket returned an error.
+    #[error("the connection to the application failed: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -94,12 +94,12 @@ impl Connection {
         Self { io, input, ahead, scan: HeadScan::default(), informational: 0 }
     }
 
-    /// Writes all of `bytes`, which loses what was written.
+    /// Writes all of `bytes`, and advances it past the written part.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut impl Buf) -> Poll<io::Result<()>> {
         poll_write_all(&mut self.io, cx, bytes)
     }
 
-    /// What the application says next to a request with this method, up to the head of its answer.
+    /// Returns the application's next response to a request with this method, up to the head of its answer.
     pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<Said, AnswerFault>> {
         loop {
             if let Some(end) = self.scan.end(&self.input)? {
@@ -122,7 +122,7 @@ impl Connection {
                 Ok(0) if self.is_silent() => return Poll::Ready(Err(AnswerFault::Silent)),
                 Ok(0) => return Poll::Ready(Err(AnswerFault::TruncatedHead)),
                 Ok(_) => {}
-                // What is written to a connection that was closed meanwhile comes back as this.
+                // Writing to a connection that was closed in the meantime has this result.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset && self.is_silent() => {
                     return Poll::Ready(Err(AnswerFault::Silent));
                 }
@@ -131,12 +131,12 @@ impl Connection {
         }
     }
 
-    /// Whether nothing at all has come in answer to a request.
+    /// Returns whether nothing at all has arrived in answer to a request.
     fn is_silent(&self) -> bool {
         self.input.is_empty() && self.informational == 0
     }
 
-    /// The next data of the answer's body, of which `most` bytes are read at once; None at its end.
+    /// Returns the next data of the answer's body, reading at most `most` bytes at once; `None` at its end.
     pub fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -154,13 +154,13 @@ impl Connection {
             if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut (&mut self.input).limit(most)))? == 0 {
                 decoder.end()?;
             }
-            // With all its memory, which is then free once the client has this.
+            // The buffer goes along, so that its memory is freed once the client has the data.
             self.ahead = std::mem::take(&mut self.input).freeze();
         }
     }
 
-    /// True while the other side has neither closed the connection nor said anything unasked. The system is asked itself,
-    /// since the runtime may not have heard yet.
+    /// Returns true while the application has neither closed the connection nor sent anything unsolicited. Asks the kernel directly, since the
+    /// runtime may not know yet.
     pub(super) fn is_quiet(&self) -> bool {
         let socket = match &self.io {
             Io::Left(io) => io.as_fd(),
@@ -170,12 +170,12 @@ impl Connection {
         !self.has_more() && read.is_err_and(|e| e == Errno::AGAIN)
     }
 
-    /// True where something came that nobody has asked for.
+    /// Returns true if unsolicited data has arrived.
     pub(super) fn has_more(&self) -> bool {
         !self.ahead.is_empty()
     }
 
-    /// Makes ready for the next request; an idle connection holds no buffer.
+    /// Prepares for the next request; an idle connection holds no buffer.
     pub(super) fn rest(&mut self) {
         self.input = BytesMut::new();
         self.informational = 0;
@@ -214,19 +214,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_said_unasked_is_seen_before_the_runtime_hears_of_it() {
+    async fn unsolicited_data_is_seen_before_the_runtime_knows_of_it() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut other, _) = listener.accept().unwrap();
         let connection = Connection::new(Io::Left(io));
         assert!(connection.is_quiet());
         other.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
-        // Blocking on purpose: this runtime has no other thread that could listen meanwhile.
+        // Blocks on purpose: this runtime has no other thread that could poll in the meantime.
         thread::sleep(Duration::from_millis(100));
         assert!(!connection.is_quiet());
     }
 
-    /// What becomes of an answer of these bytes, after which the application closes.
+    /// Returns the result of an answer of these bytes, after which the application closes the connection.
     async fn answered(bytes: &[u8]) -> Result<Http1Response, AnswerFault> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_way_to_give_no_answer_has_its_name() {
+    async fn each_way_to_fail_an_answer_has_its_own_fault() {
         let early = b"HTTP/1.1 103 Early Hints\r\n\r\n";
         let last = b"HTTP/1.1 204 No Content\r\n\r\n";
         let most = usize::from(MAX_INFORMATIONAL);

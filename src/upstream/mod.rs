@@ -1,6 +1,6 @@
-//! The way to the applications: connections that are kept for the next request, and answers held to the grammar.
+//! Connections to the applications: a pool for later requests, and strict parsing of their answers.
 //!
-//! An application is reached only with a `Permit`.
+//! Reaching an application requires a `Permit`.
 
 mod connection;
 mod pool;

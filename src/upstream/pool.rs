@@ -1,4 +1,4 @@
-//! Connections that wait for the next request to the same application.
+//! Idle connections, kept for the next request to the same application.
 
 use std::{
     collections::HashMap,
@@ -20,29 +20,29 @@ use crate::{
     policy::{Permit, Target},
 };
 
-/// An application that does not take a connection within this time is down.
+/// How long an application may take to accept a connection before it counts as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than the five seconds after which uvicorn, and many others, close an idle connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// At most so many connections to one application wait.
+/// The most idle connections to one application.
 const MAX_IDLE: usize = 256;
-/// An application that leaves a connection open for so long after an answer means to take another request on it,
+/// An application that keeps a connection open this long after an answer intends to accept another request on it.
 const PROOF: Duration = Duration::from_millis(100);
-/// and is far from closing one that has waited no longer than this.
+/// Such an application is far from closing a connection that has been idle for no longer than this.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The connections that wait, by application.
+/// The idle connections, by application.
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: Mutex<HashMap<Upstream, Waiting>>,
 }
 
-/// Those of one application.
+/// The idle connections of one application.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The one that was used last is the last.
+    /// The most recently used one is last.
     connections: Vec<Idle>,
-    /// Whether the application was seen to leave connections open.
+    /// Whether the application was seen to keep connections open.
     stays: bool,
 }
 
@@ -52,22 +52,22 @@ struct Idle {
     since: Instant,
 }
 
-/// Why an application is not reached.
+/// The reasons why an application cannot be reached.
 #[derive(Debug, Error)]
 pub enum ConnectFault {
-    /// The permit is not one for an application.
+    /// The permit is not for an application.
     #[error("this request is not for an application")]
     NoUpstream,
-    /// The socket.
-    #[error("the application takes no connection: {0}")]
+    /// The connection failed.
+    #[error("cannot connect to the application: {0}")]
     Io(#[from] io::Error),
-    /// The time.
-    #[error("the application takes no connection within {CONNECT_TIMEOUT:?}")]
+    /// The connection was not accepted in time.
+    #[error("the application did not accept a connection within {CONNECT_TIMEOUT:?}")]
     Timeout,
 }
 
 impl Pool {
-    /// A connection that waits, if there is one that still stands.
+    /// Takes an idle connection that is still open, if there is one.
     pub fn take(&self, permit: &Permit) -> Option<Connection> {
         let upstream = upstream(permit).ok()?;
         loop {
@@ -78,7 +78,7 @@ impl Pool {
         }
     }
 
-    /// The same for a request that must not be sent twice: only one that its application will not close just now.
+    /// Takes an idle connection for a request that must not be sent twice: only one that its application is not about to close.
     pub fn take_fresh(&self, permit: &Permit) -> Option<Connection> {
         let mut all = self.lock();
         let waiting = all.get_mut(upstream(permit).ok()?)?;
@@ -90,14 +90,14 @@ impl Pool {
         waiting.connections.pop().map(|idle| idle.connection)
     }
 
-    /// Takes note that an application has closed a connection of [`Pool::take_fresh`].
+    /// Records that an application has closed a connection of [`Pool::take_fresh`].
     pub fn distrust(&self, permit: &Permit) {
         if let Ok(upstream) = upstream(permit) {
             self.lock().remove(upstream);
         }
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     pub async fn connect(&self, permit: &Permit) -> Result<Connection, ConnectFault> {
         let connecting = async {
             Ok(match upstream(permit)? {
@@ -113,7 +113,7 @@ impl Pool {
         connected.map(Connection::new)
     }
 
-    /// Keeps a connection on which an answer has come to its end.
+    /// Keeps a connection whose answer is complete.
     pub fn give_back(&self, permit: &Permit, mut connection: Connection) {
         let Ok(upstream) = upstream(permit) else { return };
         if connection.has_more() {
@@ -131,7 +131,7 @@ impl Pool {
         }
     }
 
-    /// Closes what has waited too long.
+    /// Closes connections that have been idle too long.
     pub fn sweep(&self) {
         self.lock().retain(|_, waiting| {
             waiting.connections.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT);
@@ -145,7 +145,7 @@ impl Pool {
 }
 
 impl Waiting {
-    /// Finds out, by the connection that waits longest, whether the application leaves them open.
+    /// Checks, by the connection that has been idle longest, whether the application keeps connections open.
     fn look(&mut self) {
         let longest = self.connections.first().filter(|idle| idle.since.elapsed() >= PROOF);
         let Some(longest) = longest.filter(|_| !self.stays) else { return };

@@ -1,4 +1,4 @@
-//! The access log and standard error under a flood: bounded, told from one another, and whole.
+//! The access log and standard error under a flood: bounded, fair to each user and client, and intact.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
     instance::{Instance, eventually},
 };
 
-/// Each line parses: none is torn, none is glued to another. The last one may be on its way still.
+/// Parses each line: none is torn, none is glued to another. The last one may not be complete yet.
 fn lines(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -30,12 +30,13 @@ fn log(i: &Instance) -> Vec<Value> {
     lines(&i.path("data/access.log"))
 }
 
-/// The requests that a line is about.
+/// Returns the number of requests that a line covers.
 fn requests(line: &Value) -> u64 {
     line["more"].as_u64().unwrap_or(1)
 }
 
-/// A GET whose path is sent once, of a name that HPACK's dynamic table has, and then by its number (RFC 7541, section 6.1).
+/// Returns two HPACK blocks of a GET: one that sends the path and adds it to the dynamic table, and one that refers to it by index
+/// (RFC 7541, section 6.1).
 fn long_path_heads(path: &str) -> (Vec<u8>, Vec<u8>) {
     let rest = path.len() - 127;
     let length = [0x7f, u8::try_from(rest & 0x7f | 0x80).unwrap(), u8::try_from(rest >> 7).unwrap()];
@@ -44,7 +45,7 @@ fn long_path_heads(path: &str) -> (Vec<u8>, Vec<u8>) {
     (first, [&[0x82, 0x87, 0x80 | 0x3e][..], &host].concat())
 }
 
-/// Reads until so many streams have ended.
+/// Reads until `missing` streams have ended.
 fn await_ends(stream: &mut Stream, mut missing: usize) {
     let (mut buffer, mut piece) = (Vec::new(), vec![0; 64 << 10]);
     while missing > 0 {
@@ -63,7 +64,7 @@ fn await_ends(stream: &mut Stream, mut missing: usize) {
 }
 
 #[test]
-fn a_long_path_that_is_sent_once_fills_no_log() {
+fn a_long_path_that_is_sent_once_does_not_fill_the_log() {
     const REQUESTS: usize = 4_000;
     let canary = Canary::start();
     let i = Instance::start(&canary);
@@ -80,11 +81,11 @@ fn a_long_path_that_is_sent_once_fills_no_log() {
         }
     }
     let seconds = begun.elapsed().as_secs() + 2;
-    let said = eventually("all of them", || {
+    let said = eventually("lines for all requests", || {
         let said = log(&i);
         (said.iter().map(requests).sum::<u64>() >= REQUESTS as u64).then_some(said)
     });
-    assert_eq!(said.iter().map(requests).sum::<u64>(), REQUESTS as u64, "each is in a line or counted");
+    assert_eq!(said.iter().map(requests).sum::<u64>(), REQUESTS as u64, "each request has a line or is counted");
     let size = fs::metadata(i.path("data/access.log")).unwrap().len();
     assert!(size < seconds * 200 * 1_600, "{size} bytes in {seconds} s");
     let more = said.iter().find(|line| line["more"].is_u64()).unwrap();
@@ -96,14 +97,14 @@ fn a_long_path_that_is_sent_once_fills_no_log() {
 }
 
 #[test]
-fn each_client_has_lines_of_its_own_and_the_rest_is_one() {
+fn each_client_has_its_own_lines_and_the_rest_is_one_summary() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
         i.replace("access_lines_per_client = 200", "access_lines_per_client = 2");
     });
     let ask = |client: &str| i.send(&Request::new("GET", "/nowhere").header("X-Forwarded-For", client));
-    eventually("a second with more than two", || {
+    eventually("a second with more than two requests", || {
         (0..10).for_each(|_| drop(ask("2001:db8::7")));
         log(&i).iter().any(|line| line["client_ip"] == "2001:db8::/64" && line["more"].is_u64()).then_some(())
     });
@@ -111,7 +112,7 @@ fn each_client_has_lines_of_its_own_and_the_rest_is_one() {
     assert_eq!(i.log_line(&other)["client_ip"], "192.0.2.8");
 }
 
-/// Sends requests over one connection without waiting for the answers, which it counts.
+/// Sends requests over one connection without waiting for the answers, and returns their number.
 fn pipeline(i: &Instance, heads: &[String]) -> usize {
     let last = heads.len() - 1;
     let head = |(n, head): (usize, &String)| {
@@ -125,7 +126,7 @@ fn pipeline(i: &Instance, heads: &[String]) -> usize {
     String::from_utf8_lossy(&answers).matches("HTTP/1.1 ").count()
 }
 
-/// A request that is found in the log by its user agent.
+/// Returns a request that can be found in the log by its user agent.
 fn signed(target: &str, key: &str, agent: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nX-API-Key: {key}\r\nUser-Agent: {agent}\r\n")
 }
@@ -149,7 +150,7 @@ fn is_of(agent: &str) -> impl Fn(&Value) -> bool {
 }
 
 #[test]
-fn denied_requests_never_take_the_line_of_one_that_was_let_in() {
+fn denied_requests_never_take_the_line_of_a_permitted_one() {
     let canary = Canary::start();
     let i = with_lines_per_client(&canary, "8");
     let denied = || (0..80).map(|_| "GET /nowhere HTTP/1.1\r\n".to_owned());
@@ -165,7 +166,7 @@ fn denied_requests_never_take_the_line_of_one_that_was_let_in() {
 }
 
 #[test]
-fn each_user_and_each_link_has_lines_of_its_own_at_one_address() {
+fn each_user_and_each_link_has_its_own_lines_at_one_address() {
     let canary = Canary::start();
     let i = with_lines_per_client(&canary, "4");
     i.command(&["user", "add", "ana"]);
@@ -191,7 +192,7 @@ fn each_user_and_each_link_has_lines_of_its_own_at_one_address() {
 }
 
 #[test]
-fn a_day_has_so_many_bytes_that_one_user_never_fills_the_log() {
+fn a_days_bytes_are_shared_so_that_one_user_never_fills_the_log() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("access_lines_per_client = 200", "access_lines_per_client = 100000");
@@ -209,8 +210,8 @@ fn a_day_has_so_many_bytes_that_one_user_never_fills_the_log() {
     }
     i.log_line(&i.get("/api/downloads"));
     let said = all_of(&i, asked + 1);
-    assert_eq!(said.iter().map(requests).sum::<u64>(), asked + 1, "each is in a line or counted");
-    // Half of 10 % and half of 5 % of the day's, a line beyond each, the summaries, and the administrator's line.
+    assert_eq!(said.iter().map(requests).sum::<u64>(), asked + 1, "each request has a line or is counted");
+    // Half of 10 % and half of 5 % of the day's bytes, a line beyond each, the summaries, and the administrator's line.
     let size = fs::metadata(i.path("data/access.log")).unwrap().len();
     assert!(size < (52_428 + 26_214) + 4_096 + 52_428, "{size} bytes");
     let written =
@@ -226,7 +227,7 @@ fn a_day_has_so_many_bytes_that_one_user_never_fills_the_log() {
 }
 
 #[test]
-fn a_full_file_is_moved_and_no_line_is_lost_or_torn() {
+fn a_full_file_is_rotated_and_no_line_is_lost_or_torn() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("access_max_size = \"100MiB\"", "access_max_size = \"4KiB\"");
@@ -252,7 +253,7 @@ fn logrotate_may_move_the_file_and_needs_no_signal() {
     let i = Instance::start(&canary);
     i.log_line(&i.get("/api/downloads"));
     fs::rename(i.path("data/access.log"), i.path("data/moved.log")).unwrap();
-    eventually("a file in its place", || {
+    eventually("a new file in its place", || {
         assert_eq!(i.get("/api/downloads").status, 200);
         i.path("data/access.log").exists().then_some(())
     });
@@ -261,7 +262,7 @@ fn logrotate_may_move_the_file_and_needs_no_signal() {
 }
 
 #[test]
-fn what_a_full_disk_did_not_take_is_counted_and_no_line_is_glued_to_a_torn_one() {
+fn lines_that_a_full_disk_rejected_are_counted_and_none_is_glued_to_a_torn_one() {
     if !Disk::can_be_mounted() {
         return;
     }
@@ -284,7 +285,7 @@ fn what_a_full_disk_did_not_take_is_counted_and_no_line_is_glued_to_a_torn_one()
         asked += 2;
         i.stderr().contains("cannot write the access log").then_some(())
     });
-    // Now that this is known, strangers are only counted, and lines of users wait.
+    // From now on, strangers are only counted, and lines of users wait.
     eventually("a line that is left out", || {
         asked += 1;
         stranger();
@@ -301,7 +302,7 @@ fn what_a_full_disk_did_not_take_is_counted_and_no_line_is_glued_to_a_torn_one()
         whole.then_some(said)
     });
     assert_eq!(said.iter().map(requests).sum::<u64>(), asked + 2);
-    assert!(said.iter().any(|line| line["why"] == "disk_reserve"), "what was left out is said");
+    assert!(said.iter().any(|line| line["why"] == "disk_reserve"), "a summary reports the omitted requests");
 }
 
 #[test]
@@ -316,24 +317,24 @@ fn below_the_disks_reserve_only_users_are_logged() {
     assert!(i.stderr().contains("the disk is nearly full"), "{}", i.stderr());
 }
 
-/// The lines on standard error that name `what`.
+/// Returns the number of lines on standard error that contain `what`.
 fn told(i: &Instance, what: &str) -> usize {
     i.stderr().lines().filter(|line| line.contains(what)).count()
 }
 
-/// The lines that one kind of message may have by now: ten in ten seconds, and one with the number of the rest.
+/// Returns the most lines that one kind of message may have by now: ten per ten seconds, and one with the number of the rest.
 fn bound(begun: Instant) -> usize {
     usize::try_from(begun.elapsed().as_secs() / 10 + 2).unwrap() * 11
 }
 
 #[test]
-fn acknowledgements_of_no_ping_are_few_lines_on_standard_error() {
+fn acknowledgements_without_a_ping_write_few_lines_to_standard_error() {
     const PING: u8 = 6;
     const ACK: u8 = 1;
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let begun = Instant::now();
-    eventually("what was left out", || {
+    eventually("a summary of the omitted messages", || {
         ends(&mut start(&i), (0..500).map(|_| frame(PING, ACK, 0, &[7; 8])));
         (told(&i, "more messages like the last ones of h2") > 0).then_some(())
     });
@@ -341,7 +342,7 @@ fn acknowledgements_of_no_ping_are_few_lines_on_standard_error() {
     assert!((1..=bound(begun)).contains(&written), "{written} lines");
 }
 
-/// The first message of a handshake that asks for a name.
+/// Returns the first message of a handshake for `name`.
 fn client_hello(i: &Instance, name: &str) -> Vec<u8> {
     let config = crate::client::client_config(&i.authority(), rustls::ALL_VERSIONS);
     let name_of = "localhost";
@@ -356,7 +357,7 @@ fn client_hello(i: &Instance, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn handshakes_for_an_address_are_few_lines_on_standard_error() {
+fn handshakes_for_an_address_write_few_lines_to_standard_error() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let (hello, begun) = (client_hello(&i, "127.0.0.1"), Instant::now());
@@ -366,7 +367,9 @@ fn handshakes_for_an_address_are_few_lines_on_standard_error() {
         connection.write_all(&hello).unwrap();
         assert!(connection.read(&mut [0; 16]).unwrap_or(0) > 0, "the server answers");
     }
-    eventually("what was left out", || (told(&i, "more messages like the last ones of rustls") > 0).then_some(()));
+    eventually("a summary of the omitted messages", || {
+        (told(&i, "more messages like the last ones of rustls") > 0).then_some(())
+    });
     let written = told(&i, "rustls::");
     assert!((1..=bound(begun)).contains(&written), "{written} lines");
 }

@@ -1,4 +1,4 @@
-//! ACME: certificates from a real authority, by each challenge, with what can go wrong on the way.
+//! ACME: certificates from a real authority, with each challenge, and the possible failures.
 
 use std::{fs, net::TcpStream, os::unix::fs::PermissionsExt, path::Path, process::Command, sync::Arc};
 
@@ -15,12 +15,12 @@ use crate::{
 
 const DOMAIN: &str = "home.example.org";
 
-/// A gateway that is not started yet, for an authority that is not there yet.
+/// Creates a gateway that is not started yet, for an authority that does not exist yet.
 fn made(canary: &Canary) -> Instance {
     Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()])
 }
 
-/// Has the gateway fetch certificates for `domains`, with `further` settings of `[tls.acme]` and what follows.
+/// Configures ACME for `domains`, with `further` settings of `[tls.acme]` and the tables below it.
 fn configure(i: &Instance, domains: &[&str], further: &str) {
     i.replace("mode = \"local-ca\"", &format!("mode = \"acme\"\ndomains = {domains:?}\nemail = \"me@example.org\""));
     i.replace("\n[jwt]\n", &format!("\n[tls.acme]\nretry = \"1s\"\n{further}\n[jwt]\n"));
@@ -30,14 +30,14 @@ fn nudge(i: &Instance) {
     assert!(Command::new("kill").args(["-HUP", &i.pid().to_string()]).status().unwrap().success());
 }
 
-/// The leaf that a client gets who asks for `name` and trusts `root` alone.
+/// Returns the leaf certificate for a client that asks for `name` and trusts only `root`.
 fn leaf(i: &Instance, root: &Path, name: &str) -> Option<CertificateDer<'static>> {
     let config = Arc::new(client::client_config(root, rustls::ALL_VERSIONS));
     let stream = client::handshake(TcpStream::connect(i.tls).ok()?, &config, name).ok()?;
     Some(stream.conn.peer_certificates()?.first()?.clone().into_owned())
 }
 
-/// The same once there is one.
+/// Waits for that certificate.
 fn await_leaf(i: &Instance, pebble: &Pebble, name: &str) -> CertificateDer<'static> {
     let root = pebble.root();
     eventually("a certificate of the authority", || leaf(i, &root, name))
@@ -55,29 +55,29 @@ fn fetched_by(challenge: &str) {
     let request =
         format!("GET /api/downloads HTTP/1.1\r\nHost: {DOMAIN}\r\nConnection: close\r\nX-API-Key: {}\r\n\r\n", i.key());
     assert_eq!(client::finish(stream, request.as_bytes()).status, 200);
-    assert_eq!(i.get("/api/downloads").status, 200, "and at home the local authority's is served on");
+    assert_eq!(i.get("/api/downloads").status, 200, "local names still get the local authority's certificate");
     eventually_metric(&i, "sallyport_acme_attempts_total{outcome=\"issued\"}", 1.0);
 }
 
 #[test]
-fn a_certificate_is_fetched_by_tls_alpn_01() {
+fn a_certificate_is_issued_by_tls_alpn_01() {
     fetched_by("tls-alpn-01");
 }
 
 #[test]
-fn a_certificate_is_fetched_by_http_01() {
+fn a_certificate_is_issued_by_http_01() {
     fetched_by("http-01");
 }
 
 #[test]
-fn accounts_and_certificates_are_for_the_owner_only_and_outlive_a_restart() {
+fn accounts_and_certificates_are_readable_by_the_owner_only_and_survive_a_restart() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let pebble = Pebble::start(&i, &Habits::default());
     configure(&i, &[DOMAIN, "media.example.org"], &pebble.table());
     i.start_role("gateway");
     let first = [DOMAIN, "media.example.org"].map(|name| await_leaf(&i, &pebble, name));
-    assert_ne!(first[0], first[1], "each domain has its own");
+    assert_ne!(first[0], first[1], "each domain has its own certificate");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&i.path("data/acme")), 0o700);
     let files: Vec<_> = fs::read_dir(i.path("data/acme")).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -88,12 +88,12 @@ fn accounts_and_certificates_are_for_the_owner_only_and_outlive_a_restart() {
     i.kill();
     i.start_role("gateway");
     assert_eq!(leaf(&i, &pebble.root(), DOMAIN).as_ref(), Some(&first[0]), "from the first connection on");
-    assert!(metric(&i, "sallyport_acme_attempts_total").abs() < f64::EPSILON, "nothing is ordered anew");
+    assert!(metric(&i, "sallyport_acme_attempts_total").abs() < f64::EPSILON, "nothing is ordered again");
     assert_eq!(fs::read(account).unwrap(), account_before);
 }
 
 #[test]
-fn a_certificate_is_renewed_ahead_of_its_end_and_no_connection_is_cut() {
+fn a_certificate_is_renewed_before_it_expires_and_no_connection_is_cut() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let pebble = Pebble::start(&i, &Habits { validity: 12, ..Habits::default() });
@@ -105,7 +105,7 @@ fn a_certificate_is_renewed_ahead_of_its_end_and_no_connection_is_cut() {
     let old = client::handshake(TcpStream::connect(i.tls).unwrap(), &config, DOMAIN).unwrap();
     eventually("another certificate", || {
         let now = leaf(&i, &root, DOMAIN);
-        assert!(now.is_some(), "there is never a moment without a good one");
+        assert!(now.is_some(), "at every moment there is a valid certificate");
         now.filter(|now| *now != first)
     });
     let request = Request::new("GET", "/api/downloads").key(i.key());
@@ -114,7 +114,7 @@ fn a_certificate_is_renewed_ahead_of_its_end_and_no_connection_is_cut() {
 }
 
 #[test]
-fn an_authority_that_refuses_good_nonces_is_asked_again() {
+fn requests_to_an_authority_that_rejects_good_nonces_are_retried() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let pebble = Pebble::start(&i, &Habits { bad_nonces: 40, ..Habits::default() });
@@ -124,7 +124,7 @@ fn an_authority_that_refuses_good_nonces_is_asked_again() {
 }
 
 #[test]
-fn a_challenge_that_fails_is_followed_by_the_next() {
+fn after_a_failed_challenge_the_next_one_is_tried() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let [nobody] = free_addresses();
@@ -133,13 +133,13 @@ fn a_challenge_that_fails_is_followed_by_the_next() {
     i.start_role("gateway");
     await_leaf(&i, &pebble, DOMAIN);
     let log = i.stderr();
-    let failure = log.lines().find(|line| line.contains("the authority was not convinced")).unwrap();
+    let failure = log.lines().find(|line| line.contains("the authority could not validate the domain")).unwrap();
     assert!(failure.contains("TlsAlpn01") && failure.contains(DOMAIN), "{failure}");
     assert!(metric(&i, "sallyport_acme_attempts_total{outcome=\"not-convinced\"}").abs() < f64::EPSILON);
 }
 
 #[test]
-fn a_refused_domain_is_said_and_tried_again_and_the_others_are_served() {
+fn a_refused_domain_is_logged_and_retried_and_the_others_are_served() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let pebble = Pebble::start(&i, &Habits::default());
@@ -149,13 +149,13 @@ fn a_refused_domain_is_said_and_tried_again_and_the_others_are_served() {
     let refused = "sallyport_acme_attempts_total{outcome=\"refused\"}";
     eventually("two refusals", || (metric(&i, refused) >= 2.0).then_some(()));
     let root = i.authority();
-    assert!(leaf(&i, &root, "blocked.example.org").is_some(), "the local authority vouches for it meanwhile");
+    assert!(leaf(&i, &root, "blocked.example.org").is_some(), "the local authority certifies it in the meantime");
     let log = i.stderr();
-    assert!(log.contains("rejectedIdentifier") && log.contains("there is no new certificate"), "{log}");
+    assert!(log.contains("rejectedIdentifier") && log.contains("could not get a certificate"), "{log}");
 }
 
 #[test]
-fn an_authority_that_is_away_holds_up_no_start_and_is_asked_again_at_sighup() {
+fn an_unreachable_authority_does_not_delay_startup_and_is_retried_at_sighup() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let mut pebble = Pebble::prepared(&i, &Habits::default());
@@ -170,7 +170,7 @@ fn an_authority_that_is_away_holds_up_no_start_and_is_asked_again_at_sighup() {
 }
 
 #[test]
-fn the_second_authority_is_asked_when_the_first_fails() {
+fn the_second_authority_is_tried_when_the_first_fails() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let away = Pebble::prepared(&i, &Habits::default());
@@ -182,7 +182,7 @@ fn the_second_authority_is_asked_when_the_first_fails() {
 }
 
 #[test]
-fn another_authority_in_the_configuration_means_another_certificate() {
+fn a_new_authority_in_the_configuration_causes_a_new_certificate() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let [old, new] = [Pebble::start(&i, &Habits::default()), Pebble::start(&i, &Habits::default())];
@@ -196,7 +196,7 @@ fn another_authority_in_the_configuration_means_another_certificate() {
 }
 
 #[test]
-fn an_account_that_the_authority_has_lost_is_made_anew() {
+fn an_account_that_the_authority_has_lost_is_registered_again() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let mut pebble = Pebble::start(&i, &Habits::default());
@@ -213,7 +213,7 @@ fn an_account_that_the_authority_has_lost_is_made_anew() {
 }
 
 #[test]
-fn an_account_is_bound_to_another_where_the_authority_wants_it() {
+fn an_account_is_bound_to_an_external_one_if_the_authority_requires_it() {
     const KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
     let canary = Canary::start();
     for (key, outcome) in [(KEY, "issued"), ("d3Jvbmcga2V5IHdyb25nIGtleSB3cm9uZyBrZXkgd3I", "refused")] {
@@ -229,7 +229,7 @@ fn an_account_is_bound_to_another_where_the_authority_wants_it() {
 }
 
 #[test]
-fn a_hook_writes_the_record_of_a_wildcard_and_takes_it_away() {
+fn a_hook_writes_and_removes_the_record_of_a_wildcard() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let pebble = Pebble::start(&i, &Habits::default());
@@ -249,7 +249,7 @@ fn a_hook_writes_the_record_of_a_wildcard_and_takes_it_away() {
 }
 
 #[test]
-fn a_hook_that_fails_is_quoted_and_one_that_hangs_holds_up_no_stop() {
+fn a_hook_that_fails_is_quoted_and_one_that_hangs_does_not_delay_shutdown() {
     let canary = Canary::start();
     let mut i = made(&canary);
     let pebble = Pebble::start(&i, &Habits::default());
@@ -258,7 +258,7 @@ fn a_hook_that_fails_is_quoted_and_one_that_hangs_holds_up_no_stop() {
     configure(&i, &[DOMAIN], &[dns, &pebble.table()].concat());
     let child = i.spawn("gateway", &[("JWT_SECRET_KEY", "a secret of at least thirty-two bytes")]);
     i.adopt(child);
-    eventually("the complaint", || i.stderr().contains("no such zone").then_some(()));
+    eventually("the hook's error", || i.stderr().contains("no such zone").then_some(()));
     let own = "sallyport_acme_attempts_total{outcome=\"own-fault\"}";
     eventually(own, || (metric(&i, own) >= 1.0).then_some(()));
     write_hook(&i, "touch hanging; exec sleep 1000");
@@ -266,12 +266,12 @@ fn a_hook_that_fails_is_quoted_and_one_that_hangs_holds_up_no_stop() {
     assert!(Command::new("kill").args(["-TERM", &i.pid().to_string()]).status().unwrap().success());
     i.await_end();
     let sleeping = Command::new("pgrep").args(["-f", "^sleep 1000$"]).output().unwrap();
-    assert!(sleeping.stdout.is_empty(), "the hook ends with the gateway");
+    assert!(sleeping.stdout.is_empty(), "the hook is killed with the gateway");
 }
 
 const KEY: &str = "c29tZSBzZWNyZXQgdGhhdCBib3RoIG9mIHRoZW0ga25vdw==";
 
-/// A gateway that writes into the zone of `named` with `key`.
+/// Starts a gateway that updates the zone of `named` with `key`.
 fn updating(canary: &Canary, named: &Named, algorithm: &str, key: &str) -> (Instance, Pebble) {
     let mut i = made(canary);
     let pebble = Pebble::start(&i, &Habits { name_server: Some(named.address), ..Habits::default() });
@@ -287,7 +287,7 @@ fn updating(canary: &Canary, named: &Named, algorithm: &str, key: &str) -> (Inst
 }
 
 #[test]
-fn an_update_writes_the_record_into_a_real_zone_and_takes_it_away() {
+fn an_update_writes_and_removes_the_record_in_a_real_zone() {
     let canary = Canary::start();
     for algorithm in ["hmac-sha256", "hmac-sha384", "hmac-sha512"] {
         let named = Named::start(algorithm, KEY);
@@ -299,7 +299,7 @@ fn an_update_writes_the_record_into_a_real_zone_and_takes_it_away() {
 }
 
 #[test]
-fn an_update_that_the_zone_refuses_is_said() {
+fn an_update_that_the_zone_refuses_is_logged() {
     let canary = Canary::start();
     let named = Named::start("hmac-sha256", KEY);
     let (i, _pebble) = updating(&canary, &named, "hmac-sha256", "YW5vdGhlciBzZWNyZXQsIG5vdCB0aGUgc2FtZSBvbmUhISE=");
@@ -321,14 +321,14 @@ fn other_clients_see_nothing_of_challenges() {
     for path in ["/.well-known/acme-challenge/", "/.well-known/acme-challenge/x", "/.well-known/acme-challenge/../x"] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {DOMAIN}\r\n\r\n");
         let answer = send_plain(i.plain, request.as_bytes());
-        assert_eq!(answer.status, 308, "{path}: sent to TLS as ever");
+        assert_eq!(answer.status, 308, "{path}: redirected to TLS as usual");
     }
     let handshake = |protocols: &[&[u8]]| {
         let mut config = client::client_config(&pebble.root(), rustls::ALL_VERSIONS);
         config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
         client::handshake(TcpStream::connect(i.tls).unwrap(), &Arc::new(config), DOMAIN)
     };
-    assert!(handshake(&[b"acme-tls/1"]).is_err(), "nobody looks now");
+    assert!(handshake(&[b"acme-tls/1"]).is_err(), "no validation is in progress");
     let both = handshake(&[b"acme-tls/1", b"http/1.1"]).unwrap();
     assert_eq!(both.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
@@ -367,7 +367,7 @@ fn settings_that_cannot_work_are_faults() {
     assert!(String::from_utf8(i.output(&["check"]).stdout).unwrap().contains("requires gateway.http_listen"));
 }
 
-/// A hook that writes down its arguments and passes them on to the name server.
+/// Returns a hook that logs its arguments and forwards them to the name server.
 fn hook_for(pebble: &Pebble, log: &Path) -> String {
     let management = pebble.names.management;
     format!(

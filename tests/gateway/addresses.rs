@@ -1,4 +1,4 @@
-//! Address rules: who is shut out by network, by the names `lan` and `wan`, by country; and what that tells and costs.
+//! Address rules: denial by network, by the names `lan` and `wan`, and by country; and what a denial reveals and costs.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::{
     instance::Instance,
 };
 
-/// A gateway with these rules under `[defaults]` that believes what the test says of the client's address.
+/// Starts a gateway with these rules under `[defaults]` that trusts the test's claims about the client's address.
 fn with_rules(canary: &Canary, rules: &str, change: impl FnOnce(&Instance)) -> Instance {
     Instance::with(&canary.address.to_string(), |i| {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
@@ -18,7 +18,7 @@ fn with_rules(canary: &Canary, rules: &str, change: impl FnOnce(&Instance)) -> I
     })
 }
 
-/// Gives one route rules of its own.
+/// Gives one route its own rules.
 fn on_route(i: &Instance, route: &str, rules: &str) {
     let name = format!("name = \"{route}\"\n");
     i.replace_in("policies/worker.toml", &name, &format!("{name}{rules}\n"));
@@ -37,7 +37,7 @@ fn statuses<const N: usize>(i: &Instance, clients: [&str; N]) -> [u16; N] {
 }
 
 #[test]
-fn what_is_for_the_lan_is_shut_to_the_wan() {
+fn routes_for_the_lan_are_closed_to_the_wan() {
     let canary = Canary::start();
     let i = with_rules(&canary, "allow_from = [\"lan\"]", |_| ());
     for client in ["127.0.0.1", "10.0.0.7", "192.168.1.7", "169.254.1.1", "fd00::7", "fe80::7", "::ffff:10.0.0.7"] {
@@ -53,19 +53,23 @@ fn what_is_for_the_lan_is_shut_to_the_wan() {
 }
 
 #[test]
-fn the_address_that_counts_is_the_sockets_where_no_proxy_is_trusted() {
+fn without_a_trusted_proxy_the_sockets_address_counts() {
     let canary = Canary::start();
     let rules = |rules: &str| {
         Instance::with(&canary.address.to_string(), |i| {
             i.replace_in("policies/worker.toml", "[defaults]\n", &format!("[defaults]\n{rules}\n"));
         })
     };
-    assert_eq!(statuses(&rules("deny_from = [\"lan\"]"), ["192.0.2.7"]), [403], "it is 127.0.0.1, whatever it says");
+    assert_eq!(
+        statuses(&rules("deny_from = [\"lan\"]"), ["192.0.2.7"]),
+        [403],
+        "the address is 127.0.0.1, whatever the header says"
+    );
     assert_eq!(statuses(&rules("allow_from = [\"127.0.0.1\"]"), ["192.0.2.7"]), [200]);
 }
 
 #[test]
-fn who_is_shut_out_learns_nothing_of_routes_and_credentials() {
+fn a_denied_address_learns_nothing_about_routes_and_credentials() {
     let canary = Canary::start();
     let i = with_rules(&canary, "allow_from = [\"lan\"]", |i| {
         i.replace("cors_origins = []", "cors_origins = [\"https://a.example\"]");
@@ -102,12 +106,12 @@ fn who_is_shut_out_learns_nothing_of_routes_and_credentials() {
     assert_eq!((&line["code"], &line["client_ip"]), (&"address_denied".into(), &"192.0.2.7".into()));
     assert_eq!((&line["app"], &line["route"], &line["user"]), (&"worker".into(), &"list-downloads".into(), &().into()));
     assert!(canary.seen().is_empty());
-    assert_eq!(from(&i, "10.0.0.7", preflight("/api/downloads")).status, 204, "and who is not gets an answer");
+    assert_eq!(from(&i, "10.0.0.7", preflight("/api/downloads")).status, 204, "an allowed address gets an answer");
     assert_eq!(get(&i, "10.0.0.7", "/nowhere"), 404);
 }
 
 #[test]
-fn who_is_shut_out_does_not_learn_which_routes_take_file_names() {
+fn a_denied_address_does_not_learn_which_routes_accept_file_names() {
     let canary = Canary::start();
     let i = with_rules(&canary, "allow_from = [\"lan\"]", |_| ());
     let paths = ["/api/stream/a%EF%BC%8Fb", "/api/info/a%EF%BC%8Fb", "/nowhere/a%EF%BC%8Fb"];
@@ -117,9 +121,9 @@ fn who_is_shut_out_does_not_learn_which_routes_take_file_names() {
 }
 
 #[test]
-fn a_denied_address_uses_up_nobodys_rate() {
+fn a_denied_address_does_not_use_up_the_rate_of_others() {
     let canary = Canary::start();
-    // Both are of one /64, which is what rates count by.
+    // Both are in one /64, by which rates are counted.
     let i = with_rules(&canary, "deny_from = [\"2001:db8::1\"]", |i| {
         on_route(i, "list-downloads", "rates = [{ limit = \"2/hour\", by = \"address\" }]");
     });
@@ -129,7 +133,7 @@ fn a_denied_address_uses_up_nobodys_rate() {
 }
 
 #[test]
-fn a_denial_wins_and_who_is_not_allowed_is_denied() {
+fn a_denied_network_wins_over_an_allowed_one_and_others_are_denied() {
     let canary = Canary::start();
     let rules =
         "allow_from = [\"192.0.2.0/24\", \"2001:db8::/32\"]\ndeny_from = [\"192.0.2.66\", \"2001:db8:66::/48\"]";
@@ -139,7 +143,7 @@ fn a_denial_wins_and_who_is_not_allowed_is_denied() {
 }
 
 #[test]
-fn a_routes_own_list_stands_for_that_of_the_defaults() {
+fn a_routes_own_list_replaces_that_of_the_defaults() {
     let canary = Canary::start();
     let i = with_rules(&canary, "allow_from = [\"lan\"]\ndeny_from = [\"10.0.0.66\"]", |i| {
         on_route(i, "stream", "allow_from = []");
@@ -147,7 +151,11 @@ fn a_routes_own_list_stands_for_that_of_the_defaults() {
     });
     let asked = |path: &str| ["10.0.0.1", "10.0.0.66", "192.0.2.1", "198.51.100.1"].map(|client| get(&i, client, path));
     assert_eq!(asked("/api/downloads"), [200, 403, 403, 403]);
-    assert_eq!(asked("/api/stream/x"), [200, 403, 200, 200], "what the route does not say, the defaults do");
+    assert_eq!(
+        asked("/api/stream/x"),
+        [200, 403, 200, 200],
+        "the defaults apply to a list that the route does not have"
+    );
     assert_eq!(asked("/api/search"), [403, 403, 200, 403]);
     let link = i.post("/.sallyport/links", r#"{"path":"/api/search"}"#);
     assert_eq!(link.status, 422, "the gateway's own route is for the lan, where this test is");
@@ -164,19 +172,19 @@ fn name_database(i: &Instance, bytes: &[u8]) {
 }
 
 #[test]
-fn a_country_is_looked_up_in_the_database_that_is_given() {
+fn a_country_is_looked_up_in_the_configured_database() {
     let canary = Canary::start();
     let i = with_rules(&canary, "deny_from = [\"country:FR\", \"country:RU\"]", |i| {
         name_database(i, &atlas("GeoLite2-Country"));
         on_route(i, "search", "allow_from = [\"lan\", \"country:DE\"]");
     });
     let clients = ["192.0.2.1", "2001:db8::1", "198.51.100.1", "198.51.100.128", "203.0.113.1", "10.0.0.1"];
-    assert_eq!(statuses(&i, clients), [200, 200, 403, 200, 200, 200], "of no known country is of none");
+    assert_eq!(statuses(&i, clients), [200, 200, 403, 200, 200, 200], "an address without a known country is in none");
     assert_eq!(clients.map(|client| get(&i, client, "/api/search")), [200, 200, 403, 403, 403, 200]);
 }
 
 #[test]
-fn a_place_that_cannot_be_meant_is_a_fault_at_its_place() {
+fn an_invalid_entry_of_an_address_list_is_a_fault_at_its_position() {
     for (list, column, words) in [
         ("allow_from = [\"lan\", \"country:DE\"]", 22, "[gateway] geoip"),
         ("deny_from = [\"country:UK\"]", 14, "write two capital letters"),
@@ -196,21 +204,21 @@ fn a_place_that_cannot_be_meant_is_a_fault_at_its_place() {
                 found.contains(&format!("worker.toml:{line}:{column}: ")) && found.contains(words),
                 "{list}: {found}"
             );
-            assert_eq!(i.spawn("gateway", &[]).wait().unwrap().code(), Some(1), "{list}: a start finds it as well");
+            assert_eq!(i.spawn("gateway", &[]).wait().unwrap().code(), Some(1), "{list}: startup finds it too");
         }
     }
 }
 
 #[test]
-fn a_database_that_knows_no_countries_or_is_broken_stops_the_start() {
+fn a_database_that_is_broken_or_has_no_countries_prevents_startup() {
     let whole = atlas("GeoLite2-Country");
     let mut broken = whole.clone();
-    broken[7] = 0xfe; // the second branch of the root now leads nowhere that is
+    broken[7] = 0xfe; // the second branch of the root now leads outside the tree
     for (bytes, words) in [
         (atlas("GeoLite2-ASN"), "GeoLite2-ASN"),
-        (b"no database".to_vec(), "name a database of countries"),
-        (whole[..whole.len() - 40].to_vec(), "name a database of countries"),
-        (broken, "name a database of countries"),
+        (b"no database".to_vec(), "name a country database"),
+        (whole[..whole.len() - 40].to_vec(), "name a country database"),
+        (broken, "name a country database"),
     ] {
         let i = Instance::made(&[]);
         name_database(&i, &bytes);

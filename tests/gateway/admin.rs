@@ -1,4 +1,4 @@
-//! The admin listener: health, readiness, metrics; on loopback or a Unix socket, and whatever else goes on.
+//! The admin listener: health, readiness and metrics, on loopback or a Unix socket, under all conditions.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ fn admin(i: &Instance, path: &str) -> Answer {
     send_plain(i.admin, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes())
 }
 
-/// The lines of the metrics whose name and labels begin so, summed.
+/// Returns the sum of the metrics whose name and labels begin with `series`.
 pub(crate) fn metric(i: &Instance, series: &str) -> f64 {
     let text = String::from_utf8(admin(i, "/metrics").body).unwrap();
     let lines = text.lines().filter_map(|line| line.strip_prefix(series)?.rsplit(' ').next());
@@ -35,7 +35,7 @@ pub(crate) fn eventually_metric(i: &Instance, series: &str, expected: f64) {
 }
 
 #[test]
-fn it_says_whether_the_gateway_lives() {
+fn it_reports_whether_the_gateway_is_alive() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     assert_eq!(["/healthz", "/readyz", "/"].map(|path| admin(&i, path).status), [200, 200, 404]);
@@ -80,22 +80,22 @@ fn it_answers_while_the_gateway_drains() {
         assert!(Command::new("kill").args(["-TERM", &i.pid().to_string()]).status().unwrap().success());
         eventually("draining", || (admin(&i, "/readyz").status == 503).then_some(()));
         assert_eq!(["/healthz", "/metrics"].map(|path| admin(&i, path).status), [200, 200]);
-        assert_eq!(slow.join().unwrap(), 200, "and what was on its way arrives");
+        assert_eq!(slow.join().unwrap(), 200, "the running request completes");
     });
 }
 
 #[test]
-fn connections_that_are_held_open_keep_nobody_out() {
+fn connections_that_are_held_open_do_not_keep_others_out() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let held: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(i.admin).unwrap()).collect();
     for _ in 0..5 {
         assert_eq!(admin(&i, "/readyz").status, 200);
     }
-    eventually("the bound", || (metric(&i, "sallyport_connections{listener=\"admin\"}") <= 32.0).then_some(()));
+    eventually("the limit", || (metric(&i, "sallyport_connections{listener=\"admin\"}") <= 32.0).then_some(()));
     let mut last = held.last().unwrap();
     last.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(last.read(&mut [0]).unwrap(), 0, "and who says nothing is sent away");
+    assert_eq!(last.read(&mut [0]).unwrap(), 0, "a client that sends nothing is disconnected");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn it_may_be_a_unix_socket_for_owner_and_group() {
 }
 
 #[test]
-fn an_address_that_others_reach_needs_its_switch() {
+fn an_address_that_others_can_reach_requires_its_switch() {
     let canary = Canary::start();
     let [elsewhere] = free_addresses::<1>();
     let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
@@ -127,7 +127,7 @@ fn an_address_that_others_reach_needs_its_switch() {
 }
 
 #[test]
-fn each_request_is_counted_once_where_it_belongs() {
+fn each_request_is_counted_once_in_the_right_series() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     assert_eq!(i.get("/api/downloads").status, 200);
@@ -170,7 +170,7 @@ fn connections_and_broken_handshakes_are_counted() {
 }
 
 #[test]
-fn what_a_client_sends_makes_no_new_series() {
+fn a_clients_data_creates_no_new_series() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let series = || {
@@ -187,7 +187,7 @@ fn what_a_client_sends_makes_no_new_series() {
 }
 
 #[test]
-fn the_end_of_the_certificate_is_told() {
+fn the_certificates_expiry_is_reported() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let record = fs::read_to_string(i.path("certs/server.names")).unwrap();
@@ -215,7 +215,7 @@ fn the_document_names_every_metric_and_no_other() {
 }
 
 #[test]
-fn an_app_that_a_reload_brings_is_counted_and_those_before_it_count_on() {
+fn an_app_that_a_reload_adds_is_counted_and_the_others_keep_their_counts() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let of = |app: &str| format!("sallyport_requests_total{{app=\"{app}\"");

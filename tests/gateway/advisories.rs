@@ -1,5 +1,5 @@
-//! What was published against proxies of this kind, replayed on every way in which a request can end: it passes, it lacks a
-//! credential, it comes too often, it has no route. There is no login yet; its route belongs into [`ROUTES`] once it is there.
+//! Published attacks on proxies of this kind, replayed on every way in which a request can end: it is permitted, it lacks a credential, it
+//! exceeds a rate, or it has no route. There is no login yet; add its route to [`ROUTES`] once there is.
 
 use std::io::{Read, Write};
 
@@ -32,13 +32,13 @@ anonymous = true
 rates = [{ limit = "1/hour", by = "address" }]
 "#;
 
-/// Each route and how it answers.
+/// Each route and the status of its answer.
 const ROUTES: [(&str, u16); 4] = [("/open", 200), ("/guarded", 401), ("/limited", 429), ("/nowhere", 404)];
 
-/// What must never be taken for a request that passes.
+/// A text that must never be treated as a permitted request.
 const SMUGGLED: &str = "GET /open?smuggled HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// A gateway whose limited route has had its one request.
+/// Starts a gateway whose limited route has had its one request.
 fn instance(canary: &Canary) -> Instance {
     let i = Instance::with(&canary.address.to_string(), |i| {
         std::fs::write(i.path("policies/routes.toml"), POLICY).unwrap();
@@ -48,7 +48,7 @@ fn instance(canary: &Canary) -> Instance {
     i
 }
 
-/// The statuses of all answers until the connection ends.
+/// Returns the statuses of all answers until the connection closes.
 fn statuses(i: &Instance, bytes: &str) -> Vec<u16> {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(bytes.as_bytes()).unwrap();
@@ -63,7 +63,7 @@ fn smuggled(canary: &Canary) -> bool {
 }
 
 #[test]
-fn cve_2025_4366_a_body_that_nobody_read_is_no_request() {
+fn cve_2025_4366_an_unread_body_is_not_a_request() {
     let canary = Canary::start();
     let i = instance(&canary);
     let last = "GET /open?last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -83,14 +83,14 @@ fn cve_2025_4366_a_body_that_nobody_read_is_no_request() {
 }
 
 #[test]
-fn cve_2026_2833_what_comes_with_an_upgrade_waits_until_it_was_agreed() {
+fn cve_2026_2833_data_after_an_upgrade_request_waits_for_the_answer() {
     let canary = Canary::start();
     let i = instance(&canary);
     let smuggled_to_nowhere = SMUGGLED.replace("/open", "/nowhere");
     for (route, status) in ROUTES {
         let upgrade =
             format!("GET {route} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-        // The application answers with 200, so what follows is a request of its own, which is judged, and has no route.
+        // The application answers 200, so the rest is a separate request, which is checked and has no route.
         assert_eq!(statuses(&i, &format!("{upgrade}{smuggled_to_nowhere}")), [status, 404], "{route}");
         assert!(!smuggled(&canary), "{route}");
     }
@@ -106,14 +106,14 @@ fn cve_2026_2835_http_1_0_has_no_chunks_and_no_second_request() {
         assert_eq!(statuses(&i, &chunked), [400], "{route}");
         let kept = format!("{line}Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}");
         assert_eq!(statuses(&i, &kept), [400], "{route}");
-        // A body that only the end of the connection would end is none.
+        // A body that only the end of the connection would delimit is not allowed.
         assert_eq!(statuses(&i, &format!("{line}\r\n{SMUGGLED}")), [status], "{route}");
         assert!(!smuggled(&canary), "{route}");
     }
 }
 
 #[test]
-fn cve_2026_105299_connection_takes_away_nothing_that_is_judged_or_stated() {
+fn cve_2026_105299_connection_removes_no_field_that_is_checked_or_set() {
     let canary = Canary::start();
     let i = instance(&canary);
     let nominate =
@@ -136,7 +136,7 @@ fn cve_2026_105299_connection_takes_away_nothing_that_is_judged_or_stated() {
 }
 
 #[test]
-fn cve_2025_8671_who_provokes_resets_is_cut_off() {
+fn cve_2025_8671_a_client_that_provokes_resets_is_disconnected() {
     let canary = Canary::start();
     let i = instance(&canary);
     for (route, _) in ROUTES {
@@ -157,7 +157,7 @@ fn cve_2026_105297_fields_that_grow_are_not_kept() {
     let before = resident_kib(&i);
     for (route, _) in ROUTES {
         let mut connection = start(&i);
-        // One large field into the table, then the table's entry again and again.
+        // Adds one large field to the table, then refers to it again and again.
         let first = [&get_head(route)[..], &[0x40, 1, b'x', 0x7f, 0xb9, 0x16], &[b'a'; 3_000]].concat();
         let bomb = (0..50).map(|n| {
             let block = if n == 0 { first.clone() } else { get_head(route) };

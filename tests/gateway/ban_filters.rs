@@ -1,4 +1,4 @@
-//! The filters for fail2ban and CrowdSec in `docs/` find what the program really writes, and nothing else.
+//! The filters for fail2ban and CrowdSec in `docs/` match the lines that the program really writes, and nothing else.
 
 use std::{fs, io, path::PathBuf, process::Command};
 
@@ -13,21 +13,21 @@ use crate::{
 };
 
 const ADDRESS: &str = r"(?P<address>[0-9a-fA-F.:]+)";
-/// Tries to pass as a denial of somebody else.
+/// Tries to look like a denial of somebody else.
 const AGENT: &str = r#"x","client_ip":"192.0.2.66","decision":"deny","code":"bad_credential","#;
 
 fn docs(name: &str) -> PathBuf {
     places::project().join("docs").join(name)
 }
 
-/// What stands behind `key` in a filter.
+/// Returns the value of `key` in a filter.
 fn setting(name: &str, key: &str) -> String {
     let text = fs::read_to_string(docs(name)).unwrap();
     let value = text.lines().find_map(|line| line.trim().strip_prefix(key));
     value.unwrap_or_else(|| panic!("{name} has no {key}")).trim_matches([' ', '\'']).to_owned()
 }
 
-/// A filter's expression, as fail2ban or CrowdSec reads it.
+/// Returns a filter's expression, as fail2ban or CrowdSec interprets it.
 fn expression(name: &str, key: &str) -> Regex {
     let text = setting(name, key).replace("<ADDR>", ADDRESS).replace("%{IP:source_ip}", ADDRESS);
     Regex::new(&text.replace("%{TIMESTAMP_ISO8601:timestamp}", r"[0-9T:.-]+Z")).unwrap()
@@ -37,7 +37,7 @@ fn found(expression: &Regex, lines: impl Iterator<Item = String>) -> Vec<String>
     lines.filter_map(|line| Some(expression.captures(&line)?["address"].to_owned())).collect()
 }
 
-/// An instance that has banned two clients, denied two requests of each, and let a third one through.
+/// Starts an instance that has banned two clients, denied two requests of each, and permitted a third client.
 fn instance(canary: &Canary) -> Instance {
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
@@ -70,8 +70,8 @@ fn the_filters_find_every_ban_and_every_strike_and_nothing_else() {
     let journal = log.iter().map(|line| format!("nas sallyport[812]: {line}"));
     let undated = log.iter().map(|line| line.trim_start_matches(|c| c != ' ').to_owned());
     assert_eq!(found(&fail2ban, log.iter().cloned()), banned, "{log:?}");
-    assert_eq!(found(&fail2ban, journal), banned, "as systemd hands it over");
-    assert_eq!(found(&fail2ban, undated), banned, "fail2ban takes the date out");
+    assert_eq!(found(&fail2ban, journal), banned, "as in systemd's journal");
+    assert_eq!(found(&fail2ban, undated), banned, "fail2ban removes the date");
     assert_eq!(found(&expression("crowdsec/sallyport-logs.yaml", "pattern:"), log.into_iter()), banned);
 
     let denials = expression("fail2ban/sallyport-access.conf", "failregex =");
@@ -81,7 +81,7 @@ fn the_filters_find_every_ban_and_every_strike_and_nothing_else() {
 }
 
 #[test]
-fn a_line_of_the_log_in_which_somebody_else_speaks_bans_nobody() {
+fn a_log_line_that_quotes_somebody_else_bans_nobody() {
     let ban = "WARN sallyport: banned 192.0.2.66 for 1h: 10 failed credentials";
     for key in [("fail2ban/sallyport.conf", "failregex ="), ("crowdsec/sallyport-logs.yaml", "pattern:")] {
         let expression = expression(key.0, key.1);
@@ -94,9 +94,9 @@ fn a_line_of_the_log_in_which_somebody_else_speaks_bans_nobody() {
     }
 }
 
-/// The same by fail2ban itself, where it is installed.
+/// The same with fail2ban itself, if it is installed.
 #[test]
-fn fail2ban_reads_its_filters_as_they_are_meant() {
+fn fail2ban_itself_finds_the_same_lines() {
     let canary = Canary::start();
     let i = instance(&canary);
     for (log, filter, expected) in
@@ -117,14 +117,14 @@ fn fail2ban_reads_its_filters_as_they_are_meant() {
 }
 
 #[test]
-fn the_filters_look_at_the_units_that_there_are() {
+fn the_filters_name_units_that_exist() {
     let unit = setting("fail2ban/sallyport.conf", "journalmatch = _SYSTEMD_UNIT=");
     assert!(docs("../systemd").join(&unit).exists(), "{unit}");
     assert_eq!(setting("crowdsec/acquis.yaml", "- \"_SYSTEMD_UNIT=").trim_end_matches('"'), unit);
 }
 
 #[test]
-fn the_scenarios_count_what_the_gateway_counts() {
+fn the_scenarios_count_the_same_codes_as_the_gateway() {
     let scenarios = fs::read_to_string(docs("crowdsec/sallyport-scenarios.yaml")).unwrap();
     let access = setting("fail2ban/sallyport-access.conf", "failregex =");
     for code in ["bad_credential", "bad_link", "no_route", "bad_path"] {

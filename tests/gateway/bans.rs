@@ -1,4 +1,4 @@
-//! Bans: what leads to one, what never does, who notices, and that it outlives a kill.
+//! Bans: what leads to one, what never does, whom it affects, and that it survives a kill.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
 const STRANGER: &str = "192.0.2.7";
 const OTHER: &str = "192.0.2.8";
 
-/// A gateway with these `[bans]` that believes what the test says of the client's address.
+/// Starts a gateway with these `[bans]` that trusts the test's claims about the client's address.
 fn with_bans(canary: &Canary, bans: &[(&str, &str)]) -> Instance {
     Instance::with(&canary.address.to_string(), |i| {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
@@ -29,7 +29,7 @@ fn with_bans(canary: &Canary, bans: &[(&str, &str)]) -> Instance {
     })
 }
 
-/// A gateway that can ban the test itself, by its connections.
+/// Starts a gateway that can ban the test itself by its connections.
 fn that_bans_the_test(canary: &Canary) -> Instance {
     Instance::with(&canary.address.to_string(), |i| {
         i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", "shared_addresses = []");
@@ -37,7 +37,7 @@ fn that_bans_the_test(canary: &Canary) -> Instance {
     })
 }
 
-/// Gives keys of `[bans]` other values.
+/// Sets these keys of `[bans]`.
 fn set(i: &Instance, bans: &[(&str, &str)]) {
     let text = fs::read_to_string(i.path("config.toml")).unwrap();
     let (before, rest) = text.split_once("[bans]").unwrap();
@@ -66,7 +66,7 @@ fn ask(i: &Instance, client: &str, path: &str) -> u16 {
     from(i, client, Request::new("GET", path)).status
 }
 
-/// What the right key gets.
+/// Returns the status for the right key.
 fn knock(i: &Instance, client: &str) -> u16 {
     from(i, client, list(i.key())).status
 }
@@ -76,15 +76,15 @@ fn banned(i: &Instance) -> Vec<Value> {
 }
 
 #[test]
-fn who_guesses_ten_times_is_shut_out_and_nobody_else_is() {
+fn a_client_that_guesses_ten_times_is_banned_and_no_other_is() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[]);
     assert!((0..9).all(|_| guess(&i, STRANGER) == 401));
-    assert_eq!(guess(&i, OTHER), 401, "others are counted by themselves");
+    assert_eq!(guess(&i, OTHER), 401, "others are counted separately");
     assert_eq!(guess(&i, STRANGER), 401);
     let answer = from(&i, STRANGER, list(i.key()));
     assert_eq!((answer.status, answer.code().as_str()), (403, "banned"), "even with the right key");
-    assert_eq!(ask(&i, STRANGER, "/nowhere"), 403, "it learns nothing of paths");
+    assert_eq!(ask(&i, STRANGER, "/nowhere"), 403, "it learns nothing about paths");
     assert!(canary.seen().is_empty());
     assert_eq!(knock(&i, OTHER), 200);
     let line = i.log_line(&answer);
@@ -99,7 +99,7 @@ fn who_guesses_ten_times_is_shut_out_and_nobody_else_is() {
 }
 
 #[test]
-fn every_kind_of_a_wrong_credential_counts() {
+fn every_kind_of_wrong_credential_counts() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "2")]);
     let link = i.command(&["link", "create", "/api/stream/a.mp4"])["url"].as_str().unwrap().to_owned();
@@ -123,13 +123,13 @@ fn every_kind_of_a_wrong_credential_counts() {
 }
 
 #[test]
-fn what_an_honest_client_may_get_wrong_never_counts() {
+fn mistakes_of_an_honest_client_never_count() {
     let canary = Canary::start();
     let i =
         with_bans(&canary, &[("failed_credentials", "1"), ("forbidden_paths", "1"), ("spare_authenticated", "\"0s\"")]);
     let key = i.new_key(&["--expires", "1s", "--scope", "media:read"]);
     let narrow = i.new_key(&["--scope", "media:read"]);
-    eventually("the key's end", || (from(&i, STRANGER, list(&key)).code() == "expired_credential").then_some(()));
+    eventually("the key's expiry", || (from(&i, STRANGER, list(&key)).code() == "expired_credential").then_some(()));
     for (request, code) in [
         (list(&key), "expired_credential"),
         (list(&narrow), "insufficient_scope"),
@@ -144,7 +144,7 @@ fn what_an_honest_client_may_get_wrong_never_counts() {
 }
 
 #[test]
-fn a_guess_is_one_by_whatever_method_it_comes() {
+fn a_guess_counts_whatever_its_method() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "2"), ("forbidden_paths", "0")]);
     let put = || Request::new("PUT", "/api/downloads");
@@ -154,7 +154,7 @@ fn a_guess_is_one_by_whatever_method_it_comes() {
 }
 
 #[test]
-fn only_what_is_forged_counts_as_guessing() {
+fn only_forged_credentials_count_as_guesses() {
     let canary = Canary::start();
     let i =
         with_bans(&canary, &[("failed_credentials", "1"), ("forbidden_paths", "1"), ("spare_authenticated", "\"0s\"")]);
@@ -183,7 +183,7 @@ fn only_what_is_forged_counts_as_guessing() {
         assert_eq!([(); 2].map(|()| from(&i, STRANGER, request.clone()).code()), [code; 2], "{request:?}");
     }
     assert_eq!(from(&i, STRANGER, get("/open?sp_page=1")).code(), "no_route");
-    assert_eq!(knock(&i, STRANGER), 403, "that one was forbidden");
+    assert_eq!(knock(&i, STRANGER), 403, "that path was forbidden");
     let forged = [
         get(&link.replace("a.mp4", "b.mp4")),
         get(&link.replace("sp_exp=1", "sp_exp=2")),
@@ -197,7 +197,7 @@ fn only_what_is_forged_counts_as_guessing() {
 }
 
 #[test]
-fn a_key_that_was_revoked_is_no_guess() {
+fn a_revoked_key_is_not_a_guess() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "1"), ("spare_authenticated", "\"0s\"")]);
     i.command(&["user", "add", "ana"]);
@@ -214,7 +214,7 @@ fn a_key_that_was_revoked_is_no_guess() {
 }
 
 #[test]
-fn heads_that_break_the_grammar_are_denied_requests_as_well() {
+fn malformed_heads_count_as_denied_requests_too() {
     let canary = Canary::start();
     let i = that_bans_the_test(&canary);
     set(&i, &[("denied_requests", "3")]);
@@ -249,18 +249,18 @@ fn a_ban_ends_the_http2_connection_that_led_to_it() {
             let request = http::Request::get("https://localhost/api/downloads").body(()).unwrap();
             let Ok((answer, _)) = ready.send_request(request, true) else { break };
             answers += u32::from(answer.await.is_ok());
-            assert!(answers < 1_000, "it goes on");
+            assert!(answers < 1_000, "the connection continues");
         }
         drop(sender);
         (answers, connection.await.unwrap())
     };
     let (answers, ended) = tokio::runtime::Runtime::new().unwrap().block_on(ask);
-    assert!(answers > 3, "the ban is told: {answers}");
-    assert!(ended.is_ok(), "by GOAWAY, so that nothing that runs is cut off: {ended:?}");
+    assert!(answers > 3, "the client is told of the ban: {answers}");
+    assert!(ended.is_ok(), "by GOAWAY, so that running requests are not cut off: {ended:?}");
 }
 
 #[test]
-fn a_flood_beyond_the_rate_of_an_address_is_a_ban() {
+fn a_flood_beyond_the_rate_of_an_address_leads_to_a_ban() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("denied_requests", "25")]);
     let order = |client| from(&i, client, Request::new("POST", "/api/download").json("{}")).status;
@@ -276,14 +276,14 @@ fn twenty_different_forbidden_paths_are_too_many_and_one_is_not_however_often() 
     assert!((0..30).all(|n| ask(&i, STRANGER, &format!("/admin?{n}")) == 404));
     assert!((0..17).all(|n| ask(&i, STRANGER, &format!("/admin/{n}")) == 404));
     assert_eq!((ask(&i, STRANGER, "/admin/%2e%2e/x"), ask(&i, STRANGER, "/api/../x")), (400, 400));
-    assert_eq!(ask(&i, STRANGER, "/admin/x"), 403, "the one before was the twentieth");
+    assert_eq!(ask(&i, STRANGER, "/admin/x"), 403, "the previous path was the twentieth");
     assert!(i.stderr().contains("banned 192.0.2.7 for 10m: 20 forbidden paths"), "{}", i.stderr());
     assert_eq!(ask(&i, OTHER, "/admin/x"), 404);
     assert!(canary.seen().is_empty());
 }
 
 #[test]
-fn what_browsers_ask_every_site_for_is_no_probing() {
+fn automatic_requests_of_browsers_do_not_count_as_probing() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("forbidden_paths", "2")]);
     let touch = (100..130).map(|n| format!("/apple-touch-icon-{n}x{n}-precomposed.png"));
@@ -297,7 +297,7 @@ fn what_browsers_ask_every_site_for_is_no_probing() {
 }
 
 #[test]
-fn a_flood_of_denied_requests_is_a_ban_whatever_the_path() {
+fn a_flood_of_denied_requests_leads_to_a_ban_whatever_the_path() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("denied_requests", "40")]);
     let denied = |client: &str, path: &str, status| (0..40).all(|_| ask(&i, client, path) == status);
@@ -308,11 +308,14 @@ fn a_flood_of_denied_requests_is_a_ban_whatever_the_path() {
     }
     assert!(i.stderr().contains("banned 192.0.2.8 for 10m: 40 denied requests"), "{}", i.stderr());
     assert_eq!(knock(&i, "192.0.2.10"), 200);
-    assert!(denied("192.0.2.10", "/nowhere", 404) && knock(&i, "192.0.2.10") == 200, "who is known is spared");
+    assert!(
+        denied("192.0.2.10", "/nowhere", 404) && knock(&i, "192.0.2.10") == 200,
+        "an authenticated client is spared"
+    );
 }
 
 #[test]
-fn a_link_opens_its_file_and_spares_nobody() {
+fn a_link_opens_its_file_but_does_not_spare_its_user_from_a_ban() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "2")]);
     let link = i.command(&["link", "create", "/api/stream/a.mp4"])["url"].as_str().unwrap().to_owned();
@@ -322,7 +325,7 @@ fn a_link_opens_its_file_and_spares_nobody() {
 }
 
 #[test]
-fn clients_behind_a_translator_are_banned_one_by_one_and_by_whichever_way_they_come() {
+fn clients_behind_a_translator_are_banned_individually_and_in_every_form_of_their_address() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "2"), ("spare_authenticated", "\"0s\"")]);
     assert_eq!((guess(&i, "64:ff9b::8.8.4.4"), guess(&i, "64:ff9b:1::8.8.4.4")), (401, 401));
@@ -340,7 +343,7 @@ fn clients_behind_a_translator_are_banned_one_by_one_and_by_whichever_way_they_c
 }
 
 #[test]
-fn zero_is_no_limit() {
+fn zero_means_no_limit() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "0"), ("forbidden_paths", "0"), ("denied_requests", "0")]);
     assert!((0..15).all(|_| guess(&i, STRANGER) == 401));
@@ -349,13 +352,13 @@ fn zero_is_no_limit() {
 }
 
 #[test]
-fn who_was_authenticated_lately_is_spared_and_with_it_all_at_its_address() {
+fn a_recently_authenticated_address_is_spared_with_all_its_clients() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "2"), ("forbidden_paths", "2")]);
     assert_eq!(knock(&i, STRANGER), 200);
     assert!((0..5).all(|_| guess(&i, STRANGER) == 401), "a device with an old key at the same address");
     let lost = |client: &str, n| from(&i, client, Request::new("GET", &format!("/{n}")).key(i.key())).status;
-    assert!((0..5).all(|n| lost(OTHER, n) == 404), "a right key counts where there is no route as well");
+    assert!((0..5).all(|n| lost(OTHER, n) == 404), "a right key counts even without a route");
     assert!(banned(&i).is_empty());
 
     let i = with_bans(&canary, &[("failed_credentials", "2"), ("spare_authenticated", "\"0s\"")]);
@@ -377,7 +380,7 @@ fn this_machine_its_networks_and_trusted_proxies_are_never_banned() {
 
     let i = with_bans(&canary, &[("failed_credentials", "1"), ("include_local", "true")]);
     assert_eq!((guess(&i, "10.0.0.7"), knock(&i, "10.0.0.7")), (401, 403));
-    assert_eq!((guess(&i, "127.0.0.1"), knock(&i, "127.0.0.1")), (401, 200), "it is the trusted proxy");
+    assert_eq!((guess(&i, "127.0.0.1"), knock(&i, "127.0.0.1")), (401, 200), "that address is the trusted proxy");
 }
 
 #[test]
@@ -391,7 +394,7 @@ fn an_address_that_many_share_is_never_banned() {
 }
 
 #[test]
-fn who_is_banned_behind_a_proxy_that_names_it_gets_no_connection_and_others_do() {
+fn a_banned_client_behind_a_proxy_that_names_it_gets_no_connection_and_others_do() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
@@ -409,7 +412,7 @@ fn who_is_banned_behind_a_proxy_that_names_it_gets_no_connection_and_others_do()
 }
 
 #[test]
-fn what_is_allowed_is_never_banned_and_lets_in_who_is() {
+fn an_allowed_network_is_never_banned_and_allowing_it_lifts_a_ban() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "1"), ("allow", "[\"192.0.2.8\", \"2001:db8:1::/48\"]")]);
     for client in [OTHER, "2001:db8:1:2::7"] {
@@ -443,8 +446,8 @@ fn the_next_ban_is_longer_and_a_kill_forgets_neither_it_nor_the_one_before() {
     eventually("the ban in the list", || (banned(&i).len() == 1).then_some(()));
     i.kill();
     i.start_role("gateway");
-    eventually("the end of the first ban", || (knock(&i, STRANGER) == 200).then_some(()));
-    assert!(banned(&i).is_empty(), "the list has who is banned now");
+    eventually("the expiry of the first ban", || (knock(&i, STRANGER) == 200).then_some(()));
+    assert!(banned(&i).is_empty(), "the list shows only current bans");
     assert_eq!((guess(&i, STRANGER), knock(&i, STRANGER)), (401, 403));
     let log = i.stderr();
     assert!(log.contains("banned 192.0.2.7 for 5s: ") && log.contains("banned 192.0.2.7 for 1h: "), "{log}");
@@ -455,7 +458,7 @@ fn the_next_ban_is_longer_and_a_kill_forgets_neither_it_nor_the_one_before() {
 }
 
 #[test]
-fn a_successor_and_a_start_after_a_stop_know_whom_the_last_request_had_banned() {
+fn a_successor_and_a_restart_know_bans_caused_by_the_last_request() {
     let canary = Canary::start();
     let mut i = with_bans(&canary, &[("failed_credentials", "1")]);
     assert_eq!(guess(&i, STRANGER), 401);
@@ -469,7 +472,7 @@ fn a_successor_and_a_start_after_a_stop_know_whom_the_last_request_had_banned() 
 }
 
 #[test]
-fn what_was_long_ago_does_not_count() {
+fn guesses_outside_the_window_do_not_count() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "2"), ("window", "\"1s\"")]);
     for _ in 0..3 {
@@ -480,7 +483,7 @@ fn what_was_long_ago_does_not_count() {
 }
 
 #[test]
-fn without_bans_nobody_is_banned_and_those_there_are_do_not_hold() {
+fn with_bans_disabled_nobody_is_banned_and_existing_bans_have_no_effect() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "1")]);
     assert_eq!((guess(&i, STRANGER), knock(&i, STRANGER)), (401, 403));
@@ -491,7 +494,7 @@ fn without_bans_nobody_is_banned_and_those_there_are_do_not_hold() {
 }
 
 #[test]
-fn a_banned_client_gets_no_connection_and_what_it_has_running_goes_on() {
+fn a_banned_client_gets_no_connection_and_its_running_request_continues() {
     let canary = Canary::with(Duration::from_secs(3));
     let i = that_bans_the_test(&canary);
     let mut running = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
@@ -503,7 +506,7 @@ fn a_banned_client_gets_no_connection_and_what_it_has_running_goes_on() {
     assert!(connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err(), "closed before TLS");
     let mut plain = TcpStream::connect(i.plain).unwrap();
     let _ = plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(plain.read(&mut [0; 64]).unwrap_or(0), 0, "nor a redirect");
+    assert_eq!(plain.read(&mut [0; 64]).unwrap_or(0), 0, "there is no redirect either");
     assert_eq!(send_plain(i.admin, b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").status, 200);
 
     let mut answer = Vec::new();
@@ -517,14 +520,17 @@ fn a_banned_client_gets_no_connection_and_what_it_has_running_goes_on() {
     running.write_all(request.as_bytes()).unwrap();
     let mut refusal = String::new();
     running.read_to_string(&mut refusal).unwrap();
-    assert!(refusal.starts_with("HTTP/1.1 403 ") && refusal.contains("\"banned\""), "its next request is: {refusal}");
+    assert!(
+        refusal.starts_with("HTTP/1.1 403 ") && refusal.contains("\"banned\""),
+        "its next request is refused: {refusal}"
+    );
     assert_eq!(canary.seen().len(), 1);
     i.command(&["ban", "remove", "127.0.0.1"]);
     assert_eq!(i.get("/api/downloads").status, 200);
 }
 
 #[test]
-fn a_ban_by_hand_is_in_force_when_the_command_returns_and_so_is_its_end() {
+fn a_manual_ban_and_its_removal_are_in_force_when_the_command_returns() {
     let canary = Canary::start();
     let mut i = with_bans(&canary, &[]);
     assert_eq!(knock(&i, STRANGER), 200);
@@ -535,7 +541,7 @@ fn a_ban_by_hand_is_in_force_when_the_command_returns_and_so_is_its_end() {
         i.command(&["ban", "remove", STRANGER]);
         assert_eq!(knock(&i, STRANGER), 200);
     }
-    assert!(!i.output(&["ban", "remove", STRANGER]).status.success(), "there is none any more");
+    assert!(!i.output(&["ban", "remove", STRANGER]).status.success(), "there is no longer a ban");
     i.command(&["ban", "add", STRANGER, "--for", "1h", "--reason", "noise"]);
     i.command(&["ban", "add", "2001:db8::7"]);
     i.kill();
@@ -548,11 +554,11 @@ fn a_ban_by_hand_is_in_force_when_the_command_returns_and_so_is_its_end() {
         assert_eq!(i.output(&[&["ban", "add"], wrong].concat()).status.code(), Some(2), "{wrong:?}");
     }
     i.command(&["ban", "add", OTHER, "--for", "1s"]);
-    eventually("its end", || (knock(&i, OTHER) == 200).then_some(()));
+    eventually("its expiry", || (knock(&i, OTHER) == 200).then_some(()));
 }
 
 #[test]
-fn values_that_cannot_be_meant_are_faults_at_their_place() {
+fn invalid_values_are_faults_at_their_position() {
     for (key, value, words) in [
         ("forbidden_paths", "101", "at most 100"),
         ("window", "\"500ms\"", "at least \\\"1s\\\""),

@@ -1,4 +1,4 @@
-//! Bodies: judged before anything goes upstream, and written anew from what was judged.
+//! Bodies: validated before anything goes upstream, and re-serialised from the validated values.
 
 use crate::{canary::Canary, client::Request, instance::Instance};
 
@@ -37,7 +37,7 @@ fn post(i: &Instance, body: &str) -> (u16, String) {
 }
 
 #[test]
-fn a_judged_body_arrives_as_it_was_judged() {
+fn a_validated_body_arrives_as_it_was_validated() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     assert_eq!(post(&i, " { \"url\" : \"https:\\/\\/Example.com/a?b=1\" } ").0, 200);
@@ -56,7 +56,7 @@ fn white_space_around_a_url_does_not_arrive() {
 }
 
 #[test]
-fn the_refusal_of_a_private_host_says_what_would_allow_it() {
+fn the_refusal_of_a_private_host_names_the_setting_that_allows_it() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let answer = i.post("/api/info", r#"{"url":"http://192.168.1.1/film.mp4"}"#);
@@ -67,7 +67,7 @@ fn the_refusal_of_a_private_host_says_what_would_allow_it() {
 }
 
 #[test]
-fn a_chunked_body_is_judged_whole_and_arrives_with_its_length() {
+fn a_chunked_body_is_validated_as_a_whole_and_arrives_with_its_length() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let head = format!(
@@ -112,7 +112,7 @@ fn bad_bodies_are_refused_and_none_arrives() {
         .key(i.key())
         .header("Content-Type", "text/plain")
         .body(r#"{"url":"https://example.com/"}"#);
-    assert_eq!(i.send(&text).status, 400, "what a foreign form could send is not JSON");
+    assert_eq!(i.send(&text).status, 400, "a content type that another site's form can send is not accepted as JSON");
     assert!(canary.seen().is_empty(), "{:?}", canary.seen());
 }
 
@@ -131,7 +131,7 @@ fn unknown_qualities_and_formats_are_refused_by_name() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_refused_however_it_comes() {
+fn a_body_that_is_too_large_is_refused_in_any_framing() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let large = format!(r#"{{"url":"https://example.com/{}"}}"#, "a".repeat(17_000));
@@ -143,12 +143,16 @@ fn a_body_that_is_too_large_is_refused_however_it_comes() {
     );
     let chunked = format!("{head}{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
     assert_eq!(i.send_bytes(chunked.as_bytes()).status, 413);
-    assert_eq!(i.send(&Request::new("GET", "/api/downloads").key(i.key()).body("x")).status, 413, "a GET takes none");
+    assert_eq!(
+        i.send(&Request::new("GET", "/api/downloads").key(i.key()).body("x")).status,
+        413,
+        "a GET accepts no body"
+    );
     assert!(canary.seen().is_empty());
 }
 
 #[test]
-fn a_judged_body_arrives_whole_also_when_trailers_follow_it_over_http2() {
+fn a_validated_body_arrives_whole_even_if_trailers_follow_it_over_http2() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -168,7 +172,7 @@ fn a_judged_body_arrives_whole_also_when_trailers_follow_it_over_http2() {
 }
 
 #[test]
-fn numbers_of_fields_that_are_kept_arrive_as_they_were_written() {
+fn numbers_in_kept_fields_arrive_exactly_as_written() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         let fields = "url = { type = \"media-url\", required = true }\n\n[[route]]\nname = \"search\"";

@@ -1,4 +1,4 @@
-//! Who is calling: the socket's address, a trusted proxy's PROXY header, and nobody else's word.
+//! The client's address: the socket's, or a trusted proxy's PROXY header, and nobody else's claim.
 
 use std::{
     io::{self, Read, Write},
@@ -18,8 +18,7 @@ const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4660 443\r\n";
 const NO_HEADER: &str = "sallyport_handshakes_failed_total{reason=\"proxy_protocol\"}";
 const NO_PLACE: &str = "sallyport_handshakes_failed_total{reason=\"no_place\"}";
 
-/// A gateway that trusts `proxies`. Each client's second request within an hour is one too many, and so is its third
-/// connection at a time.
+/// Starts a gateway that trusts `proxies`. Each client is allowed one request per hour and two connections at a time.
 fn gateway(canary: &Canary, proxies: &str, proxy_protocol: bool) -> Instance {
     Instance::with(&canary.address.to_string(), |i| {
         i.replace("trusted_proxies = []", &format!("trusted_proxies = [{proxies}]"));
@@ -30,7 +29,7 @@ fn gateway(canary: &Canary, proxies: &str, proxy_protocol: bool) -> Instance {
     })
 }
 
-/// A connection that begins with `header`; what is sent after it waits for nothing.
+/// Opens a connection that begins with `header`.
 fn dial(address: SocketAddr, header: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -59,28 +58,32 @@ fn a_trusted_proxys_header_gives_the_address_for_log_limit_and_application() {
     for (header, client) in [(V1.to_vec(), "192.0.2.7"), (v2(8), "192.0.2.8")] {
         let first = get(&i, &header, ("X-Forwarded-For", "203.0.113.1")).unwrap();
         assert_eq!(first.status, 200);
-        assert_eq!(i.log_line(&first)["client_ip"], client, "not what the client itself says");
+        assert_eq!(i.log_line(&first)["client_ip"], client, "not the address that the client itself claims");
         assert_eq!(canary.seen().last().unwrap().header("x-forwarded-for"), [client]);
-        assert_eq!(get(&i, &header, ("X-A", "b")).unwrap().status, 429, "{client} had its one");
+        assert_eq!(get(&i, &header, ("X-A", "b")).unwrap().status, 429, "{client} has had its one request");
     }
     let local = get(&i, b"PROXY UNKNOWN\r\n", ("X-A", "b")).unwrap();
-    assert_eq!(i.log_line(&local)["client_ip"], "127.0.0.1", "the proxy speaks for itself");
+    assert_eq!(i.log_line(&local)["client_ip"], "127.0.0.1", "the proxy made the connection for itself");
     let chained = get(&i, b"PROXY TCP4 127.9.9.9 127.0.0.1 1 2\r\n", ("X-Forwarded-For", "203.0.113.9")).unwrap();
-    assert_eq!(i.log_line(&chained)["client_ip"], "203.0.113.9", "a proxy before the proxy may speak in turn");
+    assert_eq!(
+        i.log_line(&chained)["client_ip"],
+        "203.0.113.9",
+        "the header of a trusted proxy behind the proxy is used"
+    );
     assert_eq!(send_plain(i.plain, &plain_get(V1)).status, 308);
 }
 
 #[test]
-fn bytes_that_are_no_text_do_not_make_a_client_its_proxy() {
+fn bytes_that_are_not_text_do_not_hide_the_client_behind_its_proxy() {
     let canary = Canary::start();
     let i = gateway(&canary, "\"127.0.0.0/8\"", false);
-    // A proxy that adds to what came, as nginx does.
+    // A proxy that appends to the client's header, as nginx does.
     let answer = get(&i, b"", ("X-Forwarded-For", "é, 192.0.2.7")).unwrap();
     assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
 }
 
 #[test]
-fn a_proxy_that_is_added_while_it_runs_is_believed() {
+fn a_proxy_that_is_added_at_run_time_is_trusted() {
     let canary = Canary::start();
     let i = gateway(&canary, "", false);
     assert!(get(&i, V1, ("X-A", "b")).is_err());
@@ -89,7 +92,7 @@ fn a_proxy_that_is_added_while_it_runs_is_believed() {
     let answer = eventually("a connection of the proxy", || get(&i, V1, ("X-A", "b")).ok());
     assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
     let before = metric(&i, NO_HEADER);
-    assert!(get(&i, b"", ("X-A", "b")).is_err(), "it must send one from now on");
+    assert!(get(&i, b"", ("X-A", "b")).is_err(), "the proxy must send a header from now on");
     eventually_metric(&i, NO_HEADER, before + 1.0);
     let _ = dial(i.plain, b"GET / HTTP/1.1\r\n\r\n").read(&mut [0; 1]);
     eventually_metric(&i, NO_HEADER, before + 2.0);
@@ -112,7 +115,7 @@ fn connections_behind_a_proxy_are_counted_for_each_of_its_clients() {
     let [mut first, mut second, mut other] = ["192.0.2.7", "192.0.2.7", "192.0.2.8"].map(idle);
     assert!([&mut first, &mut second, &mut other].map(is_open) == [true; 3]);
     let mut third = idle("192.0.2.7");
-    eventually("the end of its oldest", || (!is_open(&mut first)).then_some(()));
+    eventually("the end of its oldest connection", || (!is_open(&mut first)).then_some(()));
     assert!([&mut second, &mut third, &mut other].map(is_open) == [true; 3]);
     i.command(&["ban", "add", "192.0.2.9"]);
     assert!(get(&i, b"PROXY TCP4 192.0.2.9 198.51.100.1 4660 443\r\n", ("X-A", "b")).is_err());
@@ -120,7 +123,7 @@ fn connections_behind_a_proxy_are_counted_for_each_of_its_clients() {
 }
 
 #[test]
-fn a_trusted_proxy_that_sends_no_header_or_a_wrong_one_is_closed() {
+fn a_connection_of_a_trusted_proxy_without_a_valid_header_is_closed() {
     let canary = Canary::start();
     let i = gateway(&canary, "\"127.0.0.0/8\"", true);
     for header in [&b""[..], b"PROXY TCP4 192.0.2.7 198.51.100.1 +1 443\r\n", b"PROXY TCP5 a b 1 2\r\n"] {
@@ -130,12 +133,12 @@ fn a_trusted_proxy_that_sends_no_header_or_a_wrong_one_is_closed() {
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty(), "{header:?} on the plain port");
     }
-    eventually("a word about it", || i.stderr().contains("have the proxy send PROXY protocol").then_some(()));
+    eventually("the warning", || i.stderr().contains("configure the proxy to send PROXY protocol").then_some(()));
     assert!(canary.seen().is_empty());
 }
 
 #[test]
-fn a_header_of_anybody_else_is_not_believed() {
+fn a_header_of_anybody_else_is_not_trusted() {
     let canary = Canary::start();
     for (proxies, proxy_protocol) in [("\"10.0.0.0/8\"", true), ("\"127.0.0.0/8\"", false)] {
         let i = gateway(&canary, proxies, proxy_protocol);
@@ -148,7 +151,7 @@ fn a_header_of_anybody_else_is_not_believed() {
 }
 
 #[test]
-fn a_header_that_comes_in_pieces_is_read_and_one_that_does_not_end_is_given_up() {
+fn a_header_in_pieces_is_read_and_one_that_does_not_end_is_timed_out() {
     let canary = Canary::start();
     let i = gateway(&canary, "\"127.0.0.0/8\"", true);
     let mut stalled = dial(i.tls, &V1[..20]);
@@ -160,11 +163,11 @@ fn a_header_that_comes_in_pieces_is_read_and_one_that_does_not_end_is_given_up()
     let stream = connect_over(stream, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     let answer = finish(stream, &Request::new("GET", "/api/downloads").key(i.key()).bytes());
     assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
-    assert!(matches!(stalled.read(&mut [0]), Ok(0) | Err(_)), "within the time of a handshake");
+    assert!(matches!(stalled.read(&mut [0]), Ok(0) | Err(_)), "closed within the time limit of a handshake");
 }
 
 #[test]
-fn only_the_header_that_is_configured_is_read() {
+fn only_the_configured_header_is_read() {
     let canary = Canary::start();
     for (header, client) in [("x-forwarded-for", "192.0.2.1"), ("forwarded", "2001:db8::2")] {
         let i = Instance::with(&canary.address.to_string(), |i| {
@@ -180,7 +183,7 @@ fn only_the_header_that_is_configured_is_read() {
 }
 
 #[test]
-fn one_private_address_for_everybody_is_said_loudly_and_once() {
+fn one_private_address_for_everybody_is_warned_about_once() {
     let canary = Canary::start();
     let words = |first: &str| {
         let i = gateway(&canary, "\"127.0.0.0/8\"", true);
@@ -193,5 +196,5 @@ fn one_private_address_for_everybody_is_said_loudly_and_once() {
         (early, (0..60).map(|_| call("172.17.0.1")).max())
     };
     assert_eq!(words("172.17.0.1"), (0, Some(1)));
-    assert_eq!(words("192.0.2.7"), (0, Some(0)), "another address shows that clients can be told apart");
+    assert_eq!(words("192.0.2.7"), (0, Some(0)), "another address shows that clients can be distinguished");
 }

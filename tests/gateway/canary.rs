@@ -1,4 +1,4 @@
-//! An upstream that records every byte it gets, and answers as it is told.
+//! An upstream that records every byte it gets, and gives a fixed answer.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// What it answers unless told otherwise: with headers that no client should see.
+/// The default answer, with headers that no client should see.
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Type: text/plain\r\nServer: canary/1\r\nX-Powered-By: wings\r\n\
     Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n\r\ncanary";
 
@@ -32,7 +32,7 @@ impl Canary {
         Self::with(Duration::ZERO)
     }
 
-    /// Answers only after so long.
+    /// Answers after `delay`.
     pub(crate) fn with(delay: Duration) -> Self {
         Self::serving(ANSWER, delay)
     }
@@ -127,13 +127,13 @@ fn read_request(reader: &mut impl BufRead) -> Option<Seen> {
     Some(Seen { body: String::from_utf8_lossy(&body).into_owned(), ..seen })
 }
 
-/// An address where nobody listens.
+/// Returns an address where nothing listens.
 pub(crate) fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }
 
-/// An address that takes connections and never says a word.
+/// Returns an address that accepts connections and never sends anything.
 pub(crate) fn silent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! `check`: tries what a start would, and names every fault with its place and its mend, all at once.
+//! `check`: tries everything that startup would, and reports every fault with its position and its fix, all at once.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::{
     skips::skipped,
 };
 
-/// Takes IPv6 from a process, as a kernel that was started with `ipv6.disable=1`.
+/// Runs a program without IPv6, as under a kernel that was booted with `ipv6.disable=1`.
 const WITHOUT_IPV6: &str = r#"
 import ctypes, os, platform, struct, sys
 number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
@@ -30,7 +30,7 @@ assert libc.prctl(22, 2, ctypes.byref(Program(len(steps), ctypes.addressof(code)
 os.execv(sys.argv[1], sys.argv[1:])
 "#;
 
-/// An application of somebody's own, with one route and nothing else.
+/// The policy of a custom application, with one route and nothing else.
 const POLICY: &str = "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/files\"\n";
 
 struct Checked {
@@ -68,7 +68,7 @@ fn check_in(i: &Instance, env: &[(&str, &str)]) -> Checked {
     report(command.envs(env.iter().copied()).output().unwrap())
 }
 
-/// The one fault, which has all these words.
+/// Asserts that there is exactly one fault, which contains all these words.
 fn only(checked: &Checked, words: &[&str]) {
     let [fault] = &checked.faults[..] else { panic!("{words:?}: {:#?}", checked.faults) };
     for word in words {
@@ -80,13 +80,13 @@ fn any(lines: &[String], words: &[&str]) {
     assert!(lines.iter().any(|line| words.iter().all(|word| line.contains(word))), "{words:?}: {lines:#?}");
 }
 
-/// An instance in front of an application of somebody's own.
+/// Creates an instance in front of a custom application.
 fn mine(upstream: &str) -> Instance {
     Instance::made_with_policy("mine", POLICY, upstream)
 }
 
 #[test]
-fn every_fault_is_named_at_once_with_its_place_and_its_mend() {
+fn all_faults_are_reported_together_with_their_positions_and_fixes() {
     let i = Instance::made(&[]);
     i.replace("trusted_proxies = []", "trusted_proxy = []");
     i.replace("max_requests = 5000", "max_requests = \"many\"");
@@ -114,7 +114,7 @@ fn every_fault_is_named_at_once_with_its_place_and_its_mend() {
 }
 
 #[test]
-fn hosts_and_apps_that_no_request_reaches_are_refused() {
+fn hosts_and_apps_that_no_request_can_reach_are_refused() {
     for (hosts, words) in [
         ("\"https://home.example.com\"", "write only the host, \"home.example.com\""),
         ("\"home.example.com:8443\"", "write \"home.example.com\""),
@@ -123,7 +123,7 @@ fn hosts_and_apps_that_no_request_reaches_are_refused() {
         let i = mine("127.0.0.1:9");
         i.replace("\nhosts = []", &format!("\nhosts = [{hosts}]"));
         only(&check(&i), &["config.toml:", "app[0].hosts[0]", words]);
-        assert_eq!(i.spawn("gateway", &[]).wait().unwrap().code(), Some(1), "a start finds it as well");
+        assert_eq!(i.spawn("gateway", &[]).wait().unwrap().code(), Some(1), "startup finds it too");
     }
     let second = "[[app]]\nname = \"b\"\npolicy = \"mine\"\nupstream = \"127.0.0.1:9\"\n";
     for (first, rest, key) in [
@@ -139,7 +139,7 @@ fn hosts_and_apps_that_no_request_reaches_are_refused() {
 }
 
 #[test]
-fn apps_that_could_answer_nothing_are_found() {
+fn apps_that_could_not_answer_any_request_are_found() {
     let i = mine("127.0.0.1:9");
     i.replace("prefix = \"/\"", "prefix = \"/elsewhere\"");
     only(&check(&i), &["app[0].prefix", "no route of the policy \"mine\" is under /elsewhere"]);
@@ -161,7 +161,7 @@ fn apps_that_could_answer_nothing_are_found() {
 }
 
 #[test]
-fn a_route_that_no_request_reaches_is_found_in_the_policys_file() {
+fn a_route_that_no_request_can_reach_is_found_in_the_policys_file() {
     for (route, words) in [
         ("path = \"/files/*\"", "route[1].path: a lone * matches only itself"),
         ("path = \"/files?all=1\"", "remove the query"),
@@ -182,7 +182,7 @@ fn a_route_that_no_request_reaches_is_found_in_the_policys_file() {
 }
 
 #[test]
-fn a_body_rule_behind_a_limit_of_nothing_is_refused() {
+fn a_body_rule_with_a_body_limit_of_zero_is_refused() {
     for (limit, words) in [("", "of [defaults] is 0"), ("max_body = \"0\"\n", "the max_body is 0")] {
         let i = mine("127.0.0.1:9");
         let body = "[route.body.fields]\na = { type = \"text\" }\n";
@@ -193,7 +193,7 @@ fn a_body_rule_behind_a_limit_of_nothing_is_refused() {
 }
 
 #[test]
-fn a_fault_of_the_environment_is_told_at_its_variable() {
+fn a_fault_in_the_environment_is_reported_with_its_variable() {
     let i = mine("127.0.0.1:9");
     let checked = check_in(
         &i,
@@ -209,7 +209,7 @@ fn a_fault_of_the_environment_is_told_at_its_variable() {
 }
 
 #[test]
-fn what_kubernetes_puts_beside_a_service_of_our_name_is_none_of_ours() {
+fn variables_that_kubernetes_sets_for_a_service_of_our_name_are_ignored() {
     let canary = Canary::start();
     let env = [
         ("SALLYPORT_PORT", "tcp://10.96.0.7:8443"),
@@ -227,7 +227,7 @@ fn what_kubernetes_puts_beside_a_service_of_our_name_is_none_of_ours() {
 }
 
 #[test]
-fn ports_that_others_have_are_named_and_those_of_this_instance_are_its_own() {
+fn ports_in_use_by_others_are_reported_and_those_of_this_instance_are_not() {
     let canary = Canary::start();
     let mut i = mine(&canary.address.to_string());
     let taken = [i.tls, i.plain].map(|address| TcpListener::bind(address).unwrap());
@@ -237,22 +237,22 @@ fn ports_that_others_have_are_named_and_those_of_this_instance_are_its_own() {
     any(&checked.faults, &["gateway.http_listen[0]", "is in use by another program"]);
     assert_eq!(i.spawn("up", &[]).wait().unwrap().code(), Some(1));
     for key in ["gateway.listen[0]", "gateway.http_listen[0]"] {
-        assert!(i.stderr().contains(key), "up names both at once: {}", i.stderr());
+        assert!(i.stderr().contains(key), "up reports both at once: {}", i.stderr());
     }
     drop(taken);
     assert_eq!(check(&i).faults, [""; 0]);
     i.start_role("gateway");
-    assert_eq!(check(&i).faults, [""; 0], "it runs, and may be checked");
+    assert_eq!(check(&i).faults, [""; 0], "a running instance passes the check");
     let i = mine("127.0.0.1:9");
     i.replace(&format!("http_listen = [\"{}\"]", i.plain), &format!("http_listen = [\"{}\"]", i.tls));
     only(&check(&i), &["gateway.http_listen[0]", "gateway.listen takes port"]);
 }
 
 #[test]
-fn a_port_below_1024_that_this_account_may_not_open_is_found() {
+fn a_port_below_1024_that_this_account_cannot_open_is_found() {
     let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
     if start.trim().parse::<u16>().is_ok_and(|start| start <= 443) {
-        skipped("on this machine every account may open port 443");
+        skipped("on this machine every account can open port 443");
         return;
     }
     let i = mine("127.0.0.1:9");
@@ -271,7 +271,7 @@ fn a_port_below_1024_that_this_account_may_not_open_is_found() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_to_is_named_with_its_key_by_check_and_by_up() {
+fn a_read_only_folder_is_reported_with_its_key_by_check_and_by_up() {
     let i = mine("127.0.0.1:9");
     i.replace("data_dir = \"data\"", "data_dir = \"config.toml/data\"");
     any(&check(&i).faults, &["config.toml:", "data_dir: ", "is not a folder"]);
@@ -306,7 +306,7 @@ fn an_application_that_does_not_answer_yet_is_a_warning() {
 }
 
 #[test]
-fn programs_that_downloads_need_are_tried() {
+fn programs_that_downloads_need_are_run() {
     let i = Instance::made(&[]);
     for (name, text) in [("old", "#!/bin/sh\necho 2020.01.01\n"), ("broken", "#!/bin/sh\nexit 1\n")] {
         fs::write(i.path(name), text).unwrap();
@@ -329,11 +329,11 @@ fn programs_that_downloads_need_are_tried() {
         last = yt_dlp;
     }
     let gateway = report(i.output(&["check", "--role", "gateway"]));
-    assert_eq!(gateway.faults, [""; 0], "a gateway by itself needs none of them");
+    assert_eq!(gateway.faults, [""; 0], "a gateway alone needs none of them");
     any(&gateway.warnings, &["app[0].upstream", &format!("nobody answers at {worker}")]);
 }
 
-/// A certificate of its own authority, whose time is `from` to `to` years of our calendar.
+/// Creates a self-signed certificate that is valid from the year `from` to the year `to`.
 fn certificate(from: i32, to: i32) -> (String, String, Vec<u8>, Vec<u8>) {
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(from, 1, 1);
@@ -352,7 +352,7 @@ fn with_files(cert: &[u8], key: &[u8]) -> Instance {
 }
 
 #[test]
-fn a_certificate_file_that_is_something_else_is_named_as_what_it_is() {
+fn the_actual_type_of_a_wrong_certificate_file_is_reported() {
     let (cert, key, cert_der, key_der) = certificate(2020, 4000);
     let (other, other_key, ..) = certificate(2020, 4000);
     let (cert, key) = (cert.as_bytes(), key.as_bytes());
@@ -372,25 +372,24 @@ fn a_certificate_file_that_is_something_else_is_named_as_what_it_is() {
         let i = with_files(cert, key);
         only(&check(&i), &["config.toml:", at, words]);
         assert_eq!(i.spawn("gateway", &[]).wait().unwrap().code(), Some(1), "{words}");
-        assert!(i.stderr().contains(words), "a start says the same: {}", i.stderr());
+        assert!(i.stderr().contains(words), "startup reports the same: {}", i.stderr());
     }
     assert_eq!(check(&with_files(cert, key)).faults, [""; 0]);
 }
 
 #[test]
-fn an_expired_certificate_is_found_and_told_at_a_start() {
-    for (from, to, words) in [(2020, 2021, "has expired on 2021-01-01"), (3990, 4000, "is not valid before 3990-01-01")]
-    {
+fn an_expired_or_early_certificate_is_found_and_logged_at_startup() {
+    for (from, to, words) in [(2020, 2021, "expired on 2021-01-01"), (3990, 4000, "is not valid before 3990-01-01")] {
         let (cert, key, ..) = certificate(from, to);
         let mut i = with_files(cert.as_bytes(), key.as_bytes());
         only(&check(&i), &["tls.cert", words]);
         i.start_role("gateway");
-        eventually("what it says of it", || i.stderr().contains(words).then_some(()));
+        eventually("the log line", || i.stderr().contains(words).then_some(()));
     }
 }
 
 #[test]
-fn where_ipv6_is_off_the_default_listens_on_ipv4_and_check_says_so() {
+fn without_ipv6_the_default_listens_on_ipv4_and_check_warns() {
     let canary = Canary::start();
     let mut i = mine(&canary.address.to_string());
     let every = format!("[::]:{}", i.tls.port());

@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes it is given, over TLS that trusts the instance's authority and nobody else.
+//! A client that sends exactly the given bytes, over TLS that trusts only the instance's authority.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use serde_json::Value;
 /// A TLS connection.
 pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-/// An answer, whole.
+/// A complete answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -27,7 +27,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// A request, until it is sent.
+/// A request to send.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     head: String,
@@ -94,7 +94,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// The public code of a refusal.
+    /// Returns the public code of a denial.
     pub(crate) fn code(&self) -> String {
         self.json()["code"].as_str().unwrap().to_owned()
     }
@@ -105,26 +105,26 @@ pub(crate) fn send(address: SocketAddr, authority: &Path, bytes: &[u8]) -> Answe
     finish(connect(address, authority, rustls::ALL_VERSIONS).unwrap(), bytes)
 }
 
-/// The same from a client that asks for no name in the handshake, and so may name any host in its requests.
+/// The same from a client that sends no server name, and so may name any host in its requests.
 pub(crate) fn send_nameless(address: SocketAddr, authority: &Path, bytes: &[u8]) -> Answer {
     let config = Arc::new(client_config(authority, rustls::ALL_VERSIONS));
     finish(handshake(TcpStream::connect(address).unwrap(), &config, "127.0.0.1").unwrap(), bytes)
 }
 
-/// Sends bytes over what is connected, and reads to the end.
+/// Sends bytes over an open connection and reads to the end.
 pub(crate) fn finish(mut stream: impl Read + Write, bytes: &[u8]) -> Answer {
     stream.write_all(bytes).unwrap();
     Answer::parse(&read_all(&mut stream))
 }
 
-/// The same where there may be no answer.
+/// The same if there may be no answer.
 pub(crate) fn try_finish(mut stream: impl Read + Write, bytes: &[u8]) -> Option<Answer> {
     stream.write_all(bytes).ok()?;
     let answer = read_all(&mut stream);
     (!answer.is_empty()).then(|| Answer::parse(&answer))
 }
 
-/// A TLS connection for "localhost" that trusts the authority whose certificate is in the file.
+/// Opens a TLS connection for "localhost" that trusts the authority whose certificate is in the file.
 pub(crate) fn connect(
     address: SocketAddr,
     authority: &Path,
@@ -135,7 +135,7 @@ pub(crate) fn connect(
     connect_over(tcp, authority, versions)
 }
 
-/// The same over what is connected already.
+/// The same over an open connection.
 pub(crate) fn connect_over(
     tcp: TcpStream,
     authority: &Path,
@@ -144,7 +144,7 @@ pub(crate) fn connect_over(
     handshake(tcp, &Arc::new(client_config(authority, versions)), "localhost")
 }
 
-/// A handshake for the server `name`.
+/// Does a handshake for the server `name`.
 pub(crate) fn handshake(tcp: TcpStream, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<Tls> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut stream = StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), tcp);
@@ -162,7 +162,7 @@ pub(crate) fn connect_frames(address: SocketAddr, authority: &Path) -> StreamOwn
     StreamOwned::new(connection, TcpStream::connect(address).unwrap())
 }
 
-/// The same with a client of HTTP/2 above it.
+/// The same for an HTTP/2 client library.
 pub(crate) async fn connect_http2(
     address: SocketAddr,
     authority: &Path,
@@ -186,7 +186,7 @@ pub(crate) fn client_config_with(
     builder_with(provider, authority, versions).with_no_client_auth()
 }
 
-/// A client whose own certificate is still to be chosen.
+/// Returns a builder for a client, without its own certificate yet.
 pub(crate) fn client_builder(authority: &Path, versions: &[&'static SupportedProtocolVersion]) -> Builder {
     builder_with(aws_lc_rs::default_provider(), authority, versions)
 }
@@ -202,12 +202,12 @@ fn builder_with(provider: CryptoProvider, authority: &Path, versions: &[&'static
     config.with_root_certificates(roots)
 }
 
-/// Sends bytes in the clear and reads to the end.
+/// Sends bytes without TLS and reads to the end.
 pub(crate) fn send_plain(address: SocketAddr, bytes: &[u8]) -> Answer {
     finish(TcpStream::connect(address).unwrap(), bytes)
 }
 
-/// What can be read until the end, or until the other side breaks off.
+/// Reads to the end, or until the other side aborts.
 fn read_all(stream: &mut impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 16 * 1024];

@@ -1,4 +1,4 @@
-//! An authority for client certificates that a test holds in its hands: right ones, wrong ones, and lists of what it revokes.
+//! An authority for client certificates that a test controls: valid and invalid certificates, and revocation lists.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ impl Authority {
         Self::with_levels_below(name, 0)
     }
 
-    /// An authority that may vouch for others, so many below each other.
+    /// Creates an authority that may certify others, with at most `levels` below it.
     pub(crate) fn with_levels_below(name: &str, levels: u8) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -40,7 +40,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// An authority that this one vouches for, and its certificate.
+    /// Creates an authority that this one certifies; returns it with its certificate.
     pub(crate) fn intermediate(&self, name: &str) -> (Self, CertificateDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -52,7 +52,7 @@ impl Authority {
         (Self { issuer: Issuer::new(params, key), pem: certificate.pem() }, certificate.der().clone())
     }
 
-    /// A certificate whose common name is `user`.
+    /// Signs a certificate whose common name is `user`.
     pub(crate) fn sign(&self, user: &str) -> Shown {
         self.sign_with(user, |_| ())
     }
@@ -68,7 +68,7 @@ impl Authority {
         Shown { cert: params.signed_by(&key, &self.issuer).unwrap(), key }
     }
 
-    /// A certificate with this serial number, and alternative names.
+    /// Signs a certificate with this serial number and these alternative names.
     pub(crate) fn sign_numbered(&self, user: &str, serial: u64, names: &[SanType]) -> Shown {
         self.sign_with(user, |params| {
             params.serial_number = Some(SerialNumber::from(serial));
@@ -76,7 +76,7 @@ impl Authority {
         })
     }
 
-    /// A list of what is revoked.
+    /// Returns a revocation list.
     pub(crate) fn revoke(&self, serials: &[u64]) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -97,12 +97,12 @@ impl Authority {
 }
 
 impl Shown {
-    /// A client that shows it.
+    /// Returns a client that presents it.
     pub(crate) fn client(&self, authority: &Path, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
         self.client_beside(authority, versions, &[])
     }
 
-    /// The same, which shows these certificates as well.
+    /// Returns a client that presents it together with these certificates.
     pub(crate) fn client_beside(
         &self,
         authority: &Path,

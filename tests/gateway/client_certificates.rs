@@ -1,4 +1,4 @@
-//! Client certificates: whom they let in, what ends them, and what no page can do with them.
+//! Client certificates: whom they authenticate, what invalidates them, and what other sites' pages cannot do with them.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ use crate::{
 
 const PATH: &str = "/api/downloads";
 
-/// A gateway that asks for certificates of `authority`, and knows ana, who is a user.
+/// Starts a gateway that requests certificates of `authority` and has a user ana.
 fn gateway(upstream: &SocketAddr, authority: &Authority, more: &str) -> Instance {
     gateway_with(upstream, authority, more, |_| ())
 }
@@ -49,7 +49,7 @@ fn open(i: &Instance, client: &Arc<ClientConfig>) -> std::io::Result<Tls> {
     handshake(tcp, client, "localhost")
 }
 
-/// None where the connection ends in its handshake, of which a client of TLS 1.3 hears only afterwards.
+/// Returns `None` if the connection closes during its handshake, which a TLS 1.3 client notices only afterwards.
 fn ask(i: &Instance, shown: &Shown, request: &Request) -> Option<Answer> {
     ask_as(i, &shown.client(&i.authority(), rustls::ALL_VERSIONS), request)
 }
@@ -66,7 +66,7 @@ fn status_and_code(answer: &Answer) -> (u16, String) {
     (answer.status, if answer.status < 400 { String::new() } else { answer.code() })
 }
 
-/// One request of a connection that goes on.
+/// Sends one request over a connection that stays open.
 fn exchange(stream: &mut Tls) -> (u16, String) {
     write!(stream, "GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let (mut head, mut byte) = (String::new(), [0]);
@@ -82,7 +82,7 @@ fn exchange(stream: &mut Tls) -> (u16, String) {
 }
 
 #[test]
-fn a_certificate_lets_its_user_in_also_when_its_session_is_resumed() {
+fn a_certificate_authenticates_its_user_even_when_its_session_is_resumed() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway(&canary.address, &authority, "");
     for version in [&TLS12, &TLS13] {
@@ -110,7 +110,7 @@ fn a_certificate_lets_its_user_in_also_when_its_session_is_resumed() {
 }
 
 #[test]
-fn a_client_without_a_certificate_still_gets_in_by_another_credential() {
+fn a_client_without_a_certificate_can_use_another_credential() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway(&canary.address, &authority, "");
     assert_eq!(status_and_code(&i.send(&get())), (401, "not_authenticated".into()));
@@ -147,7 +147,7 @@ fn a_wrong_certificate_ends_the_handshake() {
 }
 
 #[test]
-fn a_certificate_of_nobody_who_is_known_is_refused_with_a_reason_of_its_own() {
+fn a_certificate_of_an_unknown_user_is_refused_with_its_own_reason() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway(&canary.address, &authority, "");
     let named_too = |kind: DnType| authority.sign_with("ana", |p| p.distinguished_name.push(kind, "ben"));
@@ -168,7 +168,7 @@ fn a_certificate_of_nobody_who_is_known_is_refused_with_a_reason_of_its_own() {
 }
 
 #[test]
-fn the_users_name_is_taken_from_the_field_that_is_configured() {
+fn the_users_name_is_taken_from_the_configured_field() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let mail = |name: &str| SanType::Rfc822Name(name.try_into().unwrap());
     let host = |name: &str| SanType::DnsName(name.try_into().unwrap());
@@ -202,12 +202,12 @@ fn a_certificate_yields_to_an_explicit_credential_and_never_stands_in_for_a_wron
         assert_eq!(status_and_code(&answer), (expected.0, expected.1.to_owned()), "{request:?}");
     }
     let unknown = ask(&i, &authority.sign("ben"), &get().key(i.key())).unwrap();
-    assert_eq!(unknown.status, 200, "whoever the certificate names");
+    assert_eq!(unknown.status, 200, "the explicit key counts, whomever the certificate names");
     assert_eq!(canary.seen().len(), 2);
 }
 
 #[test]
-fn a_route_that_takes_no_certificates_knows_of_none() {
+fn a_route_that_accepts_no_certificates_ignores_them() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway_with(&canary.address, &authority, "", |i| {
         let routes = "[[route]]\nname = \"keys\"\nmethods = [\"GET\"]\npath = \"/keys\"\ncredentials = [\"api-key\"]\n\
@@ -219,14 +219,14 @@ fn a_route_that_takes_no_certificates_knows_of_none() {
     let ana = authority.sign("ana");
     let get = |path: &str| status_and_code(&ask(&i, &ana, &Request::new("GET", path)).unwrap());
     assert_eq!(get("/keys"), (401, "not_authenticated".into()));
-    assert_eq!(get("/all"), (200, String::new()), "by default a route takes them");
+    assert_eq!(get("/all"), (200, String::new()), "by default a route accepts them");
     assert_eq!(get("/open").0, 200);
     let users: Vec<_> = canary.seen().iter().map(|seen| seen.header("remote-user").len()).collect();
     assert_eq!(users, [1, 0]);
 }
 
 #[test]
-fn no_page_of_another_site_changes_anything_by_a_certificate() {
+fn pages_of_other_sites_cannot_change_anything_with_a_certificate() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway_with(&canary.address, &authority, "", |i| {
         i.replace("cors_origins = []", "cors_origins = [\"https://app.example.com\"]");
@@ -248,7 +248,7 @@ fn no_page_of_another_site_changes_anything_by_a_certificate() {
     }
     assert!(canary.seen().is_empty());
     let allowed = delete().header("Origin", "https://app.example.com").header("Sec-Fetch-Site", "cross-site");
-    assert_eq!(ask(&i, &ana, &allowed.clone().key(i.key())).unwrap().status, 200, "that page has a key of its own");
+    assert_eq!(ask(&i, &ana, &allowed.clone().key(i.key())).unwrap().status, 200, "that page has its own key");
     for own in [
         delete(),
         delete().header("Sec-Fetch-Site", "none"),
@@ -263,7 +263,7 @@ fn no_page_of_another_site_changes_anything_by_a_certificate() {
 }
 
 #[test]
-fn who_shows_a_right_certificate_is_not_banned_for_wrong_paths() {
+fn a_client_with_a_valid_certificate_is_not_banned_for_wrong_paths() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway_with(&canary.address, &authority, "", |i| {
         i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", "shared_addresses = []");
@@ -288,13 +288,13 @@ fn a_trusted_proxys_certificate_is_not_its_clients() {
 }
 
 #[test]
-fn a_certificate_is_good_on_each_request_of_a_connection_until_it_ends() {
+fn a_certificate_is_checked_on_each_request_of_a_connection_until_it_expires() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway(&canary.address, &authority, "");
     let short = authority.sign_with("ana", |p| p.not_after = from_now(3).into());
     let mut stream = open(&i, &short.client(&i.authority(), &[&TLS13])).unwrap();
     assert_eq!(exchange(&mut stream).0, 200);
-    let refused = eventually("its end", || Some(exchange(&mut stream)).filter(|answer| answer.0 != 200));
+    let refused = eventually("its expiry", || Some(exchange(&mut stream)).filter(|answer| answer.0 != 200));
     assert_eq!(refused, (401, "expired_credential".into()));
 }
 
@@ -316,11 +316,11 @@ fn endless() -> SocketAddr {
     address
 }
 
-/// How long an answer goes on that has begun.
+/// Returns how long a running answer continues.
 fn runs_on(mut stream: Tls, since: Instant) -> Duration {
     let mut buffer = [0; 1024];
     while matches!(stream.read(&mut buffer), Ok(1..)) {
-        assert!(since.elapsed() < Duration::from_secs(8), "it goes on");
+        assert!(since.elapsed() < Duration::from_secs(8), "the answer continues");
     }
     since.elapsed()
 }
@@ -333,7 +333,7 @@ fn begin(i: &Instance, shown: &Shown) -> Tls {
 }
 
 #[test]
-fn to_remove_a_user_ends_keys_certificates_and_what_runs_under_them() {
+fn removing_a_user_ends_their_keys_certificates_and_running_answers() {
     let authority = Authority::new("clients");
     let i = gateway(&endless(), &authority, "");
     let key = i.new_key(&["--user", "ana"]);
@@ -356,7 +356,7 @@ fn to_remove_a_user_ends_keys_certificates_and_what_runs_under_them() {
 }
 
 #[test]
-fn revocation_lists_and_authorities_are_replaced_while_it_runs() {
+fn revocation_lists_and_authorities_are_replaced_at_run_time() {
     let (endless, authority) = (endless(), Authority::new("clients"));
     let i = gateway_with(&endless, &authority, "crl = [\"revoked.pem\"]", |i| {
         fs::write(i.path("revoked.pem"), authority.revoke(&[1])).unwrap();
@@ -366,7 +366,7 @@ fn revocation_lists_and_authorities_are_replaced_while_it_runs() {
     let (stream, mut idle) = (begin(&i, &shown), open(&i, &client).unwrap());
 
     fs::write(i.path("revoked.pem"), "-----BEGIN X509 CRL-----\nbroken").unwrap();
-    eventually("a word about it", || i.stderr().contains("nothing is reloaded").then_some(()));
+    eventually("the error", || i.stderr().contains("reload failed").then_some(()));
     drop(begin(&i, &shown));
 
     fs::write(i.path("revoked.pem"), authority.revoke(&[7])).unwrap();
@@ -376,7 +376,7 @@ fn revocation_lists_and_authorities_are_replaced_while_it_runs() {
     let since = Instant::now();
     assert_eq!(exchange(&mut idle), (401, "bad_credential".into()));
     assert!(runs_on(stream, since) < Duration::from_secs(5));
-    assert_eq!(i.stderr().matches("nothing is reloaded").count(), 1, "once");
+    assert_eq!(i.stderr().matches("reload failed").count(), 1, "once");
 
     let new = Authority::new("clients, once more");
     fs::write(i.path("revoked.pem"), new.revoke(&[])).unwrap();
@@ -384,11 +384,11 @@ fn revocation_lists_and_authorities_are_replaced_while_it_runs() {
     let theirs = new.sign("ana");
     eventually("the new authority", || ask(&i, &theirs, &Request::new("GET", "/none")));
     let old = authority.sign_numbered("ana", 9, &[]);
-    assert!(ask(&i, &old, &Request::new("GET", "/none")).is_none(), "the old one vouches for nobody");
+    assert!(ask(&i, &old, &Request::new("GET", "/none")).is_none(), "the old authority is no longer trusted");
 }
 
 #[test]
-fn an_authority_that_cannot_be_used_stops_the_start_and_is_told_by_check() {
+fn an_unusable_authority_prevents_startup_and_is_reported_by_check() {
     let i = Instance::made(&[]);
     i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"clients.pem\"\n\n[jwt]\n");
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
@@ -404,7 +404,7 @@ fn an_authority_that_cannot_be_used_stops_the_start_and_is_told_by_check() {
 }
 
 #[tokio::test]
-async fn a_stream_of_http_2_is_its_connections_users() {
+async fn an_http2_stream_belongs_to_its_connections_user() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway(&canary.address, &authority, "");
     let mut config = ClientConfig::clone(&authority.sign("ana").client(&i.authority(), rustls::ALL_VERSIONS));
@@ -430,7 +430,7 @@ async fn a_stream_of_http_2_is_its_connections_users() {
 }
 
 #[test]
-fn a_certificate_that_was_made_here_is_taken_by_curl_and_read_by_openssl() {
+fn a_certificate_that_was_issued_here_works_with_curl_and_openssl() {
     let canary = Canary::start();
     let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
     i.command(&["user", "add", "ana"]);
@@ -441,7 +441,7 @@ fn a_certificate_that_was_made_here_is_taken_by_curl_and_read_by_openssl() {
     assert!(!create(&i, &i.path("x.p12"), "nobody").status.success() && !i.path("certs/clients-ca.pem").exists());
     let made: Value = serde_json::from_slice(&create(&i, &out, "ana").stdout).unwrap();
     assert_eq!(made["in_use"], false);
-    assert!(!create(&i, &out, "ana").status.success(), "nothing is written over");
+    assert!(!create(&i, &out, "ana").status.success(), "existing files are not overwritten");
     for name in ["ana.p12", "ana.pem", "certs/clients-ca.key"] {
         assert_eq!(fs::metadata(i.path(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
     }
@@ -454,7 +454,7 @@ fn a_certificate_that_was_made_here_is_taken_by_curl_and_read_by_openssl() {
     };
     let text = String::from_utf8(read(&password).stdout).unwrap();
     assert!(text.contains("BEGIN CERTIFICATE") && text.contains("BEGIN PRIVATE KEY"), "{text}");
-    assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 1, "its authority is nothing to trust");
+    assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 1, "it does not contain its authority as something to trust");
     assert!(!read("pass:").status.success());
     fs::write(i.path("unsealed.pem"), text).unwrap();
 
@@ -476,16 +476,20 @@ fn a_certificate_that_was_made_here_is_taken_by_curl_and_read_by_openssl() {
 }
 
 #[test]
-fn certificates_are_asked_for_as_soon_as_the_configuration_says_so() {
+fn certificates_are_requested_as_soon_as_the_configuration_says_so() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = Instance::start(&canary);
     let client = authority.sign("admin").client(&i.authority(), &[&TLS13]);
-    assert_eq!(ask_as(&i, &client, &get()).unwrap().status, 401, "none is asked for");
+    assert_eq!(ask_as(&i, &client, &get()).unwrap().status, 401, "no certificate is requested");
     fs::write(i.path("clients.pem"), &authority.pem).unwrap();
     i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"clients.pem\"\n\n[jwt]\n");
     eventually("the authority", || ask_as(&i, &client, &get()).filter(|answer| answer.status == 200));
     let mut stream = open(&i, &client).unwrap();
     i.replace("\n[tls.clients]\nca = \"clients.pem\"\n", "");
-    eventually("its end", || ask_as(&i, &client, &get()).filter(|answer| answer.status == 401));
-    assert_eq!(exchange(&mut stream), (401, "bad_credential".into()), "who has shown one before is known no more");
+    eventually("its removal", || ask_as(&i, &client, &get()).filter(|answer| answer.status == 401));
+    assert_eq!(
+        exchange(&mut stream),
+        (401, "bad_credential".into()),
+        "a certificate presented earlier is no longer accepted"
+    );
 }

@@ -1,4 +1,4 @@
-//! Commands: they act on the instance that is there, make no other one, and say what to do instead.
+//! Commands: they act on the existing instance, never create another one, and say what to do instead.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ fn complaint(output: &Output) -> String {
 }
 
 #[test]
-fn a_command_on_an_instance_that_was_never_made_refuses_and_makes_nothing() {
+fn a_command_without_an_instance_fails_and_creates_nothing() {
     let dir = checkout();
     for args in [
         &["user", "add", "eve"][..],
@@ -57,7 +57,7 @@ fn a_command_on_an_instance_that_was_never_made_refuses_and_makes_nothing() {
 }
 
 #[test]
-fn init_makes_the_instance_of_a_configuration_that_is_there_and_commands_act_on_its_gateway() {
+fn init_creates_the_instance_of_an_existing_configuration_and_commands_act_on_its_gateway() {
     let canary = Canary::start();
     let dir = checkout();
     let [tls, plain, admin] = free_addresses();
@@ -70,7 +70,7 @@ fn init_makes_the_instance_of_a_configuration_that_is_there_and_commands_act_on_
     fs::write(&config, &text).unwrap();
     let made = in_folder(dir.path(), &["init", "--json"]);
     assert!(made.status.success(), "{made:?}");
-    assert_eq!(fs::read_to_string(&config).unwrap(), text, "the configuration is as it was");
+    assert_eq!(fs::read_to_string(&config).unwrap(), text, "the configuration is unchanged");
     let made = serde_json::from_slice(&made.stdout).unwrap();
     assert!(complaint(&in_folder(dir.path(), &["init"])).contains("holds an instance already"));
     for option in [["--domain", "home.example"].as_slice(), &["--app", "worker", "--upstream", "127.0.0.1:9"]] {
@@ -83,11 +83,11 @@ fn init_makes_the_instance_of_a_configuration_that_is_there_and_commands_act_on_
     let key = in_folder(i.dir.path(), &["key", "create", "--user", "eve", "--json"]);
     let key: serde_json::Value = serde_json::from_slice(&key.stdout).unwrap();
     let asked = Request::new("GET", "/api/downloads").key(key["key"].as_str().unwrap());
-    assert_eq!(i.send(&asked).status, 200, "the running gateway knows her at once");
+    assert_eq!(i.send(&asked).status, 200, "the running gateway accepts the new user at once");
 }
 
 #[test]
-fn a_command_never_makes_a_secret() {
+fn a_command_never_creates_a_secret() {
     let canary = Canary::start();
     let secret = "a secret of the environment, 32 bytes or more";
     let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
@@ -122,7 +122,7 @@ fn a_command_never_makes_a_secret() {
 }
 
 #[test]
-fn a_database_that_is_deleted_or_replaced_under_a_gateway_is_reported_and_what_was_in_force_stays() {
+fn a_database_that_is_deleted_or_replaced_under_a_gateway_is_reported_and_the_old_state_stays_in_force() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let status = || i.send(&Request::new("GET", "/api/downloads").key(i.key())).status;
@@ -131,20 +131,20 @@ fn a_database_that_is_deleted_or_replaced_under_a_gateway_is_reported_and_what_w
     eventually("a report", || i.stderr().contains("commands do not reach this gateway").then_some(()));
     let said = complaint(&i.output(&["key", "create"]));
     assert!(said.contains("restore the file from a backup"), "{said}");
-    assert!(!database.exists(), "a command makes no other one");
+    assert!(!database.exists(), "a command creates no new database");
     assert_eq!(status(), 200);
     fs::copy(&kept, &database).unwrap();
     let said = complaint(&i.output(&["key", "create"]));
-    assert!(said.contains("the running gateway could not be told"), "this key opens nothing: {said}");
+    assert!(said.contains("the running gateway could not be told"), "the gateway does not accept this key: {said}");
     assert_eq!(status(), 200);
     assert_eq!(i.stderr().matches("commands do not reach this gateway").count(), 1, "once is enough");
     fs::rename(&kept, &database).unwrap();
-    eventually("the end of it", || i.stderr().contains("is back at its place").then_some(()));
+    eventually("the report of its return", || i.stderr().contains("is back in place").then_some(()));
     i.command(&["key", "create"]);
 }
 
 #[test]
-fn a_key_that_would_be_good_for_nothing_is_refused() {
+fn a_key_that_could_not_be_used_for_anything_is_refused() {
     let i = Instance::made(&[]);
     for (args, words) in [
         (&["key", "create", "--scope", "download:read"][..], "did you mean \"downloads:read\"?"),
@@ -164,7 +164,7 @@ fn a_key_that_would_be_good_for_nothing_is_refused() {
 }
 
 #[test]
-fn what_root_rewrites_stays_its_owners() {
+fn files_that_root_rewrites_keep_their_owner() {
     if !rustix::process::geteuid().is_root() {
         skipped("only root can give files away");
         return;
@@ -181,11 +181,11 @@ fn what_root_rewrites_stays_its_owners() {
     assert_eq!(owner(), (65_534, 65_534, 0o600));
     fs::remove_file(&keys).unwrap();
     i.command(&["link", "rotate"]);
-    assert_eq!(owner(), (65_534, 65_534, 0o600), "a new one is that of the folder's owner");
+    assert_eq!(owner(), (65_534, 65_534, 0o600), "a new file belongs to the folder's owner");
 }
 
 #[test]
-fn a_certificate_is_made_under_a_bare_name_whole_or_not_at_all() {
+fn a_certificate_with_a_bare_file_name_is_created_completely_or_not_at_all() {
     let i = Instance::made(&[]);
     let config = i.path("config.toml");
     let create = |dir: &Path, out: &str| {
@@ -200,7 +200,7 @@ fn a_certificate_is_made_under_a_bare_name_whole_or_not_at_all() {
     assert!(dir.path().join("ana.p12").exists() && dir.path().join("ana.pem").exists());
     let said = complaint(&create(dir.path(), "nowhere/ben.p12"));
     assert!(said.contains("nowhere/ben.p12"), "{said}");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left of it");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn help_and_the_configuration_may_come_first() {
 }
 
 #[test]
-fn an_init_that_cannot_be_leaves_nothing() {
+fn an_init_that_fails_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let new = dir.path().join("new");
     let path = new.to_str().unwrap();
@@ -244,5 +244,5 @@ fn an_init_that_cannot_be_leaves_nothing() {
     for command in ["sallyport up", "sallyport trust"] {
         assert!(printed.contains(&format!("{command} --config {}/config.toml", real.display())), "{printed}");
     }
-    assert!(!printed.contains("password"), "nothing asks for one: {printed}");
+    assert!(!printed.contains("password"), "nothing asks for a password: {printed}");
 }

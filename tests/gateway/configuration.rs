@@ -1,4 +1,4 @@
-//! Configuration: faults are found with line and column, unknown keys are errors, and each layer overrides the one below.
+//! Configuration: faults are reported with line and column, unknown keys are errors, and each layer overrides the one below.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn faults(i: &Instance, change: &str) -> String {
     report["faults"].as_array().unwrap().iter().map(|f| f.as_str().unwrap().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// Where `text` stands: its line, and the column of its value; of a list, of its first element; of an unknown key, its own.
+/// Returns the line of `text` and a column: that of its value, of the first element of a list, or of an unknown key itself.
 fn place_of(i: &Instance, text: &str) -> (usize, usize) {
     let config = fs::read_to_string(i.path("config.toml")).unwrap();
     let line = config.lines().position(|line| line.contains(text)).unwrap();
@@ -27,7 +27,7 @@ fn place_of(i: &Instance, text: &str) -> (usize, usize) {
 }
 
 #[test]
-fn what_init_writes_is_right_and_a_second_init_changes_nothing() {
+fn the_configuration_of_init_is_valid_and_a_second_init_changes_nothing() {
     let i = Instance::made(&[]);
     assert_eq!(i.command(&["check"])["ok"], true);
     let before = fs::read(i.path("config.toml")).unwrap();
@@ -40,14 +40,14 @@ fn what_init_writes_is_right_and_a_second_init_changes_nothing() {
 }
 
 #[test]
-fn wrong_usage_is_told_from_failure() {
+fn wrong_usage_and_failure_have_different_exit_codes() {
     assert_eq!(run(&["no-such-command"]).status.code(), Some(2));
     assert_eq!(run(&["key", "revoke"]).status.code(), Some(2));
     assert_eq!(run(&["check", "--config", "/nonexistent/config.toml"]).status.code(), Some(1));
 }
 
 #[test]
-fn each_fault_is_named_with_file_line_column_and_its_mend() {
+fn each_fault_is_reported_with_file_line_column_and_fix() {
     for (from, to, words) in [
         ("access_format = \"json\"", "access_format = \"xml\"", "combined"),
         ("drain_timeout = \"10s\"", "drain_timeout = \"soon\"", "write a number and a unit"),
@@ -76,18 +76,18 @@ fn each_fault_is_named_with_file_line_column_and_its_mend() {
         i.replace(from, to);
         let found = faults(&i, to);
         assert!(found.contains(words), "{to}: {found}");
-        // What two keys make together is told at their table.
+        // A fault of two keys together is reported at their table.
         if !to.starts_with("mode") {
             let (line, column) = place_of(&i, to);
             assert!(found.contains(&format!("config.toml:{line}:{column}: ")), "{to} at {line}:{column}: {found}");
         }
         let started = i.spawn("gateway", &[]).wait().unwrap();
-        assert_eq!(started.code(), Some(1), "{to}: a start finds it as well");
+        assert_eq!(started.code(), Some(1), "{to}: startup finds it too");
     }
 }
 
 #[test]
-fn a_policys_faults_are_found_at_their_place() {
+fn a_policys_faults_are_reported_at_their_position() {
     for (from, to, words) in [
         ("methods = [\"POST\"]", "methods = [\"BREW\"]", "not a method"),
         ("path = \"/api/downloads\"", "path = \"/api/download\"\n# ", "route"),
@@ -142,11 +142,11 @@ fn the_environment_overrides_the_file() {
     child.kill().unwrap();
     child.wait().unwrap();
     let refused = i.spawn("gateway", &[("SALLYPORT_GATEWAY__LISTENN", &listen)]).wait().unwrap();
-    assert_eq!(refused.code(), Some(1), "an unknown key is an error there, too");
+    assert_eq!(refused.code(), Some(1), "an unknown key is an error there too");
 }
 
 #[test]
-fn the_combined_format_is_one_line_a_request() {
+fn the_combined_format_has_one_line_per_request() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("access_format = \"json\"", "access_format = \"combined\"");
@@ -162,7 +162,7 @@ fn the_combined_format_is_one_line_a_request() {
 }
 
 #[test]
-fn init_for_an_application_that_is_there_already_names_it_and_its_domain() {
+fn init_for_an_existing_application_configures_it_and_its_domain() {
     let i = Instance::made(&["--app", "worker", "--upstream", "127.0.0.1:9", "--domain", "home.example"]);
     assert_eq!(i.made["url"], "https://home.example:8443");
     let text = fs::read_to_string(i.path("config.toml")).unwrap();
@@ -191,7 +191,7 @@ fn an_app_gets_the_errors_and_the_path_parameters_that_its_policy_asks_for() {
 }
 
 #[test]
-fn a_start_and_a_check_refuse_the_same_secrets() {
+fn startup_and_check_refuse_the_same_secrets() {
     for (file, text) in [("link.keys", "not a key"), ("worker.key", "short"), ("jwt.key", "short")] {
         let i = Instance::made(&[]);
         fs::write(i.path("data/secrets").join(file), text).unwrap();
@@ -213,7 +213,7 @@ fn an_init_that_failed_can_be_repeated() {
 }
 
 #[test]
-fn a_public_url_is_a_host_and_nothing_that_links_could_not_have() {
+fn a_public_url_has_only_parts_that_links_can_have() {
     let i = Instance::made(&[]);
     let written = |url: &str| format!("public_url = \"{url}\"\nlisten = [");
     i.replace("listen = [", &written("https://home.example.com:443"));
@@ -247,7 +247,7 @@ fn links_begin_with_the_public_url() {
 }
 
 #[test]
-fn plain_requests_are_sent_to_the_port_of_the_public_url() {
+fn plaintext_requests_are_redirected_to_the_port_of_the_public_url() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("listen = [", "public_url = \"https://home.example.com:4443\"\nlisten = [");
@@ -257,7 +257,7 @@ fn plain_requests_are_sent_to_the_port_of_the_public_url() {
 }
 
 #[test]
-fn policies_are_read_where_policies_dir_says() {
+fn policies_are_read_from_policies_dir() {
     let canary = Canary::start();
     let policy =
         "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/elsewhere\"\ncredentials = []\nanonymous = true\n";
@@ -267,5 +267,5 @@ fn policies_are_read_where_policies_dir_says() {
         i.replace("policies_dir = \"policies\"", "policies_dir = \"other\"");
     });
     assert_eq!(i.send(&Request::new("GET", "/elsewhere")).status, 200);
-    assert_eq!(i.get("/api/downloads").status, 404, "the one in policies/ is not read");
+    assert_eq!(i.get("/api/downloads").status, 404, "the policy in policies/ is not read");
 }

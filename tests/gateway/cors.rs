@@ -1,4 +1,4 @@
-//! Cross-origin requests: what a browser is told, and what a foreign page cannot do.
+//! Cross-origin requests: the headers that a browser gets, and what a foreign page cannot do.
 
 use crate::{
     canary::Canary,
@@ -38,20 +38,20 @@ fn an_allowed_origin_may_read_and_no_other() {
     let get = |origin: &str| i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("Origin", origin));
     let allowed = get(APP);
     assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (200, Some(APP)));
-    assert_eq!(allowed.header("access-control-allow-credentials"), None, "the upstream's own word is not passed on");
+    assert_eq!(allowed.header("access-control-allow-credentials"), None, "the upstream's own header is not forwarded");
     assert!(allowed.header("access-control-expose-headers").unwrap().contains("Content-Range"));
     for origin in FOREIGN {
         let answer = get(origin);
         assert_eq!(access_control(&answer), Vec::<&str>::new(), "{origin}");
         assert_eq!(answer.header("vary"), Some("Origin"), "{origin}");
     }
-    assert_eq!(i.get("/api/downloads").header("vary"), Some("Origin"), "also without an origin");
+    assert_eq!(i.get("/api/downloads").header("vary"), Some("Origin"), "even without an origin");
     let denied = i.send(&Request::new("GET", "/api/downloads").header("Origin", APP));
     assert_eq!((denied.status, denied.header("access-control-allow-origin")), (401, Some(APP)), "an app can read why");
 }
 
 #[test]
-fn preflights_are_answered_at_the_gateway_without_a_credential() {
+fn preflights_are_answered_by_the_gateway_without_a_credential() {
     let canary = Canary::start();
     let i = instance(&canary);
     let answer = i.send(&preflight(APP, "GET"));
@@ -95,7 +95,7 @@ fn credentials_and_max_age_are_what_the_policy_says() {
         let before = i.send(&preflight(APP, "GET"));
         let answer = i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("Origin", APP));
         assert_eq!((before.status, answer.status), (204, 200));
-        assert_eq!(answer.header("access-control-max-age"), None, "that is for preflights");
+        assert_eq!(answer.header("access-control-max-age"), None, "this header is for preflights only");
         let credentials = [&before, &answer].map(|a| a.header("access-control-allow-credentials").map(str::to_owned));
         (credentials, before.header("access-control-max-age").unwrap().to_owned())
     };
@@ -105,7 +105,7 @@ fn credentials_and_max_age_are_what_the_policy_says() {
 }
 
 #[test]
-fn forms_of_an_applications_own_pages_pass_however_their_browser_names_them() {
+fn forms_of_an_applications_own_pages_are_permitted_however_the_browser_names_their_origin() {
     let canary = Canary::start();
     let i = instance(&canary);
     let sent = |host: &str, headers: &[(&str, &str)]| {
@@ -121,7 +121,7 @@ fn forms_of_an_applications_own_pages_pass_however_their_browser_names_them() {
     for site in ["cross-site", "same-site", "none", "same-origin, same-origin", ""] {
         assert_eq!(sent("localhost", &null(site)), 403, "a sandboxed page: {site}");
     }
-    assert_eq!(sent("localhost", &[("Origin", "null")]), 403, "nobody says whose page it is");
+    assert_eq!(sent("localhost", &[("Origin", "null")]), 403, "nothing says which site's page it is");
     assert_eq!(sent("localhost", &[&null("same-origin")[..], &null("cross-site")[1..]].concat()), 403);
     assert_eq!(sent("localhost", &[&null("same-origin")[..], &null("same-origin")[1..]].concat()), 403);
     for (host, origin) in [
@@ -175,7 +175,7 @@ fn extensions_and_apps_can_be_allowed_by_their_origins_and_no_other_of_their_kin
 }
 
 #[test]
-fn an_allowed_origin_can_read_every_refusal_of_the_gateways_own() {
+fn an_allowed_origin_can_read_every_denial_of_the_gateway() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("cors_origins = []", &format!("cors_origins = [\"{APP}\"]"));
@@ -201,7 +201,7 @@ fn an_allowed_origin_can_read_every_refusal_of_the_gateways_own() {
         assert_eq!((own.header("vary"), foreign.header("vary")), (Some("Origin"), Some("Origin")), "{target}");
     }
     let apart = i.send(&Request::new("GET", "/api/trending").header("Origin", APP));
-    assert_eq!((apart.status, access_control(&apart)), (401, Vec::new()), "that route is for no other origin");
+    assert_eq!((apart.status, access_control(&apart)), (401, Vec::new()), "that route allows no other origin");
     let silent = Instance::start(&canary).send(&Request::new("GET", "/nowhere").header("Origin", APP));
     assert_eq!((silent.status, silent.header("vary"), access_control(&silent)), (404, None, Vec::new()));
     assert!(canary.seen().is_empty());
@@ -222,7 +222,7 @@ fn an_allowed_origin_can_read_that_it_is_banned() {
 }
 
 #[test]
-fn fastapis_form_of_errors_holds_for_paths_that_cannot_be_judged_as_well() {
+fn fastapis_error_format_applies_to_ambiguous_paths_too() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace_in("policies/worker.toml", "[upstream]", "errors = \"fastapi\"\n\n[upstream]");

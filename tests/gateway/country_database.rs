@@ -1,15 +1,15 @@
-//! Writes a database of countries in MaxMind's format (MaxMind DB File Format Specification 2.0): a tree over the bits of
-//! addresses, the records that its leaves point at, and a description at the end.
+//! Writes a country database in MaxMind's format (MaxMind DB File Format Specification 2.0): a tree over the bits of addresses, the records
+//! that its leaves refer to, and metadata at the end.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Between the tree and the records.
+/// The bytes between the tree and the records.
 const SEPARATOR: [u8; 16] = [0; 16];
 const METADATA: &[u8] = b"\xab\xcd\xefMaxMind.com";
-/// Addresses of IPv4 are those of IPv6 that begin with so many zeros.
+/// IPv4 addresses are stored as IPv6 addresses that begin with this many zeros.
 const IPV4_BITS: u32 = 96;
 
-/// Where one bit of an address leads to.
+/// The target of one bit of an address.
 #[derive(Clone, Copy)]
 enum Branch {
     Nowhere,
@@ -17,7 +17,7 @@ enum Branch {
     Record(usize),
 }
 
-/// A database that knows these networks and their countries.
+/// Returns a database of these networks and their countries.
 pub(crate) fn write(kind: &str, networks: &[(&str, u32, &str)]) -> Vec<u8> {
     let (mut nodes, mut records) = (vec![[Branch::Nowhere; 2]], Vec::new());
     for (address, prefix, code) in networks {
@@ -69,15 +69,15 @@ fn metadata(kind: &str, nodes: usize) -> Vec<u8> {
         ("database_type", text(kind)),
         ("description", map(&[("en", text("made for a test"))])),
         ("ip_version", uint16(6)),
-        ("languages", vec![0, 11 - 7]), // an array of none
+        ("languages", vec![0, 11 - 7]), // an empty array
         ("node_count", uint32(u32::try_from(nodes).unwrap())),
         ("record_size", uint16(32)),
     ])
 }
 
-/// A value's first byte: three bits for its type, five for its size.
+/// Returns a value's first byte: three bits for its type, five for its size.
 fn control(kind: u8, size: usize) -> u8 {
-    assert!(size < 29, "longer ones are written in another way");
+    assert!(size < 29, "longer values have a different encoding");
     kind << 5 | u8::try_from(size).unwrap()
 }
 
@@ -98,7 +98,7 @@ fn uint32(n: u32) -> Vec<u8> {
     [&[control(6, 4)], &n.to_be_bytes()[..]].concat()
 }
 
-/// Types from 8 on stand in a second byte, less 7.
+/// Encodes a uint64. Types from 8 on are in a second byte, minus 7.
 fn uint64(n: u64) -> Vec<u8> {
     [&[control(0, 8), 9 - 7], &n.to_be_bytes()[..]].concat()
 }

@@ -1,4 +1,4 @@
-//! Who is let in: every kind of credential, and every way of having none.
+//! Authentication: every kind of credential, and every way of not having one.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn refused(instance: &Instance, request: &Request, status: u16, code: &str) {
 }
 
 #[test]
-fn nobody_gets_in_without_a_right_credential() {
+fn nobody_gets_in_without_a_valid_credential() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let get = || Request::new("GET", PATH);
@@ -43,7 +43,7 @@ fn nobody_gets_in_without_a_right_credential() {
 }
 
 #[test]
-fn another_method_is_named_to_who_may_use_the_path_and_to_nobody_else() {
+fn only_a_client_that_may_use_a_path_learns_its_allowed_methods() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let narrow = i.new_key(&["--scope", "media:read"]);
@@ -78,7 +78,7 @@ fn another_method_is_named_to_who_may_use_the_path_and_to_nobody_else() {
 }
 
 #[test]
-fn an_address_that_a_path_is_closed_to_is_not_told_its_methods() {
+fn a_denied_address_does_not_learn_a_paths_methods() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         let route = "[[route]]\nname = \"lan\"\nmethods = [\"POST\"]\npath = \"/lan\"\n";
@@ -90,7 +90,7 @@ fn an_address_that_a_path_is_closed_to_is_not_told_its_methods() {
 }
 
 #[test]
-fn nothing_is_let_in_by_its_shape() {
+fn no_unusual_form_of_a_request_bypasses_authentication() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let shapes = [
@@ -114,7 +114,7 @@ fn nothing_is_let_in_by_its_shape() {
 }
 
 #[test]
-fn a_key_is_taken_in_each_of_its_three_places() {
+fn a_key_is_accepted_in_each_of_its_three_places() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let basic = data_encoding::BASE64.encode(format!("anybody:{}", i.key()).as_bytes());
@@ -132,7 +132,7 @@ fn a_key_is_taken_in_each_of_its_three_places() {
 }
 
 #[test]
-fn a_key_opens_what_its_scopes_name_until_it_expires() {
+fn a_key_is_limited_to_its_scopes_until_it_expires() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let reader = i.new_key(&["--scope", "downloads:read", "--note", "tv"]);
@@ -146,7 +146,7 @@ fn a_key_opens_what_its_scopes_name_until_it_expires() {
 }
 
 #[test]
-fn an_issued_token_is_taken_and_a_tampered_expired_or_foreign_one_is_not() {
+fn an_issued_token_is_accepted_and_a_tampered_expired_or_foreign_one_is_not() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let get = |token: &str| Request::new("GET", PATH).bearer(token);
@@ -186,7 +186,7 @@ fn refused_scope(instance: &Instance, request: &Request) {
 }
 
 #[test]
-fn tokens_under_a_public_key_are_taken_but_make_nobody_an_administrator() {
+fn tokens_under_a_public_key_are_accepted_but_make_nobody_an_administrator() {
     let canary = Canary::start();
     let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let i = Instance::with(&canary.address.to_string(), |i| {
@@ -211,7 +211,7 @@ fn tokens_under_a_public_key_are_taken_but_make_nobody_an_administrator() {
 }
 
 #[test]
-fn an_imported_key_works_like_one_that_was_made_here() {
+fn an_imported_key_works_like_one_that_was_created_here() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let key = "the-key-that-every-phone-here-has-already-2024";
@@ -245,7 +245,7 @@ fn an_imported_key_works_like_one_that_was_made_here() {
 }
 
 #[test]
-fn a_header_that_the_policy_leaves_to_the_app_is_no_credential_and_arrives() {
+fn a_header_that_the_policy_leaves_to_the_app_is_not_a_credential_and_arrives() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace_in(
@@ -263,7 +263,7 @@ fn a_header_that_the_policy_leaves_to_the_app_is_no_credential_and_arrives() {
     assert_eq!(i.send(&both).status, 400, "elsewhere it is a second credential");
 }
 
-/// The issuer's own key, and a gateway that believes it.
+/// Starts a gateway that trusts an issuer; returns it with the issuer's key.
 fn with_issuer(canary: &Canary) -> (Instance, rcgen::KeyPair) {
     let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let i = Instance::with(&canary.address.to_string(), |i| {
@@ -276,7 +276,7 @@ fn with_issuer(canary: &Canary) -> (Instance, rcgen::KeyPair) {
 }
 
 #[test]
-fn tokens_as_identity_providers_write_them_are_taken() {
+fn tokens_as_identity_providers_write_them_are_accepted() {
     let canary = Canary::start();
     let (i, ed) = with_issuer(&canary);
     let send = |claims: serde_json::Value| {
@@ -308,7 +308,7 @@ fn tokens_as_identity_providers_write_them_are_taken() {
     let mut names: Vec<_> = users.iter().map(|values| values[0].to_owned()).collect();
     assert!(names[0].starts_with("auth0_5f7c8ec7.") && names[0].ends_with("@sub"), "{names:?}");
     assert_eq!(names[1], "auth0_5f7c8ec7");
-    // Nobody is called what another one's subject becomes.
+    // A subject that equals the name made from another subject gets a different name.
     let first = names[0].clone();
     assert_eq!(send(json!({"sub": first, "scope": "downloads:read"})).status, 200);
     names.push(canary.seen().last().unwrap().header("remote-user")[0].to_owned());
@@ -325,7 +325,7 @@ fn challenges(i: &Instance, request: &Request) -> Vec<String> {
 }
 
 #[test]
-fn programs_are_offered_basic_and_a_browsers_pages_are_not_unless_the_policy_says_so() {
+fn programs_are_offered_basic_and_pages_in_browsers_only_if_the_policy_says_so() {
     const BEARER: &str = "Bearer realm=\"sallyport\"";
     const BASIC: &str = "Basic realm=\"sallyport\", charset=\"UTF-8\"";
     let canary = Canary::start();
@@ -347,14 +347,11 @@ fn programs_are_offered_basic_and_a_browsers_pages_are_not_unless_the_policy_say
         i.replace_in("policies/worker.toml", path, &format!("{path}\napp_headers = [\"authorization\"]"));
     });
     for path in ["/api/search", "/api/trending"] {
-        assert_eq!(challenges(&i, &Request::new("GET", path)), [BEARER], "a password is of no use there: {path}");
+        assert_eq!(challenges(&i, &Request::new("GET", path)), [BEARER], "a password cannot be used there: {path}");
     }
     let narrow = i.new_key(&["--scope", "media:read"]);
     let known = challenges(&i, &get().key(&narrow));
-    assert!(
-        known.len() == 1 && known[0].contains("insufficient_scope"),
-        "another password would be no better: {known:?}"
-    );
+    assert!(known.len() == 1 && known[0].contains("insufficient_scope"), "another password would not help: {known:?}");
     assert_eq!(challenges(&i, &get().key("sp_wrong")).len(), 2);
 }
 
@@ -365,7 +362,7 @@ fn fetched(program: &str, i: &Instance, args: &[&str], user: &str) -> String {
 }
 
 #[test]
-fn curl_and_wget_send_a_key_as_a_password_once_they_are_asked() {
+fn curl_and_wget_send_a_key_as_a_password_once_they_are_challenged() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let authority = i.authority();

@@ -1,4 +1,4 @@
-//! Each answer belongs to its request: nothing of one request is ever read as another, on either side of the gateway.
+//! Each answer belongs to its request: no part of a request is ever read as another request, on either side of the gateway.
 
 use std::{
     io::{Read, Write},
@@ -15,7 +15,7 @@ use crate::{
     instance::Instance,
 };
 
-/// A policy whose route takes any method and streams bodies.
+/// A policy with one route that accepts any method and streams bodies.
 const OPEN: &str = "[defaults]\nmax_body = \"100MiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"POST\", \"PUT\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
 
 fn open(upstream: SocketAddr) -> Instance {
@@ -25,7 +25,7 @@ fn open(upstream: SocketAddr) -> Instance {
     })
 }
 
-/// Serves each connection, of which it is told the number, by `serve`, on a thread of its own.
+/// Starts an upstream that calls `serve` with the number of each connection, on a separate thread.
 fn upstream(serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -39,7 +39,7 @@ fn upstream(serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketA
     address
 }
 
-/// Reads until the bytes end so; None at the end of the connection.
+/// Reads until the bytes end with `end`; `None` at the end of the connection.
 fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
     let (mut seen, mut byte) = (Vec::new(), [0; 1]);
     while !seen.ends_with(end) {
@@ -54,14 +54,14 @@ fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn a_request_whose_body_is_spent_is_not_sent_again_without_it() {
+fn a_request_whose_body_is_spent_is_not_retried_without_it() {
     let heads: Arc<Mutex<Vec<String>>> = Arc::default();
     let theirs = Arc::clone(&heads);
     let address = upstream(move |n, mut stream| {
         while let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
             let put = head.contains("content-length: 40\r\n");
             theirs.lock().unwrap().push(head);
-            // The first connection ends without a word once it has a whole body; others answer first, and then read it.
+            // The first connection closes without an answer once it has a complete body; others answer first, then read it.
             if n > 0 || !put {
                 let _ = stream.write_all(OK);
             }
@@ -79,13 +79,13 @@ fn a_request_whose_body_is_spent_is_not_sent_again_without_it() {
     assert_eq!(i.send(&Request::new("GET", "/last")).status, 200);
     let heads = heads.lock().unwrap();
     let lines: Vec<_> = heads.iter().map(|head| head.lines().next().unwrap()).collect();
-    // Otherwise the next request on the second connection is read as the body, whoever sent it.
+    // Otherwise the next request on the second connection would be read as the body, whoever sent it.
     assert_eq!(lines, ["GET /first HTTP/1.1", "PUT /file HTTP/1.1", "GET /last HTTP/1.1"]);
     assert_eq!(put.status, 502);
 }
 
 #[test]
-fn a_body_that_ends_by_an_empty_frame_ends_once() {
+fn a_body_that_ends_with_an_empty_frame_ends_once() {
     let seen: Arc<Mutex<Vec<u8>>> = Arc::default();
     let theirs = Arc::clone(&seen);
     let address = upstream(move |_, mut stream| {
@@ -136,7 +136,7 @@ fn a_request_whose_end_comes_after_its_last_byte_is_not_reset() {
         while let Some(data) = answer.data().await {
             data.unwrap();
         }
-        // The whole answer is here; the client has yet to say that there was no more.
+        // The whole answer is here; the client has not yet ended its body.
         let reset = std::future::poll_fn(|cx| body.poll_reset(cx));
         let reset = tokio::time::timeout(Duration::from_millis(200), reset).await;
         assert!(reset.is_err(), "{reset:?}");
@@ -145,7 +145,7 @@ fn a_request_whose_end_comes_after_its_last_byte_is_not_reset() {
 }
 
 #[test]
-fn no_request_is_lost_that_came_in_one_go_with_many_others() {
+fn no_request_is_lost_among_many_that_arrive_together() {
     let address = upstream(|_, mut stream| {
         while let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
             if head.starts_with("POST") {
@@ -157,7 +157,7 @@ fn no_request_is_lost_that_came_in_one_go_with_many_others() {
     let i = open(address);
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n").unwrap();
-    // The body, and after it more requests than are read at a time.
+    // The body, followed by more requests than are read at once.
     let next = |n| format!("GET /{n} HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "a".repeat(500));
     let mut bytes = "0123456789".to_owned();
     bytes.extend((0..24).map(next));
@@ -171,7 +171,7 @@ fn no_request_is_lost_that_came_in_one_go_with_many_others() {
 }
 
 #[test]
-fn an_answer_that_is_cut_short_does_not_end_like_a_whole_one_to_http_1_0() {
+fn to_http_1_0_an_answer_that_is_cut_short_does_not_end_like_a_complete_one() {
     let address = upstream(|_, mut stream| {
         let _ = read_until(&mut stream, b"\r\n\r\n");
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n");
@@ -184,13 +184,13 @@ fn an_answer_that_is_cut_short_does_not_end_like_a_whole_one_to_http_1_0() {
     let end = stream.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.ends_with("only this"), "{answer}");
-    assert!(end.is_err(), "the end of the connection looks like that of the answer");
+    assert!(end.is_err(), "the end of the connection looks like the end of the answer");
 }
 
 #[test]
-fn an_upload_that_moves_is_not_silence() {
+fn an_upload_that_makes_progress_is_not_silence() {
     let address = upstream(|_, mut stream| {
-        // Slower than the client at any time, and never silent for long.
+        // Always slower than the client, and never silent for long.
         let _ = read_until(&mut stream, b"\r\n\r\n");
         let (mut buffer, mut left) = (vec![0; 256 * 1024], 40 << 20);
         while left > 0 {
@@ -223,7 +223,7 @@ fn an_upload_that_moves_is_not_silence() {
 }
 
 #[test]
-fn a_denial_that_ends_the_connection_is_not_lost_to_what_still_comes() {
+fn a_denial_that_ends_the_connection_is_not_lost_while_the_client_still_sends() {
     let address = upstream(|_, _| ());
     let i = open(address);
     for request in
@@ -248,7 +248,7 @@ fn a_denial_that_ends_the_connection_is_not_lost_to_what_still_comes() {
 }
 
 #[test]
-fn an_application_that_has_begun_to_answer_is_not_asked_again() {
+fn a_request_is_not_retried_once_the_application_has_begun_to_answer() {
     let puts = Arc::new(Mutex::new(0));
     let theirs = Arc::clone(&puts);
     let address = upstream(move |_, mut stream| {
@@ -268,7 +268,7 @@ fn an_application_that_has_begun_to_answer_is_not_asked_again() {
 }
 
 #[test]
-fn an_answer_without_a_body_announces_none() {
+fn an_answer_without_a_body_has_no_content_length() {
     let address = upstream(|_, mut stream| {
         while read_until(&mut stream, b"\r\n\r\n").is_some() {
             let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");

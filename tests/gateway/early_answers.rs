@@ -1,4 +1,4 @@
-//! Answers that are given before the request's body was read: an ordinary client, which sends first and reads then, sees them.
+//! Answers before the request's body was read: an ordinary client, which sends everything before it reads, sees them.
 
 use std::{
     future::poll_fn,
@@ -50,7 +50,7 @@ anonymous = true
 rates = [{ limit = "1/hour", by = "address" }]
 "#;
 
-/// What is asked, with which field, and the answer's status; for each way to be answered early.
+/// The path, a header field and the answer's status, for each kind of early answer.
 const DENIED: &[(&str, (&str, &str), u16)] = &[
     ("/guarded", ("x-a", "1"), 401),
     ("/open/a", ("origin", "https://evil.example"), 403),
@@ -89,7 +89,7 @@ fn post(path: &str, (name, value): (&str, &str)) -> Request<()> {
     request.header(name, value).body(()).unwrap()
 }
 
-/// Sends so many bytes, as the other side gives windows for them; how many have gone before it ended the stream.
+/// Sends `bytes` bytes as the windows allow. Fails with the number of bytes sent if the other side ends the stream.
 async fn send_all(body: &mut SendStream<Bytes>, bytes: usize) -> Result<(), usize> {
     let mut left = bytes;
     while left > 0 {
@@ -106,7 +106,7 @@ async fn send_all(body: &mut SendStream<Bytes>, bytes: usize) -> Result<(), usiz
     Ok(())
 }
 
-/// Sends the whole request and reads then.
+/// Sends the whole request, then reads.
 async fn upload(sender: &SendRequest<Bytes>, request: Request<()>, bytes: usize) -> (u16, String) {
     let (answer, mut body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
     send_all(&mut body, bytes).await.unwrap_or_else(|sent| panic!("the stream has ended after {sent} bytes"));
@@ -114,7 +114,7 @@ async fn upload(sender: &SendRequest<Bytes>, request: Request<()>, bytes: usize)
     let status = answer.status().as_u16();
     let (mut stream, mut text) = (answer.into_body(), Vec::new());
     while let Some(data) = stream.data().await {
-        let data = data.expect("the answer is broken off");
+        let data = data.expect("the answer was cut short");
         stream.flow_control().release_capacity(data.len()).unwrap();
         text.extend_from_slice(&data);
     }
@@ -123,7 +123,7 @@ async fn upload(sender: &SendRequest<Bytes>, request: Request<()>, bytes: usize)
 
 #[test]
 fn over_http2_an_answer_is_seen_after_the_whole_body_was_sent() {
-    // It takes its time, since an answer of its own may come before a body without a length has turned out too large.
+    // The upstream is slow, since otherwise its answer could arrive before a body without a length exceeds the limit.
     let canary = Canary::with(Duration::from_secs(1));
     let i = instance(&canary.address.to_string(), "");
     let down = instance(&nobody().to_string(), "");
@@ -143,35 +143,38 @@ fn over_http2_an_answer_is_seen_after_the_whole_body_was_sent() {
         let (seen, text) = upload(&http2(&down).await, post("/open/a", ("x-a", "1")), UPLOAD).await;
         assert!(seen == 502 && text.contains("upstream_unreachable"), "{seen} {text}");
     });
-    // A body that turns out too large has begun to pass.
+    // A body that exceeds the limit later has been forwarded in part.
     let denied = |path: &str| !["/limited", "/small"].contains(&path);
     assert!(!canary.seen().iter().any(|seen| denied(seen.target())), "{:?}", canary.seen());
     assert_eq!(canary.seen().iter().filter(|seen| seen.target() == "/limited").count(), 1);
 }
 
 #[test]
-fn over_http2_an_answer_does_not_wait_for_the_body_and_the_rest_holds_no_place() {
+fn over_http2_an_answer_does_not_wait_for_the_body_and_the_rest_does_not_count_as_a_request() {
     let canary = Canary::start();
     let i = instance(&canary.address.to_string(), "max_requests = 2");
     run(async {
         let sender = http2(&i).await;
-        // Streams whose clients have their answers, and go on sending.
+        // Streams whose clients have their answers and continue to send.
         let mut open = Vec::new();
         for _ in 0..8 {
             let request = post("/guarded", ("content-length", "500000"));
             let (answer, mut body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
             body.send_data(Bytes::from_static(b"first"), false).unwrap();
-            assert_eq!(timeout(Duration::from_secs(5), answer).await.expect("it waits").unwrap().status(), 401);
+            assert_eq!(
+                timeout(Duration::from_secs(5), answer).await.expect("the answer waits for the body").unwrap().status(),
+                401
+            );
             open.push(body);
         }
-        assert_eq!(upload(&sender, post("/open/a", ("x-a", "1")), 4).await.0, 200, "places are free");
+        assert_eq!(upload(&sender, post("/open/a", ("x-a", "1")), 4).await.0, 200, "requests are still admitted");
         for body in &mut open {
-            send_all(body, UPLOAD - 5).await.expect("a stream was reset while its body came");
+            send_all(body, UPLOAD - 5).await.expect("a stream was reset while its body was arriving");
         }
     });
 }
 
-/// How a stream ends that has its answer, and whose client does this.
+/// Returns how a stream ends if its client sends `bytes` bytes after the answer.
 async fn end_of(sender: &SendRequest<Bytes>, bytes: usize) -> Reason {
     let (answer, mut body) =
         sender.clone().ready().await.unwrap().send_request(post("/guarded", ("x-a", "1")), false).unwrap();
@@ -182,7 +185,7 @@ async fn end_of(sender: &SendRequest<Bytes>, bytes: usize) -> Reason {
 }
 
 #[test]
-fn over_http2_what_is_dropped_has_its_bounds() {
+fn over_http2_discarded_bodies_have_limits() {
     let canary = Canary::start();
     let i = instance(&canary.address.to_string(), "");
     run(async {
@@ -192,20 +195,21 @@ fn over_http2_what_is_dropped_has_its_bounds() {
             sender.clone().ready().await.unwrap().send_request(post("/guarded", ("x-a", "1")), false).unwrap();
         assert_eq!(answer.await.unwrap().status(), 401);
         let begun = Instant::now();
-        let reset = timeout(Duration::from_secs(20), poll_fn(|cx| silent.poll_reset(cx))).await.expect("it is kept");
+        let reset =
+            timeout(Duration::from_secs(20), poll_fn(|cx| silent.poll_reset(cx))).await.expect("the stream is kept");
         assert_eq!(reset.unwrap(), Reason::NO_ERROR);
-        assert!(begun.elapsed() > Duration::from_secs(2), "it had its time");
-        assert_eq!(upload(&sender, post("/open/a", ("x-a", "1")), 4).await.0, 200, "the connection goes on");
+        assert!(begun.elapsed() > Duration::from_secs(2), "the stream was reset too early");
+        assert_eq!(upload(&sender, post("/open/a", ("x-a", "1")), 4).await.0, 200, "the connection continues");
     });
 }
 
 #[test]
-fn over_http2_a_client_may_take_back_every_upload_that_was_refused() {
+fn over_http2_a_client_may_cancel_every_upload_that_was_refused() {
     let canary = Canary::start();
     let i = instance(&canary.address.to_string(), "");
     run(async {
         let sender = http2(&i).await;
-        // As curl does, and more often than a client may take back what was not answered.
+        // As curl does, and more often than a client may cancel unanswered requests.
         for n in 0..600 {
             let mut ready = sender.clone().ready().await.unwrap_or_else(|e| panic!("{n} were answered: {e}"));
             let (answer, mut body) = ready.send_request(post("/guarded", ("x-a", "1")), false).unwrap();
@@ -247,7 +251,7 @@ fn over_http1_an_answer_is_seen_after_the_whole_body_was_sent() {
 }
 
 #[test]
-fn over_http1_what_is_dropped_has_its_bounds() {
+fn over_http1_discarded_bodies_have_limits() {
     let canary = Canary::start();
     let i = instance(&canary.address.to_string(), "");
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
@@ -255,14 +259,17 @@ fn over_http1_what_is_dropped_has_its_bounds() {
     stream.write_all(head.as_bytes()).unwrap();
     let (mut answer, piece) = (vec![0; 4096], vec![b'x'; 16 << 10]);
     let read = stream.read(&mut answer).unwrap();
-    assert!(answer[..read].starts_with(b"HTTP/1.1 401 ") && answer[..read].ends_with(b"}"), "it does not wait");
+    assert!(
+        answer[..read].starts_with(b"HTTP/1.1 401 ") && answer[..read].ends_with(b"}"),
+        "the answer waits for the body"
+    );
     let sent = (0..256 << 6).take_while(|_| stream.write_all(&piece).is_ok()).count();
-    // What the systems on both sides hold of it was never read.
+    // The data in the kernels' buffers on both sides was never read.
     assert!((16 << 6..64 << 6).contains(&sent), "{sent} pieces of 16 KiB");
 }
 
 #[test]
-fn over_http1_a_connection_that_goes_on_after_a_chunked_body_is_one_that_was_said_to() {
+fn over_http1_a_connection_stays_open_after_a_chunked_body_only_if_the_answer_said_so() {
     let canary = Canary::start();
     let i = instance(&canary.address.to_string(), "");
     for (chunks, ends) in [(&["5\r\nfirst\r\n", "0\r\n\r\n"][..], false), (&["5\r\nfirst\r\n"], true)] {
@@ -275,7 +282,7 @@ fn over_http1_a_connection_that_goes_on_after_a_chunked_body_is_one_that_was_sai
         assert!(answer.starts_with("HTTP/1.1 401 ") && answer.ends_with('}'), "{answer}");
         assert_eq!(answer.contains("connection: close"), ends, "{answer}");
         if ends {
-            // Many such connections end while their clients still send.
+            // Many such connections close while their clients are still sending.
             stream.write_all(format!("7a120\r\n{}\r\n0\r\n\r\n", "x".repeat(UPLOAD)).as_bytes()).unwrap();
         } else {
             stream
@@ -291,7 +298,7 @@ fn over_http1_a_connection_that_goes_on_after_a_chunked_body_is_one_that_was_sai
 }
 
 #[test]
-fn over_http2_a_client_that_waits_for_a_word_gets_it_only_where_its_body_is_wanted() {
+fn over_http2_100_continue_is_sent_only_if_the_body_is_wanted() {
     let canary = Canary::start();
     let i = instance(&canary.address.to_string(), "");
     run(async {
@@ -301,7 +308,7 @@ fn over_http2_a_client_that_waits_for_a_word_gets_it_only_where_its_body_is_want
             request.headers_mut().insert("content-length", 4.into());
             let (mut answer, body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
             let word = timeout(Duration::from_secs(5), poll_fn(|cx| answer.poll_informational(cx))).await;
-            (word.expect("no word came").map(|word| word.unwrap().status().as_u16()), answer, body)
+            (word.expect("no interim response arrived").map(|word| word.unwrap().status().as_u16()), answer, body)
         };
         let (word, answer, mut body) = ask("/open/a").await;
         assert_eq!(word, Some(100));

@@ -1,4 +1,4 @@
-//! A download followed over a WebSocket, through gateway and worker and real TLS.
+//! A download's events over a WebSocket, through gateway and worker and real TLS.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::{
 
 const TARGET: &str = "/api/v2/events/socket";
 
-/// Opens one, or says with which status and code it was refused.
+/// Opens a WebSocket, or returns the status and code of the refusal.
 fn open(i: &Instance, target: &str, fields: &[(&'static str, &str)]) -> Result<WebSocket<Tls>, (u16, Value)> {
     let mut request = format!("wss://localhost{target}").into_client_request().unwrap();
     for (name, value) in fields {
@@ -43,7 +43,7 @@ fn next(socket: &mut WebSocket<Tls>) -> Value {
 }
 
 #[test]
-fn a_download_is_followed_over_a_websocket_until_its_key_is_taken_back() {
+fn a_websocket_delivers_a_downloads_events_until_its_key_is_revoked() {
     let origin = Origin::start();
     let i = up(&origin);
     let made = i.command(&["key", "create", "--scope", "downloads:read"]);
@@ -74,7 +74,7 @@ fn a_download_is_followed_over_a_websocket_until_its_key_is_taken_back() {
 }
 
 #[test]
-fn no_websocket_opens_to_who_may_not_follow() {
+fn a_websocket_does_not_open_without_permission_to_subscribe() {
     let origin = Origin::start();
     let i = up(&origin);
     let only_media = i.new_key(&["--scope", "media:read"]);

@@ -1,4 +1,4 @@
-//! HTTP/2 that keeps to the frames and is meant to harm: the connection ends, and nobody else notices.
+//! Attacks with well-formed HTTP/2 frames: the connection ends, and other clients are not affected.
 
 use std::{
     io::{Read, Write},
@@ -33,7 +33,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// `GET https://localhost/x`, without a credential, so that each is denied.
+/// Returns the head of `GET https://localhost/x`, without a credential, so that each request is denied.
 fn head() -> Vec<u8> {
     get_head("/x")
 }
@@ -46,7 +46,7 @@ pub(crate) fn post_head(path: &str) -> Vec<u8> {
     head_of(0x83, path)
 }
 
-/// The method as an entry of HPACK's table, `https`, the path and the authority as they are.
+/// Encodes the method as an index into HPACK's table, `https`, and path and authority as literals.
 fn head_of(method: u8, path: &str) -> Vec<u8> {
     let length = u8::try_from(path.len()).unwrap();
     [&[method, 0x87, 0x04, length][..], path.as_bytes(), &[0x01, 9], b"localhost"].concat()
@@ -59,7 +59,7 @@ pub(crate) fn start(i: &Instance) -> Stream {
     stream
 }
 
-/// Whether the connection ends while these are sent, and soon after.
+/// Returns whether the connection ends while these frames are sent, or soon after.
 pub(crate) fn ends(stream: &mut Stream, frames: impl Iterator<Item = Vec<u8>>) -> bool {
     stream.sock.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
     stream.sock.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
@@ -89,7 +89,7 @@ pub(crate) fn resident_kib(i: &Instance) -> u64 {
 }
 
 #[test]
-fn frames_that_bring_nothing_end_the_connection() {
+fn frames_without_a_purpose_end_the_connection() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let flood = |kind, flags, stream, payload: &'static [u8]| {
@@ -102,15 +102,15 @@ fn frames_that_bring_nothing_end_the_connection() {
     assert!(flood(PRIORITY, 0, 1, &[0, 0, 0, 0, 0]));
     assert!(flood(DATA, 0, 1, &[]));
     assert!(flood(200, 0, 0, &[]));
-    assert!(flood(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), "windows that nobody needs");
+    assert!(flood(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), "windows that are not needed");
     let mut connection = start(&i);
     connection.write_all(&frame(HEADERS, END_HEADERS, 1, &post_head("/x"))).unwrap();
-    assert!(ends(&mut connection, (0..20_000).map(|_| frame(DATA, 0, 1, b"x"))), "a body byte by byte");
+    assert!(ends(&mut connection, (0..20_000).map(|_| frame(DATA, 0, 1, b"x"))), "a body sent byte by byte");
     assert_eq!(i.get("/api/downloads").status, 200);
 }
 
 #[test]
-fn a_client_that_takes_its_requests_back_at_once_is_cut_off() {
+fn a_client_that_cancels_its_requests_at_once_is_disconnected() {
     let canary = Canary::with(Duration::from_secs(5));
     let i = Instance::start(&canary);
     let mut connection = start(&i);
@@ -130,7 +130,7 @@ fn a_client_that_takes_its_requests_back_at_once_is_cut_off() {
 }
 
 #[test]
-fn a_client_that_takes_no_answers_holds_no_places() {
+fn a_client_that_reads_no_answers_does_not_use_up_requests() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| i.replace("max_requests = 5000", "max_requests = 100"));
     let mut connection = connect_frames(i.tls, &i.authority());
@@ -142,7 +142,7 @@ fn a_client_that_takes_no_answers_holds_no_places() {
     }
     crate::admin::eventually_metric(&i, "sallyport_denials_total{code=\"no_route\"}", 100.0);
     assert_eq!(i.get("/api/downloads").status, 200);
-    // A window now brings the answers that waited for it.
+    // Opening the windows releases the waiting answers.
     connection.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])).unwrap();
     connection.sock.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     let (mut seen, mut buffer) = (Vec::new(), [0; 16 * 1024]);
@@ -153,12 +153,12 @@ fn a_client_that_takes_no_answers_holds_no_places() {
 }
 
 #[test]
-fn fields_that_grow_a_thousandfold_are_not_kept() {
+fn fields_that_expand_a_thousandfold_are_not_kept() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let before = resident_kib(&i);
     let mut connection = start(&i);
-    // One large field into the table, then the table's entry again and again.
+    // Adds one large field to the table, then refers to it again and again.
     let value = vec![b'a'; 3_000];
     let length = [0x7f, 0xb9, 0x16];
     let first = [&head()[..], &[0x40, 1, b'x'], &length, &value].concat();
@@ -175,24 +175,24 @@ fn fields_that_grow_a_thousandfold_are_not_kept() {
 }
 
 #[test]
-fn a_head_that_trickles_over_http2_is_given_up() {
+fn a_head_that_trickles_over_http2_is_timed_out() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let mut connection = start(&i);
-    // A frame that says how long it is, and comes byte by byte.
+    // A frame with a full length whose payload arrives byte by byte.
     let block = [&head()[..], &[0x00, 1, b'a', 1, b'b'].repeat(1_000)].concat();
     let mut bytes = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block).into_iter();
     connection.write_all(&bytes.by_ref().take(100).collect::<Vec<_>>()).unwrap();
     connection.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let begun = Instant::now();
     while connection.write_all(&[bytes.next().unwrap()]).is_ok() && !is_over(&mut connection) {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the trickle goes on");
+        assert!(begun.elapsed() < Duration::from_secs(20), "the trickle continues");
     }
-    assert!(begun.elapsed() > Duration::from_secs(9), "an honest client had less than its time");
+    assert!(begun.elapsed() > Duration::from_secs(9), "an honest client had too little time");
 }
 
 #[test]
-fn a_head_over_http2_has_the_same_limits_and_its_line_in_the_log() {
+fn a_head_over_http2_has_the_same_limits_and_a_line_in_the_log() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let mut connection = start(&i);
@@ -206,17 +206,17 @@ fn a_head_over_http2_has_the_same_limits_and_its_line_in_the_log() {
 }
 
 #[test]
-fn a_stream_whose_client_takes_nothing_is_given_up() {
+fn a_stream_whose_client_stops_reading_is_reset() {
     let (upstream, ends) = endless();
     let i = open(upstream, "send_timeout = \"2s\"");
     let mut connection = start(&i);
     connection.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head())).unwrap();
     let begun = Instant::now();
-    // What the system takes is read, but the stream's window stays shut.
+    // The connection is read, but the stream's window stays closed.
     connection.sock.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     while ends.try_recv().is_err() {
         let _ = connection.read(&mut [0; 16 * 1024]);
         assert!(begun.elapsed() < Duration::from_secs(20), "the stream is kept");
     }
-    assert!(begun.elapsed() > Duration::from_secs(2), "it had its time");
+    assert!(begun.elapsed() > Duration::from_secs(2), "the stream was reset too early");
 }

@@ -1,4 +1,4 @@
-//! Events of the worker through the gateway: at once, resumed, and for longer than an application may be silent.
+//! The worker's events through the gateway: immediate, resumable, and for longer than an application may be silent.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -27,11 +27,11 @@ fn open(i: &Instance, last: Option<&str>) -> BufReader<Tls> {
 
 fn line(stream: &mut impl BufRead) -> String {
     let mut line = String::new();
-    assert_ne!(stream.read_line(&mut line).unwrap(), 0, "it ended");
+    assert_ne!(stream.read_line(&mut line).unwrap(), 0, "the stream ended");
     line.trim_end().to_owned()
 }
 
-/// The first line that begins so, without that.
+/// Returns the rest of the first line that begins with `start`.
 fn until(stream: &mut impl BufRead, start: &str) -> String {
     loop {
         if let Some(rest) = line(stream).strip_prefix(start) {
@@ -40,7 +40,7 @@ fn until(stream: &mut impl BufRead, start: &str) -> String {
     }
 }
 
-/// Each status of the task in turn.
+/// Returns the statuses of the task in order.
 fn statuses(stream: &mut impl BufRead, task: &str) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.last().is_none_or(|status| status != "completed") {
@@ -56,7 +56,7 @@ fn statuses(stream: &mut impl BufRead, task: &str) -> Vec<String> {
 }
 
 #[test]
-fn events_come_through_the_gateway_at_once_and_outlast_the_longest_silence() {
+fn events_arrive_through_the_gateway_at_once_and_outlast_the_longest_silence() {
     let origin = Origin::start();
     let silence = Duration::from_secs(17);
     let i = up_with(&origin, |i| i.replace("timeout = \"60s\"   #", "timeout = \"17s\"   #"));
@@ -74,7 +74,7 @@ fn events_come_through_the_gateway_at_once_and_outlast_the_longest_silence() {
     assert_eq!(all, ["pending", "downloading", "processing", "completed"]);
     let told = Instant::now();
     completed(&i, &task);
-    assert!(told.elapsed() < Duration::from_secs(1), "no later than by asking");
+    assert!(told.elapsed() < Duration::from_secs(1), "the event arrives no later than polling shows it");
 
     let mut again = open(&i, Some(&last));
     assert_eq!(until(&mut again, "event: "), "task", "no reset");

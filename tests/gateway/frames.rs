@@ -1,16 +1,15 @@
-//! Requests over HTTP/2 that are written by hand, since no client's library would send them (RFC 9113, sections 4.1 and 6; RFC 7541,
-//! section 6.2.2).
+//! HTTP/2 requests that are encoded by hand, since no client library would send them (RFC 9113, sections 4.1 and 6; RFC 7541, section 6.2.2).
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{client::connect_http2, instance::Instance};
 
-/// Types of frames of HTTP/2 (RFC 9113, section 6).
+/// Types of HTTP/2 frames (RFC 9113, section 6).
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const GOAWAY: u8 = 7;
 
-/// The length of a literal (RFC 7541, section 5.1).
+/// Encodes the length of a literal (RFC 7541, section 5.1).
 fn length(bytes: usize) -> Vec<u8> {
     match u8::try_from(bytes) {
         Ok(short @ ..127) => vec![short],
@@ -18,7 +17,7 @@ fn length(bytes: usize) -> Vec<u8> {
     }
 }
 
-/// Sends a request without a body that has these fields, and gives the type of the first frame that answers it or ends its connection.
+/// Sends a request with these fields and no body; returns the type of the first frame that answers it or ends its connection.
 pub(crate) fn first_frame(i: &Instance, fields: &[(&str, &str)]) -> u8 {
     let text = |text: &str| [&length(text.len()), text.as_bytes()].concat();
     let block: Vec<u8> = fields.iter().flat_map(|(n, v)| [vec![0], text(n), text(v)].concat()).collect();

@@ -1,4 +1,4 @@
-//! Framing: what could be read in two ways is refused, the connection ends, and nothing of it goes on.
+//! Framing: an ambiguous message is refused, its connection ends, and no part of it is forwarded.
 
 use std::{
     io::{Read, Write},
@@ -14,10 +14,10 @@ use crate::{
     instance::Instance,
 };
 
-/// A policy whose route takes any method and streams bodies.
+/// A policy with one route that accepts any method and streams bodies.
 const UPLOADS: &str = "[defaults]\nmax_body = \"1MiB\"\n[[route]]\nname = \"all\"\nmethods = [\"GET\", \"POST\", \"PUT\"]\npath = \"/{*rest}\"\ncredentials = []\nanonymous = true\n";
 
-/// What must never be taken for a request.
+/// A text that must never be treated as a request.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 const BAD_FIELDS: &[(&str, &str)] = &[
@@ -64,7 +64,7 @@ fn uploads(upstream: &str) -> Instance {
     })
 }
 
-/// Everything that comes back until the connection ends.
+/// Sends bytes and returns everything until the connection closes.
 fn exchange(i: &Instance, bytes: &[u8]) -> String {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(bytes).unwrap();
@@ -73,7 +73,7 @@ fn exchange(i: &Instance, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// An upstream that keeps every byte it gets, per connection, and answers each read with `answer`.
+/// Starts an upstream that records every byte it gets, per connection, and answers each read with `answer`.
 fn recorder(answer: &'static [u8]) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -96,7 +96,7 @@ fn recorder(answer: &'static [u8]) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
 }
 
 #[test]
-fn a_head_that_could_mean_two_things_is_refused_and_the_connection_ends() {
+fn an_ambiguous_head_is_refused_and_the_connection_ends() {
     let canary = Canary::start();
     let i = uploads(&canary.address.to_string());
     for (fields, code) in BAD_FIELDS {
@@ -114,7 +114,7 @@ fn a_head_that_could_mean_two_things_is_refused_and_the_connection_ends() {
 }
 
 #[test]
-fn a_request_line_that_could_mean_two_things_is_refused_and_the_connection_ends() {
+fn an_ambiguous_request_line_is_refused_and_the_connection_ends() {
     let canary = Canary::start();
     let i = uploads(&canary.address.to_string());
     for line in BAD_LINES {
@@ -126,7 +126,7 @@ fn a_request_line_that_could_mean_two_things_is_refused_and_the_connection_ends(
 }
 
 #[test]
-fn heads_have_their_limits() {
+fn heads_have_limits() {
     let canary = Canary::start();
     let i = uploads(&canary.address.to_string());
     let head = |line: String, fields: &str| {
@@ -148,7 +148,7 @@ fn heads_have_their_limits() {
 }
 
 #[test]
-fn a_head_that_trickles_is_given_up() {
+fn a_head_that_trickles_is_timed_out() {
     let canary = Canary::start();
     let i = uploads(&canary.address.to_string());
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
@@ -160,14 +160,14 @@ fn a_head_that_trickles_is_given_up() {
             Ok(n) => break n,
             Err(_) => stream.write_all(b"X: 1\r\n").unwrap(),
         }
-        assert!(start.elapsed() < Duration::from_secs(15), "the trickle goes on");
+        assert!(start.elapsed() < Duration::from_secs(15), "the trickle continues");
     };
     let answer = String::from_utf8_lossy(&answer[..n]);
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("head_too_slow"), "{answer}");
-    assert!(start.elapsed() >= Duration::from_secs(9), "an honest client had less than its time");
+    assert!(start.elapsed() >= Duration::from_secs(9), "an honest client had too little time");
 }
 
-/// What no reader should take for chunks, and some do.
+/// Malformed chunks that some parsers accept.
 const BAD_CHUNKS: &[&str] = &[
     "x\r\nWiki\r\n",
     "4 \r\nWiki\r\n",
@@ -208,7 +208,7 @@ const BAD_CHUNKS: &[&str] = &[
 ];
 
 #[test]
-fn of_a_request_with_a_malformed_chunk_nothing_goes_on() {
+fn no_part_of_a_request_with_a_malformed_chunk_is_forwarded() {
     let (address, all) = recorder(b"");
     let i = uploads(&address.to_string());
     for chunk in BAD_CHUNKS {
@@ -223,7 +223,7 @@ fn of_a_request_with_a_malformed_chunk_nothing_goes_on() {
 }
 
 #[test]
-fn a_chunk_that_turns_out_malformed_later_breaks_the_request_off() {
+fn a_malformed_chunk_later_in_the_body_aborts_the_request() {
     let (address, all) = recorder(b"");
     let i = uploads(&address.to_string());
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
@@ -236,11 +236,11 @@ fn a_chunk_that_turns_out_malformed_later_breaks_the_request_off() {
     let _ = stream.read_to_string(&mut answers);
     assert!(answers.starts_with("HTTP/1.1 400 ") && answers.contains("bad_framing"), "{answers}");
     assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{answers}");
-    assert!(arrived(), "nothing came after it: {}", String::from_utf8_lossy(&all.lock().unwrap().concat()));
+    assert!(arrived(), "nothing was forwarded after it: {}", String::from_utf8_lossy(&all.lock().unwrap().concat()));
 }
 
 #[test]
-fn a_chunked_body_that_has_come_and_is_too_large_does_not_begin() {
+fn no_part_of_a_chunked_body_is_forwarded_if_it_has_arrived_and_is_too_large() {
     let (address, all) = recorder(b"");
     let i = Instance::with(&address.to_string(), |i| {
         std::fs::write(i.path("policies/uploads.toml"), UPLOADS.replace("1MiB", "1KiB")).unwrap();
@@ -253,7 +253,7 @@ fn a_chunked_body_that_has_come_and_is_too_large_does_not_begin() {
 }
 
 #[test]
-fn a_chunked_body_arrives_in_chunks_of_the_gateways_own() {
+fn a_chunked_body_is_forwarded_in_the_gateways_own_chunks() {
     let (address, all) = recorder(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let i = uploads(&address.to_string());
     let body = "4;name=\"v\"\r\nWiki\r\n05\r\npedia\r\n0\r\nTrailer: 1\r\n\r\n";
@@ -267,7 +267,7 @@ fn a_chunked_body_arrives_in_chunks_of_the_gateways_own() {
 }
 
 #[test]
-fn the_next_request_is_never_made_of_an_unread_body() {
+fn an_unread_body_is_never_read_as_the_next_request() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let inner = "GET /api/downloads HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -281,7 +281,7 @@ fn the_next_request_is_never_made_of_an_unread_body() {
             let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|a| a[..3].to_owned()).collect();
             assert_eq!(statuses, [status.to_string(), "200".to_owned()], "{answers}");
         }
-        // Too much to be read for the sake of the connection: it ends.
+        // The body is too large to be read for the sake of the connection, so the connection closes.
         let large = format!("{head}Content-Length: 900000\r\n\r\n{}{last}", "a".repeat(900_000));
         let answers = exchange(&i, large.as_bytes());
         assert!(
@@ -294,7 +294,7 @@ fn the_next_request_is_never_made_of_an_unread_body() {
 }
 
 #[test]
-fn a_client_that_waits_for_a_word_gets_it_only_where_its_body_is_wanted() {
+fn a_100_continue_is_sent_only_if_the_body_is_wanted() {
     let canary = Canary::start();
     let i = uploads(&canary.address.to_string());
     let ask = |target: &str| {
@@ -337,9 +337,13 @@ fn an_upgrade_to_anything_but_websocket_is_an_ordinary_request() {
         let seen = canary.seen();
         let (first, second) = (&seen[seen.len() - 2], &seen[seen.len() - 1]);
         assert!(first.header("upgrade").is_empty() && first.header("connection").is_empty(), "{fields:?}: {first:?}");
-        assert_eq!((first.body.as_str(), second.target()), (body, "/smuggled"), "{fields:?}: judged by itself");
+        assert_eq!(
+            (first.body.as_str(), second.target()),
+            (body, "/smuggled"),
+            "{fields:?}: the rest is a separate request"
+        );
     }
-    // One that the application does not take up, likewise.
+    // Likewise for an upgrade that the application does not accept.
     let head = "GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     let answers = exchange(&i, format!("{head}{smuggled}").as_bytes());
     assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
@@ -347,7 +351,7 @@ fn an_upgrade_to_anything_but_websocket_is_an_ordinary_request() {
 }
 
 #[test]
-fn an_answer_that_could_mean_two_things_is_not_passed_on() {
+fn an_ambiguous_answer_is_not_forwarded() {
     for answer in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"[..],
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
@@ -364,7 +368,7 @@ fn an_answer_that_could_mean_two_things_is_not_passed_on() {
 }
 
 #[test]
-fn an_answer_that_is_cut_short_is_never_taken_for_whole() {
+fn an_answer_that_is_cut_short_never_looks_complete() {
     for answer in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\nonly this"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n",
@@ -392,7 +396,7 @@ fn an_answer_that_is_cut_short_is_never_taken_for_whole() {
 }
 
 #[test]
-fn of_a_head_that_could_not_be_read_the_log_invents_nothing() {
+fn the_log_invents_nothing_about_a_head_that_could_not_be_read() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let answer = i.send_bytes(b"nonsense\r\n\r\n");

@@ -1,4 +1,4 @@
-//! A disk that is full to the last byte: what is taken back is refused at once all the same, and stays so.
+//! A disk that is full to the last byte: revocations still take effect at once, and remain in force.
 
 use std::{fs, path::Path, process::Command};
 
@@ -11,7 +11,7 @@ use crate::{
 
 const STRANGER: &str = "192.0.2.7";
 
-/// A gateway whose data folder is a small disk; None where this user may mount nothing.
+/// Starts a gateway whose data folder is a small disk; `None` if this user cannot mount.
 fn on_small_disk(canary: &Canary) -> Option<(Instance, Disk)> {
     if !Disk::can_be_mounted() {
         return None;
@@ -62,7 +62,7 @@ fn a_key_is_revoked_on_a_full_disk_and_stays_so() {
     disk.fill();
     i.kill();
     i.start_role("gateway");
-    assert_eq!((with(&i, &first), with(&i, &second)), (401, 200), "also after a kill, on a disk that is full still");
+    assert_eq!((with(&i, &first), with(&i, &second)), (401, 200), "even after a kill, on a disk that is still full");
     disk.empty();
     eventually("the reserve", || i.path("data/state.reserve").exists().then_some(()));
 
@@ -74,10 +74,10 @@ fn a_key_is_revoked_on_a_full_disk_and_stays_so() {
     assert_eq!(opens(), 200);
     disk.fill();
     (0..2).for_each(|_| drop(succeeds(&i, &["link", "rotate"])));
-    assert_eq!(opens(), 403, "its key is gone");
+    assert_eq!(opens(), 403, "its signing key is gone");
 }
 
-/// Takes the reserve, and what the database has to spare as well.
+/// Uses up the reserve and the free space in the database.
 fn fill_the_database(i: &Instance, disk: &Disk) {
     fs::remove_file(i.path("data/state.reserve")).unwrap();
     disk.fill();
@@ -90,7 +90,7 @@ fn fill_the_database(i: &Instance, disk: &Disk) {
 }
 
 #[test]
-fn what_not_even_the_reserve_has_room_for_is_in_force_at_once_and_stored_later() {
+fn revocations_beyond_the_reserve_are_in_force_at_once_and_stored_later() {
     let canary = Canary::start();
     let Some((mut i, disk)) = on_small_disk(&canary) else { return };
     let made = i.command(&["key", "create"]);
@@ -119,14 +119,10 @@ fn what_not_even_the_reserve_has_room_for_is_in_force_at_once_and_stored_later()
     assert!(!i.output(&["key", "revoke", "unknown"]).status.success(), "there is no such key");
     i.succeed();
     eventually("the successor", || i.stderr().contains("a successor has taken over").then_some(()));
-    assert_eq!(
-        (with(&i, &key), with(&i, &ana), opens(&i), banned(&i)),
-        (401, 401, 410, true),
-        "in a successor as well"
-    );
+    assert_eq!((with(&i, &key), with(&i, &ana), opens(&i), banned(&i)), (401, 401, 410, true), "in a successor too");
 
     disk.empty();
-    eventually("what was stored", || i.stderr().contains("stored what was revoked").then_some(()));
+    eventually("the revocations to be stored", || i.stderr().contains("stored what was revoked").then_some(()));
     i.kill();
     i.start_role("gateway");
     assert_eq!((with(&i, &key), with(&i, &ana), opens(&i), banned(&i)), (401, 401, 410, true), "after a restart");
@@ -134,7 +130,7 @@ fn what_not_even_the_reserve_has_room_for_is_in_force_at_once_and_stored_later()
 }
 
 #[test]
-fn a_ban_that_is_not_stored_can_be_removed_as_well() {
+fn a_ban_that_is_not_stored_can_be_removed_too() {
     let canary = Canary::start();
     let Some((mut i, disk)) = on_small_disk(&canary) else { return };
     let banned = |i: &Instance| i.send(&Request::new("GET", "/").header("X-Forwarded-For", STRANGER)).status == 403;
@@ -148,5 +144,5 @@ fn a_ban_that_is_not_stored_can_be_removed_as_well() {
     i.command(&["key", "create"]);
     i.kill();
     i.start_role("gateway");
-    assert!(!banned(&i), "nor is it stored later");
+    assert!(!banned(&i), "it is not stored later either");
 }

@@ -194,7 +194,7 @@ fn requests_beyond_capacity_are_refused_with_retry_after() {
     });
     let i = open(canary.address, "max_memory = \"1MiB\"");
     eventually("shortage", || (i.send(&Request::new("GET", "/a")).status == 503).then_some(()));
-    assert!(i.stderr().contains("memory runs short"));
+    assert!(i.stderr().contains("low memory: rejecting new requests"));
     let health = crate::client::send_plain(i.admin, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(health.status, 200, "the admin listener always answers");
 }

@@ -115,7 +115,7 @@ fn a_credential_that_is_too_large_creates_no_link_and_the_client_is_told_why() {
         let answer = make(&i, &client);
         let body: Value = answer.json();
         assert_eq!((answer.status, &body["code"]), (422, &"link_refused".into()), "{body}");
-        assert!(body["detail"].as_str().unwrap().contains("too large to be kept with a link"), "{body}");
+        assert!(body["detail"].as_str().unwrap().contains("too large to be stored with a link"), "{body}");
     }
     assert_eq!(i.command(&["link", "list"])["links"], json!([]));
 }

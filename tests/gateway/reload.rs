@@ -57,11 +57,11 @@ fn new_rules_are_not_applied_while_other_state_cannot_be_read() {
     let good = fs::read(&keys).unwrap();
     fs::write(&keys, "junk").unwrap();
     fs::write(i.path("policies/mine.toml"), format!("{POLICY}{SECOND}")).unwrap();
-    eventually("a complaint", || i.stderr().contains("nothing is reloaded").then_some(()));
+    eventually("a complaint", || i.stderr().contains("reload failed").then_some(()));
     assert_eq!(status(&i, "/two"), 404, "the current configuration stays in force");
     fs::write(&keys, good).unwrap();
     eventually("the second route", || (status(&i, "/two") == 200).then_some(()));
-    assert_eq!(i.stderr().matches("nothing is reloaded").count(), 1, "it is reported only once");
+    assert_eq!(i.stderr().matches("reload failed").count(), 1, "it is reported only once");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn the_log_says_correctly_what_needs_a_restart() {
     };
     said("egress.ports", "this change waits for a restart of the worker and the egress guard");
     said("insecure.partial_sandbox", "this change waits for a restart of the worker");
-    said("worker.allow_private", "the gateway's policies follow it now");
+    said("worker.allow_private", "it applies now in the gateway's policies");
     said("links.default_expiry", "a setting has changed");
     assert_eq!(order(), 200, "as the log says");
 }

@@ -115,7 +115,7 @@ fn a_successor_that_cannot_start_changes_nothing() {
     socket.write_all(b"handover\n").unwrap();
     let _ = socket.read(&mut [0; 1]);
     drop(socket);
-    eventually("a complaint", || i.stderr().contains("no successor has taken over").then_some(()));
+    eventually("a complaint", || i.stderr().contains("handover failed; this gateway keeps serving").then_some(()));
     assert_eq!(i.send(&Request::new("GET", "/a")).status, 200);
 }
 

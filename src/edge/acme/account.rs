@@ -1,4 +1,4 @@
-//! Our account at an authority: made once, kept in a file of its own, bound to another account where the authority wants it.
+//! The gateway's account at an ACME authority: created once, kept in its own file, and bound to an external account if the authority requires it.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use crate::{
     secret_file::{self, SecretError},
 };
 
-/// An authority, and what it takes to have an account there.
+/// An ACME authority, with everything needed for an account there.
 pub(super) struct Authority {
     pub(super) config: AuthorityConfig,
     external_key: Option<SecretBox<Vec<u8>>>,
@@ -24,24 +24,24 @@ pub(super) struct Authority {
     contact: Option<String>,
 }
 
-/// Why there is no account.
+/// The reasons why there is no account.
 #[derive(Debug, Error)]
 pub(super) enum AccountError {
     /// Its file cannot be read or written.
     #[error(transparent)]
     File(#[from] SecretError),
-    /// Its file is not what was written.
-    #[error("{0}: {1}; take the file away to have a new account made")]
+    /// Its file is damaged.
+    #[error("{0}: {1}; remove the file to register a new account")]
     Parse(PathBuf, serde_json::Error),
-    /// The folder cannot be made.
+    /// The folder cannot be created or written.
     #[error("{0}: {1}")]
     Folder(PathBuf, io::Error),
-    /// The authority has not given one.
+    /// The authority did not grant one.
     #[error(transparent)]
     Acme(#[from] instant_acme::Error),
 }
 
-/// What is kept.
+/// The contents of the account's file.
 #[derive(Deserialize, Serialize)]
 struct Kept {
     contact: Option<String>,
@@ -49,7 +49,7 @@ struct Kept {
 }
 
 impl Authority {
-    /// The account of `authority` is kept in `dir`.
+    /// Prepares the authority of `config`, whose account is kept in `dir`.
     pub(super) fn new(config: AuthorityConfig, email: Option<&str>, dir: &Path) -> Result<Self, AcmeKeyError> {
         let external_key = config.external_account.as_ref().map(ExternalAccountConfig::key).transpose()?;
         let id = Sha256::digest(config.directory.as_str());
@@ -58,7 +58,7 @@ impl Authority {
         Ok(Self { config, external_key, file, contact: email.map(|email| format!("mailto:{email}")) })
     }
 
-    /// The kept account, or a new one.
+    /// Returns the stored account, or registers a new one.
     pub(super) async fn account(&self) -> Result<Account, AccountError> {
         self.prepare_folder()?;
         match self.kept()? {
@@ -67,12 +67,12 @@ impl Authority {
         }
     }
 
-    /// Forgets the account, such as when the authority does not know it any more.
+    /// Forgets the account, for example because the authority no longer knows it.
     pub(super) fn forget(&self) {
         let _ = std::fs::remove_file(&self.file);
     }
 
-    /// What cannot be kept is not asked for: authorities count.
+    /// Checks that the folder can be written before anything is requested that could not be stored: authorities limit requests.
     fn prepare_folder(&self) -> Result<(), AccountError> {
         let dir = self.file.parent().unwrap_or(Path::new("."));
         secret_file::create_private_dir(dir).map_err(|e| AccountError::Folder(dir.to_owned(), e))?;

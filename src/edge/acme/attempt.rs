@@ -1,4 +1,4 @@
-//! One attempt at a certificate: every authority in turn, and with each every way to prove control of the domain.
+//! One attempt to get a certificate: tries every authority in turn, and with each of them every challenge.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -18,56 +18,56 @@ use super::{
 };
 use crate::config::acme::{AcmeConfig, AcmeKeyError, ChallengeConfig, Domain};
 
-/// An authority or a hook that hangs is given up.
+/// How long an order may take, so that an authority or a hook that hangs does not block the attempt.
 const ORDER_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Whom to ask, how, and where to keep what they give.
+/// The authorities, the challenges and the store of certificates.
 pub(super) struct Attempts {
     authorities: Vec<Authority>,
     challenges: Vec<Challenge>,
     shelf: Shelf,
-    /// The servers of a domain may take long.
+    /// How long one order may take, including the time for a domain's servers to publish a record.
     patience: Duration,
 }
 
-/// How an attempt has ended.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// There is a new certificate.
     Issued,
-    /// The authority has looked, and was not convinced that the domain is ours.
+    /// The authority could not validate that the domain is ours.
     NotConvinced,
     /// The authority refuses for another reason.
     Refused,
-    /// The authority does not want to be asked so often.
+    /// The authority's rate limit is reached.
     RateLimited,
-    /// The authority cannot be reached or understood.
+    /// The authority cannot be reached, or its answer is unusable.
     Unreachable,
-    /// Something of our own is in the way: the disk, a hook, the domain's server.
+    /// The fault is on our side: the disk, a hook, or the domain's server.
     Own,
 }
 
-/// Why an attempt has failed.
+/// The reasons why an attempt fails.
 #[derive(Debug, Error)]
 pub(super) enum AttemptError {
-    #[error("no account: {0}")]
+    #[error("cannot get an account: {0}")]
     Account(#[from] AccountError),
     #[error(transparent)]
     Order(#[from] OrderError),
     #[error(transparent)]
     Shelf(#[from] ShelfError),
-    #[error("it takes too long")]
+    #[error("timed out")]
     Timeout,
-    #[error("there is nobody to ask")]
+    #[error("no authority and challenge to try")]
     Nobody,
 }
 
 impl Outcome {
-    /// All there are.
+    /// All outcomes.
     pub const ALL: [Self; 6] =
         [Self::Issued, Self::NotConvinced, Self::Refused, Self::RateLimited, Self::Unreachable, Self::Own];
 
-    /// Its name in metrics.
+    /// Returns its name in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ impl AttemptError {
         }
     }
 
-    /// The type of the problem by which the authority refuses (RFC 8555, section 6.7).
+    /// Returns the problem type of the authority's refusal (RFC 8555, section 6.7).
     fn problem(&self) -> Option<&str> {
         match self {
             Self::Account(AccountError::Acme(instant_acme::Error::Api(problem)))
@@ -107,7 +107,7 @@ impl AttemptError {
         }
     }
 
-    /// True when another way to prove control of the domain could do.
+    /// Returns true if another challenge could succeed.
     fn is_of_the_challenge(&self) -> bool {
         !matches!(self, Self::Account(_) | Self::Shelf(_) | Self::Order(OrderError::Acme(_)))
     }
@@ -140,13 +140,13 @@ impl Attempts {
         &self.shelf
     }
 
-    /// From when until when the certificate at hand holds; None where one must be fetched.
+    /// Returns the validity period of the current certificate; `None` if a new one is needed.
     pub(super) fn validity(&self, domain: &Domain) -> Option<Validity> {
         let directories = self.authorities.iter().map(|authority| &authority.config.directory);
         self.shelf.validity(domain, directories)
     }
 
-    /// Asks one authority after the other; the directory of the one that gave a certificate.
+    /// Tries the authorities in order, and returns the directory of the one that issued a certificate.
     pub(super) async fn attempt(&self, domain: &Domain) -> Result<&Url, AttemptError> {
         let mut last = AttemptError::Nobody;
         for authority in &self.authorities {
@@ -162,7 +162,7 @@ impl Attempts {
         Err(last)
     }
 
-    /// Once more with a new account where the authority does not know ours any more.
+    /// Tries one authority, and once more with a new account if it no longer knows ours.
     async fn ask(&self, authority: &Authority, domain: &Domain) -> Result<Issued, AttemptError> {
         match self.ask_with_account(authority, domain).await {
             Err(error) if error.problem() == Some("urn:ietf:params:acme:error:accountDoesNotExist") => {
@@ -173,11 +173,11 @@ impl Attempts {
         }
     }
 
-    /// In one way after the other.
+    /// Tries the challenges in order.
     async fn ask_with_account(&self, authority: &Authority, domain: &Domain) -> Result<Issued, AttemptError> {
         let directory = &authority.config.directory;
         let account = self.account(authority).await.inspect_err(|error| {
-            warn!(%domain, authority = %directory, %error, "the authority has no account for us");
+            warn!(%domain, authority = %directory, %error, "ACME account registration failed");
         })?;
         let mut last = AttemptError::Nobody;
         for challenge in self.challenges.iter().filter(|challenge| challenge.is_for(domain)) {
@@ -188,7 +188,7 @@ impl Attempts {
                 Err(_) => AttemptError::Timeout,
             };
             let (challenge, error_text) = (challenge.kind(), error.to_string());
-            warn!(%domain, authority = %directory, ?challenge, error = error_text, "the authority gives no certificate");
+            warn!(%domain, authority = %directory, ?challenge, error = error_text, "the authority did not issue a certificate");
             if !error.is_of_the_challenge() {
                 return Err(error);
             }

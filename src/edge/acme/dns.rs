@@ -1,4 +1,4 @@
-//! The record of a challenge in the domain itself (RFC 8555, section 8.4), and who writes it.
+//! The DNS record of a challenge (RFC 8555, section 8.4), and the two ways to write it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::acme::{AcmeKeyError, DnsConfig, DnsWriter, Domain};
 
-/// Who writes records, ready to do it.
+/// Writes records into a domain.
 pub(super) struct Zone {
     writer: Writer,
     wait: Duration,
@@ -25,24 +25,24 @@ enum Writer {
 pub(super) struct ChallengeRecord {
     /// Its full name, with a dot at the end.
     pub(super) name: String,
-    /// What it says.
+    /// Its text.
     pub(super) value: String,
 }
 
-/// What is done with a record.
+/// A change of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Add,
     Remove,
 }
 
-/// Why a record is not written.
+/// The reasons why a record cannot be changed.
 #[derive(Debug, Error)]
 pub(super) enum DnsError {
-    /// The hook.
+    /// The hook failed.
     #[error(transparent)]
     Hook(#[from] HookError),
-    /// The update.
+    /// The update failed.
     #[error(transparent)]
     Update(#[from] UpdateError),
 }
@@ -54,7 +54,7 @@ impl ChallengeRecord {
 }
 
 impl Zone {
-    /// Reads the key, where there is one.
+    /// Reads the key, if there is one.
     pub(super) fn open(config: &DnsConfig) -> Result<Self, AcmeKeyError> {
         let writer = match &config.writer {
             DnsWriter::Hook(program, arguments) => Writer::Hook(Hook::new(program, arguments)),
@@ -63,14 +63,14 @@ impl Zone {
         Ok(Self { writer, wait: config.wait })
     }
 
-    /// Writes the record, and waits until every server of the domain should know it.
+    /// Writes the record, and waits until every server of the domain should have it.
     pub(super) async fn add(&self, record: &ChallengeRecord) -> Result<(), DnsError> {
         self.change(Change::Add, record).await?;
         tokio::time::sleep(self.wait).await;
         Ok(())
     }
 
-    /// Takes the record away.
+    /// Removes the record.
     pub(super) async fn remove(&self, record: &ChallengeRecord) -> Result<(), DnsError> {
         self.change(Change::Remove, record).await
     }

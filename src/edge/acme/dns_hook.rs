@@ -1,4 +1,4 @@
-//! A program that writes the record of a challenge: `PROGRAM ARGUMENTS… add|remove NAME VALUE`.
+//! Runs a program that writes the record of a challenge: `PROGRAM ARGUMENTS… add|remove NAME VALUE`.
 
 use std::{
     env, io,
@@ -13,9 +13,9 @@ use tokio::{process::Command, time::timeout};
 use super::dns::{ChallengeRecord, Change};
 
 const TIMEOUT: Duration = Duration::from_mins(2);
-/// So much of what it complains of is repeated, in characters.
+/// How much of its error output is reported, in characters.
 const MAX_COMPLAINT: usize = 300;
-/// What it may know of our environment, which can hold secrets.
+/// The only environment variables that it gets, since others can hold secrets.
 const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 /// The program and its first arguments.
@@ -24,17 +24,17 @@ pub(super) struct Hook {
     arguments: Vec<String>,
 }
 
-/// Why the program has not done it.
+/// The reasons why the program fails.
 #[derive(Debug, Error)]
 pub(super) enum HookError {
     /// It cannot be started.
     #[error("the hook {0}: {1}")]
     Start(PathBuf, io::Error),
-    /// It says that it has failed.
+    /// It exits with an error.
     #[error("the hook {0}: {1}: {2}")]
     Failed(PathBuf, ExitStatus, String),
-    /// It does not end; it was killed.
-    #[error("the hook {0} takes longer than {TIMEOUT:?}")]
+    /// It did not exit in time, and was killed.
+    #[error("the hook {0} took longer than {TIMEOUT:?}")]
     Timeout(PathBuf),
 }
 
@@ -66,7 +66,7 @@ impl Hook {
     }
 }
 
-/// The end of what it has said.
+/// Returns the end of the program's error output.
 fn complaint(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     let last: Vec<char> = said.trim().chars().rev().take(MAX_COMPLAINT).collect();

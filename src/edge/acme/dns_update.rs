@@ -1,4 +1,4 @@
-//! An update of the zone at its primary server (RFC 2136), signed with a key that both know (RFC 8945).
+//! Updates the zone at its primary server (RFC 2136), signed with a shared key (RFC 8945).
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -26,9 +26,9 @@ use super::dns::{ChallengeRecord, Change};
 use crate::config::acme::{AcmeKeyError, DnsUpdateConfig, TsigAlgorithm};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Nobody but the authority asks for the record, and soon after comes another. In seconds.
+/// The record's TTL in seconds: only the authority asks for it, and another record soon follows.
 const TTL: u32 = 60;
-/// How far the clocks of both may be apart, in seconds (RFC 8945, section 10, recommends it).
+/// How far the two clocks may differ, in seconds, as RFC 8945, section 10, recommends.
 const FUDGE: u16 = 300;
 
 /// The server, the zone and the key.
@@ -37,23 +37,23 @@ pub(super) struct Updates {
     key: SecretBox<Vec<u8>>,
 }
 
-/// Why the zone is not changed.
+/// The reasons why the zone cannot be changed.
 #[derive(Debug, Error)]
 pub(super) enum UpdateError {
-    /// A name is none.
-    #[error("{0:?} is not a name: {1}")]
+    /// A name is invalid.
+    #[error("{0:?} is not a valid name: {1}")]
     Name(String, ProtoError),
     /// The key cannot be used.
     #[error("the key {0}: {1}")]
     Key(String, DnsSecError),
-    /// The server cannot be asked, or its answer is not signed with the key.
+    /// The server cannot be reached, or its answer is not signed with the key.
     #[error("the server {0}: {1}")]
     Server(SocketAddr, NetError),
     /// The server does not answer.
-    #[error("the server {0} takes longer than {TIMEOUT:?}")]
+    #[error("the server {0} did not answer within {TIMEOUT:?}")]
     Timeout(SocketAddr),
-    /// The server refuses.
-    #[error("the server {0} refuses the update: {1}")]
+    /// The server refuses the update.
+    #[error("the server {0} refused the update: {1}")]
     Refused(SocketAddr, ResponseCode),
 }
 

@@ -1,5 +1,5 @@
-//! ACME (RFC 8555): fetches a certificate for each domain, renews it ahead of its end, and tries again ever later where
-//! that fails. Nothing waits for it: until it has succeeded, a certificate of the local authority is served.
+//! ACME (RFC 8555): gets a certificate for each domain, renews it before it expires, and retries failures with growing delays. Nothing waits
+//! for it: until it has succeeded, a certificate of the local authority is served.
 
 mod account;
 mod attempt;
@@ -34,7 +34,7 @@ use crate::{
     stop::stopped,
 };
 
-/// The clock may have been set meanwhile, or the machine asleep.
+/// The longest sleep before the clock is read again: it may have been set in the meantime, or the machine may have slept.
 const LONGEST_SLEEP: Duration = Duration::from_mins(10);
 
 /// Keeps the certificates of all domains current.
@@ -45,7 +45,7 @@ pub struct Acme {
     retry: Duration,
 }
 
-/// What is next for one domain.
+/// The schedule of one domain.
 struct Course {
     domain: Domain,
     failures: u32,
@@ -53,28 +53,28 @@ struct Course {
 }
 
 impl Acme {
-    /// Reads the keys that are needed; accounts and certificates are kept in `dir`.
+    /// Reads the keys that are needed. Accounts and certificates are kept in `dir`.
     ///
     /// # Errors
-    /// A key that is missing, that others can read, or that is garbled.
+    /// Fails if a key is missing, readable by others or malformed.
     pub fn open(config: &AcmeConfig, dir: &Path) -> Result<Self, AcmeKeyError> {
         let shown = Arc::default();
         let attempts = Attempts::open(config, dir, &shown)?;
         Ok(Self { domains: config.domains.clone(), attempts, shown, retry: config.retry })
     }
 
-    /// What the listeners are to show.
+    /// Returns the challenge responses that the listeners must serve.
     #[must_use]
     pub fn shown(&self) -> Arc<Shown> {
         Arc::clone(&self.shown)
     }
 
-    /// Where the certificates lie, or will once they are there.
+    /// Returns the paths of the certificates, which need not exist yet.
     pub fn certificates(&self) -> impl Iterator<Item = CertificatePaths> {
         self.domains.iter().map(|domain| self.attempts.shelf().paths(domain))
     }
 
-    /// Works until `stop` turns true, and tells how each attempt has ended; after a `nudge`, what has failed is tried at once.
+    /// Gets and renews certificates until `stop` becomes true. Reports each outcome to `tell`; a `nudge` retries failures at once.
     pub async fn keep(self, mut nudge: Signal, mut stop: watch::Receiver<bool>, tell: impl Fn(Outcome)) {
         let mut courses: Vec<Course> = self.domains.iter().map(|domain| self.course(domain)).collect();
         loop {
@@ -100,7 +100,7 @@ impl Acme {
         Course { domain: domain.clone(), failures: 0, due: self.renewal(domain) }
     }
 
-    /// At once, where there is no certificate that could be renewed.
+    /// Returns when to renew the certificate, which is at once if there is none.
     fn renewal(&self, domain: &Domain) -> SystemTime {
         let validity = self.attempts.validity(domain);
         validity.map_or(SystemTime::UNIX_EPOCH, |validity| validity.renewal(Chance::new(random())))
@@ -113,7 +113,7 @@ impl Acme {
         match result {
             Ok(authority) => {
                 *failures = 0;
-                // Whatever its dates say, authorities count.
+                // Authorities limit requests, so wait even if the certificate's dates call for an earlier renewal.
                 *due = self.renewal(domain).max(now + self.retry);
                 info!(%domain, %authority, renewal = %jiff::Timestamp::try_from(*due).unwrap_or_default(), "got a certificate");
                 Outcome::Issued
@@ -124,7 +124,7 @@ impl Acme {
                 let limited = outcome == Outcome::RateLimited;
                 let wait = schedule::wait(*failures, self.retry, limited, Chance::new(random()));
                 *due = now + wait;
-                warn!(%domain, failures, again_in = ?wait, "there is no new certificate; what is at hand is served on");
+                warn!(%domain, failures, again_in = ?wait, "could not get a certificate; still serving the current one");
                 outcome
             }
         }

@@ -1,4 +1,4 @@
-//! One order: proof of control over a domain in one way, and the certificate for it (RFC 8555, section 7.4).
+//! One order: proves control over a domain with one challenge and gets the certificate for it (RFC 8555, section 7.4).
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,45 +16,45 @@ use super::{
 };
 use crate::config::acme::{ChallengeKind, Domain};
 
-/// How long an authority is given for each of looking and signing.
+/// How long an authority has for validating and for signing, each.
 const PATIENCE: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(500)).backoff(1.5).timeout(Duration::from_mins(2));
 
-/// A way to prove control of a domain, ready to be used.
+/// A challenge that proves control of a domain, ready for use.
 pub(super) enum Challenge {
     TlsAlpn01(Arc<Shown>),
     Http01(Arc<Shown>),
     Dns01(Zone),
 }
 
-/// A chain and its key, in PEM, as they came.
+/// A certificate chain and its key, in PEM.
 pub(super) struct Issued {
     pub(super) chain: String,
     pub(super) key: String,
 }
 
-/// What is there for the authority to look at.
+/// The published response to a challenge.
 enum Proof<'z> {
     Shown { _until_dropped: Showing },
     Record(&'z Zone, ChallengeRecord),
 }
 
-/// Why an order has not led to a certificate.
+/// The reasons why an order fails.
 #[derive(Debug, Error)]
 pub(super) enum OrderError {
-    /// The authority refuses, or cannot be asked.
+    /// The authority refuses, or cannot be reached.
     #[error(transparent)]
     Acme(#[from] instant_acme::Error),
-    /// The authority has looked, and was not convinced.
-    #[error("the authority was not convinced: {0}")]
+    /// The authority has checked the response and rejected it.
+    #[error("the authority could not validate the domain: {0}")]
     NotConvinced(String),
-    /// The authority does not know this way to prove control.
-    #[error("the authority does not offer it")]
+    /// The authority does not support this challenge.
+    #[error("the authority does not offer this challenge")]
     NotOffered,
     /// The record cannot be written.
     #[error(transparent)]
     Dns(#[from] DnsError),
-    /// The certificate for the challenge cannot be made.
+    /// The certificate for the challenge cannot be created.
     #[error(transparent)]
     ChallengeCertificate(#[from] ChallengeCertificateError),
 }
@@ -68,7 +68,7 @@ impl Challenge {
         }
     }
 
-    /// A name with a wildcard is proved in the domain only.
+    /// Returns whether the challenge can be used for `domain`: a wildcard requires a DNS record.
     pub(super) fn is_for(&self, domain: &Domain) -> bool {
         !domain.is_wildcard() || self.kind() == ChallengeKind::Dns01
     }
@@ -97,7 +97,7 @@ impl Challenge {
         Ok(Issued { chain, key })
     }
 
-    /// Shows what the authority wants to see, and says so; None where it is convinced already.
+    /// Publishes the response to the challenge and tells the authority; `None` if the domain is validated already.
     async fn answer(&self, order: &mut Order, domain: &Domain) -> Result<Option<Proof<'_>>, OrderError> {
         let mut authorizations = order.authorizations();
         let Some(authorization) = authorizations.next().await else { return Ok(None) };
@@ -131,13 +131,13 @@ impl Challenge {
         Ok(Proof::Shown { _until_dropped: showing })
     }
 
-    /// What the authority has against the proof stands with the authorization, not with the order.
+    /// Returns why validation failed, which the authorization says and not the order.
     async fn why_not(&self, order: &mut Order, ready: Result<OrderStatus, instant_acme::Error>) -> OrderError {
         let mut authorizations = order.authorizations();
         if let Some(Ok(mut authorization)) = authorizations.next().await
             && let Some(problem) = complaint(&mut authorization).await
         {
-            return OrderError::NotConvinced(problem.detail.unwrap_or_else(|| "it does not say why".to_owned()));
+            return OrderError::NotConvinced(problem.detail.unwrap_or_else(|| "it gave no reason".to_owned()));
         }
         match ready {
             Err(error) => error.into(),
@@ -151,7 +151,7 @@ impl Proof<'_> {
         if let Self::Record(zone, record) = &self
             && let Err(error) = zone.add(record).await
         {
-            // It may have been written all the same.
+            // The record may have been written nevertheless.
             self.withdraw().await;
             return Err(error.into());
         }
@@ -162,7 +162,7 @@ impl Proof<'_> {
         if let Self::Record(zone, record) = self
             && let Err(error) = zone.remove(&record).await
         {
-            warn!(name = record.name, %error, "the record of a challenge stays in the domain");
+            warn!(name = record.name, %error, "cannot remove a challenge's record; it stays in the domain");
         }
     }
 }

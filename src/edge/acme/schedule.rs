@@ -1,43 +1,42 @@
-//! When a certificate is renewed, and when a failure is tried again. Pure: time and chance are passed in.
+//! When to renew a certificate and when to retry a failure. Pure: time and chance are passed in.
 
 use std::time::{Duration, SystemTime};
 
-/// Failures are not tried again less often than this, so that a mended network is noticed within the day.
+/// The longest delay between retries, so that a repaired network is noticed within the day.
 const LONGEST_WAIT: Duration = Duration::from_hours(6);
-/// Public authorities count by the hour.
+/// The shortest delay after a rate limit, which public authorities apply by the hour.
 const RATE_LIMITED_WAIT: Duration = Duration::from_hours(1);
 
-/// A share of a whole, from 0 up to 1, by chance: so that not everybody comes at the same time.
+/// A random fraction from 0 up to 1, which spreads the requests of many gateways over time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chance(f64);
 
-/// From when until when a certificate holds.
+/// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Validity {
-    /// Its begin.
+    /// Its beginning.
     pub(super) from: SystemTime,
     /// Its end.
     pub(super) until: SystemTime,
 }
 
 impl Chance {
-    /// From random bytes.
+    /// Creates a fraction from random bytes.
     pub(super) fn new(random: [u8; 4]) -> Self {
         Self(f64::from(u32::from_le_bytes(random)) / (f64::from(u32::MAX) + 1.0))
     }
 }
 
 impl Validity {
-    /// When to begin with the renewal: while a third of the life is left, as Let's Encrypt advises, or up to a tenth of
-    /// it sooner. Thirty days before the end for ninety days, two for six.
+    /// Returns when to renew: when a third of the lifetime is left, as Let's Encrypt advises, or up to a tenth of the lifetime earlier. That is 30
+    /// days before the end of 90 days, and 2 before the end of 6.
     pub(super) fn renewal(self, chance: Chance) -> SystemTime {
         let life = self.until.duration_since(self.from).unwrap_or_default();
         self.until - (life / 3 + life.div_f64(10.0).mul_f64(chance.0))
     }
 }
 
-/// How long to wait after so many `failures` in a row, the first of which is followed by `first`: twice as long each
-/// time, and up to a tenth longer.
+/// Returns how long to wait after `failures` failures in a row: `first` after the first one, twice as long each time, plus up to a tenth.
 pub(super) fn wait(failures: u32, first: Duration, rate_limited: bool, chance: Chance) -> Duration {
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let least = if rate_limited { RATE_LIMITED_WAIT } else { Duration::ZERO };
@@ -52,7 +51,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_mins(1);
 
     #[test]
-    fn a_third_of_the_life_is_left_or_a_little_more() {
+    fn a_certificate_is_renewed_when_a_third_of_its_lifetime_is_left_or_a_little_more() {
         for (days, latest, earliest) in [(90, 30, 39), (6, 2, 3)] {
             let validity = Validity { from: SystemTime::UNIX_EPOCH, until: SystemTime::UNIX_EPOCH + DAY * days };
             assert_eq!(validity.renewal(Chance::new([0; 4])), validity.until - DAY * latest);
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_tried_again_ever_later_up_to_six_hours() {
+    fn failures_are_retried_with_growing_delays_up_to_six_hours() {
         let minutes =
             |failures, limited| wait(failures, 10 * MINUTE, limited, Chance::new([0; 4])).as_secs() / MINUTE.as_secs();
         assert_eq!([1, 2, 3, 6, 7, 40, u32::MAX].map(|n| minutes(n, false)), [10, 20, 40, 320, 360, 360, 360]);

@@ -1,4 +1,4 @@
-//! The certificates that authorities have given: each with its key in one file (0600), replaced as a whole.
+//! The store of issued certificates: each is in one file (0600) together with its key, and replaced atomically.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,25 +19,25 @@ use crate::{
     secret_file::{self, SecretError},
 };
 
-/// The first line of each file: who gave it, since a change of authority asks for a new one.
+/// The first line of each file names the authority, since a change of authority requires a new certificate.
 const FROM: &str = "# from ";
 
-/// The folder that they lie in.
+/// The folder of the certificates.
 pub(super) struct Shelf {
     dir: PathBuf,
 }
 
-/// Why what an authority gave is not kept.
+/// The reasons for rejecting an issued certificate.
 #[derive(Debug, Error)]
 pub(super) enum ShelfError {
-    /// It is no certificate, or not one for the key.
-    #[error("what the authority gave cannot be used: {0}")]
+    /// It is not a certificate, or does not match the key.
+    #[error("the issued certificate cannot be used: {0}")]
     Unusable(#[from] CertificateError),
-    /// It is one for other names.
-    #[error("what the authority gave is not for {0}")]
+    /// It is for other names.
+    #[error("the issued certificate is not for {0}")]
     OtherName(Domain),
-    /// It has ended already.
-    #[error("what the authority gave has ended already")]
+    /// It has already expired.
+    #[error("the issued certificate has already expired")]
     Ended,
     /// The file cannot be written.
     #[error(transparent)]
@@ -49,17 +49,17 @@ impl Shelf {
         Self { dir: dir.to_owned() }
     }
 
-    /// Where the certificate of `domain` lies, or will.
+    /// Returns the path of the certificate of `domain`, which need not exist yet.
     pub(super) fn file(&self, domain: &Domain) -> PathBuf {
         self.dir.join(format!("{}.pem", domain.as_str().replace('*', "_")))
     }
 
-    /// The same, as chain and key.
+    /// Returns the same path for chain and key.
     pub(super) fn paths(&self, domain: &Domain) -> CertificatePaths {
         CertificatePaths { cert: self.file(domain), key: self.file(domain) }
     }
 
-    /// From when until when the certificate at hand holds; None where there is none of this authority that can be used.
+    /// Returns the validity period of the stored certificate; `None` if there is no usable one of these authorities.
     pub(super) fn validity<'u>(
         &self,
         domain: &Domain,
@@ -75,7 +75,7 @@ impl Shelf {
     }
 
     pub(super) fn put(&self, domain: &Domain, directory: &Url, issued: &Issued) -> Result<(), ShelfError> {
-        // Our key first, which is then the one that is read, whatever else came with the chain.
+        // Our key comes first, so that it is the one that is read, whatever the chain contains.
         let text = format!("{FROM}{directory}\n{}\n{}", issued.key, issued.chain);
         self.check(domain, &text)?;
         if validity(&text).is_none_or(|validity| validity.until <= SystemTime::now()) {

@@ -1,4 +1,4 @@
-//! What the listeners show to authorities while they look: answers on the plain one, certificates on that for TLS.
+//! The challenge responses that the listeners serve to authorities: answers on the plaintext listener, certificates on the TLS listener.
 
 use std::{
     collections::HashMap,
@@ -13,17 +13,17 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-/// The protocol that authorities ask for (RFC 8737, section 4); no other client does.
+/// The ALPN protocol that only authorities ask for (RFC 8737, section 4).
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
 
-/// What is shown now.
+/// The responses that are served now.
 #[derive(Debug, Default)]
 pub struct Shown {
     answers: RwLock<HashMap<String, String>>,
     certificates: RwLock<HashMap<String, Arc<CertifiedKey>>>,
 }
 
-/// Something that is shown for as long as this lives.
+/// A guard for one response, which is served until the guard is dropped.
 #[derive(Debug)]
 pub(super) struct Showing {
     shown: Arc<Shown>,
@@ -36,10 +36,10 @@ enum What {
     Certificate(String),
 }
 
-/// Why the certificate for a challenge cannot be made.
+/// The reasons why the certificate for a challenge cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChallengeCertificateError {
-    /// It cannot be made.
+    /// It cannot be created.
     #[error(transparent)]
     Make(#[from] rcgen::Error),
     /// It cannot be served.
@@ -48,19 +48,19 @@ pub(super) enum ChallengeCertificateError {
 }
 
 impl Shown {
-    /// The answer to a request for `/.well-known/acme-challenge/{token}` (RFC 8555, section 8.3).
+    /// Returns the answer to a request for `/.well-known/acme-challenge/{token}` (RFC 8555, section 8.3).
     #[must_use]
     pub fn answer(&self, token: &str) -> Option<String> {
         self.answers.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned()
     }
 
-    /// The certificate for an authority that asks for it, which no other client is shown.
+    /// Returns the challenge certificate for an authority; no other client gets it.
     pub(in crate::edge) fn certificate(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name()?.to_ascii_lowercase();
         self.certificates.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
     }
 
-    /// True for a client that asks for the challenge's protocol and for no other.
+    /// Returns true for a client that offers the challenge's protocol and no other.
     pub(in crate::edge) fn is_asked(hello: &ClientHello<'_>) -> bool {
         hello.alpn().is_some_and(|mut offered| offered.next() == Some(ACME_TLS) && offered.next().is_none())
     }
@@ -94,7 +94,7 @@ impl Drop for Showing {
     }
 }
 
-/// Self-signed, for the one name, with the digest in a critical extension (RFC 8737, section 3).
+/// Creates a self-signed certificate for `name`, with the digest in a critical extension (RFC 8737, section 3).
 fn challenge_certificate(name: &str, digest: &[u8; 32]) -> Result<CertifiedKey, ChallengeCertificateError> {
     let mut params = CertificateParams::new([name.to_owned()])?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
