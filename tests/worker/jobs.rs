@@ -85,7 +85,7 @@ print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
     );
     let (worker, origin, _dir) = worker(&program, "");
     let task = download(&worker, &origin, ended);
-    assert_eq!(task["error_message"], "the reported file is not a file of the job");
+    assert_eq!(task["error_message"], "the reported file is not in the job's output folder");
     nothing_is_left(&worker);
 }
 
@@ -111,7 +111,7 @@ os.mkdir('shut', 0o500)
 fn a_job_leaves_nothing_that_cannot_be_removed() {
     let (mut worker, origin, _dir) = worker(&format!("{TELL}{MAZE}time.sleep(1000)\n"), "");
     let task = download(&worker, &origin, ended);
-    assert_eq!(task["error_message"], "the download takes more room than a download may");
+    assert_eq!(task["error_message"], "the download exceeds the disk space that a download may use");
     nothing_is_left(&worker);
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", task["id"].as_str().unwrap())).status, 200);
     assert!(worker.terminate());
@@ -160,7 +160,7 @@ print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
     );
     let (worker, origin, _dir) = worker(&program, "max_filesize = \"1MiB\"");
     let task = download(&worker, &origin, ended);
-    assert_eq!(task["error_message"], "the download takes more room than a download may", "{how}");
+    assert_eq!(task["error_message"], "the download exceeds the disk space that a download may use", "{how}");
     nothing_is_left(&worker);
 }
 

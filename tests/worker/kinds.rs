@@ -47,8 +47,8 @@ fn what_is_no_media_is_refused_as_soon_as_it_begins() {
     let archive = [&b"PK\x03\x04\x14\0"[..], &vec![7; 1 << 20]].concat();
     let page = format!("<!DOCTYPE html><html>{}", "No film here. ".repeat(80_000));
     for (name, bytes, message) in [
-        ("archive.mp4", &archive[..], "the source sent a kind of file that is not kept"),
-        ("page.mp4", page.as_bytes(), "the source sent a text or a playlist in place of media"),
+        ("archive.mp4", &archive[..], "the source sent an unsupported type of file"),
+        ("page.mp4", page.as_bytes(), "the source sent text or a playlist instead of media"),
     ] {
         origin.serve_bytes(name, bytes);
         // The rest of it never comes.

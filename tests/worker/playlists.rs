@@ -300,7 +300,7 @@ fn an_empty_list_is_an_honest_error() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let list = ended(&worker, &order(&worker, &feed(&origin, "feed.xml", &[]), &json!({})));
-    assert_eq!((&list["status"], &list["error_message"]), (&json!("error"), &json!("the list has no films")));
+    assert_eq!((&list["status"], &list["error_message"]), (&json!("error"), &json!("the playlist has no videos")));
 }
 
 #[test]
