@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_slowest_of_others_gives_way_then_one_beyond_a_share_and_nobody_else() {
+    async fn the_slowest_of_others_gives_way_then_one_beyond_a_share_and_no_other() {
         let fast = |owner: &str| job(owner, Some(1_000));
         assert_eq!(owner_of(&[job("ana", Some(50)), job("eve", Some(9))], "bob"), Some(("eve", Some(9))));
         assert_eq!(owner_of(&[job("bob", Some(9)), fast("ana")], "bob"), None, "not to the same user");

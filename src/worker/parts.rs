@@ -31,9 +31,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::secret_file::{self, SecretError};
 
-/// Opens a folder, but not through a symbolic link.
+/// Flags that open a folder, but never a symbolic link to one.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// Opens a file without ever blocking, whatever a child has put there.
+/// Flags that open a file without ever blocking, whatever a child has put there.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// The folders for partial files, for those that wait for the companion of the next run, and for the finished file.

@@ -49,9 +49,9 @@ impl Awaited {
     /// Returns the message that the task's owner sees in the meantime.
     pub(crate) fn message(self) -> String {
         match self {
-            Self::Begins(Some(at)) => format!("{WORDS}: begins at {at:.0} and is downloaded then"),
-            Self::Begins(None) => format!("{WORDS}: has not begun and is downloaded when it has"),
-            Self::Live => format!("{WORDS}: is live now and is downloaded when it has ended"),
+            Self::Begins(Some(at)) => format!("{WORDS}: begins at {at:.0}; the download starts then"),
+            Self::Begins(None) => format!("{WORDS}: has not begun; the download starts when it does"),
+            Self::Live => format!("{WORDS}: is live now; the download starts when it has ended"),
         }
     }
 }
@@ -70,7 +70,7 @@ mod tests {
         let wait = |at: &str| Awaited::Begins(Some(time(at))).wait(ordered, now).map(|wait| wait.as_secs());
         assert_eq!(wait("2026-01-02T00:10:00Z"), Some(601));
         assert_eq!(wait("2026-01-05T00:00:00Z"), Some(3600));
-        assert_eq!(wait("2026-01-01T23:00:00Z"), Some(30), "it should have begun");
+        assert_eq!(wait("2026-01-01T23:00:00Z"), Some(30), "it should already have begun");
         assert_eq!(wait("2026-03-01T00:00:00Z"), None, "too far");
         assert_eq!(Awaited::Begins(None).wait(ordered, now).unwrap().as_secs(), 3600);
         assert_eq!(Awaited::Live.wait(ordered, now).unwrap().as_secs(), 600);
@@ -84,7 +84,7 @@ mod tests {
         }
         assert_eq!(
             Awaited::at(Some(0.0)).message(),
-            "announced: begins at 1970-01-01T00:00:00Z and is downloaded then"
+            "announced: begins at 1970-01-01T00:00:00Z; the download starts then"
         );
     }
 }

@@ -267,7 +267,7 @@ impl Queue {
         let (id, store) = (task.id, &self.0.workshop.store);
         match outcome {
             Ok(Outcome::List(films)) => {
-                tracing::info!(task = %id, films, "list read");
+                tracing::info!(task = %id, films, "playlist read");
                 self.0.workshop.events.publish(task.owner.clone(), What::Many);
             }
             Ok(Outcome::File(finished, digest)) => {
@@ -314,7 +314,7 @@ impl Queue {
     }
 
     async fn fail(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
-        tracing::warn!(task = %id, %failure, "download ended without a file");
+        tracing::warn!(task = %id, %failure, "download failed");
         self.0.workshop.store.fail(id, failure.message()).await?;
         self.discard(id).await;
         Ok(())

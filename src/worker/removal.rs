@@ -16,7 +16,7 @@ use rustix::{
 };
 use uuid::Uuid;
 
-/// Opens a folder, but not through a symbolic link.
+/// Flags that open a folder, but never a symbolic link to one.
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Removes whatever is at `path`, with everything in it. Succeeds if nothing is there.

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_makes_nothing_old() {
+    fn a_clock_that_was_set_back_expires_nothing() {
         let now = "2020-01-01T00:00:00Z".parse().unwrap();
         let limits = Retention { keep_for: Some(DAY), keep_bytes: None };
         assert_eq!(to_go(apart(&[file(1, "2026-01-01T00:00:00Z")]), limits, now, |_| false), []);

@@ -84,7 +84,7 @@ fn yt_dlp(unready: &Unready) -> String {
     let mend = match unready {
         Unready::TooOld(_) => "; upgrade it: pip install --upgrade 'yt-dlp[default]'",
         Unready::Broken => {
-            ": it does not print its version in the sandbox; run it manually, and add the paths that it needs to read to worker.readable"
+            ": it does not print its version in the sandbox; run it manually, and add the paths that it reads to worker.readable"
         }
         Unready::Missing | Unready::Sandbox(_) => "",
     };

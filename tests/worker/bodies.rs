@@ -80,7 +80,7 @@ fn a_url_to_anything_but_a_public_host_is_refused_immediately() {
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_the_tasks_error() {
+fn a_name_that_does_not_resolve_fails_the_task() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let id = worker.download("ana", "https://does-not-exist.invalid/x");

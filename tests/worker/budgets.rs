@@ -129,7 +129,7 @@ fn a_stopping_worker_completes_a_list_that_it_has_begun_to_send() {
 }
 
 #[test]
-fn the_newer_list_comes_in_pages_with_a_filter_and_totals() {
+fn the_newer_list_has_pages_a_filter_and_totals() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     assert_eq!(

@@ -53,7 +53,7 @@ fn a_disk_that_fills_ends_running_downloads_before_the_reserve_is_used_and_refus
 }
 
 #[test]
-fn a_disk_that_is_full_to_the_last_byte_is_the_tasks_error_and_leaves_nothing() {
+fn a_completely_full_disk_fails_the_task_which_leaves_nothing_behind() {
     let origin = Origin::start();
     let Some((worker, disk)) = with_disk(&origin, "16M", "disk_reserve = \"0B\"") else { return };
     let before = disk.free();

@@ -372,7 +372,7 @@ fn a_video_is_downloaded_from_a_public_host() {
 }
 
 #[test]
-fn no_redirect_and_no_manifest_leads_inside() {
+fn no_redirect_and_no_manifest_reaches_a_private_host() {
     let Some((_town, origin, canary)) = town() else { return };
     let worker = Worker::with(&Origin::start(), &Setup::default());
     let inside = [

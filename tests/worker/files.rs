@@ -83,7 +83,7 @@ fn rfc9110_14_ranges_in_every_form() {
 }
 
 #[test]
-fn rfc9110_14_6_several_ranges_come_in_parts() {
+fn rfc9110_14_6_several_ranges_are_sent_as_multipart() {
     let finished = finished();
     let (source, length) = (&finished.source, finished.source.len());
     let answer = finished.range("bytes=0-9, 500-599,-1");
