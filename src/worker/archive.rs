@@ -1,5 +1,5 @@
-//! Several finished files as one ZIP archive, made while it is sent: stored as they are, with what is known only at the end of each
-//! behind it, and in ZIP64 where that is needed.
+//! Streams several finished files as one ZIP archive. The files are stored uncompressed; sizes and checksums follow each file in a data
+//! descriptor, and ZIP64 is used where a size requires it.
 
 use std::{
     collections::VecDeque,
@@ -27,56 +27,56 @@ use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
 use super::{budget::Account, readers::Reading, shares::Taken};
 
-/// So much is read at a time.
+/// Read size, in bytes.
 const PIECE: usize = 128 << 10;
 
-/// So much of one archive is in memory while its client reads nothing.
+/// The most bytes of one archive that are held in memory while its client reads nothing.
 pub(crate) const UNREAD: usize = 4 * PIECE;
 
-/// From here on sizes need ZIP64.
+/// Sizes from this one on need ZIP64.
 const LARGE: u64 = u32::MAX as u64;
 
-/// While others wait for its place, an archive moves on by so many bytes in a [`WINDOW`], or ends. Buffers on the way take a megabyte at
-/// a time from a slow reader's archive, so that one who reads 64 KiB a second always does.
+/// While others wait for its place, an archive must send at least this many bytes per [`WINDOW`], or it is ended. Buffers on the way to a
+/// slow reader drain a megabyte at a time, so the limit is low enough that a client reading 64 KiB per second always meets it.
 const LEAST: u64 = 320 << 10;
 const WINDOW: usize = 4;
 
-/// How often it is looked; a window has so many of these.
+/// How often progress is checked. [`WINDOW`] counts these intervals.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A file of the archive.
 pub(crate) struct Member {
-    /// Unlike all others in the archive, and no path.
+    /// Unique in the archive, and not a path.
     pub(crate) name: String,
     pub(crate) path: PathBuf,
     pub(crate) finished: Option<Timestamp>,
     pub(crate) reading: Arc<Reading>,
 }
 
-/// How far an archive is, for all that have to do with it.
+/// The progress of an archive, shared by its writer, its sender and its watcher.
 struct Progress {
     /// Cancelled when the archive is to end early.
     stop: CancellationToken,
-    /// In bytes.
+    /// Bytes that the client has taken.
     taken: AtomicU64,
-    /// Nothing of it is missing.
+    /// Set once the archive is complete.
     whole: AtomicBool,
 }
 
-/// Hands what is written to whoever sends it.
+/// A writer that passes what is written to the response body.
 struct Outlet {
     to: Sender<Bytes>,
     account: Account,
     progress: Arc<Progress>,
     runtime: Handle,
-    /// Nobody takes it any more.
+    /// The client is gone or the archive was stopped.
     gone: bool,
 }
 
-/// The archive of `members`. It holds `place` until everything is sent, the client is gone, or others wait and the client takes
-/// next to nothing.
+/// Returns the archive of `members` as a response body. It holds `place` until everything is sent, the client is gone, or others wait
+/// and the client reads almost nothing.
 pub(crate) fn body(members: Vec<Member>, place: Taken, account: Account) -> Body {
-    // The account bounds what is on its way.
+    // The account limits how much is in flight.
     let (to, pieces) = channel(1);
     let progress =
         Arc::new(Progress { stop: CancellationToken::new(), taken: AtomicU64::new(0), whole: AtomicBool::new(false) });
@@ -84,13 +84,13 @@ pub(crate) fn body(members: Vec<Member>, place: Taken, account: Account) -> Body
     let work = spawn_blocking(move || write(members, outlet));
     let watched = Arc::clone(&progress);
     tokio::spawn(async move {
-        // With this task ends the place.
+        // The place is released when this task ends.
         tokio::select! {
             written = work => if let Err(error) = written.map_err(io::Error::other).flatten() {
-                tracing::warn!(%error, "an archive was not sent to its end");
+                tracing::warn!(%error, "archive not sent completely");
             },
             () = watched.too_slow(&place) => {
-                tracing::warn!("an archive that was read too slowly was ended, since others wait for its place");
+                tracing::warn!("archive ended: its client reads too slowly and others are waiting");
                 watched.stop.cancel();
             }
         }
@@ -100,14 +100,14 @@ pub(crate) fn body(members: Vec<Member>, place: Taken, account: Account) -> Body
         match pieces.recv().await {
             Some(piece) => Some((Ok(piece), Some((pieces, progress)))),
             None if progress.whole.load(Ordering::Acquire) => None,
-            // The answer is broken off, so that nobody takes a part for the whole.
+            // Abort the response, so that a partial archive is never taken for a complete one.
             None => Some((Err(io::Error::from(io::ErrorKind::BrokenPipe)), None)),
         }
     }))
 }
 
 impl Progress {
-    /// Ends when others have come to wait for `place` while next to nothing was taken.
+    /// Completes when others wait for `place` and the client has taken less than [`LEAST`] in the last window.
     async fn too_slow(&self, place: &Taken) {
         let mut window = VecDeque::from([0]);
         loop {
@@ -139,7 +139,7 @@ fn write(members: Vec<Member>, to: Outlet) -> io::Result<()> {
     }
     let mut rest = archive.finish()?.into_inner();
     rest.flush()?;
-    // Before the way to the client closes with the outlet.
+    // Set before the outlet is dropped, which closes the channel to the client.
     progress.whole.store(true, Ordering::Release);
     Ok(())
 }
@@ -152,7 +152,7 @@ fn options(bytes: u64, finished: Option<Timestamp>) -> SimpleFileOptions {
     }
 }
 
-/// The archive's dates have no zone; this is UTC.
+/// Converts to UTC: ZIP dates have no time zone.
 fn date(at: Timestamp) -> Option<DateTime> {
     let at = Offset::UTC.to_datetime(at);
     let part = |number: i8| u8::try_from(number).ok();
@@ -168,7 +168,7 @@ fn date(at: Timestamp) -> Option<DateTime> {
 }
 
 impl Outlet {
-    /// False when the client is gone.
+    /// Returns false when the client is gone.
     async fn send(&self, bytes: &[u8]) -> bool {
         let room = tokio::select! {
             room = self.account.room(bytes.len()) => room,
@@ -182,8 +182,8 @@ impl Outlet {
 }
 
 impl Write for Outlet {
-    /// Fails once when the client is gone or is to wait no longer; what the archive writes while it is dropped goes nowhere, without
-    /// a word.
+    /// Fails once when the client is gone or the archive is stopped. What the ZIP writer still writes while it is dropped is silently
+    /// discarded.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.gone {
             let sending = self.progress.stop.run_until_cancelled(self.send(bytes));

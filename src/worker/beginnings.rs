@@ -1,4 +1,4 @@
-//! Looks at the first bytes of what a download writes, so that what is no media ends it early.
+//! Checks the first bytes that a download writes, so that a download of something other than media ends early.
 
 use std::{
     collections::HashSet,
@@ -15,10 +15,10 @@ use super::{
     sniff::{self, HEAD, Seen},
 };
 
-/// How yt-dlp names what is not whole.
+/// The suffix that yt-dlp gives to incomplete files.
 const PART: &[u8] = b".part";
 
-/// The files of a run whose beginnings were judged, by inode.
+/// The files of a run whose first bytes were already judged, by inode.
 pub(super) struct Beginnings {
     parts: Parts,
     judged: HashSet<u64>,
@@ -29,7 +29,7 @@ impl Beginnings {
         Self { parts, judged: HashSet::new() }
     }
 
-    /// Judges each part that has a beginning by now and had none at the last look.
+    /// Judges each partial file that has become long enough since the last call.
     pub(super) fn look(&mut self) -> Result<(), Failure> {
         let folder = self.parts.folder(WORKING)?;
         let names = names(&folder)?;
@@ -59,7 +59,7 @@ fn is_part(name: &CString) -> bool {
     name.to_bytes().ends_with(PART) && !is_fragment(name)
 }
 
-/// None until there is enough of it.
+/// Returns the first [`HEAD`] bytes, or `None` while the file is shorter.
 fn head(file: &File) -> io::Result<Option<[u8; HEAD]>> {
     let mut head = [0; HEAD];
     Ok((file.read_at(&mut head, 0)? == HEAD).then_some(head))
@@ -86,9 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_judged_once_its_beginning_is_here() {
+    fn a_part_is_judged_once_its_first_bytes_have_arrived() {
         let (page, archive) = ([b'x'; HEAD], long(b"PK\x03\x04"));
-        assert!(look(&[("media.mp4.part", &page[1..])]).is_ok(), "it may go on in any way");
+        assert!(look(&[("media.mp4.part", &page[1..])]).is_ok(), "too short to judge");
         assert!(matches!(look(&[("media.mp4.part", &page)]), Err(Failure::Refused(AcceptError::NotMedia))));
         assert!(matches!(look(&[("media.mp4.part", &archive)]), Err(Failure::Refused(AcceptError::UnknownType))));
         assert!(look(&[("media.mp4.part", &long(b"\0\0\0\x20ftypisom")), ("media.json", &page)]).is_ok());

@@ -1,4 +1,4 @@
-//! Reads a request body that must be one JSON object, each key at most once, and exactly what a route names.
+//! Parses a request body, which must be one JSON object with no repeated key and no key that the route does not define.
 
 use axum::{
     body::Bytes,
@@ -31,7 +31,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// Parses `bytes`: 400 when they are not one object with distinct keys, 422 when a key or a value is not the route's.
+/// Parses `bytes`. Fails with 400 if they are not one object with distinct keys, and with 422 if the route does not accept a key or a
+/// value.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     let value = json::parse_strictly(bytes).map_err(|e| Refusal::malformed(short(&e)))?;
     if !value.is_object() {

@@ -1,7 +1,7 @@
-//! How many bytes of answers are in memory at a time: in all, of one user, by one link, and of one answer. What a client does not read
-//! stays within that, however many answers it asks for.
+//! Limits how many bytes of unread responses are held in memory: in total, per user, per link and per response. The limits hold however
+//! many responses a client requests and leaves unread.
 //!
-//! Files are not counted: they never come into the process.
+//! Files are not counted, because their content never enters the process.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,24 +14,24 @@ use super::{
     shares::{Busy, Share, Shares, Sizes, Taken},
 };
 
-/// What is counted in, in bytes.
+/// The unit of counting, in bytes.
 const UNIT: usize = 1 << 10;
 
 /// In units.
 const SIZES: Sizes = Sizes { all: 32 << 10, user: 4 << 10, link: 1 << 10 };
 
-/// How long an answer that has not begun waits for room.
+/// How long a response that has not begun waits for memory.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The budget; a handle to share.
+/// The memory budget for responses. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Budget(Arc<Shares>);
 
-/// What one answer may take of it.
+/// The part of the budget that one response may use.
 #[derive(Clone)]
 pub(crate) struct Account(Share);
 
-/// Room for some bytes, until they are on their way.
+/// Memory reserved for some bytes until they are written to the connection.
 pub(crate) struct Room {
     _taken: Taken,
 }
@@ -42,24 +42,24 @@ struct Held {
 }
 
 impl Budget {
-    /// No answer waits for room any longer once `stop` is cancelled.
+    /// Creates a budget. Responses stop waiting for memory once `stop` is cancelled.
     pub(crate) fn new(stop: CancellationToken) -> Self {
         Self(Arc::new(Shares::new(SIZES, stop)))
     }
 
-    /// For an answer to `caller` that has no more than `most` bytes in memory.
+    /// Returns an account for a response to `caller` that holds at most `most` bytes in memory.
     pub(crate) fn account(&self, caller: &Caller, most: usize) -> Account {
         Account(self.0.of(caller).narrowed(units(most)))
     }
 }
 
 impl Account {
-    /// Waits for room, as long as the client leaves what it has been sent unread.
+    /// Reserves memory, waiting for as long as the client leaves earlier bytes unread.
     pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Busy> {
         self.0.take(units(bytes)).await.map(|taken| Room { _taken: taken })
     }
 
-    /// The same for an answer that has not begun, and that is refused where others of the same user are read too slowly.
+    /// Like [`room`](Self::room), for a response that has not begun. Refuses it if the user's other responses are read too slowly.
     pub(crate) async fn first_room(&self, bytes: usize) -> Result<Room, Refusal> {
         let room = self.0.take_within(units(bytes), PATIENCE).await.map(|taken| Room { _taken: taken });
         room.map_err(|Busy| Refusal::unavailable("busy", "Other answers to this user are still unread"))
@@ -67,7 +67,7 @@ impl Account {
 }
 
 impl Room {
-    /// Bytes that take this room until they are dropped: hyper does that once they were written to the connection.
+    /// Wraps `bytes` so that they hold this reservation until they are dropped, which hyper does once they are written to the connection.
     pub(crate) fn hold(self, bytes: Vec<u8>) -> Bytes {
         Bytes::from_owner(Held { bytes: bytes.into(), _room: self })
     }
@@ -90,7 +90,7 @@ mod tests {
     const PIECE: usize = 64 << 10;
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_unread_takes_room_and_what_is_sent_gives_it_back() {
+    async fn unread_bytes_take_room_and_sent_bytes_release_it() {
         let budget = Budget::new(CancellationToken::new());
         let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
         let mut unread = Vec::new();
@@ -99,13 +99,13 @@ mod tests {
             assert!(unread.len() < 1_000);
         }
         assert_eq!(unread.len() * PIECE, 4 << 20);
-        assert!(budget.account(&bob, PIECE).first_room(PIECE).await.is_ok(), "another user's room is their own");
+        assert!(budget.account(&bob, PIECE).first_room(PIECE).await.is_ok(), "each user has their own room");
         unread.pop();
         assert!(budget.account(&ana, PIECE).first_room(PIECE).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_answer_has_so_much_of_it() {
+    async fn one_response_cannot_exceed_its_own_limit() {
         let account = Budget::new(CancellationToken::new()).account(&Caller::test("ana", None), 2 * PIECE);
         let (first, _second) = (account.room(PIECE).await.unwrap(), account.room(PIECE).await.unwrap());
         assert!(tokio::time::timeout(Duration::from_hours(1), account.room(PIECE)).await.is_err());

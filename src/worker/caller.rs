@@ -1,4 +1,4 @@
-//! Who asks: the user of a signed statement, and what of other users' he may see.
+//! The user named by a signed statement, and which other users' objects they may see.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::{
     worker::owner::Owner,
 };
 
-/// The user behind a request; made by the guard only.
+/// The user behind a request. Only the guard creates one.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) user: Owner,
     pub(crate) role: Role,
-    /// What he may have, beside what anybody may.
+    /// The user's own limits, in addition to those that apply to everybody.
     pub(crate) limits: Limits,
-    /// The query of a link to what goes with the object that he asks for, where he came by a link.
+    /// If the request came by a signed link: the query of a link to the object that belongs to the requested one.
     pub(crate) link: Option<String>,
-    /// The id of that link, or of whichever link they came by.
+    /// The id of the signed link that the request came by.
     pub(crate) by_link: Option<Arc<str>>,
 }
 
@@ -34,7 +34,7 @@ impl Caller {
         self.role == Role::Admin
     }
 
-    /// True when this caller may know of what `owner` has.
+    /// Returns true if this caller may see objects of `owner`.
     pub(crate) fn may_see(&self, owner: &Owner) -> bool {
         self.is_admin() || self.user == *owner
     }

@@ -1,10 +1,10 @@
-//! A connection on which stretches of files leave by sendfile(2): the system hands their pages on, and none comes into this process.
+//! A connection that sends stretches of files with sendfile(2): the kernel passes their pages on, and they never enter this process.
 //!
-//! hyper sends nothing but bytes in memory. So it is given bytes that only stand for a stretch's; nobody reads those. Where their turn
-//! comes to be written, the stretch goes out in their place. It lies in the connection's lane, in the same order.
+//! hyper can only send bytes in memory. It is therefore given placeholder bytes, which nothing ever reads, while the real stretch waits
+//! in the connection's lane, in the same order. When hyper writes a placeholder, the connection sends the stretch instead.
 //!
-//! That holds for HTTP/1, where hyper hands on what it is given. Frames of HTTP/2 would copy small pieces, stand-ins and all, so axum
-//! is built without it; tests compare every byte of what arrives.
+//! This works for HTTP/1, where hyper passes on the buffers it is given. HTTP/2 framing would copy small pieces, placeholders included,
+//! so axum is built without it. Tests compare every byte that arrives.
 
 use std::{
     collections::VecDeque,
@@ -25,25 +25,25 @@ use tokio::{
 
 use super::serve::UntilStopped;
 
-/// The longest stretch.
+/// The longest stretch, in bytes.
 pub(crate) const MAX_STRETCH: usize = 256 << 10;
 
-/// Stands for bytes of files, and is itself never sent.
+/// The placeholder for bytes of files; it is never sent itself.
 static STAND_IN: [u8; MAX_STRETCH] = [0; MAX_STRETCH];
 
-/// A socket that is asked first whether it takes anything.
+/// A socket that can be polled for writability before a write.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     fn try_write(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize>;
 }
 
-/// The connection.
+/// A connection that sends stretches of files in place of their placeholders.
 pub(crate) struct Conduit<S> {
     socket: S,
     lane: Lane,
 }
 
-/// The stretches that are still to be sent on a connection.
+/// The queue of stretches still to be sent on a connection.
 #[derive(Clone, Default)]
 pub(crate) struct Lane(Arc<Mutex<VecDeque<Stretch>>>);
 
@@ -54,14 +54,14 @@ struct Stretch {
 }
 
 impl Lane {
-    /// Takes a stretch of so many bytes at most; what hyper is to send in its turn, which is as long as what was taken.
+    /// Queues a stretch of at most `bytes` bytes, and at most [`MAX_STRETCH`]. Returns a placeholder of the same length for hyper to send.
     pub(crate) fn lay(&self, file: Arc<File>, at: u64, bytes: u64) -> Bytes {
         let left = usize::try_from(bytes).map_or(MAX_STRETCH, |bytes| bytes.min(MAX_STRETCH));
         self.stretches().push_back(Stretch { file, at, left });
         Bytes::from_static(STAND_IN.get(..left).unwrap_or_default())
     }
 
-    /// They are whole after a panic, too.
+    /// Ignores poisoning: the queue is consistent even after a panic.
     fn stretches(&self) -> MutexGuard<'_, VecDeque<Stretch>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +81,8 @@ impl<S: Socket> Conduit<S> {
         Self { socket, lane: Lane::default() }
     }
 
-    /// Sends what it can of the next stretch, of which so many bytes must be left: hyper's count and ours are one.
+    /// Sends as much as possible of the next stretch. Fails unless exactly `left` bytes of it remain, because hyper's count and ours must
+    /// agree.
     fn poll_stretch(&self, cx: &mut Context<'_>, left: usize) -> Poll<io::Result<usize>> {
         let mut stretches = self.lane.stretches();
         let stretch = stretches.front_mut().filter(|s| s.left == left).ok_or(io::ErrorKind::InvalidData)?;
@@ -90,7 +91,7 @@ impl<S: Socket> Conduit<S> {
             let Stretch { file, at, left } = stretch;
             match self.socket.try_write(|| Ok(sendfile(&self.socket, file, Some(at), *left)?)) {
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                // The file has become shorter.
+                // The file was truncated.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(sent) => {
                     stretch.left = stretch.left.saturating_sub(sent);
@@ -100,8 +101,8 @@ impl<S: Socket> Conduit<S> {
                     return Poll::Ready(Ok(sent));
                 }
                 Err(error) => {
-                    // The client has gone, or the file system has no such way; who serves files learns of the latter here.
-                    tracing::debug!(%error, "a stretch of a file was not sent");
+                    // Either the client is gone, or the file system does not support sendfile; only this line reveals the latter.
+                    tracing::debug!(%error, "sendfile failed");
                     return Poll::Ready(Err(error));
                 }
             }
@@ -131,7 +132,7 @@ impl<S: Socket> AsyncWrite for Conduit<S> {
         }
     }
 
-    /// hyper would otherwise join the pieces in memory, stand-ins and all.
+    /// Without this, hyper would join the pieces in memory, placeholders included.
     fn is_write_vectored(&self) -> bool {
         true
     }
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stretches_go_out_in_their_turn_between_other_bytes() {
+    async fn stretches_are_sent_in_order_between_other_bytes() {
         let (socket, mut other) = UnixStream::pair().unwrap();
         let (mut conduit, film) = (Conduit::new(socket), file(b"0123456789"));
         let (first, second) = (conduit.lane.lay(Arc::clone(&film), 2, 3), conduit.lane.lay(film, 7, 2));
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stand_in_without_its_stretch_is_never_sent() {
+    async fn a_placeholder_without_its_stretch_is_never_sent() {
         let (socket, mut other) = UnixStream::pair().unwrap();
         let (mut conduit, film) = (Conduit::new(socket), file(b"0123456789"));
         let laid = conduit.lane.lay(film, 0, 4);
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_has_become_shorter_ends_the_connection() {
+    async fn a_truncated_file_ends_the_connection() {
         let (socket, _other) = UnixStream::pair().unwrap();
         let mut conduit = Conduit::new(socket);
         let laid = conduit.lane.lay(file(b"01"), 2, 4);

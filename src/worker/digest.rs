@@ -1,4 +1,4 @@
-//! The SHA-256 of a finished file: computed once, stored with the task, sent as `Repr-Digest` (RFC 9530) and as `ETag`.
+//! The SHA-256 digest of a finished file: computed once, stored with the task, and sent as `Repr-Digest` (RFC 9530) and `ETag`.
 
 use std::{
     fmt,
@@ -12,20 +12,20 @@ use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-/// So much is read at a time.
+/// Read size, in bytes.
 const PIECE: usize = 1 << 20;
 
-/// What a file's content hashes to.
+/// The SHA-256 digest of a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest([u8; 32]);
 
-/// A text that is no digest.
+/// The error for a text that is not a digest.
 #[derive(Debug, Error)]
 #[error("not a SHA-256 in hexadecimal")]
 pub(crate) struct InvalidDigest;
 
 impl Digest {
-    /// Reads the file to its end; none where `stopped` says so before.
+    /// Reads the whole file and returns its digest, or `None` if `stopped` returns true before the end.
     pub(crate) fn of(path: &Path, stopped: impl Fn() -> bool) -> io::Result<Option<Self>> {
         let mut file = File::open(path)?;
         let mut hash = Sha256::new();
@@ -42,12 +42,12 @@ impl Digest {
         }
     }
 
-    /// A strong validator (RFC 9110, section 8.8.3): another content has another one.
+    /// Returns a strong validator (RFC 9110, section 8.8.3): different content has a different one.
     pub(crate) fn etag(self) -> String {
         format!("\"{self}\"")
     }
 
-    /// The value of `Repr-Digest` (RFC 9530, section 3).
+    /// Returns the value of `Repr-Digest` (RFC 9530, section 3).
     pub(crate) fn repr_digest(self) -> String {
         format!("sha-256=:{}:", BASE64.encode(&self.0))
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc9530_a_digest_in_its_spellings() {
+    fn rfc9530_a_digest_is_formatted_for_each_header() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
         let digest = Digest::of(file.path(), || false).unwrap().unwrap();

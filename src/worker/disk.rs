@@ -1,4 +1,5 @@
-//! Whether there is room for more: databases and logs lie on the same disks as what is downloaded, and go on longer than it.
+//! Checks whether there is disk space for more downloads. Databases and logs lie on the same disks and must still be writable when
+//! downloads no longer are.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,14 +12,14 @@ use tokio::{
 
 use super::written::Written;
 
-/// What a run may have on the disk that is to keep next to nothing, in one file and in all: a JavaScript runtime has a cache. In bytes.
+/// Disk limits in bytes, for one file and in total, of a run that should keep almost nothing. A JavaScript runtime has a cache.
 pub(crate) const SCRATCH_FILE: u64 = 64 << 20;
 pub(crate) const SCRATCH: u64 = 4 * SCRATCH_FILE;
 
-/// How often the disks are looked at while something is written to them.
+/// How often the disks are checked while a job writes to them.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The file systems that are written to, and how much of each is left alone.
+/// The file systems that the worker writes to, and how much of each must stay free.
 #[derive(Clone, Debug)]
 pub(crate) struct Disks(Arc<Watched>);
 
@@ -28,33 +29,33 @@ struct Watched {
     reserve: u64,
 }
 
-/// What one job may have of them.
+/// The disk space that one job may use.
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
-    /// The job's.
+    /// The job's folder.
     pub(crate) folder: PathBuf,
-    /// In bytes, of all its files.
+    /// The limit for all its files together, in bytes.
     pub(crate) most: u64,
 }
 
-/// Why nothing more is written.
+/// The reason why nothing more can be written.
 #[derive(Debug, Error)]
 pub(crate) enum NoRoom {
     #[error("the disk is full")]
     Full,
     #[error("the disk is read-only")]
     ReadOnly,
-    #[error("the disk cannot be looked at: {0}")]
+    #[error("cannot check the disk: {0}")]
     Unknown(#[from] io::Error),
-    #[error("a thread was lost: {0}")]
+    #[error("a background thread failed: {0}")]
     Lost(#[from] JoinError),
 }
 
-/// Why a job ends before it is done.
+/// The reason why a job is ended early.
 #[derive(Debug)]
 pub(crate) enum Exhausted {
     Disks(NoRoom),
-    /// It has more than its share.
+    /// The job uses more than its share.
     Share,
 }
 
@@ -68,23 +69,23 @@ where
 }
 
 impl Disks {
-    /// `reserve` bytes stay free in each of `folders`.
+    /// Watches the file systems of `folders`, of which `reserve` bytes each must stay free.
     pub(crate) fn new(folders: Vec<PathBuf>, reserve: u64) -> Self {
         Self(Arc::new(Watched { folders, reserve }))
     }
 
-    /// Whether something may be written now.
+    /// Checks whether something may be written now.
     pub(crate) async fn room(&self) -> Result<(), NoRoom> {
         let disks = self.clone();
         spawn_blocking(move || disks.judge()).await?
     }
 
-    /// The same, for a thread that may wait.
+    /// Like [`room`](Self::room), but blocks.
     pub(crate) fn judge(&self) -> Result<(), NoRoom> {
         self.0.judge()
     }
 
-    /// Waits until the room ends, or a job has more than its share.
+    /// Waits until a disk is full or unusable, or the job exceeds its share.
     pub(crate) async fn exhausted(&self, share: Share) -> Exhausted {
         loop {
             sleep(LOOK).await;
@@ -107,7 +108,7 @@ impl Share {
             Ok(written) if written.bytes <= self.most => Ok(()),
             Ok(_) => Err(Exhausted::Share),
             Err(reason) => {
-                tracing::warn!(folder = %self.folder.display(), %reason, "nobody can say what a download has written");
+                tracing::warn!(folder = %self.folder.display(), %reason, "cannot tell how much a download has written; ending it");
                 Err(Exhausted::Share)
             }
         }

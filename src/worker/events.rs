@@ -1,7 +1,7 @@
-//! What happens to tasks, as it happens: the last events in memory, for whoever follows them or comes back for what he missed.
+//! Live events about tasks. The newest are kept in memory for subscribers, and for those who reconnect and want what they missed.
 //!
-//! A follower holds nothing but the number of the last event that he has, so a slow one costs no more than a fast one. Of the
-//! progress of one task only the newest is kept: who is slow gets less of it, and never less of what else there is.
+//! A subscriber holds only the number of the last event it has received, so a slow one costs no more than a fast one. Only the newest
+//! progress event of each task is kept: a slow subscriber receives fewer progress events, but every other event.
 
 use std::{
     collections::VecDeque,
@@ -23,41 +23,41 @@ use super::{
 };
 use crate::worker::owner::Owner;
 
-/// So many are kept: with the longest of titles and URLs some 5 MiB.
+/// How many events are kept: about 5 MiB with the longest titles and URLs.
 const MAX_KEPT: usize = 1_024;
 
-/// Streams at a time.
+/// Concurrent streams.
 const STREAMS: Sizes = Sizes { all: 512, user: 8, link: 1 };
 
-/// How long one waits for a stream to end: that of a client which has just lost its connection does.
+/// How long a new stream waits for another to end. The old stream of a client that has just lost its connection ends within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something that happened to a task.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    /// It is new, or more than its progress has changed.
+    /// The task is new, or something other than its progress has changed.
     Task(Arc<Task>),
-    /// Bytes came.
+    /// The download has made progress.
     Progress(TaskId, Progress),
-    /// It is gone, with its files.
+    /// The task was removed, with its files.
     Removed(TaskId),
-    /// More has changed at once than is worth an event for each.
+    /// Too many tasks have changed at once for an event each.
     Many,
 }
 
-/// Where in the events a follower is: the process that counted them, and the number of the last one.
+/// A position in the events: the process that numbered them, and the number of the last one received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventId {
     process: u64,
     number: u64,
 }
 
-/// A text that is no event's id.
+/// The error for a text that is not an event id.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not an event id")]
 pub(crate) struct InvalidEventId;
 
-/// The events; a handle to share.
+/// The events of this process. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Events(Arc<Inner>);
 
@@ -72,7 +72,7 @@ struct Inner {
 #[derive(Default)]
 struct Log {
     last: u64,
-    /// The last one that made room for others. Progress that newer progress has replaced does not count.
+    /// The number of the last event dropped to make room. Progress events replaced by newer ones do not count.
     forgotten: u64,
     kept: VecDeque<Kept>,
 }
@@ -83,49 +83,49 @@ struct Kept {
     what: What,
 }
 
-/// What a follower has not had yet.
+/// The next thing that a subscriber has not received yet.
 #[derive(Debug)]
 pub(crate) enum Missed {
-    /// The next event that he may see, and where he is after it.
+    /// The next event that the subscriber may see, and the position after it.
     Event(EventId, What),
-    /// There were events that nobody can tell him any more; he is here now.
+    /// Some events are no longer available; the subscriber continues from this position.
     Lost(EventId),
-    /// Nothing.
+    /// No event is waiting.
     Nothing,
 }
 
-/// Whose events a follower gets.
+/// Whose events a subscriber receives.
 #[derive(Clone, Debug)]
 pub(crate) enum Whose {
     Own(Owner),
     Everybodys,
 }
 
-/// One follower.
+/// One subscriber.
 pub(crate) struct Follower {
     events: Events,
     whose: Whose,
-    /// None: from before this process, or from nowhere.
+    /// `None` if the subscriber gave no position, or one of an earlier process.
     at: Option<u64>,
     changes: watch::Receiver<u64>,
     _seat: Taken,
 }
 
 impl Events {
-    /// Nobody waits for a stream any longer once `stop` is cancelled.
+    /// Creates an empty log. Nobody waits for a stream any longer once `stop` is cancelled.
     pub(crate) fn new(stop: CancellationToken) -> Self {
         let process = u64::from_ne_bytes(crate::random::random());
         let (log, streams) = (Mutex::default(), Shares::new(STREAMS, stop));
         Self(Arc::new(Inner { process, log, last: watch::Sender::new(0), streams }))
     }
 
-    /// Adds an event of a task of `owner`'s.
+    /// Adds an event about a task of `owner`.
     pub(crate) fn publish(&self, owner: Owner, what: What) {
         let last = locked(&self.0.log).add(owner, what);
         self.0.last.send_replace(last);
     }
 
-    /// Follows on from `after`; refused where the user has, or all have, as many streams as may be.
+    /// Subscribes to the events after `after`. Fails with [`Busy`] if the user, or all users together, have too many streams.
     pub(crate) async fn follow(&self, caller: &Caller, whose: Whose, after: Option<EventId>) -> Result<Follower, Busy> {
         let seat = self.0.streams.of(caller).take_within(1, PATIENCE).await?;
         let at = after.filter(|id| id.process == self.0.process).map(|id| id.number);
@@ -152,7 +152,7 @@ impl Log {
         self.last
     }
 
-    /// The first event after `at` that `whose` shows.
+    /// Returns the first event after `at` that is visible to `whose`.
     fn after(&self, at: u64, whose: &Whose) -> Option<&Kept> {
         let from = self.kept.partition_point(|kept| kept.number <= at);
         self.kept.range(from..).find(|kept| whose.shows(&kept.owner))
@@ -160,7 +160,7 @@ impl Log {
 }
 
 impl Follower {
-    /// What comes next, if it has happened already.
+    /// Returns the next event, if there is one already.
     pub(crate) fn missed(&mut self) -> Missed {
         let log = locked(&self.events.0.log);
         let Some(at) = self.at.filter(|at| (log.forgotten..=log.last).contains(at)) else {
@@ -174,7 +174,7 @@ impl Follower {
 
     /// Waits until something more may have happened.
     pub(crate) async fn more(&mut self) {
-        // It lives for as long as the events do, which this follower holds.
+        // Cannot fail: the sender lives as long as the events, which this subscriber holds.
         drop(self.changes.changed().await);
     }
 }
@@ -205,7 +205,7 @@ impl FromStr for EventId {
     }
 }
 
-/// What is behind these locks is whole after a panic, too.
+/// Locks and ignores poisoning: the data is consistent even after a panic.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    /// None where one would have to wait.
+    /// Returns `None` if the subscriber would have to wait.
     fn follow(events: &Events, user: &str, after: Option<EventId>) -> Option<Follower> {
         let (caller, whose) = (Caller::test(user, None), Whose::Own(user.parse().unwrap()));
         events.follow(&caller, whose, after).now_or_never()?.ok()
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_back_gets_what_he_missed_and_nobody_elses() {
+    async fn a_returning_subscriber_gets_the_events_it_missed_and_nobody_elses() {
         let events = Events::new(CancellationToken::new());
         for owner in ["ana", "bob", "ana"] {
             removed(&events, owner);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_old_of_another_process_or_from_the_future_is_lost() {
+    async fn a_position_that_is_too_old_of_another_process_or_in_the_future_is_lost() {
         let events = Events::new(CancellationToken::new());
         for _ in 0..MAX_KEPT + 10 {
             removed(&events, "ana");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_progress_the_newest_is_kept() {
+    async fn only_the_newest_progress_of_a_task_is_kept() {
         let events = Events::new(CancellationToken::new());
         removed(&events, "ana");
         let id = TaskId::random();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_user_has_so_many_streams_and_no_more() {
+    async fn a_user_cannot_exceed_the_limit_of_streams() {
         let events = Events::new(CancellationToken::new());
         let mut streams: Vec<_> = (0..STREAMS.user).map(|_| follow(&events, "ana", None).unwrap()).collect();
         assert!(follow(&events, "ana", None).is_none());
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_read_as_it_is_written() {
+    fn an_event_id_parses_as_it_is_displayed() {
         let id = Events::new(CancellationToken::new()).id(7);
         assert_eq!(id.to_string().parse(), Ok(id));
         for text in ["", "-", "7", "x-1", "1-", "1-x", "11111111111111111-1"] {

@@ -1,4 +1,4 @@
-//! The name that clients know a finished file by: `{title}__{id}.{ext}`. It names a task, never a path.
+//! The public name of a finished file: `{title}__{id}.{ext}`. It identifies a task and is never used as a path.
 
 use std::iter;
 
@@ -9,29 +9,29 @@ use super::task::TaskId;
 /// In characters.
 const MAX_TITLE: usize = 120;
 
-/// In bytes of UTF-8: with the rest of its name it stays below the 255 that most file systems have for one, and leaves a little for
-/// what browsers add. Those that count in UTF-16 find fewer.
+/// In bytes of UTF-8. With the rest, the name stays below the 255 bytes that most file systems allow, with some space for what browsers
+/// add. File systems that count UTF-16 units count fewer.
 const MAX_TITLE_BYTES: usize = 200;
 
-/// Builds the name from what a site says and what is known.
+/// Builds the public name from the site's title, the task's id and the file's extension.
 pub(crate) fn public_name(title: &str, id: TaskId, extension: &str) -> String {
     format!("{}__{id}.{extension}", safe_title(title))
 }
 
-/// Finds the task that a public name is about; whether it is its exact name is the caller's to compare.
+/// Returns the task id in a public name. The caller must check that this is the exact name of that task.
 pub(crate) fn task_of(name: &str) -> Option<TaskId> {
     let (_, rest) = name.rsplit_once("__")?;
     let (id, _) = rest.split_once('.')?;
     id.parse().ok()
 }
 
-/// A title without anything that a file system, a header, a reader's eye or a proxy could take for something else.
+/// Removes or replaces everything in a title that a file system, a header, a reader or a proxy could misinterpret.
 ///
-/// It is in normal form C. Every name that comes of it is one that the gateway forwards: see [`SafePath`](crate::policy::SafePath).
+/// The result is in normal form C, and the gateway forwards every name built from it: see [`SafePath`](crate::policy::SafePath).
 fn safe_title(title: &str) -> String {
     let visible: Vec<char> =
         title.nfc().map(|c| if is_structural(c) { '_' } else { c }).filter(|c| !is_hidden(*c)).collect();
-    // Once more, since what was dropped may have kept a letter from its accent.
+    // Composed again, because a dropped character may have stood between a letter and its accent.
     let composed: String = without_loose_joiners(&visible).nfc().collect();
     let cleaned = without_escapes(&composed);
     let trimmed = cleaned.trim().trim_start_matches('.').trim();
@@ -41,13 +41,13 @@ fn safe_title(title: &str) -> String {
     if cut.is_empty() { "download".to_owned() } else { cut.to_owned() }
 }
 
-/// Separators and what some file system or shell reads as syntax, also where a character only becomes that in another
-/// normal form, such as U+FF0F (／) and U+2105 (℅).
+/// Returns true for separators and for characters that some file system or shell reads as syntax, including those that become one only
+/// in another normal form, such as U+FF0F (／) and U+2105 (℅).
 fn is_structural(c: char) -> bool {
     matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|') || folded(c).any(|c| matches!(c, '/' | '\\'))
 }
 
-/// Replaces each percent sign that makes an escape of what follows, which another program might decode.
+/// Replaces each percent sign that forms an escape with the characters after it, because another program might decode it.
 fn without_escapes(title: &str) -> String {
     let makes_escape = |at: usize, c: char| {
         let mut after = title.get(at + c.len_utf8()..).unwrap_or_default().chars().flat_map(folded);
@@ -56,13 +56,13 @@ fn without_escapes(title: &str) -> String {
     title.char_indices().map(|(at, c)| if makes_escape(at, c) { '_' } else { c }).collect()
 }
 
-/// The compatibility form (NFKC) of one character.
+/// Returns the compatibility form (NFKC) of one character.
 fn folded(c: char) -> impl Iterator<Item = char> {
     iter::once(c).nfkc()
 }
 
-/// Drops joiners and non-joiners that shape nothing. Beside a letter of Persian or Hindi they are spelling, and between emoji
-/// they make one picture of several.
+/// Drops joiners and non-joiners that have no effect. Next to a Persian or Hindi letter they are part of the spelling, and between emoji
+/// they combine several into one.
 fn without_loose_joiners(title: &[char]) -> String {
     let at = |place: Option<usize>| place.and_then(|place| title.get(place)).copied();
     let shaped = |c: Option<char>| c.is_some_and(|c| !c.is_ascii() && !is_joiner(c));
@@ -77,7 +77,7 @@ fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}')
 }
 
-/// Control characters and the invisible ones that reorder the text around them.
+/// Returns true for control characters and for invisible ones, including those that reorder the text around them.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::policy::{Parameters, SafePath};
 
-    /// As `encodeURIComponent` and Python's `quote` escape a name.
+    /// The characters that `encodeURIComponent` and Python's `quote` escape.
     const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
     const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_title_cannot_leave_its_place() {
+    fn a_title_cannot_break_out_of_the_name() {
         assert_eq!(name("../../etc/passwd"), format!("_.._etc_passwd__{ID}.mp4"));
         assert_eq!(name("..\u{0}.hidden"), format!("hidden__{ID}.mp4"));
         assert_eq!(name("a\r\nSet-Cookie: x"), format!("aSet-Cookie_ x__{ID}.mp4"));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn joiners_stay_where_they_shape_something_and_nowhere_else() {
+    fn joiners_stay_only_where_they_have_an_effect() {
         for title in [
             "\u{645}\u{6cc}\u{200c}\u{62e}\u{648}\u{627}\u{647}\u{645}",
             "PDF\u{200c}\u{647}\u{627}",
@@ -158,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_forwards_every_name_that_is_given_out() {
-        // The blocks whose characters have other forms, or are hidden.
+    fn the_gateway_forwards_every_public_name() {
+        // The blocks whose characters have compatibility forms, or are hidden.
         let blocks = [0..=0x33ff, 0xf900..=0xffff, 0x1_f100..=0x1_f2ff, 0xe_0000..=0xe_01ff];
         let any = blocks.into_iter().flatten().filter_map(char::from_u32).map(|c| format!("a{c}b"));
         let refused: Vec<_> = any.filter(|title| !is_forwarded(&name(title))).collect();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_task_is_found_in_a_name_whatever_its_title_holds() {
+    fn the_task_is_found_in_a_name_whatever_its_title_contains() {
         for title in ["plain", "with__underscores", "dots.in.it", "x__550e8400-e29b-41d4-a716-446655440001.mp4"] {
             assert_eq!(task_of(&name(title)), ID.parse().ok(), "{title}");
         }

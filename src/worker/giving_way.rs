@@ -1,5 +1,5 @@
-//! Downloads make room for those of other users: one that is next to idle, and one of a user who has several under way while another
-//! user has none. It keeps what it has, waits for its next turn, and goes on from there.
+//! Makes downloads give way to those of other users: one that is almost idle, or one of a user who has several running while another
+//! user has none. A download that gives way keeps what it has, waits for its next turn and continues from there.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,24 +22,25 @@ use super::{
 };
 use crate::worker::owner::Owner;
 
-/// How often it is looked.
+/// How often running downloads are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// How long a download runs undisturbed, and the time over which its speed counts. It begins at the start, not at the first byte: yt-dlp
-/// may wait for that as long as the source likes. One that starts slowly has longer the next time.
+/// How long a download runs undisturbed, and the period over which its speed is measured. It begins at the start, not at the first byte,
+/// because the source decides when that comes. A download that starts slowly has more time at its next turn.
 const WINDOW: Duration = Duration::from_secs(15);
 
-/// Each time its owner's only download gives way, its next time is twice as long, up to [`WINDOW`] times this, so that it comes to its
-/// end whoever waits. What goes beyond an owner's share has [`WINDOW`] alone, so that nobody waits longer for having waited before.
+/// The limit for an undisturbed run, in multiples of [`WINDOW`]. Each time an owner's only download gives way, its next undisturbed run
+/// is twice as long, so that it eventually completes whoever is waiting. A download beyond its owner's share always has [`WINDOW`] alone,
+/// so that nobody waits longer for having waited before.
 const MAX_FACTOR: u32 = 64;
 
-/// So many that have given way are remembered.
+/// How many downloads that gave way are remembered.
 const MAX_REMEMBERED: usize = 1_024;
 
-/// What a download had written, and when.
+/// How many bytes a download had written, and when.
 type Samples = VecDeque<(Instant, u64)>;
 
-/// What is known of the downloads under way.
+/// What is known about the running downloads.
 #[derive(Default)]
 pub(crate) struct Watch {
     samples: HashMap<TaskId, Samples>,
@@ -47,27 +48,27 @@ pub(crate) struct Watch {
     times: HashMap<TaskId, u32>,
 }
 
-/// A download under way, as it is judged.
+/// A running download and its measured speed.
 struct Judged {
     id: TaskId,
     running: Arc<Running>,
-    /// In bytes per second. None if it has not run for long enough, or doesn't download: a file that is merged, checked or moved is
+    /// In bytes per second. `None` if it has not run for long enough, or is past downloading: a file being merged, checked or moved is
     /// nearly done.
     speed: Option<u64>,
 }
 
-/// Watches until `stop`.
+/// Checks the running downloads until `stop` is cancelled.
 pub(crate) async fn watch(queue: &Queue, stop: &CancellationToken) {
     let least = queue.workshop().config.min_download_rate;
     let mut watch = Watch::default();
     while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
         if let Err(error) = watch.look(queue, least).await {
-            tracing::error!(%error, "cannot tell which download is next");
+            tracing::error!(%error, "cannot check whether a download should give way");
         }
     }
 }
 
-/// The one that makes room for a download of `waiting`: the slowest of those that are too slow, else the newest of a user who has more
+/// Chooses the download that gives way to one of `waiting`: the slowest of those below `least`, else the newest of a user who has more
 /// than their share.
 fn chosen<'a>(judged: &'a [Judged], waiting: &Owner, least: u64) -> Option<&'a Judged> {
     let under_way = |user: &Owner| judged.iter().filter(|job| job.running.owner == *user).count();
@@ -107,7 +108,7 @@ impl Watch {
         Ok(judged)
     }
 
-    /// How long a download runs before it can give way, one of `of_owner` that its owner has under way.
+    /// Returns how long a download runs before it can give way. Its owner has `of_owner` running downloads, this one included.
     fn undisturbed(&self, id: TaskId, of_owner: usize) -> Duration {
         match (of_owner, self.times.get(&id)) {
             (0 | 1, Some(times)) => WINDOW * (1_u32 << (*times).min(MAX_FACTOR.ilog2())),
@@ -115,7 +116,7 @@ impl Watch {
         }
     }
 
-    /// Over the last [`WINDOW`], and none before it has run `undisturbed` for so long.
+    /// Returns the speed over the last [`WINDOW`], or `None` until the download has run for `undisturbed`.
     fn speed(&mut self, id: TaskId, running: &Running, bytes: u64, undisturbed: Duration) -> Option<u64> {
         let (now, samples) = (Instant::now(), self.samples.entry(id).or_default());
         samples.push_back((now, bytes));
@@ -125,13 +126,13 @@ impl Watch {
         let (at, before) = samples.front()?;
         let passed = now.duration_since(*at).as_millis();
         let ready = running.since.elapsed() >= undisturbed && passed >= WINDOW.as_millis();
-        // A part that begins anew has less than it had.
+        // A partial file that is restarted is shorter than before.
         let speed = u128::from(bytes.saturating_sub(*before)) * 1_000 / passed.max(1);
         ready.then(|| u64::try_from(speed).unwrap_or(u64::MAX))
     }
 
     fn give_way(&mut self, Judged { id, running, speed }: &Judged, waiting: &Owner) {
-        tracing::info!(task = %id, owner = %running.owner, to = %waiting, ?speed, "a download gives way to another user's");
+        tracing::info!(task = %id, owner = %running.owner, to = %waiting, ?speed, "download gives way to another user's");
         if self.times.len() >= MAX_REMEMBERED {
             self.times.clear();
         }
@@ -165,13 +166,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_slowest_of_others_gives_way_then_one_beyond_a_share_and_nobody_else() {
+    async fn the_slowest_of_others_gives_way_then_one_beyond_a_share_and_no_other() {
         let fast = |owner: &str| job(owner, Some(1_000));
         assert_eq!(owner_of(&[job("ana", Some(50)), job("eve", Some(9))], "bob"), Some(("eve", Some(9))));
-        assert_eq!(owner_of(&[job("bob", Some(9)), fast("ana")], "bob"), None, "not for one's own");
+        assert_eq!(owner_of(&[job("bob", Some(9)), fast("ana")], "bob"), None, "not to the same user");
         assert_eq!(owner_of(&[fast("ana"), fast("eve")], "bob"), None, "one each, and fast");
         assert_eq!(owner_of(&[fast("ana"), fast("ana"), fast("eve")], "bob").unwrap().0, "ana");
-        assert_eq!(owner_of(&[fast("ana"), fast("ana"), fast("bob")], "bob"), None, "one more than another's is fair");
-        assert_eq!(owner_of(&[job("ana", None), job("ana", None)], "bob"), None, "they have just begun");
+        assert_eq!(owner_of(&[fast("ana"), fast("ana"), fast("bob")], "bob"), None, "one more than bob has is fair");
+        assert_eq!(owner_of(&[job("ana", None), job("ana", None)], "bob"), None, "both have just started");
     }
 }

@@ -1,4 +1,4 @@
-//! Lets in only what the gateway signed, for this very request, once, with a user in it.
+//! Accepts a request only with a statement that the gateway signed for this exact request, that names a user and was not used before.
 
 use std::{
     fs,
@@ -27,27 +27,27 @@ use crate::{
     statement::{Delivery, HEADER, LIFETIME, Statement, StatementError, StatementKey},
 };
 
-/// The key and the memory of what was seen.
+/// The key for statements and the request ids already seen.
 pub(crate) struct Guard {
     key: StatementKey,
-    /// Where we listen; None where that is no address that a gateway could name.
+    /// The address that the worker listens on, or `None` if the gateway cannot know it.
     own: Option<String>,
-    /// None once the next process has it.
+    /// `None` once it was handed over to the next process.
     seen: Mutex<Option<ReplayMemory>>,
     past: Past,
     start: Moment,
 }
 
-/// What is known of the requests that an earlier process has let in.
+/// What is known about the requests that an earlier process accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Past {
-    /// All that matters.
+    /// Every request that still matters is known.
     Inherited,
-    /// Nothing.
+    /// Nothing is known.
     Unknown,
 }
 
-/// A point in time, by the clock that statements are made by and by one that nobody sets.
+/// A point in time on two clocks: the wall clock that statements use, and a monotonic one.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
     /// Seconds since the Unix epoch.
@@ -55,26 +55,26 @@ struct Moment {
     steady: Instant,
 }
 
-/// Why a request is not let in.
+/// The reason why a request is rejected.
 #[derive(Debug, Error)]
 enum NotLetIn {
-    #[error("the request carries no statement, or more than one")]
+    #[error("the request has no statement, or more than one")]
     NotOne,
-    #[error("the statement is not believed: {0}")]
+    #[error("invalid statement: {0}")]
     Statement(#[from] StatementError),
-    #[error("the statement was made before the worker started")]
+    #[error("the statement was signed before the worker started")]
     BeforeStart,
-    #[error("the statement is not believed: {0}")]
+    #[error("invalid statement: {0}")]
     Replay(#[from] ReplayError),
     #[error("the statement names no user")]
     Nobody,
-    #[error("the next worker answers from now on")]
+    #[error("the next worker process has taken over")]
     Released,
 }
 
 impl Guard {
-    /// One that knows what an earlier process has left in the file `left`, and takes it away: should this process be
-    /// killed, the file would no longer tell all.
+    /// Creates a guard that takes over the request ids that an earlier process left in the file `left`. The file is removed, because it
+    /// would no longer be complete if this process were killed.
     pub(crate) fn new(key: StatementKey, listen: &Upstream, left: &Path) -> Self {
         let inherited = fs::read(left).ok().filter(|_| fs::remove_file(left).is_ok());
         let (seen, past) = match inherited.as_deref().and_then(ReplayMemory::from_bytes) {
@@ -85,7 +85,7 @@ impl Guard {
         Self { key, own, seen: Mutex::new(Some(seen)), past, start: Moment::now() }
     }
 
-    /// Lets nobody in any more, and leaves what was seen to the next process.
+    /// Stops accepting requests and writes the seen request ids to `file` for the next process.
     pub(crate) fn leave(&self, file: &Path) -> Result<(), SecretError> {
         let seen = self.lock().take();
         seen.map_or(Ok(()), |seen| secret_file::write(file, &seen.into_bytes()))
@@ -103,7 +103,7 @@ impl Guard {
         let delivery = Delivery { to: self.own.as_deref(), method: request.method().as_str(), target };
         let statement = self.key.verify(value, delivery, now.unix)?;
         let age = now.steady.duration_since(self.start.steady);
-        // An earlier process may have seen it, as long as it is believable at all.
+        // For as long as such a statement is valid at all, an earlier process may already have accepted it.
         if self.past == Past::Unknown && age <= 2 * LIFETIME && statement.at < self.start.unix {
             return Err(NotLetIn::BeforeStart);
         }
@@ -124,14 +124,14 @@ impl Moment {
 impl NotLetIn {
     fn problem(&self) -> Problem<'static> {
         let (status, code, detail) = match self {
-            Self::Nobody => (StatusCode::FORBIDDEN, "no_user", "A user is needed here"),
+            Self::Nobody => (StatusCode::FORBIDDEN, "no_user", "This route requires a user"),
             Self::Replay(ReplayError::Full) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many requests in a minute")
+                (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many requests per minute; try again later")
             }
-            // It was signed by whom it says, and came before we could know whether it came twice.
-            Self::BeforeStart => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The worker has just started"),
-            Self::Released => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The worker is being renewed"),
-            _ => (StatusCode::UNAUTHORIZED, "unsigned", "Only requests that the gateway signed are served"),
+            // The signature is valid, but this process cannot know whether an earlier one already accepted the statement.
+            Self::BeforeStart => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The worker has just started; try again"),
+            Self::Released => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The worker is restarting; try again"),
+            _ => (StatusCode::UNAUTHORIZED, "unsigned", "The request must come through the gateway, which signs it"),
         };
         Problem::new(status, code, detail)
     }
@@ -151,7 +151,7 @@ impl IntoResponse for NotLetIn {
     }
 }
 
-/// The layer around every route but the health check.
+/// The middleware around every route except the health check.
 pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     match guard.judge(&request, Moment::now()) {
         Ok(caller) => {
@@ -159,7 +159,7 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
             next.run(request).await
         }
         Err(reason) => {
-            tracing::warn!(%reason, method = %request.method(), path = request.uri().path(), "not let in");
+            tracing::warn!(%reason, method = %request.method(), path = request.uri().path(), "request rejected");
             reason.into_response()
         }
     }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_lets_in_once() {
+    fn a_statement_is_accepted_once() {
         let guard = guard();
         let (now, later) = (after(&guard, 1), after(&guard, 31));
         let ask = |id, at: Moment| guard.judge(&request(&guard, id, Some("ana"), START + 1), at);
@@ -227,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn what_could_have_been_seen_by_an_earlier_process_is_not_believed() {
+    fn a_statement_that_an_earlier_process_may_have_seen_is_rejected() {
         let guard = guard();
         let early = request(&guard, "1", Some("ana"), START - 1);
         assert!(matches!(guard.judge(&early, after(&guard, 1)), Err(NotLetIn::BeforeStart)));
     }
 
     #[test]
-    fn who_knows_what_an_earlier_process_has_seen_lets_in_the_rest() {
+    fn a_process_that_knows_what_the_earlier_one_saw_accepts_the_rest() {
         let dir = tempfile::tempdir().unwrap();
         let (left, listen) = (dir.path().join("seen"), Upstream::Unix("/w".into()));
         let first = Guard::new(StatementKey::new(b"k"), &listen, &left);
@@ -252,14 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_shuts_nobody_out_for_long() {
+    fn a_clock_that_is_set_back_locks_nobody_out_for_long() {
         let guard = guard();
         let set_back = Moment { unix: START - 3_600, ..after(&guard, 61) };
         assert!(guard.judge(&request(&guard, "1", Some("ana"), START - 3_600), set_back).is_ok());
     }
 
     #[test]
-    fn nobody_and_two_statements_are_refused() {
+    fn no_user_and_two_statements_are_refused() {
         let guard = guard();
         let now = after(&guard, 1);
         assert!(matches!(guard.judge(&request(&guard, "1", None, START), now), Err(NotLetIn::Nobody)));

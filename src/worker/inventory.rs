@@ -1,4 +1,4 @@
-//! Compares the library with the database at a start: files that no task knows, and tasks whose file is gone.
+//! Compares the library with the database at startup, to find files without a task and tasks whose file is gone.
 
 use std::{collections::HashSet, path::PathBuf};
 
@@ -18,31 +18,31 @@ pub(crate) struct Entry {
     pub(crate) status: Status,
 }
 
-/// Where library and database do not agree.
+/// The differences between the library and the database.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Differences {
-    /// What lies there and belongs to nobody.
+    /// Entries in the media folder that belong to no task.
     orphans: Vec<PathBuf>,
-    /// Completed, and without a file.
+    /// Completed tasks whose file is gone.
     lost: Vec<TaskId>,
-    /// Was lost, and is there again.
+    /// Tasks whose file was gone and has returned.
     found: Vec<TaskId>,
 }
 
-/// Reports what belongs to nobody, and has each task say whether its file is there. Deletes nothing.
+/// Logs orphaned files and updates the status of tasks whose file is gone or has returned. Deletes nothing.
 pub(crate) async fn take(store: &Store, media: &MediaFolder) -> Result<(), Failure> {
     let (known, finished) = (store.ids().await?, store.finished_ones().await?);
     let folder = media.clone();
     let differences = spawn_blocking(move || compare(&folder, &known, &finished)).await??;
     for path in &differences.orphans {
-        tracing::warn!(path = %path.display(), "an orphan in the media folder: no task knows it; it stays until somebody removes it");
+        tracing::warn!(path = %path.display(), "orphan in the media folder: it belongs to no task; remove it manually if it is not needed");
     }
     for id in differences.lost {
-        tracing::error!(task = %id, "the file of a finished download is gone");
+        tracing::error!(task = %id, "file of a finished download is missing");
         store.lose(id).await?;
     }
     for id in differences.found {
-        tracing::info!(task = %id, "the file of a finished download is there again");
+        tracing::info!(task = %id, "file of a finished download has returned");
         store.find_again(id).await?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! One download from its claim to the file in its place, or to the reason why there is none.
+//! Runs one download, from its claim to the finished file or to the reason for its failure.
 
 use std::{
     ffi::OsString,
@@ -41,23 +41,23 @@ use super::{
 };
 use crate::{config::WorkerConfig, lookup::Lookups};
 
-/// Pages and manifests on the way to the media, in bytes.
+/// What web pages and manifests may add to the traffic of a download, in bytes.
 pub(super) const ABOUT: u64 = 256 << 20;
 
-/// Picture and sound apart, both in one, and that once more in another container; each may be as large as one file.
+/// The separate video and audio, the merged file, and that file remuxed into another container: each may be as large as one file.
 const FILES: u64 = 3;
 
-/// What programs keep for themselves while they run, in bytes.
+/// Disk space for files that the programs keep while they run, in bytes.
 const MARGIN: u64 = 16 << 20;
 
-/// How many complaints of one run go to the log, and how many characters of each.
+/// How many error lines of one run are logged, and how many characters of each.
 const LOGGED: usize = 5;
 const LOGGED_CHARS: usize = 500;
 
-/// Longer lines are none that we asked for.
+/// The longest line that is read from a child, in bytes. No line that the worker asks for is longer.
 pub(super) const MAX_LINE: usize = 64 << 10;
 
-/// What every job works with.
+/// What every job needs: the configuration, the store and the services they share.
 pub(crate) struct Workshop {
     pub(crate) config: WorkerConfig,
     pub(crate) store: Store,
@@ -69,23 +69,23 @@ pub(crate) struct Workshop {
     pub(crate) passes: Passes,
     pub(crate) events: Events,
     pub(crate) streams: Streams,
-    /// Held from the look at a task to the event, so that the last event is the newest state.
+    /// Held from reading a task until its event is published, so that the last event shows the newest state.
     pub(crate) telling: Mutex<()>,
-    /// Held while a file comes to lie where another one lies.
+    /// Held while a file is replaced by a link to an identical one.
     pub(crate) sharing: Mutex<()>,
 }
 
-/// What a job ended with.
+/// The result of a successful job.
 pub(crate) enum Outcome {
     File(Finished, Digest),
-    /// So many films are tasks of their own from now on.
+    /// The playlist became this many tasks, one per video.
     List(usize),
 }
 
-/// Why there is no file.
+/// The reason why a job has no result.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
-    /// Somebody cancelled it, or the worker stops.
+    /// It was cancelled, removed or gave way, or the worker is stopping.
     #[error("stopped")]
     Stopped,
     #[error(transparent)]
@@ -100,37 +100,37 @@ pub(crate) enum Failure {
     NotTaken,
     #[error("{}", .0.message())]
     Awaited(Awaited),
-    #[error("announced for a time that is too far away")]
+    #[error("the announced start is too far in the future")]
     TooLongAwaited,
-    #[error("the list has changed since it was read; order it again")]
+    #[error("the playlist has changed since it was read; request it again")]
     ListChanged,
-    #[error("the list has more than {0} films; order some of its first by playlist_limit")]
+    #[error("the playlist has more than {0} videos; set playlist_limit to download only the first ones")]
     TooLong(u16),
-    #[error("the list has no films")]
+    #[error("the playlist has no videos")]
     EmptyList,
-    #[error("the list has more films than there is room for among the downloads that wait")]
+    #[error("the playlist has more videos than there is room for in the queue")]
     NoRoomToWait,
-    #[error("the downloader was stopped before it was done")]
+    #[error("the downloader was stopped before it finished")]
     Killed,
     #[error("the download took too long")]
     TimedOut,
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
-    #[error("the download takes more room than a download may")]
+    #[error("the download exceeds the disk space that a download may use")]
     TooMuch,
     #[error("the download stalled")]
     Stalled,
     #[error(transparent)]
     Refused(AcceptError),
-    #[error("files of the job: {0}")]
+    #[error("cannot access the job's files: {0}")]
     Io(io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("a thread was lost: {0}")]
+    #[error("a background thread failed: {0}")]
     Lost(#[from] JoinError),
 }
 
-/// What a child said by the time it ended.
+/// What a child has reported so far.
 #[derive(Default)]
 pub(super) struct Said {
     described: bool,
@@ -172,7 +172,7 @@ impl From<AcceptError> for Failure {
 }
 
 impl Failure {
-    /// True where another try, later, may go better.
+    /// Returns true if a later retry may succeed.
     pub(crate) fn passes(&self) -> bool {
         match self {
             Self::Stalled | Self::Resolve(ResolveError::Unresolved) => true,
@@ -181,7 +181,7 @@ impl Failure {
         }
     }
 
-    /// What the site wants to be left alone for.
+    /// Returns how long the site asks clients to wait.
     pub(crate) fn wait(&self) -> Option<Duration> {
         match self {
             Self::Complaint(complaint) => complaint.wait,
@@ -189,7 +189,7 @@ impl Failure {
         }
     }
 
-    /// What the task's owner is told.
+    /// Returns the message that the task's owner sees.
     pub(crate) fn message(&self) -> String {
         match self {
             Self::Io(_) | Self::Store(_) | Self::Lost(_) | Self::NoRoom(NoRoom::Unknown(_) | NoRoom::Lost(_)) => {
@@ -201,7 +201,7 @@ impl Failure {
 }
 
 impl Workshop {
-    /// Downloads what `task` asks for, or makes tasks of it. An interrupted run is taken up where it was.
+    /// Downloads what `task` names, or expands a playlist into tasks. Resumes an interrupted run.
     pub(crate) async fn run(&self, task: &Task, running: &Running) -> Result<Outcome, Failure> {
         if let Part::List(extent, _) = task.part
             && let Some(films) = self.expand(task, extent, running).await?
@@ -244,7 +244,7 @@ impl Workshop {
         Ok(accepted.await??)
     }
 
-    /// Runs yt-dlp and takes what it reports.
+    /// Runs yt-dlp and accepts the file that it reports.
     async fn fetch(&self, task: &Task, job: &JobFolder, tools: &Tools, running: &Running) -> Result<(), Failure> {
         let source = self.source(task, running).await?;
         self.disks.room().await?;
@@ -252,7 +252,7 @@ impl Workshop {
         let film = Sought { source: &source, item: task.part.item() };
         let args = download(tools, film, task.quality, task.output, job, limits);
         let reported = match self.attempt(task, job, tools, args.clone(), running).await {
-            // The addresses of media are good for a while; the page has new ones.
+            // Media URLs expire after a while; the page has new ones.
             Err(Failure::Complaint(complaint)) if complaint.kind == Kind::Expired => {
                 self.attempt(task, job, tools, args, running).await?
             }
@@ -270,7 +270,7 @@ impl Workshop {
         Ok(())
     }
 
-    /// One run of yt-dlp, which goes on where the one before has ended; the file that it reports.
+    /// Runs yt-dlp once, which continues where the previous run ended. Returns the file that it reports.
     async fn attempt(
         &self,
         task: &Task,
@@ -286,7 +286,7 @@ impl Workshop {
         self.listen(task, self.confined(tools, task, &work, args), watch, running).await
     }
 
-    /// The source of a task, judged anew.
+    /// Returns the source of a task, validated and resolved again.
     pub(super) async fn source(&self, task: &Task, running: &Running) -> Result<SourceUrl, Failure> {
         let source = SourceUrl::parse(&task.url, &self.config.allow_private)?;
         let resolving = source.resolve(&self.lookups, &task.owner);
@@ -301,7 +301,7 @@ impl Workshop {
         Ok(())
     }
 
-    /// Tells those who follow what a task is now.
+    /// Publishes the current state of a task to subscribers.
     pub(crate) async fn tell(&self, id: TaskId) {
         let _telling = self.telling.lock().await;
         match self.store.get(id).await {
@@ -309,11 +309,11 @@ impl Workshop {
                 self.events.publish(task.owner.clone(), What::Task(Arc::new(task)));
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(task = %id, %error, "nobody could be told of a task"),
+            Err(error) => tracing::warn!(task = %id, %error, "event of a task not published"),
         }
     }
 
-    /// The largest file that this task may have.
+    /// Returns the largest file that this task may have, in bytes.
     fn largest(&self, task: &Task) -> u64 {
         task.max_filesize.unwrap_or(u64::MAX).min(self.config.max_filesize)
     }
@@ -321,13 +321,13 @@ impl Workshop {
     fn confined<'a>(&self, tools: &'a Tools, task: &Task, folder: &'a Path, args: Vec<OsString>) -> Confined<'a> {
         let (largest, time) = (self.largest(task), self.config.job_timeout);
         let allowance = Allowance { file: largest, cpu: time.as_secs() };
-        // Picture and sound apart, each of which may be begun anew once.
+        // Video and audio separately, each of which may restart once.
         let bytes = largest.saturating_mul(4).saturating_add(ABOUT);
         let proxy = Some(self.passes.proxy(&tools.sandbox, task.id.into(), time, bytes));
         Confined { tools, program: &tools.yt_dlp, args, folder, reads: &[], allowance, proxy }
     }
 
-    /// Follows the child to its end; the path that it reported is the only sign of success.
+    /// Follows the child until it exits. The path that it reports is the only sign of success.
     async fn listen(
         &self,
         task: &Task,
@@ -387,7 +387,7 @@ impl Workshop {
         Ok(())
     }
 
-    /// Adds a thumbnail and subtitles, and moves everything into place.
+    /// Adds a thumbnail and subtitles, then moves everything into place.
     async fn finish(
         &self,
         task: &Task,
@@ -414,15 +414,15 @@ impl Workshop {
     }
 }
 
-/// Removes a folder that is not needed any more. Best effort: what stays is found again at the next start.
+/// Removes a folder that is no longer needed. Best effort: whatever remains is found again at the next startup.
 pub(super) async fn discard(job: JobFolder) {
     if let Ok(Err(error)) = spawn_blocking(move || job.discard()).await {
-        tracing::warn!(%error, "the folder of a job could not be removed");
+        tracing::warn!(%error, "cannot remove the folder of a job");
     }
 }
 
 impl Said {
-    /// Keeps the first complaint, and has the log tell the first few.
+    /// Keeps the first complaint and logs the first few error lines.
     pub(super) fn hear(&mut self, id: TaskId, line: &Line) {
         let Line::Err(text) = line else { return };
         if self.complaint.is_none() {
@@ -438,13 +438,13 @@ impl Said {
         match (&end, self.reported.take(), self.awaited) {
             (End::Exited(_), Some(path), _) => Ok(path),
             (End::Exited(_), None, Some(begins @ Awaited::Begins(_))) => Err(Failure::Awaited(begins)),
-            // A source that is live is refused, unless it was announced when the task looked before.
+            // A live source is refused, unless it was still announced at an earlier attempt.
             (End::Exited(_), None, Some(Awaited::Live)) if task.announced => Err(Failure::Awaited(Awaited::Live)),
             _ => self.ended_well(end).and(Err(Failure::NotTaken)),
         }
     }
 
-    /// Whether a child ended by itself, and without a complaint.
+    /// Fails unless the child exited successfully and without a complaint.
     pub(super) fn ended_well(self, end: End) -> Result<(), Failure> {
         match (end, self.complaint) {
             (End::Stopped, _) => Err(Failure::Stopped),

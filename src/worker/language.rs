@@ -1,4 +1,4 @@
-//! Languages by their tags, as sites name their subtitles (`en`, `pt-BR`; BCP 47).
+//! Language tags (`en`, `pt-BR`; BCP 47), as sites use them for subtitles.
 
 use std::{fmt, str::FromStr};
 
@@ -8,19 +8,19 @@ use thiserror::Error;
 /// The longest tag (RFC 5646, section 4.4.1).
 const MAX_TAG: usize = 35;
 
-/// What yt-dlp takes for every language at once; no site that it knows has the one that is called so.
+/// What yt-dlp reads as "every language". No site that it supports has the language with this tag.
 const EVERY: &str = "all";
 
-/// A tag of letters and digits with hyphens between them, as it was written; safe in a file's name and in a pattern.
+/// A tag of letters and digits separated by hyphens, in its original case. It is safe in a file name and in a regular expression.
 #[derive(Clone, Debug)]
 pub(crate) struct Language(String);
 
-/// A few of them, each once, in the order given.
+/// Up to [`MAX`](Self::MAX) distinct languages, in the order given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub(crate) struct Languages(Vec<Language>);
 
-/// What is no list of languages.
+/// The error for an invalid language or list of languages.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum InvalidLanguage {
     #[error("not a language; write its tag, like en or pt-BR")]
@@ -34,14 +34,14 @@ impl Language {
         &self.0
     }
 
-    /// Whether this one, as a language range, matches `tag`: `en` matches `en` and `en-US` (basic filtering, RFC 4647, section 3.3.1).
+    /// Returns true if this language, as a range, matches `tag`: `en` matches `en` and `en-US` (basic filtering, RFC 4647, section 3.3.1).
     pub(crate) fn covers(&self, tag: &Self) -> bool {
         let (start, rest) = tag.0.split_at_checked(self.0.len()).unwrap_or_default();
         start.eq_ignore_ascii_case(&self.0) && (rest.is_empty() || rest.starts_with('-'))
     }
 }
 
-/// Tags have no case (RFC 5646, section 2.1.1).
+/// Tags are case-insensitive (RFC 5646, section 2.1.1).
 impl PartialEq for Language {
     fn eq(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
@@ -67,7 +67,7 @@ impl fmt::Display for Language {
 }
 
 impl Languages {
-    /// In one list.
+    /// The most languages in one list.
     pub(crate) const MAX: usize = 8;
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -78,17 +78,17 @@ impl Languages {
         self.0.iter()
     }
 
-    /// The one of this tag.
+    /// Returns the language with this tag.
     pub(crate) fn find(&self, language: &Language) -> Option<&Language> {
         self.0.iter().find(|known| *known == language)
     }
 
-    /// The language with this tag, or else the first that it covers.
+    /// Returns the language with this tag, or else the first that `range` covers.
     pub(crate) fn best(&self, range: &Language) -> Option<&Language> {
         self.find(range).or_else(|| self.0.iter().find(|tag| range.covers(tag)))
     }
 
-    /// Those of a list; one that is there already is left out, and so is what is too many.
+    /// Collects languages, dropping duplicates and those beyond [`MAX`](Self::MAX).
     pub(crate) fn of(languages: impl IntoIterator<Item = Language>) -> Self {
         let mut list = Self::default();
         for language in languages {
@@ -121,7 +121,7 @@ impl TryFrom<Vec<String>> for Languages {
     }
 }
 
-/// As they are stored, and as yt-dlp takes them.
+/// Formats the list as it is stored and passed to yt-dlp.
 impl fmt::Display for Languages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tags: Vec<&str> = self.iter().map(Language::as_str).collect();
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_no_pattern_no_path_and_no_option() {
+    fn a_tag_cannot_be_a_pattern_a_path_or_an_option() {
         for tag in ["en", "pt-BR", "zh-Hant-TW", "es-419", "a-en", "x"] {
             assert_eq!(tag.parse::<Language>().unwrap().as_str(), tag);
         }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc4647_a_range_covers_what_begins_with_it() {
+    fn rfc4647_a_range_covers_the_tags_that_begin_with_it() {
         let covers = |range: &str, tag: &str| range.parse::<Language>().unwrap().covers(&tag.parse().unwrap());
         for (range, tag) in [("en", "en"), ("en", "EN-us"), ("de-CH", "de-ch-1996"), ("zh", "zh-Hant-TW")] {
             assert!(covers(range, tag), "{range} {tag}");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_each_language_once_and_few_of_them() {
+    fn a_list_has_each_language_once_and_a_limited_length() {
         let list = |tags: &[&str]| Languages::try_from(tags.iter().map(|&tag| tag.to_owned()).collect::<Vec<_>>());
         let two = list(&["en", "pt-BR", "EN"]).unwrap();
         assert_eq!(two.to_string(), "en,pt-BR");

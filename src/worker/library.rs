@@ -1,4 +1,5 @@
-//! Which accounts may read finished files: the worker's own, or the group of the media folder as well, such as a media server's.
+//! Sets which system accounts can read finished files: only the worker's own, or also the group of the media folder, such as that of a
+//! media server.
 
 use std::{
     fs::{self, Permissions},
@@ -9,14 +10,14 @@ use std::{
 
 use crate::config::LibraryAccess;
 
-/// Lets a group list the media folder and enter the folders in it.
+/// The mode bits that let a group list the media folder and enter the folders in it.
 const LIST_AND_ENTER: u32 = 0o050;
 
-/// The bits of a mode.
+/// Masks the permission bits of a mode.
 const MODE: u32 = 0o7777;
 
-/// Gives a finished folder and the files in it the mode and group that `access` means. Folders in it, such as prepared streams, stay
-/// the owner's.
+/// Sets the mode and group of a finished folder and the files in it according to `access`. Subfolders, such as prepared streams, remain
+/// accessible to the owner only.
 pub(super) fn open(access: LibraryAccess, library: &Path, folder: &Path) -> io::Result<()> {
     let (of_folder, of_file) = match access {
         LibraryAccess::Owner => (0o700, 0o600),
@@ -35,7 +36,7 @@ pub(super) fn open(access: LibraryAccess, library: &Path, folder: &Path) -> io::
     grant(folder, group, of_folder)
 }
 
-/// Lets the group into the media folder. Who else may enter is for whoever made the folder to say.
+/// Gives the group access to the media folder if `access` says so. All other permissions stay as the administrator set them.
 pub(super) fn open_top(access: LibraryAccess, library: &Path) -> io::Result<()> {
     let mode = fs::metadata(library)?.mode() & MODE;
     match access {
@@ -51,7 +52,7 @@ fn grant(path: &Path, group: Option<u32>, mode: u32) -> io::Result<()> {
     if let Some(group) = group.filter(|group| *group != about.gid()) {
         chown(path, None, Some(group))?;
     }
-    // A change of group may have cleared bits.
+    // chown may have cleared mode bits.
     if fs::symlink_metadata(path)?.mode() & MODE == mode {
         return Ok(());
     }

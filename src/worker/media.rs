@@ -1,7 +1,8 @@
-//! The media folder: `{id}/media.{ext}` for what is finished, `.jobs/{id}/` for what is not; of the latter, `work/` is the child's.
+//! The media folder: `{id}/media.{ext}` for finished files and `.jobs/{id}/` for unfinished ones, of which only `work/` is writable by
+//! the child.
 //!
-//! Every path here is made of a task's id and constants. What a job made is judged in its own folder and then moved
-//! into place by one rename, so a finished folder is whole or not there, whenever the machine stops.
+//! Every path here is built from a task's id and constants. The result of a job is checked in the job's folder and then moved into place
+//! by a single rename, so a finished folder is either complete or absent, even after a crash.
 
 use std::{
     ffi::OsStr,
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{config::LibraryAccess, durable};
 
-/// A finished folder's content.
+/// The content of a finished folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finished {
     pub(crate) media: MediaType,
@@ -36,34 +37,34 @@ pub(crate) struct Finished {
     pub(crate) subtitles: Languages,
 }
 
-/// A file's place on disk, whatever its names are.
+/// The identity of a file on disk, independent of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     pub(crate) device: u64,
     pub(crate) inode: u64,
 }
 
-/// The folder of everything that is kept.
+/// The folder that holds all media.
 #[derive(Clone, Debug)]
 pub(crate) struct MediaFolder {
     path: PathBuf,
     access: LibraryAccess,
 }
 
-/// The folder that one job works in; its child has a part of it.
+/// The working folder of one job. Its child can write to a part of it.
 #[derive(Clone, Debug)]
 pub(crate) struct JobFolder(PathBuf);
 
-/// Why a job's result is not kept.
+/// The reason why a job's result is refused.
 #[derive(Debug, Error)]
 pub(crate) enum AcceptError {
-    #[error("the reported file is not a file of the job")]
+    #[error("the reported file is not in the job's output folder")]
     Outside,
     #[error("the reported file is empty")]
     Empty,
-    #[error("the source sent a kind of file that is not kept")]
+    #[error("the source sent an unsupported type of file")]
     UnknownType,
-    #[error("the source sent a text or a playlist in place of media")]
+    #[error("the source sent text or a playlist instead of media")]
     NotMedia,
     #[error("stopped")]
     Stopped,
@@ -78,17 +79,17 @@ const THUMBNAIL: &str = "thumbnail.jpg";
 const JOBS: &str = ".jobs";
 const HLS: &str = "hls";
 
-/// So much is copied between two looks at whether to stop, in bytes.
+/// How much is copied between two checks for whether to stop, in bytes.
 const PIECE: u64 = 64 << 20;
 
 impl MediaFolder {
-    /// Makes the folder where it is missing; only its owner may look into it.
+    /// Opens the folder, creating it if necessary; a new folder is accessible to its owner only.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         make_private(&path.join(JOBS))?;
         Ok(Self { path: fs::canonicalize(path)?, access: LibraryAccess::Owner })
     }
 
-    /// Lets those accounts read it that `access` means, and no others, also what is finished already.
+    /// Sets who can read the folder and everything in it, including what is already finished.
     pub(crate) fn for_readers(self, access: LibraryAccess) -> io::Result<Self> {
         let folder = Self { access, ..self };
         library::open_top(access, &folder.path)?;
@@ -98,19 +99,19 @@ impl MediaFolder {
         Ok(folder)
     }
 
-    /// A file that its readers cannot read is still a file for its owner.
+    /// Failures are only logged: the worker can still serve a file that other accounts cannot read.
     fn set_readers(&self, id: TaskId, folder: &Path) {
         if let Err(error) = library::open(self.access, &self.path, folder) {
             tracing::error!(
                 task = %id,
                 %error,
-                "cannot set who may read a finished file: the worker's account must be in the group of media_dir, or the \
+                "cannot set the permissions of a finished file: the worker's account must be in the group of media_dir, or the \
                  folder must have the setgid bit"
             );
         }
     }
 
-    /// Where children may run that belong to no task.
+    /// Returns the folder of all jobs, in which children without a task run too.
     pub(crate) fn jobs(&self) -> PathBuf {
         self.path.join(JOBS)
     }
@@ -131,23 +132,23 @@ impl MediaFolder {
         self.folder(id).join(subtitles_name(language))
     }
 
-    /// Where a prepared stream of the finished file lies.
+    /// Returns the folder of the prepared HLS stream of a finished file.
     pub(crate) fn hls(&self, id: TaskId) -> PathBuf {
         self.folder(id).join(HLS)
     }
 
-    /// Every task that something finished lies under.
+    /// Returns the ids of all finished folders.
     pub(crate) fn tasks(&self) -> io::Result<Vec<TaskId>> {
         let names = fs::read_dir(&self.path)?.flatten().map(|entry| entry.file_name());
         Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
     }
 
-    /// What is finished under this id, if anything is.
+    /// Returns the content of the finished folder of this id, if there is one.
     pub(crate) fn finished(&self, id: TaskId) -> io::Result<Option<Finished>> {
         content(&self.folder(id))
     }
 
-    /// Moves what a job has ready into place, lastingly.
+    /// Moves the result of a job into place and syncs it to disk.
     pub(crate) fn publish(&self, id: TaskId) -> io::Result<()> {
         let ready = self.job(id).ready();
         real_folder(&ready)?;
@@ -158,9 +159,9 @@ impl MediaFolder {
         durable::rename(&ready, &self.folder(id))
     }
 
-    /// Has a finished file be another name for that of `twin`, which has the same content, and whole under its name all the while.
+    /// Replaces a finished file atomically with a hard link to that of `twin`, which has the same content.
     pub(crate) fn replace_by_link(&self, id: TaskId, media: MediaType, twin: &Twin) -> io::Result<()> {
-        // Among the jobs, where the next start removes what a kill has left.
+        // In the folder of jobs, where the next startup removes it if the worker is killed here.
         let link = self.jobs().join(format!("link-{id}"));
         fs::hard_link(self.file(twin.id, twin.media), &link)?;
         let replaced = durable::rename(&link, &self.file(id, media));
@@ -170,20 +171,20 @@ impl MediaFolder {
         replaced
     }
 
-    /// Where the content of a finished file lies on disk; tasks that share it have the same.
+    /// Returns the identity of a finished file on disk. Tasks that share the file return the same one.
     pub(crate) fn place(&self, id: TaskId, media: MediaType) -> Option<Place> {
         let about = fs::symlink_metadata(self.file(id, media)).ok()?;
         Some(Place { device: about.dev(), inode: about.ino() })
     }
 
-    /// Removes everything of this id.
+    /// Removes the finished folder and the job folder of this id.
     pub(crate) fn remove(&self, id: TaskId) -> io::Result<()> {
-        // The one is removed whatever becomes of the other.
+        // Each is removed even if the other cannot be.
         let job = self.job(id).discard();
         remove(&self.folder(id)).and(job)
     }
 
-    /// Removes the folders of everything that runs but these jobs. One that cannot be removed keeps none of the others.
+    /// Removes all job folders except those of `kept`. If one cannot be removed, the others still are.
     pub(crate) fn discard_jobs_except(&self, kept: &[TaskId]) -> io::Result<()> {
         for entry in fs::read_dir(self.jobs())? {
             let entry = entry?;
@@ -191,14 +192,14 @@ impl MediaFolder {
             if !id.is_some_and(|id| kept.contains(&id)) {
                 let path = entry.path();
                 if let Err(error) = remove(&path) {
-                    tracing::error!(path = %path.display(), %error, "the folder of an earlier job could not be removed");
+                    tracing::error!(path = %path.display(), %error, "cannot remove the folder of an earlier job");
                 }
             }
         }
         Ok(())
     }
 
-    /// What lies in the folder and is of no task that `knows` knows.
+    /// Returns the entries of the media folder that belong to no task for which `knows` returns true.
     pub(crate) fn strangers(&self, knows: impl Fn(TaskId) -> bool) -> io::Result<Vec<PathBuf>> {
         let mut strangers = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -218,10 +219,10 @@ impl MediaFolder {
 }
 
 impl JobFolder {
-    /// Makes the folder; what an interrupted run left in it stays.
+    /// Creates the folder; what an interrupted run left in it is kept.
     pub(crate) fn create(&self) -> io::Result<()> {
         if real_folder(&self.work()).is_err() {
-            // Of a version by which the child could write to all of it.
+            // Created by an older version, in which the child could write to the whole folder.
             self.discard()?;
         }
         make_private(&self.out())?;
@@ -229,43 +230,43 @@ impl JobFolder {
         make_private(&self.ready())
     }
 
-    /// What it has of a download that is not finished.
+    /// Returns the partial files of the download.
     pub(crate) fn parts(&self) -> Parts {
         Parts::new(&self.0, self.work())
     }
 
-    /// All that a child may write to.
+    /// Returns the only folder that the child can write to.
     pub(crate) fn work(&self) -> PathBuf {
         self.0.join("work")
     }
 
-    /// Where yt-dlp puts what is whole.
+    /// Returns the folder in which yt-dlp puts complete files.
     pub(crate) fn out(&self) -> PathBuf {
         self.work().join("out")
     }
 
-    /// Where yt-dlp puts what is not.
+    /// Returns the folder in which yt-dlp puts partial files.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.work().join("tmp")
     }
 
-    /// Puts the thumbnail that a child has made beside the accepted file.
+    /// Moves the thumbnail that a child has made next to the accepted file.
     pub(crate) fn take_thumbnail(&self, made: &Path) -> io::Result<()> {
         sole(made)?;
         durable::rename(made, &self.ready().join(THUMBNAIL))
     }
 
-    /// Makes an empty folder for a child that makes a thumbnail.
+    /// Creates an empty folder for a child that makes a thumbnail.
     pub(crate) fn begin_thumbnail(&self) -> io::Result<PathBuf> {
         self.begin("thumbnail")
     }
 
-    /// Where the subtitles of one language are, beside the accepted file.
+    /// Returns the path of the subtitles of one language, next to the accepted file.
     pub(crate) fn subtitles(&self, language: &Language) -> PathBuf {
         self.ready().join(subtitles_name(language))
     }
 
-    /// Removes subtitles that an earlier run, or a child, has put beside the accepted file.
+    /// Removes subtitles that an earlier run or a child has put next to the accepted file.
     pub(crate) fn forget_subtitles(&self) -> io::Result<()> {
         real_folder(&self.ready())?;
         for entry in fs::read_dir(self.ready())? {
@@ -277,7 +278,7 @@ impl JobFolder {
         Ok(())
     }
 
-    /// Makes an empty folder for a child that fetches subtitles.
+    /// Creates an empty folder for a child that fetches subtitles.
     pub(crate) fn begin_subtitles(&self) -> io::Result<PathBuf> {
         self.begin("subtitles")
     }
@@ -285,30 +286,30 @@ impl JobFolder {
     fn begin(&self, name: &str) -> io::Result<PathBuf> {
         let folder = self.0.join(name);
         remove(&folder)?;
-        // Not where a child that runs in here could have put a link meanwhile.
+        // Not recursive: this fails if a child that still runs has put a link here in the meantime.
         DirBuilder::new().mode(0o700).create(&folder)?;
         Ok(folder)
     }
 
-    /// The path of an accepted file.
+    /// Returns the path of an accepted file.
     pub(crate) fn file(&self, media: MediaType) -> PathBuf {
         self.ready().join(file_name(media))
     }
 
-    /// What was accepted, in this run or in one that was interrupted after it.
+    /// Returns what was accepted in this run, or in one that was interrupted afterwards.
     pub(crate) fn accepted(&self) -> io::Result<Option<Finished>> {
         content(&self.ready())
     }
 
-    /// Judges the file that yt-dlp reported and takes it if it is one; what somebody may still write to is taken as a copy, which ends
-    /// with the error where `go_on` has one.
+    /// Checks the file that yt-dlp reported and moves it to the result. If a process may still be able to write to it, a copy is taken
+    /// instead; copying stops with the error that `go_on` returns.
     pub(crate) fn accept(
         &self,
         reported: &Path,
         leftovers: Leftovers,
         go_on: impl Fn() -> Result<(), AcceptError>,
     ) -> Result<MediaType, AcceptError> {
-        // This was the child's to change.
+        // The child could have replaced this folder.
         real_folder(&self.out()).map_err(|_| AcceptError::Outside)?;
         let path = fs::canonicalize(reported).map_err(|_| AcceptError::Outside)?;
         let direct_child = path.parent() == Some(fs::canonicalize(self.out())?.as_path());
@@ -326,20 +327,20 @@ impl JobFolder {
         let media = MediaType::of(reported, &head(&own)?)?;
         durable::rename(&own, &self.file(media))?;
         if own != path {
-            // Only now that a kill can't lose the copy.
+            // Removed only now, when a kill can no longer lose the copy.
             fs::remove_file(path)?;
         }
         Ok(media)
     }
 
-    /// Makes a file of its own of what somebody may have open, out of every child's reach. It costs no room where the disk can share
-    /// blocks; elsewhere there are two for a moment.
+    /// Copies a file that some process may still have open to a place that no child can reach. Takes no extra space where the file system
+    /// can share blocks; elsewhere both exist for a moment.
     fn copy(&self, from: &Path, go_on: impl Fn() -> Result<(), AcceptError>) -> Result<PathBuf, AcceptError> {
         let copy = self.0.join("copy");
         remove(&copy)?;
         let (from_file, about) = open_regular(from)?;
         let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy)?;
-        // Not what somebody goes on to write.
+        // Ignores anything that is appended during the copy.
         let mut left = about.len();
         while left > 0 {
             go_on()?;
@@ -357,7 +358,7 @@ impl JobFolder {
         remove(&self.0)
     }
 
-    /// The folder that becomes the finished one, out of every child's reach.
+    /// Returns the folder that becomes the finished one. No child can reach it.
     pub(crate) fn ready(&self) -> PathBuf {
         self.0.join("ready")
     }
@@ -409,22 +410,26 @@ fn head(path: &Path) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Makes a folder, and those above it, where they are missing; only their owner may look into them.
+/// Creates a folder and its missing parents, accessible to their owner only.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Opens a regular file, and no link to one.
+/// Opens a regular file without following a symbolic link.
 pub(crate) fn open_regular(path: &Path) -> io::Result<(File, fs::Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     let about = file.metadata()?;
     if about.is_file() { Ok((file, about)) } else { Err(io::Error::other("not a regular file")) }
 }
 
-/// A regular file that has one name: under another, the next child could still change it.
+/// Checks that `path` is a regular file with a single name. Through a second name, the next child could still change it.
 fn sole(path: &Path) -> io::Result<fs::Metadata> {
     let about = fs::symlink_metadata(path)?;
-    if about.is_file() && about.nlink() == 1 { Ok(about) } else { Err(io::Error::other("not a file of one name")) }
+    if about.is_file() && about.nlink() == 1 {
+        Ok(about)
+    } else {
+        Err(io::Error::other("not a regular file with a single name"))
+    }
 }
 
 fn real_folder(path: &Path) -> io::Result<()> {
@@ -452,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn who_keeps_a_file_open_changes_nothing_of_what_was_accepted() {
+    fn a_process_that_keeps_a_file_open_cannot_change_what_was_accepted() {
         let (_dir, _folder, _id, job) = job();
         let path = job.out().join("media.mp4");
         let film = VIDEO.repeat(1_000);
@@ -463,7 +468,7 @@ mod tests {
         let full = || Err(NoRoom::Full.into());
         assert!(matches!(job.accept(&path, Leftovers::Possible, full), Err(AcceptError::NoRoom(NoRoom::Full))));
         assert_eq!(job.accepted().unwrap(), None);
-        // What a copy that was stopped has left is in nobody's way.
+        // The remains of a copy that was stopped do not get in the way.
         let media = job.accept(&path, Leftovers::Possible, || Ok(())).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&open, b"changed", 1_000).unwrap();
         assert!(fs::read(job.file(media)).unwrap() == film);
@@ -486,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_media_file_of_the_job_is_refused() {
+    fn anything_but_a_media_file_of_the_job_is_refused() {
         let (dir, _, _, job) = job();
         let outside = dir.path().join("other.mp4");
         fs::write(&outside, VIDEO).unwrap();

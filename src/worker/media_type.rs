@@ -1,4 +1,4 @@
-//! Which containers are kept and served, and which of them a file is.
+//! The media containers that are accepted and served, and how a file's container is determined.
 
 use std::{path::Path, str::FromStr};
 
@@ -9,14 +9,14 @@ use super::{
     sniff::{self, Seen},
 };
 
-/// A container that is kept and served.
+/// A container that is accepted and served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MediaType {
     extension: &'static str,
     content_type: &'static str,
 }
 
-/// An extension that is not served.
+/// The error for an extension that is not served.
 #[derive(Debug, Error)]
 #[error("not a media extension")]
 pub(crate) struct UnknownMediaType;
@@ -44,8 +44,8 @@ const TYPES: [MediaType; 20] = [
     MediaType { extension: "mpg", content_type: "video/mpeg" },
 ];
 
-/// Other names of these containers, and those that yt-dlp gives to what it knows nothing about. A file of such a name is kept if its
-/// first bytes say what it is.
+/// Other extensions of these containers, and those that yt-dlp uses for files of unknown type. A file with such a name is accepted if its
+/// first bytes identify it.
 const TELL_NOTHING: [&str; 16] = [
     "",
     "unknown_video",
@@ -70,7 +70,7 @@ impl MediaType {
         TYPES.into_iter()
     }
 
-    /// What a file may be sent as.
+    /// Returns every content type that a file can be sent with.
     pub(crate) fn content_types() -> impl Iterator<Item = &'static str> + Clone {
         TYPES.into_iter().map(Self::content_type)
     }
@@ -83,8 +83,8 @@ impl MediaType {
         self.content_type
     }
 
-    /// Says what a file is that begins with `head`. Its name only chooses among the extensions that its container goes by, and
-    /// counts where the first bytes say nothing.
+    /// Returns the type of a file that begins with `head`. The file's name only chooses among the extensions of its container, unless the
+    /// first bytes are inconclusive.
     pub(super) fn of(path: &Path, head: &[u8]) -> Result<Self, AcceptError> {
         let extension = path.extension().unwrap_or_default().to_str().unwrap_or_default().to_ascii_lowercase();
         let named: Option<Self> = extension.parse().ok();

@@ -1,8 +1,8 @@
-//! The download and stream worker: the OfflineTube v5 API on loopback, for requests that the gateway signed.
+//! The download and stream worker: serves the OfflineTube v5 API on loopback to requests that the gateway signed.
 //!
-//! A request passes `guard` (who asks?), a handler in `api`, and ends at the `store` (tasks) or in `media` (files).
-//! Beside that the `queue` takes pending tasks one after the other and runs each as a `job`: one yt-dlp child in a
-//! folder of its own, whose result is moved into place only when it was judged to be whole.
+//! A request passes `guard` (which user is it?) and a handler in `api`, and ends at the `store` (tasks) or in `media` (files).
+//! Meanwhile the `queue` claims pending tasks in order and runs each as a `job`: one yt-dlp child in a folder of its own, whose result is
+//! moved into place only after it has been checked.
 
 mod api;
 mod archive;

@@ -1,4 +1,4 @@
-//! Several ranges of a file in one answer (RFC 9110, section 14.6).
+//! Several ranges of a file in one response (RFC 9110, section 14.6).
 
 use std::{collections::VecDeque, iter::once};
 
@@ -7,23 +7,23 @@ use uuid::Uuid;
 
 use super::range::Slice;
 
-/// A stretch of an answer.
+/// A segment of a response body.
 #[derive(Debug)]
 pub(crate) enum Segment {
     Text(Bytes),
     File(Slice),
 }
 
-/// An answer of media type `multipart/byteranges`.
+/// A response body of type `multipart/byteranges`.
 pub(crate) struct Multipart {
     boundary: String,
     segments: VecDeque<Segment>,
 }
 
 impl Multipart {
-    /// The given ranges of a file of `length` bytes.
+    /// Builds the body for the given ranges of a file of `length` bytes.
     pub(crate) fn new(slices: &[Slice], content_type: &str, length: u64) -> Self {
-        // Random, so that no file can have it within.
+        // Random, so that no file can contain it.
         let boundary = Uuid::new_v4().simple().to_string();
         let mut lead = "";
         let mut segments = VecDeque::new();
@@ -43,7 +43,7 @@ impl Multipart {
         format!("multipart/byteranges; boundary={}", self.boundary)
     }
 
-    /// In bytes, with everything between the ranges.
+    /// Returns the length in bytes, including everything between the ranges.
     pub(crate) fn content_length(&self) -> u64 {
         self.segments.iter().map(Segment::len).sum()
     }

@@ -1,4 +1,4 @@
-//! What a download was asked for: quality, kind, container and priority, each from a closed list.
+//! The options of a download: quality, kind, container and priority, each from a closed list.
 
 use std::{fmt, str::FromStr};
 
@@ -6,40 +6,40 @@ use serde::Deserialize;
 use thiserror::Error;
 use utoipa::ToSchema;
 
-/// Every [`Quality`] by its name.
+/// The names of every [`Quality`].
 pub(crate) const QUALITIES: [&str; 8] = ["best", "2160p", "1440p", "1080p", "720p", "480p", "360p", "240p"];
 
-/// What an [`Output`] is read from.
+/// The kinds that an [`Output`] is parsed from.
 pub(crate) const KINDS: [&str; 2] = ["video", "audio"];
 
-/// Likewise: for video, then for audio.
+/// The formats that an [`Output`] is parsed from: three for video, then three for audio.
 pub(crate) const FORMATS: [&str; 6] = ["mp4", "mkv", "webm", "m4a", "mp3", "opus"];
 
-/// The best picture that is wanted.
+/// The highest video quality to download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) enum Quality {
     /// No limit.
     Best,
-    /// At most so many lines.
+    /// At most this many lines.
     Height(u16),
 }
 
-/// A quality that is not on the list.
+/// The error for a quality that is not on the list.
 #[derive(Debug, Error)]
 #[error("unknown quality; write best, 2160p, 1440p, 1080p, 720p, 480p, 360p or 240p")]
 pub(crate) struct UnknownQuality;
 
-/// What is kept of the source.
+/// What to keep of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// Picture and sound, in this container where one was asked for.
+    /// Video and audio, in this container if one was requested.
     Video(Option<VideoFormat>),
-    /// The sound alone, likewise.
+    /// Audio only, in this container if one was requested.
     Audio(Option<AudioFormat>),
 }
 
-/// A container for picture and sound.
+/// A container for video and audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VideoFormat {
     Mp4,
@@ -47,7 +47,7 @@ pub(crate) enum VideoFormat {
     Webm,
 }
 
-/// A container for sound.
+/// A container for audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AudioFormat {
     M4a,
@@ -55,7 +55,7 @@ pub(crate) enum AudioFormat {
     Opus,
 }
 
-/// A kind or format that is not on the list, or does not fit the other.
+/// The error for a kind or format that is not on the list, or for a format of the other kind.
 #[derive(Debug, Error)]
 pub(crate) enum UnknownOutput {
     #[error("unknown download_type; write video or audio")]
@@ -64,20 +64,20 @@ pub(crate) enum UnknownOutput {
     Format,
 }
 
-/// What goes before what.
+/// The priority of a download.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Priority {
-    /// After everybody's that is not low.
+    /// After all normal and high downloads of all users.
     Low,
     #[default]
     Normal,
-    /// Before what else its owner has.
+    /// Before all other downloads of the same owner.
     High,
 }
 
 impl Priority {
-    /// As it is stored; the higher, the sooner.
+    /// Returns the number that is stored; a higher one goes first.
     pub(crate) fn rank(self) -> i64 {
         match self {
             Self::Low => -1,
@@ -137,7 +137,7 @@ impl fmt::Display for Quality {
 }
 
 impl Output {
-    /// Reads the two values that the API has for it.
+    /// Parses the two fields of the API.
     pub(crate) fn parse(kind: &str, format: Option<&str>) -> Result<Self, UnknownOutput> {
         match (kind, format) {
             ("video", None) => Ok(Self::Video(None)),
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_stored_is_read_back() {
+    fn every_option_parses_as_it_is_stored() {
         for quality in QUALITIES {
             assert_eq!(quality.parse::<Quality>().unwrap().to_string(), quality);
         }

@@ -1,13 +1,13 @@
-//! Whom tasks belong to: a user, told from everybody who had the name before.
+//! The owner of a task: a user, distinguished from earlier users with the same name.
 
 use std::{fmt, str::FromStr};
 
 use crate::username::{InvalidUserName, UserName};
 
-/// Stands in no name of a user.
+/// Never part of a user name.
 const SEPARATOR: char = '#';
 
-/// A user, as `ana`, or as `ana#7` where another user had the name before.
+/// A user: `ana`, or `ana#7` if another user had the name before.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Owner(String);
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_is_read_as_written_and_whoever_has_the_name_again_is_another_one() {
+    fn an_owner_parses_as_displayed_and_a_later_user_of_the_same_name_is_another_owner() {
         let ana = "ana".parse().unwrap();
         let [first, again] = [None, Some(7)].map(|generation| Owner::new(&ana, generation));
         assert_ne!(first, again);

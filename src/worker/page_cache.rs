@@ -1,4 +1,4 @@
-//! Brings a stretch of a file into memory before it is sent, so that no thread that serves others waits for a disk.
+//! Reads a stretch of a file into the page cache before it is sent, so that no thread that serves other requests waits for a disk.
 
 use std::{
     fs::File,
@@ -14,10 +14,10 @@ use tokio::task::spawn_blocking;
 #[path = "../../tests/support/skips.rs"]
 mod skips;
 
-/// Where one byte is in memory, so much around it is taken to be: the system reads ahead in larger windows.
+/// If one byte is in memory, the bytes up to the next step are assumed to be as well: the kernel reads ahead in larger windows.
 const STEP: usize = 64 << 10;
 
-/// Ends once the stretch is in memory, or fails where it cannot be read.
+/// Completes once the stretch is in memory; fails if it cannot be read.
 pub(super) async fn bring(file: &Arc<File>, at: u64, bytes: u64) -> io::Result<()> {
     if is_there(file, at, bytes) {
         return Ok(());
@@ -26,7 +26,7 @@ pub(super) async fn bring(file: &Arc<File>, at: u64, bytes: u64) -> io::Result<(
     spawn_blocking(move || read(&file, at, bytes)).await?
 }
 
-/// Asks without waiting; a filesystem that cannot be asked so has nothing there.
+/// Checks without blocking. A file system that does not support this counts as having nothing in memory.
 fn is_there(file: &File, at: u64, bytes: u64) -> bool {
     let end = at.saturating_add(bytes);
     (at..end).step_by(STEP).chain(once(end.saturating_sub(1))).all(|place| {
@@ -66,11 +66,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_brought_can_be_had_without_waiting() {
+    async fn a_stretch_that_was_brought_is_readable_without_waiting() {
         let file = on_disk();
         rustix::io::pread(&file, &mut [0; 1][..], 0).unwrap();
         if !is_there(&file, 0, 1) {
-            skipped("this filesystem cannot be asked what is in memory");
+            skipped("this file system cannot tell what is in memory");
             return;
         }
         bring(&file, 0, LENGTH).await.unwrap();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_lies_behind_the_end_cannot_be_brought() {
+    async fn a_stretch_beyond_the_end_cannot_be_brought() {
         let file = on_disk();
         assert!(bring(&file, LENGTH - 5, 5).await.is_ok());
         assert_eq!(bring(&file, LENGTH - 5, 6).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);

@@ -1,9 +1,10 @@
-//! How much of an unfinished download is on the disk for certain, so that a power cut costs a few seconds and no content.
+//! Tracks how much of an unfinished download is safely on disk, so that a power cut costs a few seconds of download but never corrupts
+//! content.
 //!
-//! After a power cut a file system may have the length of a file and not its last pages. While a job runs, its files are therefore
-//! synced every few seconds, and what was synced is noted beside the folder that the child may write to. The first run after
-//! another boot cuts each file back to what the note vouches for, by length and checksum, and removes all others. A finished file is
-//! complete and synced when it is noted, so its length vouches for it.
+//! After a power cut, a file system may have kept the length of a file but not its last pages. While a job runs, its files are therefore
+//! synced every few seconds, and the synced length and checksum are noted next to the folder that the child can write to. After a reboot,
+//! the first run truncates each file to its noted length, if the checksum matches, and removes all others. A finished file is complete
+//! and synced when it is noted, so its length is sufficient.
 
 use std::{
     cell::OnceCell,
@@ -30,12 +31,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::secret_file::{self, SecretError};
 
-/// A folder, and no link to one.
+/// Flags that open a folder, but never a symbolic link to one.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// Never waits, whatever a child has put there.
+/// Flags that open a file without ever blocking, whatever a child has put there.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// Where yt-dlp works, where what it has left waits for the companion of the next run, and where it puts the finished file.
+/// The folders for partial files, for those that wait for the companion of the next run, and for the finished file.
 pub(super) const WORKING: &str = "tmp";
 const KEPT: &str = "kept";
 const OUT: &str = "out";
@@ -44,56 +45,56 @@ const OUT: &str = "out";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const BOOT_ID_OF_UNIT: &str = "UNIT_BOOT_ID";
 
-/// How long the last look may read after the job was stopped.
+/// How long the last check may keep reading after the job was stopped.
 const LAST_READ: Duration = Duration::from_secs(1);
 
-/// A download has a few files; what is beyond these begins anew.
+/// The most files that are tracked. A download has only a few; any beyond the limit are downloaded again.
 pub(super) const MOST: usize = 64;
 const PIECE: usize = 1 << 20;
 const MAX_NOTE: u64 = 64 << 10;
 
-/// Files that grow at their end only, so that a beginning of one is worth something.
+/// Files that only grow at their end, so that a truncated one is still useful.
 const GROWING: [&str; 2] = [".part", ".part.at"];
 
-/// What a job has of its download before this is finished.
+/// The partial files of a job.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
-    /// The child's folder.
+    /// The folder that the child can write to.
     work: PathBuf,
-    /// Out of its reach.
+    /// The note, which the child cannot reach.
     note: PathBuf,
 }
 
-/// What was synced, and since which boot.
+/// The synced files, and the boot in which they were written.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     boot: String,
     files: BTreeMap<String, Held>,
-    /// Finished files and their lengths in bytes.
+    /// The finished files and their lengths in bytes.
     #[serde(default)]
     finished: BTreeMap<String, u64>,
 }
 
-/// The beginning of a file that is on the disk.
+/// The part of a file, from its beginning, that is safely on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Held {
     bytes: u64,
     crc32: u32,
 }
 
-/// Notes what a run has written for as long as it runs.
+/// Syncs and notes what a run writes while it runs.
 pub(crate) struct Noting {
     parts: Parts,
     last: Note,
-    /// By inode: yt-dlp gives a file another name when it is whole.
+    /// By inode, because yt-dlp renames a file when it is complete.
     seen: HashMap<u64, (u64, Hasher)>,
     reading: Reading,
 }
 
-/// How long files are read: until the job is stopped, and then for [`LAST_READ`].
+/// Decides how long files are read: until the job is stopped, and for [`LAST_READ`] after that.
 struct Reading {
     stop: CancellationToken,
-    /// When it was first seen that the job is stopped.
+    /// When the stop was first noticed.
     stopped: OnceCell<Instant>,
 }
 
@@ -102,8 +103,8 @@ impl Parts {
         Self { work, note: job.join("synced.json") }
     }
 
-    /// Readies the files of an earlier run for the next one: they wait aside, where only the companion takes them up, and are cut
-    /// back to what is certain where the machine has started since. None if `stop` is cancelled before that is done.
+    /// Prepares the files of an earlier run for the next one: sets them aside, where only the companion picks them up, and truncates them
+    /// to what is safely on disk if the machine has rebooted since. Returns `None` if `stop` is cancelled before that is done.
     pub(crate) fn begin(&self, stop: &CancellationToken) -> io::Result<Option<Noting>> {
         let kept = self.set_aside()?;
         let (boot, noted) = (boot_id(), Note::read(&self.note));
@@ -131,7 +132,7 @@ impl Parts {
         Ok(kept)
     }
 
-    /// Removes the finished files that are not as they were noted.
+    /// Removes the finished files that do not match their note, and returns the others.
     fn keep_finished(&self, noted: &BTreeMap<String, u64>) -> io::Result<BTreeMap<String, u64>> {
         let (out, mut finished) = (self.folder(OUT)?, BTreeMap::new());
         for name in names(&out)? {
@@ -147,7 +148,7 @@ impl Parts {
         Ok(finished)
     }
 
-    /// Syncs the finished files.
+    /// Syncs the finished files and returns their lengths.
     fn sync_finished(&self) -> io::Result<BTreeMap<String, u64>> {
         let (out, mut finished) = (self.folder(OUT)?, BTreeMap::new());
         for name in names(&out)?.iter().take(MOST) {
@@ -160,7 +161,7 @@ impl Parts {
         Ok(finished)
     }
 
-    /// Opens one of the child's folders, and nothing that it has put in the place of one.
+    /// Opens one of the child's folders. Fails if the child has replaced it with something else.
     pub(super) fn folder(&self, name: &str) -> io::Result<OwnedFd> {
         let work = openat(CWD, &self.work, FOLDER, Mode::empty())?;
         match mkdirat(&work, name, Mode::RWXU) {
@@ -171,7 +172,7 @@ impl Parts {
 }
 
 impl Noting {
-    /// The last look, after the run has ended: nothing writes to the finished file any more.
+    /// Checks a last time, after the run has ended and nothing writes to the finished file any more.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         self.look()?;
         let finished = self.parts.sync_finished()?;
@@ -182,7 +183,7 @@ impl Noting {
         Ok(())
     }
 
-    /// Syncs what was written since the last look, and notes it.
+    /// Syncs and notes what was written since the last call.
     pub(crate) fn look(&mut self) -> io::Result<()> {
         let working = self.parts.folder(WORKING)?;
         let (mut files, mut seen) = (BTreeMap::new(), HashMap::new());
@@ -196,7 +197,7 @@ impl Noting {
                     files.insert(text.to_owned(), Held { bytes, crc32: hasher.clone().finalize() });
                     seen.insert(about.ino(), (bytes, hasher));
                 } else if let Some(held) = self.last.files.get(text) {
-                    // It was not read to its end, but its beginning may be what it was.
+                    // It was not read to its end, but the part noted before may still match.
                     files.insert(text.to_owned(), *held);
                 }
             }
@@ -210,7 +211,7 @@ impl Noting {
         Ok(())
     }
 
-    /// Keeps the notes of files that the companion has not taken up yet: a run may end before it does.
+    /// Keeps the notes of files that the companion has not picked up yet, because a run may end before it does.
     fn keep_waiting(&self, files: &mut BTreeMap<String, Held>) -> io::Result<()> {
         let kept = self.parts.folder(KEPT)?;
         for name in names(&kept)? {
@@ -222,7 +223,7 @@ impl Noting {
         Ok(())
     }
 
-    /// None if the job was stopped meanwhile.
+    /// Hashes and syncs a file. Returns `None` if the job was stopped in the meantime.
     fn held(&self, file: &File, about: &fs::Metadata) -> io::Result<Option<(u64, Hasher)>> {
         let known = self.seen.get(&about.ino()).filter(|(bytes, _)| *bytes <= about.len());
         let (from, mut hasher) = known.cloned().unwrap_or((0, Hasher::new()));
@@ -241,7 +242,7 @@ impl Reading {
 }
 
 impl Note {
-    /// One that is missing or torn vouches for nothing.
+    /// Reads the note. A missing or damaged one counts as empty.
     fn read(path: &Path) -> Self {
         let small = fs::symlink_metadata(path).is_ok_and(|about| about.is_file() && about.len() <= MAX_NOTE);
         let text = if small { fs::read(path).ok() } else { None };
@@ -257,7 +258,7 @@ impl Note {
     }
 }
 
-/// Cuts each file to what was noted of it, and removes what was not, or is another now. None if it was stopped.
+/// Truncates each file to its noted length, and removes files that were not noted or do not match. Returns `None` if stopped.
 fn cut_back(
     folder: &OwnedFd,
     noted: &BTreeMap<String, Held>,
@@ -281,11 +282,11 @@ fn cut_back(
     Ok(Some(certain))
 }
 
-/// Whether a file is what was noted of it.
+/// The result of comparing a file with its note.
 enum Checked {
     Holds,
     Another,
-    /// That was not found out in time.
+    /// The check was stopped before it finished.
     Stopped,
 }
 
@@ -309,7 +310,7 @@ fn cut(folder: &OwnedFd, name: &CString, text: &str, held: Held, goes_on: impl F
     Ok(Checked::Holds)
 }
 
-/// Adds what is between two places of a file. Returns how far that is there, or none if it was stopped.
+/// Adds the bytes from `from` to `to` of a file to `hasher`. Returns the position reached, or `None` if stopped.
 fn hash(file: &File, from: u64, to: u64, hasher: &mut Hasher, goes_on: impl Fn() -> bool) -> io::Result<Option<u64>> {
     let (mut at, mut piece) = (from, vec![0; PIECE]);
     while at < to {
@@ -327,7 +328,7 @@ fn hash(file: &File, from: u64, to: u64, hasher: &mut Hasher, goes_on: impl Fn()
     Ok(Some(at))
 }
 
-/// A regular file that has no other name; none for what is not, or not any more.
+/// Opens a regular file that has no other name. Returns `None` for anything else, and if it no longer exists.
 pub(super) fn regular(folder: impl AsFd, name: &CString) -> io::Result<Option<(File, fs::Metadata)>> {
     let file = match openat(folder, name, FILE | OFlags::RDONLY, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -338,7 +339,7 @@ pub(super) fn regular(folder: impl AsFd, name: &CString) -> io::Result<Option<(F
     Ok((about.is_file() && about.nlink() == 1).then_some((file, about)))
 }
 
-/// What yt-dlp removes as soon as it is part of a larger file.
+/// Returns true for a fragment, which yt-dlp removes once it is part of a larger file.
 pub(super) fn is_fragment(name: &CString) -> bool {
     name.to_bytes().windows(5).any(|part| part == b"-Frag")
 }
@@ -354,7 +355,7 @@ pub(super) fn names(folder: &OwnedFd) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
-/// Empty if neither the kernel nor the unit says which boot this is: then every start counts as another one.
+/// Returns the id of this boot. It is empty if neither the kernel nor the unit provides one; every start then counts as another boot.
 fn boot_id() -> String {
     let id = fs::read_to_string(BOOT_ID).ok().or_else(|| env::var(BOOT_ID_OF_UNIT).ok());
     id.map(|id| id.trim().to_owned()).unwrap_or_default()
@@ -380,7 +381,7 @@ mod tests {
         files.map(|e| (e.file_name().into_string().unwrap(), fs::read_to_string(e.path()).unwrap())).collect()
     }
 
-    /// As if the machine had started since.
+    /// Simulates a reboot.
     fn reboot(dir: &Path) {
         let path = dir.join("synced.json");
         let note = Note { boot: "another".into(), ..Note::read(&path) };
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn after_another_boot_only_what_was_noted_is_left() {
+    fn after_a_reboot_only_noted_content_is_left() {
         let (dir, parts) = job();
         let tmp = dir.path().join("work/tmp");
         let mut noting = begin(&parts);
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_kill_everything_is_left_but_single_fragments() {
+    fn after_a_kill_everything_is_left_except_single_fragments() {
         let (dir, parts) = job();
         let tmp = dir.path().join("work/tmp");
         let mut noting = begin(&parts);
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_companion_has_not_taken_up_stays_noted() {
+    fn files_that_the_companion_has_not_picked_up_stay_noted() {
         let (dir, parts) = job();
         fs::write(dir.path().join("work/tmp/a.part"), "one").unwrap();
         begin(&parts).look().unwrap();
@@ -440,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_file_outlives_another_boot_if_it_was_synced_at_the_end_of_its_run() {
+    fn a_finished_file_survives_a_reboot_if_it_was_synced_at_the_end_of_its_run() {
         let (dir, parts) = job();
         let out = dir.path().join("work/out");
         let mut noting = begin(&parts);
@@ -470,7 +471,7 @@ mod tests {
         noting.reading.stop.cancel();
         noting.reading.stopped = Instant::now().checked_sub(LAST_READ).unwrap().into();
         noting.end().unwrap();
-        assert_eq!(Note::read(&parts.note).files["a.part"], noted, "as the look before had it");
+        assert_eq!(Note::read(&parts.note).files["a.part"], noted, "as noted before");
         reboot(dir.path());
         let stopped = CancellationToken::new();
         stopped.cancel();
@@ -481,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_last_is_noted_though_the_job_is_stopped() {
+    fn the_last_bytes_are_noted_even_though_the_job_is_stopped() {
         let (dir, parts) = job();
         let mut noting = begin(&parts);
         fs::write(dir.path().join("work/tmp/a.part"), "one").unwrap();
@@ -491,13 +492,13 @@ mod tests {
     }
 
     #[test]
-    fn the_unit_says_which_boot_it_is_where_the_kernel_is_hidden() {
+    fn the_unit_provides_the_boot_id_where_the_kernels_is_hidden() {
         let unit = include_str!("../../systemd/sallyport-worker.service");
         assert!(unit.contains(&format!("\nEnvironment={BOOT_ID_OF_UNIT}=%b\n")) && unit.contains("\nProcSubset=pid\n"));
     }
 
     #[test]
-    fn a_note_that_is_missing_or_torn_vouches_for_nothing() {
+    fn a_missing_or_damaged_note_counts_as_empty() {
         for note in [None, Some("{\"boot\":\"x\",\"fil"), Some("\0\0\0\0")] {
             let (dir, parts) = job();
             if let Some(note) = note {
@@ -515,7 +516,7 @@ mod tests {
         let path = dir.path().join("work/tmp/a.part");
         let mut noting = begin(&parts);
         for text in ["one", "one two", "one two three"] {
-            // As yt-dlp writes: the same file, longer.
+            // As yt-dlp does: the same file grows.
             fs::write(&path, text).unwrap();
             noting.look().unwrap();
             let held = noting.last.files["a.part"];
@@ -527,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_a_child_has_put_elsewhere_is_not_followed() {
+    fn a_folder_that_a_child_has_replaced_by_a_link_is_not_followed() {
         let (dir, parts) = job();
         let other = dir.path().join("other");
         fs::create_dir(&other).unwrap();

@@ -1,4 +1,4 @@
-//! Passes for the egress guard: one for each job and each look, good for as long and as much as it may take.
+//! Passes for the egress guard: one per job or lookup, valid for the time and the bytes that it may use.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use crate::egress::{Pass, PassKey};
 
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Who signs them.
+/// Signs passes.
 pub(crate) struct Passes(PassKey);
 
 impl Passes {
@@ -17,8 +17,8 @@ impl Passes {
         Self(key)
     }
 
-    /// The proxy for a child that runs for `time` at most, in which `bytes` may pass. Passes end at whole seconds, so this one a
-    /// little later than the child.
+    /// Returns the proxy URL for a child that runs for at most `time` and transfers at most `bytes`. Passes expire at whole seconds, so
+    /// this one expires a little after the child ends.
     pub(crate) fn proxy(&self, sandbox: &Sandbox, job: Uuid, time: Duration, bytes: u64) -> String {
         let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(time + MARGIN);
         let until = i64::try_from(end.as_secs()).unwrap_or(i64::MAX);

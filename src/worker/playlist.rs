@@ -1,4 +1,4 @@
-//! Lists of films: an order for one becomes a task for each of its films, and is itself the sum of these.
+//! Playlists: a request for one becomes a task per video, and its own task sums these up.
 
 use std::{num::NonZeroU16, time::Duration};
 
@@ -16,63 +16,63 @@ use super::{
     ytdlp::{Bounds, Confined, Listed, Run, Tools, listing},
 };
 
-/// The longest that the reading of a list may take: its pages, and none of its films.
+/// The time limit for reading a playlist: its pages, without its videos.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
-/// How much of a list is wanted.
+/// How much of a playlist to download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// All of it, or nothing where it has more films than a list may have.
+    /// All of it; fails if it has more videos than a playlist may have.
     Whole,
-    /// So many films from its beginning, where it has so many.
+    /// At most this many videos from its beginning.
     First(NonZeroU16),
 }
 
-/// What a task is among others.
+/// How a task relates to a playlist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// A film that was ordered by itself.
+    /// A single video, outside a playlist.
     Alone,
-    /// A list; its films are tasks of their own once it was read.
+    /// A playlist; its videos become tasks of their own once it has been read.
     List(Extent, Tally),
-    /// A film of a list.
+    /// A video of a playlist.
     Entry(Place),
 }
 
-/// How far the films of a list are.
+/// The progress of a playlist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// How many it had when it was read; none before that.
+    /// How many videos it had when it was read; 0 before that.
     pub(crate) total: u32,
-    /// How many of them have come to an end, one way or another.
+    /// How many of them have ended, successfully or not.
     pub(crate) ended: u32,
 }
 
-/// Where in a list a film is.
+/// The position of a video in a playlist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) list: TaskId,
     /// From 1.
     pub(crate) index: u32,
     pub(crate) total: u32,
-    /// The film is this one of those on its page, where it has no page of its own.
+    /// The number of the video on the playlist's page, if it has no page of its own.
     pub(crate) item: Option<u32>,
 }
 
-/// A film of a list that was just read.
+/// A video of a playlist that has just been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) url: String,
     pub(crate) title: String,
     pub(crate) item: Option<u32>,
-    /// Why it is not to be downloaded.
+    /// The reason why it cannot be downloaded.
     pub(crate) fault: Option<String>,
 }
 
-/// What an order for a list turned out to be.
+/// What the page of a playlist request turned out to contain.
 #[derive(Debug)]
 enum Contents {
-    /// One film after all.
+    /// A single video.
     Film,
     List {
         title: String,
@@ -81,7 +81,7 @@ enum Contents {
 }
 
 impl Part {
-    /// The list that it is a film of.
+    /// Returns the playlist that the video belongs to.
     pub(crate) fn list(self) -> Option<TaskId> {
         match self {
             Self::Entry(place) => Some(place.list),
@@ -89,7 +89,7 @@ impl Part {
         }
     }
 
-    /// Which of the films on its page it is, where it has no page of its own.
+    /// Returns the number of the video on the playlist's page, if it has no page of its own.
     pub(crate) fn item(self) -> Option<u32> {
         match self {
             Self::Entry(place) => place.item,
@@ -99,7 +99,7 @@ impl Part {
 }
 
 impl Extent {
-    /// As it is stored.
+    /// Returns the number that is stored.
     pub(crate) fn number(self) -> u16 {
         match self {
             Self::Whole => 0,
@@ -113,7 +113,7 @@ impl Extent {
 }
 
 impl Workshop {
-    /// Makes tasks of the films on the page that `task` names; none where there is one film after all.
+    /// Creates a task for each video on the page that `task` names and returns their number, or `None` if the page is a single video.
     pub(crate) async fn expand(
         &self,
         task: &Task,
@@ -145,7 +145,7 @@ impl Workshop {
     ) -> Result<Contents, Failure> {
         let source = self.source(task, running).await?;
         let most = self.config.max_playlist;
-        // One more tells a list that is too long from one that just is not.
+        // One more distinguishes a playlist that is too long from one at the limit.
         let ask = match extent {
             Extent::Whole => most.saturating_add(1),
             Extent::First(wanted) => wanted.get().min(most),
@@ -176,7 +176,7 @@ impl Workshop {
         while let Some(line) = run.next().await {
             said.hear(task.id, &line);
             listed.extend(Listed::of(&line));
-            // yt-dlp was told how many to name of each list, and there may be lists in it.
+            // The limit that yt-dlp was given applies to each playlist, and this one may contain others.
             if listed.len() >= usize::from(ask) {
                 run.stop().await;
                 return Ok(listed);
@@ -207,7 +207,7 @@ impl Entry {
         let Some(url) = listed.url else { return by_place(title) };
         match judge(&url) {
             Ok(source) => Self { url: source.as_str().to_owned(), title, item: None, fault: None },
-            // A title by which it is seen later whether this is still its place.
+            // The title shows later whether this position still has the same video.
             Err(_) if source::is_of_yt_dlp(&url, judge) => {
                 by_place(if listed.keeps_title { title } else { String::new() })
             }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_film_has_a_page_of_its_own_or_its_number_on_the_lists() {
+    fn a_video_has_a_page_of_its_own_or_a_number_on_the_playlists_page() {
         let own = entry(Some("https://example.com/a%20b"));
         assert_eq!((own.url.as_str(), own.item, own.fault), ("https://example.com/a%20b", None, None));
         let numbered = entry(None);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_film_is_taken_by_its_place_where_yt_dlp_has_words_of_its_own_in_its_address() {
+    fn a_video_is_identified_by_its_position_if_its_url_is_internal_to_yt_dlp() {
         for url in [
             "https://example.com/a.mp3#__youtubedl_smuggle=%7B%22force_videoid%22%3A+%22x%22%7D",
             "https://example.com/a b.mp3#__youtubedl_smuggle=%7B%7D",
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_list_may_not_name_is_an_entry_with_a_fault() {
+    fn a_url_that_a_playlist_may_not_contain_is_an_entry_with_a_fault() {
         for url in
             ["file:///etc/passwd", "http://127.0.0.1/", "http://a@example.com/", &"x".repeat(5_000), &"é".repeat(5_000)]
         {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extent_is_read_as_it_is_stored() {
+    fn an_extent_is_restored_as_it_was_stored() {
         for extent in [Extent::Whole, Extent::First(NonZeroU16::MIN), Extent::First(NonZeroU16::MAX)] {
             assert_eq!(Extent::of_number(extent.number()), extent);
         }

@@ -1,40 +1,41 @@
-//! Videos that are announced: their download waits for them, and costs no try.
+//! Announced videos: their download waits until they are available, without using up a retry.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// No wait is longer. What is announced may be put forward, and a clock may be set.
+/// The longest wait between two checks. The start may be moved forward, and the clock may be set.
 const LONGEST: Duration = Duration::from_hours(1);
-/// After its time; and how soon what should have begun is looked for again.
+/// How long after the announced start to check.
 const AFTER: Duration = Duration::from_secs(1);
+/// How soon to check again when the video should have begun and has not.
 const AGAIN: Duration = Duration::from_secs(30);
-/// A premiere is live before it is a video that can be downloaded.
+/// How often to check while a premiere is live; it can be downloaded only afterwards.
 const WHILE_LIVE: Duration = Duration::from_mins(10);
-/// Longer than this nothing waits for its time, from its order on.
+/// The longest that a task waits for its video, counted from its creation.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// How the message of a waiting task begins.
+/// The prefix of a waiting task's message.
 const WORDS: &str = "announced";
 
-/// Why a download waits.
+/// What a download is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Awaited {
-    /// It begins at this time, where that is known.
+    /// The video begins at this time, if it is known.
     Begins(Option<Timestamp>),
-    /// It has begun, and is not over.
+    /// The video is live now.
     Live,
 }
 
 impl Awaited {
-    /// By yt-dlp's account, in seconds of the Unix clock.
+    /// Converts the start that yt-dlp reports, in seconds since the Unix epoch.
     pub(crate) fn at(seconds: Option<f64>) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and what is no time is none")]
+        #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, and an invalid time becomes `None`")]
         let begins = seconds.filter(|s| s.is_finite()).and_then(|s| Timestamp::from_second(s as i64).ok());
         Self::Begins(begins)
     }
 
-    /// How long until the next look; none where it was waited for long enough.
+    /// Returns how long to wait until the next check, or `None` once the task has waited too long.
     pub(crate) fn wait(self, ordered: Timestamp, now: Timestamp) -> Option<Duration> {
         let until = match self {
             Self::Live => WHILE_LIVE,
@@ -45,12 +46,12 @@ impl Awaited {
         (now.duration_since(ordered) <= PATIENCE).then_some(until.min(LONGEST))
     }
 
-    /// What the task's owner is told meanwhile.
+    /// Returns the message that the task's owner sees in the meantime.
     pub(crate) fn message(self) -> String {
         match self {
-            Self::Begins(Some(at)) => format!("{WORDS}: begins at {at:.0} and is downloaded then"),
-            Self::Begins(None) => format!("{WORDS}: has not begun and is downloaded when it has"),
-            Self::Live => format!("{WORDS}: is live now and is downloaded when it has ended"),
+            Self::Begins(Some(at)) => format!("{WORDS}: begins at {at:.0}; the download starts then"),
+            Self::Begins(None) => format!("{WORDS}: has not begun; the download starts when it does"),
+            Self::Live => format!("{WORDS}: is live now; the download starts when it has ended"),
         }
     }
 }
@@ -64,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn a_video_is_looked_for_at_its_time_and_once_an_hour_before() {
+    fn a_video_is_checked_at_its_start_and_once_an_hour_before() {
         let (ordered, now) = (time("2026-01-01T00:00:00Z"), time("2026-01-02T00:00:00Z"));
         let wait = |at: &str| Awaited::Begins(Some(time(at))).wait(ordered, now).map(|wait| wait.as_secs());
         assert_eq!(wait("2026-01-02T00:10:00Z"), Some(601));
         assert_eq!(wait("2026-01-05T00:00:00Z"), Some(3600));
-        assert_eq!(wait("2026-01-01T23:00:00Z"), Some(30), "it should have begun");
+        assert_eq!(wait("2026-01-01T23:00:00Z"), Some(30), "it should already have begun");
         assert_eq!(wait("2026-03-01T00:00:00Z"), None, "too far");
         assert_eq!(Awaited::Begins(None).wait(ordered, now).unwrap().as_secs(), 3600);
         assert_eq!(Awaited::Live.wait(ordered, now).unwrap().as_secs(), 600);
@@ -77,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn times_that_are_none_are_not_known() {
+    fn invalid_times_count_as_unknown() {
         for seconds in [None, Some(f64::NAN), Some(1e300), Some(-1e300)] {
             assert_eq!(Awaited::at(seconds), Awaited::Begins(None));
         }
         assert_eq!(
             Awaited::at(Some(0.0)).message(),
-            "announced: begins at 1970-01-01T00:00:00Z and is downloaded then"
+            "announced: begins at 1970-01-01T00:00:00Z; the download starts then"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The queue: takes pending tasks in order, runs so many at a time, and stops each when it is told to.
+//! The queue: claims pending tasks in order, runs a limited number at a time, and cancels or removes them on request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,26 +25,26 @@ use super::{
 };
 use crate::{statement::Limits, worker::owner::Owner};
 
-/// After a failure of our own, how long until the next try.
+/// How long to wait before a retry after an internal failure.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// After so long the queue looks again, so that a clock that jumps holds nothing up.
+/// The longest that the queue waits before it checks again, so that a clock jump delays nothing.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-/// The queue; a handle to share.
+/// The download queue. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Queue(Arc<Inner>);
 
 struct Inner {
     workshop: Workshop,
     running: Registry,
-    /// Held while a task changes hands, so that none can be claimed and cancelled at once.
+    /// Held while a task changes state, so that none can be claimed and cancelled at the same time.
     handover: Mutex<()>,
     wake: Notify,
     stop: CancellationToken,
 }
 
-/// What a free slot gets.
+/// What a free slot does next.
 enum Claim {
     Job(Box<Task>, Arc<Running>),
     Wait(Duration),
@@ -60,13 +60,13 @@ impl Queue {
         &self.0.workshop
     }
 
-    /// What runs now.
+    /// Returns the running jobs.
     pub(crate) fn under_way(&self) -> Vec<(TaskId, Arc<Running>)> {
         self.0.running.all()
     }
 
-    /// The user whom a download makes room for. None if a place is free, a download is making room already, or nobody waits whose task
-    /// is of more than low priority.
+    /// Returns the user for whom a download should give way. Returns `None` if a slot is free, if a download already gives way, or if
+    /// only tasks of low priority are waiting.
     pub(crate) async fn waiting_for_a_place(&self) -> Result<Option<Owner>, StoreError> {
         let Workshop { store, config, .. } = &self.0.workshop;
         let under_way = self.0.running.all();
@@ -76,37 +76,37 @@ impl Queue {
         store.next_owner(config.concurrent_downloads_per_user).await
     }
 
-    /// How far a task is, while it runs.
+    /// Returns the progress of a running task.
     pub(crate) fn progress(&self, id: TaskId) -> Option<Progress> {
         self.0.running.find(id).map(|running| running.progress())
     }
 
-    /// Adds a task of a user who has these limits.
+    /// Adds a task of a user with these limits.
     pub(crate) async fn add(&self, task: Task, limits: Limits) -> Result<(), Refusal> {
         self.to_its_end(|queue| async move { queue.add_and_tell(task, limits).await }).await
     }
 
-    /// Cancels a task and stops what runs for it.
+    /// Cancels a task and stops its job.
     pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, Refusal> {
         self.to_its_end(|queue| async move { queue.cancel_all(id).await }).await
     }
 
-    /// Removes a task with everything that it left.
+    /// Removes a task and all its files.
     pub(crate) async fn remove(&self, id: TaskId) -> Result<(), Refusal> {
         self.to_its_end(|queue| async move {
             let removed = queue.remove_all(id).await;
             removed.map_err(|failure| {
-                tracing::error!(task = %id, error = %failure, "a task could not be removed");
+                tracing::error!(task = %id, error = %failure, "cannot remove a task");
                 Refusal::internal()
             })
         })
         .await
     }
 
-    /// Carries out a client's order to its end, even when the client leaves before that and its request is dropped.
+    /// Carries out a client's command completely, even if the client disconnects and its request is dropped.
     ///
-    /// A change that is stored is always followed by what goes with it: the queue wakes, followers are told, files go. Every
-    /// change that a request makes therefore goes through here.
+    /// A stored change must always be followed by its consequences: the queue wakes, subscribers are notified, files are removed. Every
+    /// change that a request makes therefore goes through this function.
     async fn to_its_end<T, E, W>(&self, order: impl FnOnce(Self) -> W) -> Result<T, Refusal>
     where
         T: Send + 'static,
@@ -130,7 +130,7 @@ impl Queue {
         let _handover = self.0.handover.lock().await;
         let outcome = self.0.workshop.store.cancel(id).await?;
         if let Cancelled::Yes { all, new } = &outcome {
-            // What runs is stopped before anything is tidied.
+            // All running jobs are stopped before any files are removed.
             all.iter().filter_map(|id| self.0.running.find(*id)).for_each(|running| running.stop.cancel());
             for id in new {
                 self.0.workshop.tell(*id).await;
@@ -143,30 +143,30 @@ impl Queue {
         Ok(outcome)
     }
 
-    /// Ends what an earlier process left undone: removals, and folders of jobs that will not run again.
+    /// Finishes what an earlier process left undone: removals, and folders of jobs that will not run again.
     ///
-    /// A folder that cannot be removed keeps nobody from his other files.
+    /// Folders that cannot be removed are logged and do not keep the worker from starting.
     pub(crate) async fn tidy(&self) -> Result<(), StoreError> {
         for list in self.0.workshop.store.unsettled().await? {
             self.0.workshop.store.settle(list).await?;
         }
         for id in self.0.workshop.store.in_state(Status::Removing).await? {
             if let Err(failure) = self.remove_all(id).await {
-                tracing::error!(task = %id, error = %failure, "a task could not be removed");
+                tracing::error!(task = %id, error = %failure, "cannot remove a task");
             }
         }
         let pending = self.0.workshop.store.in_state(Status::Pending).await?;
         let media = self.0.workshop.media.clone();
         if let Err(error) = spawn_blocking(move || media.discard_jobs_except(&pending)).await? {
-            tracing::error!(%error, "the folders of earlier jobs could not be removed");
+            tracing::error!(%error, "cannot remove the folders of earlier jobs");
         }
         if let Err(error) = inventory::take(&self.0.workshop.store, &self.0.workshop.media).await {
-            tracing::error!(%error, "the media folder could not be compared with the database");
+            tracing::error!(%error, "cannot compare the media folder with the database");
         }
         Ok(())
     }
 
-    /// Works until it is told to stop; then everything that runs is stopped, and waits again.
+    /// Runs jobs until the queue is stopped, which also stops the running jobs and makes them pending again.
     pub(crate) async fn work(&self) {
         let slots = Arc::new(Semaphore::new(self.0.workshop.config.concurrent_downloads));
         let mut jobs = JoinSet::new();
@@ -186,7 +186,7 @@ impl Queue {
         while jobs.join_next().await.is_some() {}
     }
 
-    /// The next task, or none after a wait that was in vain.
+    /// Returns the next task, or `None` after waiting without one.
     async fn next(&self) -> Option<(Box<Task>, Arc<Running>)> {
         if self.0.workshop.readiness.tools().await.is_err() {
             self.unless_stopped(sleep(PAUSE)).await;
@@ -198,7 +198,7 @@ impl Queue {
                 self.unless_stopped(timeout(time, self.0.wake.notified())).await;
             }
             Err(error) => {
-                tracing::error!(%error, "no task can be claimed");
+                tracing::error!(%error, "cannot claim a task");
                 self.unless_stopped(sleep(PAUSE)).await;
             }
         }
@@ -220,10 +220,10 @@ impl Queue {
         })
     }
 
-    /// Runs a job to its end; what the task is completed with.
+    /// Runs a job to its end and returns the file that the task was completed with, if any.
     async fn run(&self, task: &Task, running: &Running) -> Option<Own> {
         let _leaving = self.0.running.leave_later(task.id);
-        tracing::info!(task = %task.id, user = %task.owner, "download begins");
+        tracing::info!(task = %task.id, user = %task.owner, "download started");
         let outcome = self.0.workshop.run(task, running).await;
         let gave_way = matches!(outcome, Err(Failure::Stopped)) && running.gives_way();
         let own = if gave_way && self.waits_again(task.id).await {
@@ -235,16 +235,16 @@ impl Queue {
         if let Some(list) = task.part.list() {
             self.settle(list, &task.owner).await;
         }
-        // Its owner may have another one now, or it waits for its next try.
+        // Another task of this owner may start now, or this one waits for its retry.
         self.0.wake.notify_one();
         own
     }
 
-    /// Has a task that gave way wait for its next turn, unless it was cancelled meanwhile.
+    /// Makes a task that gave way pending again, unless it was cancelled in the meantime.
     async fn waits_again(&self, id: TaskId) -> bool {
         let store = &self.0.workshop.store;
         while let Err(error) = store.give_way(id).await {
-            tracing::error!(task = %id, %error, "a download that gave way could not be put back");
+            tracing::error!(task = %id, %error, "cannot requeue a download that gave way");
             if self.unless_stopped(sleep(PAUSE)).await.is_none() {
                 return true;
             }
@@ -252,12 +252,12 @@ impl Queue {
         matches!(store.get(id).await, Ok(Some(task)) if task.status == Status::Pending)
     }
 
-    /// As often as it takes: an end that is not stored would keep its owner's place until the next start.
+    /// Stores the outcome, retrying as often as necessary: otherwise the task would occupy its owner's slot until the next startup.
     async fn conclude_at_last(&self, task: &Task, outcome: &Result<Outcome, Failure>) -> Option<Own> {
         loop {
             match self.conclude(task, outcome).await {
                 Ok(own) => return own,
-                Err(error) => tracing::error!(task = %task.id, %error, "the end of a download could not be stored"),
+                Err(error) => tracing::error!(task = %task.id, %error, "cannot store the outcome of a download"),
             }
             self.unless_stopped(sleep(PAUSE)).await?;
         }
@@ -267,7 +267,7 @@ impl Queue {
         let (id, store) = (task.id, &self.0.workshop.store);
         match outcome {
             Ok(Outcome::List(films)) => {
-                tracing::info!(task = %id, films, "list read");
+                tracing::info!(task = %id, films, "playlist read");
                 self.0.workshop.events.publish(task.owner.clone(), What::Many);
             }
             Ok(Outcome::File(finished, digest)) => {
@@ -279,7 +279,7 @@ impl Queue {
                 self.discard(id).await;
             }
             Err(Failure::Stopped) if self.0.stop.is_cancelled() => store.release(id).await?,
-            // Whoever mends that finds the task where it was.
+            // The task runs once the administrator has fixed the programs or the sandbox.
             Err(Failure::Unready(_)) => store.release(id).await?,
             Err(Failure::Awaited(awaited)) => self.postpone(task, *awaited).await?,
             Err(failure) if failure.passes() => self.retry(id, failure).await?,
@@ -294,7 +294,7 @@ impl Queue {
         let retries = Retries { most: config.retries, first: config.retry_delay, at_least };
         match store.retry(id, failure.message(), retries).await? {
             Retried::After(wait) => {
-                tracing::warn!(task = %id, %failure, ?wait, "download failed and waits for another try");
+                tracing::warn!(task = %id, %failure, ?wait, "download failed; waiting to retry");
                 Ok(())
             }
             Retried::Spent | Retried::Gone => self.fail(id, failure).await,
@@ -306,7 +306,7 @@ impl Queue {
             return self.fail(task.id, &Failure::TooLongAwaited).await;
         };
         if self.0.workshop.store.postpone(task.id, awaited.message(), wait).await? {
-            tracing::info!(task = %task.id, ?awaited, ?wait, "a download waits for its source");
+            tracing::info!(task = %task.id, ?awaited, ?wait, "download waits for its announced source");
             Ok(())
         } else {
             self.fail(task.id, &Failure::Stopped).await
@@ -314,13 +314,13 @@ impl Queue {
     }
 
     async fn fail(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
-        tracing::warn!(task = %id, %failure, "download ended without a file");
+        tracing::warn!(task = %id, %failure, "download failed");
         self.0.workshop.store.fail(id, failure.message()).await?;
         self.discard(id).await;
         Ok(())
     }
 
-    /// A task, or a list with all its films.
+    /// Removes a task, or a playlist with all its videos.
     async fn remove_all(&self, id: TaskId) -> Result<(), Failure> {
         let Some(task) = self.0.workshop.store.get(id).await? else { return Ok(()) };
         let (hidden, running) = {
@@ -332,7 +332,7 @@ impl Queue {
         };
         let mut all = Ok(());
         for (id, running) in hidden.into_iter().zip(running) {
-            // One that cannot be removed keeps none of the others.
+            // If one cannot be removed, the others still are.
             all = all.and(self.remove_one(id, &task.owner, running).await);
         }
         if let Some(list) = task.part.list() {
@@ -358,13 +358,13 @@ impl Queue {
         self.0.workshop.events.publish(owner.clone(), What::Removed(id));
     }
 
-    /// One of a list's films has changed.
+    /// Updates a playlist after one of its videos has changed.
     async fn settle(&self, list: TaskId, owner: &Owner) {
         match self.0.workshop.store.settle(list).await {
             Ok(Settled::Changed) => self.0.workshop.tell(list).await,
             Ok(Settled::Gone) => self.tell_removed(list, owner).await,
             Ok(Settled::Unchanged) => {}
-            Err(error) => tracing::error!(task = %list, %error, "the films of a list could not be counted"),
+            Err(error) => tracing::error!(task = %list, %error, "cannot update the progress of a playlist"),
         }
     }
 
@@ -376,11 +376,11 @@ impl Queue {
         Ok(())
     }
 
-    /// What nobody wants any more. Best effort: what stays is found again at the next start.
+    /// Removes files that are no longer needed. Best effort: whatever remains is found again at the next startup.
     async fn discard(&self, id: TaskId) {
         let media = self.0.workshop.media.clone();
         if let Ok(Err(error)) = spawn_blocking(move || media.remove(id)).await {
-            tracing::warn!(task = %id, %error, "the files of a task that ended without one could not be removed");
+            tracing::warn!(task = %id, %error, "cannot remove the remains of an unfinished download");
         }
     }
 

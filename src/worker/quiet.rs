@@ -1,4 +1,4 @@
-//! Notices a job that neither says a word nor writes a byte.
+//! Detects a stalled job, which neither prints a line nor writes a byte.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,10 +12,10 @@ use tokio::{
 
 use super::written::Written;
 
-/// How often it is looked within the longest silence.
+/// How many times the files are checked within the longest allowed silence.
 const LOOKS: u32 = 8;
 
-/// The silence of one job, by a clock that nobody sets.
+/// The stall detector of one job, on a monotonic clock.
 pub(crate) struct Quiet {
     longest: Duration,
     folder: PathBuf,
@@ -28,12 +28,12 @@ impl Quiet {
         Self { longest, folder: folder.to_owned(), heard: Instant::now(), written: None }
     }
 
-    /// A line came.
+    /// Notes that the child printed a line.
     pub(crate) fn heard(&mut self) {
         self.heard = Instant::now();
     }
 
-    /// Waits until no line has come and nothing was written for too long. ffmpeg works without a word.
+    /// Waits until nothing has been printed or written for too long. Files count because ffmpeg prints nothing while it works.
     pub(crate) async fn stalled(&mut self) {
         while self.heard.elapsed() < self.longest {
             sleep(self.longest / LOOKS).await;

@@ -1,35 +1,35 @@
-//! Byte ranges (RFC 9110, section 14): which part of a file a request is for.
+//! Byte ranges (RFC 9110, section 14): the part of a file that a request asks for.
 
-/// What of a representation is sent.
+/// The part of a representation to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All of it: no range was asked for, or one that is to be ignored.
+    /// All of it: the request has no range, or one that is ignored.
     Whole,
-    /// These bytes, never none.
+    /// One range, never empty.
     Slice(Slice),
-    /// These, two at least, which have no byte in common and come in the order that they were asked for.
+    /// At least two ranges, which do not overlap and are in the order of the request.
     Slices(Vec<Slice>),
-    /// What was asked for lies outside.
+    /// Every requested range lies outside the file.
     Unsatisfiable,
 }
 
 /// Consecutive bytes within a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// The first of them, from 0.
+    /// The position of the first byte, from 0.
     pub first: u64,
-    /// Counted in, and at least `first`.
+    /// The position of the last byte, inclusive; at least `first`.
     pub last: u64,
 }
 
-/// One range as it was asked for.
+/// One range of a request.
 enum Asked {
     From(u64),
     Between(u64, u64),
     Last(u64),
 }
 
-/// Who asks for more at a time gets the whole file.
+/// The most ranges in one request. With more, the whole file is sent.
 const MAX_RANGES: usize = 16;
 
 impl Slice {
@@ -43,9 +43,9 @@ impl Slice {
 }
 
 impl Part {
-    /// Judges a `Range` value against a file of `length` bytes.
+    /// Evaluates a `Range` value for a file of `length` bytes.
     ///
-    /// A server may ignore a range (section 14.2): many at once, what overlaps, and what the grammar does not know are.
+    /// A server may ignore a range (section 14.2). This one ignores too many ranges, overlapping ranges and anything outside the grammar.
     #[must_use]
     pub fn of(range: Option<&str>, length: u64) -> Self {
         let Some(asked) = range.and_then(parse) else { return Self::Whole };
@@ -60,7 +60,7 @@ impl Part {
 }
 
 impl Asked {
-    /// What of it a file of so many bytes has.
+    /// Returns the part of the range that lies within a file of `length` bytes.
     fn within(&self, length: u64) -> Option<Slice> {
         let (first, last) = match *self {
             Self::From(first) => (first, u64::MAX),
@@ -87,7 +87,7 @@ fn parse(value: &str) -> Option<Vec<Asked>> {
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
     }
-    // Members of a list may be empty (section 5.6.1).
+    // List members may be empty (section 5.6.1).
     let members = set.split(',').map(|member| member.trim_matches([' ', '\t'])).filter(|member| !member.is_empty());
     let asked: Vec<Asked> = members.map(one).collect::<Option<_>>()?;
     (1..=MAX_RANGES).contains(&asked.len()).then_some(asked)
@@ -104,7 +104,7 @@ fn one(member: &str) -> Option<Asked> {
     }
 }
 
-/// Digits only; a number beyond all files is as good as the greatest.
+/// Parses digits only; a number beyond `u64` is clamped to the largest.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc9110_17_15_many_or_overlapping_ranges_are_the_whole_file() {
+    fn rfc9110_17_15_many_or_overlapping_ranges_get_the_whole_file() {
         assert_eq!(of("bytes=0-5,5-6"), Part::Whole);
         assert_eq!(of("bytes=50-60,0-,70-71"), Part::Whole);
         assert_eq!(of("bytes=-100,0-0"), Part::Whole);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc9110_14_2_what_is_malformed_is_ignored() {
+    fn rfc9110_14_2_a_malformed_range_is_ignored() {
         for range in [
             "",
             "bytes",

@@ -1,4 +1,4 @@
-//! Which finished files are being read, so that nothing takes them away meanwhile.
+//! Tracks which finished files are being read, so that they are not removed in the meantime.
 
 use std::{
     collections::HashMap,
@@ -7,11 +7,11 @@ use std::{
 
 use super::task::TaskId;
 
-/// How many read the file of each task.
+/// The number of readers of each task's file.
 #[derive(Clone, Default)]
 pub(crate) struct Readers(Arc<Mutex<HashMap<TaskId, usize>>>);
 
-/// One reader, for as long as this lives.
+/// One reader; it counts until this is dropped.
 pub(crate) struct Reading {
     readers: Readers,
     id: TaskId,
@@ -27,7 +27,7 @@ impl Readers {
         self.counts().contains_key(&id)
     }
 
-    /// Counts are whole after a panic, too.
+    /// Ignores poisoning: the counts are consistent even after a panic.
     fn counts(&self) -> MutexGuard<'_, HashMap<TaskId, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

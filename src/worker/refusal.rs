@@ -1,6 +1,6 @@
-//! What a client is told when a request cannot be answered: `{"detail": …, "code": …}` and a fitting status.
+//! The error responses of the API: `{"detail": …, "code": …}` with a matching status.
 //!
-//! The texts are the API's; what went wrong inside is logged where it happened and never sent.
+//! The texts belong to the API. Internal errors are logged where they occur and never sent to a client.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::{disk::NoRoom, store::StoreError};
 
-/// An answer that is not what was asked for.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
@@ -22,13 +22,13 @@ pub(crate) struct Refusal {
     retry_after: bool,
 }
 
-/// Why a request was not answered.
+/// The reason why a request was refused.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Refusal)]
 pub(crate) struct RefusalBody {
     /// For people; the words may change.
     detail: Cow<'static, str>,
-    /// For programs; it does not change. None with a 404.
+    /// For programs; it does not change. Absent with a 404.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
 }
@@ -38,7 +38,7 @@ impl Refusal {
         Self { status, body: RefusalBody { detail: detail.into(), code: Some(code) }, retry_after: false }
     }
 
-    /// A 404 in the words of the API, the same for what does not exist and what belongs to somebody else.
+    /// Returns a 404 with a text of the API, which is the same for missing objects and those of other users.
     pub(crate) fn not_found(detail: &'static str) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
@@ -82,7 +82,7 @@ impl Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "the task database failed");
+        tracing::error!(%error, "task database failed");
         match error {
             StoreError::Full => Self::disk_full(),
             StoreError::ListFull => {
@@ -96,7 +96,7 @@ impl From<StoreError> for Refusal {
 
 impl From<NoRoom> for Refusal {
     fn from(reason: NoRoom) -> Self {
-        tracing::warn!(%reason, "an order was refused");
+        tracing::warn!(%reason, "request refused: cannot write to the disk");
         match reason {
             NoRoom::Full => Self::disk_full(),
             NoRoom::ReadOnly => Self::read_only(),

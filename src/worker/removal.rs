@@ -1,6 +1,6 @@
-//! Removes a folder whatever was made of it: closed to everybody, or deeper than a path can be long.
+//! Removes a folder whatever its permissions are, and even if it is nested more deeply than a path can be long.
 //!
-//! Nothing is followed, and nothing recurses: what lies deeper is moved up first, so that two folders are open at a time.
+//! It follows no links and does not recurse: nested entries are moved up first, so that only two folders are open at a time.
 
 use std::{
     ffi::CStr,
@@ -16,13 +16,13 @@ use rustix::{
 };
 use uuid::Uuid;
 
-/// A folder, and no link to one.
+/// Flags that open a folder, but never a symbolic link to one.
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Removes what lies at `path` with all that is in it; what is not there needs no removal.
+/// Removes whatever is at `path`, with everything in it. Succeeds if nothing is there.
 ///
 /// # Errors
-/// Where something in there is another account's, or nothing can be removed at all.
+/// If something in it belongs to another account, or nothing can be removed at all.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     if taken_away(CWD, path)? {
         return Ok(());
@@ -36,7 +36,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes away what lies in `top`, and moves into it what lies in its folders. How much there was.
+/// Removes the entries of `top`, and moves the contents of non-empty folders up into it. Returns the number of entries.
 fn empty_once(top: &OwnedFd) -> io::Result<usize> {
     let mut seen = 0;
     for_each_name(top, |name| {
@@ -50,12 +50,12 @@ fn empty_once(top: &OwnedFd) -> io::Result<usize> {
     Ok(seen)
 }
 
-/// Takes away what lies in a folder of `top`, and moves into `top` what cannot be taken away yet.
+/// Removes the entries of a folder in `top`, and moves those that cannot be removed yet up into `top`.
 fn raise(top: &OwnedFd, name: &CStr) -> io::Result<()> {
     let folder = opened_up(top, name)?;
     for_each_name(&folder, |inner| {
         if !taken_away(&folder, inner)? {
-            // Its own entry for the folder above changes, too.
+            // It must be writable, because the rename also changes its `..` entry.
             opened_up(&folder, inner)?;
             let above = Uuid::new_v4().to_string();
             renameat_with(&folder, inner, top, above, RenameFlags::NOREPLACE)?;
@@ -75,7 +75,7 @@ fn for_each_name(folder: &OwnedFd, mut work: impl FnMut(&CStr) -> io::Result<()>
     Ok(())
 }
 
-/// False for a folder that has something in it.
+/// Removes one entry. Returns false for a folder that is not empty.
 fn taken_away(folder: impl AsFd, name: impl Arg + Copy) -> io::Result<bool> {
     match unlinkat(&folder, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOTDIR) => match unlinkat(&folder, name, AtFlags::empty()) {
@@ -88,10 +88,10 @@ fn taken_away(folder: impl AsFd, name: impl Arg + Copy) -> io::Result<bool> {
     }
 }
 
-/// Opens a folder that may be closed.
+/// Opens a folder whose permissions may forbid it.
 fn opened_up(folder: impl AsFd, name: impl Arg) -> io::Result<OwnedFd> {
     let handle = openat(folder, name, OFlags::PATH | FOLDER, Mode::empty())?;
-    // By its handle, which a link cannot be put in place of.
+    // Through its handle, which cannot be replaced by a link.
     chmod(format!("/proc/self/fd/{}", handle.as_raw_fd()), Mode::RWXU)?;
     Ok(openat(&handle, c".", OFlags::RDONLY | FOLDER, Mode::empty())?)
 }
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_a_file_and_a_link_are_removed_and_nothing_is_followed() {
+    fn a_missing_path_a_link_and_a_folder_are_removed_and_no_link_is_followed() {
         let dir = tempfile::tempdir().unwrap();
         let (target, link) = (dir.path().join("target"), dir.path().join("link"));
         fs::create_dir(&target).unwrap();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_is_deeper_than_a_path_is_long_is_removed() {
+    fn a_tree_that_is_deeper_than_the_longest_path_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let mut at = openat(CWD, dir.path(), OFlags::RDONLY | FOLDER, Mode::empty()).unwrap();
         for _ in 0..2_000 {

@@ -1,4 +1,4 @@
-//! Remembers the request ids of the last minute, so that a copied statement is worth nothing.
+//! Remembers the request ids of the last minute, so that a copied statement is useless.
 
 use std::collections::HashSet;
 
@@ -7,14 +7,14 @@ use thiserror::Error;
 
 use crate::statement::LIFETIME;
 
-/// The longest that a statement can stay believable after it was first seen: signed a lifetime ahead of this clock,
-/// believed until a lifetime behind it.
+/// The longest, in seconds, that a statement can remain valid after it was first seen: it may be signed one lifetime ahead of this clock,
+/// and is valid until one lifetime after that.
 const WINDOW: i64 = 2 * LIFETIME.as_secs().cast_signed();
 
-/// At most so many ids within one window, 30,000 a second; some 40 MB when it comes to that.
+/// The most ids per window: 30,000 per second, about 40 MB of memory.
 const CAPACITY: usize = 2_000_000;
 
-/// The ids of this window and of the one before, as short digests: bounded whatever an id's length is.
+/// The ids of the current and the previous window, as short digests, so that the size does not depend on the length of the ids.
 #[derive(Default)]
 pub(crate) struct ReplayMemory {
     current: HashSet<[u8; 16]>,
@@ -22,17 +22,17 @@ pub(crate) struct ReplayMemory {
     turned_at: i64,
 }
 
-/// Why an id is not taken.
+/// The reason why an id is rejected.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum ReplayError {
-    #[error("the request id was seen before")]
+    #[error("the request id was already used")]
     Seen,
-    #[error("too many requests to remember them all")]
+    #[error("too many requests to remember")]
     Full,
 }
 
 impl ReplayMemory {
-    /// Takes `id` as seen at `now`, in seconds of a clock that nobody sets.
+    /// Records `id` as seen at `now`, in seconds of a monotonic clock.
     pub(crate) fn remember(&mut self, id: &str, now: i64) -> Result<(), ReplayError> {
         self.turn(now);
         let digest = digest(id);
@@ -46,12 +46,12 @@ impl ReplayMemory {
         Ok(())
     }
 
-    /// What it knows, for the process that comes after this one.
+    /// Serialises the ids for the next process.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.previous.into_iter().chain(self.current).flatten().collect()
     }
 
-    /// What a process knew that ended a moment ago or longer; None where that is cut short.
+    /// Restores the ids of the previous process. Returns `None` if the data is truncated.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (digests, []) = bytes.as_chunks() else { return None };
         Some(Self { current: digests.iter().copied().collect(), ..Self::default() })
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_refused_for_as_long_as_its_statement_could_be_believed() {
+    fn an_id_is_rejected_for_as_long_as_its_statement_could_be_valid() {
         for seen_at in [0, 1, 30, 59, 60, 61, 100, 121, 1_000] {
             let mut memory = ReplayMemory::default();
             memory.remember("other", 61).unwrap();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_after_knows_what_was_seen() {
+    fn the_next_process_knows_the_ids_that_were_seen() {
         let mut memory = ReplayMemory::default();
         memory.remember("a", 0).unwrap();
         memory.remember("b", WINDOW + 1).unwrap();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_forgotten_in_the_end() {
+    fn an_id_is_forgotten_eventually() {
         let mut memory = ReplayMemory::default();
         memory.remember("a", 1_000).unwrap();
         memory.remember("b", 1_100).unwrap();

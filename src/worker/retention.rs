@@ -1,4 +1,5 @@
-//! How long finished files are kept: some go by their age, and the oldest go first where there are too many; both by last play.
+//! Removes finished files that exceed the configured age, and the oldest ones if all together exceed the configured size. Both go by the
+//! last play.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -19,13 +20,13 @@ use super::{
 };
 use crate::{config::Retention, worker::owner::Owner};
 
-/// How often it is looked.
+/// How often the limits are checked.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// A clock that was set by more than this has jumped.
+/// A change of the clock by more than this counts as a jump.
 const JUMP: Duration = Duration::from_mins(1);
 
-/// So long after a jump nothing goes for its age: should the clock be wrong, somebody may set it right.
+/// How long after a jump no file is removed for its age. If the clock is wrong, the administrator has this time to correct it.
 const DISTRUST: Duration = Duration::from_hours(1);
 
 /// A finished file.
@@ -34,52 +35,52 @@ pub(crate) struct Kept {
     pub(crate) id: TaskId,
     pub(crate) owner: Owner,
     pub(crate) bytes: u64,
-    /// Its last play, or its end where nobody has played it.
+    /// When it was last played, or when it was finished if it was never played.
     pub(crate) last_used: Timestamp,
     pub(crate) media: MediaType,
 }
 
-/// A finished file with what there is of it on disk.
+/// A finished file and what it occupies on disk.
 #[derive(Clone, Debug)]
 struct Lying {
     content: Content,
-    /// The bytes of its prepared stream, which is its own.
+    /// The bytes of its prepared stream, which it never shares.
     stream: u64,
     file: Kept,
 }
 
-/// What lies on disk once.
+/// Content that is stored once, possibly for several tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Content {
     At(Place),
-    /// It cannot be found.
+    /// The file was not found.
     Unknown(TaskId),
 }
 
-/// Why a file goes.
+/// The reason why a file is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
     Age,
-    /// Its prepared stream alone, which can be made again.
+    /// Only its prepared stream is removed, which can be made again.
     StreamSize,
     Size,
 }
 
-/// Now, by the clock that tells the date and by one that nobody sets.
+/// A point in time on two clocks: the wall clock and a monotonic one.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
     date: Timestamp,
     steady: Instant,
 }
 
-/// What is known of the clock that tells the date.
+/// Detects jumps of the wall clock.
 #[derive(Debug)]
 struct Clock {
     last: Moment,
     jumped: Option<Instant>,
 }
 
-/// Removes what is not to be kept, until `stop`; at once where everything is.
+/// Removes files beyond the limits until `stop` is cancelled. Returns immediately if no limit is configured.
 pub(crate) async fn enforce(queue: &Queue, stop: &CancellationToken) {
     let limits = queue.workshop().config.retention;
     if limits == Retention::default() {
@@ -90,7 +91,7 @@ pub(crate) async fn enforce(queue: &Queue, stop: &CancellationToken) {
         let believed = clock.look(Moment::now());
         let limits = Retention { keep_for: limits.keep_for.filter(|_| believed), ..limits };
         if let Err(error) = sweep(queue, limits).await {
-            tracing::error!(%error, "what is kept could not be looked through");
+            tracing::error!(%error, "cannot check the retention limits");
         }
     }
 }
@@ -101,14 +102,14 @@ async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
     let kept = spawn_blocking(move || kept.into_iter().map(|file| Lying::of(&media, file)).collect()).await?;
     for (file, why) in to_go(kept, limits, Timestamp::now(), |id| workshop.readers.any(id)) {
         let Kept { id, owner, bytes, last_used, .. } = file;
-        // A failure is in the log; the next look tries again.
+        // Failures are logged; the next check retries.
         match why {
             Why::StreamSize => {
-                tracing::info!(task = %id, user = %owner, %last_used, "a prepared stream is not kept any longer");
+                tracing::info!(task = %id, user = %owner, %last_used, "prepared stream removed by retention");
                 hls::remove(&workshop.media, id).await;
             }
             Why::Age | Why::Size => {
-                tracing::info!(task = %id, user = %owner, bytes, %last_used, ?why, "a file is not kept any longer");
+                tracing::info!(task = %id, user = %owner, bytes, %last_used, ?why, "file removed by retention");
                 drop(queue.remove(id).await);
             }
         }
@@ -116,7 +117,7 @@ async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What goes, and why; never what is being read, which counts all the same.
+/// Returns the files to remove, and why. Files that are being read are never removed, but count towards the size.
 fn to_go(kept: Vec<Lying>, limits: Retention, now: Timestamp, read: impl Fn(TaskId) -> bool) -> Vec<(Kept, Why)> {
     let old = |file: &Kept| limits.keep_for.is_some_and(|time| age(file, now) > time) && !read(file.id);
     let (old, rest): (Vec<_>, Vec<_>) = kept.into_iter().partition(|lying| old(&lying.file));
@@ -127,8 +128,8 @@ fn to_go(kept: Vec<Lying>, limits: Retention, now: Timestamp, read: impl Fn(Task
     going
 }
 
-/// What goes until the rest fits, least recently used first: prepared streams, so that no film goes for what can be made again, then
-/// films. What several tasks share counts once, as used when any of them was used last, and makes room only as a whole.
+/// Returns what to remove until the rest fits, least recently used first: prepared streams, because they can be made again, then files.
+/// Content shared by several tasks counts once, with the latest use of any of them, and frees space only if all of them are removed.
 fn beyond(kept: Vec<Lying>, most: u64, read: impl Fn(TaskId) -> bool) -> Vec<(Kept, Why)> {
     let mut contents: HashMap<Content, Vec<Lying>> = HashMap::new();
     for lying in kept {
@@ -153,7 +154,7 @@ fn beyond(kept: Vec<Lying>, most: u64, read: impl Fn(TaskId) -> bool) -> Vec<(Ke
     going
 }
 
-/// What several tasks with one content take, with the stream of each.
+/// Returns the bytes of content that several tasks share, plus the stream of each.
 fn bytes(all: &[Lying]) -> u64 {
     let shared = all.iter().map(|lying| lying.file.bytes).max().unwrap_or(0);
     all.iter().fold(shared, |sum, lying| sum.saturating_add(lying.stream))
@@ -177,13 +178,13 @@ impl Clock {
         Self { last: now, jumped: None }
     }
 
-    /// Whether the date is believed.
+    /// Returns true if the wall clock can be trusted.
     fn look(&mut self, now: Moment) -> bool {
         let passed = now.steady.saturating_duration_since(self.last.steady);
         let by_date = now.date.duration_since(self.last.date).abs();
         let off = Duration::try_from(by_date).unwrap_or(Duration::MAX).abs_diff(passed);
         if off > JUMP {
-            tracing::warn!(?off, date = %now.date, "the clock has jumped; for an hour no file goes for its age");
+            tracing::warn!(?off, date = %now.date, "the clock has jumped; removing no file for its age for one hour");
             self.jumped = Some(now.steady);
         }
         self.last = now;
@@ -191,7 +192,7 @@ impl Clock {
     }
 }
 
-/// None at all for what was used in the future of a clock that was set back.
+/// Returns the time since the last use, or zero if that lies in the future because the clock was set back.
 fn age(file: &Kept, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(file.last_used)).unwrap_or_default()
 }
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_stays_and_another_makes_room() {
+    fn a_file_that_is_being_read_stays_and_another_makes_room() {
         let files = vec![file(1, "2026-01-01T00:00:00Z"), file(2, "2026-01-02T00:00:00Z")];
         let read = files[0].id;
         let now = "2026-03-01T00:00:00Z".parse().unwrap();
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shared_counts_once_and_goes_as_a_whole() {
+    fn shared_content_counts_once_and_is_removed_as_a_whole() {
         let files = [(1, 7, "01"), (2, 5, "02"), (1, 7, "03"), (3, 4, "04")];
         let mut files: Vec<_> = files
             .map(|(inode, bytes, day)| {
@@ -263,28 +264,28 @@ mod tests {
         assert_eq!(
             by(&files, 16, None),
             [(7, Why::StreamSize)],
-            "a stream counts for itself, and goes before any film"
+            "a stream counts on its own and is removed before any file"
         );
         assert_eq!(by(&files, 15, None), [(7, Why::StreamSize), (5, Why::Size)]);
-        assert_eq!(by(&files, 16, Some(files[0].file.id)), [(5, Why::Size)], "but not while it is played");
+        assert_eq!(by(&files, 16, Some(files[0].file.id)), [(5, Why::Size)], "but not while it is being played");
     }
 
     #[test]
-    fn a_clock_that_jumps_is_not_believed_for_an_hour() {
+    fn a_clock_that_jumps_is_not_trusted_for_an_hour() {
         let start = Moment::now();
         let at = |steady: u64, date: i64| Moment {
             steady: start.steady + Duration::from_secs(steady),
             date: start.date + jiff::SignedDuration::from_secs(date),
         };
         let mut clock = Clock::new(start);
-        assert!(clock.look(at(5, 5)) && clock.look(at(10, 40)), "a little is nothing");
+        assert!(clock.look(at(5, 5)) && clock.look(at(10, 40)), "small changes are tolerated");
         assert!(!clock.look(at(15, 86_400)) && !clock.look(at(3_600, 90_000)));
         assert!(clock.look(at(3_616, 90_016)));
-        assert!(!clock.look(at(3_621, 3_621)) && !clock.look(at(7_000, 7_000)), "back, too");
+        assert!(!clock.look(at(3_621, 3_621)) && !clock.look(at(7_000, 7_000)), "a jump back counts, too");
     }
 
     #[test]
-    fn a_clock_that_was_set_back_makes_nothing_old() {
+    fn a_clock_that_was_set_back_expires_nothing() {
         let now = "2020-01-01T00:00:00Z".parse().unwrap();
         let limits = Retention { keep_for: Some(DAY), keep_bytes: None };
         assert_eq!(to_go(apart(&[file(1, "2026-01-01T00:00:00Z")]), limits, now, |_| false), []);

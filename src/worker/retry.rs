@@ -1,26 +1,27 @@
-//! When a download that failed for a passing reason is tried again.
+//! Decides when a download that failed for a temporary reason is retried.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// No wait is longer, but for what chance adds.
+/// The longest wait, before the random part is added.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// How often, and after how long.
+/// How often to retry, and after how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retries {
+    /// The number of retries after the first attempt.
     pub(crate) most: u32,
     /// The first wait; each later one is twice as long as the one before.
     pub(crate) first: Duration,
-    /// The site wants to be asked by nobody before this.
+    /// How long the site asks clients to wait.
     pub(crate) at_least: Duration,
 }
 
 impl Retries {
-    /// How long until the next try, after `tries` that were in vain; none when there is no next one.
+    /// Returns the wait before the next attempt after `tries` failed ones, or `None` if there is no further attempt.
     ///
-    /// `chance` adds up to half of the wait, so that what failed together does not come back together.
+    /// `chance` adds up to half of the wait, so that tasks that failed together are not retried together.
     pub(crate) fn wait(self, tries: u32, chance: u8) -> Option<Duration> {
         if tries == 0 || tries > self.most {
             return None;
@@ -31,14 +32,14 @@ impl Retries {
         Some(wait.max(self.at_least.min(Self::bound())))
     }
 
-    /// What a task says while it waits after so many `tries`; the next one is at `at`, in Unix milliseconds.
+    /// Returns the message of a task that waits after `tries` failed attempts. The next one is at `at`, in milliseconds since the epoch.
     pub(crate) fn notice(self, tries: u32, at: i64, why: &str) -> String {
         let (next, all) = (tries.saturating_add(1), self.most.saturating_add(1));
         let when = Timestamp::from_second(at.div_euclid(1_000)).unwrap_or(Timestamp::MAX);
         format!("waiting to retry ({next} of {all}) at {when}: {why}")
     }
 
-    /// No wait was ever longer; one that is comes of a clock that was set back.
+    /// Returns the upper bound of every wait. A stored wait beyond it is the result of a clock that was set back.
     pub(crate) const fn bound() -> Duration {
         LONGEST.saturating_mul(2)
     }
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wait_is_twice_the_last_and_there_is_an_end_to_them() {
+    fn each_wait_is_twice_the_last_and_their_number_is_limited() {
         let retries = Retries { most: 3, first: Duration::from_secs(10), at_least: Duration::ZERO };
         let waits = [1, 2, 3, 4].map(|tries| retries.wait(tries, 0).map(|wait| wait.as_secs()));
         assert_eq!(waits, [Some(10), Some(20), Some(40), None]);
@@ -57,14 +58,14 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_waits_says_which_try_is_next_and_when() {
+    fn a_waiting_task_says_which_attempt_is_next_and_when() {
         let retries = Retries { most: 4, first: Duration::from_secs(10), at_least: Duration::ZERO };
         let notice = retries.notice(2, 1_767_225_601_999, "the site could not be reached");
         assert_eq!(notice, "waiting to retry (3 of 5) at 2026-01-01T00:00:01Z: the site could not be reached");
     }
 
     #[test]
-    fn a_site_is_not_asked_before_it_wants_to_be() {
+    fn a_site_is_not_contacted_before_the_time_it_asked_for() {
         let retries = |at_least| Retries { most: 3, first: Duration::from_secs(10), at_least };
         assert_eq!(retries(Duration::from_secs(15)).wait(1, 0), Some(Duration::from_secs(15)));
         assert_eq!(retries(Duration::from_secs(5)).wait(1, 0), Some(Duration::from_secs(10)));
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn no_wait_goes_beyond_the_bound() {
+    fn no_wait_exceeds_the_bound() {
         let retries = Retries { most: u32::MAX, first: Duration::from_secs(10), at_least: Duration::ZERO };
         for tries in [9, 10, 31, 32, 33, u32::MAX] {
             let wait = retries.wait(tries, u8::MAX).unwrap();

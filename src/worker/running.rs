@@ -1,4 +1,4 @@
-//! The jobs that run now: how far each is, and the means to stop it. In memory only; the database has the states.
+//! The running jobs, with the progress of each and the means to stop it. In memory only; the states are in the database.
 
 use std::{
     collections::HashMap,
@@ -14,24 +14,24 @@ use tokio_util::sync::CancellationToken;
 use super::{task::TaskId, ytdlp::Progress};
 use crate::worker::owner::Owner;
 
-/// A job under way.
+/// A running job.
 pub(crate) struct Running {
     pub(crate) owner: Owner,
     pub(crate) since: Instant,
-    /// It is stopped to make room, and waits for its next turn.
+    /// The job is being stopped to make room and becomes pending again.
     gives_way: AtomicBool,
-    /// Cancelled to stop it.
+    /// Cancelled to stop the job.
     pub(crate) stop: CancellationToken,
-    /// Cancelled when nothing of it runs any more.
+    /// Cancelled once the job has ended.
     done: CancellationToken,
     progress: Mutex<Progress>,
 }
 
-/// Every job under way.
+/// All running jobs.
 #[derive(Default)]
 pub(crate) struct Registry(Mutex<HashMap<TaskId, Arc<Running>>>);
 
-/// A job that is about to end.
+/// Removes a job from the registry on drop.
 pub(crate) struct Leaving<'a> {
     registry: &'a Registry,
     id: TaskId,
@@ -46,13 +46,13 @@ impl Drop for Leaving<'_> {
 }
 
 impl Running {
-    /// One that begins now, and stops when `stop` does.
+    /// Creates a job that starts now and is stopped by `stop`.
     pub(crate) fn new(owner: Owner, stop: CancellationToken) -> Self {
         let (done, progress) = (CancellationToken::new(), Mutex::default());
         Self { owner, since: Instant::now(), gives_way: AtomicBool::new(false), stop, done, progress }
     }
 
-    /// Stops it to make room.
+    /// Stops the job to make room.
     pub(crate) fn give_way(&self) {
         self.gives_way.store(true, Ordering::Relaxed);
         self.stop.cancel();
@@ -66,7 +66,7 @@ impl Running {
         *locked(&self.progress)
     }
 
-    /// Notes progress and returns what is shown, which never goes back, whatever another try starts from.
+    /// Records progress and returns what to show. The percentage never decreases, even if another attempt starts over.
     pub(crate) fn advance(&self, progress: Progress) -> Progress {
         let mut last = locked(&self.progress);
         let percent = progress.percent.max(last.percent);
@@ -74,26 +74,26 @@ impl Running {
         *last
     }
 
-    /// Waits until nothing of it runs any more.
+    /// Waits until the job has ended.
     pub(crate) async fn ended(&self) {
         self.done.cancelled().await;
     }
 }
 
 impl Registry {
-    /// Enters a job.
+    /// Adds a job.
     pub(crate) fn enter(&self, id: TaskId, running: Running) -> Arc<Running> {
         let running = Arc::new(running);
         locked(&self.0).insert(id, Arc::clone(&running));
         running
     }
 
-    /// Every one.
+    /// Returns all jobs.
     pub(crate) fn all(&self) -> Vec<(TaskId, Arc<Running>)> {
         locked(&self.0).iter().map(|(id, running)| (*id, Arc::clone(running))).collect()
     }
 
-    /// Takes the job out when what is returned is dropped, so also when its task was lost.
+    /// Returns a guard that removes the job on drop, and therefore even if its tokio task panics.
     pub(crate) fn leave_later(&self, id: TaskId) -> Leaving<'_> {
         Leaving { registry: self, id }
     }
@@ -103,7 +103,7 @@ impl Registry {
     }
 }
 
-/// What is behind these locks is whole after a panic, too.
+/// Locks and ignores poisoning: the data is consistent even after a panic.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Sends a file: conditional requests and ranges (RFC 9110, sections 13 and 14), as the connection's lane takes it.
+//! Sends a file through the connection's lane, with conditional requests and ranges (RFC 9110, sections 13 and 14).
 
 use std::{
     collections::VecDeque,
@@ -32,10 +32,10 @@ use super::{
     task::TaskId,
 };
 
-/// RFC 9530, section 3; of the whole file, whatever part of it is sent.
+/// RFC 9530, section 3: the digest of the whole file, whatever part of it is sent.
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
-/// What may stand in `filename*` (RFC 8187, section 3.2.1).
+/// The characters that are escaped in `filename*` (RFC 8187, section 3.2.1).
 const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -50,16 +50,16 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// What a browser does with the file.
+/// What a browser should do with the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disposition {
-    /// Plays or shows it.
+    /// Play or show it.
     Inline,
-    /// Saves it.
+    /// Save it.
     Attachment,
 }
 
-/// A file to be sent, and what is said of it.
+/// A file to send, with its metadata.
 pub(crate) struct Sending {
     pub(crate) id: TaskId,
     pub(crate) path: PathBuf,
@@ -68,7 +68,7 @@ pub(crate) struct Sending {
     /// The name to save it by.
     pub(crate) name: Option<String>,
     pub(crate) reading: Arc<Reading>,
-    /// What the file is known to be; none where that is not known.
+    /// What the file contained when it was finished, if that is known.
     pub(crate) known: Option<Known>,
 }
 
@@ -77,35 +77,35 @@ pub(crate) struct Sending {
 pub(crate) struct Known {
     pub(crate) digest: Digest,
     pub(crate) bytes: u64,
-    /// When it was finished, which is not when it was written where others have the same.
+    /// When it was finished. That differs from the modification time if the file is shared with other tasks.
     pub(crate) at: Timestamp,
 }
 
-/// What a client may already have.
+/// The validators of the current version of a file.
 struct Validators {
     etag: String,
     modified: SystemTime,
 }
 
-/// What is still to be sent.
+/// The part of a response that is still to be sent.
 struct Rest {
     file: Arc<File>,
     segments: VecDeque<Segment>,
     lane: Lane,
-    /// Held to the end of the answer.
+    /// Held until the response ends.
     _reading: Arc<Reading>,
 }
 
 impl Sending {
-    /// Answers a GET or HEAD with the given headers, on the connection of this lane; 404 when the file is gone.
+    /// Answers a GET or HEAD with the given headers on the connection of `lane`. Fails with 404 if the file is gone.
     pub(crate) async fn answer(self, method: &Method, headers: &HeaderMap, lane: Lane) -> Result<Response, Refusal> {
         let path = self.path.clone();
         let opened = spawn_blocking(move || open_regular(&path)).await.map_err(|_| Refusal::internal())?;
         let (file, about) = opened.map_err(|error| {
-            tracing::error!(task = %self.id, %error, "a finished file cannot be read");
+            tracing::error!(task = %self.id, %error, "cannot read a finished file");
             Refusal::not_found("Archivo no encontrado")
         })?;
-        // A file that somebody has replaced is not what was hashed.
+        // A file of another length was replaced, so the digest does not apply.
         let known = self.known.filter(|known| known.bytes == about.len());
         let digest = known.map(|known| known.digest);
         let validators = Validators::of(self.id, &about, known);
@@ -163,7 +163,7 @@ impl Sending {
         }
     }
 
-    /// RFC 6266, with a plain name for clients that know no other.
+    /// Returns the header of RFC 6266, with an ASCII name for clients that support no other.
     fn content_disposition(&self) -> String {
         let kind = match self.disposition {
             Disposition::Inline => "inline",
@@ -184,7 +184,7 @@ impl Validators {
         Self { etag, modified }
     }
 
-    /// RFC 9110, section 13.2.2: the status that a precondition ends the request with, if one does.
+    /// Evaluates the preconditions (RFC 9110, section 13.2.2). Returns the status if one of them ends the request.
     fn judge(&self, headers: &HeaderMap, now: SystemTime) -> Option<StatusCode> {
         if let Some(known) = listed(headers, &header::IF_MATCH) {
             if !known.iter().any(|tag| tag == "*" || *tag == self.etag) {
@@ -200,7 +200,7 @@ impl Validators {
         unchanged.then_some(StatusCode::NOT_MODIFIED)
     }
 
-    /// Which part is sent; only GET knows ranges, and only for the version that the client has.
+    /// Returns the part to send. Ranges apply only to GET, and only if the client has the current version.
     fn part(&self, method: &Method, headers: &HeaderMap, length: u64) -> Part {
         if method != Method::GET || !self.is_current(headers) {
             return Part::Whole;
@@ -212,7 +212,7 @@ impl Validators {
         }
     }
 
-    /// Section 13.1.5: a strong tag, or exactly our date where that is too old to be ambiguous.
+    /// Evaluates `If-Range` (section 13.1.5): a strong tag matches, or the exact date if it is too old to be ambiguous.
     fn is_current(&self, headers: &HeaderMap) -> bool {
         let Some(value) = headers.get(header::IF_RANGE) else { return true };
         let Ok(value) = value.to_str() else { return false };
@@ -238,7 +238,7 @@ fn length_of(bytes: u64) -> (HeaderName, String) {
     (header::CONTENT_LENGTH, bytes.to_string())
 }
 
-/// Goes on only when the piece before was taken, so a client that is gone costs no reading.
+/// Returns the pieces of a response. Each is prepared only after the previous one was taken, so a client that is gone causes no reading.
 fn pieces(rest: Rest) -> impl Stream<Item = io::Result<Bytes>> {
     stream::try_unfold(rest, |mut rest| async move {
         let slice = match rest.segments.pop_front() {
@@ -257,7 +257,7 @@ fn pieces(rest: Rest) -> impl Stream<Item = io::Result<Bytes>> {
     })
 }
 
-/// The members of a list header, over all its lines; none where the header is missing.
+/// Returns the members of a list header across all its lines, or `None` if the header is missing.
 fn listed(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
     let lines: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     let members = lines.iter().flat_map(|line| line.split(',')).map(|tag| tag.trim().to_owned());
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc6266_a_name_is_given_plainly_and_in_full() {
+    fn rfc6266_a_name_is_sent_in_ascii_and_in_full() {
         let sending = Sending {
             id: "550e8400-e29b-41d4-a716-446655440000".parse().unwrap(),
             path: PathBuf::new(),

@@ -1,4 +1,4 @@
-//! Opens everything, then the socket, serves until it is told to stop, and puts the running jobs back.
+//! Runs the worker: opens everything and then the socket, serves until told to stop, and makes running jobs pending again.
 
 use std::{
     future::pending,
@@ -51,7 +51,7 @@ use crate::{
     statement::StatementKey,
 };
 
-/// Why the worker does not run.
+/// The reason why the worker cannot run.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub struct WorkerError(Reason);
@@ -74,26 +74,26 @@ impl From<Reason> for WorkerError {
     }
 }
 
-/// How far a worker is.
+/// A stage in the life of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It serves.
+    /// The worker serves requests.
     Ready,
-    /// The next worker can have the data folder; only answers that have begun go on.
+    /// The next worker can use the data folder; only responses that have begun continue.
     Released,
 }
 
-/// A request that was on its way when the socket closed comes within this time.
+/// How long to wait for a request that was in flight when the socket stopped accepting.
 const LAST_REQUEST: Duration = Duration::from_millis(200);
 
-/// Runs the worker until `shutdown` is done. Its socket opens, where it is not among `sockets`, once everything else is ready.
-/// `reached` is told how far it is.
+/// Runs the worker until `shutdown` completes. Unless it is among `sockets`, its socket opens once everything else is ready. Calls
+/// `reached` at each stage.
 ///
-/// Children are started through this very program, so its `main` must hand what follows an argument `confine` to
+/// Children are started through this program itself, so its `main` must pass the arguments after `confine` to
 /// [`confine`](super::confine()).
 ///
 /// # Errors
-/// When the folders, the database or the socket cannot be had.
+/// If the folders, the database or the socket cannot be opened.
 pub async fn serve(
     config: Arc<Config>,
     key: StatementKey,
@@ -105,7 +105,7 @@ pub async fn serve(
     let (workshop, egress) = workshop(&config, &stop).await?;
     let queue = Queue::new(workshop, stop.clone());
     queue.tidy().await.map_err(Reason::Store)?;
-    // Said in the log here; the routes that need yt-dlp say it again.
+    // Logs a problem with yt-dlp at startup; the routes that need it report it again.
     drop(queue.workshop().readiness.tools().await);
     let (seen, answering) = (config.data_dir.join("worker.seen"), TaskTracker::new());
     let guard = Arc::new(Guard::new(key, &config.worker.listen, &seen));
@@ -127,11 +127,11 @@ pub async fn serve(
     shutdown.await;
     stop.cancel();
     let drained = Instant::now() + config.drain_timeout;
-    // The jobs first: what they were at is stored, whoever still reads a file.
+    // Jobs first: their state is stored even if clients are still reading files.
     drop(working.await);
     drop(timeout_at(drained, no_more_requests(answering)).await);
     if let Err(error) = guard.leave(&seen) {
-        tracing::warn!(%error, "the next worker will not know which requests were let in, and refuses those that wait");
+        tracing::warn!(%error, "cannot save the seen request ids; the next worker will reject requests signed before its start");
     }
     if let Some(egress) = egress {
         egress.close().await;
@@ -142,16 +142,16 @@ pub async fn serve(
     Ok(())
 }
 
-/// Waits until no answer needs the database: each request has its response head, and each list has been read to its end. Files are
-/// sent without the database.
+/// Waits until no response needs the database: every request has its response head, and every list has been read to its end. Sending
+/// files does not use the database.
 async fn no_more_requests(answering: TaskTracker) {
-    // Connections end after the first of these; what came on one until then is counted by the second.
+    // Connections close after the first of these periods; requests that arrived on them until then are counted during the second.
     sleep(2 * LAST_REQUEST).await;
     answering.close();
     answering.wait().await;
 }
 
-/// With the guard, where it is part of this process.
+/// Builds what every job needs, and the egress guard if it runs in this process.
 async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop, Option<egress::Serving>), Reason> {
     let folder = |key, path: &Path| {
         let path = path.to_owned();
@@ -215,7 +215,7 @@ fn listen(
     })
 }
 
-/// Takes nobody any more once `stop` is cancelled; who comes then waits for the next worker.
+/// A listener that stops accepting once `stop` is cancelled. Later connections wait for the next worker.
 pub(super) struct UntilStopped<L> {
     listener: L,
     stop: CancellationToken,
@@ -247,7 +247,7 @@ where
         let routes = routes.into_make_service_with_connect_info::<Lane>();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(async move {
             stop.cancelled().await;
-            // A connection that was just taken would be closed before its request is read.
+            // Otherwise a connection that was just accepted would be closed before its request is read.
             sleep(LAST_REQUEST).await;
         });
         if let Err(error) = serving.await {

@@ -1,5 +1,5 @@
-//! Room that users share: so much in all, of one user, and of one signed link. Whoever has all of their own waits for their own, and
-//! stands in nobody else's way.
+//! Capacity that users share, limited in total, per user and per signed link. A user who has used up their own share waits for it and
+//! blocks nobody else.
 
 use std::{
     collections::HashMap,
@@ -22,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 use super::caller::Caller;
 use crate::worker::owner::Owner;
 
-/// How many requests may wait for the share of one user or one link. Another one is refused at once.
+/// How many requests may wait for the share of one user or one link. Further ones are refused immediately.
 const MAX_WAITING: usize = 32;
 
-/// How often it is looked whether somebody waits.
+/// How often to check whether anybody is waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How much room there is, in whatever unit.
+/// The limits, in any unit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     pub(crate) all: u32,
@@ -36,7 +36,7 @@ pub(crate) struct Sizes {
     pub(crate) link: u32,
 }
 
-/// The room.
+/// Capacity that users share.
 pub(crate) struct Shares {
     sizes: Sizes,
     stop: CancellationToken,
@@ -45,19 +45,19 @@ pub(crate) struct Shares {
     links: Levels<(Owner, Arc<str>)>,
 }
 
-/// Of each who has a part of the room or waits for one.
+/// The level of each user or link that holds capacity or waits for it.
 struct Levels<K>(Mutex<HashMap<K, Weak<Level>>>);
 
-/// Room that some share.
+/// One limit: of all users, of a user, of a link or of a single use.
 struct Level {
     size: u32,
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// A permit for each request that may wait here, or for a wider level after it was let in here.
+    /// Holds a permit for each request that may wait here, or at a wider level after it passed this one.
     queue: Semaphore,
 }
 
-/// What one caller may take of.
+/// The levels that a caller takes capacity from.
 #[derive(Clone)]
 pub(crate) struct Share {
     /// The narrowest first.
@@ -65,26 +65,26 @@ pub(crate) struct Share {
     stop: CancellationToken,
 }
 
-/// What was taken; free again when it is dropped.
+/// Capacity that was taken; released on drop.
 pub(crate) struct Taken(Vec<(Arc<Level>, OwnedSemaphorePermit)>);
 
-/// Nothing came free in time.
+/// The error if no capacity became free in time.
 #[derive(Debug, Error)]
-#[error("too many wait for the same already")]
+#[error("too many requests are already waiting")]
 pub(crate) struct Busy;
 
 struct Waiting<'a>(&'a Level);
 
 impl Shares {
-    /// Nobody waits for it any longer once `stop` is cancelled.
+    /// Creates the capacity. Nobody waits for it any longer once `stop` is cancelled.
     pub(crate) fn new(sizes: Sizes, stop: CancellationToken) -> Self {
         let (users, links) = (Levels(Mutex::default()), Levels(Mutex::default()));
-        // Users wait here for each other, and one with many requests must not keep the others from waiting.
+        // Users wait here for each other, so one user with many requests must not use up the places in the queue.
         let all = Level::new(sizes.all, Semaphore::MAX_PERMITS);
         Self { sizes, stop, all, users, links }
     }
 
-    /// What `caller` may take of.
+    /// Returns the share of `caller`.
     pub(crate) fn of(&self, caller: &Caller) -> Share {
         let link = caller.by_link.as_ref();
         let link = link.map(|id| self.links.of((caller.user.clone(), Arc::clone(id)), self.sizes.link));
@@ -92,7 +92,7 @@ impl Shares {
         Share { levels: link.into_iter().chain(levels).collect(), stop }
     }
 
-    /// What `user` may take of, whatever it is for.
+    /// Returns the share of `user`, not limited by a link.
     pub(crate) fn of_user(&self, user: &Owner) -> Share {
         let levels = vec![self.users.of(user.clone(), self.sizes.user), Arc::clone(&self.all)];
         Share { levels, stop: self.stop.clone() }
@@ -118,7 +118,7 @@ impl Level {
         Arc::new(Self { size, room, waiting: AtomicUsize::new(0), queue: Semaphore::new(most_waiting) })
     }
 
-    /// More than there is at all is all of it.
+    /// Acquires `amount`, or the whole level if `amount` exceeds it.
     async fn acquire(&self, amount: u32) -> Result<OwnedSemaphorePermit, Busy> {
         let _waiting = Waiting::begin(self);
         Arc::clone(&self.room).acquire_many_owned(amount.min(self.size)).await.map_err(|_| Busy)
@@ -139,13 +139,13 @@ impl Drop for Waiting<'_> {
 }
 
 impl Share {
-    /// The same for one use of it, which takes no more than `size`.
+    /// Returns a share for a single use, which takes at most `size`.
     pub(crate) fn narrowed(&self, size: u32) -> Self {
         let own = Level::new(size, Semaphore::MAX_PERMITS);
         Self { levels: [own].into_iter().chain(self.levels.iter().cloned()).collect(), stop: self.stop.clone() }
     }
 
-    /// Takes `amount`, however long that lasts.
+    /// Takes `amount`, waiting as long as necessary.
     pub(crate) async fn take(&self, amount: u32) -> Result<Taken, Busy> {
         let mut taken = Vec::with_capacity(self.levels.len());
         for level in &self.levels {
@@ -154,8 +154,8 @@ impl Share {
         Ok(Taken(taken))
     }
 
-    /// Takes `amount` if that comes free within `patience`, before the worker stops, and if not too many wait for the same. What is
-    /// free is also given while the worker stops.
+    /// Takes `amount` if it becomes free within `patience` and before the worker stops, and if not too many are already waiting. Free
+    /// capacity is granted even while the worker stops.
     pub(crate) async fn take_within(&self, amount: u32, patience: Duration) -> Result<Taken, Busy> {
         select! {
             biased;
@@ -175,17 +175,18 @@ impl Share {
 }
 
 impl Taken {
-    /// True while somebody waits for what this takes up.
+    /// Returns true while anybody waits for the capacity that this holds.
     pub(crate) fn is_wanted(&self) -> bool {
         self.0.iter().any(|(level, _)| level.waiting.load(Ordering::Relaxed) > 0)
     }
 
-    /// True while a request waits for the room that all users share. If a user has one place, that request is another user's.
+    /// Returns true while a request waits for the capacity that all users share. If each user has a single place, that request belongs to
+    /// another user.
     pub(crate) fn is_wanted_by_others(&self) -> bool {
         self.0.last().is_some_and(|(all, _)| all.waiting.load(Ordering::Relaxed) > 0)
     }
 
-    /// Ends once this was held for `grace` and `wanted` is true.
+    /// Completes once this has been held for `grace` and `wanted` returns true.
     pub(crate) async fn outstayed(&self, grace: Duration, wanted: impl Fn(&Self) -> bool) {
         sleep(grace).await;
         while !wanted(self) {
@@ -208,26 +209,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn users_and_links_have_so_much_and_leave_the_rest_to_others() {
+    async fn users_and_links_are_limited_and_leave_the_rest_to_others() {
         let shares = Shares::new(SIZES, CancellationToken::new());
         let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
         let link = Caller::test("ana", Some("l1"));
         let mut held = vec![take(&shares, &link).await.unwrap()];
-        assert!(take(&shares, &link).await.is_err(), "one by a link");
+        assert!(take(&shares, &link).await.is_err(), "one per link");
         held.push(take(&shares, &Caller::test("ana", Some("l2"))).await.unwrap());
         held.push(take(&shares, &ana).await.unwrap());
-        assert!(take(&shares, &ana).await.is_err(), "three of a user, by links or not");
+        assert!(take(&shares, &ana).await.is_err(), "three per user, by links or not");
         let bobs = take(&shares, &bob).await.unwrap();
-        assert!(take(&shares, &Caller::test("carl", None)).await.is_err(), "four in all");
+        assert!(take(&shares, &Caller::test("carl", None)).await.is_err(), "four in total");
         held.pop();
         assert!(take(&shares, &ana).await.is_ok());
         drop((held, bobs));
         assert!(take(&shares, &Caller::test("carl", None)).await.is_ok());
-        assert_eq!(shares.users.0.lock().unwrap().len(), 1, "nobody is remembered who has none");
+        assert_eq!(shares.users.0.lock().unwrap().len(), 1, "users who hold nothing are forgotten");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_is_known_to_who_is_waited_for_and_few_wait() {
+    async fn holders_know_that_others_wait_and_only_a_limited_number_wait() {
         let shares = Arc::new(Shares::new(Sizes { all: 9, user: 1, link: 1 }, CancellationToken::new()));
         let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
         let (anas, bobs) = (take(&shares, &ana).await.unwrap(), take(&shares, &bob).await.unwrap());
@@ -235,7 +236,7 @@ mod tests {
         let (refused, ()) = tokio::join!(wait(&ana), async {
             tokio::task::yield_now().await;
             assert!(anas.is_wanted() && !bobs.is_wanted());
-            assert!(!anas.is_wanted_by_others(), "her own request waits");
+            assert!(!anas.is_wanted_by_others(), "only her own request waits");
             anas.outstayed(Duration::from_secs(1), Taken::is_wanted).await;
         });
         assert!(refused.is_err() && !anas.is_wanted());
@@ -243,15 +244,15 @@ mod tests {
         let mut all = futures_util::future::join_all(many);
         tokio::select! {
             biased;
-            _ = &mut all => unreachable!("nothing comes free"),
+            _ = &mut all => unreachable!("nothing becomes free"),
             () = tokio::task::yield_now() => {}
         }
         let start = tokio::time::Instant::now();
-        assert!(wait(&ana).await.is_err() && start.elapsed().is_zero(), "one more does not wait at all");
+        assert!(wait(&ana).await.is_err() && start.elapsed().is_zero(), "one more is refused immediately");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn few_wait_for_a_share_of_which_each_takes_a_narrow_part() {
+    async fn only_a_limited_number_wait_for_a_share_even_if_each_takes_a_narrow_part() {
         let shares = Shares::new(SIZES, CancellationToken::new());
         let (ana, link) = (Caller::test("ana", None), Caller::test("ana", Some("l1")));
         let _held = shares.of(&ana).take(SIZES.user).await.unwrap();
@@ -271,13 +272,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_user_who_fills_the_room_of_all_keeps_nobody_else_from_waiting() {
+    async fn a_user_who_waits_for_the_shared_capacity_does_not_keep_others_from_waiting() {
         let shares = Shares::new(Sizes { all: 64, user: 64, link: 1 }, CancellationToken::new());
         let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
         let held = shares.of(&bob).take(64).await.unwrap();
         let wait = async |caller: &Caller| shares.of(caller).take_within(1, PATIENCE).await;
         let mut all = futures_util::future::join_all((0..MAX_WAITING).map(|_| Box::pin(wait(&ana))));
-        assert!((&mut all).now_or_never().is_none(), "they are let in to her own share, and wait for that of all");
+        assert!((&mut all).now_or_never().is_none(), "they pass her own share and wait for the shared one");
         assert!(wait(&ana).await.is_err());
         let carl = Caller::test("carl", None);
         let mut carls = Box::pin(wait(&carl));
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_while_the_worker_stops_and_what_is_free_is_given() {
+    async fn nobody_waits_while_the_worker_stops_and_free_capacity_is_granted() {
         let stop = CancellationToken::new();
         let shares = Shares::new(SIZES, stop.clone());
         let link = Caller::test("ana", Some("l1"));
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn more_than_there_is_takes_all_and_waits_for_no_more() {
+    async fn a_request_for_more_than_exists_takes_everything() {
         let shares = Shares::new(SIZES, CancellationToken::new());
         let ana = shares.of(&Caller::test("ana", None)).narrowed(2);
         let all = ana.take(100).await.unwrap();

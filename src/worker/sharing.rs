@@ -1,7 +1,7 @@
-//! Several tasks' files that are the same: one place on disk, and each its own name for it.
+//! Deduplicates identical files of several tasks: the content is stored once, and each task has its own hard link to it.
 //!
-//! Each user has downloaded it, and what he removes is his name only, so nobody gains, loses or learns anything by what others
-//! have. It happens when a task is completed already, since the time that it takes would tell that there was something.
+//! Each user has downloaded the file themselves and removes only their own link, so nobody gains, loses or learns anything from what
+//! others have. It happens after the task is completed, because the time it takes would reveal that another user has the same file.
 
 use std::io;
 
@@ -13,17 +13,17 @@ use super::{
     digest::Digest, job::Workshop, media::MediaFolder, media_type::MediaType, store::StoreError, task::TaskId,
 };
 
-/// A file can have so many names, and no more, and may have changed; so a few others are tried.
+/// How many candidates are tried. A file may have reached the maximum number of links, or may have changed.
 const MAX_TRIED: u32 = 4;
 
-/// Another task's file that was the same when it was finished.
+/// The file of another task, which was identical when it was finished.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Twin {
     pub(crate) id: TaskId,
     pub(crate) media: MediaType,
 }
 
-/// What a task has just been completed with.
+/// The file that a task has just been completed with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own {
     pub(crate) id: TaskId,
@@ -36,15 +36,15 @@ pub(crate) struct Own {
 enum SharingError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("a thread was lost: {0}")]
+    #[error("a background thread failed: {0}")]
     Lost(#[from] JoinError),
 }
 
-/// Has `own` lie where others lie already. Where that cannot be done, it stays where it is.
+/// Replaces `own` with a link to an identical file, if there is one. Leaves it as it is if that fails.
 pub(crate) async fn share(workshop: &Workshop, own: Own, stop: &CancellationToken) {
     let _one_at_a_time = workshop.sharing.lock().await;
     if let Err(error) = try_all(workshop, own, stop).await {
-        tracing::warn!(task = %own.id, %error, "nobody could look who has the same file");
+        tracing::warn!(task = %own.id, %error, "cannot look for identical files");
     }
 }
 
@@ -53,22 +53,22 @@ async fn try_all(workshop: &Workshop, own: Own, stop: &CancellationToken) -> Res
         let (media, stop) = (workshop.media.clone(), stop.clone());
         match spawn_blocking(move || try_one(&media, own, twin, &stop)).await? {
             Ok(true) => {
-                tracing::info!(task = %own.id, bytes = own.bytes, "a file lies on disk once for several tasks");
+                tracing::info!(task = %own.id, bytes = own.bytes, "file linked to an identical one");
                 break;
             }
             Ok(false) => {}
-            Err(error) => tracing::debug!(task = %own.id, %error, "a file stays a copy"),
+            Err(error) => tracing::debug!(task = %own.id, %error, "file not linked to an identical one"),
         }
     }
     Ok(())
 }
 
-/// Takes the other's file only as what it was, read once more.
+/// Links to the other file only if its content, read again, is still the same.
 fn try_one(media: &MediaFolder, own: Own, twin: Twin, stop: &CancellationToken) -> io::Result<bool> {
     let found = Digest::of(&media.file(twin.id, twin.media), || stop.is_cancelled())?;
     let Some(found) = found else { return Ok(false) };
     if found != own.digest {
-        tracing::warn!(task = %twin.id, "the file of a finished download is not what it was");
+        tracing::warn!(task = %twin.id, "file of a finished download has changed");
         return Ok(false);
     }
     media.replace_by_link(own.id, own.media, &twin)?;

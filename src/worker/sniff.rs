@@ -1,28 +1,28 @@
-//! Tells what a file is by its first bytes, whatever its name says.
+//! Determines the type of a file from its first bytes, whatever its name says.
 //!
-//! This is more than tidiness: a playlist that calls itself a video would make ffmpeg and players read whatever it names,
-//! other users' files included.
+//! This is a security measure: a playlist disguised as a video would make ffmpeg and players read whatever it names, including other
+//! users' files.
 
-/// How many bytes of a file are looked at.
+/// How many bytes of a file are examined.
 pub(crate) const HEAD: usize = 512;
 
-/// What a file's first bytes say about it.
+/// What the first bytes of a file reveal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// A container that is kept, by the extensions that it goes by, the most likely one first.
+    /// A supported container, as its possible extensions, the most likely one first.
     Media(&'static [&'static str]),
     /// A document, a playlist or any other text.
     Text,
-    /// A well-known format that is not kept, such as a picture or an archive.
+    /// A well-known format that is not accepted, such as a picture or an archive.
     NotKept,
-    /// Nothing; the name may tell.
+    /// Inconclusive; the name decides.
     Unknown,
 }
 
-/// Documents and playlists, in lower case, that may follow binary noise or a byte order mark.
+/// How documents and playlists begin, in lower case. Binary data may follow.
 const DOCUMENTS: [&[u8]; 7] = [b"#extm3u", b"ffconcat", b"<mpd", b"<?xml", b"<html", b"<!doctype", b"v=0\r\n"];
 
-/// How formats begin that are no media, or media that nothing here plays.
+/// How formats begin that are not media, or that no supported player plays.
 const NOT_KEPT: [&[u8]; 12] = [
     b"\x89PNG\r\n",
     b"\xff\xd8\xff",
@@ -57,7 +57,7 @@ const TS: &[&str] = &["ts"];
 const WAV: &[&str] = &["wav"];
 const WEBM: &[&str] = &["webm", "mkv", "mka"];
 
-/// Containers that are known by how they begin.
+/// Containers that are identified by how they begin.
 const BEGINNINGS: [(&[u8], &[&str]); 5] = [
     (b"fLaC", &["flac"]),
     (b"ID3", TAGGED),
@@ -70,7 +70,7 @@ const BEGINNINGS: [(&[u8], &[&str]); 5] = [
 /// In bytes.
 const TS_PACKET: usize = 188;
 
-/// Says what a file is that begins with `head`.
+/// Determines the type of a file that begins with `head`.
 pub(crate) fn see(head: &[u8]) -> Seen {
     if is_document(head) || is_text(head) || is_utf_16(head) {
         return Seen::Text;
@@ -95,17 +95,17 @@ fn is_document(head: &[u8]) -> bool {
     start.is_empty() || DOCUMENTS.iter().any(|document| start.starts_with(document))
 }
 
-/// Text has no control characters but white space, and media always has some within its head.
+/// Text contains no control characters except white space, and media always has some in its first bytes.
 fn is_text(head: &[u8]) -> bool {
     !head.iter().any(|b| *b < 0x20 && !b.is_ascii_whitespace())
 }
 
-/// By its byte order mark (RFC 2781, section 3.2).
+/// Recognises UTF-16 by its byte order mark (RFC 2781, section 3.2).
 fn is_utf_16(head: &[u8]) -> bool {
     head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff")
 }
 
-/// Boxes, as MP4 and QuickTime have them (ISO/IEC 14496-12, section 4.3).
+/// Recognises the boxes of MP4 and QuickTime (ISO/IEC 14496-12, section 4.3).
 fn iso_media(head: &[u8]) -> Option<Seen> {
     let brand = match head.get(4..8)? {
         b"ftyp" => head.get(8..12)?,
@@ -149,13 +149,14 @@ fn ogg(head: &[u8]) -> Option<&'static [&'static str]> {
     head.starts_with(b"OggS").then_some(names)
 }
 
-/// Packets that all begin with the same byte (ISO/IEC 13818-1, section 2.4.3.2).
+/// Recognises packets that all begin with the same byte (ISO/IEC 13818-1, section 2.4.3.2).
 fn transport_stream(head: &[u8]) -> Option<&'static [&'static str]> {
     let mut starts = head.iter().step_by(TS_PACKET);
     (head.len() > TS_PACKET && starts.all(|byte| *byte == 0x47)).then_some(TS)
 }
 
-/// Frames without a container: AAC with ADTS headers (ISO/IEC 14496-3, section 1.A.3.2) or MPEG audio (11172-3, section 2.4.1.3).
+/// Recognises frames without a container: AAC with ADTS headers (ISO/IEC 14496-3, section 1.A.3.2) or MPEG audio (11172-3, section
+/// 2.4.1.3).
 fn audio_frames(head: &[u8]) -> Option<&'static [&'static str]> {
     let &[0xff, second, third, ..] = head else { return None };
     let is_mpeg = second & 0xe0 == 0xe0 && second & 0x06 != 0 && third & 0xf0 != 0xf0 && third & 0x0c != 0x0c;
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_known_by_their_beginnings() {
+    fn containers_are_identified_by_their_first_bytes() {
         for (head, extension) in [
             (&b"\0\0\0\x20ftypisom\0\0\x02\0"[..], "mp4"),
             (b"\0\0\0\x14ftypqt  \0\0\x02\0", "mov"),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transport_stream_is_known_by_several_packets() {
+    fn a_transport_stream_is_identified_by_several_packets() {
         let mut packets = [0; HEAD];
         for start in [0, 188, 376] {
             packets[start] = 0x47;
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn well_known_formats_that_are_no_media_are_not_kept() {
+    fn well_known_formats_that_are_not_media_are_not_accepted() {
         for head in [
             &b"\x89PNG\r\n\x1a\n"[..],
             b"\xff\xd8\xff\xe0\0\x10JFIF",

@@ -1,4 +1,4 @@
-//! Fetches the subtitles that an order asks for, once its film is here. Best effort: what a site lacks or garbles is no error.
+//! Fetches the requested subtitles after a video was downloaded. Best effort: missing or invalid subtitles are not an error.
 
 use std::{
     fs::{self, OpenOptions},
@@ -22,23 +22,23 @@ use super::{
     ytdlp::{Bounds, Confined, Run, Sought, Tools, subtitles},
 };
 
-/// Several films' worth of text.
+/// The largest subtitle file, in bytes; enough for the text of several feature films.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// What else comes on the way to them: pages.
+/// The most that a run may transfer, in bytes, including web pages.
 const MAX_FETCHED: u64 = 128 << 20;
 const MAX_LINE: usize = 4_096;
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Which subtitles an order asks for.
+/// The subtitles that a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) languages: Languages,
-    /// Also those that the site has made by machine, where it has no others.
+    /// Accept automatically generated subtitles where the site has no others.
     pub(crate) automatic: bool,
 }
 
-/// Puts what there is of the `wanted` ones beside the accepted file. An error is one by which nobody could tell what lies there.
+/// Puts the available `wanted` subtitles next to the accepted file. Fails only if the state of that folder is unknown afterwards.
 pub(crate) async fn fetch(
     workshop: &Workshop,
     tools: &Tools,
@@ -48,7 +48,7 @@ pub(crate) async fn fetch(
     stop: &CancellationToken,
 ) -> io::Result<()> {
     let (place, languages) = (job.clone(), wanted.languages.clone());
-    // Only what is made here is published, whatever the child has left.
+    // Only subtitles made here are published, whatever the child has left.
     let folder = spawn_blocking(move || {
         place.forget_subtitles()?;
         if languages.is_empty() { Ok(None) } else { place.begin_subtitles().map(Some) }
@@ -61,7 +61,7 @@ pub(crate) async fn fetch(
     let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
     let mut run = Run::start(confined, bounds, stop)?;
     while let Some(line) = run.next().await {
-        tracing::debug!(?line, "yt-dlp, for subtitles");
+        tracing::debug!(?line, "yt-dlp (subtitles)");
     }
     let end = run.end().await;
     let (place, languages) = (job.clone(), wanted.languages.clone());
@@ -69,13 +69,13 @@ pub(crate) async fn fetch(
     if let Ok(Ok(())) = collected {
         return Ok(());
     }
-    // A film without subtitles is better than none.
-    tracing::warn!(?end, ?collected, "subtitles were not taken");
+    // A video without subtitles is better than no video.
+    tracing::warn!(?end, ?collected, "continuing without subtitles");
     let place = job.clone();
     spawn_blocking(move || place.forget_subtitles()).await.map_err(io::Error::other)?
 }
 
-/// Takes what yt-dlp has left, as far as it is WebVTT of a language that was asked for.
+/// Takes the files that yt-dlp has left, if they are WebVTT in a requested language.
 fn collect(from: &Path, job: &JobFolder, languages: &Languages) -> io::Result<()> {
     for entry in fs::read_dir(from)?.flatten() {
         let name = entry.file_name();
@@ -83,13 +83,13 @@ fn collect(from: &Path, job: &JobFolder, languages: &Languages) -> io::Result<()
         let Some(language) = wanted else { continue };
         match read(&entry.path()) {
             Ok(text) => write_new(&job.subtitles(&language), &text)?,
-            Err(error) => tracing::warn!(%language, %error, "subtitles were not taken"),
+            Err(error) => tracing::warn!(%language, %error, "invalid subtitles discarded"),
         }
     }
     Ok(())
 }
 
-/// The tag to keep a language under: the one that was asked for, or else its own if one that was asked for covers it.
+/// Returns the tag to keep a language under: the requested tag, or its own if a requested one covers it.
 fn name_to_keep(wanted: &Languages, found: Language) -> Option<Language> {
     match wanted.find(&found) {
         Some(same) => Some(same.clone()),
@@ -97,7 +97,7 @@ fn name_to_keep(wanted: &Languages, found: Language) -> Option<Language> {
     }
 }
 
-/// By the names that yt-dlp gives.
+/// Returns the language in a file name that yt-dlp has chosen.
 fn language_of(name: &str) -> Option<Language> {
     name.strip_prefix("media.")?.strip_suffix(".vtt")?.parse().ok()
 }
@@ -112,7 +112,7 @@ fn read(path: &Path) -> io::Result<String> {
     webvtt::rewrite(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// One that is there, as a site's `en` may be beside its `EN`, stays.
+/// Writes a new file. An existing one is kept: a site may have both `en` and `EN`.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => {
@@ -134,7 +134,7 @@ mod tests {
     const CUE: &str = "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nHello\n";
 
     #[test]
-    fn only_small_whole_webvtt_of_a_wanted_language_is_taken() {
+    fn only_small_and_valid_webvtt_in_a_requested_language_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let job = MediaFolder::open(&dir.path().join("media")).unwrap().job(TaskId::random());
         job.create().unwrap();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_child_has_put_in_the_way_is_not_written_through() {
+    fn a_link_that_a_child_has_put_in_the_way_is_not_written_through() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("target");
         fs::write(&target, "mine").unwrap();

@@ -1,4 +1,4 @@
-//! A download task: its identity, its states and what is known of it.
+//! A download task: its identity, its states and its metadata.
 
 use std::{fmt, str::FromStr};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::worker::owner::Owner;
 
-/// A task's id: a random UUID in its canonical spelling, hard to guess and safe as a folder's name.
+/// The id of a task: a random UUID in its canonical spelling, hard to guess and safe as a folder name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TaskId(Uuid);
 
@@ -27,56 +27,56 @@ impl From<TaskId> for Uuid {
     }
 }
 
-/// A text that is no task's id.
+/// The error for a text that is not a task id.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not a task id")]
 pub(crate) struct InvalidTaskId;
 
-/// Where a task is on its way.
+/// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     /// Waits for its turn, for the first time or again after an interruption.
     Pending,
     Downloading,
-    /// Everything is here; it is merged, judged and moved into place.
+    /// Everything is downloaded and is being merged, checked and moved into place.
     Processing,
-    /// A list that was read: its films are under way.
+    /// A playlist that has been read and whose videos are tasks of their own.
     Expanded,
     Completed,
     Error,
     Cancelled,
-    /// Hidden from every client; its files go, then the task itself.
+    /// Hidden from every client; its files are removed first, then the task itself.
     Removing,
 }
 
-/// A status that no version of the worker wrote.
+/// The error for a stored status that no version of the worker has written.
 #[derive(Debug, Error)]
 #[error("unknown status {0:?}")]
 pub(crate) struct UnknownStatus(String);
 
-/// One download, from the order to the file.
+/// One download, from the request to the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     pub(crate) owner: Owner,
-    /// The source as it was judged when it was ordered; judged again before it is fetched.
+    /// The source URL as it was validated at the request; it is validated again before it is fetched.
     pub(crate) url: String,
     pub(crate) quality: Quality,
     pub(crate) output: Output,
     pub(crate) priority: Priority,
-    /// The subtitles that it is to have.
+    /// The requested subtitles.
     pub(crate) wanted: Wanted,
     pub(crate) part: Part,
-    /// The largest file that its owner may have, in bytes; none for what the worker allows anybody.
+    /// The owner's own limit for the size of a file, in bytes; `None` if only the worker's limit applies.
     pub(crate) max_filesize: Option<u64>,
-    /// Its source was announced at an earlier look, so the task waits while the source is live.
+    /// The source was announced at an earlier check, so the task waits while the source is live.
     pub(crate) announced: bool,
     pub(crate) status: Status,
     pub(crate) title: String,
     pub(crate) format_note: String,
     pub(crate) filesize: u64,
     pub(crate) media: Option<MediaType>,
-    /// Of its finished file; one that is older than this has none.
+    /// The digest of its finished file; `None` for files from versions without digests.
     pub(crate) digest: Option<Digest>,
     pub(crate) has_thumbnail: bool,
     /// The subtitles that its finished file has.
@@ -108,11 +108,11 @@ impl fmt::Display for TaskId {
 }
 
 impl Status {
-    /// What clients see.
+    /// The states that clients see.
     pub(crate) const SHOWN: [Self; 6] =
         [Self::Pending, Self::Downloading, Self::Processing, Self::Completed, Self::Error, Self::Cancelled];
 
-    /// As clients see it: to them, a list is downloading while its films are.
+    /// Returns the name that clients see. To them, a playlist is downloading while its videos are.
     pub(crate) fn shown(self) -> &'static str {
         match self {
             Self::Expanded => Self::Downloading.name(),
@@ -120,7 +120,7 @@ impl Status {
         }
     }
 
-    /// As it is stored.
+    /// Returns the name that is stored.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -145,7 +145,7 @@ impl FromStr for Status {
 }
 
 impl Task {
-    /// A task that nobody has begun.
+    /// Creates a pending task.
     pub(crate) fn new(owner: Owner, url: String, quality: Quality, output: Output) -> Self {
         Self {
             id: TaskId::random(),
@@ -172,12 +172,12 @@ impl Task {
         }
     }
 
-    /// The type of its finished file; none before it is completed.
+    /// Returns the type of its finished file, or `None` unless it is completed.
     pub(crate) fn finished(&self) -> Option<MediaType> {
         self.media.filter(|_| self.status == Status::Completed)
     }
 
-    /// The public name of its finished file.
+    /// Returns the public name of its finished file.
     pub(crate) fn file_name(&self) -> Option<String> {
         self.finished().map(|media| public_name(&self.title, self.id, media.extension()))
     }

@@ -1,4 +1,4 @@
-//! Makes a thumbnail from a finished file: one frame, or the cover of a sound file. Best effort; none is no error.
+//! Makes a thumbnail of a finished file: one frame, or the cover of an audio file. Best effort: a missing thumbnail is not an error.
 
 use std::{ffi::OsString, io::Read, path::Path, time::Duration};
 
@@ -17,16 +17,16 @@ const MAX_LINE: usize = 4_096;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const ALLOWANCE: Allowance = Allowance { file: 4 << 20, cpu: 60 };
 
-/// A second into the film, since many begin in black; for one that is shorter, its first picture.
+/// The positions to try, in seconds: one second in, because many videos begin in black, or the first frame of a shorter one.
 const MOMENTS: [&str; 2] = ["1", "0"];
 
-/// Puts a thumbnail of the accepted `file` beside it.
+/// Puts a thumbnail of the accepted `file` next to it.
 pub(crate) async fn make(workshop: &Workshop, tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
     let Some(ffmpeg) = &tools.ffmpeg else { return };
     let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
     for moment in MOMENTS {
         let place = job.clone();
-        // Not where the child that fetched the film could have left something.
+        // A new folder, in which the child that fetched the video cannot have left anything.
         let Ok(Ok(folder)) = spawn_blocking(move || place.begin_thumbnail()).await else { return };
         let picture = folder.join("picture.jpg");
         let (args, reads) = (arguments(file, moment, &picture), &[job.ready()]);
@@ -56,7 +56,7 @@ fn arguments(file: &Path, moment: &str, picture: &Path) -> Vec<OsString> {
     args
 }
 
-/// True for a picture that is no larger than ours are.
+/// Returns true for a JPEG within the size limit for thumbnails.
 fn is_picture(path: &Path) -> bool {
     let mut head = [0; 3];
     let read = open_regular(path).and_then(|(mut file, about)| file.read_exact(&mut head).map(|()| about.len()));

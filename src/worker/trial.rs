@@ -1,4 +1,4 @@
-//! Tries what downloads need, without a worker: for who asks before a start.
+//! Checks what downloads need without starting a worker.
 
 use std::{
     env, fs, io,
@@ -12,30 +12,30 @@ use super::{
 };
 use crate::{config::Config, random::random};
 
-/// Something that downloads lack.
+/// Something that downloads need and that is missing.
 #[derive(Debug)]
 pub(crate) struct Lack {
     /// The key under `[worker]`, or "sandbox".
     pub(crate) key: &'static str,
-    /// What is wrong, and what mends it.
+    /// What is wrong, and how to fix it.
     pub(crate) what: String,
-    /// Whether no download works without it.
+    /// True if no download works without it.
     pub(crate) needed: bool,
 }
 
-/// A folder for the time of the trial.
+/// A temporary folder for the check.
 struct Scratch(PathBuf);
 
-/// Everything that downloads would lack.
+/// Returns everything that is missing for downloads.
 pub(crate) async fn trial(config: &Config) -> Vec<Lack> {
     let mut lacks = programs(config);
     let sandbox = match Sandbox::tried(config).await {
-        // A unit's confinement can only be tried from within.
+        // The confinement of a systemd unit can only be checked from within it.
         None => return lacks,
         Some(Ok(sandbox)) => sandbox,
         Some(Err(error)) => {
             let what = format!(
-                "the sandbox for downloads cannot be made here: {error}; see docs/operations.md#sandbox, or set partial_sandbox = true for a weaker one"
+                "cannot create the download sandbox: {error}; see docs/operations.md#sandbox, or set partial_sandbox = true for a weaker one"
             );
             lacks.push(Lack { key: "sandbox", what, needed: !config.worker.partial_sandbox });
             return lacks;
@@ -52,7 +52,7 @@ pub(crate) async fn trial(config: &Config) -> Vec<Lack> {
     lacks
 }
 
-/// A machine that has much to do may take too long once, with yt-dlp's many files not in memory yet.
+/// Tries twice: the first run may time out on a busy machine, while yt-dlp's many files are not cached yet.
 async fn version_lack(readiness: &Readiness) -> Option<Lack> {
     let found = match readiness.version().await {
         Err(Unready::Broken) => readiness.version().await,
@@ -64,13 +64,13 @@ async fn version_lack(readiness: &Readiness) -> Option<Lack> {
 fn programs(config: &Config) -> Vec<Lack> {
     let worker = &config.worker;
     let wanted = [
-        ("yt_dlp", &worker.yt_dlp, true, "install it (pip install 'yt-dlp[default]'), and write its path here"),
-        ("ffmpeg", &worker.ffmpeg, true, "install it (apt-get install ffmpeg), or write its path here"),
+        ("yt_dlp", &worker.yt_dlp, true, "install it (pip install 'yt-dlp[default]') and set its path here"),
+        ("ffmpeg", &worker.ffmpeg, true, "install it (apt-get install ffmpeg) or set its path here"),
         (
             "js_runtime",
             &worker.js_runtime,
             false,
-            "YouTube and some other sites fail without it; install it (pip install deno), and write its path here",
+            "YouTube and some other sites fail without it; install it (pip install deno) and set its path here",
         ),
     ];
     let lack = |(key, program, needed, mend): (_, &PathBuf, _, _)| {
@@ -82,9 +82,9 @@ fn programs(config: &Config) -> Vec<Lack> {
 
 fn yt_dlp(unready: &Unready) -> String {
     let mend = match unready {
-        Unready::TooOld(_) => "; renew it: pip install --upgrade 'yt-dlp[default]'",
+        Unready::TooOld(_) => "; upgrade it: pip install --upgrade 'yt-dlp[default]'",
         Unready::Broken => {
-            ": it does not tell its version within its sandbox; run it by hand, and name what it needs to read in worker.readable"
+            ": it does not print its version in the sandbox; run it manually, and add the paths that it reads to worker.readable"
         }
         Unready::Missing | Unready::Sandbox(_) => "",
     };

@@ -1,4 +1,4 @@
-//! Looks after the files of a run while it runs: what is no media ends it early, and what was written is synced and noted.
+//! Watches the files of a run: ends the run early if they are not media, and syncs and notes what was written.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -17,13 +17,13 @@ use super::{
     parts::{Noting, Parts},
 };
 
-/// From one look at beginnings to the next.
+/// The interval between two checks of the first bytes.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// From one sync to the next, in looks; a power cut costs what came in five seconds.
+/// The number of checks per sync. A power cut costs at most five seconds of download.
 const LOOKS_PER_SYNC: u32 = 10;
 
-/// What goes on beside a run; dropped, it ends.
+/// The watch over a run; dropping it ends the watch.
 pub(super) struct Watch {
     trouble: JoinHandle<Failure>,
     stop: DropGuard,
@@ -34,12 +34,12 @@ struct Files {
     noting: Noting,
 }
 
-/// What a look is at.
+/// The scope of a check.
 #[derive(Clone, Copy)]
 enum Look {
     Beginnings,
     Everything,
-    /// The run has ended, and its result is judged as a whole.
+    /// The run has ended, and its result is checked as a whole elsewhere.
     WhatIsLeft,
 }
 
@@ -51,7 +51,7 @@ impl Watch {
         Self { trouble, stop: stop.drop_guard() }
     }
 
-    /// Why the run must end.
+    /// Waits for a reason to end the run.
     pub(super) async fn trouble(&mut self) -> Failure {
         match (&mut self.trouble).await {
             Ok(failure) => failure,
@@ -63,12 +63,12 @@ impl Watch {
     pub(super) async fn end(self) {
         let Self { trouble, stop } = self;
         drop(stop);
-        // What is wrong now, the next run finds out.
+        // A failure now is found again by the next run.
         drop(trouble.await);
     }
 }
 
-/// Ends with a failure, or, once it is stopped, after a last look.
+/// Returns on a failure or, once stopped, after a last check.
 async fn look_after(files: Files, stop: CancellationToken) -> Failure {
     let files = Arc::new(Mutex::new(files));
     let mut looks = (1..LOOKS_PER_SYNC).map(|_| Look::Beginnings).chain([Look::Everything]).cycle();

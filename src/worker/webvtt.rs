@@ -1,38 +1,38 @@
-//! Reads WebVTT that a stranger has made, and writes what is understood of it anew: cues, and nothing else.
+//! Parses untrusted WebVTT and re-serialises what it understands: cues and nothing else.
 //!
-//! Styles, regions and comments are left out: no player needs them to show the text, and a style sheet is more than a text.
+//! Styles, regions and comments are dropped: players do not need them to show the text, and a style sheet can do more than style text.
 
 use thiserror::Error;
 
-/// A text that is no WebVTT, or has nothing to show.
+/// The error for a text that is not WebVTT or has no cue to show.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not WebVTT")]
 pub struct NotWebVtt;
 
 const ARROW: &str = "-->";
 
-/// Where and how a cue is shown (WebVTT, section 4.4); a region would be one that is left out.
+/// The settings of a cue that are kept (WebVTT, section 4.4). `region` is not one of them, because regions are dropped.
 const SETTINGS: [&str; 5] = ["vertical", "line", "position", "size", "align"];
 
-/// No film is longer.
+/// The largest number of hours in a timestamp.
 const MAX_HOURS: u32 = 999;
 
-/// A moment of the film, in milliseconds.
+/// A position in the video, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment(u32);
 
-/// Writes the cues of `text` anew, in their order.
+/// Re-serialises the cues of `text` in their order.
 pub fn rewrite(text: &str) -> Result<String, NotWebVtt> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
     let body = text.strip_prefix("WEBVTT").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n']));
-    // What stands in the first block is the header's.
+    // The first block is the header.
     let mut lines =
         body.ok_or(NotWebVtt)?.lines().skip_while(|line| !line.is_empty() && !line.contains(ARROW)).peekable();
     let mut written = String::from("WEBVTT\n");
     while let Some(line) = lines.next() {
         let Some(timing) = timing(line) else { continue };
         let mut cue = String::new();
-        // A cue ends at an empty line, or where the next one begins without.
+        // A cue ends at an empty line, or where the next one begins without one.
         while let Some(line) = lines.next_if(|line| !line.is_empty() && !line.contains(ARROW)) {
             cue.extend(line.chars().filter(|c| !c.is_control() || *c == '\t'));
             cue.push('\n');
@@ -44,12 +44,12 @@ pub fn rewrite(text: &str) -> Result<String, NotWebVtt> {
     if written.contains(ARROW) { Ok(written) } else { Err(NotWebVtt) }
 }
 
-/// What was nothing but control characters would end the cue.
+/// Removes empty lines, which would end the cue. Lines of control characters alone have become empty.
 fn without_empty_lines(cue: &str) -> String {
     cue.lines().filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The line that says when a cue is shown, written anew.
+/// Returns the timing line of a cue, re-serialised.
 fn timing(line: &str) -> Option<String> {
     let (start, rest) = line.split_once(ARROW)?;
     let mut words = rest.split_ascii_whitespace();
@@ -66,7 +66,7 @@ fn is_setting(word: &str) -> bool {
 }
 
 impl Moment {
-    /// `hh:mm:ss.ttt`, or without the hours.
+    /// Parses `hh:mm:ss.ttt` or `mm:ss.ttt`.
     fn parse(text: &str) -> Option<Self> {
         let (clock, thousandths) = text.split_once('.')?;
         let mut parts = clock.split(':').map(number);
@@ -77,7 +77,7 @@ impl Moment {
         };
         let good =
             parts.next().is_none() && hours <= MAX_HOURS && minutes < 60 && seconds < 60 && thousandths.len() == 3;
-        // Not before: what is too long has no place in a number.
+        // Computed only now, because larger values could overflow.
         if !good {
             return None;
         }
@@ -100,18 +100,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cues_are_written_anew_and_nothing_else() {
+    fn only_cues_are_kept() {
         let text = "\u{feff}WEBVTT Kind: captions; Language: en\r\nX-HEADER: 1\r\n\r\nSTYLE\r\n::cue { background: url(//evil) }\r\n\r\n\
             NOTE hello\r\n\r\nREGION\r\nid:r\r\n\r\nfirst\r\n00:01.000 --> 00:02.500 align:start region:r position:10%,line-left x:<script>\r\n\
             <v Ana>Hello &amp; <c.yellow>you</c>\r\nthere\r\n\r\n01:00:00.000-->01:00:01.000\r\n\u{0}añ\u{7}o\r\n";
         let expected = "WEBVTT\n\n00:00:01.000 --> 00:00:02.500 align:start position:10%,line-left\n<v Ana>Hello &amp; <c.yellow>you</c>\nthere\n\
             \n01:00:00.000 --> 01:00:01.000\naño\n";
         assert_eq!(rewrite(text).as_deref(), Ok(expected));
-        assert_eq!(rewrite(expected).as_deref(), Ok(expected), "what was written is read as it is");
+        assert_eq!(rewrite(expected).as_deref(), Ok(expected), "the output is stable");
     }
 
     #[test]
-    fn what_cannot_be_understood_is_left_out_of_what_can() {
+    fn invalid_cues_are_dropped_and_valid_ones_kept() {
         let cue = "00:00:05.000 --> 00:00:06.000\nyes\n";
         for other in [
             "00:00:02.000 --> 00:00:01.000\nends before it begins\n",
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_none() {
+    fn other_texts_are_rejected() {
         for text in [
             "",
             "WEBVTT",

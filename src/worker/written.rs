@@ -1,4 +1,4 @@
-//! What a job has written so far, as far as a download has any business to write.
+//! Measures what a job has written so far, within the limits of a normal download.
 
 use std::{
     fs, io,
@@ -9,34 +9,34 @@ use std::{
 
 use thiserror::Error;
 
-/// Files and folders of one job; a download has some dozens.
+/// The most files and folders of one job; a download has a few dozen.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Folders in folders; those of a JavaScript runtime's cache are the deepest.
+/// The deepest nesting of folders; the cache of a JavaScript runtime is the deepest.
 const MAX_DEPTH: usize = 32;
 
-/// What lies in a job's folder.
+/// The contents of a job's folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
-    /// On the disk.
+    /// Bytes allocated on disk.
     pub(crate) bytes: u64,
     entries: usize,
     newest: Option<SystemTime>,
 }
 
-/// Why nobody can say what a job has written.
+/// The reason why a job's folder cannot be measured.
 #[derive(Debug, Error)]
 pub(crate) enum Uncounted {
-    #[error("more files than a download has")]
+    #[error("it contains too many files")]
     TooMany,
-    #[error("folders deeper than a download's")]
+    #[error("its folders are nested too deeply")]
     TooDeep,
-    #[error("a folder that cannot be read: {0}")]
+    #[error("cannot read a folder: {0}")]
     Closed(#[from] io::Error),
 }
 
 impl Written {
-    /// Looks through `folder`; what goes away meanwhile is not counted.
+    /// Measures `folder`. Entries that disappear in the meantime are not counted.
     pub(crate) fn in_folder(folder: &Path) -> Result<Self, Uncounted> {
         let (mut written, mut folders) = (Self::default(), vec![(folder.to_owned(), 0)]);
         while let Some((folder, depth)) = folders.pop() {

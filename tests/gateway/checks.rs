@@ -319,7 +319,7 @@ fn programs_that_downloads_need_are_run() {
     i.replace("js_runtime = \"deno\"", "js_runtime = \"./no-such-deno\"");
     let mut last = "yt-dlp";
     for (yt_dlp, words) in
-        [("./old", "yt-dlp 2020.01.01 is too old"), ("./broken", "within its sandbox"), ("./missing", "was not found")]
+        [("./old", "yt-dlp 2020.01.01 is too old"), ("./broken", "in the sandbox"), ("./missing", "was not found")]
     {
         i.replace(&format!("yt_dlp = \"{last}\""), &format!("yt_dlp = \"{yt_dlp}\""));
         let checked = check(&i);

@@ -24,7 +24,7 @@ from instance import free_ports, program, run
 from verdict import expect
 
 # What is told of a job that failed for the worker's own fault, or as if it had.
-DISHONEST = ("failed on this server", "stopped before it was done", "the download failed")
+DISHONEST = ("failed on this server", "stopped before it finished", "the download failed")
 
 
 @dataclass
@@ -280,7 +280,7 @@ def soak(gateways, quick):
     states, said, counts = Counter(task["status"] for task in tasks), installation.said(), origin.counts
     expect(states["completed"] >= size.jobs * 0.9, f"too few were done: {dict(states)}")
     faults = sum(counts[fault] for fault in counts if fault not in ("answers", None))
-    retries, shared = said.count("waits for another try"), said.count("lies on disk once")
+    retries, shared = said.count("waiting to retry"), said.count("file linked to an identical one")
     return (
         f"{len(tasks)} jobs of {size.users} users: {states['completed']} done, each byte for byte, {states['error']} with an "
         f"error of the source; {killed[0]} kills, {retries} later tries, {faults} faults in {counts['answers']} answers, "

@@ -1,5 +1,5 @@
-//! An account that is not root's, under which a test run by root starts the worker. What the account needs is copied to a folder that
-//! it can enter, since the checkout may lie in root's home.
+//! An account other than root, under which tests run by root start the worker. What the account needs is copied to a folder that it can
+//! enter, because the checkout may lie in root's home directory.
 
 use std::{
     fs,
@@ -14,11 +14,11 @@ use tempfile::TempDir;
 
 use crate::{process::yt_dlp, sandbox::js_runtime, skips::skipped, town::run};
 
-/// That of nobody, as a unit's account is that of nothing else.
+/// The uid of `nobody`, which owns nothing else, like the account of a systemd unit.
 pub(crate) const ACCOUNT: &str = "65534";
 
-/// Gives the worker's folder to the account, and has a copy of the program run there with no capability. Whoever is not root
-/// runs it as themselves.
+/// Gives the worker's folder to the account and runs a copy of the program there without capabilities. Any user but root runs it as
+/// themselves.
 pub(crate) const AS_ACCOUNT: &[&str] = &[
     "sh",
     "-c",
@@ -36,7 +36,7 @@ pub(crate) fn open_folder() -> TempDir {
     dir
 }
 
-/// The real yt-dlp, where the account can run it: a copy in `dir` of the environment that it is installed in.
+/// Returns the real yt-dlp where the account can run it: in a copy of its Python environment under `dir`.
 pub(crate) fn yt_dlp_for_account(dir: &Path) -> Option<PathBuf> {
     let real = fs::canonicalize(yt_dlp()).unwrap();
     let environment = real.parent().and_then(Path::parent).filter(|prefix| prefix.join("pyvenv.cfg").exists());
@@ -49,7 +49,7 @@ pub(crate) fn yt_dlp_for_account(dir: &Path) -> Option<PathBuf> {
     Some(copy_environment(environment, &python, &real, &dir.join("environment")))
 }
 
-/// The line of a configuration that names a JavaScript runtime that the account can run.
+/// Returns the line of a configuration that sets a JavaScript runtime that the account can run.
 pub(crate) fn js_runtime_for_account(dir: &Path) -> Option<String> {
     let copy = dir.join("deno");
     fs::copy(js_runtime()?, &copy).unwrap();
@@ -60,7 +60,7 @@ pub(crate) fn js_runtime_for_account(dir: &Path) -> Option<String> {
 fn copy_environment(environment: &Path, python: &Path, real: &Path, copy: &Path) -> PathBuf {
     fs::create_dir_all(copy.join("bin")).unwrap();
     let [lib, settings] = ["lib", "pyvenv.cfg"].map(|name| environment.join(name).to_str().unwrap().to_owned());
-    // Compiled modules are good for sources of the same times only.
+    // Keeps the modification times, because compiled modules are valid only for sources of the same time.
     run("cp", &["-a", &lib, &settings, copy.to_str().unwrap()]);
     let interpreter = copy.join("bin/python3");
     symlink(python, &interpreter).unwrap();

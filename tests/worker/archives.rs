@@ -1,4 +1,4 @@
-//! Several files as one ZIP archive, read by somebody else's programs.
+//! Several files as one ZIP archive, read by third-party programs.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
     process::{Worker, signal},
 };
 
-/// Names and sizes, once every checksum was right.
+/// Lists the names, sizes and hashes in an archive, after checking every checksum.
 fn listed(archive: &[u8]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), archive).unwrap();
@@ -33,7 +33,7 @@ fn listed(archive: &[u8]) -> String {
 }
 
 #[test]
-fn several_files_come_as_one_archive() {
+fn several_files_are_sent_as_one_archive() {
     use sha2::{Digest, Sha256};
     let origin = Origin::start();
     let worker = Worker::start(&origin);
@@ -56,14 +56,14 @@ fn several_files_come_as_one_archive() {
     for ids in [unknown, &running, "x", "", &format!("{first},"), &format!("{first},{unknown}")] {
         assert_eq!(worker.get("ana", &format!("/api/v2/zip?ids={ids}")).status, 404, "{ids}");
     }
-    assert_eq!(worker.get("bob", &target).status, 404, "another's");
+    assert_eq!(worker.get("bob", &target).status, 404, "another user's files");
     assert_eq!(worker.get("admin", &target).status, 200);
     for query in ["", "?id=x", "?ids=x&ids=y", "?ids=x&more=y"] {
         assert_eq!(worker.get("ana", &format!("/api/v2/zip{query}")).status, 400, "{query}");
     }
 }
 
-/// A worker with a finished file that is more than the buffers on the way take; what its archive is asked for with.
+/// Starts a worker with a finished file that exceeds all buffers on the way. Also returns the target of its archive.
 fn with_large_file(origin: &Origin) -> (Worker, String) {
     let worker = Worker::start(origin);
     let task = worker.completed("ana", &origin.url("sample.mp4"));
@@ -74,14 +74,14 @@ fn with_large_file(origin: &Origin) -> (Worker, String) {
     (worker, target)
 }
 
-/// A request of a user who may have everybody's files, by a link or not.
+/// Builds a request by a user who may read everybody's files, by a link or not.
 fn asking<'a>(worker: &Worker, target: &'a str, user: &str, link: Option<&str>) -> Request<'a> {
     let link_id = link.map(str::to_owned);
     let asked = Statement { role: Role::Admin, link_id, ..statement(Some(user), worker.address, "GET", target) };
     Request::new("GET", target).header(HEADER, sign(&asked))
 }
 
-/// Asks for an archive and reads the first of it.
+/// Requests an archive and reads the first bytes of the response.
 fn begin(worker: &Worker, request: &Request<'_>) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(worker.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
@@ -97,12 +97,12 @@ const OK: &str = "HTTP/1.1 200";
 const BUSY: &str = "HTTP/1.1 503";
 
 #[test]
-fn archives_have_so_many_threads_in_all_fewer_of_one_user_and_fewest_by_one_link() {
+fn archives_are_limited_in_total_more_per_user_and_most_per_link() {
     let origin = Origin::start();
     let (worker, target) = with_large_file(&origin);
     let of = |user: usize| asking(&worker, &target, USERS[user], None);
     let by_link = |id: &str| asking(&worker, &target, USERS[0], Some(id));
-    // Those who read are not ended; each of these reads on in the background.
+    // Clients that read are not disconnected; each of these keeps reading in the background.
     let reading = |request: Request<'_>| {
         let (stream, start) = begin(&worker, &request);
         assert_eq!(start, OK);
@@ -113,14 +113,14 @@ fn archives_have_so_many_threads_in_all_fewer_of_one_user_and_fewest_by_one_link
         let third = scope.spawn(|| begin(&worker, &by_link("l1")).1);
         thread::sleep(Duration::from_secs(1));
         let _own = reading(of(0));
-        assert_eq!(third.join().unwrap(), BUSY, "two by one link, though the user has one more");
+        assert_eq!(third.join().unwrap(), BUSY, "two per link, although the user has places left");
     });
     let mut anas = Vec::from(first);
     anas.extend([reading(by_link("l2")), reading(of(0))]);
     thread::scope(|scope| {
         let fifth = scope.spawn(|| begin(&worker, &of(0)).1);
         let fifth_by_link = scope.spawn(|| begin(&worker, &by_link("l3")).1);
-        assert_eq!(fifth.join().unwrap(), BUSY, "four of one user");
+        assert_eq!(fifth.join().unwrap(), BUSY, "four per user");
         assert_eq!(fifth_by_link.join().unwrap(), BUSY);
     });
     let others: Vec<_> = (1..4).flat_map(|user| [user; 4]).map(|user| reading(of(user))).collect();
@@ -128,24 +128,24 @@ fn archives_have_so_many_threads_in_all_fewer_of_one_user_and_fewest_by_one_link
         let waiting = scope.spawn(|| begin(&worker, &of(4)).1);
         thread::sleep(Duration::from_secs(2));
         anas.pop();
-        assert_eq!(waiting.join().unwrap(), OK, "who waits gets what comes free");
+        assert_eq!(waiting.join().unwrap(), OK, "a waiting request gets the place that becomes free");
     });
     drop(others);
 }
 
 #[test]
-fn an_archive_that_nobody_reads_makes_room_for_others_and_is_not_taken_for_whole() {
+fn an_unread_archive_makes_room_for_others_and_does_not_end_as_if_complete() {
     let origin = Origin::start();
     let (worker, target) = with_large_file(&origin);
     let of = |user: usize| asking(&worker, &target, USERS[user], None);
     let mut unread: Vec<_> = (0..16).map(|n| begin(&worker, &of(n / 4))).collect();
     assert!(unread.iter().all(|(_, start)| start == OK), "{unread:?}");
     let (mut eves, start) = begin(&worker, &of(4));
-    assert_eq!(start, OK, "one of those made room");
+    assert_eq!(start, OK, "one of the unread archives made room");
     let mut head = vec![0; 65_536];
     eves.read_exact(&mut head).unwrap();
     let broken = unread.iter_mut().filter(|(stream, _)| {
-        // What was on its way, and then the end; one that goes on would bring all of it.
+        // An archive that was ended delivers only what was in flight; one that continues would deliver all of it.
         let mut rest = Vec::new();
         let read = stream.take(16 << 20).read_to_end(&mut rest);
         read.is_err() || (rest.len() < 16 << 20 && !rest.ends_with(b"0\r\n\r\n"))
@@ -153,7 +153,7 @@ fn an_archive_that_nobody_reads_makes_room_for_others_and_is_not_taken_for_whole
     assert!(broken.count() >= 1);
 }
 
-/// Reads on, at 300 KiB a second, until it is dropped.
+/// Keeps reading at 300 KiB per second until it is dropped.
 struct Reader {
     stream: TcpStream,
 }
@@ -178,7 +178,7 @@ impl Drop for Reader {
 }
 
 #[test]
-fn who_waits_for_a_place_holds_up_no_worker_that_stops() {
+fn a_request_that_waits_for_a_place_does_not_delay_a_stopping_worker() {
     let origin = Origin::start();
     let (mut worker, target) = with_large_file(&origin);
     let by_link = || asking(&worker, &target, USERS[0], Some("l1"));

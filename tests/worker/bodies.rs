@@ -1,11 +1,11 @@
-//! Bad orders: a clear error, nothing started.
+//! Invalid requests get a clear error and start nothing.
 
 use serde_json::json;
 
 use crate::{client::Request, origin::Origin, process::Worker};
 
 #[test]
-fn a_body_that_is_not_what_the_route_names_starts_nothing() {
+fn a_body_that_the_route_does_not_accept_starts_nothing() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let malformed = ["", "{", "[]", "null", r#"["https://e.com"]"#, r#"{"url":"https://e.com","url":"https://e.org"}"#];
@@ -37,7 +37,7 @@ fn a_body_that_is_not_what_the_route_names_starts_nothing() {
 }
 
 #[test]
-fn a_url_to_anything_but_a_public_place_is_refused_at_once() {
+fn a_url_to_anything_but_a_public_host_is_refused_immediately() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     for url in [
@@ -80,7 +80,7 @@ fn a_url_to_anything_but_a_public_place_is_refused_at_once() {
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_the_tasks_error() {
+fn a_name_that_does_not_resolve_fails_the_task() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let id = worker.download("ana", "https://does-not-exist.invalid/x");

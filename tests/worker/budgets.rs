@@ -1,4 +1,4 @@
-//! Answers that nobody reads, and long ones: what they take of the worker's memory, and what they are cut to.
+//! Unread and long responses: how much of the worker's memory they take, and how they are truncated.
 
 use std::{
     fs,
@@ -19,14 +19,14 @@ use crate::{
 
 const TASKS: usize = 5_000;
 
-/// The memory of a process, in MiB.
+/// Returns the resident memory of a process, in MiB.
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
 }
 
-/// Puts so many ended tasks with long titles into a worker's database, while it does not run.
+/// Puts [`TASKS`] failed tasks with long titles per owner into a worker's database while it is stopped.
 fn fill(worker: &mut Worker, owners: &[&str]) {
     worker.terminate();
     let db = Connection::open(worker.dir.path().join("data/worker.db")).unwrap();
@@ -50,7 +50,7 @@ fn fill(worker: &mut Worker, owners: &[&str]) {
     worker.start_again();
 }
 
-/// Asks, and reads nothing but the first of the answer.
+/// Sends a request and does not read the response.
 fn unread(worker: &Worker, user: &str, target: &str) -> TcpStream {
     let mut stream = TcpStream::connect(worker.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
@@ -59,14 +59,14 @@ fn unread(worker: &Worker, user: &str, target: &str) -> TcpStream {
 }
 
 #[test]
-fn lists_that_nobody_reads_take_little_memory_and_keep_nobody_else_waiting() {
+fn unread_lists_take_little_memory_and_do_not_make_other_users_wait() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     fill(&mut worker, &["ana", "bobby"]);
     let list = worker.get("ana", "/api/downloads").json();
-    assert_eq!(list.as_array().unwrap().len(), TASKS, "all of it, in many pieces");
+    assert_eq!(list.as_array().unwrap().len(), TASKS, "the whole list, in many pieces");
     let sorted = list.as_array().unwrap().is_sorted_by_key(|task| task["id"].as_str().unwrap().to_owned());
-    assert!(sorted, "the oldest first");
+    assert!(sorted, "oldest first");
     let first = &list[0];
     assert!(first["title"].as_str().unwrap().len() <= 1_000 && first["error_message"].as_str().unwrap().len() <= 1_200);
     let before = resident(worker.pid());
@@ -77,17 +77,17 @@ fn lists_that_nobody_reads_take_little_memory_and_keep_nobody_else_waiting() {
     assert_eq!(worker.get("bobby", "/api/downloads").json().as_array().unwrap().len(), TASKS);
     assert_eq!(worker.get("bobby", "/api/v2/downloads").status, 200);
     let refused = worker.get("ana", "/api/downloads");
-    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("busy")), "her own share is taken up");
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("busy")), "her own share is used up");
     drop(held);
     assert_eq!(worker.get("ana", "/api/downloads").status, 200);
     let id = worker.download("carl", &origin.url("sample.mp4"));
-    eventually("an order beside them", || {
+    eventually("a download by another user", || {
         let newest = worker.get("carl", "/api/v2/downloads?limit=1").json()["downloads"][0].take();
         (newest["id"] == id && newest["status"] == "completed").then_some(())
     });
 }
 
-/// The most memory that a worker takes for a while.
+/// Returns the peak memory of a worker during `time`, in MiB.
 fn watch(worker: &Worker, time: Duration) -> u64 {
     let (start, mut most) = (Instant::now(), 0);
     while start.elapsed() < time {
@@ -98,38 +98,38 @@ fn watch(worker: &Worker, time: Duration) -> u64 {
 }
 
 #[test]
-fn a_list_that_is_read_slowly_comes_to_its_end_and_holds_no_database() {
+fn a_list_that_is_read_slowly_completes_and_does_not_block_the_database() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     fill(&mut worker, &["ana"]);
     let mut slow = unread(&worker, "ana", "/api/downloads");
     let mut first = vec![0; 1 << 10];
     slow.read_exact(&mut first).unwrap();
-    // An order writes to the database, and is answered.
+    // A new download writes to the database, and is answered.
     worker.completed("bob", &origin.url("sample.mp4"));
     let mut rest = Vec::new();
     slow.read_to_end(&mut rest).unwrap();
-    assert!(rest.ends_with(b"]\r\n0\r\n\r\n"), "whole: {}", rest.len());
+    assert!(rest.ends_with(b"]\r\n0\r\n\r\n"), "complete: {}", rest.len());
 }
 
 #[test]
-fn a_worker_that_stops_sends_a_list_that_has_begun_to_its_end() {
+fn a_stopping_worker_completes_a_list_that_it_has_begun_to_send() {
     let origin = Origin::start();
     let mut worker = Worker::with(&origin, &Setup { extra: "[gateway]\ndrain_timeout = \"1m\"", ..Setup::default() });
     fill(&mut worker, &["ana"]);
     let mut slow = unread(&worker, "ana", "/api/downloads");
     slow.read_exact(&mut [0; 1 << 10]).unwrap();
     signal("-TERM", worker.pid());
-    // Time to release the database, were it not for this list.
+    // Long enough to release the database if this list did not hold it.
     sleep(Duration::from_secs(2));
     let mut rest = Vec::new();
     slow.read_to_end(&mut rest).unwrap();
-    assert!(rest.ends_with(b"]\r\n0\r\n\r\n"), "whole: {} {}", rest.len(), worker.log());
+    assert!(rest.ends_with(b"]\r\n0\r\n\r\n"), "complete: {} {}", rest.len(), worker.log());
     assert!(worker.wait().success());
 }
 
 #[test]
-fn the_newer_list_comes_in_pages_with_a_filter_and_totals() {
+fn the_newer_list_has_pages_a_filter_and_totals() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     assert_eq!(
@@ -154,7 +154,7 @@ fn the_newer_list_comes_in_pages_with_a_filter_and_totals() {
         let Some(next) = page["next"].as_str() else { break };
         query = format!("?limit=2&cursor={next}");
         if seen.len() == 2 {
-            // What comes or goes meanwhile moves nobody's place.
+            // Tasks that are added, removed or cancelled in the meantime do not shift the position.
             worker.delete("ana", &format!("/api/downloads/{}/remove", seen[1]));
             worker.download("ana", &origin.url("stall/later/sample.mp4"));
             worker.delete("ana", &format!("/api/downloads/{}", seen[0]));
@@ -164,7 +164,7 @@ fn the_newer_list_comes_in_pages_with_a_filter_and_totals() {
 }
 
 #[test]
-fn a_page_is_filtered_and_a_wrong_question_is_refused() {
+fn a_page_can_be_filtered_and_an_invalid_query_is_refused() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     worker.completed("ana", &origin.url("sample.mp4"));
@@ -176,7 +176,7 @@ fn a_page_is_filtered_and_a_wrong_question_is_refused() {
     assert_eq!(
         completed["downloads"],
         json!([worker.get("ana", "/api/downloads").json()[0]]),
-        "as the older list has it"
+        "the same as in the older list"
     );
     assert_eq!((&completed["totals"]["completed"], &completed["totals"]["cancelled"]), (&json!(1), &json!(1)));
     assert_eq!(page("?text=STALL/1")["downloads"][0]["id"], ids[1]);
@@ -191,7 +191,7 @@ fn a_page_is_filtered_and_a_wrong_question_is_refused() {
     assert_eq!(worker.get("ana", &format!("/api/v2/downloads?text={long}")).status, 422);
 }
 
-/// A program that says what is in the file beside it.
+/// Sets up a program that prints `said` from a file next to it.
 fn saying(dir: &std::path::Path, said: &Value) -> Setup {
     fs::write(dir.join("said.json"), said.to_string()).unwrap();
     let yt_dlp = fake_yt_dlp(dir, &format!("cat {}", dir.join("said.json").display()));
@@ -200,7 +200,7 @@ fn saying(dir: &std::path::Path, said: &Value) -> Setup {
 }
 
 #[test]
-fn what_a_page_says_of_itself_is_cut() {
+fn long_metadata_of_a_page_is_truncated() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let long = "\u{e9}\"".repeat(100_000);
@@ -221,7 +221,7 @@ fn what_a_page_says_of_itself_is_cut() {
 }
 
 #[test]
-fn what_a_search_finds_is_cut() {
+fn long_search_results_are_truncated() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let long = "\u{e9}".repeat(5_000);
@@ -236,7 +236,7 @@ fn what_a_search_finds_is_cut() {
 }
 
 #[test]
-fn what_a_source_says_of_itself_is_cut_before_it_is_stored() {
+fn long_metadata_of_a_source_is_truncated_before_it_is_stored() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let title = "\u{1f3ac}".repeat(4_000);

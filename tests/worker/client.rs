@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client, and the gateway's part: signed statements.
+//! A simple HTTP/1.1 client that signs statements like the gateway.
 
 use std::{
     fmt::Display,
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 pub(crate) const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -21,7 +21,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// A request to be sent.
+/// A request to send.
 pub(crate) struct Request<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
@@ -54,7 +54,7 @@ impl<'a> Request<'a> {
         self.header("content-type", "application/json")
     }
 
-    /// Adds what the gateway adds.
+    /// Adds the signed statement, as the gateway does.
     pub(crate) fn signed(self, user: &str, to: impl Display) -> Self {
         let value = sign(&statement(Some(user), to, self.method, self.target));
         self.header(HEADER, value)
@@ -84,7 +84,7 @@ impl std::fmt::Display for Request<'_> {
     }
 }
 
-/// A fresh statement; the user `admin` is one.
+/// Returns a fresh statement. The user named `admin` has the role of an admin.
 pub(crate) fn statement(user: Option<&str>, to: impl Display, method: &str, target: &str) -> Statement {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     Statement {
@@ -126,11 +126,11 @@ fn parse(raw: &[u8]) -> Answer {
     answer
 }
 
-/// What lies in chunks (RFC 9112, section 7.1), which must have come to their end.
+/// Decodes a chunked body (RFC 9112, section 7.1), which must be complete.
 fn dechunked(mut rest: &[u8]) -> Vec<u8> {
     let mut whole = Vec::new();
     loop {
-        let end = rest.windows(2).position(|pair| pair == b"\r\n").expect("the answer was broken off");
+        let end = rest.windows(2).position(|pair| pair == b"\r\n").expect("the response is complete");
         let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
         if size == 0 {
             return whole;

@@ -1,4 +1,4 @@
-//! A clock that jumps: the worker's is libfaketime's, which tests set while it runs.
+//! Clock jumps: the worker runs under libfaketime, and the tests change its clock while it runs.
 
 use std::{env, fs, path::PathBuf, thread::sleep, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     skips::skipped,
 };
 
-/// What a clock is ahead of the right one, in a file that the worker reads each time that it looks at it.
+/// The offset of the worker's clock from the correct time, in a file that libfaketime reads at each call.
 struct Clock(tempfile::NamedTempFile);
 
 impl Clock {
@@ -20,7 +20,7 @@ impl Clock {
         clock
     }
 
-    /// Such as `+10y` or `-1d`.
+    /// Sets the offset, such as `+10y` or `-1d`.
     fn set(&self, ahead: &str) {
         fs::write(self.0.path(), format!("{ahead}\n")).unwrap();
     }
@@ -33,7 +33,7 @@ fn library() -> Option<PathBuf> {
     given.into_iter().chain(folders.map(|folder| folder.join("libfaketimeMT.so.1"))).find(|path| path.exists())
 }
 
-/// None, with a word on it, where there is no such library.
+/// Starts a worker with its own clock. Returns `None` and reports a skip if libfaketime is not installed.
 fn worker(origin: &Origin, yt_dlp: PathBuf, extra: &'static str) -> Option<(Worker, Clock)> {
     let Some(library) = library() else {
         skipped("libfaketime is not installed");
@@ -48,22 +48,22 @@ fn worker(origin: &Origin, yt_dlp: PathBuf, extra: &'static str) -> Option<(Work
 }
 
 #[test]
-fn a_clock_that_jumps_ahead_makes_no_library_old() {
+fn a_clock_that_jumps_ahead_does_not_expire_the_library() {
     let origin = Origin::start();
     let Some((worker, clock)) = worker(&origin, yt_dlp(), "keep_for = \"30d\"") else { return };
     let task = worker.completed("ana", &origin.url("sample.mp4"));
     let id = task["id"].as_str().unwrap();
     clock.set("+10y");
-    eventually("a word on it", || worker.log().contains("the clock has jumped").then_some(()));
-    // It is looked twice at what is kept.
+    eventually("a log line about the jump", || worker.log().contains("the clock has jumped").then_some(()));
+    // Long enough for two checks of the retention limits.
     sleep(Duration::from_secs(11));
     clock.set("+0");
-    assert!(worker.media(id).join("media.mp4").exists() && !worker.log().contains("not kept"), "{}", worker.log());
+    assert!(worker.media(id).join("media.mp4").exists() && !worker.log().contains("by retention"), "{}", worker.log());
     assert_eq!(worker.get("ana", &format!("/api/download/{id}/file")).body, media::read("sample.mp4"));
 }
 
 #[test]
-fn a_download_outlives_a_clock_that_jumps_and_jumps_back() {
+fn a_download_survives_a_clock_that_jumps_and_jumps_back() {
     for ahead in ["+1d", "-1d"] {
         let origin = Origin::start();
         let Some((worker, clock)) = worker(&origin, yt_dlp(), "") else { return };
@@ -72,7 +72,7 @@ fn a_download_outlives_a_clock_that_jumps_and_jumps_back() {
             worker.wait_for_partial(id, 1);
         }
         clock.set(ahead);
-        // What waits for another try meanwhile has a time in the future of the right clock.
+        // A task that waits to retry now has a time that lies in the future of the correct clock.
         sleep(Duration::from_secs(5));
         clock.set("+0");
         for id in &ids {
@@ -84,7 +84,7 @@ fn a_download_outlives_a_clock_that_jumps_and_jumps_back() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_makes_no_job_look_idle() {
+fn a_wrong_clock_does_not_make_a_job_look_stalled() {
     let (origin, dir) = (Origin::start(), tempfile::tempdir().unwrap());
     let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo x >> tmp/media.mp4; sleep 0.5; done\n\
         echo 'ERROR: it is over' >&2; exit 1";

@@ -1,4 +1,4 @@
-//! Disks that are full or read-only, as small file systems of their own.
+//! Full and read-only disks, tested with small file systems.
 
 use std::{fs, thread};
 
@@ -13,7 +13,7 @@ use crate::{
     town::run,
 };
 
-/// None, with a word on it, where this user may mount nothing.
+/// Starts a worker on a file system of its own. Returns `None` and reports a skip if this user cannot mount one.
 fn with_disk(origin: &Origin, size: &str, extra: &'static str) -> Option<(Worker, Disk)> {
     if !Disk::can_be_mounted() {
         return None;
@@ -31,7 +31,7 @@ fn refused(worker: &Worker, url: &str) -> (u16, Value) {
 }
 
 #[test]
-fn a_disk_that_fills_ends_what_runs_before_the_reserve_is_gone_and_refuses_what_comes() {
+fn a_disk_that_fills_ends_running_downloads_before_the_reserve_is_used_and_refuses_new_ones() {
     let origin = Origin::start();
     let Some((worker, disk)) = with_disk(&origin, "32M", "disk_reserve = \"8MiB\"") else { return };
     let kept = worker.completed("bob", &origin.url("sample.mp4"));
@@ -41,25 +41,25 @@ fn a_disk_that_fills_ends_what_runs_before_the_reserve_is_gone_and_refuses_what_
     let task = worker.wait_for_status(&running, "error");
     assert_eq!(task["error_message"], "the disk is full");
     let again = |request: &String| request.starts_with("stall/sample.mp4 from");
-    assert!(!origin.requests().iter().any(again), "it was ended, and did not go on where the source had stalled");
+    assert!(!origin.requests().iter().any(again), "it was ended and did not resume where the source had stalled");
     assert_eq!(processes_of(&running), [0_u32; 0]);
-    eventually("its folder's end", || (!worker.job(&running).exists()).then_some(()));
+    eventually("the removal of its folder", || (!worker.job(&running).exists()).then_some(()));
     assert!(disk.free() >= 7 << 20, "the reserve was left alone");
     assert_eq!(refused(&worker, &origin.url("sample.mp4")), (507, json!("disk_full")));
     let file = worker.get("bob", &format!("/api/download/{}/file", kept["id"].as_str().unwrap()));
-    assert_eq!((file.status, file.body), (200, media::read("sample.mp4")), "what is there is served");
+    assert_eq!((file.status, file.body), (200, media::read("sample.mp4")), "existing files are served");
     disk.empty();
     worker.completed("ana", &origin.url("sample.mp4"));
 }
 
 #[test]
-fn a_disk_that_is_full_to_the_last_byte_is_the_tasks_error_and_leaves_nothing() {
+fn a_completely_full_disk_fails_the_task_which_leaves_nothing_behind() {
     let origin = Origin::start();
     let Some((worker, disk)) = with_disk(&origin, "16M", "disk_reserve = \"0B\"") else { return };
     let before = disk.free();
     let id = worker.download("ana", &origin.url("endless/film.mp4"));
     assert_eq!(worker.wait_for_status(&id, "error")["error_message"], "the disk is full");
-    eventually("room again", || (disk.free() >= before).then_some(()));
+    eventually("free space again", || (disk.free() >= before).then_some(()));
     worker.completed("ana", &origin.url("sample.mp4"));
 }
 
@@ -71,7 +71,7 @@ fn the_disk_of_the_database_counts_as_well() {
     drop(worker);
     let Some((mut worker, _media)) = with_disk(&origin, "64M", "disk_reserve = \"16MiB\"") else { return };
     assert!(worker.terminate());
-    // The media folder has room enough, and what is around it has none.
+    // The media folder has enough space, but the data folder has not.
     let elsewhere = worker.dir.path().join("media");
     fs::create_dir(&elsewhere).unwrap();
     let roomy = Disk::mount(&elsewhere, "64M");
@@ -90,7 +90,7 @@ fn the_disk_of_the_database_counts_as_well() {
 }
 
 #[test]
-fn a_read_only_disk_refuses_orders_and_goes_on_serving() {
+fn a_read_only_disk_refuses_downloads_and_keeps_serving_files() {
     let origin = Origin::start();
     let Some((mut worker, disk)) = with_disk(&origin, "32M", "disk_reserve = \"8MiB\"") else { return };
     let kept = worker.completed("ana", &origin.url("sample.mp4"));
@@ -103,10 +103,10 @@ fn a_read_only_disk_refuses_orders_and_goes_on_serving() {
     for _ in 0..2 {
         assert_eq!(refused(&worker, &origin.url("sample.mp4")), (507, json!("disk_read_only")));
         assert_eq!(worker.get("ana", &file).body, media::read("sample.mp4"));
-        assert_eq!(worker.get("ana", &stream).status, 200, "what is prepared is served");
+        assert_eq!(worker.get("ana", &stream).status, 200, "a prepared stream is served");
         let refused = worker.get("ana", &unprepared);
         assert_eq!((refused.status, &refused.json()["code"]), (507, &json!("disk_read_only")));
-        // It starts on such a disk, too.
+        // The worker also starts on a read-only disk.
         assert!(worker.terminate());
         worker.start_again();
     }

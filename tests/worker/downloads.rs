@@ -1,4 +1,4 @@
-//! Downloads from beginning to end, and those that somebody ends before.
+//! Downloads from beginning to end, and downloads that are cancelled, removed or fail.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ fn an_mp4_arrives_byte_for_byte() {
 }
 
 #[test]
-fn hls_and_dash_arrive_whole() {
+fn hls_and_dash_arrive_complete() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let ids = ["hls.m3u8", "dash.mpd"].map(|name| worker.download("ana", &origin.url(name)));
@@ -44,7 +44,7 @@ fn hls_and_dash_arrive_whole() {
 }
 
 #[test]
-fn sound_alone_and_another_container_are_made() {
+fn audio_only_and_another_container_are_produced() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let url = origin.url("sample.mp4");
@@ -63,7 +63,7 @@ fn sound_alone_and_another_container_are_made() {
 }
 
 #[test]
-fn progress_is_seen_while_it_runs() {
+fn progress_is_visible_while_a_download_runs() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("slow/sample.mp4"));
@@ -77,7 +77,7 @@ fn progress_is_seen_while_it_runs() {
 }
 
 #[test]
-fn no_more_than_configured_run_at_a_time() {
+fn no_more_downloads_than_configured_run_at_a_time() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let ids: Vec<_> = (0..3).map(|_| worker.download("ana", &origin.url("stall/sample.mp4"))).collect();
@@ -107,11 +107,11 @@ fn cancel_ends_the_process_group_and_keeps_the_task() {
     assert!(answered.elapsed() < Duration::from_secs(2), "{:?}", answered.elapsed());
     eventually("an empty job folder", || (!worker.job(&id).exists()).then_some(()));
     assert_eq!(worker.get("ana", &format!("/api/download/{id}/file")).status, 404);
-    assert_eq!(worker.delete("ana", &format!("/api/downloads/{id}")).status, 200, "twice is no error");
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{id}")).status, 200, "cancelling twice is not an error");
 }
 
 #[test]
-fn remove_takes_task_and_files_also_from_a_running_download() {
+fn remove_deletes_task_and_files_even_of_a_running_download() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let running = worker.download("ana", &origin.url("stall/sample.mp4"));
@@ -132,9 +132,9 @@ fn remove_takes_task_and_files_also_from_a_running_download() {
     assert_eq!(worker.get("ana", task["thumbnail"].as_str().unwrap()).status, 404);
 }
 
-/// What yt-dlp and ffmpeg do by themselves is to copy the film that such a playlist names.
+/// Left to themselves, yt-dlp and ffmpeg would copy the video that such a playlist names.
 #[test]
-fn a_playlist_in_place_of_a_video_cannot_reach_another_users_file() {
+fn a_playlist_instead_of_a_video_cannot_reach_another_users_file() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let victim = worker.completed("bob", &origin.url("sample.mp4"));

@@ -1,4 +1,4 @@
-//! The egress guard: what children fetch comes from the internet, under a pass, within its bounds, and from nowhere else.
+//! The egress guard: children can fetch only from the internet, only with a pass, and only within its limits.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use crate::{
     town::{Canary, PUBLIC, Town, run},
 };
 
-/// Hosts that are not on the internet, in every spelling, and names of them.
+/// Hosts that are not on the internet, in every spelling, and names that resolve to such hosts.
 const INSIDE: &[&str] = &[
     "127.0.0.1",
     "127.1",
@@ -58,7 +58,7 @@ const INSIDE: &[&str] = &[
     "nat64.example.com",
 ];
 
-/// Where somebody would notice.
+/// Addresses on which a canary notices every connection.
 const LISTENING: &[&str] = &[
     "127.0.0.1:80",
     "127.0.0.1:443",
@@ -74,7 +74,7 @@ const LISTENING: &[&str] = &[
     "93.184.216.34:8080",
 ];
 
-/// A guard as a process of its own.
+/// A guard that runs as its own process.
 struct Guard {
     address: SocketAddr,
     child: Child,
@@ -103,7 +103,7 @@ impl Guard {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
-    /// All that comes back.
+    /// Sends `text` and returns everything that comes back.
     fn send(&self, text: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -123,7 +123,8 @@ impl Guard {
     }
 }
 
-/// What `sallyport egress` says when it cannot start; None once it listens. Its key has the mode that systemd gives a credential.
+/// Starts `sallyport egress` with a key of the mode that systemd gives to credentials. Returns its error output if it cannot start, or
+/// `None` once it listens.
 fn start_with_credential(folder: impl Fn(&Path) -> PathBuf) -> Option<String> {
     let dir = tempfile::tempdir().unwrap();
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -147,7 +148,7 @@ fn start_with_credential(folder: impl Fn(&Path) -> PathBuf) -> Option<String> {
 }
 
 #[test]
-fn a_credential_of_systemd_is_taken_with_the_mode_that_systemd_gives_it() {
+fn a_systemd_credential_is_accepted_with_the_mode_that_systemd_gives_it() {
     assert_eq!(start_with_credential(Path::to_owned), None);
     let elsewhere = start_with_credential(|credentials| credentials.join("elsewhere"));
     assert!(elsewhere.is_some_and(|said| said.contains("egress.key: mode 0440")));
@@ -193,7 +194,7 @@ fn nobody_gets_out_without_a_pass() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused() {
+fn a_malformed_request_is_refused() {
     let guard = Guard::start("", &[]);
     for text in [
         "nonsense\r\n\r\n",
@@ -209,7 +210,7 @@ fn what_cannot_be_read_is_refused() {
 }
 
 #[test]
-fn a_child_that_asks_for_long_names_without_end_fills_no_log_and_hides_no_other_child() {
+fn a_child_that_floods_the_guard_with_long_names_neither_fills_the_log_nor_hides_other_children() {
     let guard = Guard::start("", &[]);
     let (flood, other) = (pass(1 << 20), Pass { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 });
     let name = "a".repeat(7_000);
@@ -226,11 +227,11 @@ fn a_child_that_asks_for_long_names_without_end_fills_no_log_and_hides_no_other_
         guard.connect("localhost:443", &flood);
         guard.log().contains("more connections than the log has lines for").then_some(())
     };
-    eventually("what was left out", left_out);
+    eventually("a line about the omitted lines", left_out);
 }
 
 #[test]
-fn a_budget_ends_what_goes_beyond_it() {
+fn a_transfer_ends_when_its_budget_is_spent() {
     let origin = Origin::start();
     let guard = Guard::start("", &[&origin.address.to_string()]);
     let answer = guard.get(&origin.url("sample.mp4"), &pass(50_000));
@@ -239,7 +240,7 @@ fn a_budget_ends_what_goes_beyond_it() {
 }
 
 #[test]
-fn a_second_request_of_a_connection_is_not_sent_to_the_first_ones_host() {
+fn a_second_request_on_a_connection_is_not_sent_to_the_host_of_the_first() {
     let (first, second) = (Origin::start(), Origin::start());
     let guard = Guard::start("", &[&first.address.to_string(), &second.address.to_string()]);
     let request = |origin: &Origin, name: &str, pass: &str| {
@@ -252,7 +253,7 @@ fn a_second_request_of_a_connection_is_not_sent_to_the_first_ones_host() {
 }
 
 #[test]
-fn no_spelling_of_a_private_address_and_no_other_port_gets_out() {
+fn no_spelling_of_a_private_address_and_no_other_port_is_reachable() {
     let Some(town) = Town::enter() else { return };
     let canary = Canary::new();
     canary.at(LISTENING);
@@ -278,7 +279,7 @@ fn no_spelling_of_a_private_address_and_no_other_port_gets_out() {
 }
 
 #[test]
-fn an_address_that_does_not_answer_holds_up_no_download() {
+fn an_address_that_does_not_answer_delays_no_download_for_long() {
     let Some(town) = Town::enter() else { return };
     let _origin = Origin::at(&format!("{PUBLIC}:80"));
     let dead = ["93.184.216.40", "93.184.216.41", "93.184.216.42", "93.184.216.43", "93.184.216.44"];
@@ -294,7 +295,7 @@ fn an_address_that_does_not_answer_holds_up_no_download() {
 }
 
 #[test]
-fn a_job_whose_names_are_never_answered_holds_few_threads_and_nobody_up() {
+fn a_job_whose_names_are_never_answered_uses_few_threads_and_delays_nobody() {
     let Some(town) = Town::enter() else { return };
     let _origin = Origin::at(&format!("{PUBLIC}:80"));
     town.name("films.example.com", &[&[PUBLIC]]);
@@ -305,7 +306,7 @@ fn a_job_whose_names_are_never_answered_holds_few_threads_and_nobody_up() {
         for _ in 0..24 {
             scope.spawn(|| assert_eq!(status(&guard.connect("silent.example.com:443", &greedy)), "502"));
         }
-        eventually("a question", || town.asked("silent.example.com").then_some(()));
+        eventually("a DNS query", || town.asked("silent.example.com").then_some(()));
         let answer = guard.get("http://films.example.com/sample.mp4", &other);
         assert_eq!(status(&answer), "200");
         let threads = fs::read_dir(format!("/proc/{}/task", guard.child.id())).unwrap().count();
@@ -314,7 +315,7 @@ fn a_job_whose_names_are_never_answered_holds_few_threads_and_nobody_up() {
 }
 
 #[test]
-fn an_answer_says_that_its_connection_ends_as_it_does() {
+fn a_response_announces_that_its_connection_closes() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -336,7 +337,7 @@ fn an_answer_says_that_its_connection_ends_as_it_does() {
     assert_eq!(answer, format!("HTTP/1.1 302 Found\r\n{fields}"));
 }
 
-/// A worker whose children can reach a public host, `films.example.com`, and canaries that they must not.
+/// Sets up a network with a public host, `films.example.com`, that children can reach, and canaries that they must not reach.
 fn town() -> Option<(Town, Origin, Canary)> {
     let town = Town::enter()?;
     let origin = Origin::at(&format!("{PUBLIC}:80"));
@@ -359,7 +360,7 @@ fn town() -> Option<(Town, Origin, Canary)> {
 }
 
 #[test]
-fn a_film_comes_from_a_public_host() {
+fn a_video_is_downloaded_from_a_public_host() {
     let Some((_town, origin, canary)) = town() else { return };
     let worker = Worker::with(&Origin::start(), &Setup::default());
     let task = worker.completed("ana", "http://films.example.com/sample.mp4");
@@ -371,7 +372,7 @@ fn a_film_comes_from_a_public_host() {
 }
 
 #[test]
-fn no_redirect_and_no_manifest_leads_inside() {
+fn no_redirect_and_no_manifest_reaches_a_private_host() {
     let Some((_town, origin, canary)) = town() else { return };
     let worker = Worker::with(&Origin::start(), &Setup::default());
     let inside = [
@@ -408,10 +409,10 @@ fn no_redirect_and_no_manifest_leads_inside() {
 }
 
 #[test]
-fn a_name_that_means_something_else_at_the_second_look_leads_nowhere() {
+fn a_name_that_resolves_differently_at_the_second_lookup_leads_nowhere() {
     let Some((town, _origin, canary)) = town() else { return };
     let worker = Worker::with(&Origin::start(), &Setup::default());
-    // The worker looks, then the guard: each judges what it has found itself.
+    // The worker resolves the name first, then the guard: each judges its own result.
     for (i, answers) in [&[&[PUBLIC][..], &["10.0.0.5"]][..], &[&[PUBLIC], &["169.254.169.254"]]].iter().enumerate() {
         let name = format!("rebind{i}.example.com");
         town.name(&name, answers);
@@ -422,7 +423,7 @@ fn a_name_that_means_something_else_at_the_second_look_leads_nowhere() {
 }
 
 #[test]
-fn a_child_that_means_harm_finds_no_way_around_the_guard() {
+fn a_malicious_child_finds_no_way_around_the_guard() {
     let Some((_town, _origin, canary)) = town() else { return };
     let dir = tempfile::tempdir().unwrap();
     let script = "unset http_proxy https_proxy\n\
@@ -440,7 +441,7 @@ fn a_child_that_means_harm_finds_no_way_around_the_guard() {
 }
 
 #[test]
-fn a_host_that_trickles_for_ever_and_one_that_never_ends_are_ended() {
+fn a_host_that_trickles_forever_and_one_that_never_ends_are_cut_off() {
     let Some((_town, origin, _canary)) = town() else { return };
     let setup = Setup { extra: "max_filesize = \"1MiB\"\njob_timeout = \"20s\"", ..Setup::default() };
     let worker = Worker::with(&Origin::start(), &setup);

@@ -1,4 +1,4 @@
-//! The same events over a WebSocket.
+//! Events about tasks over a WebSocket.
 
 use std::{
     collections::BTreeSet,
@@ -27,13 +27,14 @@ use crate::{
 
 const TARGET: &str = "/api/v2/events/socket";
 
-/// What a client may say at once.
+/// The longest message that a client may send, in bytes.
 const MAX_MESSAGE: usize = 4 << 10;
 
-/// Of which each is an event of 2 KiB; together more than is on its way to who does not read.
+/// The number of downloads, each with an event of 2 KiB: together larger than every buffer between the worker and a client that does not
+/// read.
 const ORDERS: usize = 160;
 
-/// An open WebSocket with events.
+/// An open WebSocket that receives events.
 struct Socket<S = TcpStream>(WebSocket<S>);
 
 impl Socket {
@@ -41,7 +42,7 @@ impl Socket {
         Self::try_open(worker, user, query).unwrap_or_else(|status| panic!("{status}"))
     }
 
-    /// The status where it does not open.
+    /// Opens a socket. Returns the status if the handshake is refused.
     fn try_open(worker: &Worker, user: &str, query: &str) -> Result<Self, u16> {
         let stream = TcpStream::connect(worker.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -62,7 +63,7 @@ impl<S: Read + Write> Socket<S> {
         }
     }
 
-    /// The next event, or how it has ended.
+    /// Returns the next event, or the close frame.
     fn next(&mut self) -> Result<Event, Option<CloseFrame>> {
         loop {
             match self.0.read() {
@@ -79,7 +80,7 @@ impl<S: Read + Write> Socket<S> {
         }
     }
 
-    /// All until one is `last`.
+    /// Returns all events up to and including the first that `last` accepts.
     fn until(&mut self, last: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
@@ -90,7 +91,7 @@ impl<S: Read + Write> Socket<S> {
         }
     }
 
-    /// The code that it is closed with.
+    /// Returns the code that the socket is closed with.
     fn closed(&mut self) -> CloseCode {
         loop {
             if let Err(frame) = self.next() {
@@ -104,35 +105,35 @@ fn removed(event: &Event) -> bool {
     event.name == "removed"
 }
 
-/// Names and ids of what everybody gets who follows, however fast.
+/// Returns the names and ids of the events that every subscriber receives, however slow.
 fn steps(events: &[Event]) -> Vec<(&str, &str)> {
     events.iter().filter(|event| event.name != "progress").map(|event| (&*event.name, &*event.id)).collect()
 }
 
 #[test]
-fn a_download_is_followed_over_a_websocket_from_its_order_to_its_removal() {
+fn a_websocket_shows_a_download_from_its_request_to_its_removal() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let (mut socket, mut stream) = (Socket::open(&worker, "ana", ""), Stream::open(&worker, "ana", None));
     let reset = socket.next().unwrap();
-    assert_eq!((&*reset.name, reset.data), ("reset", json!({})), "what was before is in the list");
+    assert_eq!((&*reset.name, reset.data), ("reset", json!({})), "earlier changes are in the list");
     let id = worker.download("ana", &origin.url("slow/sample.mp4"));
     let mut events = socket.until(is("completed"));
-    assert_eq!(events.last().unwrap().data, worker.task(&id).unwrap(), "the task as the list has it");
+    assert_eq!(events.last().unwrap().data, worker.task(&id).unwrap(), "the same task as in the list");
     worker.delete("ana", &format!("/api/downloads/{id}/remove"));
     events.extend(socket.until(removed));
     assert!(events.iter().all(|event| event.data["id"] == id), "{events:?}");
-    assert_eq!(steps(&events), steps(&stream.until(removed)[1..]), "the same as by Server-Sent Events");
+    assert_eq!(steps(&events), steps(&stream.until(removed)[1..]), "the same as over Server-Sent Events");
 
     let progress: Vec<_> = events.iter().filter(|event| event.name == "progress").map(|event| &event.data).collect();
     let bytes: Vec<_> = progress.iter().map(|data| data["downloaded_bytes"].as_u64().unwrap()).collect();
-    assert!(bytes.len() >= 3 && bytes.is_sorted(), "as it happens: {bytes:?}");
+    assert!(bytes.len() >= 3 && bytes.is_sorted(), "live progress: {bytes:?}");
     let known = |data: &&&Value| data["speed"].is_f64() && data["eta"].is_f64() && data["total_bytes"].is_u64();
     assert!(progress.iter().any(|data| known(&data)), "{progress:?}");
 }
 
 #[test]
-fn who_comes_back_over_a_websocket_gets_what_he_missed_once() {
+fn a_client_that_reconnects_over_a_websocket_gets_the_missed_events_once() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let mut socket = Socket::open(&worker, "ana", "");
@@ -147,7 +148,7 @@ fn who_comes_back_over_a_websocket_gets_what_he_missed_once() {
     assert!(missed.iter().all(|event| event.name != "reset" && !first.contains(event)), "{missed:?}");
     assert!(is("downloading")(&missed[0]), "{missed:?}");
     let by_stream = Stream::open(&worker, "ana", Some(last)).until(is("completed"));
-    assert_eq!(by_stream, missed, "an id is good for either");
+    assert_eq!(by_stream, missed, "an id is valid on both");
     for nowhere in ["0-0", "nonsense", ""] {
         let event = Socket::open(&worker, "ana", &format!("?after={nowhere}")).next().unwrap();
         assert_eq!(event.name, "reset", "{nowhere}");
@@ -155,7 +156,7 @@ fn who_comes_back_over_a_websocket_gets_what_he_missed_once() {
 }
 
 #[test]
-fn nobody_follows_what_is_anothers_over_a_websocket_but_an_administrator_who_asks() {
+fn only_an_admin_who_asks_sees_other_users_events_over_a_websocket() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let [mut ana, mut own] = ["ana", "admin"].map(|user| Socket::open(&worker, user, ""));
@@ -175,7 +176,7 @@ fn nobody_follows_what_is_anothers_over_a_websocket_but_an_administrator_who_ask
 }
 
 #[test]
-fn what_does_not_ask_for_a_websocket_is_told_so() {
+fn a_request_that_is_not_a_websocket_handshake_is_refused() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let whole = [
@@ -211,12 +212,12 @@ fn sockets_and_streams_of_a_user_are_counted_together() {
     let mut last = sockets.pop().unwrap();
     last.0.close(None).unwrap();
     drop((last, streams));
-    let again = eventually("a place", || Socket::try_open(&worker, "ana", "").ok());
+    let again = eventually("a free place", || Socket::try_open(&worker, "ana", "").ok());
     drop((again, sockets));
 }
 
 #[test]
-fn what_a_client_says_means_nothing_and_may_not_be_long() {
+fn messages_of_a_client_are_ignored_and_limited_in_length() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let mut socket = Socket::open(&worker, "ana", "");
@@ -229,7 +230,7 @@ fn what_a_client_says_means_nothing_and_may_not_be_long() {
     assert_eq!(socket.closed(), CloseCode::Size);
 
     let mut huge = Socket::open(&worker, "ana", "");
-    // A frame that says that it has a terabyte is believed at once.
+    // A frame that announces a terabyte is refused at its header.
     huge.0.get_mut().write_all(&[0x82, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 1, 2, 3, 4]).unwrap();
     assert_eq!(huge.closed(), CloseCode::Size);
     let mut nonsense = Socket::open(&worker, "ana", "");
@@ -238,7 +239,7 @@ fn what_a_client_says_means_nothing_and_may_not_be_long() {
 }
 
 #[test]
-fn a_worker_that_is_stopped_ends_its_sockets_and_waits_for_none() {
+fn a_stopping_worker_closes_its_sockets_and_waits_for_none() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let mut sockets = [Socket::open(&worker, "ana", ""), Socket::open(&worker, "bob", "")];
@@ -251,7 +252,7 @@ fn a_worker_that_is_stopped_ends_its_sockets_and_waits_for_none() {
     }
 }
 
-/// A worker on a Unix socket, on which little is on its way at a time, and whose downloads do nothing.
+/// Starts a worker on a Unix socket, which buffers little, whose downloads do nothing.
 fn on_a_unix_socket(origin: &Origin, dir: &Path) -> (Worker, PathBuf) {
     let mut worker = Worker::with(origin, &Setup { yt_dlp: fake_yt_dlp(dir, "sleep 300"), ..Setup::default() });
     worker.kill();
@@ -262,7 +263,7 @@ fn on_a_unix_socket(origin: &Origin, dir: &Path) -> (Worker, PathBuf) {
     (worker, path)
 }
 
-/// As the configuration has it.
+/// Returns the address as the configuration spells it.
 fn unix(path: &Path) -> String {
     format!("unix:{}", path.display())
 }
@@ -286,12 +287,12 @@ fn order_many(origin: &Origin, path: &Path) {
 }
 
 #[test]
-fn a_client_that_never_reads_costs_little_and_gives_its_place_back() {
+fn a_client_that_never_reads_costs_little_and_loses_its_place() {
     let (origin, dir) = (Origin::start(), tempfile::tempdir().unwrap());
     let (worker, path) = on_a_unix_socket(&origin, dir.path());
     let open = || Socket::over(connect(&path), unix(&path), "ana", "");
     let mut good = open().unwrap();
-    // They speak and never listen, so that they are not silent.
+    // These keep sending but never read, so the worker does not consider them silent.
     let mut deaf: Vec<_> = (0..7).map(|_| open().unwrap()).collect();
     assert_eq!(open().err(), Some(429));
 
@@ -303,7 +304,7 @@ fn a_client_that_never_reads_costs_little_and_gives_its_place_back() {
         told.extend(event.data["id"].as_str().map(str::to_owned));
     }
     let grown = memory(worker.pid()).saturating_sub(before);
-    assert!(grown < 16 << 10, "{grown} KiB, and seven who take nothing");
+    assert!(grown < 16 << 10, "{grown} KiB with seven clients that do not read");
 
     let mut places = Vec::new();
     good.0.get_mut().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -312,18 +313,18 @@ fn a_client_that_never_reads_costs_little_and_gives_its_place_back() {
         for socket in &mut deaf {
             socket.0.send(Message::text("I am here")).ok();
         }
-        // A client that reads answers what it is asked, and stays.
+        // A client that reads also answers pings, and stays connected.
         while good.0.read().is_ok() {}
         places.extend(open().ok());
     }
-    assert!(start.elapsed() > Duration::from_secs(20), "nobody is given up at once: {:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(20), "no client is disconnected immediately: {:?}", start.elapsed());
     good.0.send(Message::Ping(Bytes::from_static(b"there?"))).unwrap();
     let answer = Message::Pong(Bytes::from_static(b"there?"));
-    eventually("an answer", || good.0.read().ok().filter(|message| *message == answer));
+    eventually("a pong", || good.0.read().ok().filter(|message| *message == answer));
 }
 
 #[test]
-fn a_client_is_asked_for_a_sign_of_life_and_given_up_without_one() {
+fn a_client_that_answers_no_ping_is_disconnected() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let opened = Instant::now();
@@ -332,11 +333,11 @@ fn a_client_is_asked_for_a_sign_of_life_and_given_up_without_one() {
     let (mut read, stream) = (Vec::new(), mute.0.get_mut());
     stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     stream.read_to_end(&mut read).unwrap();
-    assert!(read.starts_with(&[0x89, 0, 0x89, 0]), "pings, and nothing else: {}", read.escape_ascii());
+    assert!(read.starts_with(&[0x89, 0, 0x89, 0]), "only pings: {}", read.escape_ascii());
     assert!(opened.elapsed() > Duration::from_secs(40), "{:?}", opened.elapsed());
 }
 
-/// What a process has in memory, in KiB.
+/// Returns the resident memory of a process, in KiB.
 fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

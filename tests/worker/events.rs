@@ -1,4 +1,4 @@
-//! What happens to tasks, followed as it happens.
+//! Live events about tasks over Server-Sent Events.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -46,7 +46,7 @@ impl Stream {
         Self(reader)
     }
 
-    /// The next event; none when the stream has ended.
+    /// Returns the next event, or `None` when the stream has ended.
     fn next(&mut self) -> Option<Event> {
         let mut event = Event::default();
         loop {
@@ -58,18 +58,18 @@ impl Stream {
                 Some(("event", name)) => name.clone_into(&mut event.name),
                 Some(("id", id)) => id.clone_into(&mut event.id),
                 Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
-                // Sizes of chunks are lines as well.
+                // Chunk sizes are lines, too.
                 _ if line == "\n" && !event.name.is_empty() => return Some(event),
                 _ => {}
             }
         }
     }
 
-    /// All until one is `last`.
+    /// Returns all events up to and including the first that `last` accepts.
     pub(crate) fn until(&mut self, last: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
-            events.push(self.next().unwrap_or_else(|| panic!("it ended after {events:?}")));
+            events.push(self.next().unwrap_or_else(|| panic!("the stream ended after {events:?}")));
             if events.last().is_some_and(&last) {
                 return events;
             }
@@ -82,22 +82,22 @@ pub(crate) fn is(status: &'static str) -> impl Fn(&Event) -> bool {
 }
 
 #[test]
-fn a_download_is_followed_from_its_order_to_its_removal() {
+fn a_stream_shows_a_download_from_its_request_to_its_removal() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let mut stream = Stream::open(&worker, "ana", None);
-    assert_eq!(stream.next().unwrap().name, "reset", "what was before is in the list");
+    assert_eq!(stream.next().unwrap().name, "reset", "earlier changes are in the list");
     let id = worker.download("ana", &origin.url("slow/sample.mp4"));
     let events = stream.until(is("completed"));
     assert!(events.iter().all(|event| event.data["id"] == id), "{events:?}");
     let mut statuses: Vec<_> = events.iter().filter_map(|event| event.data["status"].as_str()).collect();
     statuses.dedup();
     assert_eq!(statuses, ["pending", "downloading", "processing", "completed"]);
-    assert_eq!(events.last().unwrap().data, worker.task(&id).unwrap(), "the task as the list has it");
+    assert_eq!(events.last().unwrap().data, worker.task(&id).unwrap(), "the same task as in the list");
 
     let progress: Vec<_> = events.iter().filter(|event| event.name == "progress").map(|event| &event.data).collect();
     let bytes: Vec<_> = progress.iter().map(|data| data["downloaded_bytes"].as_u64().unwrap()).collect();
-    assert!(bytes.len() >= 3 && bytes.is_sorted(), "as it happens: {bytes:?}");
+    assert!(bytes.len() >= 3 && bytes.is_sorted(), "live progress: {bytes:?}");
     let known = |data: &&&Value| data["speed"].is_f64() && data["eta"].is_f64() && data["total_bytes"].is_u64();
     assert!(progress.iter().any(|data| known(&data)), "{progress:?}");
 
@@ -107,7 +107,7 @@ fn a_download_is_followed_from_its_order_to_its_removal() {
 }
 
 #[test]
-fn who_was_away_gets_what_he_missed_once() {
+fn a_client_that_reconnects_gets_the_missed_events_once() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let mut stream = Stream::open(&worker, "ana", None);
@@ -126,7 +126,7 @@ fn who_was_away_gets_what_he_missed_once() {
 }
 
 #[test]
-fn who_comes_back_after_a_restart_is_told_to_begin_anew() {
+fn a_client_that_reconnects_after_a_restart_gets_a_reset() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let last = Stream::open(&worker, "ana", None).next().unwrap().id;
@@ -138,7 +138,7 @@ fn who_comes_back_after_a_restart_is_told_to_begin_anew() {
 }
 
 #[test]
-fn nobody_follows_what_is_anothers_but_an_administrator_who_asks() {
+fn only_an_admin_who_asks_sees_other_users_events() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let [mut ana, mut own] = ["ana", "admin"].map(|user| Stream::open(&worker, user, None));
@@ -161,7 +161,7 @@ fn nobody_follows_what_is_anothers_but_an_administrator_who_asks() {
 }
 
 #[test]
-fn a_user_has_no_more_streams_than_eight_and_gets_his_places_back() {
+fn a_user_has_at_most_eight_streams_and_can_reuse_their_places() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let streams: Vec<_> = (0..8).map(|_| Stream::open(&worker, "ana", None)).collect();
@@ -169,7 +169,7 @@ fn a_user_has_no_more_streams_than_eight_and_gets_his_places_back() {
     assert_eq!((ninth.status, &ninth.json()["code"]), (429, &json!("too_many_streams")));
     drop(Stream::open(&worker, "bob", None));
     drop(streams);
-    eventually("a place", || {
+    eventually("a free place", || {
         let mut stream = TcpStream::connect(worker.address).unwrap();
         stream
             .write_all(Request::new("GET", "/api/v2/events").signed("ana", worker.address).to_string().as_bytes())
@@ -181,7 +181,7 @@ fn a_user_has_no_more_streams_than_eight_and_gets_his_places_back() {
 }
 
 #[test]
-fn a_worker_that_is_stopped_ends_its_streams_and_waits_for_none() {
+fn a_stopping_worker_ends_its_streams_and_waits_for_none() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let mut streams = [Stream::open(&worker, "ana", None), Stream::open(&worker, "bob", None)];

@@ -1,4 +1,4 @@
-//! Finished files over the wire: ranges (RFC 9110, section 14), conditions (section 13), names.
+//! Finished files over the wire: ranges (RFC 9110, section 14), preconditions (section 13) and names.
 
 use std::{thread::sleep, time::Duration};
 
@@ -83,7 +83,7 @@ fn rfc9110_14_ranges_in_every_form() {
 }
 
 #[test]
-fn rfc9110_14_6_several_ranges_come_in_parts() {
+fn rfc9110_14_6_several_ranges_are_sent_as_multipart() {
     let finished = finished();
     let (source, length) = (&finished.source, finished.source.len());
     let answer = finished.range("bytes=0-9, 500-599,-1");
@@ -100,13 +100,13 @@ fn rfc9110_14_6_several_ranges_come_in_parts() {
     assert!(answer.body == expected);
 
     let one = finished.range(&format!("bytes=7-8,{length}-"));
-    assert_eq!((one.status, &*one.body), (206, &source[7..=8]), "the other one is not there");
+    assert_eq!((one.status, &*one.body), (206, &source[7..=8]), "the other range lies outside the file");
     assert_eq!(finished.range(&format!("bytes={length}-,-0")).status, 416);
     let other = finished.ask("GET", &[("range", "bytes=0-1,5-6"), ("if-range", "\"other\"")]);
     assert_eq!((other.status, other.body.len()), (200, length));
 }
 
-/// The title is what a page says; its length, its pictures and its slashes are a client's to survive.
+/// The page chooses the title, so clients must cope with its length, emoji and slashes.
 #[test]
 fn rfc8187_any_title_survives_as_a_name() {
     let origin = Origin::start();
@@ -129,15 +129,15 @@ fn rfc8187_any_title_survives_as_a_name() {
 }
 
 #[test]
-fn rfc9110_13_conditions_and_head() {
+fn rfc9110_13_preconditions_and_head() {
     let finished = finished();
     let length = finished.source.len();
     let head = finished.ask("HEAD", &[("range", "bytes=0-9")]);
-    assert_eq!((head.status, head.body.len()), (200, 0), "only GET knows ranges");
+    assert_eq!((head.status, head.body.len()), (200, 0), "ranges apply only to GET");
     assert_eq!(head.header("content-length"), Some(length.to_string().as_str()));
     let (etag, modified) = (head.header("etag").unwrap(), head.header("last-modified").unwrap());
     assert!(etag.starts_with('"'), "a strong tag");
-    // A date is a strong validator only when it is older than the clock's step.
+    // A date is a strong validator only if it is older than the resolution of the clock.
     sleep(Duration::from_secs(2));
 
     let weak = format!("W/{etag}");
@@ -164,7 +164,7 @@ fn rfc9110_13_conditions_and_head() {
 }
 
 #[test]
-fn rfc9530_the_whole_file_comes_with_its_checksum() {
+fn rfc9530_the_whole_file_is_sent_with_its_checksum() {
     let mut finished = finished();
     let hash = Sha256::digest(&finished.source);
     let etag = format!("\"{}\"", HEXLOWER.encode(&hash));
@@ -187,7 +187,7 @@ fn rfc9530_the_whole_file_comes_with_its_checksum() {
     assert!(finished.worker.terminate());
     finished.worker.start_again();
     check(&finished);
-    // Nobody is told that another content is this one.
+    // Changed content is not sent with the old digest.
     let path = finished.worker.media(finished.file.split('/').nth(3).unwrap()).join("media.mp4");
     std::fs::write(path, "other").unwrap();
     let other = finished.ask("GET", &[("if-none-match", &etag)]);
@@ -195,7 +195,7 @@ fn rfc9530_the_whole_file_comes_with_its_checksum() {
 }
 
 #[test]
-fn a_file_that_was_in_its_place_at_a_kill_has_its_checksum_after_it() {
+fn a_file_that_was_already_in_place_at_a_kill_gets_its_checksum_afterwards() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("stall/sample.mp4"));
@@ -210,7 +210,7 @@ fn a_file_that_was_in_its_place_at_a_kill_has_its_checksum_after_it() {
 }
 
 #[test]
-fn names_are_looked_up_and_never_paths() {
+fn names_are_looked_up_and_never_used_as_paths() {
     let finished = finished();
     let worker = &finished.worker;
     let stream = worker.get("ana", &finished.stream);
@@ -263,7 +263,7 @@ fn a_title_from_a_page_is_safe_as_a_name() {
 }
 
 #[test]
-fn nobody_learns_of_anothers_download() {
+fn nobody_learns_of_another_users_download() {
     let finished = finished();
     let worker = &finished.worker;
     let id = finished.file.split('/').nth(3).unwrap();

@@ -1,4 +1,4 @@
-//! Downloads that make room for those of other users.
+//! Downloads that give way to those of other users.
 
 use std::{thread::sleep, time::Duration};
 
@@ -10,10 +10,10 @@ use crate::{
 };
 
 #[test]
-fn downloads_that_are_next_to_idle_make_room_for_another_users_and_keep_what_they_have() {
+fn downloads_that_are_almost_idle_give_way_to_another_users_and_keep_what_they_have() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
-    // A byte a second is no stall.
+    // One byte per second does not count as a stall.
     let anas = ["a", "b"].map(|n| worker.download("ana", &origin.url(&format!("trickle/{n}.mp4"))));
     for id in &anas {
         worker.wait_for_status(id, "downloading");
@@ -30,7 +30,7 @@ fn downloads_that_are_next_to_idle_make_room_for_another_users_and_keep_what_the
 }
 
 #[test]
-fn a_user_with_several_downloads_makes_room_for_one_who_has_none_however_fast_they_are() {
+fn a_user_with_several_downloads_gives_way_to_one_who_has_none_however_fast_they_are() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let anas = ["steady/a.mp4", "steady/b.mp4"].map(|path| worker.download("ana", &origin.url(path)));
@@ -44,7 +44,7 @@ fn a_user_with_several_downloads_makes_room_for_one_who_has_none_however_fast_th
 }
 
 #[test]
-fn a_download_may_be_as_slow_as_it_likes_where_the_owner_says_so_and_alone() {
+fn a_single_slow_download_never_gives_way_if_no_minimum_rate_is_configured() {
     let origin = Origin::start();
     let extra = "min_download_rate = \"0\"\nconcurrent_downloads = 1";
     let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
@@ -58,7 +58,7 @@ fn a_download_may_be_as_slow_as_it_likes_where_the_owner_says_so_and_alone() {
 }
 
 #[test]
-fn one_that_is_cancelled_while_it_makes_room_stays_cancelled() {
+fn a_download_that_is_cancelled_after_giving_way_stays_cancelled() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { extra: "concurrent_downloads = 1", ..Setup::default() });
     let anas = worker.download("ana", &origin.url("trickle/a.mp4"));
@@ -68,12 +68,12 @@ fn one_that_is_cancelled_while_it_makes_room_stays_cancelled() {
     let task = worker.task(&anas).unwrap();
     assert_eq!(task["status"], "pending", "{task}");
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{anas}")).status, 200);
-    eventually("an end to her folder", || (!worker.job(&anas).exists()).then_some(()));
+    eventually("the removal of her folder", || (!worker.job(&anas).exists()).then_some(()));
     assert_eq!(worker.task(&anas).unwrap()["status"], "cancelled");
 }
 
 #[test]
-fn the_place_goes_to_the_user_it_was_made_for_whoever_had_a_turn_last() {
+fn the_freed_slot_goes_to_the_user_it_was_freed_for_whoever_had_a_turn_last() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { extra: "concurrent_downloads = 3", ..Setup::default() });
     let anas = ["steady/a.mp4", "steady/b.mp4"].map(|path| worker.download("ana", &origin.url(path)));
@@ -92,7 +92,7 @@ fn the_place_goes_to_the_user_it_was_made_for_whoever_had_a_turn_last() {
 }
 
 #[test]
-fn no_download_makes_room_for_one_of_low_priority() {
+fn no_download_gives_way_to_one_of_low_priority() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let anas = ["a", "b"].map(|n| worker.download("ana", &origin.url(&format!("trickle/{n}.mp4"))));
@@ -108,7 +108,7 @@ fn no_download_makes_room_for_one_of_low_priority() {
     worker.wait_for_status(&bobs, "completed");
 }
 
-/// By what is in the address: waits as if it merged, fails at once, or comes slowly.
+/// Depending on the URL: waits as if it were merging, fails immediately, or downloads slowly.
 const BY_ADDRESS: &str = "import os, sys, time
 asked = ' '.join(sys.argv)
 if 'merged' in asked:
@@ -123,7 +123,7 @@ with open(os.environ['HOME'] + '/tmp/media.mp4.part', 'wb', buffering=0) as part
 ";
 
 #[test]
-fn a_download_that_is_merged_keeps_no_other_from_making_room() {
+fn a_download_that_is_being_merged_does_not_keep_another_from_giving_way() {
     let (origin, dir) = (Origin::start(), tempfile::tempdir().unwrap());
     let (yt_dlp, readable) = python_yt_dlp(dir.path(), BY_ADDRESS);
     let extra = format!("{readable}\nstall_timeout = \"5m\"").leak();

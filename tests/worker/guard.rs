@@ -1,4 +1,4 @@
-//! Only what the gateway signed gets in.
+//! The worker accepts only requests that the gateway signed.
 
 use sallyport::statement::{HEADER, StatementKey};
 
@@ -19,7 +19,7 @@ fn with(worker: &Worker, values: &[String]) -> Answer {
 }
 
 #[test]
-fn only_a_fresh_statement_for_this_very_request_lets_in() {
+fn only_a_fresh_statement_for_this_exact_request_is_accepted() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let good = || statement(Some("ana"), worker.address, "GET", LIST);
@@ -58,7 +58,7 @@ fn only_a_fresh_statement_for_this_very_request_lets_in() {
 }
 
 #[test]
-fn nothing_but_health_answers_without_a_statement() {
+fn only_the_health_check_answers_without_a_statement() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let health = Request::new("GET", "/healthz").send(worker.address);
@@ -73,7 +73,7 @@ fn nothing_but_health_answers_without_a_statement() {
 }
 
 #[test]
-fn who_asked_before_the_worker_started_is_to_ask_again() {
+fn a_request_from_before_the_worker_started_must_be_retried() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let mut early = statement(Some("ana"), worker.address, "GET", LIST);

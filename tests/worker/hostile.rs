@@ -1,4 +1,4 @@
-//! Sources that lie and programs that fail: each job ends with an honest error or a whole file, and leaves nothing.
+//! Malicious sources and failing programs: each job ends with an accurate error or a complete file, and leaves nothing behind.
 
 use std::{
     fs,
@@ -15,13 +15,13 @@ use crate::{
     process::{Setup, Worker, eventually, fake_yt_dlp, processes_of},
 };
 
-/// The task's error, once nothing of its job is left.
+/// Returns the task's error once nothing is left of its job.
 fn error(worker: &Worker, order: &Value) -> String {
     let answer = worker.post("ana", "/api/download", &order.to_string());
     assert_eq!(answer.status, 200, "{:?}", answer.json());
     let id = answer.json()["id"].as_str().unwrap().to_owned();
     let task = worker.wait_for_status(&id, "error");
-    eventually("nothing left", || (processes_of(&id).is_empty() && !worker.job(&id).exists()).then_some(()));
+    eventually("a clean end", || (processes_of(&id).is_empty() && !worker.job(&id).exists()).then_some(()));
     assert!(!worker.media(&id).exists());
     assert_eq!(worker.get("ana", &format!("/api/download/{id}/file")).status, 404);
     task["error_message"].as_str().unwrap().to_owned()
@@ -32,24 +32,24 @@ fn error_of(worker: &Worker, url: &str) -> String {
 }
 
 #[test]
-fn a_file_beyond_the_limit_is_cut_off_there_whatever_its_length_is_said_to_be() {
+fn a_file_beyond_the_limit_is_cut_off_whatever_its_announced_length_is() {
     let origin = Origin::start();
     let setup = Setup { extra: "max_filesize = \"4MiB\"\nretries = 0", ..Setup::default() };
     let worker = Worker::with(&origin, &setup);
-    // Ten GiB, said so, of which nobody wants a byte.
+    // The source announces 10 GiB, so nothing is downloaded.
     assert!(error_of(&worker, &origin.url("huge/film.mp4")).contains("larger than the limit"));
     assert!(origin.sent("huge/film.mp4") < 64 << 20, "{}", origin.sent("huge/film.mp4"));
-    // Without a length the kernel draws the line; what is on its way then is all that is sent beyond it.
+    // Without a length, the kernel enforces the limit; only what is in flight is sent beyond it.
     assert_eq!(error_of(&worker, &origin.url("endless/film.mp4")), "the file is larger than the limit");
     let sent = origin.sent("endless/film.mp4");
     assert!((4 << 20..64 << 20).contains(&sent), "{sent}");
 }
 
 #[test]
-fn an_answer_that_is_longer_or_shorter_than_it_says_becomes_no_other_file() {
+fn a_response_that_is_longer_or_shorter_than_announced_does_not_become_a_wrong_file() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { extra: "retries = 0", ..Setup::default() });
-    // What comes after the length is not of this answer, and without it there is no whole.
+    // Anything beyond the announced length does not belong to this response, and a shorter one is incomplete.
     let half = worker.download("ana", &origin.url("more/sample.mp4"));
     let task = worker.wait_for(&half, |task| task["status"] == "completed" || task["status"] == "error");
     if task["status"] == "completed" {
@@ -61,7 +61,7 @@ fn an_answer_that_is_longer_or_shorter_than_it_says_becomes_no_other_file() {
 }
 
 #[test]
-fn what_is_no_film_is_not_kept_as_one() {
+fn anything_but_media_is_refused() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { extra: "retries = 0", ..Setup::default() });
     origin.serve("empty.mp4", "");
@@ -75,7 +75,7 @@ fn what_is_no_film_is_not_kept_as_one() {
 }
 
 #[test]
-fn a_dash_manifest_reaches_no_files() {
+fn a_dash_manifest_cannot_reach_local_files() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { extra: "retries = 0", ..Setup::default() });
     let victim = worker.completed("bob", &origin.url("sample.mp4"));
@@ -103,11 +103,11 @@ fn a_dash_manifest_reaches_no_files() {
         let message = error_of(&worker, &origin.url(&name));
         assert!(!message.is_empty() && !message.contains("data/"), "{place}: {message}");
     }
-    assert!(!worker.log().contains("not let in"), "the worker was not asked either: {}", worker.log());
+    assert!(!worker.log().contains("request rejected"), "the worker itself was not contacted either: {}", worker.log());
 }
 
 #[test]
-fn a_downloader_that_crashes_or_prints_garbage_is_an_honest_error() {
+fn a_downloader_that_crashes_or_prints_garbage_leads_to_an_accurate_error() {
     let origin = Origin::start();
     let scripts = [
         "kill -SEGV $$",
@@ -132,7 +132,7 @@ fn a_downloader_that_crashes_or_prints_garbage_is_an_honest_error() {
     }
 }
 
-/// ffmpeg as far as it is only asked what it is, and otherwise what `script` says.
+/// Creates an ffmpeg that answers queries about itself like the real one and otherwise runs `script`.
 fn fake_ffmpeg(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("ffmpeg");
     let asked = "case \" $* \" in *' -version '*|*' -bsfs '*|*' -protocols '*) exec /usr/bin/ffmpeg \"$@\";; esac";
@@ -142,7 +142,7 @@ fn fake_ffmpeg(dir: &Path, script: &str) -> PathBuf {
 }
 
 #[test]
-fn an_ffmpeg_that_crashes_hangs_or_prints_garbage_is_an_honest_error() {
+fn an_ffmpeg_that_crashes_hangs_or_prints_garbage_leads_to_an_accurate_error() {
     let origin = Origin::start();
     for (script, expected) in [
         ("kill -SEGV $$", ""),
@@ -161,28 +161,28 @@ fn an_ffmpeg_that_crashes_hangs_or_prints_garbage_is_an_honest_error() {
         );
         assert!(message.contains(expected), "{script}: {message}");
         if expected.is_empty() {
-            // What needs no ffmpeg has no thumbnail, and is whole.
+            // A file that needs no ffmpeg is complete but has no thumbnail.
             let task = worker.completed("ana", &origin.url("sample.mp4"));
             assert_eq!(task["thumbnail"], "", "{script}");
         }
     }
 }
 
-/// Cancels, and has everything end within two seconds of the answer.
+/// Cancels a task and checks that everything ends within two seconds of the response.
 fn cancel(worker: &Worker, id: &str) {
     let answer = worker.delete("ana", &format!("/api/downloads/{id}"));
     let answered = Instant::now();
     assert_eq!(answer.status, 200, "{:?}", answer.json());
-    eventually("their end", || processes_of(id).is_empty().then_some(()));
+    eventually("the end of its processes", || processes_of(id).is_empty().then_some(()));
     assert!(answered.elapsed() < Duration::from_secs(2), "{:?}", answered.elapsed());
     assert_eq!(worker.task(id).unwrap()["status"], "cancelled");
     eventually("an empty job folder", || (!worker.job(id).exists()).then_some(()));
     assert!(!worker.media(id).exists());
 }
 
-/// A film that ffmpeg makes of two streams, and one that it makes a thumbnail of; it wants to end at neither.
+/// One video needs ffmpeg to merge two streams, the other to make a thumbnail; ffmpeg ignores signals in both.
 #[test]
-fn a_cancel_ends_an_ffmpeg_that_does_not_listen_within_two_seconds() {
+fn a_cancel_ends_an_ffmpeg_that_ignores_signals_within_two_seconds() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let ffmpeg = fake_ffmpeg(dir.path(), "trap '' TERM INT HUP; while :; do sleep 1; done");

@@ -1,4 +1,4 @@
-//! Library and database, where they do not agree at a start.
+//! Differences between the library and the database at startup.
 
 use std::fs;
 
@@ -32,7 +32,7 @@ fn orphans_are_reported_and_never_removed() {
 }
 
 #[test]
-fn a_download_whose_file_is_gone_says_so_until_it_is_there_again() {
+fn a_download_whose_file_is_missing_says_so_until_it_returns() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let task = worker.completed("ana", &origin.url("sample.mp4"));

@@ -1,4 +1,4 @@
-//! The folder of a job: what a child that means harm can leave there, and that nothing of it stays or counts.
+//! The folder of a job: whatever a malicious child leaves there is neither accepted nor kept.
 
 use std::{fs, path::Path, process::Command};
 
@@ -10,7 +10,7 @@ use crate::{
     process::{Setup, Worker, eventually, python_yt_dlp},
 };
 
-/// Root reads and changes what it likes, which the accounts that the worker is for do not.
+/// Removes the capabilities by which root ignores file permissions, because the accounts that normally run the worker have none.
 const WITHOUT_OVERRIDE: &[&str] =
     &["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"];
 
@@ -22,7 +22,7 @@ fn worker(program: &str, extra: &str) -> (Worker, Origin, TempDir) {
     (Worker::with(&origin, &Setup { yt_dlp, extra, wrapper }), origin, dir)
 }
 
-/// Has the program run as a download; the task, once `what` holds of it.
+/// Runs the program as a download and returns the task once `what` accepts it.
 fn download(worker: &Worker, origin: &Origin, what: impl Fn(&Value) -> bool) -> Value {
     let id = worker.download("ana", &origin.url("sample.mp4"));
     worker.wait_for(&id, what)
@@ -43,7 +43,7 @@ const TELL: &str = "import json, os, sys, time\n\
     job = home[:home.index('.jobs/') + 6 + 36]\n";
 
 #[test]
-fn a_child_has_no_hand_in_what_was_accepted_or_in_who_may_read_what() {
+fn a_child_cannot_change_accepted_files_or_permissions() {
     let program = format!(
         "{TELL}
 done = []
@@ -75,7 +75,7 @@ sys.exit('ERROR: enough')
 }
 
 #[test]
-fn a_result_that_has_a_second_name_is_none() {
+fn a_result_that_has_a_second_name_is_refused() {
     let program = format!(
         "{TELL}
 open(home + '/out/media.mp4', 'wb').write(b'\\0\\0\\0\\x20ftypisom' + bytes(1000))
@@ -85,11 +85,11 @@ print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
     );
     let (worker, origin, _dir) = worker(&program, "");
     let task = download(&worker, &origin, ended);
-    assert_eq!(task["error_message"], "the reported file is not a file of the job");
+    assert_eq!(task["error_message"], "the reported file is not in the job's output folder");
     nothing_is_left(&worker);
 }
 
-/// Folders in folders, thousands deep, without a name that is short enough to be used, and closed to everybody.
+/// Folders nested thousands deep, beyond the longest usable path, and folders that nobody may open.
 const MAZE: &str = "
 for name in ('a', 'b'):
     os.chdir(home)
@@ -108,14 +108,14 @@ os.mkdir('shut', 0o500)
 ";
 
 #[test]
-fn a_job_leaves_nothing_that_cannot_be_removed() {
+fn a_job_cannot_leave_anything_that_cannot_be_removed() {
     let (mut worker, origin, _dir) = worker(&format!("{TELL}{MAZE}time.sleep(1000)\n"), "");
     let task = download(&worker, &origin, ended);
-    assert_eq!(task["error_message"], "the download takes more room than a download may");
+    assert_eq!(task["error_message"], "the download exceeds the disk space that a download may use");
     nothing_is_left(&worker);
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", task["id"].as_str().unwrap())).status, 200);
     assert!(worker.terminate());
-    // Nor does a start trip over what was left then.
+    // A startup also removes what was left there.
     let folder = worker.job("00000000-0000-4000-8000-000000000000");
     fs::create_dir(&folder).unwrap();
     let left = Command::new("python3").args(["-c", &format!("{TELL}{MAZE}")]).env("HOME", &folder).status();
@@ -125,7 +125,7 @@ fn a_job_leaves_nothing_that_cannot_be_removed() {
 }
 
 #[test]
-fn what_a_child_complains_of_fills_no_log() {
+fn the_errors_of_a_child_cannot_fill_the_log() {
     let program = format!(
         "{TELL}
 for number in range(2000):
@@ -140,13 +140,13 @@ sys.exit(1)
 }
 
 #[test]
-fn a_child_that_describes_its_source_again_and_again_is_heard_once() {
+fn only_the_first_description_of_a_source_counts() {
     let program = format!("{TELL}\nfor number in range(500):\n    tell(number)\nsys.exit('ERROR: enough')\n");
     let (worker, origin, _dir) = worker(&program, "");
     assert_eq!(download(&worker, &origin, ended)["title"], "0");
 }
 
-/// Each as large as one may be, or smaller, and more of them than any download needs.
+/// Runs a child that writes many files, each within the limit of one file but together more than a download may use.
 fn hoards(how: &str) {
     let program = format!(
         "{TELL}
@@ -160,12 +160,12 @@ print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
     );
     let (worker, origin, _dir) = worker(&program, "max_filesize = \"1MiB\"");
     let task = download(&worker, &origin, ended);
-    assert_eq!(task["error_message"], "the download takes more room than a download may", "{how}");
+    assert_eq!(task["error_message"], "the download exceeds the disk space that a download may use", "{how}");
     nothing_is_left(&worker);
 }
 
 #[test]
-fn a_job_that_writes_many_files_is_ended_where_one_file_would_be() {
+fn a_job_that_writes_many_files_is_ended_like_one_that_writes_a_large_file() {
     hoards("open(home + '/tmp/%d' % number, 'wb').write(b'x' * 500000)");
 }
 
@@ -176,9 +176,9 @@ fn a_job_cannot_hide_what_it_writes() {
     hoards("[open(home + '/%d-%d' % (number, n), 'w').close() for n in range(500)]");
 }
 
-/// What keeps next to nothing may have next to nothing on the disk.
+/// A child that should keep almost nothing may use almost no disk space.
 #[test]
-fn a_child_that_looks_at_a_page_or_fetches_subtitles_fills_no_disk() {
+fn a_child_that_reads_a_page_or_fetches_subtitles_cannot_fill_the_disk() {
     let program = "import os, sys, time
 home = os.environ['HOME']
 def fill():
@@ -199,14 +199,14 @@ else:
     let order = json!({"url": origin.url("sample.mp4"), "subtitles": ["en"]});
     let id = worker.post("ana", "/api/download", &order.to_string()).json()["id"].as_str().unwrap().to_owned();
     let task = worker.wait_for_status(&id, "completed");
-    assert_eq!(task["subtitles"], json!([]), "the film is here, and what took too much is not");
+    assert_eq!(task["subtitles"], json!([]), "the video is complete, without the subtitles that took too much space");
     let question = json!({"url": origin.url("sample.mp4")}).to_string();
     assert_eq!(worker.post("ana", "/api/info", &question).status, 502);
     nothing_is_left(&worker);
 }
 
 #[test]
-fn a_job_of_an_older_version_begins_anew() {
+fn a_job_of_an_older_version_starts_over() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("stall/sample.mp4"));
@@ -214,7 +214,7 @@ fn a_job_of_an_older_version_begins_anew() {
     worker.kill();
     let job = worker.job(&id);
     fs::remove_dir_all(&job).unwrap();
-    // There the child could have made all of this, with nobody to judge it.
+    // In that version, the child could have written all of this without any check.
     for folder in ["out", "tmp", "ready"] {
         fs::create_dir_all(job.join(folder)).unwrap();
         fs::write(job.join(folder).join("media.mp4"), b"\0\0\0\x20ftypisom, and nothing else").unwrap();

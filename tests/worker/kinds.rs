@@ -1,4 +1,4 @@
-//! What a file is, whatever it is called: its first bytes tell, as soon as they are here.
+//! File types: the first bytes decide, whatever the name is, and as soon as they arrive.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[test]
-fn a_film_is_kept_under_any_name() {
+fn a_video_is_accepted_under_any_name() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let film = media::read("sample.mp4");
@@ -27,7 +27,7 @@ fn a_film_is_kept_under_any_name() {
 }
 
 #[test]
-fn theora_and_mpeg_are_kept_as_what_they_are() {
+fn theora_and_mpeg_keep_their_formats() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     for (made, name, kind) in [("film.ogg", "film.ogv", "video/ogg"), ("film.mpg", "FILM.MPEG", "video/mpeg")] {
@@ -41,17 +41,17 @@ fn theora_and_mpeg_are_kept_as_what_they_are() {
 }
 
 #[test]
-fn what_is_no_media_is_refused_as_soon_as_it_begins() {
+fn anything_but_media_is_refused_at_its_first_bytes() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let archive = [&b"PK\x03\x04\x14\0"[..], &vec![7; 1 << 20]].concat();
     let page = format!("<!DOCTYPE html><html>{}", "No film here. ".repeat(80_000));
     for (name, bytes, message) in [
-        ("archive.mp4", &archive[..], "the source sent a kind of file that is not kept"),
-        ("page.mp4", page.as_bytes(), "the source sent a text or a playlist in place of media"),
+        ("archive.mp4", &archive[..], "the source sent an unsupported type of file"),
+        ("page.mp4", page.as_bytes(), "the source sent text or a playlist instead of media"),
     ] {
         origin.serve_bytes(name, bytes);
-        // The rest of it never comes.
+        // The rest of the file never arrives.
         let id = worker.download("ana", &origin.url(&format!("stall/{name}")));
         let task = worker.wait_for_status(&id, "error");
         assert_eq!(task["error_message"], message, "{name}");
@@ -59,7 +59,7 @@ fn what_is_no_media_is_refused_as_soon_as_it_begins() {
     }
 }
 
-/// Downloads a film, which must come out as it is and under a name with `extension`; where its stream is.
+/// Downloads a video, which must arrive unchanged under a name with `extension`. Returns the path of its stream.
 fn assert_kept(worker: &Worker, url: &str, film: &[u8], extension: &str) -> String {
     let task = worker.completed("ana", url);
     let id = task["id"].as_str().unwrap();
@@ -69,7 +69,7 @@ fn assert_kept(worker: &Worker, url: &str, film: &[u8], extension: &str) -> Stri
     format!("/api/stream/{name}")
 }
 
-/// The sample in another container.
+/// Converts the sample to another container.
 fn convert(name: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -79,7 +79,7 @@ fn convert(name: &str) -> Vec<u8> {
     };
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-i"]).arg(media::folder().join("sample.mp4")).args(codecs);
-    // MPEG-1 knows only some frame rates.
+    // MPEG-1 supports only some frame rates.
     assert!(ffmpeg.args(["-r", "25", "-t", "2"]).arg(&path).status().unwrap().success());
     std::fs::read(path).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Clients that order something and leave before they have an answer.
+//! Clients that request a download and disconnect before the response.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use crate::{
 
 const ORDERS: u32 = 60;
 
-/// Sends a request, waits for so long, and is gone.
+/// Sends a request, waits for `wait` and disconnects.
 fn leave_after(worker: &Worker, request: Request<'_>, wait: Duration) {
     let mut stream = TcpStream::connect(worker.address).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -28,7 +28,7 @@ fn leave_after(worker: &Worker, request: Request<'_>, wait: Duration) {
 }
 
 #[test]
-fn an_order_that_is_stored_is_told_of_though_its_client_has_left() {
+fn a_stored_download_is_announced_even_if_its_client_has_disconnected() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup::default());
     let mut followed = Stream::open(&worker, "ana", None);
@@ -36,11 +36,11 @@ fn an_order_that_is_stored_is_told_of_though_its_client_has_left() {
     let start = Instant::now();
     worker.download("ana", &origin.url("missing.mp4"));
     let usual = start.elapsed();
-    // Some leave before their order is read, some after it was answered, and most in between.
+    // Some disconnect before their request is read, some after the response, and most in between.
     for n in 0..ORDERS {
         leave_after(&worker, Request::new("POST", "/api/download").json(&order), usual * n * 2 / ORDERS);
     }
-    let stored = eventually("an end to the orders", || {
+    let stored = eventually("the last request to be processed", || {
         let list = worker.get("ana", "/api/downloads").json();
         let ids: BTreeSet<_> = list.as_array()?.iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect();
         sleep(Duration::from_millis(500));
@@ -52,5 +52,5 @@ fn an_order_that_is_stored_is_told_of_though_its_client_has_left() {
     let events = followed.until(|event| event.name == "task" && event.data["id"] == *last);
     let told: BTreeSet<_> = events.iter().filter_map(|event| event.data["id"].as_str().map(str::to_owned)).collect();
     let untold: Vec<_> = stored.difference(&told).collect();
-    assert!(untold.is_empty(), "{} of {} were told to nobody", untold.len(), stored.len());
+    assert!(untold.is_empty(), "{} of {} downloads were not announced", untold.len(), stored.len());
 }

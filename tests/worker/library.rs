@@ -1,4 +1,4 @@
-//! Who may read finished files: the worker's own account, or the group of the media folder as well.
+//! Which accounts can read finished files: only the worker's own, or also the group of the media folder.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     skips::skipped,
 };
 
-/// A group that nobody is in, where the tests may give a file to one.
+/// Returns a group that nobody is in, or the current one if the tests cannot change the group of a file.
 fn another_group(of: &Path) -> u32 {
     if rustix::process::geteuid().is_root() { 4_242 } else { group(of) }
 }
@@ -28,7 +28,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_group_of_the_library_may_read_it_only_where_that_was_asked_for() {
+fn the_group_of_the_library_can_read_it_only_if_configured() {
     let origin = Origin::start();
     let extra = "media_dir = \"library\"\nlibrary_access = \"group\"";
     let mut worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
@@ -42,22 +42,22 @@ fn the_group_of_the_library_may_read_it_only_where_that_was_asked_for() {
     for file in ["media.mp4", "thumbnail.jpg"].map(|name| folder.join(name)) {
         assert_eq!((mode(&file), group(&file)), (0o640, group_of_library), "{}", file.display());
     }
-    assert_eq!(mode(&library.join(".jobs")), 0o700, "what is not finished is nobody's business");
+    assert_eq!(mode(&library.join(".jobs")), 0o700, "unfinished files stay private");
 
     assert!(worker.terminate());
     worker.reconfigure("library_access = \"group\"", "");
     worker.start_again();
-    assert_eq!((mode(&folder), mode(&folder.join("media.mp4"))), (0o700, 0o600), "withdrawn by the next start");
+    assert_eq!((mode(&folder), mode(&folder.join("media.mp4"))), (0o700, 0o600), "revoked at the next startup");
 
     assert!(worker.terminate());
     worker.reconfigure("media_dir = \"library\"", extra);
     worker.start_again();
-    assert_eq!((mode(&folder), mode(&folder.join("media.mp4"))), (0o750, 0o640), "granted for what is there already");
+    assert_eq!((mode(&folder), mode(&folder.join("media.mp4"))), (0o750, 0o640), "granted for existing files");
 }
 
-/// As in a unit of its own, whose account is not in the group of the media server.
+/// As in a systemd unit whose account is not in the group of the media server.
 #[test]
-fn an_account_outside_the_group_shares_by_the_setgid_bit_and_says_where_it_cannot() {
+fn an_account_outside_the_group_shares_by_the_setgid_bit_and_logs_if_it_cannot() {
     if !rustix::process::geteuid().is_root() {
         return skipped("only root can give a folder to a group that it is not in");
     }
@@ -79,8 +79,8 @@ fn an_account_outside_the_group_shares_by_the_setgid_bit_and_says_where_it_canno
         library.join(task["id"].as_str().unwrap())
     };
     chown(&library, None, Some(4_242)).unwrap();
-    assert_eq!(mode(&finished()), 0o700, "it is kept all the same");
-    assert!(worker.log().contains("cannot set who may read a finished file"), "{}", worker.log());
+    assert_eq!(mode(&finished()), 0o700, "the file is kept all the same");
+    assert!(worker.log().contains("cannot set the permissions of a finished file"), "{}", worker.log());
 
     for (path, mode) in [(&library, 0o2750), (&library.join(".jobs"), 0o2700)] {
         chown(path, None, Some(4_242)).unwrap();

@@ -1,4 +1,4 @@
-//! Information, search and trending.
+//! Lookups: information, search and trending.
 
 use std::{collections::BTreeSet, ffi::OsString, fs, io::Write, net::TcpStream, path::Path, thread, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn a_pages_information_has_no_media_addresses() {
+fn the_information_about_a_page_has_no_media_urls() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let url = origin.url("dash.mpd");
@@ -34,7 +34,7 @@ fn a_pages_information_has_no_media_addresses() {
 }
 
 #[test]
-fn a_search_that_makes_no_sense_is_refused() {
+fn an_invalid_search_is_refused() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     for query in ["", "?q=", "?q=%0a", "?q=x&max_results=0", "?q=x&max_results=51", "?q=x&max_results=a", "?q=x&z=1"] {
@@ -44,10 +44,10 @@ fn a_search_that_makes_no_sense_is_refused() {
     assert_eq!((private.status, &private.json()["code"]), (422, &json!("url_refused")));
 }
 
-/// A program that takes its time and says when it began, and so is another one each time.
+/// A program that takes some time and prints when it started, so that every run gives a different answer.
 const CLOCK: &str = "began=$(date +%s%N); sleep $1; echo \"{\\\"entries\\\": [{\\\"id\\\": \\\"$began\\\"}]}\"";
 
-/// A worker with a program that takes so many seconds for an answer that no other run gives.
+/// Starts a worker with a program that takes `seconds` and gives a different answer at each run.
 fn with_clock(origin: &Origin, dir: &Path, seconds: &str, extra: &'static str) -> Worker {
     let script = CLOCK.replace("$1", seconds);
     Worker::with(origin, &Setup { yt_dlp: fake_yt_dlp(dir, &script), extra, ..Setup::default() })
@@ -57,20 +57,20 @@ fn search(worker: &Worker, user: &str, text: &str) -> Answer {
     worker.get(user, &format!("/api/search?q={text}"))
 }
 
-/// What a run has said of itself.
+/// Returns the start time that identifies a run.
 fn run_of(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json()["results"][0]["id"].as_str().unwrap().to_owned()
 }
 
-/// The folders of looks that run.
+/// Returns the folders of the running lookups.
 fn running(worker: &Worker) -> BTreeSet<OsString> {
     let folders = fs::read_dir(worker.job("")).unwrap().flatten().map(|entry| entry.file_name());
     folders.filter(|name| name.to_string_lossy().starts_with("look-")).collect()
 }
 
 #[test]
-fn few_looks_run_at_a_time_fewer_of_one_user_and_none_for_long() {
+fn lookups_are_limited_in_number_per_user_and_in_time() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let setup =
@@ -97,7 +97,7 @@ fn few_looks_run_at_a_time_fewer_of_one_user_and_none_for_long() {
 }
 
 #[test]
-fn what_was_asked_before_is_not_asked_of_the_site_again() {
+fn a_repeated_lookup_does_not_contact_the_site_again() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let url = origin.url("dash.mpd");
@@ -109,11 +109,11 @@ fn what_was_asked_before_is_not_asked_of_the_site_again() {
     assert_eq!((second.status, &second.body), (200, &first.body));
     assert_eq!(search(&worker, "ana", &url).json()["results"][0]["title"], first.json()["title"]);
     assert_eq!(origin.requests().len(), asked, "{:?}", origin.requests());
-    assert_eq!(second.header("cache-control"), Some("no-store"), "only the worker keeps it");
+    assert_eq!(second.header("cache-control"), Some("no-store"), "only the worker caches it");
 }
 
 #[test]
-fn an_answer_is_kept_for_its_question_only_and_for_as_long_as_is_said() {
+fn an_answer_is_cached_only_for_its_own_query_and_for_the_configured_time() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let worker = with_clock(&origin, dir.path(), "0", "look_keep_for = \"5s\"");
@@ -123,11 +123,11 @@ fn an_answer_is_kept_for_its_question_only_and_for_as_long_as_is_said() {
     let others = [few(19), run_of(&search(&worker, "ana", "b")), run_of(&worker.get("ana", "/api/trending"))];
     assert!(!others.contains(&first), "{others:?}");
     assert_eq!(run_of(&worker.get("bob", "/api/trending")), others[2]);
-    eventually("its end", || (few(20) != first).then_some(()));
+    eventually("its expiry", || (few(20) != first).then_some(()));
 }
 
 #[test]
-fn nothing_is_kept_where_the_configuration_says_so() {
+fn nothing_is_cached_if_the_configuration_says_so() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let worker = with_clock(&origin, dir.path(), "0", "look_keep_for = \"0s\"");
@@ -136,10 +136,10 @@ fn nothing_is_kept_where_the_configuration_says_so() {
 }
 
 #[test]
-fn equal_questions_that_come_at_once_are_asked_once() {
+fn concurrent_identical_lookups_share_one_run() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
-    // Not even kept: whoever comes while it runs gets what comes of it.
+    // Even without the cache, requests that arrive during a run share its answer.
     let worker = &with_clock(&origin, dir.path(), "2", "look_keep_for = \"0s\"");
     thread::scope(|scope| {
         let users = ["ana", "ana", "ana", "ana", "bob", "carl"];
@@ -150,7 +150,7 @@ fn equal_questions_that_come_at_once_are_asked_once() {
 }
 
 #[test]
-fn a_look_goes_on_for_who_still_waits_when_others_have_gone() {
+fn a_lookup_continues_for_remaining_clients_when_others_disconnect() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let worker = &with_clock(&origin, dir.path(), "4", "");
@@ -168,7 +168,7 @@ fn a_look_goes_on_for_who_still_waits_when_others_have_gone() {
         thread::sleep(Duration::from_millis(500));
         drop((first, short));
         while others.iter().any(|other| !other.is_finished()) {
-            assert!(running(worker).is_subset(&run), "another one: {:?}", running(worker));
+            assert!(running(worker).is_subset(&run), "another run: {:?}", running(worker));
             thread::sleep(Duration::from_millis(20));
         }
         let [bobs, carls] = others.map(|other| other.join().unwrap());
@@ -177,7 +177,7 @@ fn a_look_goes_on_for_who_still_waits_when_others_have_gone() {
 }
 
 #[test]
-fn a_failure_is_not_kept() {
+fn a_failure_is_not_cached() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let info = || worker.post("ana", "/api/info", &json!({"url": origin.url("later.html")}).to_string());
@@ -189,10 +189,10 @@ fn a_failure_is_not_kept() {
 }
 
 #[test]
-fn what_is_kept_has_a_bound_and_the_oldest_makes_room() {
+fn the_cache_is_limited_and_evicts_the_oldest() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
-    // Some 110 KiB each, within what is kept of one answer.
+    // About 110 KiB each, which is within the limit for one answer.
     let program = "import json, time
 url = 'https://e.com/' + 'x' * 2_000
 entry = {'id': str(time.time_ns()), 'title': 'x' * 500, 'url': url, 'thumbnails': [{'url': url}]}
@@ -201,16 +201,16 @@ print(json.dumps({'entries': [entry] * 24}))
     let (yt_dlp, extra) = python_yt_dlp(dir.path(), program);
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra: extra.leak(), ..Setup::default() });
     let ask = |n: usize| run_of(&search(&worker, "ana", &n.to_string()));
-    // Of 8 MiB.
+    // Together more than the limit of 8 MiB.
     let runs: Vec<_> = (0..100).map(ask).collect();
     assert_eq!(ask(99), runs[99]);
     assert_eq!(ask(50), runs[50]);
     assert_ne!(ask(0), runs[0]);
 }
 
-/// By a name that means another place by then.
+/// A name may resolve to another address by the time of the second lookup.
 #[test]
-fn what_is_kept_is_no_way_around_the_judgement_of_addresses() {
+fn the_cache_does_not_bypass_the_check_of_addresses() {
     let Some(town) = Town::enter() else { return };
     let _films = Origin::at(&format!("{PUBLIC}:80"));
     town.name("films.example.com", &[&[PUBLIC]]);
@@ -247,7 +247,7 @@ fn a_searchs_results_have_the_api_shape() {
 }
 
 #[test]
-fn a_search_is_one_argument_and_its_child_has_an_environment_of_its_own() {
+fn a_search_is_a_single_argument_and_its_child_has_a_minimal_environment() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let told = "import json, os, sys; told = lambda texts: chr(10).join(texts); \
@@ -265,7 +265,7 @@ fn a_search_is_one_argument_and_its_child_has_an_environment_of_its_own() {
 }
 
 #[test]
-fn a_look_ends_when_nobody_waits_for_it_any_more() {
+fn a_lookup_ends_when_nobody_waits_for_it_any_more() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let setup = Setup { yt_dlp: fake_yt_dlp(dir.path(), "sleep 300"), ..Setup::default() };

@@ -136,7 +136,7 @@ fn the_episodes_of_a_podcast_are_taken_by_their_places_in_its_feed() {
     origin.serve("podcast.xml", &feed(&["new", "stall", "b"]));
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{blocking}")).status, 200);
     let task = worker.wait_for_status(id(&waiting[1]), "error");
-    assert!(task["error_message"].as_str().unwrap().contains("the list has changed"), "{task}");
+    assert!(task["error_message"].as_str().unwrap().contains("the playlist has changed"), "{task}");
 }
 
 /// Extractors of a site whose channels name their tabs, which name videos.
@@ -300,7 +300,7 @@ fn an_empty_list_is_an_honest_error() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let list = ended(&worker, &order(&worker, &feed(&origin, "feed.xml", &[]), &json!({})));
-    assert_eq!((&list["status"], &list["error_message"]), (&json!("error"), &json!("the list has no films")));
+    assert_eq!((&list["status"], &list["error_message"]), (&json!("error"), &json!("the playlist has no videos")));
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn what_is_announced_for_no_time_or_for_long_from_now_waits_and_costs_no_try() {
         origin.serve(&path, &announced.to_string());
         let id = worker.download("ana", &origin.url(&path));
         let task = worker.wait_for(&id, |task| task["error_message"] != "");
-        let expected = if name == "some" { "announced: has not begun" } else { "announced for a time that is too far" };
+        let expected = if name == "some" { "announced: has not begun" } else { "the announced start is too far" };
         assert!(task["error_message"].as_str().unwrap().starts_with(expected), "{task}");
         if name == "some" {
             assert_eq!(worker.delete("ana", &format!("/api/downloads/{id}")).status, 200);

@@ -68,7 +68,7 @@ fn a_killed_downloader_is_an_error_and_its_part_is_never_served() {
         signal("-KILL", pid);
     }
     let task = worker.wait_for_status(&id, "error");
-    assert_eq!(task["error_message"], "the downloader was stopped before it was done");
+    assert_eq!(task["error_message"], "the downloader was stopped before it finished");
     assert_eq!(task["filename"], "");
     assert_eq!(worker.get("ana", &format!("/api/download/{id}/file")).status, 404);
     assert_eq!(worker.get("ana", &format!("/api/stream/sample__{id}.mp4")).status, 404);

@@ -220,7 +220,7 @@ fn a_medium_whose_address_has_expired_is_looked_up_again_and_goes_on() {
     let worker = Worker::start(&origin);
     let task = worker.completed("ana", &origin.url("expires/sample.mp4"));
     assert!(file(&worker, task["id"].as_str().unwrap()) == media::read("sample.mp4"));
-    assert!(!worker.log().contains("waits for another try"), "at once: {}", worker.log());
+    assert!(!worker.log().contains("waiting to retry"), "at once: {}", worker.log());
     assert!(origin.requests().len() >= 5, "{:?}", origin.requests());
 }
 

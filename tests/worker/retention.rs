@@ -16,7 +16,7 @@ fn id(task: &serde_json::Value) -> String {
 fn wait_until_gone(worker: &Worker, id: &str) {
     eventually("a removal", || worker.task(id).is_none().then_some(()));
     eventually("the end of its files", || (!worker.media(id).exists()).then_some(()));
-    assert!(worker.log().lines().any(|line| line.contains("not kept") && line.contains(id)), "{}", worker.log());
+    assert!(worker.log().lines().any(|line| line.contains("by retention") && line.contains(id)), "{}", worker.log());
 }
 
 #[test]

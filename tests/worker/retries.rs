@@ -58,7 +58,7 @@ fn what_is_not_there_and_what_is_forbidden_fail_at_once() {
     origin.redirect("inside.mp4", "http://127.0.0.1:1/x.mp4");
     let id = worker.download("ana", &origin.url("inside.mp4"));
     worker.wait_for_status(&id, "error");
-    assert!(!worker.log().contains("another try"), "{}", worker.log());
+    assert!(!worker.log().contains("waiting to retry"), "{}", worker.log());
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn a_file_that_is_not_what_it_was_is_shared_with_nobody() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
     let bob = id(&worker.completed("bob", &origin.url("sample.mp4")));
-    eventually("a word on it", || worker.log().contains("not what it was").then_some(()));
+    eventually("a word on it", || worker.log().contains("file of a finished download has changed").then_some(()));
     assert_eq!(inode(&worker, &bob).1, 1);
     assert_eq!(file(&worker, "bob", &bob).body, media::read("sample.mp4"));
 }
