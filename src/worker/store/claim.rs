@@ -286,7 +286,10 @@ mod tests {
         order(limits).await.unwrap();
         assert!(matches!(order(limits).await, Err(StoreError::QueueFull)));
         order(Limits::default()).await.unwrap();
-        assert!(claimed(&store, 9).await.is_some(), "claiming a task keeps the limits, and the newest request lifts them");
+        assert!(
+            claimed(&store, 9).await.is_some(),
+            "claiming a task keeps the limits, and the newest request lifts them"
+        );
     }
 
     #[tokio::test]
