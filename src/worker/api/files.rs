@@ -137,7 +137,7 @@ pub(super) fn note_play(store: &Store, id: TaskId) {
     let store = store.clone();
     tokio::spawn(async move {
         if let Err(error) = store.played(id).await {
-            tracing::warn!(task = %id, %error, "recording a play failed");
+            tracing::warn!(task = %id, %error, "a play could not be recorded");
         }
     });
 }

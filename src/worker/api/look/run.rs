@@ -43,7 +43,7 @@ pub(super) async fn run(
     let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_ANSWER, time };
     let run = Run::start(confined, bounds, stop);
     let run = run.map_err(|error| {
-        tracing::error!(%error, "starting yt-dlp failed");
+        tracing::error!(%error, "yt-dlp could not be started");
         LookError::NotRun
     })?;
     answer(run, question).await
@@ -92,7 +92,7 @@ impl Drop for Scratch {
         let path = std::mem::take(&mut self.0);
         spawn_blocking(move || {
             if let Err(error) = remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "removing a temporary folder failed");
+                tracing::warn!(path = %path.display(), %error, "a temporary folder could not be removed");
             }
         });
     }
