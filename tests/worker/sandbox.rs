@@ -553,7 +553,7 @@ fn without_a_whole_sandbox_nothing_is_downloaded_unless_that_is_allowed() {
     let worker = Worker::with(&origin, &Setup { wrapper: WITHOUT_NAMESPACES, ..Setup::default() });
     let answer = worker.get("ana", "/api/search?q=x");
     assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("sandbox_missing")), "{}", worker.log());
-    assert!(worker.log().contains("no namespace can be had"), "{}", worker.log());
+    assert!(worker.log().contains("creating a user namespace failed"), "{}", worker.log());
     let order = json!({"url": origin.url("sample.mp4")}).to_string();
     assert_eq!(worker.post("ana", "/api/download", &order).status, 503);
     drop(worker);

@@ -23,7 +23,7 @@ struct Segment {
     bytes: u64,
 }
 
-/// The longest segment: ten hours, longer than any download. In seconds.
+/// No video, and so no segment, is longer: ten hours, in seconds.
 const MAX_SECONDS: f64 = 36_000.0;
 
 impl Playlist {

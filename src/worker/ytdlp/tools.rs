@@ -60,7 +60,7 @@ pub(crate) enum Unready {
     TooOld(Version),
     #[error("yt-dlp does not run on this server")]
     Broken,
-    #[error("the sandbox cannot be had on this server: {0}")]
+    #[error("the download sandbox cannot be started on this server: {0}")]
     Sandbox(String),
 }
 
