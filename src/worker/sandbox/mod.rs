@@ -1,9 +1,9 @@
 //! The sandbox of yt-dlp, ffmpeg and every process that these start: which files they can access, how many resources they can use,
 //! and their only way to the network.
 //!
-//! Three programs run in turn: this program as the keeper, which enters new namespaces and relays connections to the egress guard;
-//! this program again, which gives up its privileges; and the program that it then executes. The kernel enforces the restrictions,
-//! for every descendant as well.
+//! A child consists of this program as the keeper, which enters new namespaces and relays connections to the egress guard; of this
+//! program again, which gives up its privileges; and of the program that the latter executes. The kernel enforces the restrictions,
+//! on every descendant as well.
 
 mod choose;
 mod confine;
