@@ -224,7 +224,7 @@ fn a_child_that_asks_for_long_names_without_end_fills_no_log_and_hides_no_other_
     eventually("the other child's line", || guard.log().contains(&other.job.to_string()).then_some(()));
     let left_out = || {
         guard.connect("localhost:443", &flood);
-        guard.log().contains("more connections than the log has lines for").then_some(())
+        guard.log().contains("connections left out of the log").then_some(())
     };
     eventually("what was left out", left_out);
 }
@@ -235,7 +235,7 @@ fn a_budget_ends_what_goes_beyond_it() {
     let guard = Guard::start("", &[&origin.address.to_string()]);
     let answer = guard.get(&origin.url("sample.mp4"), &pass(50_000));
     assert!(answer.len() < 120_000 && answer.len() > 1_000, "{}", answer.len());
-    eventually("the reason", || guard.log().contains("the budget of the pass is spent").then_some(()));
+    eventually("the reason", || guard.log().contains("the byte budget of the pass is used up").then_some(()));
 }
 
 #[test]

@@ -256,7 +256,7 @@ class Fragments:
         wanted = json.dumps([[f['url'], f.get('byte_range')] for f in fragments])
         wanted = f'{len(fragments)} {zlib.crc32(wanted.encode()):08x}'
         if self.lines:
-            # The URLs may have changed because they are signed anew each time, or because they name another version. Fetching the
+            # The URLs may have changed because each listing signs them again, or because they name another version. Fetching the
             # last fragment again shows whether those before it are still valid.
             if wanted == self.list or self.list.split()[0] == str(len(fragments)) and self.done > 1:
                 self.expected = self.lines.pop()
@@ -281,7 +281,7 @@ class Fragments:
             self.began = getattr(answers, 'date', None)
             self._write()
         elif first and self.began and getattr(answers, 'modified', None):
-            # The URL is the same, but the fragment must not be newer than the first one.
+            # The URL is the same, but the fragment must not have changed since the first one was fetched.
             return answers.modified <= self.began
         return True
 
