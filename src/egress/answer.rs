@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 const MAX_HEAD: usize = 64 << 10;
 /// The most interim answers (1xx) before the final one.
 const MAX_INTERIM: usize = 16;
-/// Fields about the connection to the site (RFC 9110, section 7.6.1), which is not the child's.
+/// Fields about the connection to the site (RFC 9110, section 7.6.1), which do not apply to the child's connection.
 const OF_CONNECTION: [&[u8]; 3] = [b"connection", b"keep-alive", b"proxy-connection"];
 
 /// Reads the heads of one answer, interim ones included. Returns them for the child, with the part of the body that has arrived.

@@ -84,7 +84,7 @@ impl Entry {
 }
 
 impl Spender {
-    /// Takes up to `wanted` bytes. Returns how many were left to take; 0 if none.
+    /// Takes up to `wanted` bytes and returns how many it took; 0 if none are left.
     pub(super) fn take(&self, wanted: usize) -> usize {
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
         let take = |left: u64| Some(left.saturating_sub(wanted));
