@@ -1,23 +1,23 @@
-//! The head of a site's answer to a request in the clear, as the child gets it: the connection ends with the answer.
+//! Rewrites the head of a site's answer to a plain HTTP request, so that the connection ends with the answer.
 //!
-//! A site that says nothing of its connection, or wants to keep it, would have yt-dlp send its next request on it, after the guard
-//! has closed it.
+//! If a site did not mention the connection, or kept it open, yt-dlp would send its next request on it, although the guard has closed
+//! it.
 
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The longest head of an answer.
+/// The longest head of an answer, in bytes.
 const MAX_HEAD: usize = 64 << 10;
-/// Interim answers (1xx) before the final one.
+/// The most interim answers (1xx) before the final one.
 const MAX_INTERIM: usize = 16;
-/// Fields about the connection to the site (RFC 9110, section 7.6.1), which is not the child's.
+/// Fields about the connection to the site (RFC 9110, section 7.6.1), which do not apply to the child's connection.
 const OF_CONNECTION: [&[u8]; 3] = [b"connection", b"keep-alive", b"proxy-connection"];
 
-/// Reads the heads of one answer, interim ones too. Returns them for the child, with the part of the body that came along.
+/// Reads the heads of one answer, interim ones included. Returns them for the child, with the part of the body that has arrived.
 ///
-/// What does not look like an answer goes on as it came: it is for the child to judge, in its sandbox.
+/// Anything that does not look like an answer is passed on unchanged: the child handles it in its sandbox.
 pub(super) async fn head(host: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
     let (mut out, mut input) = (Vec::new(), BytesMut::new());
     for _ in 0..=MAX_INTERIM {
@@ -33,14 +33,14 @@ pub(super) async fn head(host: &mut (impl AsyncRead + Unpin)) -> io::Result<Byte
     Ok(out.into())
 }
 
-/// Where the head ends that `input` begins with; None where it has no end.
+/// Reads until `input` starts with a whole head. Returns the end of the head, or none if it is too long or cut off.
 async fn read_head(host: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> io::Result<Option<usize>> {
     let mut seen = 0;
     loop {
         if let Some(end) = end_of_head(input, seen) {
             return Ok(Some(end));
         }
-        // An empty line that is cut in two begins in the last three bytes.
+        // An empty line split between two reads starts within the last three bytes.
         seen = input.len().saturating_sub(3);
         if input.len() >= MAX_HEAD || host.read_buf(input).await? == 0 {
             return Ok(None);
@@ -48,7 +48,7 @@ async fn read_head(host: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) ->
     }
 }
 
-/// After the first empty line, whose ends may be bare line feeds: sites send them, and clients take them.
+/// Returns the offset after the first empty line. Line ends may be bare line feeds: some sites send them, and clients accept them.
 fn end_of_head(input: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
@@ -61,7 +61,7 @@ fn end_of_head(input: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// `HTTP/1.1 1xx`, and not 101, after which the connection speaks something else.
+/// Returns true for `HTTP/1.1 1xx`, except 101, after which the connection switches to another protocol.
 fn is_interim(head: &[u8]) -> bool {
     match head {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'1', tens, ones, ..] => [*tens, *ones] != *b"01",
@@ -69,7 +69,7 @@ fn is_interim(head: &[u8]) -> bool {
     }
 }
 
-/// Writes a head that ends the connection.
+/// Writes the head with `Connection: close`.
 fn close_after(head: &[u8], out: &mut Vec<u8>) {
     let mut lines = head.split_inclusive(|b| *b == b'\n');
     out.extend_from_slice(lines.next().unwrap_or_default());
@@ -78,7 +78,7 @@ fn close_after(head: &[u8], out: &mut Vec<u8>) {
         if line.trim_ascii().is_empty() {
             out.extend_from_slice(b"Connection: close\r\n");
         }
-        // A line that begins with white space continues the one before.
+        // A line that starts with white space continues the previous one.
         dropped = if line.starts_with(b" ") || line.starts_with(b"\t") { dropped } else { is_of_connection(line) };
         if !dropped {
             out.extend_from_slice(line);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_ends_its_connection_whatever_it_says_of_it() {
+    async fn an_answer_ends_its_connection_whatever_its_head_says() {
         for (answer, expected) in [
             ("HTTP/1.1 200 OK\r\nA: 1\r\n\r\nbody", "HTTP/1.1 200 OK\r\nA: 1\r\nConnection: close\r\n\r\nbody"),
             (
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_without_an_end_is_not_collected_for_ever() {
+    async fn an_endless_head_is_not_buffered_without_limit() {
         let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(3 * MAX_HEAD));
         assert_eq!(passed_on(&endless, 10_000).await, endless);
     }

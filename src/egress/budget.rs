@@ -1,4 +1,4 @@
-//! What is left of each pass: bytes, connections at a time, and lines in the log.
+//! The remaining budget of each pass: bytes, open connections, and log lines.
 
 use std::{
     collections::HashMap,
@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::pass::Pass;
 
-/// Connections of one job at a time: yt-dlp needs few, and one that opens many is after something else.
+/// Open connections of one job. yt-dlp needs few; a child that opens many has other intentions.
 const MAX_OPEN: usize = 32;
-/// Lines in the log for one job in a second: each host that is fetched from has one, and a child may ask for any number.
+/// Log lines per second for one job. Each connection is logged, and a child may open any number.
 const MAX_LINES: u32 = 20;
 
-/// The budgets of all passes that are not over. A job that is taken up again has another pass, with another end.
+/// The budgets of all passes that have not expired. A resumed job gets a new pass, which expires at another time.
 #[derive(Debug, Default)]
 pub(super) struct Budgets(Mutex<HashMap<(Uuid, i64), Entry>>);
 
@@ -28,7 +28,7 @@ struct Entry {
     log: Log,
 }
 
-/// What was said of one pass.
+/// How much was logged about one pass.
 #[derive(Debug, Default)]
 struct Log {
     second: i64,
@@ -43,12 +43,12 @@ pub(super) struct Budget {
     open: AtomicUsize,
 }
 
-/// One connection that spends from a budget.
+/// One connection that draws on a budget.
 #[derive(Debug)]
 pub(super) struct Spender(Arc<Budget>);
 
 impl Budgets {
-    /// Begins a connection under `pass`; None where it has as many as it may have.
+    /// Opens a connection under `pass`. Returns none if the pass has as many open as allowed.
     pub(super) fn enter(&self, pass: &Pass, now: i64) -> Option<Spender> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, entry| entry.until > now);
@@ -58,14 +58,14 @@ impl Budgets {
         entered.ok().map(|_| Spender(budget))
     }
 
-    /// True where there may be another line about `pass` at `now`; otherwise it is counted. What was left out in an earlier
-    /// second is said first.
+    /// Returns true if another line about `pass` may be logged at `now`; otherwise counts it as left out. First logs how many lines
+    /// were left out in an earlier second.
     pub(super) fn admits_line(&self, pass: &Pass, now: i64) -> bool {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let log = &mut entries.entry((pass.job, pass.until)).or_insert_with(|| Entry::of(pass)).log;
         if log.second != now {
             if log.left_out > 0 {
-                tracing::warn!(target: "sallyport::egress", job = %pass.job, left_out = log.left_out, "egress: more connections than the log has lines for");
+                tracing::warn!(target: "sallyport::egress", job = %pass.job, left_out = log.left_out, "egress: connections left out of the log");
             }
             *log = Log { second: now, ..Log::default() };
         }
@@ -84,7 +84,7 @@ impl Entry {
 }
 
 impl Spender {
-    /// Takes up to `wanted` bytes; 0 when nothing is left.
+    /// Takes up to `wanted` bytes and returns how many it took; 0 if none are left.
     pub(super) fn take(&self, wanted: usize) -> usize {
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
         let take = |left: u64| Some(left.saturating_sub(wanted));
@@ -92,7 +92,7 @@ impl Spender {
         usize::try_from(before.min(wanted)).unwrap_or(usize::MAX)
     }
 
-    /// How many bytes are left.
+    /// Returns how many bytes are left.
     pub(super) fn left(&self) -> u64 {
         self.0.left.load(Ordering::Relaxed)
     }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_is_spent_by_all_connections_of_its_pass_and_no_more_is_given() {
+    fn all_connections_of_a_pass_share_its_budget_and_cannot_exceed_it() {
         let budgets = Budgets::default();
         let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
         let (a, b) = (budgets.enter(&pass, 0).unwrap(), budgets.enter(&pass, 0).unwrap());
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_asks_without_end_has_a_few_lines_a_second_and_takes_none_from_others() {
+    fn a_child_that_never_stops_connecting_gets_few_log_lines_per_second_and_takes_none_from_others() {
         let budgets = Budgets::default();
         let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
         let lines = |pass: &Pass, now| (0..10_000).filter(|_| budgets.admits_line(pass, now)).count();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_counted_for_each_pass_and_given_back() {
+    fn connections_are_counted_for_each_pass_and_released_on_drop() {
         let budgets = Budgets::default();
         let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
         let mut open: Vec<_> = (0..MAX_OPEN).map(|_| budgets.enter(&pass, 0).unwrap()).collect();

@@ -1,4 +1,4 @@
-//! One client of the guard, from its request to the end of what it fetched.
+//! One client of the guard, from its request to the end of the transfer.
 
 use std::{
     io,
@@ -25,27 +25,27 @@ use super::{
 use crate::message::{HeadFault, HeadScan};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Nothing passes for so long: the host has forgotten us.
+/// A connection without traffic for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
-/// The longest name of a host (RFC 1035, section 2.3.4).
+/// The longest host name in the log (RFC 1035, section 2.3.4), in bytes.
 const MAX_HOST: usize = 253;
-/// For each direction of a connection.
+/// The buffer for each direction of a connection, in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// Why a client is sent away.
+/// Why a client is refused.
 #[derive(Debug, Error)]
 enum Refused {
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
     Pass(#[from] PassError),
-    #[error("too many connections of one job")]
+    #[error("the job has too many connections open")]
     TooMany,
     #[error(transparent)]
     Dial(#[from] DialError),
 }
 
-/// Serves one request, and closes.
+/// Serves one request, then closes the connection.
 pub(super) async fn serve<S>(guard: &Inner, mut stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -79,7 +79,7 @@ where
     }
 }
 
-/// A host as the log has it: no name in the DNS is longer, but a child may ask for any.
+/// Returns a host for the log. No DNS name is longer than [`MAX_HOST`], but a child may send any text.
 fn shown(host: &url::Host) -> String {
     let name = host.to_string();
     match name.get(..name.floor_char_boundary(MAX_HOST)) {
@@ -94,7 +94,7 @@ async fn open(guard: &Inner, pass: &Pass, request: &Request) -> Result<Metered, 
     Ok(Metered::new(remote, spender))
 }
 
-/// The head, or what is wrong with it, and what came after it.
+/// Reads the head. Returns it, or what is wrong with it, and the bytes after it.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Result<Bytes, HeadFault>, Bytes)> {
     let (mut input, mut scan) = (BytesMut::new(), HeadScan::default());
     loop {
@@ -112,7 +112,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Result<
     }
 }
 
-/// Until one side ends, the budget or the time is spent, or nothing passes any more.
+/// Relays until one side ends, the budget or the time of the pass is used up, or there is no more traffic.
 async fn relay<S>(mut stream: S, mut remote: Metered, kind: Kind, rest: Bytes, pass: &Pass) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -131,12 +131,12 @@ where
     };
     tokio::select! {
         end = passing => end,
-        () = stalled(&passed) => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing passes any more")),
-        () = sleep(time) => Err(io::Error::new(io::ErrorKind::TimedOut, "the time of the pass is over")),
+        () = stalled(&passed) => Err(io::Error::new(io::ErrorKind::TimedOut, "no traffic for too long")),
+        () = sleep(time) => Err(io::Error::new(io::ErrorKind::TimedOut, "the pass has expired")),
     }
 }
 
-/// One request and its answer. What a client sends after its request is not for this host, so it ends the connection.
+/// Forwards one request and its answer. Anything the client sends after its request is not for this host and ends the connection.
 async fn forward<S>(stream: S, remote: Metered, head: &[u8], body: u64, mut rest: Bytes) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -151,7 +151,7 @@ where
     let sending = async {
         let mut rest = BufReader::with_capacity(BUFFER, (&mut client_out).take(body - first.len() as u64));
         copy_buf(&mut rest, &mut host_out).await?;
-        // Nothing more is expected; a byte or an end of the client's ends it all.
+        // The client has nothing more to send; another byte, or the end of its stream, ends the connection.
         client_out.read(&mut [0; 1]).await.map(drop)
     };
     let receiving = async {
@@ -182,7 +182,7 @@ async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Refused) {
         Refused::Request(_) => "400 Bad Request",
         Refused::Pass(_) => "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"egress\"",
         Refused::TooMany => "429 Too Many Requests",
-        // In words that no server has by itself, so that yt-dlp's account tells the guard's answer from a site's.
+        // No site uses these words, so that yt-dlp's error message distinguishes the guard's answer from a site's.
         Refused::Dial(error) if error.is_forbidden() => "403 Host Not Allowed",
         Refused::Dial(_) => "502 Host Not Reached",
     };

@@ -1,4 +1,4 @@
-//! From a host to a connection: its addresses found once, each of them judged, and one of them dialled.
+//! Connects to a host: resolves its addresses once, checks each of them, and dials one.
 
 use std::{future::pending, io, net::SocketAddr, time::Duration};
 
@@ -17,23 +17,23 @@ use crate::{
     lookup::{LookupError, Lookups},
 };
 
-/// For each address.
+/// The time to connect to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The next address is tried as well when the last one has not answered for this long (RFC 8305, section 5).
+/// If an address has not answered for this long, the next one is tried as well (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// How many addresses of a name are tried.
+/// The most addresses of a name to try.
 const MAX_TRIES: usize = 6;
 
-/// Where children may go.
+/// The destinations that children may connect to.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The ports of public hosts.
+    /// The allowed ports of public hosts.
     pub ports: Vec<u16>,
-    /// Private hosts that are allowed all the same, each with its port.
+    /// Private hosts that are allowed nevertheless, each with its port.
     pub private: Vec<HostPort>,
 }
 
-/// A host and a port, as a child asked for them.
+/// A host and a port, as requested by a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Destination {
     pub(super) host: Host,
@@ -43,25 +43,25 @@ pub(super) struct Destination {
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub(super) enum DialError {
-    #[error("the port is not one that children may go to")]
+    #[error("the port is not in egress.ports")]
     Port,
-    #[error("a private address")]
+    #[error("the address is private, and not in worker.allow_private")]
     Private,
     #[error(transparent)]
     Lookup(#[from] LookupError),
-    #[error("it cannot be reached: {0}")]
+    #[error("the host could not be reached: {0}")]
     Unreachable(io::Error),
 }
 
 impl DialError {
-    /// True where it is forbidden, not only impossible.
+    /// Returns true if the destination is forbidden, and not just unreachable.
     pub(super) fn is_forbidden(&self) -> bool {
         matches!(self, Self::Port | Self::Private)
     }
 }
 
 impl Places {
-    /// Connects to one of the judged addresses, for `job`.
+    /// Connects to one of the checked addresses, for `job`.
     pub(super) async fn dial(
         &self,
         lookups: &Lookups<Uuid>,
@@ -73,14 +73,14 @@ impl Places {
             self.judge(to)?;
         }
         let addresses = addresses(lookups, job, to).await?;
-        // One private address among them is one too many: a name that has both is made to be mistaken.
+        // A single private address is enough to refuse: a name with both kinds is made to deceive.
         if !allowed && !addresses.iter().all(|address| is_public(address.ip())) {
             return Err(DialError::Private);
         }
         connect(in_turn(&addresses)).await
     }
 
-    /// As far as the text tells.
+    /// Checks the port, and the host as far as its text allows.
     fn judge(&self, to: &Destination) -> Result<(), DialError> {
         if !self.ports.contains(&to.port) {
             return Err(DialError::Port);
@@ -102,7 +102,7 @@ async fn addresses(lookups: &Lookups<Uuid>, job: Uuid, to: &Destination) -> Resu
     }
 }
 
-/// The addresses to try: the resolver's first choice, then the families in turn (RFC 8305, section 4).
+/// Orders the addresses to try: the resolver's first choice, then alternating families (RFC 8305, section 4).
 fn in_turn(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let is_preferred = |address: &SocketAddr| address.is_ipv6() == first_is_v6;
@@ -120,8 +120,8 @@ fn in_turn(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     order
 }
 
-/// The first connection that is made. An address that does not answer holds the next one up for [`STAGGER`] only, and one that
-/// refuses not at all.
+/// Returns the first connection that succeeds. An address that does not answer delays the next one only by [`STAGGER`], and one that
+/// refuses does not delay it at all.
 async fn connect(addresses: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
     let mut waiting = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();

@@ -1,4 +1,4 @@
-//! A stream whose bytes are counted against a budget, and that notices when nothing passes any more.
+//! A stream whose bytes are counted against a budget. The count also shows when there is no more traffic.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use tokio::{
 
 use super::budget::Spender;
 
-/// The way to a host.
+/// A metered connection to a host.
 pub(super) struct Metered {
     io: TcpStream,
     spender: Spender,
@@ -29,12 +29,12 @@ impl Metered {
         Self { io, spender, passed: Arc::default() }
     }
 
-    /// How much has passed so far, both ways together.
+    /// The number of bytes transferred so far, both ways together.
     pub(super) fn passed(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.passed)
     }
 
-    /// How much of `wanted` the budget has left; what goes to the site or comes from it is never more.
+    /// Returns how much of `wanted` the budget allows, so that a transfer never exceeds it.
     fn affordable(&self, wanted: usize) -> io::Result<usize> {
         match self.spender.left() {
             0 => Err(spent()),
@@ -76,5 +76,5 @@ impl AsyncWrite for Metered {
 }
 
 fn spent() -> io::Error {
-    io::Error::new(io::ErrorKind::QuotaExceeded, "the budget of the pass is spent")
+    io::Error::new(io::ErrorKind::QuotaExceeded, "the byte budget of the pass is used up")
 }

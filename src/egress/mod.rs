@@ -1,9 +1,8 @@
-//! The egress guard: the only way out for what the worker's children fetch.
+//! The egress guard: the only way to the network for the worker's children.
 //!
-//! An HTTP proxy that lets nobody pass without a [`Pass`]. Each name is resolved once, all its addresses are judged, and one of
-//! those that were judged is dialled: a redirect, a segment of a manifest or an answer of the DNS that changes between two
-//! looks leads nowhere else than a first request would. What passes is counted against the budget of the pass, and each
-//! host is in the log.
+//! It is an HTTP proxy that requires a [`Pass`] for each request. It resolves each name once, checks all its addresses, and dials only
+//! an address that it has checked. A redirect, a segment of a manifest or a DNS answer that changes between two lookups is therefore
+//! as restricted as a first request. Traffic counts against the budget of the pass, and each host is logged.
 
 mod answer;
 mod budget;
@@ -36,12 +35,12 @@ use crate::{
     secret_file::{self, SecretError},
 };
 
-/// Connections at a time, in all; those of one pass are bounded by its budget.
+/// The most open connections in total; the budget of a pass limits those of one job.
 const MAX_CONNECTIONS: usize = 512;
-/// After a failure to accept, such as when descriptors run out.
+/// The pause after a failure to accept, for example when file descriptors run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The guard; a handle to share.
+/// A cloneable handle to the guard.
 #[derive(Clone)]
 pub struct Egress(Arc<Inner>);
 
@@ -53,45 +52,45 @@ struct Inner {
     slots: Arc<Semaphore>,
 }
 
-/// Why the guard cannot work.
+/// Why the guard cannot start.
 #[derive(Debug, Error)]
 pub enum EgressError {
-    /// The key that it shares with the worker.
+    /// The key that it shares with the worker is unusable.
     #[error(transparent)]
     Key(#[from] SecretError),
-    /// The folder for the key.
+    /// The folder for the key cannot be created.
     #[error("{0}: {1}")]
     Folder(PathBuf, io::Error),
-    /// Its address.
+    /// The guard cannot listen on its address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
-    /// The configuration does not say where.
+    /// The configuration sets no address for a separate guard.
     #[error(
         "egress.listen is not set, so the guard is part of the worker; write listen = \"127.0.0.1:8002\" under [egress]"
     )]
     NotApart,
 }
 
-/// A guard at work.
+/// A running guard.
 #[derive(Debug)]
 pub struct Serving {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-/// Where clients come from.
+/// The listener for clients.
 #[derive(Debug)]
 pub enum Door {
-    /// Loopback.
+    /// A port on loopback.
     Tcp(TcpListener),
-    /// A socket in the file system, which is the same in every network namespace.
+    /// A socket in the file system, which is reachable from every network namespace.
     Unix(UnixListener),
 }
 
-/// The key that worker and guard share; made where there is none.
+/// Returns the key that the worker and the guard share, and creates it if there is none.
 ///
 /// # Errors
-/// A key that others can read, that is too short, or that cannot be read or made.
+/// Fails if other users can read the key, if it is too short, or if it cannot be read or created.
 pub fn pass_key(config: &EgressConfig) -> Result<PassKey, EgressError> {
     if let Some(folder) = config.key_file.parent().filter(|folder| !folder.exists()) {
         secret_file::create_private_dir(folder).map_err(|e| EgressError::Folder(folder.to_owned(), e))?;
@@ -99,10 +98,10 @@ pub fn pass_key(config: &EgressConfig) -> Result<PassKey, EgressError> {
     Ok(PassKey::new(secret_file::read_or_create(&config.key_file)?.expose_secret().as_bytes()))
 }
 
-/// Runs the guard as a process of its own until `shutdown` is done; `ready` is called once it listens.
+/// Runs the guard as a separate process until `shutdown` completes; calls `ready` once it listens.
 ///
 /// # Errors
-/// When the configuration does not ask for one, or key or address cannot be had.
+/// Fails if the configuration has no separate guard, or if the key or the address cannot be used.
 pub async fn serve(
     config: &Config,
     shutdown: impl Future<Output = ()>,
@@ -120,32 +119,32 @@ pub async fn serve(
 }
 
 impl Serving {
-    /// Breaks off what is under way, and leaves the door to whoever comes next.
+    /// Aborts all connections and releases the listener.
     pub async fn close(self) {
         self.stop.cancel();
-        // It ends in no other way.
+        // The task ends only by cancellation, so its result does not matter.
         drop(self.task.await);
     }
 }
 
 impl Egress {
-    /// As the configuration wants it.
+    /// Creates the guard described by the configuration.
     ///
     /// # Errors
-    /// When its key cannot be had.
+    /// Fails if its key cannot be read or created.
     pub fn open(config: &Config) -> Result<Self, EgressError> {
         let places = Places { ports: config.egress.ports.clone(), private: config.worker.allow_private.clone() };
         Ok(Self::new(pass_key(&config.egress)?, places))
     }
 
-    /// Lets those pass whom `key` has signed for, to `places`.
+    /// Creates a guard that accepts passes signed with `key`, for the destinations in `places`.
     #[must_use]
     pub fn new(key: PassKey, places: Places) -> Self {
         let (budgets, slots) = (Budgets::default(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
         Self(Arc::new(Inner { key, places, budgets, lookups: Lookups::default(), slots }))
     }
 
-    /// Serves until it is closed.
+    /// Serves clients until the returned handle is closed.
     #[must_use]
     pub fn serve(self, door: Door) -> Serving {
         let stop = CancellationToken::new();
@@ -172,7 +171,7 @@ impl Egress {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the egress guard cannot accept");
+                    tracing::warn!(%error, "the egress guard cannot accept connections");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

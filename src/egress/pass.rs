@@ -1,4 +1,5 @@
-//! What lets a child through the guard: for whom, until when, and how much; signed, so that the guard need not know it before.
+//! The pass that admits a child to the guard: for which job, until when and for how many bytes. It is signed, so that the guard needs
+//! no prior knowledge of it.
 
 use std::{fmt, str::FromStr};
 
@@ -13,32 +14,32 @@ use crate::mac::hmac_sha256;
 
 const DOMAIN: &[u8] = b"sallyport egress v1\0";
 
-/// A right to fetch. As text it is the user name of a proxy URL, and its signature the password.
+/// A permission to fetch. Its text is the user name in the proxy URL, and its signature the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
-    /// The job, or the look, that it is for.
+    /// The job or query that it is for.
     pub job: Uuid,
-    /// Its end, in seconds since the Unix epoch.
+    /// When it expires, in seconds since the Unix epoch.
     pub until: i64,
-    /// How many bytes may pass, both ways together.
+    /// How many bytes may be transferred, both ways together.
     pub bytes: u64,
 }
 
-/// Why a pass is not believed.
+/// Why a pass is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum PassError {
-    /// It is no pass.
-    #[error("no pass")]
+    /// The pass is missing or malformed.
+    #[error("the pass is missing or malformed")]
     Malformed,
-    /// Its signature is wrong.
-    #[error("a forged pass")]
+    /// The signature does not match.
+    #[error("the signature of the pass is wrong")]
     Forged,
-    /// It is over.
-    #[error("a pass that has expired")]
+    /// The pass has expired.
+    #[error("the pass has expired")]
     Expired,
 }
 
-/// The key that worker and guard share (`secrets/egress.key`).
+/// The key that the worker and the guard share (`secrets/egress.key`).
 pub struct PassKey(SecretBox<[u8]>);
 
 impl fmt::Display for Pass {
@@ -57,29 +58,29 @@ impl FromStr for Pass {
             let job = Uuid::try_parse(job).ok()?;
             Some(Self { job, until: until.parse().ok()?, bytes: bytes.parse().ok()? })
         })();
-        // One spelling only, so that what was signed is what is read.
+        // Accepts only one spelling, so that the parsed pass is the signed one.
         pass.filter(|pass| pass.to_string() == text).ok_or(PassError::Malformed)
     }
 }
 
 impl PassKey {
-    /// Takes the secret's bytes.
+    /// Creates a key from the bytes of the secret.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         Self(SecretBox::new(secret.into()))
     }
 
-    /// `USER:PASSWORD`, for a proxy URL; neither holds a character that a URL would have to escape.
+    /// Returns `USER:PASSWORD` for a proxy URL. Neither contains a character that a URL would have to escape.
     #[must_use]
     pub fn sign(&self, pass: &Pass) -> String {
         let mac = self.mac(&pass.to_string()).finalize().into_bytes();
         format!("{pass}:{}", BASE64URL_NOPAD.encode(&mac))
     }
 
-    /// Reads `USER:PASSWORD` at `now` (Unix seconds).
+    /// Verifies `USER:PASSWORD` at `now` (Unix seconds).
     ///
     /// # Errors
-    /// Anything else than a pass under this key that is not over.
+    /// Fails unless it is a pass that was signed with this key and has not expired.
     pub fn verify(&self, credential: &str, now: i64) -> Result<Pass, PassError> {
         let (pass, mac) = credential.split_once(':').ok_or(PassError::Malformed)?;
         let mac = BASE64URL_NOPAD.decode(mac.as_bytes()).map_err(|_| PassError::Malformed)?;
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pass_is_good_under_its_key_until_its_end_and_in_one_spelling() {
+    fn a_pass_is_valid_under_its_key_until_it_expires_and_in_one_spelling() {
         let key = PassKey::new(b"0123456789abcdef0123456789abcdef");
         let pass = Pass { job: Uuid::from_u128(7), until: 1_000, bytes: 5 };
         let signed = key.sign(&pass);

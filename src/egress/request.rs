@@ -1,4 +1,4 @@
-//! What a child asks the guard for: a tunnel to a host, or one request that is passed on.
+//! A child's request to the guard: a tunnel to a host, or one request to forward.
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -12,16 +12,16 @@ use crate::message::{Framing, HeadFault, Http1Request, is_hop_by_hop, write_fiel
 /// A request to the guard.
 pub(super) struct Request {
     pub(super) to: Destination,
-    /// `USER:PASSWORD` of the proxy, where one is given.
+    /// `USER:PASSWORD` for the proxy, if given.
     pub(super) credential: Option<String>,
     pub(super) kind: Kind,
 }
 
-/// What is asked for.
+/// The kind of a request.
 pub(super) enum Kind {
     /// `CONNECT`: bytes both ways.
     Tunnel,
-    /// A request in the clear: its head as it goes on, and so many bytes of body after it.
+    /// A plain HTTP request: the head to forward, and the length of the body after it.
     Forward { head: Vec<u8>, body: u64 },
 }
 
@@ -30,14 +30,14 @@ pub(super) enum Kind {
 pub(super) enum RequestError {
     #[error(transparent)]
     Head(#[from] HeadFault),
-    #[error("this is a proxy; ask it for http:// or for a tunnel")]
+    #[error("this is a proxy; send an http:// URL or CONNECT")]
     NotForProxy,
-    #[error("a request's body needs its length")]
+    #[error("a request with a body needs a Content-Length")]
     Unbounded,
 }
 
 impl Request {
-    /// Reads a whole head.
+    /// Parses a complete head.
     pub(super) fn parse(head: &Bytes) -> Result<Self, RequestError> {
         if head.starts_with(b"CONNECT ") { Self::tunnel(head) } else { Self::forward(head) }
     }
@@ -57,7 +57,7 @@ impl Request {
     fn forward(head: &Bytes) -> Result<Self, RequestError> {
         let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
         let target = line.split(|b| *b == b' ').nth(1).unwrap_or_default();
-        // What follows takes the host out of the target, so whether it was there is looked at first.
+        // The parser removes the host from the target, so this checks first that it is there.
         if !target.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"http://")) {
             return Err(RequestError::NotForProxy);
         }
@@ -70,7 +70,7 @@ impl Request {
     }
 }
 
-/// The head without what is the proxy's; the connection ends with the answer, so that no second request goes astray.
+/// Returns the head without the fields for the proxy, and with `Connection: close`, so that no second request follows on the connection.
 fn passed_on(request: &Http1Request) -> Vec<u8> {
     let head = &request.head;
     let mut out = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", head.method, head.target(), head.host).into_bytes();
@@ -85,12 +85,12 @@ fn passed_on(request: &Http1Request) -> Vec<u8> {
     out
 }
 
-/// `host:port`, the port always there (RFC 9110, section 9.3.6).
+/// Parses `host:port`, with a mandatory port (RFC 9110, section 9.3.6).
 fn authority(text: &str) -> Option<Destination> {
     let plain = |b: u8| b.is_ascii_graphic() && !b"*/?#@\\".contains(&b);
     let port: u16 = text.rsplit_once(':')?.1.parse().ok()?;
     let to = text.bytes().all(plain).then(|| destination(&format!("http://{text}/")))??;
-    // A port that the parser leaves out is the scheme's own.
+    // The URL parser leaves out the port if it is the scheme's default.
     (to.port == port).then_some(to)
 }
 
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_goes_to_one_host_and_port_in_whatever_spelling() {
+    fn a_tunnel_goes_to_one_host_and_port_however_they_are_spelled() {
         let tunnel = |authority: &str| to(&format!("CONNECT {authority} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(tunnel("example.com:443"), Some(("example.com".into(), 443)));
         assert_eq!(tunnel("example.com:80"), Some(("example.com".into(), 80)));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_goes_on_without_what_is_the_proxys() {
+    fn a_request_is_forwarded_without_the_fields_for_the_proxy() {
         let head = "GET http://example.com:8080/a?b HTTP/1.1\r\nHost: example.com:8080\r\nRange: bytes=1-\r\n\
                     Proxy-Authorization: Basic dTpw\r\nProxy-Connection: keep-alive\r\nConnection: keep-alive, x-a\r\nX-A: 1\r\n\r\n";
         let request = parse(head).unwrap();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_for_a_proxy_or_has_no_bounds_is_refused() {
+    fn a_request_that_is_not_for_a_proxy_or_has_no_length_is_refused() {
         for head in [
             "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n",
             "GET https://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n",

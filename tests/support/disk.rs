@@ -1,4 +1,4 @@
-//! A small file system of its own, for tests that fill it.
+//! A small separate file system, for tests that fill it.
 
 use std::{
     fs::{self, File},
@@ -11,13 +11,13 @@ use rustix::thread::UnshareFlags;
 
 use crate::{programs::eventually, skips::skipped};
 
-/// A file system that only this test sees, for as long as this lives.
+/// A file system that only this test sees; unmounted on drop.
 pub(crate) struct Disk(PathBuf);
 
 impl Disk {
-    /// Lets this thread and what it starts mount file systems that nobody else sees. False, with a word on it, where this
-    /// user may not.
-    #[expect(deprecated, reason = "the one in its place is unsafe, for a flag that is not used here")]
+    /// Lets this thread and its children mount file systems that nobody else sees. Returns false, and reports the test as
+    /// skipped, if this user may not.
+    #[expect(deprecated, reason = "the replacement is unsafe, because of a flag that is not used here")]
     pub(crate) fn can_be_mounted() -> bool {
         if rustix::thread::unshare(UnshareFlags::NEWNS).is_err() {
             skipped("only root can mount a disk for a test");
@@ -32,7 +32,7 @@ impl Disk {
         Self(at.to_owned())
     }
 
-    /// As soon as nobody writes to it any more.
+    /// Remounts it as soon as nobody writes to it any more.
     pub(crate) fn remount(&self, how: &str) {
         let args = ["-o", &format!("remount,{how}"), self.0.to_str().unwrap()];
         eventually("a remount", || Command::new("mount").args(args).status().unwrap().success().then_some(()));
@@ -43,7 +43,7 @@ impl Disk {
         space.f_bavail * space.f_frsize
     }
 
-    /// Fills it until so much is left.
+    /// Fills it until `bytes` are left.
     pub(crate) fn leave(&self, bytes: u64) {
         let filler = usize::try_from(self.free() - bytes).unwrap();
         fs::write(self.0.join("filler"), vec![0; filler]).unwrap();

@@ -1,4 +1,4 @@
-//! Real media, made once by ffmpeg: an mp4, the same as HLS and as DASH, and a sound file.
+//! Real media, created once with ffmpeg: an MP4 file, and the same as HLS and as DASH.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::places::scratch;
 
-/// The folder with everything in it.
+/// The folder that holds all media.
 pub(crate) fn folder() -> PathBuf {
     let target = &scratch();
     let ready = target.join("worker-media");
@@ -28,7 +28,7 @@ pub(crate) fn read(name: &str) -> Vec<u8> {
     fs::read(folder().join(name)).unwrap()
 }
 
-/// The streams that ffprobe finds, like `h264,aac`, and the duration in whole seconds.
+/// Returns the streams that ffprobe finds, such as `h264,aac`, and the duration in whole seconds.
 pub(crate) fn probe(bytes: &[u8]) -> (String, u64) {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();

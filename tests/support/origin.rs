@@ -1,4 +1,4 @@
-//! A small media server on loopback: files with ranges, and ways to be slow or hostile.
+//! A small media server on loopback. It serves files with range support, and can be slow or hostile.
 
 use std::{
     collections::HashMap,
@@ -13,10 +13,10 @@ use std::{
 
 use crate::media;
 
-/// Where a stalling answer stops.
+/// The length after which a stalling answer stops.
 pub(crate) const STALL_AFTER: usize = 128 * 1024;
 
-/// Where an answer that is cut off ends.
+/// The length after which an answer is cut off.
 const CUT_AFTER: usize = 32 * 1024;
 
 const UNAVAILABLE: &[u8] =
@@ -27,29 +27,29 @@ const FORBIDDEN: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnec
 /// Ten GiB.
 const HUGE: &str = "Content-Length: 10737418240\r\n";
 
-/// The server and what it was asked for.
+/// The server, with a record of its requests.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-/// What the threads of all connections see.
+/// State shared by the threads of all connections.
 #[derive(Default)]
 struct Shared {
     requests: Mutex<Vec<String>>,
-    /// Files beside those of the media folder.
+    /// Files besides those of the media folder.
     own: Mutex<HashMap<String, Vec<u8>>>,
-    /// What some names are said to be.
+    /// The content types declared for some names.
     kinds: Mutex<HashMap<String, String>>,
-    /// What some paths are answered with first.
+    /// The first answers for some paths.
     first: Mutex<HashMap<String, Vec<Vec<u8>>>>,
-    /// Where some names have moved to.
+    /// The redirect targets of some names.
     moved: Mutex<HashMap<String, String>>,
-    /// How often each name has failed so far that fails a few times.
+    /// How often each path that fails a few times has failed so far.
     failed: Mutex<HashMap<String, u32>>,
-    /// How often each path was asked for.
+    /// How often each path was requested.
     asked: Mutex<HashMap<String, u32>>,
-    /// How many bytes of answers that do not end by themselves were taken.
+    /// How many bytes of endless answers were sent, by path.
     sent: Mutex<HashMap<String, usize>>,
 }
 
@@ -58,7 +58,7 @@ impl Origin {
         Self::at("127.0.0.1:0")
     }
 
-    /// At an address of this machine.
+    /// Starts at an address of this machine.
     pub(crate) fn at(address: &str) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
@@ -77,39 +77,39 @@ impl Origin {
         format!("http://{}/{path}", self.address)
     }
 
-    /// Every request so far: the path, and the range where one was asked for.
+    /// Every request so far: the path, and the start of the range if one was requested.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// How many bytes of this path, which has no end of its own, were sent so far.
+    /// How many bytes of this endless path were sent so far.
     pub(crate) fn sent(&self, path: &str) -> usize {
         self.shared.sent.lock().unwrap().get(path).copied().unwrap_or(0)
     }
 
-    /// Serves `text` under `name`, too.
+    /// Serves `text` as well, under `name`.
     pub(crate) fn serve(&self, name: &str, text: &str) {
         self.serve_bytes(name, text.as_bytes());
     }
 
-    /// The same, for what is no text.
+    /// Serves `bytes` as well, under `name`.
     pub(crate) fn serve_bytes(&self, name: &str, bytes: &[u8]) {
         self.shared.own.lock().unwrap().insert(name.to_owned(), bytes.to_vec());
     }
 
-    /// Sends `name` with this `Content-Type`.
+    /// Serves `name` with this `Content-Type`.
     pub(crate) fn declare(&self, name: &str, kind: &str) {
         self.shared.kinds.lock().unwrap().insert(name.to_owned(), kind.to_owned());
     }
 
-    /// Answers the first requests for `path` with these heads, which have no body, and only then as ever.
+    /// Answers the first requests for `path` with these heads, without bodies, and later ones as usual.
     pub(crate) fn first(&self, path: &str, answers: &[&str]) {
         let whole =
             |head: &&str| format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes();
         self.shared.first.lock().unwrap().insert(path.to_owned(), answers.iter().rev().map(whole).collect());
     }
 
-    /// Sends who asks for `name` to `url`.
+    /// Redirects requests for `name` to `url`.
     pub(crate) fn redirect(&self, name: &str, url: &str) {
         self.shared.moved.lock().unwrap().insert(name.to_owned(), url.to_owned());
     }
@@ -145,7 +145,7 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
 }
 
-/// Sends what lies under a name, in its manner.
+/// Sends a file in the manner that its path requests.
 fn send(
     stream: &mut TcpStream,
     shared: &Shared,
@@ -154,7 +154,7 @@ fn send(
     Asked { range, if_range }: Asked,
 ) -> std::io::Result<()> {
     let times = shared.times(path);
-    // Of two versions that differ all over, the second one from the third request on.
+    // From the third request on, serves the second of two entirely different versions.
     let second = manner.starts_with("changing") && times > 2;
     let body = if second { another_version(&body) } else { body };
     let etag = if second { "\"second\"" } else { "\"first\"" };
@@ -175,7 +175,7 @@ fn send(
     match manner {
         "slow" if from == 0 => slowly(stream, rest),
         "stall" if from == 0 => stall(stream, rest),
-        // The page first, then the medium.
+        // The first request is for the page, the second for the media file.
         "expires" | "changing" | "changing-tagged" if times == 2 => {
             stream.write_all(&rest[..CUT_AFTER.min(rest.len())])
         }
@@ -184,7 +184,7 @@ fn send(
     }
 }
 
-/// What an answer says of its length, which some say wrongly.
+/// The length that an answer declares, which is wrong for some manners.
 fn said_length(manner: &str, length: usize) -> usize {
     match manner {
         "more" => length / 2,
@@ -193,14 +193,14 @@ fn said_length(manner: &str, length: usize) -> usize {
     }
 }
 
-/// The same length and beginning, and other bytes everywhere else.
+/// Another version of a file: the same length and beginning, but other bytes everywhere else.
 pub(crate) fn another_version(film: &[u8]) -> Vec<u8> {
     let changed = film.iter().skip(CUT_AFTER / 2).map(|byte| byte ^ 0x55);
     film.iter().copied().take(CUT_AFTER / 2).chain(changed).collect()
 }
 
 impl Shared {
-    /// How often `path` was asked for, this time included.
+    /// Counts a request for `path`; returns how often it was requested, including this time.
     fn times(&self, path: &str) -> u32 {
         let mut asked = self.asked.lock().unwrap();
         let count = asked.entry(path.to_owned()).or_default();
@@ -208,7 +208,7 @@ impl Shared {
         *count
     }
 
-    /// True for the first `times` that `path` is asked for.
+    /// Returns true for the first `times` requests for `path`.
     fn fails(&self, path: &str, times: u32) -> bool {
         let mut failed = self.failed.lock().unwrap();
         let count = failed.entry(path.to_owned()).or_default();
@@ -220,11 +220,11 @@ impl Shared {
 fn content(shared: &Shared, path: &str, name: &str) -> Option<Vec<u8>> {
     let own = shared.own.lock().unwrap();
     let own = own.get(path).or_else(|| own.get(name)).cloned();
-    // A name, and no path to somewhere else.
+    // Only the file name, so that no path leads elsewhere.
     own.or_else(|| fs::read(media::folder().join(Path::new(name).file_name()?)).ok())
 }
 
-/// What matters of a request's fields.
+/// The relevant header fields of a request.
 #[derive(Default)]
 struct Asked {
     range: Option<usize>,
@@ -272,7 +272,7 @@ fn head(kind: &str, ranged: bool, from: usize, total: usize, etag: &str) -> Stri
     )
 }
 
-/// A byte a second, of many that were promised.
+/// Sends one byte per second of the many it declared.
 fn trickle(stream: &mut TcpStream) -> std::io::Result<()> {
     write!(stream, "{}", head("video/mp4", false, 0, 1_000_000, ""))?;
     loop {
@@ -281,7 +281,7 @@ fn trickle(stream: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// A megabyte a second, without an end.
+/// Sends a megabyte per second, without an end.
 fn steady(stream: &mut TcpStream) -> std::io::Result<()> {
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n{HUGE}Connection: close\r\n\r\n")?;
     loop {
@@ -290,7 +290,7 @@ fn steady(stream: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// More and more, until nobody takes it.
+/// Sends data without an end, until the client stops reading.
 fn endless(stream: &mut TcpStream, length: &str, path: &str, shared: &Shared) -> std::io::Result<()> {
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n{length}Connection: close\r\n\r\n")?;
     loop {
@@ -299,7 +299,7 @@ fn endless(stream: &mut TcpStream, length: &str, path: &str, shared: &Shared) ->
     }
 }
 
-/// About 200 KiB a second.
+/// Sends about 200 KiB per second.
 fn slowly(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     for piece in bytes.chunks(20 * 1024) {
         stream.write_all(piece)?;
@@ -308,7 +308,7 @@ fn slowly(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Sends a part and then nothing, for longer than any test lasts.
+/// Sends a part and then nothing, for longer than any test takes.
 fn stall(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     stream.write_all(&bytes[..STALL_AFTER.min(bytes.len())])?;
     thread::sleep(Duration::from_mins(1));

@@ -1,5 +1,5 @@
-//! Where tests find what was built and what belongs to the project: in the checkout, or in the copy of it that `TEST_COPY` names.
-//! `scripts/test` makes a copy for an ordinary user, who may not be able to enter the checkout.
+//! The locations of build results and project files: in the checkout, or in the copy of it that `TEST_COPY` names. `scripts/test`
+//! creates a copy for an ordinary user, who may not be able to enter the checkout.
 
 use std::{env, path::PathBuf};
 
@@ -17,7 +17,7 @@ pub(crate) fn project() -> PathBuf {
     copy().unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())
 }
 
-/// A folder for what tests make once.
+/// A folder for files that tests create only once.
 pub(crate) fn scratch() -> PathBuf {
     copy().map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), |copy| copy.join("tmp"))
 }

@@ -6,13 +6,13 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// Below the ports that the kernel gives to outgoing connections, so that none of those takes a port before its program does.
+/// Below the ephemeral ports, so that no outgoing connection takes a port before the program listens on it.
 const FIRST: u32 = 10_000;
 const COUNT: u32 = 22_000;
-/// How far apart two processes begin whose ids follow each other: tests run side by side, each in a process of its own.
+/// The distance between the first ports of processes with consecutive ids: tests run side by side, each in its own process.
 const STRIDE: u32 = 61;
 
-/// Addresses on loopback where nobody listens, no two alike.
+/// Returns distinct addresses on loopback that nobody listens on.
 pub(crate) fn free_addresses<const N: usize>() -> [SocketAddr; N] {
     std::array::from_fn(|_| std::iter::repeat_with(next).find(is_free).unwrap())
 }
@@ -24,7 +24,7 @@ fn next() -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// For a name server too, which listens by both protocols.
+/// Checks TCP and UDP, since a name server listens on both.
 fn is_free(address: &SocketAddr) -> bool {
     TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
 }

@@ -1,4 +1,4 @@
-//! The programs that tests run beside our own, and waiting for what happens elsewhere.
+//! Finds other programs that tests run, and waits for events in other processes.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::places::project;
 
-/// yt-dlp from the environment, from the project's tools, or from the PATH.
+/// Returns yt-dlp from the environment, from the project's tools, or from `PATH`.
 pub(crate) fn yt_dlp() -> PathBuf {
     let tools = project().join(".tools");
     let candidates = [tools.join("bin/yt-dlp"), tools.join("venv/bin/yt-dlp")];
@@ -17,14 +17,14 @@ pub(crate) fn yt_dlp() -> PathBuf {
     env::var_os("TEST_YT_DLP").map(PathBuf::from).or(installed).unwrap_or_else(|| "yt-dlp".into())
 }
 
-/// Looks until there is something, for 40 seconds at most.
+/// Polls until `look` returns something, for at most 40 seconds.
 pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < Duration::from_secs(40), "waited in vain for {what}");
+        assert!(start.elapsed() < Duration::from_secs(40), "timed out waiting for {what}");
         sleep(Duration::from_millis(50));
     }
 }

@@ -225,7 +225,7 @@ fn a_child_that_floods_the_guard_with_long_names_neither_fills_the_log_nor_hides
     eventually("the other child's line", || guard.log().contains(&other.job.to_string()).then_some(()));
     let left_out = || {
         guard.connect("localhost:443", &flood);
-        guard.log().contains("more connections than the log has lines for").then_some(())
+        guard.log().contains("connections left out of the log").then_some(())
     };
     eventually("a line about the omitted lines", left_out);
 }
@@ -236,7 +236,7 @@ fn a_transfer_ends_when_its_budget_is_spent() {
     let guard = Guard::start("", &[&origin.address.to_string()]);
     let answer = guard.get(&origin.url("sample.mp4"), &pass(50_000));
     assert!(answer.len() < 120_000 && answer.len() > 1_000, "{}", answer.len());
-    eventually("the reason", || guard.log().contains("the budget of the pass is spent").then_some(()));
+    eventually("the reason", || guard.log().contains("the byte budget of the pass is used up").then_some(()));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The worker over the wire: the built program, real yt-dlp and ffmpeg, media from a loopback server.
+//! Tests of the worker over the wire, with the built program, real yt-dlp and ffmpeg, and media from a loopback server.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -9,7 +9,7 @@
 )]
 
 #[path = "../support/disk.rs"]
-#[expect(dead_code, reason = "the gateway's tests do more with it")]
+#[expect(dead_code, reason = "the gateway's tests use more of it")]
 mod disk;
 #[path = "../support/media.rs"]
 mod media;

@@ -1,4 +1,4 @@
-//! What clients paste and how they spell it: URLs with white space around them, names in either normal form.
+//! Variants in the input of clients: URLs with white space around them, and names in either Unicode normal form.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
@@ -36,7 +36,7 @@ fn a_name_is_found_in_either_normal_form_and_keeps_its_joiners() {
     let task = worker.completed("ana", &origin.url("page.html"));
     let name = task["filename"].as_str().unwrap();
     assert!(name.starts_with(title), "{name}");
-    // As macOS spells it.
+    // The form that macOS uses.
     let decomposed = name.replace('\u{f3}', "o\u{301}").replace('\u{ac00}', "\u{1100}\u{1161}");
     let stream =
         |name: &str| worker.get("ana", &format!("/api/stream/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)));
@@ -44,5 +44,5 @@ fn a_name_is_found_in_either_normal_form_and_keeps_its_joiners() {
     assert_eq!((composed.status, decomposed.status), (200, 200));
     assert!(composed.body == decomposed.body);
     let other = name.replace('\u{f3}', "o");
-    assert_eq!(stream(&other).status, 404, "another name is still another name");
+    assert_eq!(stream(&other).status, 404, "a different name is not found");
 }

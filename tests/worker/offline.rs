@@ -1,4 +1,4 @@
-//! Search, trending and information where there is no network: a clear answer, and soon.
+//! Search, trending and information without a network: the answer is clear and comes soon.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
     town::{Town, run, unshare},
 };
 
-/// Less than what a request may take (`info_timeout`): a few tries, each with a name that is waited for.
+/// Less than a request may take (`info_timeout`): a few attempts, each of which waits for a name.
 const SOON: Duration = Duration::from_secs(55);
 
 fn is_unreachable(what: &str, ask: impl FnOnce() -> Answer) {
@@ -31,7 +31,7 @@ fn is_unreachable(what: &str, ask: impl FnOnce() -> Answer) {
     assert!(start.elapsed() < SOON, "{what}: {:?}", start.elapsed());
 }
 
-/// Each of the three by real yt-dlp.
+/// Tries each of the three routes with the real yt-dlp.
 fn all_are_unreachable() {
     let worker = Worker::start(&Origin::start());
     is_unreachable("Search", || worker.get("ana", "/api/search?q=film"));
@@ -43,7 +43,7 @@ fn all_are_unreachable() {
 }
 
 #[test]
-fn without_names_nothing_is_reached() {
+fn without_name_resolution_nothing_is_reached() {
     let Some(_town) = Town::enter() else { return };
     all_are_unreachable();
 }
@@ -51,18 +51,18 @@ fn without_names_nothing_is_reached() {
 #[test]
 fn without_any_network_nothing_is_reached() {
     if unshare(UnshareFlags::NEWNET).is_err() {
-        skipped("only root can make a network for a test");
+        skipped("only root can create a network for a test");
         return;
     }
     run("ip", &["link", "set", "lo", "up"]);
     all_are_unreachable();
 }
 
-/// As behind a router whose line is down.
+/// The situation behind a router whose line is down.
 #[test]
-fn where_nobody_answers_for_names_nothing_is_reached() {
+fn with_a_silent_name_server_nothing_is_reached() {
     if unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).is_err() {
-        skipped("only root can make a network for a test");
+        skipped("only root can create a network for a test");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

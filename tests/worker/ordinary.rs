@@ -1,4 +1,4 @@
-//! The worker of a user who is not root: the same sandbox, and downloads.
+//! A worker that does not run as root: it has the same sandbox and can download.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::{
     sandbox::{TELL, told},
 };
 
-/// What the kernel lets a child do: none of the capabilities it could use, no way to gain one, and filtered system calls.
+/// Reports the child's rights: no usable capabilities, no way to gain one, and filtered system calls.
 const RIGHTS: &str = "
 wanted = ('CapInh', 'CapPrm', 'CapEff', 'CapAmb', 'NoNewPrivs', 'Seccomp')
 status = dict(line.split(':', 1) for line in open('/proc/self/status'))
@@ -27,8 +27,8 @@ fn rights_of_a_child(wrapper: &'static [&'static str]) -> Value {
 #[test]
 fn a_child_of_any_account_has_no_capabilities() {
     let nothing = json!([0, 0, 0, 0, 1, 2]);
-    assert_eq!(rights_of_a_child(&[]), nothing, "of the account that runs the tests");
-    assert_eq!(rights_of_a_child(AS_ACCOUNT), nothing, "of an ordinary one");
+    assert_eq!(rights_of_a_child(&[]), nothing, "with the account that runs the tests");
+    assert_eq!(rights_of_a_child(AS_ACCOUNT), nothing, "with an ordinary account");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Lists of films: one order, a download for each film, and the list as their sum.
+//! Playlists: one request, a download for each video, and the playlist as their sum.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     retries::asked_for,
 };
 
-/// A feed with these links, at `name`.
+/// Serves a feed with these links at `name`; returns its URL.
 fn feed(origin: &Origin, name: &str, links: &[String]) -> String {
     let item =
         |(link, number): (&String, usize)| format!("<item><title>Film {number}</title><link>{link}</link></item>");
@@ -24,7 +24,7 @@ fn feed(origin: &Origin, name: &str, links: &[String]) -> String {
     origin.url(name)
 }
 
-/// Orders a list; its id.
+/// Requests a playlist and returns its id.
 fn order(worker: &Worker, url: &str, more: &Value) -> String {
     let mut order = json!({"url": url, "playlist": true});
     order.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -34,7 +34,7 @@ fn order(worker: &Worker, url: &str, more: &Value) -> String {
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
-/// The films of a list, by their places.
+/// The videos of a playlist, in order.
 fn films(worker: &Worker, list: &str) -> Vec<Value> {
     let all = worker.get("ana", "/api/downloads").json();
     let mut films: Vec<_> =
@@ -48,7 +48,7 @@ fn ended(worker: &Worker, list: &str) -> Value {
 }
 
 fn wait_for_films(worker: &Worker, list: &str, count: usize) -> Vec<Value> {
-    eventually("the films of a list", || Some(films(worker, list)).filter(|films| films.len() == count))
+    eventually("the videos of a playlist", || Some(films(worker, list)).filter(|films| films.len() == count))
 }
 
 fn id(task: &Value) -> &str {
@@ -56,7 +56,7 @@ fn id(task: &Value) -> &str {
 }
 
 #[test]
-fn a_list_becomes_a_download_of_each_of_its_films_and_ends_with_the_last() {
+fn a_playlist_becomes_a_download_for_each_of_its_videos_and_ends_with_the_last() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let links = ["a/sample.mp4", "b/sample.mp4", "c/missing.mp4"].map(|path| origin.url(path));
@@ -78,13 +78,13 @@ fn a_list_becomes_a_download_of_each_of_its_films_and_ends_with_the_last() {
     }
     let file = worker.get("ana", &format!("/api/download/{}/file", id(&films[1])));
     assert!(file.body == media::read("sample.mp4"));
-    assert_eq!(worker.get("ana", &format!("/api/download/{list}/file")).status, 404, "a list has no file");
+    assert_eq!(worker.get("ana", &format!("/api/download/{list}/file")).status, 404, "a playlist has no file");
     assert_eq!(whole["filesize"], json!(2 * media::read("sample.mp4").len()));
     assert!(!worker.job(&list).exists());
 }
 
 #[test]
-fn films_without_pages_of_their_own_are_told_apart_by_their_place() {
+fn videos_without_pages_of_their_own_are_distinguished_by_their_index() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     origin.serve(
@@ -101,7 +101,7 @@ fn films_without_pages_of_their_own_are_told_apart_by_their_place() {
 }
 
 #[test]
-fn the_episodes_of_a_podcast_are_taken_by_their_places_in_its_feed() {
+fn the_episodes_of_a_podcast_are_downloaded_by_their_index_in_its_feed() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let item = |name: &str| {
@@ -121,14 +121,14 @@ fn the_episodes_of_a_podcast_are_taken_by_their_places_in_its_feed() {
         assert_eq!((&film["title"], &film["url"]), (&json!(format!("Episode {name}")), &json!(url)));
         assert!(asked_for(&origin, &format!("{name}/sample.mp4")) >= 1);
     }
-    // Another episode comes first before the old ones are fetched: no place is what it was.
+    // A new first episode appears before the old ones are fetched, so that every index changes.
     origin.serve("podcast.xml", &feed(&["stall", "b"]));
     let running = worker.download("ana", &origin.url("stall/x/sample.mp4"));
     let blocking = worker.download("ana", &origin.url("stall/y/sample.mp4"));
     for id in [&running, &blocking] {
         worker.wait_for_partial(id, 1);
     }
-    // The list itself has no place while two of hers run.
+    // The playlist itself has no slot while two of ana's downloads run.
     let list = order(&worker, &url, &json!({}));
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{running}")).status, 200);
     let waiting = wait_for_films(&worker, &list, 2);
@@ -139,7 +139,7 @@ fn the_episodes_of_a_podcast_are_taken_by_their_places_in_its_feed() {
     assert!(task["error_message"].as_str().unwrap().contains("the playlist has changed"), "{task}");
 }
 
-/// Extractors of a site whose channels name their tabs, which name videos.
+/// Extractors for a site whose channels list tabs, which list videos.
 const CHANNEL: &str = "
 from yt_dlp.extractor.common import InfoExtractor
 
@@ -162,7 +162,7 @@ class AChannelIE(InfoExtractor):
 ";
 
 #[test]
-fn a_channel_gives_the_videos_of_its_tabs() {
+fn a_channel_expands_to_the_videos_of_its_tabs() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     plug_in(&worker, CHANNEL);
@@ -181,7 +181,7 @@ fn a_channel_gives_the_videos_of_its_tabs() {
     let seen: Vec<_> = films.iter().map(|film| (&film["status"], film["url"].as_str().unwrap())).collect();
     let (completed, error) = (&json!("completed"), &json!("error"));
     let expected = [(completed, &*videos[0]), (completed, &videos[1]), (error, &tabs[1]), (completed, &videos[2])];
-    assert_eq!(seen, expected, "a tab that is gone says so itself");
+    assert_eq!(seen, expected, "a missing tab is an entry with an error");
 }
 
 #[test]
@@ -208,10 +208,10 @@ fn plug_in(worker: &Worker, extractors: &str) {
 }
 
 #[test]
-fn an_entry_with_a_title_that_is_cut_is_found_in_its_place() {
+fn an_entry_whose_title_is_cut_is_found_by_its_index() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
-    // More bytes than a stored title has, and fewer characters than one is read to.
+    // More bytes than a stored title may have, but fewer characters than are read.
     let title = "\u{6620}\u{753b}".repeat(200);
     let enclosure = format!("<enclosure url=\"{}\"/>", origin.url("a/sample.mp4"));
     let channel = format!("<title>Podcast</title><item><title>{title}</title><guid>a-id</guid>{enclosure}</item>");
@@ -228,7 +228,7 @@ fn an_entry_with_a_title_that_is_cut_is_found_in_its_place() {
 }
 
 #[test]
-fn an_order_for_a_list_that_is_one_film_is_an_order_for_that_film() {
+fn a_request_for_a_playlist_that_is_one_video_downloads_that_video() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let task = ended(&worker, &order(&worker, &origin.url("sample.mp4"), &json!({})));
@@ -237,7 +237,7 @@ fn an_order_for_a_list_that_is_one_film_is_an_order_for_that_film() {
 }
 
 #[test]
-fn without_a_word_of_lists_the_first_film_is_taken() {
+fn unless_a_playlist_is_requested_its_first_video_is_downloaded() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let url = feed(&origin, "feed.xml", &["a/sample.mp4", "b/sample.mp4"].map(|path| origin.url(path)));
@@ -247,7 +247,7 @@ fn without_a_word_of_lists_the_first_film_is_taken() {
 }
 
 #[test]
-fn what_a_list_may_not_name_is_an_entry_that_says_so_and_nothing_asks_for_it() {
+fn a_forbidden_url_in_a_playlist_is_an_entry_with_an_error_and_is_never_requested() {
     let (origin, inside) = (Origin::start(), Origin::start());
     let worker = Worker::start(&origin);
     let links = [
@@ -271,7 +271,7 @@ fn what_a_list_may_not_name_is_an_entry_that_says_so_and_nothing_asks_for_it() {
 }
 
 #[test]
-fn a_list_of_a_hundred_thousand_is_refused_and_nothing_of_it_is_fetched() {
+fn a_playlist_of_a_hundred_thousand_is_refused_and_nothing_of_it_is_fetched() {
     let origin = Origin::start();
     let setup = Setup { extra: "max_playlist = 3", ..Setup::default() };
     let worker = Worker::with(&origin, &setup);
@@ -284,7 +284,7 @@ fn a_list_of_a_hundred_thousand_is_refused_and_nothing_of_it_is_fetched() {
 }
 
 #[test]
-fn of_a_list_that_is_too_long_the_first_films_can_be_had() {
+fn the_first_videos_of_a_playlist_that_is_too_long_can_be_requested() {
     let origin = Origin::start();
     let setup = Setup { extra: "max_playlist = 3", ..Setup::default() };
     let worker = Worker::with(&origin, &setup);
@@ -296,7 +296,7 @@ fn of_a_list_that_is_too_long_the_first_films_can_be_had() {
 }
 
 #[test]
-fn an_empty_list_is_an_honest_error() {
+fn an_empty_playlist_is_an_error() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let list = ended(&worker, &order(&worker, &feed(&origin, "feed.xml", &[]), &json!({})));
@@ -325,12 +325,12 @@ fn a_limit_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn who_cancels_a_list_cancels_all_of_it() {
+fn cancelling_a_playlist_cancels_all_its_videos() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let links: Vec<_> = (0..6).map(|n| origin.url(&format!("stall/{n}/sample.mp4"))).collect();
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
-    let running = eventually("two films under way", || {
+    let running = eventually("two running downloads", || {
         let running: Vec<_> =
             films(&worker, &list).into_iter().filter(|film| film["status"] == "downloading").collect();
         (running.len() == 2).then_some(running)
@@ -338,17 +338,17 @@ fn who_cancels_a_list_cancels_all_of_it() {
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200);
     let answered = Instant::now();
     for film in &running {
-        eventually("the child's end", || processes_of(id(film)).is_empty().then_some(()));
+        eventually("the end of the child", || processes_of(id(film)).is_empty().then_some(()));
     }
     assert!(answered.elapsed() < Duration::from_secs(2), "{:?}", answered.elapsed());
     assert_eq!(worker.task(&list).unwrap()["status"], "cancelled");
     let films = films(&worker, &list);
     assert!(films.len() == 6 && films.iter().all(|film| film["status"] == "cancelled"), "{films:?}");
-    assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200, "twice is no error");
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200, "cancelling twice is no error");
 }
 
 #[test]
-fn who_follows_learns_at_once_that_a_list_has_become_many_and_then_of_each() {
+fn followers_get_a_reset_when_a_playlist_expands_and_then_events_for_each_video() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let mut stream = Stream::open(&worker, "ana", None);
@@ -357,7 +357,7 @@ fn who_follows_learns_at_once_that_a_list_has_become_many_and_then_of_each() {
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
     let before = stream.until(|event| event.name == "reset");
     assert!(before.iter().all(|event| event.data.get("id").is_none_or(|id| *id == list)), "{before:?}");
-    assert_eq!(films(&worker, &list).len(), 2, "who reads anew now finds them");
+    assert_eq!(films(&worker, &list).len(), 2, "the new list has them");
     let events = stream.until(|event| is("completed")(event) && event.data["id"] == list);
     let tally: Vec<_> = events.iter().filter(|event| event.data["id"] == list).map(|event| &event.data).collect();
     let counts: Vec<_> = tally.iter().filter_map(|data| data["playlist_index"].as_u64()).collect();
@@ -366,16 +366,20 @@ fn who_follows_learns_at_once_that_a_list_has_become_many_and_then_of_each() {
 }
 
 #[test]
-fn who_removes_a_list_removes_all_of_it() {
+fn removing_a_playlist_removes_all_its_videos() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let links = ["a/sample.mp4", "stall/sample.mp4", "stall/b/sample.mp4"].map(|path| origin.url(path));
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
-    let films = eventually("one film that is here", || {
+    let films = eventually("one completed video", || {
         let films = films(&worker, &list);
         films.iter().any(|film| film["status"] == "completed").then_some(films)
     });
-    assert_eq!(worker.delete("bob", &format!("/api/downloads/{list}/remove")).status, 404, "it is another's");
+    assert_eq!(
+        worker.delete("bob", &format!("/api/downloads/{list}/remove")).status,
+        404,
+        "it belongs to another user"
+    );
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}/remove")).status, 200);
     assert_eq!(worker.get("ana", "/api/downloads").json(), json!([]));
     for film in &films {
@@ -385,7 +389,7 @@ fn who_removes_a_list_removes_all_of_it() {
 }
 
 #[test]
-fn a_list_goes_with_the_last_of_its_films() {
+fn a_playlist_is_removed_with_the_last_of_its_videos() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let links = ["a/sample.mp4", "b/sample.mp4"].map(|path| origin.url(path));
@@ -399,7 +403,7 @@ fn a_list_goes_with_the_last_of_its_films() {
 }
 
 #[test]
-fn a_list_whose_films_are_cancelled_one_by_one_is_cancelled() {
+fn a_playlist_whose_videos_are_cancelled_one_by_one_is_cancelled() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let links = ["stall/a/sample.mp4", "stall/b/sample.mp4"].map(|path| origin.url(path));
@@ -412,13 +416,13 @@ fn a_list_whose_films_are_cancelled_one_by_one_is_cancelled() {
 }
 
 #[test]
-fn a_list_outlives_kills_at_any_moment() {
+fn a_playlist_survives_kills_at_any_moment() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let links: Vec<_> = (0..4).map(|n| origin.url(&format!("{n}/sample.mp4"))).collect();
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
     for count in 0..4 {
-        eventually("another film", || {
+        eventually("another video", || {
             let done = films(&worker, &list).iter().filter(|film| film["status"] == "completed").count();
             (done >= count).then_some(())
         });
@@ -427,17 +431,17 @@ fn a_list_outlives_kills_at_any_moment() {
     }
     assert_eq!(ended(&worker, &list)["status"], "completed");
     let films = films(&worker, &list);
-    assert_eq!(films.len(), 4, "each film once: {films:?}");
+    assert_eq!(films.len(), 4, "each video once: {films:?}");
     for film in films {
         assert!(worker.get("ana", &format!("/api/download/{}/file", id(&film))).body == media::read("sample.mp4"));
     }
     assert!(worker.terminate());
     worker.start_again();
-    assert_eq!(worker.task(&list).unwrap()["status"], "completed", "a list has no file that could be missed");
+    assert_eq!(worker.task(&list).unwrap()["status"], "completed", "a playlist has no file that could be missing");
 }
 
 #[test]
-fn a_list_that_cannot_be_reached_is_tried_again() {
+fn a_playlist_that_cannot_be_reached_is_retried() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     feed(&origin, "feed.xml", &[origin.url("sample.mp4"), origin.url("a/sample.mp4")]);
@@ -447,7 +451,7 @@ fn a_list_that_cannot_be_reached_is_tried_again() {
 }
 
 #[test]
-fn more_films_than_may_wait_are_not_taken() {
+fn a_playlist_with_more_videos_than_may_wait_is_refused() {
     let origin = Origin::start();
     let setup = Setup { extra: "max_playlist = 500\nconcurrent_downloads = 1", ..Setup::default() };
     let worker = Worker::with(&origin, &setup);

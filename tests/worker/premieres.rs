@@ -1,4 +1,4 @@
-//! Videos that are announced: an extractor of the test's stands for the sites that have such.
+//! Announced videos. A test extractor imitates sites that have them.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ fn now() -> u64 {
 }
 
 #[test]
-fn a_premiere_waits_for_its_time_and_is_downloaded_then() {
+fn a_premiere_waits_for_its_time_and_is_then_downloaded() {
     let origin = Origin::start();
     let worker = worker(&origin);
     let announced = json!({"live_status": "is_upcoming", "release_timestamp": now() + 6});
@@ -57,11 +57,11 @@ fn a_premiere_waits_for_its_time_and_is_downloaded_then() {
     let task = worker.wait_for_status(&id, "completed");
     assert_eq!((&task["title"], &task["error_message"]), (&json!("Premiere"), &json!("")));
     assert!(worker.get("ana", &format!("/api/download/{id}/file")).body == media::read("sample.mp4"));
-    // Once when it was ordered, once at its time, which two looks may be on: for the film and for nothing else.
+    // Once when it was requested and once at its time, only for the download itself.
     assert_eq!(asked_for(&origin, "premiere/one"), 2, "{:?}", origin.requests());
 }
 
-/// Has a task that waits for its time look at once, after the next start.
+/// Restarts the worker so that a task that waits for its time runs at once.
 fn skip_the_wait(worker: &mut Worker, id: &str) {
     worker.kill();
     let db = Connection::open(worker.dir.path().join("data/worker.db")).unwrap();
@@ -90,9 +90,9 @@ fn a_premiere_that_is_live_at_its_time_is_waited_for_and_a_live_stream_is_refuse
     worker.wait_for(&id, says("announced: begins at 2"));
     origin.serve("premiere/one", &live);
     worker.wait_for(&id, says("announced: is live now"));
-    // It is still live at the next look, too, which another process has.
+    // It is still live at the next attempt, after a restart.
     skip_the_wait(&mut worker, &id);
-    eventually("another look", || (asked_for(&origin, "premiere/one") == 3).then_some(()));
+    eventually("another attempt", || (asked_for(&origin, "premiere/one") == 3).then_some(()));
     worker.wait_for(&id, says("announced: is live now"));
     origin.serve("premiere/one", &json!({"live_status": "was_live", "url": origin.url("sample.mp4")}).to_string());
     skip_the_wait(&mut worker, &id);
@@ -101,7 +101,7 @@ fn a_premiere_that_is_live_at_its_time_is_waited_for_and_a_live_stream_is_refuse
 }
 
 #[test]
-fn what_is_announced_for_no_time_or_for_long_from_now_waits_and_costs_no_try() {
+fn a_video_announced_without_a_time_or_far_ahead_waits_without_using_up_attempts() {
     let origin = Origin::start();
     let worker = worker(&origin);
     let far = json!({"live_status": "is_upcoming", "release_timestamp": now() + 90 * 86_400});
@@ -117,7 +117,7 @@ fn what_is_announced_for_no_time_or_for_long_from_now_waits_and_costs_no_try() {
             eventually("an empty job folder", || (!worker.job(&id).exists()).then_some(()));
         }
     }
-    // What is not announced, and cannot be had, is an error as before.
+    // A video that is neither announced nor available is an error, as without the plugin.
     origin.serve("premiere/none", "{}");
     let id = worker.download("ana", &origin.url("premiere/none"));
     let task = worker.wait_for_status(&id, "error");

@@ -1,4 +1,4 @@
-//! The built worker as a process of its own: started, killed, started again on the same folder.
+//! The built worker as a separate process: started, killed, and started again on the same folder.
 
 use std::{
     env, fs,
@@ -27,11 +27,11 @@ pub(crate) struct Worker {
     wrapper: &'static [&'static str],
 }
 
-/// What a configuration has beyond the defaults of these tests.
+/// A configuration beyond the defaults of these tests.
 pub(crate) struct Setup {
     pub(crate) yt_dlp: PathBuf,
     pub(crate) extra: &'static str,
-    /// What starts the worker, where it is not started by itself.
+    /// A command that starts the worker; empty to start it directly.
     pub(crate) wrapper: &'static [&'static str],
 }
 
@@ -67,7 +67,7 @@ impl Worker {
         worker
     }
 
-    /// SIGKILL, as the kernel or a power cut would.
+    /// Sends SIGKILL, like the kernel, or a power cut.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -77,13 +77,13 @@ impl Worker {
         self.child.id()
     }
 
-    /// SIGTERM; true when it ended well.
+    /// Sends SIGTERM. Returns true if the worker exited successfully.
     pub(crate) fn terminate(&mut self) -> bool {
         signal("-TERM", self.child.id());
         self.wait().success()
     }
 
-    /// Waits for its end.
+    /// Waits until the worker exits.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
@@ -101,12 +101,12 @@ impl Worker {
         self.wait_until_ready();
     }
 
-    /// Starts without waiting; for a worker that listens elsewhere.
+    /// Starts without waiting, for a worker that listens elsewhere.
     pub(crate) fn start_blindly(&mut self) {
         self.child = spawn(self.dir.path(), &[]);
     }
 
-    /// A second worker on the same folder: whether it ended well, by itself.
+    /// Starts a second worker on the same folder. Returns whether it exited successfully.
     pub(crate) fn second(&self) -> bool {
         spawn(self.dir.path(), &[]).wait().unwrap().success()
     }
@@ -127,14 +127,14 @@ impl Worker {
         Request::new("POST", target).json(body).signed(user, self.address).send(self.address)
     }
 
-    /// Starts a download; its id.
+    /// Starts a download and returns its id.
     pub(crate) fn download(&self, user: &str, url: &str) -> String {
         let answer = self.post(user, "/api/download", &format!("{{\"url\":\"{url}\"}}"));
         assert_eq!(answer.status, 200, "{:?}", answer.json());
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// One task out of the list, as the admin sees it.
+    /// Returns one task from the administrator's list.
     pub(crate) fn task(&self, id: &str) -> Option<Value> {
         let list = self.get("admin", "/api/downloads").json();
         list.as_array().unwrap().iter().find(|task| task["id"] == id).cloned()
@@ -151,7 +151,7 @@ impl Worker {
         })
     }
 
-    /// Downloads to the end; the task.
+    /// Downloads a URL and returns the completed task.
     pub(crate) fn completed(&self, user: &str, url: &str) -> Value {
         let id = self.download(user, url);
         self.wait_for_status(&id, "completed")
@@ -165,7 +165,7 @@ impl Worker {
         self.dir.path().join("data/media").join(id)
     }
 
-    /// Waits until so many bytes of a download are on disk.
+    /// Waits until at least `bytes` of a download are on disk.
     pub(crate) fn wait_for_partial(&self, id: &str, bytes: u64) {
         let folder = self.job(id).join("work/tmp");
         eventually("a partial file", || {
@@ -217,7 +217,7 @@ fn spawn(dir: &Path, wrapper: &[&str]) -> Child {
         .unwrap()
 }
 
-/// A program that says it is a good version, and otherwise does what `script` says.
+/// Creates a program that reports an accepted version, and otherwise runs `script`.
 pub(crate) fn fake_yt_dlp(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("yt-dlp");
     let version = "case \"$*\" in *--version) echo 2026.07.04; exit;; esac";
@@ -226,7 +226,7 @@ pub(crate) fn fake_yt_dlp(dir: &Path, script: &str) -> PathBuf {
     path
 }
 
-/// The same as a Python program; and the line of a configuration that lets it be read.
+/// Creates the same with a Python program. Also returns the configuration line that makes it readable.
 pub(crate) fn python_yt_dlp(dir: &Path, program: &str) -> (PathBuf, String) {
     let path = dir.join("program.py");
     fs::write(&path, program).unwrap();

@@ -1,10 +1,10 @@
-//! Which of several renditions a quality means.
+//! Which of several renditions a quality selects.
 
 use serde_json::json;
 
 use crate::{origin::Origin, process::Worker};
 
-/// A list of renditions by their sizes, whose names are their folders.
+/// Serves a master playlist with renditions of these sizes, each in a folder named after it.
 fn master(origin: &Origin, name: &str, sizes: &[&str]) -> String {
     let variant = |size: &&str| {
         let bandwidth = size.replace('x', "0");
@@ -16,7 +16,7 @@ fn master(origin: &Origin, name: &str, sizes: &[&str]) -> String {
     origin.url(name)
 }
 
-/// The renditions of which a segment was fetched, and what the task says that it is.
+/// Returns the renditions of which a segment was fetched, and the task's format note.
 fn taken(worker: &Worker, origin: &Origin, url: &str, quality: &str) -> (Vec<String>, String) {
     let before = origin.requests().len();
     let order = json!({"url": url, "quality": quality});
@@ -28,7 +28,7 @@ fn taken(worker: &Worker, origin: &Origin, url: &str, quality: &str) -> (Vec<Str
 }
 
 #[test]
-fn a_quality_is_the_shorter_side_and_below_the_smallest_is_the_smallest() {
+fn a_quality_limits_the_shorter_side_and_the_smallest_is_the_fallback() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let upright = master(&origin, "upright.m3u8", &["360x640", "720x1280", "1080x1920", "1440x2560"]);

@@ -1,4 +1,4 @@
-//! Whose turn it is.
+//! The order in which users' downloads run.
 
 use serde_json::json;
 
@@ -14,12 +14,12 @@ const SHARES: Setup = Setup {
 };
 
 #[test]
-fn a_user_with_many_tasks_keeps_nobody_else_waiting() {
+fn a_user_with_many_tasks_does_not_delay_others() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { yt_dlp: crate::process::yt_dlp(), ..SHARES });
     let ana: Vec<_> = (0..20).map(|_| worker.download("ana", &origin.url("stall/sample.mp4"))).collect();
     worker.wait_for_status(&ana[0], "downloading");
-    // A place is free all this while, and it is not hers.
+    // One slot stays free all the time, but not for ana.
     let bob = worker.completed("bob", &origin.url("sample.mp4"));
     assert_eq!(bob["status"], "completed");
     let statuses = |what: &str| ana.iter().filter(|id| worker.task(id).unwrap()["status"] == what).count();
@@ -29,7 +29,7 @@ fn a_user_with_many_tasks_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn an_order_says_how_important_it_is() {
+fn downloads_run_in_the_order_of_their_priority() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { yt_dlp: crate::process::yt_dlp(), ..SHARES });
     let order = |path: &str, priority: &str| {

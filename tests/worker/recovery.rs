@@ -1,4 +1,4 @@
-//! Whatever is killed, whenever: tasks stay, downloads go on, finished files are whole.
+//! Recovery from kills at any moment: tasks survive, downloads resume, finished files are complete.
 
 use crate::{
     media,
@@ -9,7 +9,7 @@ use crate::{
 const HALF: u64 = STALL_AFTER as u64 / 2;
 
 #[test]
-fn a_killed_worker_takes_its_child_along_and_resumes_where_it_was() {
+fn a_killed_workers_child_dies_with_it_and_the_download_resumes() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let finished = worker.completed("ana", &origin.url("sample.mp4"));
@@ -33,7 +33,7 @@ fn a_killed_worker_takes_its_child_along_and_resumes_where_it_was() {
 }
 
 #[test]
-fn a_killed_worker_takes_its_childrens_children_along() {
+fn a_killed_workers_grandchildren_die_with_it() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let yt_dlp = fake_yt_dlp(dir.path(), "trap '' TERM; sleep 300 & sleep 300");
@@ -51,7 +51,7 @@ fn a_worker_that_is_stopped_stops_its_children_and_resumes_later() {
     let mut worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("stall/sample.mp4"));
     worker.wait_for_partial(&id, HALF);
-    assert!(worker.terminate(), "it ended well");
+    assert!(worker.terminate(), "the worker exits successfully");
     assert!(processes_of(&id).is_empty());
     worker.start_again();
     worker.wait_for_status(&id, "completed");
@@ -59,7 +59,7 @@ fn a_worker_that_is_stopped_stops_its_children_and_resumes_later() {
 }
 
 #[test]
-fn a_killed_downloader_is_an_error_and_its_part_is_never_served() {
+fn a_killed_downloader_is_an_error_and_its_partial_file_is_never_served() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("stall/sample.mp4"));
@@ -76,12 +76,12 @@ fn a_killed_downloader_is_an_error_and_its_part_is_never_served() {
 }
 
 #[test]
-fn a_file_that_was_whole_but_not_yet_mended_at_a_kill_is_mended_after_it() {
+fn a_file_that_was_complete_but_not_fixed_up_at_a_kill_is_fixed_up_afterwards() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("slow/hls.m3u8"));
     worker.kill();
-    // What yt-dlp has at the moment between the last segment and its own mending: a transport stream under another name.
+    // The state between yt-dlp's last segment and its fix-up: a transport stream under another name.
     let names = std::fs::read_dir(media::folder()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
     let mut segments: Vec<String> = names.filter(|n| n.contains(".ts")).collect();
     segments.sort();
@@ -92,11 +92,11 @@ fn a_file_that_was_whole_but_not_yet_mended_at_a_kill_is_mended_after_it() {
     worker.wait_for_status(&id, "completed");
     let file = worker.get("ana", &format!("/api/download/{id}/file"));
     assert_eq!(media::probe(&file.body), ("h264,aac".to_owned(), 6));
-    assert_eq!(&file.body[4..8], b"ftyp", "an mp4, and not a transport stream");
+    assert_eq!(&file.body[4..8], b"ftyp", "the file is MP4, not a transport stream");
 }
 
 #[test]
-fn a_worker_that_is_killed_again_and_again_loses_nothing() {
+fn a_worker_that_is_killed_repeatedly_loses_nothing() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let names = ["sample.mp4", "hls.m3u8", "dash.mpd"];

@@ -1,4 +1,4 @@
-//! What is taken up again: after a power cut, a kill or an error, where it was, and never as a part of something else.
+//! Resuming downloads after a power cut, a kill or an error: from where they were, and never mixing two versions.
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,24 +18,24 @@ fn file(worker: &Worker, id: &str) -> Vec<u8> {
     worker.get("ana", &format!("/api/download/{id}/file")).body
 }
 
-/// Where the requests for a path have asked to begin.
+/// The start offsets of the range requests for a path.
 fn beginnings(origin: &Origin, path: &str) -> Vec<usize> {
     let from = |request: String| request.strip_prefix(path)?.strip_prefix(" from ")?.parse().ok();
     origin.requests().into_iter().filter_map(from).collect()
 }
 
 #[test]
-fn after_a_power_cut_a_part_goes_on_from_what_had_reached_the_disk() {
+fn after_a_power_cut_a_partial_file_resumes_from_what_had_reached_the_disk() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let source = media::read("sample.mp4");
     let id = worker.download("ana", &origin.url("stall/sample.mp4"));
     let note = worker.job(&id).join("synced.json");
-    eventually("a note of what was synced", || {
+    eventually("a record of the synced bytes", || {
         fs::read_to_string(&note).ok()?.contains("media.mp4.part\"").then_some(())
     });
     worker.kill();
-    // The file system has kept the length and the last page, and has lost the pages before that.
+    // Simulates a file system that kept the length and the last page, but lost the pages before.
     let part = worker.job(&id).join("work/tmp/media.mp4.part");
     let synced = usize::try_from(fs::metadata(&part).unwrap().len()).unwrap();
     let lost = 64 * 1024;
@@ -47,12 +47,12 @@ fn after_a_power_cut_a_part_goes_on_from_what_had_reached_the_disk() {
     fs::write(&note, format!("{{\"boot\":\"another\",\"files\"{rest}")).unwrap();
     worker.start_again();
     worker.wait_for_status(&id, "completed");
-    assert!(file(&worker, &id) == source, "not one lost page is in the file");
+    assert!(file(&worker, &id) == source, "no lost page is in the file");
     let beginnings = beginnings(&origin, "stall/sample.mp4");
-    assert!(beginnings.iter().any(|at| (1..=synced).contains(at)), "it went on: {beginnings:?}");
+    assert!(beginnings.iter().any(|at| (1..=synced).contains(at)), "the download was resumed: {beginnings:?}");
 }
 
-/// Starts the worker as a unit with `ProcSubset=pid` does: the kernel's boot id is hidden, and that of the environment is not.
+/// Starts the worker like a unit with `ProcSubset=pid`: the kernel's boot id is hidden, but the environment has one.
 const KERNEL_HIDDEN: &[&str] = &[
     "unshare",
     "--mount",
@@ -62,9 +62,9 @@ const KERNEL_HIDDEN: &[&str] = &[
 ];
 
 #[test]
-fn in_a_unit_that_hides_the_boot_id_a_part_goes_on_after_a_kill() {
+fn in_a_unit_that_hides_the_boot_id_a_partial_file_resumes_after_a_kill() {
     if !rustix::process::geteuid().is_root() {
-        return skipped("only root hides files of the kernel");
+        return skipped("only root can hide kernel files");
     }
     let origin = Origin::start();
     let mut worker = Worker::with(&origin, &Setup { wrapper: KERNEL_HIDDEN, ..Setup::default() });
@@ -73,18 +73,18 @@ fn in_a_unit_that_hides_the_boot_id_a_part_goes_on_after_a_kill() {
     let text = fs::read_to_string(worker.job(&id).join("synced.json")).unwrap();
     assert!(text.contains("\"boot\":\"0123456789abcdef\""), "{text}");
     worker.kill();
-    // Nothing vouches for it but that the machine has not started since.
+    // The only evidence that the partial file is intact is that the machine has not rebooted.
     let nothing = "{\"boot\":\"0123456789abcdef\",\"files\":{}}";
     fs::write(worker.job(&id).join("synced.json"), nothing).unwrap();
     worker.start_again();
     worker.wait_for_status(&id, "completed");
     assert!(file(&worker, &id) == media::read("sample.mp4"));
     let beginnings = beginnings(&origin, "stall/sample.mp4");
-    assert!(beginnings.iter().any(|at| *at >= 32 * 1024), "it went on: {beginnings:?}");
+    assert!(beginnings.iter().any(|at| *at >= 32 * 1024), "the download was resumed: {beginnings:?}");
 }
 
 #[test]
-fn without_a_note_of_what_was_synced_a_part_begins_anew() {
+fn without_a_record_of_the_synced_bytes_a_partial_file_starts_over() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("stall/sample.mp4"));
@@ -95,13 +95,13 @@ fn without_a_note_of_what_was_synced_a_part_begins_anew() {
     worker.start_again();
     worker.wait_for_status(&id, "completed");
     assert!(file(&worker, &id) == media::read("sample.mp4"));
-    // Twice for the page, and twice for the medium from its beginning.
+    // Two requests for the page, and two for the media file from its beginning.
     let whole = origin.requests().iter().filter(|request| *request == "stall/sample.mp4").count();
     assert!(whole >= 4, "{:?}", origin.requests());
 }
 
 #[test]
-fn a_source_that_changes_between_two_answers_is_fetched_anew_from_its_beginning() {
+fn a_source_that_changes_between_two_answers_is_fetched_again_from_its_beginning() {
     for manner in ["changing", "changing-tagged"] {
         let origin = Origin::start();
         let worker = Worker::start(&origin);
@@ -109,12 +109,12 @@ fn a_source_that_changes_between_two_answers_is_fetched_anew_from_its_beginning(
         let task = worker.completed("ana", &origin.url(&path));
         let second = another_version(&media::read("sample.mp4"));
         assert!(file(&worker, task["id"].as_str().unwrap()) == second, "{manner}: {:?}", origin.requests());
-        assert!(!beginnings(&origin, &path).is_empty(), "it was tried to go on: {:?}", origin.requests());
+        assert!(!beginnings(&origin, &path).is_empty(), "the worker tried to resume: {:?}", origin.requests());
     }
 }
 
 #[test]
-fn a_source_that_changes_while_the_worker_is_down_is_fetched_anew_from_its_beginning() {
+fn a_source_that_changes_while_the_worker_is_down_is_fetched_again_from_its_beginning() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("stall/sample.mp4"));
@@ -122,7 +122,7 @@ fn a_source_that_changes_while_the_worker_is_down_is_fetched_anew_from_its_begin
     worker.kill();
     let second = another_version(&media::read("sample.mp4"));
     origin.serve_bytes("sample.mp4", &second);
-    // The second version begins at 0 and stalls as well; then it goes on.
+    // The download of the second version starts at 0, stalls as well, and then resumes.
     worker.reconfigure("retry_delay = \"300ms\"", "retry_delay = \"300ms\"\nstall_timeout = \"8s\"");
     worker.start_again();
     worker.wait_for_status(&id, "completed");
@@ -132,16 +132,16 @@ fn a_source_that_changes_while_the_worker_is_down_is_fetched_anew_from_its_begin
 const UNAVAILABLE: &str = "503 Service Unavailable\r\nRetry-After: 1";
 
 #[test]
-fn what_comes_in_fragments_goes_on_with_the_last_whole_one() {
+fn a_download_in_fragments_resumes_at_the_last_whole_one() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     origin.first("h002.ts", &[UNAVAILABLE, UNAVAILABLE]);
     let task = worker.completed("ana", &origin.url("hls.m3u8"));
     assert_eq!(media::probe(&file(&worker, task["id"].as_str().unwrap())), ("h264,aac".to_owned(), 6));
     let asked = ["h000.ts", "h001.ts", "h002.ts"].map(|name| asked_for(&origin, name));
-    assert_eq!(asked, [1, 3, 3], "the last whole one is compared each time: {:?}", origin.requests());
+    assert_eq!(asked, [1, 3, 3], "the last whole fragment is compared each time: {:?}", origin.requests());
 
-    // The third chunk of the picture.
+    // The third chunk of the video.
     let chunk = "chunk-stream0-00003.m4s";
     origin.first(chunk, &[UNAVAILABLE]);
     let task = worker.completed("ana", &origin.url("dash.mpd"));
@@ -151,7 +151,7 @@ fn what_comes_in_fragments_goes_on_with_the_last_whole_one() {
 }
 
 #[test]
-fn fragments_of_another_version_under_the_same_addresses_begin_anew() {
+fn fragments_of_another_version_under_the_same_urls_start_over() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     origin.first("h002.ts", &["503 Service Unavailable\r\nRetry-After: 4"]);
@@ -163,7 +163,7 @@ fn fragments_of_another_version_under_the_same_addresses_begin_anew() {
 }
 
 #[test]
-fn fragments_that_were_together_at_a_kill_are_not_twice_in_the_file_and_the_last_one_alone_is_fetched_again() {
+fn fragments_that_were_complete_at_a_kill_are_not_repeated_in_the_file_and_only_the_last_is_fetched_again() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let list = String::from_utf8(media::read("hls.m3u8")).unwrap().replace("h00", "slow/h00");
@@ -179,7 +179,7 @@ fn fragments_that_were_together_at_a_kill_are_not_twice_in_the_file_and_the_last
 }
 
 #[test]
-fn fragments_of_another_list_are_not_put_behind_those_of_the_old_one() {
+fn fragments_of_another_list_are_not_appended_to_those_of_the_old_one() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let old = String::from_utf8(media::read("hls.m3u8")).unwrap();
@@ -194,7 +194,7 @@ fn fragments_of_another_list_are_not_put_behind_those_of_the_old_one() {
 }
 
 #[test]
-fn fragments_under_new_addresses_go_on_where_the_last_one_is_the_same() {
+fn fragments_under_new_urls_resume_if_the_last_one_is_unchanged() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let list = String::from_utf8(media::read("hls.m3u8")).unwrap();
@@ -206,7 +206,7 @@ fn fragments_under_new_addresses_go_on_where_the_last_one_is_the_same() {
         let signed = format!("signed-{change}");
         origin.serve("list.m3u8", &list.replace("h00", &format!("{signed}/h00")));
         if change == "other" {
-            // What was here is not what is there now.
+            // The last fetched fragment no longer matches.
             origin.serve_bytes("h001.ts", &media::read("h002.ts"));
         }
         worker.wait_for_status(&id, "completed");
@@ -215,17 +215,17 @@ fn fragments_under_new_addresses_go_on_where_the_last_one_is_the_same() {
 }
 
 #[test]
-fn a_medium_whose_address_has_expired_is_looked_up_again_and_goes_on() {
+fn a_download_whose_url_has_expired_gets_a_new_one_and_resumes() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let task = worker.completed("ana", &origin.url("expires/sample.mp4"));
     assert!(file(&worker, task["id"].as_str().unwrap()) == media::read("sample.mp4"));
-    assert!(!worker.log().contains("waiting to retry"), "at once: {}", worker.log());
+    assert!(!worker.log().contains("waiting to retry"), "the retry is immediate: {}", worker.log());
     assert!(origin.requests().len() >= 5, "{:?}", origin.requests());
 }
 
 #[test]
-fn a_site_is_not_asked_again_before_it_wants_to_be() {
+fn a_site_gets_no_request_before_its_retry_after() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     for (path, status) in [("limited.mp4", "429 Too Many Requests"), ("busy.mp4", "503 Service Unavailable")] {
@@ -235,8 +235,8 @@ fn a_site_is_not_asked_again_before_it_wants_to_be() {
         let id = worker.download("ana", &origin.url(path));
         worker.wait_for(&id, |task| task["status"] == "pending" && task["error_message"] != "");
         let failed = Instant::now();
-        eventually("another try", || (asked_for(&origin, path) > 1).then_some(()));
-        // What was seen after it happened began earlier.
+        eventually("another attempt", || (asked_for(&origin, path) > 1).then_some(()));
+        // The failure was seen a moment after it happened.
         assert!(failed.elapsed() > Duration::from_millis(3_500), "{path}: after {:?}", failed.elapsed());
         worker.wait_for_status(&id, "completed");
     }

@@ -1,4 +1,4 @@
-//! How long finished files are kept.
+//! How long the worker keeps finished files.
 
 use std::{fs, io::Read, net::TcpStream};
 
@@ -15,16 +15,16 @@ fn id(task: &serde_json::Value) -> String {
 
 fn wait_until_gone(worker: &Worker, id: &str) {
     eventually("a removal", || worker.task(id).is_none().then_some(()));
-    eventually("the end of its files", || (!worker.media(id).exists()).then_some(()));
+    eventually("the removal of its files", || (!worker.media(id).exists()).then_some(()));
     assert!(worker.log().lines().any(|line| line.contains("by retention") && line.contains(id)), "{}", worker.log());
 }
 
 #[test]
-fn what_nobody_plays_goes_and_what_is_being_read_stays() {
+fn unused_files_are_removed_but_not_while_they_are_being_read() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { extra: "keep_for = \"2s\"", ..Setup::default() });
     let read = id(&worker.completed("ana", &origin.url("sample.mp4")));
-    // More than the buffers on the way take.
+    // More than all buffers on the way can hold.
     let film = fs::OpenOptions::new().append(true).open(worker.media(&read).join("media.mp4")).unwrap();
     film.set_len(200 << 20).unwrap();
     let request = Request::new("GET", &format!("/api/download/{read}/file")).signed("ana", worker.address).to_string();
@@ -34,7 +34,7 @@ fn what_nobody_plays_goes_and_what_is_being_read_stays() {
     let running = worker.download("ana", &origin.url("stall/sample.mp4"));
     let other = id(&worker.completed("bob", &origin.url("sample.mp4")));
     wait_until_gone(&worker, &other);
-    assert_eq!(worker.task(&read).unwrap()["status"], "completed", "it is older, and being read");
+    assert_eq!(worker.task(&read).unwrap()["status"], "completed", "the file is older, but is being read");
     assert_eq!(worker.task(&running).unwrap()["status"], "downloading");
     drop(reader);
     wait_until_gone(&worker, &read);
@@ -42,7 +42,7 @@ fn what_nobody_plays_goes_and_what_is_being_read_stays() {
 }
 
 #[test]
-fn the_least_recently_played_makes_room() {
+fn the_least_recently_played_file_makes_room() {
     let origin = Origin::start();
     let two_and_a_half = media::read("sample.mp4").len() * 5 / 2;
     let extra = Box::leak(format!("keep_bytes = \"{two_and_a_half}B\"").into_boxed_str());
@@ -50,7 +50,7 @@ fn the_least_recently_played_makes_room() {
     let first = id(&worker.completed("ana", &origin.url("sample.mp4")));
     let second = id(&worker.completed("ana", &origin.url("hls.m3u8")));
     assert_eq!(worker.get("ana", &format!("/api/download/{first}/file")).status, 200);
-    // What was played outlasts a restart.
+    // The record of plays survives a restart.
     assert!(worker.terminate());
     worker.start_again();
     let third = id(&worker.completed("bob", &origin.url("dash.mpd")));

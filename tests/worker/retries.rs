@@ -1,4 +1,4 @@
-//! Faults that pass: what failed is tried again, later and where it was; what will not go better is not.
+//! Transient failures are retried later and resume where they were; permanent ones are not retried.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ pub(crate) fn asked_for(origin: &Origin, path: &str) -> usize {
 }
 
 #[test]
-fn a_site_that_fails_a_few_times_is_asked_again() {
+fn a_download_from_a_site_that_fails_a_few_times_is_retried() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("fail2/sample.mp4"));
@@ -29,7 +29,7 @@ fn a_site_that_fails_a_few_times_is_asked_again() {
 }
 
 #[test]
-fn a_site_that_always_fails_is_given_up_after_as_many_tries_as_configured() {
+fn a_download_from_a_site_that_always_fails_ends_after_the_configured_retries() {
     let origin = Origin::start();
     let tries = |retries: u32| {
         let path = format!("fail99{retries}/sample.mp4");
@@ -47,7 +47,7 @@ fn a_site_that_always_fails_is_given_up_after_as_many_tries_as_configured() {
 }
 
 #[test]
-fn what_is_not_there_and_what_is_forbidden_fail_at_once() {
+fn missing_and_forbidden_sources_fail_at_once() {
     let origin = Origin::start();
     let setup = Setup { extra: "max_filesize = \"100KiB\"", ..Setup::default() };
     let worker = Worker::with(&origin, &setup);
@@ -62,7 +62,7 @@ fn what_is_not_there_and_what_is_forbidden_fail_at_once() {
 }
 
 #[test]
-fn an_answer_that_is_cut_off_again_and_again_is_completed_byte_for_byte() {
+fn an_answer_that_is_cut_off_repeatedly_is_completed_byte_for_byte() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("cut/sample.mp4"));
@@ -71,7 +71,7 @@ fn an_answer_that_is_cut_off_again_and_again_is_completed_byte_for_byte() {
 }
 
 #[test]
-fn a_wait_for_another_try_outlives_a_kill() {
+fn a_wait_for_a_retry_survives_a_kill() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     worker.reconfigure("retry_delay = \"300ms\"", "retry_delay = \"4s\"");
@@ -83,25 +83,27 @@ fn a_wait_for_another_try_outlives_a_kill() {
     let before = asked_for(&origin, "fail2/sample.mp4");
     worker.kill();
     worker.start_again();
-    eventually("another try", || (asked_for(&origin, "fail2/sample.mp4") > before).then_some(()));
+    eventually("another attempt", || (asked_for(&origin, "fail2/sample.mp4") > before).then_some(()));
     assert!(failed.elapsed() >= Duration::from_secs(4), "after {:?}", failed.elapsed());
     worker.wait_for_status(&id, "completed");
 }
 
 #[test]
-fn a_task_that_waits_for_another_try_can_be_cancelled() {
+fn a_task_that_waits_for_a_retry_can_be_cancelled() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     worker.get("ana", "/api/downloads");
     let id = worker.download("ana", &origin.url("fail99/sample.mp4"));
     worker.wait_for(&id, |task| task["error_message"] != "");
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{id}")).status, 200);
-    eventually("nothing left", || (processes_of(&id).is_empty() && !worker.job(&id).exists()).then_some(()));
+    eventually("the end of processes and files", || {
+        (processes_of(&id).is_empty() && !worker.job(&id).exists()).then_some(())
+    });
     assert_eq!(worker.task(&id).unwrap()["status"], "cancelled");
 }
 
 #[test]
-fn a_download_that_stalls_is_ended_and_goes_on_where_it_was() {
+fn a_download_that_stalls_is_ended_and_resumed() {
     let origin = Origin::start();
     let setup = Setup { extra: "stall_timeout = \"3s\"", ..Setup::default() };
     let worker = Worker::with(&origin, &setup);
@@ -114,7 +116,7 @@ fn a_download_that_stalls_is_ended_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_downloader_that_hangs_is_ended_with_all_its_children_and_one_that_writes_is_not() {
+fn a_downloader_that_hangs_is_ended_with_all_its_children_but_one_that_writes_is_not() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let script = "case \"$*\" in *hangs*) sleep 300 & sleep 300;; esac\n\
@@ -125,6 +127,6 @@ fn a_downloader_that_hangs_is_ended_with_all_its_children_and_one_that_writes_is
     let hangs = worker.download("ana", &origin.url("hangs.mp4"));
     let writes = worker.download("ana", &origin.url("writes.mp4"));
     assert_eq!(worker.wait_for_status(&hangs, "error")["error_message"], "the download stalled");
-    eventually("its end", || processes_of(&hangs).is_empty().then_some(()));
+    eventually("the end of its processes", || processes_of(&hangs).is_empty().then_some(()));
     assert_eq!(worker.wait_for_status(&writes, "error")["error_message"], "it is over");
 }

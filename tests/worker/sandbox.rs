@@ -1,5 +1,5 @@
-//! The sandbox: what a child that means harm can read, write, start and take. A stand-in for yt-dlp does what a page could have made
-//! the real one do.
+//! The sandbox: what a malicious child can read, write, start and consume. A stand-in for yt-dlp does what a page could have made the
+//! real one do.
 
 use std::{
     env, fs,
@@ -18,19 +18,19 @@ use crate::{
     skips::skipped,
 };
 
-/// A worker whose yt-dlp is a Python program, and the folder that this lies in.
+/// Starts a worker whose yt-dlp is a Python program. Also returns the folder that holds the program.
 fn worker(program: &str) -> (Worker, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let (yt_dlp, readable) = python_yt_dlp(dir.path(), program);
     (Worker::with(&Origin::start(), &Setup { yt_dlp, extra: readable.leak(), ..Setup::default() }), dir)
 }
 
-/// What the program has to tell, which it prints as the title of a search's only result.
+/// Runs the program, and returns what it reports as the title of a search's only result.
 pub(crate) fn told(worker: &Worker) -> Value {
     told_of(worker, "x")
 }
 
-/// The same, where it is told something itself.
+/// The same, with `text` as an argument for the program.
 fn told_of(worker: &Worker, text: &str) -> Value {
     let answer = worker.get("ana", &format!("/api/search?q={}", text.replace('/', "%2F")));
     assert_eq!(answer.status, 200, "{:?}", answer.json());
@@ -82,7 +82,7 @@ tell({{'read': [p for p in read if attempt(p, 'r')], 'written': [p for p in writ
 }
 
 #[test]
-fn a_playlist_reaches_no_other_users_film_even_without_any_rule_for_ffmpeg() {
+fn a_playlist_reaches_no_other_users_file_even_without_rules_for_ffmpeg() {
     let origin = Origin::start();
     let first = Worker::start(&origin);
     let victim = first.completed("bob", &origin.url("sample.mp4"));
@@ -117,10 +117,10 @@ tell(sizes)
     );
     let (worker, _dir) = worker(&program);
     assert_eq!(told(&worker), json!([0, 0]));
-    assert!(copies_without_a_sandbox(&film), "the lists are good ones");
+    assert!(copies_without_a_sandbox(&film), "without a sandbox, the playlists work");
 }
 
-/// The real yt-dlp without the arguments that are rules for ffmpeg, which by itself copies what a playlist names.
+/// Runs the real yt-dlp without the arguments that restrict ffmpeg, which would otherwise copy what a playlist names.
 const WITHOUT_HYGIENE: &str = "import runpy, sys
 words, args = iter(sys.argv[1:]), []
 for word in words:
@@ -134,7 +134,7 @@ sys.argv[1:] = args
 runpy.run_path(YT_DLP, run_name='__main__')
 ";
 
-/// Such a program, in the same Python; and the line of a configuration that lets it read the real one.
+/// Creates such a program for the same Python. Also returns the configuration line that lets it read the real yt-dlp.
 fn yt_dlp_without_hygiene(dir: &Path) -> Option<(PathBuf, String)> {
     let real = yt_dlp();
     let content = fs::read(&real).ok()?;
@@ -148,10 +148,10 @@ fn yt_dlp_without_hygiene(dir: &Path) -> Option<(PathBuf, String)> {
 }
 
 #[test]
-fn no_post_processor_reaches_another_users_film_even_without_our_arguments() {
+fn no_post_processor_reaches_another_users_file_even_without_our_arguments() {
     let dir = tempfile::tempdir().unwrap();
     let Some((wrapped, readable)) = yt_dlp_without_hygiene(dir.path()) else {
-        skipped("this yt-dlp is no Python program");
+        skipped("this yt-dlp is not a Python program");
         return;
     };
     let origin = Origin::start();
@@ -159,7 +159,7 @@ fn no_post_processor_reaches_another_users_film_even_without_our_arguments() {
     let worker = Worker::with(&origin, &Setup { yt_dlp: wrapped, extra, ..Setup::default() });
     let victim = worker.completed("bob", &origin.url("sample.mp4"));
     let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
-    // One that may be read, so that it is seen what a list would do with the other.
+    // A readable copy, to show what a playlist would do if the file were not protected.
     let open = dir.path().join("film.mp4");
     fs::copy(&film, &open).unwrap();
     for attack in ATTACKS {
@@ -167,13 +167,13 @@ fn no_post_processor_reaches_another_users_film_even_without_our_arguments() {
         let open = attack.order(&worker, &origin, "open", &open);
         let [closed, open] = [closed, open]
             .map(|id| worker.wait_for(&id, |task| task["status"] == "error" || task["status"] == "completed"));
-        println!("{} {}: {} where it may be read", attack.name, attack.order, open["status"]);
+        println!("{} {}: {} if the file is readable", attack.name, attack.order, open["status"]);
         assert_eq!(closed["status"], "error", "{closed}");
         assert!(!worker.media(closed["id"].as_str().unwrap()).exists());
     }
 }
 
-/// A list in place of a film, and the order that has ffmpeg read it.
+/// A playlist in place of a video, and the download request that makes ffmpeg read it.
 struct Attack {
     name: &'static str,
     order: &'static str,
@@ -188,7 +188,7 @@ const ATTACKS: &[Attack] = &[
 ];
 
 impl Attack {
-    /// Orders it for the film that lies there, by lists of this name; the task.
+    /// Requests the download, with playlists that refer to `film` and whose names start with `which`. Returns the task's id.
     fn order(&self, worker: &Worker, origin: &Origin, which: &str, film: &Path) -> String {
         let list = |what: &str| format!("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{what}\n#EXT-X-ENDLIST\n");
         for name in ["list.mp4", "list.mp4?meta", "segment.ts"] {
@@ -205,7 +205,7 @@ impl Attack {
     }
 }
 
-/// Whether such a list does what it is meant to where nothing keeps ffmpeg in.
+/// Returns whether such a playlist works as intended when ffmpeg is not confined.
 fn copies_without_a_sandbox(film: &Path) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let list = format!("ffconcat version 1.0\nfile {}\n", film.display());
@@ -219,7 +219,7 @@ fn copies_without_a_sandbox(film: &Path) -> bool {
 }
 
 #[test]
-fn a_child_has_no_sockets_but_ip_and_no_way_to_other_processes() {
+fn a_child_has_only_ip_sockets_and_no_access_to_other_processes() {
     let program = format!(
         "import ctypes, json, os, socket{TELL}
 libc = ctypes.CDLL(None, use_errno=True)
@@ -252,7 +252,7 @@ tell({{'families': families, 'allowed': [name for name, number in calls.items() 
       'pair': len(socket.socketpair())}})
 ",
         worker = std::process::id(),
-        // What whoever started the test has left open is open everywhere; the one that lists them is the program's own.
+        // Descriptors inherited from the test's own parent are open in all processes; 3 is the one that lists the folder.
         leaked = open_here().iter().map(String::as_str).chain(["3"]).collect::<Vec<_>>(),
     );
     let (worker, _dir) = worker(&program);
@@ -266,7 +266,7 @@ fn open_here() -> Vec<String> {
 }
 
 #[test]
-fn a_child_takes_no_more_memory_and_starts_no_more_tasks_than_it_may() {
+fn a_child_cannot_exceed_its_limits_on_memory_and_tasks() {
     let program = format!(
         "import json, mmap, os, threading{TELL}
 def memory():
@@ -297,7 +297,7 @@ tell([memory(), tasks()])
 }
 
 #[test]
-fn a_process_that_hides_in_a_session_of_its_own_ends_with_its_job() {
+fn a_process_that_hides_in_its_own_session_ends_with_its_job() {
     let program = format!(
         "import json, subprocess{TELL}
 subprocess.Popen(['setsid', 'sh', '-c', 'setsid sleep 1000 & sleep 1000'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -307,10 +307,10 @@ tell('started')
     let (worker, _dir) = worker(&program);
     let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
     assert_eq!(told(&worker), json!("started"));
-    eventually("their end", || processes_of(&looks).is_empty().then_some(()));
+    eventually("the end of all processes", || processes_of(&looks).is_empty().then_some(()));
 }
 
-/// The first process of its namespace, with no group and no signal by which its parent's end would be its own.
+/// A first process of a namespace that tries to drop its parent-death signal, and ignores SIGTERM.
 const HIDING: &str = "import ctypes, os, time\n\
     libc = ctypes.CDLL(None)\n\
     print('refused' if libc.prctl(1, 0) == -1 else 'allowed', flush=True)\n\
@@ -324,13 +324,13 @@ fn the_first_process_cannot_hide_either() {
     let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana", worker.address).to_string();
     let mut stream = std::net::TcpStream::connect(worker.address).unwrap();
     std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
-    eventually("it", || (processes_of(&looks).len() >= 2).then_some(()));
+    eventually("the child", || (processes_of(&looks).len() >= 2).then_some(()));
     drop(stream);
-    eventually("its end", || processes_of(&looks).is_empty().then_some(()));
+    eventually("the end of the child", || processes_of(&looks).is_empty().then_some(()));
 }
 
 #[test]
-fn the_signal_of_a_cancel_ends_the_first_process_whatever_it_ignores() {
+fn the_signal_of_a_cancellation_ends_the_first_process_whatever_it_ignores() {
     let dir = tempfile::tempdir().unwrap();
     let (yt_dlp, readable) = python_yt_dlp(dir.path(), HIDING);
     let extra = format!("{readable}\ninfo_timeout = \"5m\"").leak();
@@ -343,15 +343,15 @@ fn the_signal_of_a_cancel_ends_the_first_process_whatever_it_ignores() {
         let has = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(word));
         processes_of(&looks).into_iter().find(has)
     };
-    let keeper = eventually("it", || that_has("python3\0").and(that_has("\0--keep\0")));
-    // What the worker sends first. Whatever else it would do later, it has no reason to do now: it still has a client.
+    let keeper = eventually("the keeper", || that_has("python3\0").and(that_has("\0--keep\0")));
+    // The signal that the worker sends first. The worker has no reason to do anything else, since the client is still connected.
     signal("-TERM", keeper);
-    eventually("its end", || processes_of(&looks).is_empty().then_some(()));
+    eventually("the end of the child", || processes_of(&looks).is_empty().then_some(()));
     drop(stream);
 }
 
 #[test]
-fn a_child_cannot_make_a_link_that_the_worker_would_follow() {
+fn a_child_cannot_create_a_link_that_the_worker_would_follow() {
     let program = format!(
         "import json, os{TELL}
 made = []
@@ -369,7 +369,7 @@ tell(made)
 }
 
 #[test]
-fn a_child_makes_no_namespaces_and_sends_nothing_past_the_rules_for_ports() {
+fn a_child_cannot_create_namespaces_or_bypass_the_port_rules() {
     let program = format!(
         "import ctypes, errno, json, os, socket{TELL}
 libc = ctypes.CDLL(None, use_errno=True)
@@ -412,7 +412,7 @@ tell(allowed)
     assert_eq!(told(&worker), json!([]));
 }
 
-/// Tells which of the calls that name a process are allowed, and which of those for the caller are not.
+/// Reports which of the calls that name a process are allowed, and which of those on the caller itself are refused.
 const SETTINGS: &str = "import ctypes, errno, os, resource, threading
 libc = ctypes.CDLL(None, use_errno=True)
 me = os.getpid()
@@ -457,14 +457,14 @@ tell([[name for name, what in at_others.items() if error_of(what) != errno.EPERM
       [name for name, what in at_itself.items() if error_of(what) != 0]])
 ";
 
-/// They are refused for any process that is named, which here is the one that asks: who is meant is nothing a filter can tell.
+/// These calls are refused for any named process, even the caller's own, because a filter cannot tell whose id it is.
 #[test]
-fn a_child_sets_limits_priorities_and_processors_for_nobody_but_itself() {
+fn a_child_can_set_limits_priorities_and_processors_only_for_itself() {
     let (worker, _dir) = worker(&format!("import json{TELL}{SETTINGS}"));
     assert_eq!(told(&worker), json!([[], []]));
 }
 
-/// As yt-dlp has it run what a page brings: by code that is compiled while it runs, in threads, and ended when it takes too long.
+/// Runs JavaScript the way yt-dlp runs a page's scripts: compiled just in time, in threads, and killed if it takes too long.
 pub(crate) const RUNS_JAVASCRIPT: &str = "import os, subprocess, sys
 deno = next(word for word in sys.argv if word.startswith('deno:'))[5:]
 command = [deno, 'run', '--ext=js', '--no-code-cache', '--no-prompt', '--no-remote', '--no-lock', '--node-modules-dir=none',
@@ -479,12 +479,12 @@ except subprocess.TimeoutExpired:
 tell([run.returncode, run.stdout, run.stderr, endless.wait()])
 ";
 
-/// The JavaScript runtime, where there is one.
+/// Returns the JavaScript runtime, if there is one.
 pub(crate) fn js_runtime() -> Option<PathBuf> {
     let installed = places::project().join(".tools/bin/deno");
     let deno = env::var_os("TEST_DENO").map(PathBuf::from).or_else(|| installed.exists().then_some(installed));
     if deno.is_none() {
-        skipped("there is no deno");
+        skipped("deno was not found");
     }
     deno
 }
@@ -499,10 +499,10 @@ fn a_javascript_runtime_works_in_the_sandbox() {
     assert_eq!(told(&worker), json!([0, "number 1,2,3\n", "", -9]));
 }
 
-/// Those of x32 have the same architecture and other numbers, which no list has; the kernel need not know them for this.
+/// x32 calls have the same architecture but other numbers, which no list contains. They are caught even if the kernel lacks x32.
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn a_call_by_the_numbers_of_x32_ends_who_makes_it() {
+fn an_x32_call_kills_the_process_that_makes_it() {
     let program = format!(
         "import ctypes, json, os{TELL}
 libc = ctypes.CDLL(None)
@@ -522,7 +522,7 @@ tell(ends)
 }
 
 #[test]
-fn a_killed_worker_leaves_nothing_that_hides() {
+fn a_killed_worker_leaves_no_hidden_processes() {
     let program = "import subprocess, time\n\
         subprocess.Popen(['setsid', 'sleep', '1000'])\ntime.sleep(1000)\n";
     let (mut worker, _dir) = worker(program);
@@ -534,16 +534,16 @@ fn a_killed_worker_leaves_nothing_that_hides() {
             std::io::Write::write_all(&mut stream, request.to_string().as_bytes()).unwrap();
             stream
         });
-        // The keeper, the program and what this has started.
-        eventually("all of them", || (processes_of(&looks).len() >= 3).then_some(()));
+        // The keeper, the program and the process that the program has started.
+        eventually("all processes", || (processes_of(&looks).len() >= 3).then_some(()));
         signal("-KILL", worker.pid());
         drop(look.join().unwrap());
     });
-    eventually("their end", || processes_of(&looks).is_empty().then_some(()));
+    eventually("the end of all processes", || processes_of(&looks).is_empty().then_some(()));
     worker.kill();
 }
 
-/// Within a user namespace that may have none below it.
+/// Runs the worker in a user namespace that allows no further ones.
 const WITHOUT_NAMESPACES: &[&str] =
     &["unshare", "-Ur", "sh", "-c", "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"", "sh"];
 
@@ -553,7 +553,7 @@ fn without_a_whole_sandbox_nothing_is_downloaded_unless_that_is_allowed() {
     let worker = Worker::with(&origin, &Setup { wrapper: WITHOUT_NAMESPACES, ..Setup::default() });
     let answer = worker.get("ana", "/api/search?q=x");
     assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("sandbox_missing")), "{}", worker.log());
-    assert!(worker.log().contains("no namespace can be had"), "{}", worker.log());
+    assert!(worker.log().contains("creating a user namespace failed"), "{}", worker.log());
     let order = json!({"url": origin.url("sample.mp4")}).to_string();
     assert_eq!(worker.post("ana", "/api/download", &order).status, 503);
     drop(worker);
@@ -565,7 +565,7 @@ fn without_a_whole_sandbox_nothing_is_downloaded_unless_that_is_allowed() {
 }
 
 #[test]
-fn a_guard_of_its_own_serves_a_worker_that_is_kept_in_by_its_unit() {
+fn a_separate_guard_serves_a_worker_that_its_unit_confines() {
     let origin = Origin::start();
     let extra = "[egress]\nlisten = \"127.0.0.1:0\"";
     let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });

@@ -1,4 +1,4 @@
-//! One content that several users have downloaded: once on disk, and owned apart.
+//! Identical files of several users: stored once, but owned separately.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ fn inode(worker: &Worker, id: &str) -> (u64, u64) {
 }
 
 fn wait_until_shared(worker: &Worker, one: &str, other: &str) {
-    eventually("one place for both", || (inode(worker, one) == inode(worker, other)).then_some(()));
+    eventually("one file for both", || (inode(worker, one) == inode(worker, other)).then_some(()));
 }
 
 fn file(worker: &Worker, user: &str, id: &str) -> crate::client::Answer {
@@ -34,7 +34,7 @@ fn file(worker: &Worker, user: &str, id: &str) -> crate::client::Answer {
 }
 
 #[test]
-fn what_two_users_have_lies_on_disk_once_and_is_owned_apart() {
+fn identical_files_of_two_users_are_stored_once_and_owned_separately() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     origin.serve("other.mp4", "\0\0\0\u{20}ftypisom and something else");
@@ -46,11 +46,15 @@ fn what_two_users_have_lies_on_disk_once_and_is_owned_apart() {
     worker.wait_for_status(&other, "completed");
     wait_until_shared(&worker, &ana, &bob);
     assert_eq!(inode(&worker, &bob).1, 2);
-    assert_eq!(inode(&worker, &other).1, 1, "another content is another file");
+    assert_eq!(inode(&worker, &other).1, 1, "other content is a separate file");
     assert_eq!(fs::read_dir(worker.dir.path().join("data/media/.jobs")).unwrap().count(), 0);
-    assert_eq!(origin.requests().iter().filter(|request| *request == "sample.mp4").count(), 4, "each has fetched it");
+    assert_eq!(
+        origin.requests().iter().filter(|request| *request == "sample.mp4").count(),
+        4,
+        "each user's download has fetched it"
+    );
 
-    // Neither learns of the other, and what each has been told stays true.
+    // Neither user learns of the other, and the headers stay the same.
     assert_eq!(file(&worker, "bob", &ana).status, 404);
     let after = file(&worker, "ana", &ana);
     for name in ["etag", "last-modified", "repr-digest"] {
@@ -67,7 +71,7 @@ fn what_two_users_have_lies_on_disk_once_and_is_owned_apart() {
 }
 
 #[test]
-fn who_removes_a_shared_file_cuts_off_nobody_who_reads_it() {
+fn removing_a_shared_file_does_not_interrupt_its_readers() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let [ana, bob] = ["ana", "bob"].map(|user| id(&worker.completed(user, &origin.url("sample.mp4"))));
@@ -83,11 +87,11 @@ fn who_removes_a_shared_file_cuts_off_nobody_who_reads_it() {
 }
 
 #[test]
-fn a_file_that_is_not_what_it_was_is_shared_with_nobody() {
+fn a_file_that_was_changed_is_not_shared() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let ana = id(&worker.completed("ana", &origin.url("sample.mp4")));
-    // Its length is right, and a byte of it is not.
+    // The length is right, but one byte is wrong.
     let path = worker.media(&ana).join("media.mp4");
     let mut bytes = fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -99,14 +103,14 @@ fn a_file_that_is_not_what_it_was_is_shared_with_nobody() {
 }
 
 #[test]
-fn a_shared_file_counts_once_and_goes_when_nobody_has_used_it_lately() {
+fn a_shared_file_counts_once_and_is_removed_when_no_owner_has_used_it_lately() {
     let origin = Origin::start();
     let one_and_a_half = media::read("sample.mp4").len() * 3 / 2;
     let extra = format!("keep_bytes = \"{one_and_a_half}B\"").leak();
     let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
     let [ana, bob] = ["ana", "bob"].map(|user| id(&worker.completed(user, &origin.url("sample.mp4"))));
     wait_until_shared(&worker, &ana, &bob);
-    // As long as it takes to look twice.
+    // Long enough for two rounds of retention.
     std::thread::sleep(std::time::Duration::from_secs(11));
     for id in [&ana, &bob] {
         assert_eq!(worker.task(id).unwrap()["status"], "completed", "{}", worker.log());

@@ -1,4 +1,4 @@
-//! Where the worker listens, and that there is one.
+//! The worker's listening socket, and the exclusive use of its data folder.
 
 use std::{
     fs,
@@ -15,13 +15,13 @@ use crate::{
 };
 
 #[test]
-fn a_stale_unix_socket_is_replaced_and_open_to_owner_and_group_only() {
+fn a_stale_unix_socket_is_replaced_and_accessible_only_to_owner_and_group() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     worker.kill();
     let path = worker.dir.path().join("worker.sock");
     drop(UnixListener::bind(&path).unwrap());
-    assert!(UnixStream::connect(&path).is_err(), "nobody answers there");
+    assert!(UnixStream::connect(&path).is_err(), "the socket is stale");
     worker.reconfigure(&format!("\"{}\"\nyt", worker.address), &format!("\"unix:{}\"\nyt", path.display()));
     worker.start_blindly();
 
@@ -38,12 +38,12 @@ fn a_second_worker_on_the_same_data_is_refused() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     assert!(!worker.second());
-    assert!(worker.log().contains("another worker runs on the same data folder"), "{}", worker.log());
-    assert_eq!(worker.get("ana", "/api/downloads").status, 200, "the first goes on");
+    assert!(worker.log().contains("another worker is running on the same data folder"), "{}", worker.log());
+    assert_eq!(worker.get("ana", "/api/downloads").status, 200, "the first worker continues");
 }
 
 #[test]
-fn nobody_else_may_look_into_media_or_database() {
+fn media_and_database_are_readable_only_by_their_owner() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let mode = |path: &str| fs::metadata(worker.dir.path().join(path)).unwrap().permissions().mode() & 0o077;

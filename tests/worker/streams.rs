@@ -1,4 +1,4 @@
-//! HLS of finished films: their own streams in another container, prepared once and only for whom they belong to.
+//! HLS of finished downloads: their own streams in another container, prepared once and served only to their owner.
 
 use std::{collections::HashSet, env, fs, os::unix::fs::PermissionsExt, path::Path, process::Command, thread};
 
@@ -12,7 +12,7 @@ use crate::{
     process::{Setup, Worker, eventually, processes_of, signal},
 };
 
-/// Replaces the file of a finished download by another one, as if that had been downloaded.
+/// Replaces the file of a finished download with another one, as if that had been downloaded.
 pub(crate) fn finished(worker: &Worker, origin: &Origin, film: &[u8]) -> String {
     let id = finished_of("ana", worker, origin);
     fs::write(worker.media(&id).join("media.mkv"), film).unwrap();
@@ -35,7 +35,7 @@ fn stream(id: &str) -> String {
     format!("/api/v2/hls/{id}/stream.mp4")
 }
 
-/// Makes a film by ffmpeg, of the sample.
+/// Converts the sample with ffmpeg.
 fn film(args: &str, name: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let made = Command::new("ffmpeg")
@@ -48,14 +48,14 @@ fn film(args: &str, name: &str) -> Vec<u8> {
     fs::read(dir.path().join(name)).unwrap()
 }
 
-/// What ffmpeg reads from a file: the hash of each stream, as it is or as it looks.
+/// Returns ffmpeg's hash of each stream in a file: of its packets, or of its decoded pictures.
 fn hashes(path: &Path, args: &[&str]) -> String {
     let output = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(path).args(args).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a player gets: playlist and film beside each other.
+/// Fetches what a player gets: the playlist and the media file, in one folder.
 fn played(worker: &Worker, id: &str) -> TempDir {
     let (list, film) = (worker.get("ana", &index(id)), worker.get("ana", &stream(id)));
     assert_eq!((list.status, film.status), (200, 200), "{}", worker.log());
@@ -65,7 +65,7 @@ fn played(worker: &Worker, id: &str) -> TempDir {
     dir
 }
 
-/// A stand-in for ffmpeg in `dir`: where it is to make HLS, `script` runs, and otherwise the real one. The configuration for it.
+/// Creates a stand-in for ffmpeg in `dir`: for HLS it runs `script`, and otherwise the real ffmpeg. Returns its configuration.
 pub(crate) fn stand_in(dir: &Path, script: &str) -> String {
     let path = dir.join("ffmpeg");
     let folders = env::split_paths(&env::var_os("PATH").unwrap()).collect::<Vec<_>>();
@@ -86,7 +86,7 @@ fn code(answer: &Answer) -> (u16, Value) {
     (answer.status, answer.json()["code"].clone())
 }
 
-/// Nothing of a run is left: neither processes nor files.
+/// Waits until a run has left neither processes nor files.
 pub(crate) fn is_clean(worker: &Worker, id: &str) {
     eventually("a clean folder", || {
         let jobs = fs::read_dir(worker.dir.path().join("data/media/.jobs")).unwrap().count();
@@ -99,14 +99,14 @@ fn belongs(pid: u32, worker: &Worker) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(worker.dir.path()))
 }
 
-/// How many films are being prepared.
+/// Counts the streams that are being prepared.
 fn at_work(worker: &Worker) -> usize {
     let pids = processes_of("hls-").into_iter().filter(|pid| belongs(*pid, worker));
     pids.filter_map(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok()).collect::<HashSet<_>>().len()
 }
 
 #[test]
-fn every_stream_is_the_films_own_packet_by_packet() {
+fn every_stream_has_the_packets_of_the_original() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     for (args, name) in [
@@ -127,9 +127,9 @@ fn every_stream_is_the_films_own_packet_by_packet() {
     }
 }
 
-/// These have other packets in other containers; what comes out of them is the same.
+/// These have other packets in other containers, but decode to the same pictures.
 #[test]
-fn what_a_transport_stream_and_hevc_show_is_the_films_own_picture() {
+fn a_transport_stream_and_hevc_decode_to_the_pictures_of_the_original() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     for (args, name) in [
@@ -146,13 +146,13 @@ fn what_a_transport_stream_and_hevc_show_is_the_films_own_picture() {
         assert_eq!(ours, own, "{name}");
         if args.contains("265") {
             let text = fs::read(dir.path().join("stream.mp4")).unwrap();
-            assert!(text[..4_096].windows(4).any(|name| name == b"hvc1"), "by the name that Safari knows");
+            assert!(text[..4_096].windows(4).any(|name| name == b"hvc1"), "with the tag that Safari supports");
         }
     }
 }
 
 #[test]
-fn a_playlist_names_ranges_of_one_file_and_nothing_else_is_served() {
+fn a_playlist_refers_to_ranges_of_one_file_and_nothing_else_is_served() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let id = finished(&worker, &origin, &film("-c copy", "x.mkv"));
@@ -186,7 +186,7 @@ fn a_playlist_names_ranges_of_one_file_and_nothing_else_is_served() {
         assert_eq!(worker.get("admin", &target).status, 200);
     }
     assert_eq!(worker.get("ana", &index("..%2f..")).status, 404);
-    // A restart keeps it, and a removal takes it along.
+    // A restart keeps the stream, and removing the download removes it.
     assert!(worker.terminate());
     worker.start_again();
     assert!(worker.media(&id).join("hls/index.m3u8").exists());
@@ -196,7 +196,7 @@ fn a_playlist_names_ranges_of_one_file_and_nothing_else_is_served() {
 }
 
 #[test]
-fn viewers_at_once_have_a_film_prepared_once() {
+fn concurrent_viewers_have_a_stream_prepared_once() {
     let origin = Origin::start();
     let (worker, _dir) = with_ffmpeg(&origin, "sleep 1", "");
     let id = finished(&worker, &origin, &film("-c copy", "x.mkv"));
@@ -208,11 +208,11 @@ fn viewers_at_once_have_a_film_prepared_once() {
     });
     assert_eq!(runs(), 1);
     assert_eq!(worker.get("ana", &index(&id)).status, 200);
-    assert_eq!(runs(), 1, "and not again");
+    assert_eq!(runs(), 1, "the stream is not prepared again");
 }
 
 #[test]
-fn a_film_that_no_player_could_play_is_refused_and_nothing_is_encoded() {
+fn a_file_that_no_player_supports_is_refused_and_not_re_encoded() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     for args in ["-c:v copy -c:a libvorbis", "-c:v mpeg4 -c:a copy", "-c:v copy -c:a pcm_s16le"] {
@@ -225,7 +225,7 @@ fn a_film_that_no_player_could_play_is_refused_and_nothing_is_encoded() {
 }
 
 #[test]
-fn a_hostile_film_reaches_nothing_and_leaves_nothing() {
+fn a_hostile_file_reaches_nothing_and_leaves_nothing() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let victim = worker.completed("bob", &origin.url("sample.mp4"));
@@ -272,7 +272,7 @@ fn a_full_disk_refuses_a_stream() {
 }
 
 #[test]
-fn a_film_that_takes_long_is_said_to_be_on_its_way_and_ends_with_its_task() {
+fn a_slow_preparation_is_reported_and_ends_with_its_task() {
     let origin = Origin::start();
     let (mut worker, _dir) = with_ffmpeg(&origin, "sleep 600", "");
     let ids: Vec<_> = (0..2).map(|_| finished(&worker, &origin, &media::read("sample.mp4"))).collect();
@@ -282,7 +282,7 @@ fn a_film_that_takes_long_is_said_to_be_on_its_way_and_ends_with_its_task() {
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", ids[0])).status, 200);
     is_clean(&worker, &ids[0]);
 
-    // A worker that is killed meanwhile begins with a clean folder.
+    // A worker that was killed meanwhile cleans up the folder when it starts.
     let address = worker.address;
     let viewer = thread::spawn({
         let request = Request::new("GET", &index(&ids[1])).signed("ana", worker.address).to_string();
@@ -305,7 +305,7 @@ fn a_film_that_takes_long_is_said_to_be_on_its_way_and_ends_with_its_task() {
 }
 
 #[test]
-fn a_worker_that_stops_stops_what_it_prepares() {
+fn a_worker_that_stops_ends_its_preparations() {
     let origin = Origin::start();
     let (mut worker, _dir) = with_ffmpeg(&origin, "sleep 600", "");
     let id = finished(&worker, &origin, &media::read("sample.mp4"));
@@ -320,25 +320,25 @@ fn a_worker_that_stops_stops_what_it_prepares() {
 }
 
 #[test]
-fn a_stream_that_nobody_wants_any_more_goes_and_comes_back() {
+fn an_unused_stream_is_removed_and_prepared_again_on_request() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { extra: "hls_keep_for = \"3s\"", ..Setup::default() });
     let id = finished(&worker, &origin, &media::read("sample.mp4"));
     let first = worker.get("ana", &index(&id)).body;
     let (whole, folder) = (worker.get("ana", &stream(&id)).body, worker.media(&id).join("hls"));
     assert!(folder.exists());
-    eventually("its end", || (!folder.exists()).then_some(()));
+    eventually("the removal of the stream", || (!folder.exists()).then_some(()));
     assert!(worker.media(&id).join("media.mkv").exists());
     let part = Request::new("GET", &stream(&id))
         .header("range", "bytes=1000-1999")
         .signed("ana", worker.address)
         .send(worker.address);
-    assert!(part.status == 206 && part.body == whole[1_000..2_000], "the same bytes at the same places");
+    assert!(part.status == 206 && part.body == whole[1_000..2_000], "the same bytes at the same offsets");
     assert!(worker.get("ana", &index(&id)).body == first);
 }
 
 #[test]
-fn a_prepared_stream_counts_in_what_is_kept_and_goes_before_anybodys_film() {
+fn a_prepared_stream_counts_towards_the_space_limit_and_is_removed_before_any_file() {
     let origin = Origin::start();
     let half_more = media::read("sample.mp4").len() * 5 / 2;
     let extra = format!("keep_bytes = \"{half_more}B\"").leak();
@@ -346,16 +346,16 @@ fn a_prepared_stream_counts_in_what_is_kept_and_goes_before_anybodys_film() {
     let first = finished(&worker, &origin, &media::read("sample.mp4"));
     let second = finished(&worker, &origin, &media::read("sample.mp4"));
     assert_eq!(worker.get("ana", &index(&second)).status, 200);
-    eventually("room for the films", || (!worker.media(&second).join("hls").exists()).then_some(()));
+    eventually("the removal of the stream", || (!worker.media(&second).join("hls").exists()).then_some(()));
     for id in [&first, &second] {
         assert_eq!(worker.task(id).unwrap()["status"], "completed");
         assert!(worker.media(id).exists());
     }
 }
 
-/// A film whose preparation has failed is not tried again at each request, and a user's many films keep nobody else's waiting.
+/// One user's many streams do not keep another user's waiting.
 #[test]
-fn nobody_keeps_others_from_having_a_film_prepared() {
+fn no_user_can_keep_others_from_having_a_stream_prepared() {
     let origin = Origin::start();
     let (worker, _dir) =
         with_ffmpeg(&origin, "sleep 600", "concurrent_downloads = 8\nconcurrent_downloads_per_user = 8");
@@ -379,7 +379,7 @@ fn nobody_keeps_others_from_having_a_film_prepared() {
 }
 
 #[test]
-fn a_film_that_could_not_be_prepared_is_not_tried_again_at_once() {
+fn a_failed_preparation_is_not_retried_at_once() {
     let origin = Origin::start();
     let (worker, _dir) = with_ffmpeg(&origin, "exit 1", "");
     let id = finished(&worker, &origin, &media::read("sample.mp4"));

@@ -1,4 +1,4 @@
-//! Subtitles: fetched with a film, judged, and served as WebVTT. Their makers are strangers.
+//! Subtitles: fetched with a video, validated, and served as WebVTT. Their content is untrusted.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ const ENGLISH: &str =
 const ENGLISH_KEPT: &str = "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nHello\n\n00:00:03.000 --> 00:00:04.000\nBye\n";
 const SPANISH: &str = "1\n00:00:01,000 --> 00:00:02,000\n¡Hola!\n\n";
 
-/// A page whose film has these tracks: language and file.
+/// Serves a page whose video has these tracks, by language and file.
 fn page(origin: &Origin, tracks: &[(&str, &str)]) -> String {
     let track = |(tag, file): &(&str, &str)| format!("<track kind=subtitles srclang=\"{tag}\" src=\"{file}\">");
     let tracks = tracks.iter().map(track).collect::<Vec<_>>().concat();
@@ -33,7 +33,7 @@ fn subtitles(task: &Value) -> String {
 }
 
 #[test]
-fn subtitles_of_the_languages_asked_for_are_kept_and_served_as_webvtt() {
+fn subtitles_in_the_requested_languages_are_kept_and_served_as_webvtt() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     origin.serve("en.vtt", ENGLISH);
@@ -41,7 +41,7 @@ fn subtitles_of_the_languages_asked_for_are_kept_and_served_as_webvtt() {
     let url = page(&origin, &[("en", "en.vtt"), ("es-419", "es.srt"), ("fr", "en.vtt"), ("de", "missing.vtt")]);
     let order = json!({"url": url, "subtitles": ["de", "EN", "es-419", "tlh"]});
     let task = completed(&worker, &order);
-    assert_eq!(task["subtitles"], json!(["EN", "es-419"]), "what the site lacks is no error");
+    assert_eq!(task["subtitles"], json!(["EN", "es-419"]), "a missing language is no error");
     assert!(
         worker.get("ana", &format!("/api/download/{}/file", task["id"].as_str().unwrap())).body
             == media::read("sample.mp4")
@@ -67,13 +67,13 @@ fn subtitles_of_the_languages_asked_for_are_kept_and_served_as_webvtt() {
 }
 
 #[test]
-fn en_finds_en_us_and_what_was_not_found_is_said() {
+fn en_finds_en_us_and_missing_languages_are_reported() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     origin.serve("en.vtt", ENGLISH);
     let url = page(&origin, &[("en-US", "en.vtt"), ("pt-BR", "a/en.vtt"), ("pt", "en.vtt"), ("de-AT", "missing.vtt")]);
     let task = completed(&worker, &json!({"url": url, "subtitles": ["en", "pt", "de", "tlh"]}));
-    assert_eq!(task["subtitles"], json!(["en-US", "pt"]), "exact first, and one for each");
+    assert_eq!(task["subtitles"], json!(["en-US", "pt"]), "an exact match comes first, and each request gets one");
     assert_eq!(task["subtitles_missing"], json!(["de", "tlh"]));
     for tag in ["en-US", "en", "EN-us"] {
         assert_eq!(worker.get("ana", &format!("{}/{tag}.vtt", subtitles(&task))).status, 200, "{tag}");
@@ -82,7 +82,7 @@ fn en_finds_en_us_and_what_was_not_found_is_said() {
 }
 
 #[test]
-fn subtitles_are_served_as_files_are_and_only_to_their_owner() {
+fn subtitles_are_served_like_files_and_only_to_their_owner() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     origin.serve("en.vtt", ENGLISH);
@@ -117,7 +117,7 @@ fn subtitles_are_served_as_files_are_and_only_to_their_owner() {
 }
 
 #[test]
-fn a_film_that_nobody_asked_subtitles_for_is_looked_at_once() {
+fn without_requested_subtitles_none_are_fetched() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let url = page(&origin, &[("en", "en.vtt")]);
@@ -128,7 +128,7 @@ fn a_film_that_nobody_asked_subtitles_for_is_looked_at_once() {
 }
 
 #[test]
-fn what_a_site_sends_in_place_of_subtitles_is_never_served() {
+fn other_content_that_a_site_sends_as_subtitles_is_never_served() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let victim = worker.completed("bob", &origin.url("sample.mp4"));
@@ -155,9 +155,9 @@ fn what_a_site_sends_in_place_of_subtitles_is_never_served() {
     assert_eq!(names, ["media.mp4", "subtitles.en.vtt", "thumbnail.jpg"]);
 }
 
-/// A stand-in for yt-dlp that a page has taken over: it leaves what looks like subtitles that were judged.
+/// A stand-in for a yt-dlp that a page has taken over: it leaves files that look like validated subtitles.
 #[test]
-fn what_a_child_leaves_where_subtitles_go_is_not_published() {
+fn files_that_a_child_leaves_among_the_subtitles_are_not_published() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let sample = dir.path().join("sample.mp4");
@@ -181,7 +181,7 @@ fn what_a_child_leaves_where_subtitles_go_is_not_published() {
 }
 
 #[test]
-fn a_site_that_is_slow_with_subtitles_keeps_nobody_from_cancelling() {
+fn a_download_that_waits_for_slow_subtitles_can_be_cancelled() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let url = page(&origin, &[("en", "trickle/en.vtt")]);

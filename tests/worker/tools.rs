@@ -1,4 +1,4 @@
-//! A downloader that is missing or too old is said so, and nothing is lost meanwhile.
+//! A downloader that is missing or too old is reported, and nothing is lost meanwhile.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -19,15 +19,15 @@ fn refused(yt_dlp: PathBuf) -> (serde_json::Value, String) {
 }
 
 #[test]
-fn a_missing_downloader_is_said_so() {
+fn a_missing_downloader_is_reported() {
     let (answer, log) = refused("/nowhere/yt-dlp".into());
     assert_eq!(answer["code"], "yt_dlp_missing");
-    assert!(!answer["detail"].as_str().unwrap().contains("/nowhere"), "no paths to clients");
-    assert!(log.contains("/nowhere/yt-dlp"), "but in the log: {log}");
+    assert!(!answer["detail"].as_str().unwrap().contains("/nowhere"), "clients see no paths");
+    assert!(log.contains("/nowhere/yt-dlp"), "the log has the path: {log}");
 }
 
 #[test]
-fn a_downloader_with_known_holes_is_refused() {
+fn a_downloader_with_known_vulnerabilities_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("yt-dlp");
     fs::write(&script, "#!/bin/sh\necho 2026.06.09\n").unwrap();
@@ -38,7 +38,7 @@ fn a_downloader_with_known_holes_is_refused() {
 }
 
 #[test]
-fn what_waits_goes_on_waiting_while_the_downloader_is_missing() {
+fn waiting_tasks_stay_pending_while_the_downloader_is_missing() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
     let id = worker.download("ana", &origin.url("stall/sample.mp4"));

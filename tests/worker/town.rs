@@ -1,4 +1,4 @@
-//! A network of its own for one test: public and private addresses on one loopback, and a name server that changes its mind.
+//! A separate network for one test: public and private addresses on one loopback, and a name server whose answers change.
 
 use std::{
     collections::HashMap,
@@ -18,17 +18,17 @@ use tempfile::TempDir;
 
 use crate::skips::skipped;
 
-/// The address of a host on the internet, which is on loopback here.
+/// A public address, which is on loopback here.
 pub(crate) const PUBLIC: &str = "93.184.216.34";
 
-/// What must never be reached.
+/// Private addresses, which must never be reached.
 const PRIVATE: [&str; 6] =
     ["10.0.0.5/32", "192.168.1.1/32", "100.64.0.9/32", "169.254.169.254/32", "fd00::5/128", "fe80::5/128"];
 
-/// Of each name, the answers that it has in turn.
+/// The successive answers for each name.
 type Names = HashMap<String, Vec<Vec<IpAddr>>>;
 
-/// The network, for as long as this lives; the test's thread and all that it starts are in it.
+/// The network, for the lifetime of this value. The test's thread and its children are in it.
 pub(crate) struct Town {
     names: Arc<Mutex<Names>>,
     /// The names in the questions so far.
@@ -36,15 +36,15 @@ pub(crate) struct Town {
     _dir: TempDir,
 }
 
-/// Something that listens and notes who comes.
+/// A listener that records every connection and datagram.
 #[derive(Clone)]
 pub(crate) struct Canary(Arc<Mutex<Vec<String>>>);
 
 impl Town {
-    /// None, with a word on it, where this user may not have one.
+    /// Enters a new network. Returns none, and reports the test as skipped, if this user may not create one.
     pub(crate) fn enter() -> Option<Self> {
         if unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).is_err() {
-            skipped("only root can make a network for a test");
+            skipped("only root can create a network for a test");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -63,8 +63,8 @@ impl Town {
         Some(Self { names, asked, _dir: dir })
     }
 
-    /// What a name is answered with: the first list first, and so on; the last one for ever. While a list is empty, nothing is
-    /// answered at all.
+    /// Sets the answers for a name: one list after the other, then the last one forever. While a list is empty, there is no answer at
+    /// all.
     pub(crate) fn name(&self, name: &str, answers: &[&[&str]]) {
         let answers = answers.iter().map(|list| list.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
         self.names.lock().unwrap().insert(format!("{name}."), answers);
@@ -82,7 +82,7 @@ impl Canary {
         Self(Arc::default())
     }
 
-    /// Listens at all of these, and says nothing.
+    /// Listens on all these addresses, without answering.
     pub(crate) fn at(&self, addresses: &[&str]) {
         for address in addresses {
             let address: SocketAddr = address.parse().unwrap();
@@ -108,7 +108,7 @@ impl Canary {
     }
 }
 
-#[expect(deprecated, reason = "it is unsound for UnshareFlags::FILES alone, which is not asked for here")]
+#[expect(deprecated, reason = "it is unsound only with UnshareFlags::FILES, which is not used here")]
 pub(crate) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     rustix::thread::unshare(flags)
 }
@@ -152,7 +152,7 @@ fn answer(query: &Message, names: &mut Names) -> Message {
         };
         message.add_answer(Record::from_rdata(question.name().clone(), 0, data));
     }
-    // One look asks for both kinds, the second of which ends it.
+    // A lookup queries both record types; the second query completes it.
     if question.query_type() == RecordType::AAAA && answers.len() > 1 {
         answers.remove(0);
     }

@@ -1,5 +1,5 @@
-//! The sandbox as a systemd unit has it: an account of its own, no namespaces, and a kernel that lets this account's packets no
-//! further than loopback. What a child does to the worker's other processes there, it would do to other users.
+//! The sandbox in a systemd unit: a separate account, no namespaces, and a kernel that keeps this account's packets on loopback. A
+//! child that could affect the worker's other processes there could affect other users.
 
 use std::{
     fs,
@@ -21,10 +21,10 @@ use crate::{
     town::{Canary, PUBLIC, Town, run},
 };
 
-/// As setpriv has others run under it.
+/// Arguments with which setpriv runs a program as another account.
 const AS_OTHER: &[&str] = &["--reuid=65534", "--regid=65534", "--clear-groups"];
 
-/// The worker, the egress guard as another unit, and the network that they are in.
+/// The worker, and the egress guard as another unit.
 struct Unit {
     worker: Worker,
     guard: Child,
@@ -32,7 +32,7 @@ struct Unit {
 }
 
 impl Unit {
-    /// In this town's network, with `program` for yt-dlp.
+    /// Starts both in the current network, with `program` as yt-dlp.
     fn start(port: u16, program: &str) -> Self {
         Self::with(port, program, "")
     }
@@ -50,7 +50,7 @@ impl Unit {
         let mut guard = Command::new(places::program());
         let guard = guard.args(["egress", "--config"]).arg(config).stderr(Stdio::null()).spawn().unwrap();
         eventually("the guard", || TcpStream::connect(("127.0.0.1", port)).ok());
-        assert!(!worker.log().contains("weaker sandbox"), "it is whole: {}", worker.log());
+        assert!(!worker.log().contains("weaker sandbox"), "the sandbox is whole: {}", worker.log());
         Self { worker, guard, _dir: dir }
     }
 }
@@ -62,7 +62,7 @@ impl Drop for Unit {
     }
 }
 
-/// A town in which the account has no way but to loopback, as by `IPAddressDeny=any` and `IPAddressAllow=localhost`.
+/// A network in which the account reaches only loopback, as with `IPAddressDeny=any` and `IPAddressAllow=localhost`.
 fn town() -> Option<(Town, u16)> {
     let town = Town::enter()?;
     for (family, localhost) in [("-4", "127.0.0.0/8"), ("-6", "::1/128")] {
@@ -76,7 +76,7 @@ fn town() -> Option<(Town, u16)> {
     Some((town, port))
 }
 
-/// A town without any route to the internet, and the rule that keeps the account in, as the control group of its unit does.
+/// A network without a route to the internet, prepared for the rules of [`keep_the_account_in`].
 fn town_without_a_route() -> Option<(Town, u16)> {
     let town = Town::enter()?;
     run("nft", &["add", "table", "inet", "unit"]);
@@ -85,13 +85,14 @@ fn town_without_a_route() -> Option<(Town, u16)> {
     Some((town, port))
 }
 
+/// Keeps the account's packets on loopback, as the control group of its unit does.
 fn keep_the_account_in() {
     for allowed in ["ip daddr != 127.0.0.0/8", "ip6 daddr != ::1"] {
         run("nft", &[&format!("add rule inet unit out meta skuid {ACCOUNT} {allowed} drop")]);
     }
 }
 
-/// Downloads as it should, and otherwise tells what it has reached that it should not.
+/// Downloads normally in a job; otherwise reports which forbidden addresses it has reached.
 const GOES_OUT: &str = "import os, socket, sys, urllib.request
 film = os.environ['HOME'] + '/out/media.mp4'
 if os.path.isdir(os.path.dirname(film)):
@@ -118,7 +119,7 @@ tell(reached)
 ";
 
 #[test]
-fn a_unit_lets_nothing_out_but_by_the_guard() {
+fn a_unit_lets_nothing_out_except_through_the_guard() {
     let Some((town, port)) = town() else { return };
     let origin = Origin::at(&format!("{PUBLIC}:80"));
     town.name("films.example.com", &[&[PUBLIC]]);
@@ -137,11 +138,11 @@ fn a_unit_lets_nothing_out_but_by_the_guard() {
     assert!(origin.requests().iter().any(|request| request.contains("sample.mp4")));
     assert_eq!(canary.seen(), Vec::<String>::new());
     TcpStream::connect("10.0.0.5:80").unwrap();
-    eventually("the canary, which is awake", || (!canary.seen().is_empty()).then_some(()));
+    eventually("the canary to notice a connection", || (!canary.seen().is_empty()).then_some(()));
 }
 
 #[test]
-fn a_unit_without_a_route_is_confined_as_soon_as_its_packets_are_kept_in() {
+fn a_unit_without_a_route_is_accepted_as_soon_as_its_packets_are_kept_in() {
     let Some((town, port)) = town_without_a_route() else { return };
     let _origin = Origin::at(&format!("{PUBLIC}:80"));
     town.name("films.example.com", &[&[PUBLIC]]);
@@ -155,9 +156,9 @@ fn a_unit_without_a_route_is_confined_as_soon_as_its_packets_are_kept_in() {
     unit.worker.completed("ana", url);
 }
 
-/// Downloads, merges, thumbnails and streams, by the real programs.
+/// Downloads, merges, creates thumbnails and streams with the real programs.
 #[test]
-fn a_unit_makes_of_a_source_what_up_makes_of_it() {
+fn a_unit_processes_sources_in_the_same_way_as_up() {
     let Some((town, port)) = town() else { return };
     let dir = open_folder();
     let Some(yt_dlp) = yt_dlp_for_account(dir.path()) else { return };
@@ -188,7 +189,7 @@ fn a_javascript_runtime_works_in_a_unit() {
     assert_eq!(told(&unit.worker), json!([0, "number 1,2,3\n", "", -9]));
 }
 
-/// A film that a process which hides keeps open, and says so when it does; the keeper is whose child this is.
+/// A hidden process keeps the result open to change it later. `keeper` is the program's parent.
 const KEEPS_IT_OPEN: &str = "import ctypes, json, os, resource, sys, time
 home, keeper = os.environ['HOME'], os.getppid()
 film = os.open(home + '/out/media.mp4', os.O_RDWR | os.O_CREAT, 0o600)
@@ -207,7 +208,7 @@ os.read(hidden, 1)
 ";
 
 #[test]
-fn a_child_in_a_unit_cannot_keep_its_keeper_from_ending_what_hides() {
+fn a_child_in_a_unit_cannot_keep_its_keeper_from_ending_hidden_processes() {
     let Some((_town, port)) = town() else { return };
     let program = format!(
         "{KEEPS_IT_OPEN}
@@ -233,11 +234,11 @@ print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
     let id = unit.worker.download("ana", &format!("http://{PUBLIC}/film.mp4"));
     let task = unit.worker.wait_for(&id, |task| task["status"] == "completed" || task["status"] == "error");
     assert_eq!((&task["title"], &task["status"]), (&json!("[]"), &json!("completed")), "{task} {}", unit.worker.log());
-    assert_eq!(processes_of(&id), Vec::<u32>::new(), "before anybody is told");
+    assert_eq!(processes_of(&id), Vec::<u32>::new(), "the processes end before the result is reported");
 }
 
 #[test]
-fn a_job_fails_whose_keeper_cannot_look_for_what_hides() {
+fn a_job_fails_if_its_keeper_cannot_look_for_hidden_processes() {
     let Some((_town, port)) = town() else { return };
     let program = format!(
         "{KEEPS_IT_OPEN}
@@ -248,7 +249,7 @@ while not os.path.exists(home + '/go'):
     );
     let unit = Unit::start(port, &program);
     let id = unit.worker.download("ana", &format!("http://{PUBLIC}/film.mp4"));
-    let keeper = eventually("the hidden one", || {
+    let keeper = eventually("the hidden process", || {
         let all = processes_of(&id);
         let keeper = all.iter().find(|pid| command_of(**pid).contains("--keep")).copied();
         keeper.filter(|_| all.len() >= 3)
@@ -256,7 +257,7 @@ while not os.path.exists(home + '/go'):
     run("setpriv", &[AS_OTHER, &["prlimit", "--nofile=0:0", "--pid", &keeper.to_string()]].concat());
     fs::write(unit.worker.job(&id).join("work/go"), "").unwrap();
     let task = unit.worker.wait_for(&id, |task| task["status"] == "completed" || task["status"] == "error");
-    // It is nobody's any more.
+    // Nobody else ends the hidden process now.
     for pid in processes_of(&id) {
         signal("-KILL", pid);
     }
@@ -269,7 +270,7 @@ fn command_of(pid: u32) -> String {
 }
 
 #[test]
-fn a_child_in_a_unit_leaves_tasks_for_the_worker() {
+fn a_child_in_a_unit_leaves_process_slots_for_the_worker() {
     let Some((_town, port)) = town() else { return };
     let program = format!(
         "import json, os, time{TELL}
@@ -287,6 +288,6 @@ tell(started)
     );
     let unit = Unit::start(port, &program);
     let started = told(&unit.worker).as_u64().unwrap();
-    assert!((100..=768).contains(&started), "{started} of the unit's");
+    assert!((100..=768).contains(&started), "{started} of the unit's tasks");
     assert!(include_str!("../../systemd/sallyport-worker.service").contains("\nTasksMax=1024\n"));
 }

@@ -1,4 +1,4 @@
-//! What the policy that comes with the program asks of a client on each of the routes.
+//! What the built-in policy requires of a client on each route.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use crate::{
     policy::{Reason, builtin},
 };
 
-/// The policy, as far as clients feel it.
+/// The parts of the policy that affect clients.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Access {
     defaults: Defaults,
@@ -30,7 +30,7 @@ struct Route {
     body: Option<toml::Table>,
 }
 
-/// What one route asks.
+/// The requirements of one route.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
     pub(super) name: &'a str,
@@ -40,12 +40,12 @@ pub(super) struct Asked<'a> {
 }
 
 impl Access {
-    /// Nothing where the policy cannot be read, which tests rule out.
+    /// Reads the built-in policy of the worker. Empty if it cannot be parsed, which tests rule out.
     pub(super) fn of_the_worker() -> Self {
         builtin("worker").and_then(|text| toml::from_str(text).ok()).unwrap_or_default()
     }
 
-    /// None for what the gateway lets nobody ask.
+    /// Returns the requirements of a route, or none if the gateway lets nobody use it.
     pub(super) fn of(&self, method: &str, path: &str) -> Option<Asked<'_>> {
         let route = self.route.iter().find(|r| r.path == path && r.methods.iter().any(|m| m == method))?;
         let credentials = route.credentials.as_ref().unwrap_or(&self.defaults.credentials);
@@ -64,7 +64,7 @@ impl Asked<'_> {
     /// Whether a request for this route can be refused for `reason`.
     pub(super) fn may_meet(&self, reason: Reason) -> bool {
         match reason {
-            // Links are made by a route of the gateway's own, and a route's own method is allowed.
+            // Links are created by a route of the gateway itself, and a route always allows its own method.
             Reason::LinkRefused | Reason::TooManyLinks | Reason::UnknownMethod | Reason::MethodNotAllowed => false,
             Reason::ExpiredLink => self.credentials.contains(&CredentialKind::Link),
             Reason::RefusedValue => self.has_body,

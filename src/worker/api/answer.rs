@@ -1,4 +1,4 @@
-//! JSON answers of some size, which count against the budget until the client has them.
+//! Large JSON answers, which count against the budget until the client has read them.
 
 use axum::{
     http::header,
@@ -12,7 +12,7 @@ use crate::worker::{caller::Caller, refusal::Refusal};
 
 const JSON: &str = "application/json";
 
-/// Answers with what `make` makes once there is room for it; `most` says how many bytes that may have.
+/// Waits until the budget has room for `most` bytes, then answers with the result of `make`, which must not exceed that.
 pub(super) async fn json<T: Serialize>(
     app: &App,
     caller: &Caller,
@@ -24,12 +24,12 @@ pub(super) async fn json<T: Serialize>(
     Ok(of(room.hold(text)))
 }
 
-/// An answer of these bytes, which are JSON.
+/// Returns an answer with this body, which is JSON.
 pub(super) fn of(body: impl Into<axum::body::Body>) -> Response {
     ([(header::CONTENT_TYPE, JSON)], body.into()).into_response()
 }
 
-/// The text of an answer, which `make` makes once there is room for it; `most` is the most bytes that it may have.
+/// Waits until the budget has room for `most` bytes, then returns the text that `make` produces, which must not exceed that.
 pub(super) async fn text<F>(app: &App, caller: &Caller, most: usize, make: F) -> Result<Bytes, Refusal>
 where
     F: Future<Output = Result<String, Refusal>>,

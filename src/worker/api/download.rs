@@ -23,11 +23,11 @@ use crate::worker::{
     task::Task,
 };
 
-/// What is to be downloaded.
+/// A request for a download.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
-    /// A page or a file, by http or https and at a public place.
+    /// A page or a file, over http or https, on a public address.
     #[schema(format = Uri, min_length = 1, max_length = 2048, pattern = "^[hH][tT][tT][pP][sS]?:")]
     url: String,
     #[serde(default)]
@@ -40,38 +40,38 @@ pub(super) struct Order {
     format: Option<String>,
     #[serde(default)]
     priority: Priority,
-    /// The languages that subtitles are wanted in, by their tags.
+    /// Language tags of the requested subtitles.
     #[serde(default)]
     #[schema(value_type = Vec<String>, max_items = 8)]
     subtitles: Languages,
-    /// Whether subtitles that were made by machine will do.
+    /// Whether automatically generated subtitles are acceptable.
     #[serde(default)]
     automatic_subtitles: bool,
-    /// Whether all films of a list are wanted, and not the first or the one that the URL names. Each becomes a download of its own.
+    /// Whether to download all videos of a playlist instead of the first, or the one that the URL names. Each becomes a separate download.
     #[serde(default)]
     playlist: bool,
-    /// Of a list, how many films from its beginning, no more than the server lets a list have; without it a longer list is refused.
+    /// Download only this many videos from the beginning of the playlist, up to the server's limit; without it, a longer one is refused.
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 500)]
     playlist_limit: Option<NonZeroU16>,
 }
 
 /// Start a download
 ///
-/// It waits for its turn; the list and the events tell of it.
+/// The download waits for its turn. Follow it in the list of downloads or in the events.
 #[utoipa::path(
     post,
     path = "/api/download",
     request_body = Order,
     responses(
-        (status = 200, body = TaskView, description = "The download, which waits"),
+        (status = 200, body = TaskView, description = "The download, which is pending"),
         (status = 400, body = RefusalBody, description = "The body is not one JSON object with distinct keys (`malformed`)"),
-        (status = 409, body = RefusalBody, description = "The user has too many downloads, ended ones too (`too_many_downloads`)"),
+        (status = 409, body = RefusalBody, description = "The user has too many downloads, ended ones included (`too_many_downloads`)"),
         (status = 413, body = RefusalBody, description = "The body is too large (`unreadable_body`)"),
-        (status = 415, body = RefusalBody, description = "The body is not said to be JSON (`not_json`)"),
+        (status = 415, body = RefusalBody, description = "The Content-Type is not JSON (`not_json`)"),
         (status = 422, body = RefusalBody, description = "A value is not accepted (`invalid_value`, `url_refused`)"),
         (status = 503, body = RefusalBody, description = "Nothing can be downloaded now (`queue_full`, `yt_dlp_missing`, \
             `yt_dlp_too_old`, `yt_dlp_broken`, `sandbox_missing`)"),
-        (status = 507, body = RefusalBody, description = "There is no room (`disk_full`, `disk_read_only`)"),
+        (status = 507, body = RefusalBody, description = "The server cannot store anything (`disk_full`, `disk_read_only`)"),
     )
 )]
 pub(super) async fn start(
@@ -97,9 +97,9 @@ pub(super) async fn start(
 fn part(playlist: bool, limit: Option<NonZeroU16>, most: u16) -> Result<Part, Refusal> {
     match (playlist, limit) {
         (false, None) => Ok(Part::Alone),
-        (false, Some(_)) => Err(Refusal::invalid("invalid_value", "playlist_limit goes with playlist")),
+        (false, Some(_)) => Err(Refusal::invalid("invalid_value", "playlist_limit requires playlist to be true")),
         (true, Some(limit)) if limit.get() > most => {
-            Err(Refusal::invalid("invalid_value", format!("playlist_limit may be {most} at most")))
+            Err(Refusal::invalid("invalid_value", format!("playlist_limit must be at most {most}")))
         }
         (true, limit) => Ok(Part::List(limit.map_or(Extent::Whole, Extent::First), Tally::default())),
     }
@@ -124,7 +124,7 @@ fn wanted_kind() -> Object {
 }
 
 fn formats() -> Object {
-    let words = "The container: the first three for video, the others for audio; as it comes unless given.";
+    let words = "The container: the first three are for video, the others for audio. Without it, the source's own container is kept.";
     one_of(words, FORMATS)
 }
 

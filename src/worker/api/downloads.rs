@@ -1,4 +1,4 @@
-//! The list of downloads, cancel and remove.
+//! Lists, cancels and removes downloads.
 
 use axum::{
     Json,
@@ -21,27 +21,27 @@ use crate::worker::{
     task::TaskId,
 };
 
-/// What was done.
+/// A confirmation.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Done {
-    /// For people.
+    /// Human-readable text.
     message: &'static str,
 }
 
-/// As many as one user has at most. What an administrator has beyond that comes in pages.
+/// The most downloads of one user. An administrator reads more than that in pages.
 const MAX_LISTED: usize = 5_000;
 
 type Id = Result<Path<String>, PathRejection>;
 
-/// List the downloads
+/// List downloads
 ///
-/// The caller's own; everybody's for an administrator.
+/// The caller's own; for an administrator, everybody's.
 #[utoipa::path(
     get,
     path = "/api/downloads",
     responses(
-        (status = 200, body = Vec<TaskView>, description = "The oldest first; of more than 5,000 the newest 5,000"),
-        (status = 503, body = RefusalBody, description = "Other answers to this user are still unread (`busy`)"),
+        (status = 200, body = Vec<TaskView>, description = "Oldest first; if there are more than 5,000, the newest 5,000"),
+        (status = 503, body = RefusalBody, description = "The user has not finished reading other responses (`busy`)"),
     )
 )]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Refusal> {
@@ -54,15 +54,15 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Respo
 
 /// Cancel a download
 ///
-/// It stays in the list. Of a list of films, all of them.
+/// It stays in the list. Cancelling a playlist cancels all its videos.
 #[utoipa::path(
     delete,
     path = "/api/downloads/{id}",
     params(("id" = String, Path, format = Uuid, description = "The download")),
     responses(
-        (status = 200, body = Done, description = "It was cancelled"),
-        (status = 404, body = RefusalBody, description = "None of the caller's has this id"),
-        (status = 409, body = RefusalBody, description = "It has already ended (`already_ended`)"),
+        (status = 200, body = Done, description = "The download is cancelled"),
+        (status = 404, body = RefusalBody, description = "No such download, or it belongs to another user"),
+        (status = 409, body = RefusalBody, description = "The download has already ended (`already_ended`)"),
         (status = 507, body = RefusalBody, description = "The disk is full (`disk_full`)"),
     )
 )]
@@ -79,14 +79,14 @@ pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Re
 
 /// Remove a download with its files
 ///
-/// A list with all its films.
+/// Removing a playlist removes all its videos.
 #[utoipa::path(
     delete,
     path = "/api/downloads/{id}/remove",
     params(("id" = String, Path, format = Uuid, description = "The download")),
     responses(
-        (status = 200, body = Done, description = "It is gone"),
-        (status = 404, body = RefusalBody, description = "None of the caller's has this id"),
+        (status = 200, body = Done, description = "The download and its files are removed"),
+        (status = 404, body = RefusalBody, description = "No such download, or it belongs to another user"),
         (status = 507, body = RefusalBody, description = "The disk is full (`disk_full`)"),
     )
 )]
@@ -96,7 +96,7 @@ pub(super) async fn remove(State(app): State<App>, caller: Caller, id: Id) -> Re
     Ok(Json(Done { message: "Descarga eliminada" }))
 }
 
-/// The id in the path, if it is of a task that the caller may know of.
+/// Returns the id in the path if it belongs to a task that the caller may see.
 async fn own(app: &App, caller: &Caller, id: Id) -> Result<TaskId, Refusal> {
     let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(Refusal::no_such_download)?;
     let task = app.queue.workshop().store.find(id, caller).await?;

@@ -1,4 +1,4 @@
-//! `GET /api/v2/events`: what happens to tasks, as Server-Sent Events (HTML, section 9.2).
+//! `GET /api/v2/events`: changes of tasks, as Server-Sent Events (HTML, section 9.2).
 
 use std::{convert::Infallible, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::worker::{
     refusal::{Refusal, RefusalBody},
 };
 
-/// More often than any proxy gives up a silent answer.
+/// More often than any proxy times out a silent response.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The query.
@@ -32,24 +32,24 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Ask {
-    /// 1 for everybody's, which administrators only see.
+    /// 1 for everybody's downloads, which only administrators can follow.
     #[serde(default)]
     #[param(maximum = 1, default = 0)]
     all: u8,
 }
 
-/// Follow what happens to downloads
+/// Follow downloads
 ///
-/// Server-Sent Events (HTML, section 9.2). `task` has a `Task`, `progress` a `Progress`, `removed` an id, `reset` nothing: that
-/// comes first, and wherever events were missed that are not to be had any more; the list is to be read anew, then.
+/// Server-Sent Events (HTML, section 9.2). The data of `task` is a `Task`, of `progress` a `Progress`, of `removed` an id; `reset`
+/// has none. `reset` comes first, and again whenever missed events are no longer available: fetch the list of downloads again then.
 #[utoipa::path(
     get,
     path = "/api/v2/events",
-    params(Ask, ("last-event-id" = Option<String>, Header, description = "The last event that was seen")),
+    params(Ask, ("last-event-id" = Option<String>, Header, description = "The id of the last event received")),
     responses(
-        (status = 200, content_type = "text/event-stream", description = "Events, without an end"),
-        (status = 403, body = RefusalBody, description = "Only administrators see everybody's (`admins_only`)"),
-        (status = 422, body = RefusalBody, description = "The query is not what is expected (`invalid_value`)"),
+        (status = 200, content_type = "text/event-stream", description = "An endless stream of events"),
+        (status = 403, body = RefusalBody, description = "Only administrators can follow everybody's downloads (`admins_only`)"),
+        (status = 422, body = RefusalBody, description = "The query is invalid (`invalid_value`)"),
         (status = 429, body = RefusalBody, description = "The user has too many streams open (`too_many_streams`)"),
         (status = 503, body = RefusalBody, description = "The worker is stopping (`busy`)"),
     )
@@ -66,7 +66,7 @@ pub(super) async fn follow(
     Ok(Sse::new(events(app, follower)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-/// Ends when the worker does.
+/// The events, until the worker stops.
 fn events(app: App, follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
     unfold((app, follower), async |(app, mut follower)| {
         let told = app.stop.run_until_cancelled(told::next(&app, &mut follower)).await?;

@@ -1,4 +1,4 @@
-//! What the routes that send files are described with: what `Sending` reads and answers.
+//! The shared description of the routes that send files: the headers that `Sending` reads and the answers it gives.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use utoipa::{
 
 use crate::worker::media_type::MediaType;
 
-/// RFC 9110, sections 13 and 14.
+/// Conditional and range headers (RFC 9110, sections 13 and 14).
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "it describes what `Sending` reads")]
 pub(super) struct Conditions {
-    /// Such as `bytes=0-1023`; several give `multipart/byteranges`.
+    /// Such as `bytes=0-1023`; several ranges are answered with `multipart/byteranges`.
     #[param(required = false)]
     range: String,
-    /// An ETag or a date; of another version all is sent.
+    /// An ETag or a date; if the file has changed since, all of it is sent.
     #[param(required = false)]
     if_range: String,
     /// ETags.
@@ -32,16 +32,16 @@ pub(super) struct Conditions {
     if_unmodified_since: String,
 }
 
-/// A medium, or what the conditions make of it.
+/// A media file, or the answer to the request's conditions.
 pub(super) struct MediaAnswers;
 
-/// A picture, or what the conditions make of it.
+/// A thumbnail, or the answer to the request's conditions.
 pub(super) struct ThumbnailAnswers;
 
-/// A prepared stream, or what the conditions make of it.
+/// A prepared stream, or the answer to the request's conditions.
 pub(super) struct StreamAnswers;
 
-/// Subtitles, or what the conditions make of them.
+/// Subtitles, or the answer to the request's conditions.
 pub(super) struct SubtitlesAnswers;
 
 impl IntoResponses for MediaAnswers {
@@ -72,10 +72,10 @@ fn answers(types: impl IntoIterator<Item = &'static str> + Clone) -> BTreeMap<St
     let several = types.clone().into_iter().chain(["multipart/byteranges"]);
     let answers = [
         ("200", with("The whole file", types)),
-        ("206", with("The ranges that were asked for", several)),
-        ("304", Response::new("The client has it already")),
-        ("412", Response::new("It is not what the client takes it for")),
-        ("416", Response::new("It has no such range")),
+        ("206", with("The requested ranges", several)),
+        ("304", Response::new("The client already has the current version")),
+        ("412", Response::new("The file is not the version that the request names")),
+        ("416", Response::new("The file has no such range")),
     ];
     answers.into_iter().map(|(status, response)| (status.to_owned(), response.into())).collect()
 }

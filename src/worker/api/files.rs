@@ -1,4 +1,4 @@
-//! Finished files and thumbnails. What a client names is looked up; it never becomes part of a path.
+//! Finished files and thumbnails. The id or name that a client sends is looked up; it never becomes part of a path.
 
 use axum::{
     extract::{ConnectInfo, Path, State, rejection::PathRejection},
@@ -24,14 +24,14 @@ use crate::worker::{
 
 type Named = Result<Path<String>, PathRejection>;
 
-/// A finished file, to be saved
+/// A finished file, for saving
 #[utoipa::path(
     get,
     path = "/api/download/{id}/file",
     params(("id" = String, Path, format = Uuid, description = "The download"), Conditions),
     responses(
         MediaAnswers,
-        (status = 404, body = RefusalBody, description = "None of the caller's has this id and is finished"),
+        (status = 404, body = RefusalBody, description = "No such download, it is not finished, or it belongs to another user"),
     )
 )]
 pub(super) async fn download(
@@ -48,14 +48,14 @@ pub(super) async fn download(
     sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers, lane).await
 }
 
-/// A finished file, to be played
+/// A finished file, for playback
 #[utoipa::path(
     get,
     path = "/api/stream/{filename}",
-    params(("filename" = String, Path, description = "As the download has it"), Conditions),
+    params(("filename" = String, Path, description = "The `filename` of the download"), Conditions),
     responses(
         MediaAnswers,
-        (status = 404, body = RefusalBody, description = "None of the caller's has this name"),
+        (status = 404, body = RefusalBody, description = "No such file, or it belongs to another user"),
     )
 )]
 pub(super) async fn stream(
@@ -68,21 +68,21 @@ pub(super) async fn stream(
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal::not_found("Archivo no encontrado");
     let Path(name) = named.map_err(|_| unknown())?;
-    // Names are given out in this form; macOS decomposes them.
+    // File names in the API are in NFC; macOS decomposes them.
     let name: String = name.nfc().collect();
     let found = finished(&app, &caller, task_of(&name)).await?;
     let (task, media) = found.filter(|(task, _)| task.file_name() == Some(name)).ok_or_else(unknown)?;
     sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers, lane).await
 }
 
-/// A download's picture
+/// The thumbnail of a download
 #[utoipa::path(
     get,
     path = "/api/thumbnails/{id}",
     params(("id" = String, Path, format = Uuid, description = "The download"), Conditions),
     responses(
         ThumbnailAnswers,
-        (status = 404, body = RefusalBody, description = "None of the caller's has this id and a picture"),
+        (status = 404, body = RefusalBody, description = "No such download, it has no thumbnail, or it belongs to another user"),
     )
 )]
 pub(super) async fn thumbnail(
@@ -105,7 +105,7 @@ pub(super) async fn thumbnail(
         .await
 }
 
-/// The task of this id, if the caller may know of it and its file is there.
+/// Returns the task with this id if the caller may see it and it has a finished file.
 pub(super) async fn finished(
     app: &App,
     caller: &Caller,
@@ -132,12 +132,12 @@ fn sending(app: &App, task: &Task, media: MediaType, method: &Method, dispositio
     }
 }
 
-/// In the background: no first byte waits for the disk.
+/// Records a play in the background, so that the first byte does not wait for the disk.
 pub(super) fn note_play(store: &Store, id: TaskId) {
     let store = store.clone();
     tokio::spawn(async move {
         if let Err(error) = store.played(id).await {
-            tracing::warn!(task = %id, %error, "a play could not be noted");
+            tracing::warn!(task = %id, %error, "a play could not be recorded");
         }
     });
 }

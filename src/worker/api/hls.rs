@@ -1,4 +1,4 @@
-//! Finished films as HLS, for players that cannot read their file.
+//! Finished downloads as HLS, for players that cannot play the file itself.
 
 use axum::{
     extract::{ConnectInfo, Path, State, rejection::PathRejection},
@@ -27,18 +27,18 @@ type Id = Result<Path<String>, PathRejection>;
 
 /// A finished download as HLS
 ///
-/// The first who asks waits until it is prepared, for a while.
+/// The first request prepares the stream, and waits for it up to a limit.
 #[utoipa::path(
     get,
     path = "/api/v2/hls/{id}/index.m3u8",
     params(("id" = String, Path, format = Uuid, description = "The download")),
     responses(
         (status = 200, body = String, content_type = PLAYLIST, description = "The playlist"),
-        (status = 404, body = RefusalBody, description = "None of the caller's has this id and is finished"),
-        (status = 415, body = RefusalBody, description = "Its streams have no place in MP4 (`not_streamable`)"),
-        (status = 500, body = RefusalBody, description = "It cannot be prepared (`remux_failed`)"),
-        (status = 503, body = RefusalBody, description = "Not yet (`preparing`), or not now (`busy`, `ffmpeg_missing`)"),
-        (status = 507, body = RefusalBody, description = "There is no room (`disk_full`, `disk_read_only`)"),
+        (status = 404, body = RefusalBody, description = "No such download, it is not finished, or it belongs to another user"),
+        (status = 415, body = RefusalBody, description = "MP4 cannot hold its video or audio format (`not_streamable`)"),
+        (status = 500, body = RefusalBody, description = "The stream could not be prepared (`remux_failed`)"),
+        (status = 503, body = RefusalBody, description = "The stream is not ready (`preparing`) or cannot be prepared (`busy`, `ffmpeg_missing`)"),
+        (status = 507, body = RefusalBody, description = "The server cannot store anything (`disk_full`, `disk_read_only`)"),
     )
 )]
 pub(super) async fn playlist(
@@ -52,23 +52,23 @@ pub(super) async fn playlist(
     let playlist = workshop.streams.playlist(&app.queue, &task, caller.link.as_deref()).await?;
     let text = answer::text(&app, &caller, playlist.most, async { Ok(playlist.text().await?) }).await?;
     note_play(&workshop.store, task.id);
-    // With the link that it may have in it, it is nobody else's.
+    // The playlist may contain the caller's signed link, so no shared cache may store it.
     let headers = [(header::CONTENT_TYPE, PLAYLIST), (header::CACHE_CONTROL, "private, no-store")];
     Ok((headers, text))
 }
 
-/// What the playlist of a download names
+/// The media file that the playlist of a download refers to
 #[utoipa::path(
     get,
     path = "/api/v2/hls/{id}/stream.mp4",
     params(("id" = String, Path, format = Uuid, description = "The download"), Conditions),
     responses(
         StreamAnswers,
-        (status = 404, body = RefusalBody, description = "None of the caller's has this id and is finished"),
-        (status = 415, body = RefusalBody, description = "Its streams have no place in MP4 (`not_streamable`)"),
-        (status = 500, body = RefusalBody, description = "It cannot be prepared (`remux_failed`)"),
-        (status = 503, body = RefusalBody, description = "Not yet (`preparing`), or not now (`busy`, `ffmpeg_missing`)"),
-        (status = 507, body = RefusalBody, description = "There is no room (`disk_full`, `disk_read_only`)"),
+        (status = 404, body = RefusalBody, description = "No such download, it is not finished, or it belongs to another user"),
+        (status = 415, body = RefusalBody, description = "MP4 cannot hold its video or audio format (`not_streamable`)"),
+        (status = 500, body = RefusalBody, description = "The stream could not be prepared (`remux_failed`)"),
+        (status = 503, body = RefusalBody, description = "The stream is not ready (`preparing`) or cannot be prepared (`busy`, `ffmpeg_missing`)"),
+        (status = 507, body = RefusalBody, description = "The server cannot store anything (`disk_full`, `disk_read_only`)"),
     )
 )]
 pub(super) async fn stream(

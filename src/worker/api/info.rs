@@ -1,4 +1,4 @@
-//! `POST /api/info`: what a page offers, without the addresses of its media.
+//! `POST /api/info`: what a page offers, without the URLs of its media.
 
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
@@ -19,31 +19,31 @@ use crate::worker::{
 
 const WHAT: &str = "Information";
 
-/// What is shown of a page's own texts, in characters.
+/// Limits for a page's own texts, in characters.
 const MAX_DESCRIPTION: usize = 2_000;
 pub(super) const MAX_TITLE: usize = 500;
 pub(super) const MAX_NAME: usize = 200;
-/// Of a format's.
+/// The limit for the texts of a format.
 const MAX_WORD: usize = 80;
 
-/// A longer address leads nowhere when it is cut.
+/// Longer URLs are left out: cut ones would lead nowhere. In bytes.
 pub(super) const MAX_ADDRESS: usize = 2_048;
 
-/// Some sites have hundreds, of which the last are the best.
+/// Some sites list hundreds of formats, the best ones last.
 const MAX_FORMATS: usize = 200;
 
-/// All of it, as JSON, in bytes. A film with many formats has some 30 KiB.
+/// The most JSON for a whole page, in bytes. A video with many formats has some 30 KiB.
 pub(super) const MAX_FOUND: usize = 128 << 10;
 
-/// What is added to it in an answer: a URL or some words, as JSON.
+/// The most that an answer adds to that: a URL or the search words, as JSON, in bytes.
 pub(super) const MAX_ADDED: usize = 16 << 10;
 
-/// What is asked about.
+/// The page to examine.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Question)]
 pub(super) struct Asked {
-    /// A page or a file, by http or https and at a public place.
+    /// A page or a file, over http or https, on a public address.
     #[schema(format = Uri, min_length = 1, max_length = 2048, pattern = "^[hH][tT][tT][pP][sS]?:")]
     url: String,
 }
@@ -54,11 +54,11 @@ pub(super) struct Info {
     #[serde(flatten)]
     #[schema(inline)]
     pub(super) page: Page,
-    /// What was asked about.
+    /// The requested URL.
     pub(super) url: String,
 }
 
-/// What yt-dlp says of a page, by its names.
+/// What yt-dlp reports about a page, under its own field names.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(super) struct Page {
     #[schema(required)]
@@ -79,12 +79,12 @@ pub(super) struct Page {
     #[serde(default)]
     #[schema(required)]
     formats: Vec<Format>,
-    /// What a page holds that is a list by yt-dlp's account, as one with an embedded video is.
+    /// The entries of a page that yt-dlp reports as a playlist, as it does for a page with an embedded video.
     #[serde(default, skip_serializing)]
     entries: Vec<Option<Page>>,
 }
 
-/// Cuts a text to so many characters.
+/// Cuts a text to at most `most` characters.
 pub(super) fn cut(text: &mut Option<String>, most: usize) {
     if let Some(text) = text
         && let Some((end, _)) = text.char_indices().nth(most)
@@ -122,7 +122,7 @@ struct Format {
 }
 
 impl Page {
-    /// No text longer than it may be, and no more formats than fit.
+    /// Returns the page as JSON, with texts cut to their limits and only as many formats as fit.
     fn bounded(mut self) -> Option<Vec<u8>> {
         for (text, most) in [
             (&mut self.id, MAX_NAME),
@@ -145,7 +145,7 @@ impl Page {
         }
     }
 
-    /// The first entry, as a download would take it; itself where it has none.
+    /// Returns the first entry, which a download would take, or the page itself if it has no entries.
     fn of_first(mut self) -> Self {
         let first = std::mem::take(&mut self.entries).into_iter().flatten().next();
         first.unwrap_or(self)
@@ -163,7 +163,7 @@ impl Format {
 
 /// What a page offers
 ///
-/// Without the addresses of its media.
+/// The result does not contain the URLs of its media.
 #[utoipa::path(
     post,
     path = "/api/info",
@@ -172,7 +172,7 @@ impl Format {
         (status = 200, body = Info, description = "What the page offers"),
         (status = 400, body = RefusalBody, description = "The body is not one JSON object with distinct keys (`malformed`)"),
         (status = 413, body = RefusalBody, description = "The body is too large (`unreadable_body`)"),
-        (status = 415, body = RefusalBody, description = "The body is not said to be JSON (`not_json`)"),
+        (status = 415, body = RefusalBody, description = "The Content-Type is not JSON (`not_json`)"),
         NotSeen,
     )
 )]
@@ -186,7 +186,7 @@ pub(super) async fn info(
     answer::json(&app, &caller, json.len() + MAX_ADDED, || Info::read(&json, url)).await
 }
 
-/// Looks at one page; what was found, and where.
+/// Examines one page; returns what was found, and the page's URL.
 pub(super) async fn about(app: &App, caller: &Caller, source: SourceUrl) -> Result<(Bytes, String), Refusal> {
     resolved(app, &caller.user, &source, WHAT).await?;
     let url = source.as_str().to_owned();
@@ -195,14 +195,14 @@ pub(super) async fn about(app: &App, caller: &Caller, source: SourceUrl) -> Resu
 }
 
 impl Info {
-    /// What yt-dlp has as `url` is the media's address; this is the page's.
+    /// yt-dlp's own `url` is that of the media; this `url` is the page's.
     pub(super) fn read(json: &[u8], url: String) -> Result<Self, Refusal> {
         let page = serde_json::from_slice(json).map_err(|_| LookError::Unreadable.refusal(WHAT))?;
         Ok(Self { page, url })
     }
 }
 
-/// What is shown of yt-dlp's answer, by the same names.
+/// Reduces yt-dlp's answer to the fields that clients get, under the same names.
 pub(super) fn read(line: &str) -> Option<Vec<u8>> {
     let page: Page = serde_json::from_str(line).ok()?;
     page.of_first().bounded()

@@ -1,4 +1,4 @@
-//! The routes of the OfflineTube v5 API, and under `/api/v2` what that lacks.
+//! The routes of the OfflineTube v5 API, and under `/api/v2` the worker's extensions to it.
 
 mod access;
 mod answer;
@@ -33,10 +33,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use self::{look::Looks, zip::Archives};
 use super::{budget::Budget, queue::Queue, refusal::Refusal};
 
-/// A body is a URL and a few words.
+/// The largest request body. A body holds a URL and a few words.
 const MAX_BODY: usize = 16 << 10;
 
-/// What the handlers share.
+/// The state that all handlers share.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) queue: Queue,
@@ -45,7 +45,7 @@ pub(crate) struct App {
     budget: Budget,
     /// Cancelled when the worker stops.
     stop: CancellationToken,
-    /// Holds a token for each answer that needs the database, which is released when all are done.
+    /// Holds a token for each answer that still needs the database, which is not released before all are done.
     answering: TaskTracker,
 }
 
@@ -57,7 +57,7 @@ impl App {
     }
 }
 
-/// Every route, with its description: method and path stand there, and nowhere else.
+/// Every route. Its method and path are declared only in the description of its handler.
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::blank())
         .routes(routes!(download::start))
@@ -81,7 +81,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(openapi::document))
 }
 
-/// Every route but the health check.
+/// Builds the router of every route except the health check.
 pub(crate) fn router(app: App) -> Router {
     Router::from(routes())
         .fallback(async || Refusal::not_found("Not Found"))
@@ -93,7 +93,7 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// No answer is guessed at, and none that is not a file is kept.
+/// Stops browsers from guessing content types, and caches from storing anything but files.
 async fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

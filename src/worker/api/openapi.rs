@@ -1,4 +1,4 @@
-//! The API as an OpenAPI 3.1 document: what the routes say of themselves, and what the gateway adds on the way to them.
+//! The API as an OpenAPI 3.1 document: the descriptions of the routes, plus what the gateway adds to each.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -22,15 +22,15 @@ use super::{
 };
 use crate::{identity::CredentialKind, policy::Reason, problem::Problem, worker::refusal::RefusalBody};
 
-/// What is said of the whole; the rest comes from the routes.
+/// The description of the API as a whole; the rest comes from the routes.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Sallyport's worker",
-        description = "The OfflineTube v5 API, and under `/api/v2` what that lacks, as a client of the gateway sees them.\n\n\
-            The gateway refuses with `application/problem+json` (RFC 9457), the worker with `application/json`; an \
-            application whose policy says `errors = \"fastapi\"` has the latter from both. Which credentials and \
-            scopes a route takes is here as in the policy that comes with the program."
+        description = "The OfflineTube v5 API and, under `/api/v2`, extensions to it, as a client of the gateway sees them.\n\n\
+            The gateway sends errors as `application/problem+json` (RFC 9457), the worker as `application/json`. With \
+            `errors = \"fastapi\"` in the policy, both send `application/json`. The credentials and scopes of each \
+            route are those of the built-in policy."
     ),
     servers((url = "/", description = "The gateway")),
     components(schemas(ProgressView, RefusalBody, Problem))
@@ -44,7 +44,7 @@ static JSON: LazyLock<Bytes> = LazyLock::new(|| {
 
 /// This document
 ///
-/// It is made from the program itself, and the same for every client.
+/// It is generated from the program itself and is the same for every client.
 #[utoipa::path(
     get,
     path = "/api/v2/openapi.json",
@@ -54,18 +54,18 @@ pub(super) async fn document() -> ([(HeaderName, &'static str); 1], Bytes) {
     ([(header::CONTENT_TYPE, "application/json")], JSON.clone())
 }
 
-/// What the routes are collected into.
+/// The document without routes, to which the routes are added.
 pub(super) fn blank() -> openapi::OpenApi {
     Document::openapi()
 }
 
-/// One of these texts.
+/// The schema of a string that is one of `names`.
 pub(super) fn one_of(description: &str, names: impl IntoIterator<Item = &'static str>) -> Object {
     let names = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
     names.description(Some(description)).build()
 }
 
-/// Adds the gateway's part.
+/// Adds the gateway's credentials, scopes and answers.
 fn describe(mut api: openapi::OpenApi) -> openapi::OpenApi {
     let access = Access::of_the_worker();
     for (path, item) in &mut api.paths.paths {
@@ -86,7 +86,7 @@ fn describe(mut api: openapi::OpenApi) -> openapi::OpenApi {
     for kind in CredentialKind::ALL {
         components.security_schemes.insert(kind.name().to_owned(), scheme(kind).into());
     }
-    // An operation's own method is known and allowed, and none of them makes links.
+    // The method of an operation is always known and allowed, and no operation creates links.
     let met = |reason| !matches!(reason, Reason::UnknownMethod | Reason::MethodNotAllowed | Reason::TooManyLinks);
     for (status, reasons) in by_status(met) {
         components.responses.insert(component(status), refusal(status, &reasons).into());
@@ -94,7 +94,7 @@ fn describe(mut api: openapi::OpenApi) -> openapi::OpenApi {
     api
 }
 
-/// Who may ask, and what the gateway may answer in place of the worker.
+/// Adds the credentials that an operation accepts, and the answers of the gateway itself.
 fn guard(operation: &mut Operation, asked: Asked<'_>) {
     let needed = |kind: &CredentialKind| SecurityRequirement::new(kind.name(), scopes(*kind, asked));
     operation.operation_id = Some(asked.name.to_owned());
@@ -108,7 +108,7 @@ fn guard(operation: &mut Operation, asked: Asked<'_>) {
     }
 }
 
-/// A link stands for itself.
+/// The scopes that a credential needs. A link needs none: it grants what it names.
 fn scopes(kind: CredentialKind, asked: Asked<'_>) -> Vec<String> {
     match kind {
         CredentialKind::Link | CredentialKind::OfflinetubeLink => Vec::new(),
@@ -128,7 +128,7 @@ fn component(status: StatusCode) -> String {
     format!("Gateway{}", status.as_u16())
 }
 
-/// What the gateway answers with this status.
+/// The gateway's answer with this status.
 fn refusal(status: StatusCode, reasons: &[Reason]) -> Response {
     let reasons: Vec<_> = reasons.iter().map(|r| format!("* `{}`: {}", r.code(), r.detail())).collect();
     let mut response = Response::new(format!("From the gateway:\n\n{}", reasons.join("\n")));
@@ -147,7 +147,7 @@ fn refusal(status: StatusCode, reasons: &[Reason]) -> Response {
     response
 }
 
-/// Both may answer with the same status.
+/// Merges the gateway's answer into the worker's, since both may use the same status.
 fn join(own: &mut Response, gateways: Response) {
     own.description = format!("{}\n\n{}", own.description, gateways.description);
     own.content.extend(gateways.content);
@@ -159,7 +159,7 @@ fn scheme(kind: CredentialKind) -> SecurityScheme {
     match kind {
         CredentialKind::ApiKey => SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
             "X-API-Key",
-            "A key, which is taken as a bearer token or as the password of Basic as well.",
+            "An API key. It is also accepted as a bearer token or as the Basic password.",
         ))),
         CredentialKind::Jwt => {
             SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build())
@@ -169,7 +169,7 @@ fn scheme(kind: CredentialKind) -> SecurityScheme {
             in_query("signature", "A signed link in OfflineTube's style, with `expires` and `user`.")
         }
         CredentialKind::ClientCertificate => SecurityScheme::MutualTls {
-            description: Some("Taken where no other credential is sent.".to_owned()),
+            description: Some("Used if the request has no other credential.".to_owned()),
             deprecated: None,
             extensions: None,
         },

@@ -21,7 +21,7 @@ fn operations(document: &Value) -> BTreeSet<(String, &str)> {
 }
 
 #[test]
-fn what_the_gateway_lets_through_is_described_and_nothing_else() {
+fn exactly_the_routes_that_the_gateway_allows_are_described() {
     let (access, document) = (Access::of_the_worker(), served());
     let reachable = access.all().into_iter().map(|(method, path)| (method.to_owned(), path)).collect();
     assert_eq!(operations(&document), reachable, "left: described by a route; right: in policies/worker.toml");
@@ -42,7 +42,7 @@ fn every_operation_names_its_credentials_and_scopes() {
 }
 
 #[test]
-fn limits_are_those_of_the_code() {
+fn described_limits_are_those_of_the_code() {
     let document = served();
     let schemas = &document["components"]["schemas"];
     for body in ["Order", "Question"] {
@@ -80,7 +80,7 @@ fn every_reference_leads_somewhere() {
     check(&document, &document);
 }
 
-/// So that the API can be read, and its changes be seen, without a running program.
+/// The copy lets people read the API, and see its changes, without running the program.
 #[test]
 fn the_copy_in_docs_is_what_is_served() {
     let copy = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
@@ -89,5 +89,5 @@ fn the_copy_in_docs_is_what_is_served() {
         fs::write(&copy, &text).unwrap();
     }
     let same = fs::read_to_string(copy).is_ok_and(|copy| copy == text);
-    assert!(same, "docs/openapi.json is another; write it anew: UPDATE_OPENAPI=1 cargo nextest run -E 'test(openapi)'");
+    assert!(same, "docs/openapi.json is stale; regenerate it: UPDATE_OPENAPI=1 cargo nextest run -E 'test(openapi)'");
 }

@@ -1,4 +1,4 @@
-//! `GET /api/v2/downloads`: the downloads a page at a time, with a filter and with how many there are.
+//! `GET /api/v2/downloads`: downloads in pages, with a filter and totals.
 
 use std::str::FromStr;
 
@@ -29,16 +29,16 @@ pub(super) const MAX_TEXT: usize = 200;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Ask {
-    /// So many at most.
+    /// The most downloads to return.
     #[serde(default = "some_rows")]
     #[param(minimum = 1, maximum = 100, default = some_rows)]
     limit: usize,
-    /// The `next` of the page before; the newest come first.
+    /// The `next` of the previous page; without it, the newest downloads.
     cursor: Option<String>,
-    /// Only those in these states, with commas between them.
+    /// Only downloads in these states, separated by commas.
     #[param(example = "pending,downloading")]
     status: Option<String>,
-    /// Only those with this in title or URL, whatever the case of its letters.
+    /// Only downloads whose title or URL contains this text, ignoring case.
     #[param(max_length = 200)]
     text: Option<String>,
 }
@@ -48,15 +48,15 @@ pub(super) struct Ask {
 #[schema(as = Downloads)]
 #[expect(dead_code, reason = "it describes what `Rows` writes")]
 pub(super) struct PageView {
-    /// The newest first. A page may have fewer than `limit`, even none, and yet not be the last one.
+    /// Newest first. A page can hold fewer than `limit` downloads, even none, without being the last one.
     downloads: Vec<TaskView>,
-    /// What the next page is asked for with; null where there is none.
+    /// The `cursor` for the next page; null if this is the last one.
     #[schema(required)]
     next: Option<String>,
     totals: Totals,
 }
 
-/// How many downloads there are, whatever the filter.
+/// The number of downloads, regardless of the filter.
 #[derive(Debug, Default, Serialize, ToSchema)]
 struct Totals {
     all: u64,
@@ -68,17 +68,17 @@ struct Totals {
     cancelled: u64,
 }
 
-/// List the downloads a page at a time
+/// List downloads in pages
 ///
-/// The caller's own; everybody's for an administrator.
+/// The caller's own; for an administrator, everybody's.
 #[utoipa::path(
     get,
     path = "/api/v2/downloads",
     params(Ask),
     responses(
-        (status = 200, body = PageView, description = "The newest first"),
-        (status = 422, body = RefusalBody, description = "The query is not what is expected (`invalid_value`)"),
-        (status = 503, body = RefusalBody, description = "Other answers to this user are still unread (`busy`)"),
+        (status = 200, body = PageView, description = "Newest first"),
+        (status = 422, body = RefusalBody, description = "The query is invalid (`invalid_value`)"),
+        (status = 503, body = RefusalBody, description = "The user has not finished reading other responses (`busy`)"),
     )
 )]
 pub(super) async fn list(
@@ -112,25 +112,25 @@ impl Ask {
     fn place(&self) -> Result<Option<Place>, Refusal> {
         let read = |text: &String| Place::from_str_radix(text, 16).ok().filter(|place| *place > 0);
         let place = self.cursor.as_ref().map(|text| read(text).ok_or(())).transpose();
-        place.map_err(|()| invalid("cursor must be the `next` of an earlier page"))
+        place.map_err(|()| invalid("cursor must be the `next` of a previous page"))
     }
 
     fn selection(&self, caller: &Caller) -> Result<Selection, Refusal> {
         let text = self.text.as_deref().unwrap_or_default();
         if text.chars().count() > MAX_TEXT {
-            return Err(invalid("text may have 200 characters at most"));
+            return Err(invalid("text must have at most 200 characters"));
         }
         let owner = (!caller.is_admin()).then(|| caller.user.clone());
         Ok(Selection { owner, states: self.states()?, text: text.trim().to_lowercase(), order: Order::NewestFirst })
     }
 
-    /// To clients, a list of which films are under way is downloading.
+    /// Clients see a playlist with running videos as downloading.
     fn states(&self) -> Result<Vec<Status>, Refusal> {
         let mut states = Vec::new();
         for name in self.status.iter().flat_map(|names| names.split(',')) {
             let status = Status::from_str(name).ok().filter(|status| Status::SHOWN.contains(status));
             let status = status.ok_or_else(|| {
-                invalid("status must be of pending, downloading, processing, completed, error and cancelled")
+                invalid("status must name pending, downloading, processing, completed, error or cancelled, separated by commas")
             })?;
             states.push(status);
             if status == Status::Downloading {

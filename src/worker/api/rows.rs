@@ -1,4 +1,4 @@
-//! Lists of downloads, written a piece at a time while the client reads: a list of thousands takes no more memory than one of a few,
+//! Lists of downloads, written a piece at a time while the client reads. A list of thousands takes no more memory than a short one,
 //! and the database is not held while an answer is sent.
 
 use std::{io, mem};
@@ -18,50 +18,50 @@ use crate::worker::{
     task::Task,
 };
 
-/// A piece ends with the download that makes it so long, in bytes.
+/// A piece ends with the download that brings it to this length, in bytes.
 const PIECE: usize = 16 << 10;
 
-/// With that download, which has the longest of all texts.
+/// The largest piece, including that last download with the longest possible texts, in bytes.
 const LARGEST: usize = 32 << 10;
 
-/// So much of an answer is in memory while its client reads nothing.
+/// The most memory for an answer whose client does not read, in bytes.
 const UNREAD: usize = 2 * LARGEST;
 
-/// So many downloads are looked at for one answer, wanted or not.
+/// The most downloads to examine for one answer, matching or not.
 const MAX_LOOKED_AT: usize = 5_000;
 
-/// What stands around the downloads, and between them.
+/// The text around the downloads.
 pub(super) struct Frame {
     pub(super) before: Vec<u8>,
-    /// Behind the last one, where it goes on behind this place.
+    /// Makes the text after the last download, from the place at which the list continues and from `rest`.
     pub(super) after: fn(Option<Place>, &[u8]) -> Vec<u8>,
-    /// What `after` needs beside that.
+    /// The second argument of `after`.
     pub(super) rest: Vec<u8>,
 }
 
-/// What is still to be written.
+/// The downloads that are still to be written.
 pub(super) struct Rows {
     app: App,
     account: Account,
     selection: Selection,
-    /// Where it goes on.
+    /// The place at which the list continues.
     place: Option<Place>,
     left: usize,
     looks: usize,
-    /// Between two downloads, once there was one.
+    /// Whether a download has been written, so that the next one needs a comma.
     begun: bool,
     frame: Frame,
     ended: bool,
-    /// Keeps a worker that stops from releasing the database; given back with the last read.
+    /// Keeps a stopping worker from releasing the database; dropped after the last read.
     reading: Option<TaskTrackerToken>,
 }
 
-/// Why a list is not written to its end.
+/// Why a list ends early.
 #[derive(Debug, Error)]
 enum Broken {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("there is no room for an answer")]
+    #[error("the response budget has no room for the next piece")]
     NoRoom,
 }
 
@@ -88,8 +88,8 @@ impl Rows {
         }
     }
 
-    /// The answer. Its first piece is made before its head is sent, so that what fails at once has a status of its own; where there
-    /// is no second one, its length is known.
+    /// Returns the answer. Its first piece is made before its head is sent, so that an early failure gets a proper status, and an
+    /// answer of one piece has a Content-Length.
     pub(super) async fn answer(mut self) -> Result<Response, Refusal> {
         let room = self.account.first_room(LARGEST).await?;
         let first = room.hold(self.piece().await?);
@@ -106,7 +106,7 @@ impl Rows {
                 return Ok(None);
             }
             let piece = rows.next().await.map_err(|error| {
-                tracing::error!(%error, "a list of downloads was broken off");
+                tracing::error!(%error, "a list of downloads was aborted");
                 io::Error::other(error)
             })?;
             Ok(Some((piece, rows)))
@@ -118,7 +118,7 @@ impl Rows {
         Ok(room.hold(self.piece().await?))
     }
 
-    /// A piece that is not empty; with it, `ended` is known.
+    /// Returns the next piece, which is not empty, and sets `ended` if it is the last one.
     async fn piece(&mut self) -> Result<Vec<u8>, StoreError> {
         let mut text = mem::take(&mut self.frame.before);
         while text.is_empty() || !self.ended {
@@ -144,7 +144,7 @@ impl Rows {
     }
 
     fn add(&mut self, text: &mut Vec<u8>, stretch: &Stretch) {
-        // Each download has a comma before it, the first of all aside.
+        // Each download has a comma before it, except the very first.
         let skipped = usize::from(!self.begun && stretch.rows > 0);
         text.extend_from_slice(stretch.text.get(skipped..).unwrap_or_default());
         self.begun |= stretch.rows > 0;

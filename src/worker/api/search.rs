@@ -1,4 +1,4 @@
-//! `GET /api/search` and `GET /api/trending`: lists of what could be downloaded.
+//! `GET /api/search` and `GET /api/trending`: lists of videos to download.
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -18,7 +18,7 @@ use crate::worker::{caller::Caller, refusal::Refusal, source::SourceUrl};
 pub(super) const MAX_RESULTS: u8 = 50;
 pub(super) const MAX_TEXT: usize = 200;
 
-/// YouTube's own trending page is gone; this is what OfflineTube has in its place.
+/// YouTube's own trending page no longer exists; OfflineTube searches for this instead.
 const TRENDING: &str = "música popular";
 
 /// The query.
@@ -26,29 +26,29 @@ const TRENDING: &str = "música popular";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Search {
-    /// Some words, or the URL of one page; no control characters.
+    /// Search words, or the URL of one page; no control characters.
     #[param(
         min_length = 1,
         max_length = 200,
         pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
     )]
     q: String,
-    /// So many at most.
+    /// The most results to return.
     #[serde(default = "some_results")]
     #[param(minimum = 1, maximum = 50, default = some_results)]
     max_results: u8,
 }
 
-/// What was found.
+/// The results of a search.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Results {
     results: Vec<Found>,
-    /// What was asked.
+    /// The search words.
     query: String,
 }
 
 /// One result.
-// Read from yt-dlp by the same names.
+// Also read from yt-dlp's output, under the same names.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 struct Found {
     #[schema(required)]
@@ -82,13 +82,13 @@ struct Listing {
     entries: Vec<Option<Found>>,
 }
 
-/// Search for what could be downloaded
+/// Search for videos to download
 #[utoipa::path(
     get,
     path = "/api/search",
     params(Search),
     responses(
-        (status = 200, body = Results, description = "What was found"),
+        (status = 200, body = Results, description = "The results"),
         NotSeen,
     )
 )]
@@ -98,7 +98,7 @@ pub(super) async fn search(
     query: Result<Query<Search>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(query) =
-        query.map_err(|_| Refusal::invalid("invalid_value", "q and max_results (1 to 50) are expected"))?;
+        query.map_err(|_| Refusal::invalid("invalid_value", "Expected q and, optionally, max_results (1 to 50)"))?;
     let text = query.q.trim();
     if text.is_empty() || text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
         return Err(Refusal::invalid("invalid_value", "q must have 1 to 200 characters"));
@@ -112,12 +112,12 @@ pub(super) async fn search(
     found(&app, &caller, text, query.max_results, "Search").await
 }
 
-/// What is popular
+/// Popular videos
 #[utoipa::path(
     get,
     path = "/api/trending",
     responses(
-        (status = 200, body = Results, description = "What was found"),
+        (status = 200, body = Results, description = "The results"),
         NotSeen,
     )
 )]
@@ -135,7 +135,7 @@ async fn found(app: &App, caller: &Caller, text: &str, count: u8, what: &'static
     .await
 }
 
-/// What is shown of yt-dlp's answer, by the same names.
+/// Reduces yt-dlp's answer to the fields that clients get, under the same names.
 pub(super) fn read(line: &str) -> Option<Vec<u8>> {
     let listing: Listing = serde_json::from_str(line).ok()?;
     let found = listing.entries.into_iter().flatten().take(usize::from(MAX_RESULTS));
@@ -160,7 +160,7 @@ async fn one_page(app: &App, caller: &Caller, text: &str) -> Result<Response, Re
 }
 
 impl Found {
-    /// As bounded as a page.
+    /// Applies the same limits as for a page.
     fn bounded(mut self) -> Self {
         for text in [&mut self.id, &mut self.uploader] {
             info::cut(text, info::MAX_NAME);

@@ -1,6 +1,6 @@
-//! `GET /api/v2/events/socket`: the same as Server-Sent Events, over a WebSocket (RFC 6455), for clients that have only that.
+//! `GET /api/v2/events/socket`: the same events over a WebSocket (RFC 6455), for clients that do not support Server-Sent Events.
 //!
-//! Each event is one text message. What a client sends is read, so that its end is noticed, and means nothing.
+//! Each event is one text message. Messages of the client are read only to notice when it disconnects; their content is ignored.
 
 use std::{error::Error, time::Duration};
 
@@ -33,67 +33,67 @@ use crate::worker::{
     refusal::{Refusal, RefusalBody},
 };
 
-/// What a client may say at once, in bytes.
+/// The largest message that a client may send, in bytes.
 const MAX_MESSAGE: usize = 4 << 10;
 
-/// For each socket, from its beginning.
+/// Allocated for each socket as soon as it opens, in bytes.
 const READ_BUFFER: usize = 4 << 10;
 
-/// What waits for a client that reads slowly: one event, and answers to its own frames.
+/// The most data that waits for a client that reads slowly: one event, and answers to its own frames. In bytes.
 const MAX_UNSENT: usize = 256 << 10;
 
-/// How often a client is asked whether it is there.
+/// How often the worker pings a client.
 const PING: Duration = Duration::from_secs(15);
 
-/// One of whom nothing has come for so long is not.
+/// A client that has sent nothing for this long, not even a pong, is disconnected.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// How long a client may take for what it is sent.
+/// How long a client may take to receive a message.
 const SENDING: Duration = Duration::from_secs(30);
 
-/// How long the last word may take.
+/// How long sending the close frame may take.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// The query. A browser can give a WebSocket nothing else.
+/// The query. A browser cannot send headers of its own with a WebSocket.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Ask {
-    /// 1 for everybody's, which administrators only see.
+    /// 1 for everybody's downloads, which only administrators can follow.
     #[serde(default)]
     #[param(maximum = 1, default = 0)]
     all: u8,
-    /// The last event that was seen.
+    /// The id of the last event received.
     after: Option<String>,
 }
 
 /// Why a socket ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// The worker stops.
+    /// The worker is stopping.
     Stopped,
-    /// The client said more than it may.
+    /// The client sent a message that is too large.
     TooMuch,
-    /// The client does not speak WebSocket.
+    /// The client violated the WebSocket protocol.
     Nonsense,
-    /// There is nobody to tell.
+    /// The client has disconnected or does not respond.
     Gone,
 }
 
-/// Follow what happens to downloads, over a WebSocket
+/// Follow downloads over a WebSocket
 ///
 /// A WebSocket (RFC 6455). Each event is a text message, `{"event": …, "id": …, "data": …}`, with names and data as in
-/// `/api/v2/events`; the streams of both are counted together. A client may say nothing longer than 4 KiB (close code 1009), and
-/// what it says means nothing. It is asked for a sign of life every 15 seconds, and must give one within 45.
+/// `/api/v2/events`; the limit on open streams counts both kinds together. Messages of the client are ignored, and must not exceed
+/// 4 KiB (close code 1009). The server sends a ping every 15 seconds; a client that sends nothing for 45 seconds is disconnected.
 #[utoipa::path(
     get,
     path = "/api/v2/events/socket",
     params(Ask),
     responses(
-        (status = 101, description = "Events, without an end"),
-        (status = 400, body = RefusalBody, description = "The request does not ask for a WebSocket (`not_a_websocket`)"),
-        (status = 403, body = RefusalBody, description = "Only administrators see everybody's (`admins_only`)"),
-        (status = 422, body = RefusalBody, description = "The query is not what is expected (`invalid_value`)"),
+        (status = 101, description = "An endless stream of events"),
+        (status = 400, body = RefusalBody, description = "The request is not a WebSocket handshake (`not_a_websocket`)"),
+        (status = 403, body = RefusalBody, description = "Only administrators can follow everybody's downloads (`admins_only`)"),
+        (status = 422, body = RefusalBody, description = "The query is invalid (`invalid_value`)"),
         (status = 429, body = RefusalBody, description = "The user has too many streams open (`too_many_streams`)"),
         (status = 503, body = RefusalBody, description = "The worker is stopping (`busy`)"),
     )
@@ -106,9 +106,9 @@ pub(super) async fn follow(
 ) -> Result<Response, Refusal> {
     let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
     let whose = told::whose(&caller, ask.all)?;
-    // Not 426, whose `Upgrade` field ends at the gateway, and which HTTP/2 does not know.
+    // Not 426: its `Upgrade` field would not pass the gateway, and HTTP/2 does not have it.
     let upgrade = upgrade.map_err(|_| {
-        Refusal::new(StatusCode::BAD_REQUEST, "not_a_websocket", "A WebSocket (version 13) is to be asked for here")
+        Refusal::new(StatusCode::BAD_REQUEST, "not_a_websocket", "A WebSocket handshake (version 13) is required")
     })?;
     let follower = told::follow(&app, &caller, whose, ask.after.as_deref()).await?;
     let upgrade = upgrade
@@ -120,7 +120,7 @@ pub(super) async fn follow(
     Ok(upgrade.on_upgrade(async move |socket| serve(app, follower, socket).await))
 }
 
-/// Until either side goes.
+/// Serves a socket until either side ends it.
 async fn serve(app: App, mut follower: Follower, socket: WebSocket) {
     let (mut to, mut from) = socket.split();
     let ended = tokio::select! {
@@ -130,7 +130,7 @@ async fn serve(app: App, mut follower: Follower, socket: WebSocket) {
     drop(follower);
     if let Some(code) = ended.code() {
         let frame = CloseFrame { code, reason: "".into() };
-        // Whether it comes or not, nobody is waited for.
+        // Best effort: the socket closes whether or not the client receives this.
         drop(timeout(CLOSING, to.send(Message::Close(Some(frame)))).await);
     }
 }
@@ -173,7 +173,7 @@ impl Ended {
         }
     }
 
-    /// What the client is told, where it can be told anything.
+    /// The close code, if the client can still receive one.
     fn code(self) -> Option<CloseCode> {
         match self {
             Self::Stopped => Some(close_code::AWAY),

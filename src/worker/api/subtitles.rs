@@ -38,8 +38,8 @@ pub(super) struct SubtitlesView {
     path = "/api/v2/downloads/{id}/subtitles",
     params(("id" = String, Path, format = Uuid, description = "The download")),
     responses(
-        (status = 200, body = Vec<SubtitlesView>, description = "One for each language that there is"),
-        (status = 404, body = RefusalBody, description = "None of the caller's has this id and is finished"),
+        (status = 200, body = Vec<SubtitlesView>, description = "One entry for each available language"),
+        (status = 404, body = RefusalBody, description = "No such download, it is not finished, or it belongs to another user"),
     )
 )]
 pub(super) async fn list(
@@ -59,12 +59,12 @@ pub(super) async fn list(
     path = "/api/v2/downloads/{id}/subtitles/{file}",
     params(
         ("id" = String, Path, format = Uuid, description = "The download"),
-        ("file" = String, Path, pattern = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*\.vtt$", max_length = 39, description = "A language of its list, and `.vtt`"),
+        ("file" = String, Path, pattern = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*\.vtt$", max_length = 39, description = "A language from the list of subtitles, followed by `.vtt`"),
         Conditions,
     ),
     responses(
         SubtitlesAnswers,
-        (status = 404, body = RefusalBody, description = "None of the caller's has this id and subtitles in this language"),
+        (status = 404, body = RefusalBody, description = "No such download, it has no subtitles in this language, or it belongs to another user"),
     )
 )]
 pub(super) async fn file(

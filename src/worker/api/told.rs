@@ -1,7 +1,7 @@
-//! What who follows downloads is told, whether by Server-Sent Events or over a WebSocket.
+//! The events that clients receive over Server-Sent Events or a WebSocket.
 //!
-//! `task` has a task object, `progress` what has come of one in numbers, `removed` an id. `reset` comes first, and wherever
-//! events were missed that are not to be had any more: the list of downloads is to be read anew, then.
+//! The data of `task` is a task object, of `progress` the progress of one in numbers, of `removed` an id. `reset` comes first, and
+//! again whenever missed events are no longer available: the client must then fetch the list of downloads again.
 
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};
@@ -22,7 +22,7 @@ use crate::worker::{
 pub(super) struct Told {
     #[serde(rename = "event")]
     pub(super) name: &'static str,
-    /// Where to go on.
+    /// The id to resume from.
     #[serde(serialize_with = "as_text")]
     pub(super) id: EventId,
     pub(super) data: Data,
@@ -38,10 +38,10 @@ pub(super) enum Data {
     Reset {},
 }
 
-/// The list of downloads is to be read anew.
+/// Tells the client to fetch the list of downloads again.
 const RESET: (&str, Data) = ("reset", Data::Reset {});
 
-/// What has come of a download; the data of `progress`.
+/// The progress of a download; the data of a `progress` event.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Progress)]
 pub(super) struct ProgressView {
@@ -54,7 +54,7 @@ pub(super) struct ProgressView {
     downloaded_bytes: u64,
     #[schema(required)]
     total_bytes: Option<u64>,
-    /// In bytes a second.
+    /// In bytes per second.
     #[schema(required)]
     speed: Option<f64>,
     /// In seconds.
@@ -62,20 +62,20 @@ pub(super) struct ProgressView {
     eta: Option<f64>,
 }
 
-/// Follows on from the event `after`.
+/// Subscribes to the events that follow the event `after`.
 pub(super) async fn follow(app: &App, caller: &Caller, whose: Whose, after: Option<&str>) -> Result<Follower, Refusal> {
     let after = after.and_then(|id| id.parse().ok());
     let follower = app.queue.workshop().events.follow(caller, whose, after).await;
     follower.map_err(|Busy| {
         if app.stop.is_cancelled() {
-            Refusal::unavailable("busy", "The worker is stopping; try again")
+            Refusal::unavailable("busy", "The worker is stopping; try again later")
         } else {
-            Refusal::too_many("too_many_streams", "Too many event streams are open already")
+            Refusal::too_many("too_many_streams", "Too many event streams are open; close one and try again")
         }
     })
 }
 
-/// Waits for what comes next.
+/// Waits for the next event.
 pub(super) async fn next(app: &App, follower: &mut Follower) -> Told {
     loop {
         match follower.missed() {
@@ -89,13 +89,15 @@ pub(super) async fn next(app: &App, follower: &mut Follower) -> Told {
     }
 }
 
-/// Whose events a caller asks for: everybody's where `all` is 1.
+/// Returns whose events a caller receives: everybody's if `all` is 1.
 pub(super) fn whose(caller: &Caller, all: u8) -> Result<Whose, Refusal> {
     match all {
         0 => Ok(Whose::Own(caller.user.clone())),
         1 if caller.is_admin() => Ok(Whose::Everybodys),
-        1 => Err(Refusal::new(StatusCode::FORBIDDEN, "admins_only", "Only administrators see everybody's downloads")),
-        _ => Err(Refusal::invalid("invalid_value", "all is 0 or 1")),
+        1 => {
+            Err(Refusal::new(StatusCode::FORBIDDEN, "admins_only", "Only administrators can see everybody's downloads"))
+        }
+        _ => Err(Refusal::invalid("invalid_value", "all must be 0 or 1")),
     }
 }
 

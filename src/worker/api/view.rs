@@ -1,4 +1,4 @@
-//! A task as clients see it: every key of the OfflineTube v5 task object, always.
+//! A task as clients see it. Every key of the OfflineTube v5 task object is always present.
 
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::Object};
@@ -18,37 +18,37 @@ use crate::worker::{
 pub(crate) struct TaskView {
     #[schema(format = Uuid)]
     id: String,
-    /// The source.
+    /// The URL of the source.
     url: String,
     title: String,
-    /// The path of a picture; empty for none.
+    /// The path of the thumbnail; empty if there is none.
     thumbnail: String,
     #[schema(schema_with = statuses)]
     status: &'static str,
     /// In percent.
     #[schema(minimum = 0, maximum = 100)]
     progress: f64,
-    /// Such as `5.2 MB/s`; empty unless it is downloading.
+    /// Such as `5.2 MB/s`; empty unless the status is `downloading`.
     speed: String,
-    /// Such as `12s`, likewise.
+    /// Such as `12s`; empty unless the status is `downloading`.
     eta: String,
     /// In bytes.
     filesize: u64,
     downloaded_bytes: u64,
     format_note: String,
-    /// Whether it is a list, whose films are downloads of their own.
+    /// Whether this is a playlist, whose videos are separate downloads.
     is_playlist: bool,
-    /// Of a film of a list, its place, from 1; of a list, how many of its films have ended; 0 for a film by itself.
+    /// For a video of a playlist, its position, from 1. For a playlist, how many of its videos have ended. 0 for a single video.
     playlist_index: u32,
-    /// How many films the list has, 0 until it was read; 1 for a film by itself.
+    /// The number of videos in the playlist; 0 until it has been read. 1 for a single video.
     playlist_total: u32,
-    /// What `/api/stream/{filename}` takes; empty until it is completed.
+    /// The file name for `/api/stream/{filename}`; empty until the download is completed.
     filename: String,
     #[schema(schema_with = qualities)]
     quality: String,
     #[schema(schema_with = kinds)]
     download_type: &'static str,
-    /// Empty for none.
+    /// Empty if there is no error.
     error_message: String,
     #[schema(format = DateTime)]
     created_at: String,
@@ -56,27 +56,27 @@ pub(crate) struct TaskView {
     completed_at: Option<String>,
     /// The languages of its subtitles.
     subtitles: Vec<String>,
-    /// The languages that were asked for and not found; empty until it is completed.
+    /// The requested languages that were not found; empty until the download is completed.
     subtitles_missing: Vec<String>,
-    /// The list that it is a film of.
+    /// The playlist that this video belongs to.
     #[schema(required, format = Uuid)]
     playlist_id: Option<String>,
 }
 
 fn statuses() -> Object {
-    one_of("What becomes of it.", Status::SHOWN.map(Status::name))
+    one_of("The state of the download.", Status::SHOWN.map(Status::name))
 }
 
 pub(super) fn qualities() -> Object {
-    one_of("The best picture that is wanted.", QUALITIES)
+    one_of("The highest video quality to download.", QUALITIES)
 }
 
 pub(super) fn kinds() -> Object {
-    one_of("With the picture or without.", KINDS)
+    one_of("Video, or audio only.", KINDS)
 }
 
 impl TaskView {
-    /// `progress` is what is known of a task that runs.
+    /// `progress` is the latest progress of a running task.
     pub(crate) fn new(task: Task, progress: Option<Progress>) -> Self {
         let completed = task.status == Status::Completed;
         let live = progress.filter(|_| task.status == Status::Downloading).unwrap_or_default();
@@ -122,7 +122,7 @@ fn missing(task: &Task) -> Vec<String> {
     task.wanted.languages.iter().filter(lacks).map(ToString::to_string).collect()
 }
 
-/// Whether a task is a list, and the two numbers that the API has for lists and their films.
+/// Returns `is_playlist`, `playlist_index` and `playlist_total` for a task.
 fn place(part: Part) -> (bool, u32, u32) {
     match part {
         Part::Alone => (false, 0, 1),
@@ -131,7 +131,7 @@ fn place(part: Part) -> (bool, u32, u32) {
     }
 }
 
-/// "5.2 MB/s"
+/// Formats a speed, as in `5.2 MB/s`.
 fn speed(bytes: f64) -> String {
     let units = [("GB", 1e9), ("MB", 1e6), ("KB", 1e3)];
     match units.into_iter().find(|(_, size)| bytes >= *size) {
@@ -146,7 +146,7 @@ mod tests {
     use crate::worker::order::{Output, Quality};
 
     #[test]
-    fn every_key_of_the_api_is_always_there() {
+    fn every_key_of_the_api_is_always_present() {
         let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Video(None));
         let json = serde_json::to_value(TaskView::new(task, None)).unwrap();
         for key in "id url title thumbnail status progress speed eta filesize downloaded_bytes format_note is_playlist \

@@ -20,13 +20,13 @@ use crate::worker::{
     task::TaskId,
 };
 
-/// In one archive.
+/// The most files in one archive.
 pub(super) const MAX_FILES: usize = 100;
 
-/// At a time; each takes a thread for as long as its client reads.
+/// How many archives there are at a time. Each occupies a thread for as long as its client reads.
 const PLACES: Sizes = Sizes { all: 16, user: 4, link: 2 };
 
-/// How long one waits for a place.
+/// How long a client waits for a slot.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The query.
@@ -34,12 +34,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
-    /// Ids of finished downloads, with commas between them; 100 at most.
+    /// Ids of finished downloads, separated by commas; at most 100.
     #[param(style = Form, explode = false, value_type = Vec<uuid::Uuid>, min_items = 1, max_items = 100)]
     ids: String,
 }
 
-/// The right to make an archive.
+/// Limits how many archives are sent at a time.
 #[derive(Clone)]
 pub(super) struct Archives(Arc<Shares>);
 
@@ -57,11 +57,11 @@ type Answer = ([(HeaderName, &'static str); 3], Body);
     path = "/api/v2/zip",
     params(Wanted),
     responses(
-        (status = 200, content_type = "application/zip", description = "The archive, made while it is sent"),
-        (status = 400, body = RefusalBody, description = "The query is not what is expected (`malformed`)"),
-        (status = 404, body = RefusalBody, description = "One of them is not the caller's, or not finished"),
-        (status = 422, body = RefusalBody, description = "There are more than 100 (`too_many`)"),
-        (status = 503, body = RefusalBody, description = "Too many archives are being sent already: to all, to the user or by the link (`busy`)"),
+        (status = 200, content_type = "application/zip", description = "The archive, created while it is sent"),
+        (status = 400, body = RefusalBody, description = "The query is invalid (`malformed`)"),
+        (status = 404, body = RefusalBody, description = "One of the downloads does not exist, is not finished, or belongs to another user"),
+        (status = 422, body = RefusalBody, description = "More than 100 downloads are requested (`too_many`)"),
+        (status = 503, body = RefusalBody, description = "Too many archives are being sent, in total, to this user or for this link (`busy`)"),
     )
 )]
 pub(super) async fn zip(
@@ -70,7 +70,8 @@ pub(super) async fn zip(
     method: Method,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Answer, Refusal> {
-    let Query(Wanted { ids }) = wanted.map_err(|_| Refusal::malformed("write the ids of downloads as ids=ID,ID"))?;
+    let Query(Wanted { ids }) =
+        wanted.map_err(|_| Refusal::malformed("Write the ids of the downloads as ids=ID,ID"))?;
     let ids = parse(&ids)?;
     let mut members = Vec::with_capacity(ids.len());
     for id in ids {
@@ -84,7 +85,7 @@ pub(super) async fn zip(
     if method == Method::HEAD {
         return Ok((headers, Body::empty()));
     }
-    let busy = |Busy| Refusal::unavailable("busy", "Too many archives are being sent already");
+    let busy = |Busy| Refusal::unavailable("busy", "Too many archives are being sent; try again later");
     let place = app.archives.0.of(&caller).take_within(1, PATIENCE).await.map_err(busy)?;
     Ok((headers, archive::body(members, place, app.budget.account(&caller, archive::UNREAD))))
 }
@@ -98,13 +99,13 @@ fn parse(text: &str) -> Result<Vec<TaskId>, Refusal> {
             ids.push(id);
         }
         if ids.len() > MAX_FILES {
-            return Err(Refusal::invalid("too_many", format!("An archive has {MAX_FILES} files at most")));
+            return Err(Refusal::invalid("too_many", format!("An archive can hold at most {MAX_FILES} files")));
         }
     }
     Ok(ids)
 }
 
-/// The same 404 for what does not exist, is not finished, or is somebody else's.
+/// Gives the same 404 for a download that does not exist, is not finished, or belongs to somebody else.
 async fn member(app: &App, caller: &Caller, id: TaskId, method: &Method) -> Result<Member, Refusal> {
     let found = finished(app, caller, Some(id)).await?;
     let (task, media) = found.ok_or_else(Refusal::no_such_download)?;

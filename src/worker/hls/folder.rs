@@ -1,4 +1,4 @@
-//! Where a prepared film lies: beside its file, and while it is made in a folder of its own among those of jobs.
+//! Where a prepared stream is stored: beside its file, and while ffmpeg writes it, in its own folder among those of the jobs.
 
 use std::{
     fs::{self, OpenOptions},
@@ -20,20 +20,20 @@ use crate::{
     },
 };
 
-/// The film, and what players read first.
+/// The media file, and its index, from which the playlist is made.
 pub(super) const STREAM: &str = "stream.mp4";
 pub(super) const INDEX: &str = "index.m3u8";
 
-/// Some hundred bytes for each segment of a film of hours.
+/// The largest index, in bytes: some hundred for each segment of a video of many hours.
 const MAX_INDEX: u64 = 4 << 20;
 
-/// The shortest text of a segment in an index, in bytes: three lines, of which one is the name of the film.
+/// The shortest text of a segment in an index, in bytes: three lines, one of which is the name of the media file.
 const LEAST_SEGMENT: usize = 50;
 
-/// A prepared film, or the place of one.
+/// The folder of a prepared stream, which may not exist yet.
 pub(super) struct Prepared(PathBuf);
 
-/// A film that is being made; gone when this is.
+/// The folder of a stream that is being prepared. It is removed on drop.
 pub(super) struct Making(PathBuf);
 
 impl Prepared {
@@ -45,7 +45,7 @@ impl Prepared {
         self.0.join(STREAM)
     }
 
-    /// In bytes; 0 where there is none.
+    /// Returns the size in bytes; 0 if there is no stream.
     pub(super) fn size(&self) -> u64 {
         fs::symlink_metadata(self.stream()).map_or(0, |about| about.len())
     }
@@ -54,30 +54,29 @@ impl Prepared {
         fs::symlink_metadata(self.0.join(INDEX)).is_ok_and(|about| about.is_file())
     }
 
-    /// The playlist of a film at `uri`. It is noted that somebody wants it.
+    /// Returns the playlist for a media file at `uri`, and records that the stream is in use.
     pub(super) fn playlist(&self, uri: &str) -> io::Result<String> {
         let index = self.0.join(INDEX);
         let playlist = read(&index, self.size())?;
-        // A disk that is read-only serves all the same.
+        // Best effort: streams can be served from a read-only disk as well.
         drop(OpenOptions::new().write(true).open(index).and_then(|file| file.set_modified(SystemTime::now())));
         Ok(playlist.write(uri))
     }
 
-    /// The size of the playlist of a film at `uri`, in bytes at most. The index that it is made of has each segment as it will have
-    /// it, with another address.
+    /// Returns an upper bound for the size of the playlist with `uri`, in bytes. It is the index with another URI for each segment.
     pub(super) fn playlist_size(&self, uri: &str) -> io::Result<usize> {
         let index = fs::symlink_metadata(self.0.join(INDEX))?.len().min(MAX_INDEX);
         let index = usize::try_from(index).unwrap_or(usize::MAX);
-        // The head of the playlist names the film as well.
+        // The header of the playlist contains the URI as well.
         Ok(index.saturating_add(uri.len().saturating_mul(index / LEAST_SEGMENT + 1)))
     }
 
-    /// How long nobody has wanted it; none of one that is not there, or of a clock that was set back.
+    /// Returns how long the stream has been unused; none if it does not exist, or if the clock was set back.
     pub(super) fn idle(&self) -> Option<Duration> {
         fs::symlink_metadata(self.0.join(INDEX)).ok()?.modified().ok()?.elapsed().ok()
     }
 
-    /// Takes it away as a whole, then apart.
+    /// Moves the folder away atomically, then deletes it.
     pub(super) fn remove(&self, media: &MediaFolder) -> io::Result<()> {
         let gone = media.jobs().join(format!("hls-{}", Uuid::new_v4()));
         durable::rename_for_now(&self.0, &gone)?;
@@ -93,15 +92,15 @@ impl Making {
         Ok(making)
     }
 
-    /// Where ffmpeg works; all else of this is out of its reach.
+    /// The only part of this folder that ffmpeg can access.
     pub(super) fn folder(&self) -> PathBuf {
         self.0.join("made")
     }
 
-    /// Judges what ffmpeg has made and moves it into place, lastingly.
+    /// Validates ffmpeg's output and moves it into place durably.
     pub(super) fn publish(&self, to: &Prepared) -> io::Result<()> {
         let (made, ready) = (self.folder(), self.ready());
-        // Whatever is wrong with these is ffmpeg's fault; what is missing below is the film's folder.
+        // An error here is ffmpeg's fault; a `NotFound` further down means that the download's folder is gone.
         let (_, about) = open_regular(&made.join(STREAM)).map_err(io::Error::other)?;
         let playlist = read(&made.join(INDEX), about.len()).map_err(io::Error::other)?;
         durable::rename(&made.join(STREAM), &ready.join(STREAM))?;
@@ -120,7 +119,7 @@ impl Drop for Making {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.0);
         if let Err(error) = removal::remove(&path) {
-            tracing::warn!(%error, "what was left of a stream could not be removed");
+            tracing::warn!(%error, "the folder of a stream in preparation could not be removed");
         }
     }
 }
@@ -139,7 +138,7 @@ fn read(index: &Path, length: u64) -> io::Result<Playlist> {
 mod tests {
     use super::*;
 
-    /// A prepared film of so many segments, each of one byte.
+    /// A prepared stream with this many segments, each of one byte.
     fn prepared(segments: usize) -> (tempfile::TempDir, Prepared) {
         let dir = tempfile::tempdir().unwrap();
         let head = "#EXTM3U\n#EXT-X-MAP:URI=\"x\",BYTERANGE=\"1@0\"\n";
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_playlist_is_known_before_it_is_written() {
+    fn the_size_of_a_playlist_is_bounded_before_it_is_written() {
         for segments in [1, 9, 2_000] {
             let (_dir, prepared) = prepared(segments);
             for uri in [STREAM.to_owned(), format!("{STREAM}?{}", "x".repeat(400))] {

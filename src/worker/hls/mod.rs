@@ -1,7 +1,7 @@
-//! Films for players that cannot read their file (HLS, RFC 8216): the same streams in another container, never encoded anew.
+//! HLS (RFC 8216) for players that cannot play the file itself: the same streams in another container, never re-encoded.
 //!
-//! The first who asks has a film prepared, once for all who ask meanwhile and later; it lies beside its file until nobody has
-//! wanted it for a while, or the file goes.
+//! The first request has the stream prepared, for itself and for all later ones. The stream is stored beside the file until it has not
+//! been used for a while, or the file is removed.
 
 mod folder;
 pub mod playlist;
@@ -31,28 +31,28 @@ use super::{
     ytdlp::Unready,
 };
 
-/// How long an answer waits for a film: less than players do.
+/// How long a request waits for a stream: less than players do.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What is being prepared.
+/// The streams that are being prepared.
 pub(crate) struct Streams {
     runs: Runs,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
 
-/// A playlist that is still to be written.
+/// A playlist that is ready to be written.
 pub(crate) struct PlaylistText {
     prepared: Prepared,
     uri: String,
-    /// Its size at most, in bytes.
+    /// An upper bound for its size, in bytes.
     pub(crate) most: usize,
 }
 
 /// Why there is no stream.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum RemuxError {
-    #[error("its streams have no place in MP4, or nobody plays them")]
+    #[error("MP4 cannot hold its streams, or no player supports them")]
     NotStreamable,
     #[error("ffmpeg was not found on this server")]
     NoFfmpeg,
@@ -62,27 +62,27 @@ pub(crate) enum RemuxError {
     Full,
     #[error("the disk is read-only")]
     ReadOnly,
-    #[error("too many are being prepared already")]
+    #[error("too many streams are being prepared")]
     Busy,
-    #[error("it is being prepared")]
+    #[error("the stream is still being prepared")]
     NotYet,
     #[error("stopped")]
     Stopped,
-    #[error("the film is gone")]
+    #[error("the file no longer exists")]
     Gone,
-    #[error("ffmpeg has failed")]
+    #[error("ffmpeg failed")]
     Failed,
-    #[error("this server has failed")]
+    #[error("internal error")]
     Ours,
 }
 
 impl Streams {
-    /// Everything ends when `stop` is cancelled.
+    /// Cancelling `stop` ends all preparations.
     pub(crate) fn new(stop: CancellationToken) -> Self {
         Self { runs: Runs::new(stop.clone()), tracker: TaskTracker::new(), stop }
     }
 
-    /// The playlist of a finished film whose stream is at [`STREAM`] beside it, with `link` as its query. It isn't in memory yet.
+    /// Returns the playlist of a finished download, still unwritten. It refers to [`STREAM`] beside it, with `link` as the query.
     pub(crate) async fn playlist(
         &self,
         queue: &Queue,
@@ -99,20 +99,20 @@ impl Streams {
         .await
     }
 
-    /// The file of a finished film's stream.
+    /// Returns the path of a finished download's stream.
     pub(crate) async fn file(&self, queue: &Queue, task: &Task) -> Result<PathBuf, RemuxError> {
         self.ready(queue, task).await?;
         Ok(Prepared::of(&queue.workshop().media, task.id).stream())
     }
 
-    /// Ends what is being prepared of a task that goes.
+    /// Stops preparing the stream of a task that is being removed.
     pub(crate) async fn forget(&self, id: TaskId) {
         if let Some(run) = self.runs.find(id) {
             run.end().await;
         }
     }
 
-    /// Waits until nothing is being prepared any more.
+    /// Waits until no stream is being prepared.
     pub(crate) async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;
@@ -144,7 +144,7 @@ impl PlaylistText {
     }
 }
 
-/// A run, once it is its turn.
+/// Waits for a run's turn, then does it.
 async fn work(queue: Queue, id: TaskId, run: Run, told: watch::Sender<Option<Result<(), RemuxError>>>) {
     let runs = &queue.workshop().streams.runs;
     let leaving = runs.leave_later(id);
@@ -164,7 +164,7 @@ async fn work(queue: Queue, id: TaskId, run: Run, told: watch::Sender<Option<Res
 }
 
 async fn prepare(workshop: &Workshop, id: TaskId, stop: &CancellationToken) -> Result<(), RemuxError> {
-    // Looked at only now that a removal would find this run.
+    // The task is read only now, when a removal would find and stop this run.
     let task = workshop.store.get(id).await?;
     let film = task.as_ref().and_then(Task::finished).map(|media| workshop.media.file(id, media));
     let film = film.ok_or(RemuxError::Gone)?;
@@ -185,7 +185,7 @@ async fn prepare(workshop: &Workshop, id: TaskId, stop: &CancellationToken) -> R
         Ok(codecs) => ffmpeg.remux(&codecs, bytes, workshop.config.job_timeout).await,
         Err(error) => Err(error),
     };
-    // What is left of a run that has failed goes here, too.
+    // The closure also drops, and so removes, the folder of a failed run.
     let made = blocking(move || {
         let making = making;
         if made.is_ok() { making.publish(&prepared).map(|()| made) } else { Ok(made) }
@@ -193,7 +193,7 @@ async fn prepare(workshop: &Workshop, id: TaskId, stop: &CancellationToken) -> R
     made.await?
 }
 
-/// Takes away what nobody has wanted for long, until `stop`.
+/// Removes streams that have not been used for long, until `stop` is cancelled.
 pub(crate) async fn tidy(queue: &Queue, stop: &CancellationToken) {
     let keep = queue.workshop().config.hls_keep_for;
     let pause = (keep / 4).clamp(Duration::from_secs(1), Duration::from_mins(10));
@@ -212,17 +212,17 @@ pub(crate) async fn tidy(queue: &Queue, stop: &CancellationToken) {
             Ok(())
         });
         if let Err(error) = swept.await {
-            tracing::error!(%error, "prepared streams could not be looked through");
+            tracing::error!(%error, "prepared streams could not be scanned");
         }
     }
 }
 
-/// How much the prepared stream of a film takes, in bytes.
+/// Returns the size of a task's prepared stream, in bytes.
 pub(crate) fn size(media: &MediaFolder, id: TaskId) -> u64 {
     Prepared::of(media, id).size()
 }
 
-/// Takes the prepared stream of a film away. A failure is in the log.
+/// Removes the prepared stream of a task. Failures are logged.
 pub(crate) async fn remove(media: &MediaFolder, id: TaskId) {
     let media = media.clone();
     if let Err(error) = blocking(move || Prepared::of(&media, id).remove(&media)).await {
@@ -239,7 +239,7 @@ async fn blocking<T: Send + 'static>(
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => RemuxError::Full,
         std::io::ErrorKind::ReadOnlyFilesystem => RemuxError::ReadOnly,
         _ => {
-            tracing::error!(%error, "files of a stream");
+            tracing::error!(%error, "the files of a stream could not be accessed");
             RemuxError::Ours
         }
     })
@@ -277,16 +277,16 @@ impl From<RemuxError> for Refusal {
             RemuxError::NotStreamable => Self::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "not_streamable",
-                "This file's picture or sound cannot be streamed without encoding it anew; download the file",
+                "This file cannot be streamed without re-encoding its video or audio; download it instead",
             ),
             RemuxError::NoFfmpeg => Self::unavailable("ffmpeg_missing", "ffmpeg was not found on this server"),
             RemuxError::Unready(unready) => unready.into(),
             RemuxError::Full => NoRoom::Full.into(),
             RemuxError::ReadOnly => NoRoom::ReadOnly.into(),
             RemuxError::Busy | RemuxError::Stopped => {
-                Self::unavailable("busy", "Too many streams are being prepared already")
+                Self::unavailable("busy", "Too many streams are being prepared; try again later")
             }
-            RemuxError::NotYet => Self::unavailable("preparing", "The stream is being prepared"),
+            RemuxError::NotYet => Self::unavailable("preparing", "The stream is being prepared; try again shortly"),
             RemuxError::Gone => Self::no_such_download(),
             RemuxError::Failed | RemuxError::Ours => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,18 +1,18 @@
-//! The playlist of a film that lies in one file (RFC 8216): read from what ffmpeg says, written anew for players.
+//! The playlist of a single-file stream (RFC 8216): parsed from ffmpeg's output and rewritten for players.
 
 use std::fmt::Write;
 
 use thiserror::Error;
 
-/// A text that is no such playlist, or does not fit its file.
+/// The text is not a playlist of a single file, or does not match its file.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("not the playlist of one file")]
+#[error("not a playlist of a single file")]
 pub struct NotAPlaylist;
 
-/// What a film consists of: a head, and segments right behind it and each other.
+/// The layout of a media file: a header, followed by segments without gaps.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Playlist {
-    /// In bytes; what players need before any segment (section 4.3.2.5).
+    /// The length of the header, in bytes, which players need before any segment (section 4.3.2.5).
     head: u64,
     segments: Vec<Segment>,
 }
@@ -23,11 +23,11 @@ struct Segment {
     bytes: u64,
 }
 
-/// No film is longer: ten hours, in seconds.
+/// No video, and so no segment, is longer: ten hours, in seconds.
 const MAX_SECONDS: f64 = 36_000.0;
 
 impl Playlist {
-    /// Reads ffmpeg's text about a file of so many bytes.
+    /// Parses ffmpeg's playlist of a file of `length` bytes.
     pub fn read(text: &str, length: u64) -> Result<Self, NotAPlaylist> {
         let (mut head, mut micros, mut end, mut segments) = (None, None, 0, Vec::new());
         for line in text.lines() {
@@ -49,7 +49,7 @@ impl Playlist {
         Ok(Self { head, segments })
     }
 
-    /// The playlist as players get it; the film is at `uri`.
+    /// Returns the playlist for players, with the media file at `uri`.
     #[must_use]
     pub fn write(&self, uri: &str) -> String {
         let longest = self.segments.iter().map(|segment| segment.micros).max().unwrap_or_default();
@@ -62,7 +62,7 @@ impl Playlist {
         let mut at = self.head;
         for Segment { micros, bytes } in &self.segments {
             let (seconds, rest) = (micros / 1_000_000, micros % 1_000_000);
-            // A String takes whatever is written to it.
+            // Writing to a String cannot fail.
             let _ = write!(text, "#EXTINF:{seconds}.{rest:06},\n#EXT-X-BYTERANGE:{bytes}@{at}\n{uri}\n");
             at += bytes;
         }
@@ -71,7 +71,7 @@ impl Playlist {
     }
 }
 
-/// The length of a range like `1314@0` that begins at `end`.
+/// Returns the length of a range like `1314@0`, if it starts at `end`.
 fn follows(range: &str, end: u64) -> Option<u64> {
     let (bytes, at) = range.split_once('@')?;
     let (bytes, at): (u64, u64) = (bytes.parse().ok()?, at.parse().ok()?);
@@ -93,7 +93,7 @@ mod tests {
         #EXTINF:1.980469,\n#EXT-X-BYTERANGE:129262@124144\nstream.mp4\n#EXT-X-ENDLIST\n";
 
     #[test]
-    fn what_ffmpeg_says_is_written_anew() {
+    fn the_playlist_of_ffmpeg_is_rewritten() {
         let playlist = Playlist::read(OF_FFMPEG, 253_406).unwrap();
         let written = playlist.write("x.mp4?a=1");
         assert_eq!(
@@ -106,8 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn ranges_lie_one_behind_the_other_within_the_file() {
-        assert_eq!(Playlist::read(OF_FFMPEG, 253_405), Err(NotAPlaylist), "beyond its end");
+    fn ranges_must_be_contiguous_and_within_the_file() {
+        assert_eq!(Playlist::read(OF_FFMPEG, 253_405), Err(NotAPlaylist), "beyond the end of the file");
         for (from, to) in [
             ("1314@0", "1314@1"),
             ("122830@1314", "122830@1315"),

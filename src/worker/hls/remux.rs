@@ -1,4 +1,4 @@
-//! ffmpeg's part: what streams a file has, and the same streams in fragments of MP4, as they are.
+//! Runs ffmpeg to list the streams of a file, and to copy them unchanged into fragmented MP4.
 
 use std::{
     ffi::OsString,
@@ -22,32 +22,32 @@ use crate::worker::{
 const MAX_LINE: usize = 4_096;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// In seconds; ffmpeg cuts at the next picture that needs no other.
+/// The length of a segment in seconds; ffmpeg cuts at the next keyframe.
 const SEGMENT: &str = "6";
 
-/// What may be in fragments of MP4 and is played by somebody.
+/// Codecs that fragmented MP4 can hold and that some player supports.
 const CODECS: [&str; 10] = ["h264", "hevc", "av1", "vp9", "aac", "mp3", "ac3", "eac3", "opus", "flac"];
 
-/// What goes beside the film: its boxes, many small ones.
+/// Extra space for the many small boxes of the container, in bytes.
 const OVERHEAD: u64 = 64 << 20;
 
 /// One run of ffmpeg.
 pub(super) struct Ffmpeg<'a> {
     pub(super) tools: &'a Tools,
     pub(super) program: &'a Path,
-    /// Where it may write.
+    /// The folder that ffmpeg may write to.
     pub(super) folder: &'a Path,
-    /// The film that it reads.
+    /// The media file to read.
     pub(super) film: &'a PathBuf,
     pub(super) disks: &'a Disks,
     pub(super) stop: &'a CancellationToken,
 }
 
-/// The streams that are taken: the first picture that is no cover, and the first sound.
+/// Selects the first video stream that is not a cover picture, and the first audio stream.
 const STREAMS: [&str; 6] = ["-map", "0:V:0?", "-map", "0:a:0?", "-c", "copy"];
 
 impl Ffmpeg<'_> {
-    /// The codecs of the film's streams, all of which can be taken.
+    /// Returns the codecs of the selected streams, if all of them are supported.
     pub(super) async fn codecs(&self) -> Result<Vec<&'static str>, RemuxError> {
         let mut args = self.input();
         args.extend(STREAMS.into_iter().chain(["-t", "0", "-f", "framehash", "-"]).map(OsString::from));
@@ -57,18 +57,18 @@ impl Ffmpeg<'_> {
         known.collect::<Option<Vec<_>>>().filter(|known| !known.is_empty()).ok_or(RemuxError::NotStreamable)
     }
 
-    /// Puts these streams into one file, with a playlist that says where its segments are.
+    /// Copies the selected streams into one file, with a playlist of the positions of its segments.
     pub(super) async fn remux(&self, codecs: &[&str], film_bytes: u64, time: Duration) -> Result<(), RemuxError> {
         let mut args = self.input();
         let mut add = |more: &[&str]| args.extend(more.iter().map(OsString::from));
         add(&STREAMS);
         add(&["-map_metadata", "-1", "-map_chapters", "-1", "-strict", "experimental", "-fflags", "+bitexact"]);
         if codecs.contains(&"hevc") {
-            // By its other name Safari does not play it.
+            // Safari does not play HEVC under its other tag, hev1.
             add(&["-tag:v", "hvc1"]);
         }
         if codecs.contains(&"aac") {
-            // As transport streams have it, each frame has a head of its own, for which there is no place.
+            // In transport streams each frame has its own header (ADTS), which MP4 does not allow.
             add(&["-bsf:a", "aac_adtstoasc"]);
         }
         add(&["-f", "hls", "-hls_time", SEGMENT, "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4"]);
@@ -85,7 +85,7 @@ impl Ffmpeg<'_> {
         args
     }
 
-    /// What it prints, where it ends well.
+    /// Runs ffmpeg and returns the lines it printed, if it succeeded.
     async fn run(&self, args: Vec<OsString>, allowance: Allowance, time: Duration) -> Result<Vec<String>, RemuxError> {
         let Self { tools, program, folder, disks, stop, .. } = *self;
         let bounds = Bounds { disks, most: allowance.file, line: MAX_LINE, time };
@@ -107,14 +107,14 @@ impl Ffmpeg<'_> {
             End::Stopped => Err(RemuxError::Stopped),
             End::Exhausted(reason) => Err(reason.into()),
             end => {
-                tracing::warn!(?end, "ffmpeg has not prepared a stream");
+                tracing::warn!(?end, "ffmpeg failed to prepare a stream");
                 Err(RemuxError::Failed)
             }
         }
     }
 }
 
-/// The most that the stream of a film may take, in bytes.
+/// Returns the largest allowed size of a stream, in bytes.
 pub(super) fn most(film_bytes: u64) -> u64 {
     film_bytes.saturating_add(film_bytes / 4).saturating_add(OVERHEAD)
 }

@@ -1,4 +1,4 @@
-//! What is being prepared, whose each film is, and what has failed lately.
+//! Tracks which streams are being prepared, for which users, and which have failed lately.
 
 use std::{
     collections::HashMap,
@@ -23,31 +23,32 @@ use crate::{
     },
 };
 
-/// At a time; each reads and writes a whole film.
+/// How many runs work at a time; each reads and writes a whole file.
 const PLACES: Sizes = Sizes { all: 2, user: 1, link: 1 };
 
-/// With those that wait for that: of all, and of one user. A user who has none is let in beyond that, up to a bound that many users
-/// reach only together.
+/// The most runs, including those that wait for a slot: in total and for one user. A user without a run is admitted beyond
+/// `MAX_RUNS`, up to `MAX_RUNS_EVER`, which only many users together can reach.
 const MAX_RUNS: usize = 16;
 const MAX_RUNS_PER_USER: usize = 4;
 const MAX_RUNS_EVER: usize = 256;
 
-/// While other users wait, a film must be prepared at this rate, in bytes per second, after some time to begin.
+/// While other users wait, a run must process the file at this rate, in bytes per second, after a grace period.
 const LEAST_RATE: u64 = 2 << 20;
 const GRACE: Duration = Duration::from_mins(1);
 
-/// Each time a film is too slow, its next run may take twice as long, up to this factor, so that a slow disk finishes it as well.
+/// Each time a run was too slow, the next run for the same file may take twice as long, up to this factor, so that even a slow disk
+/// finishes it.
 const MAX_FACTOR: u32 = 64;
 
-/// For so long a film that could not be prepared is not tried again.
+/// How long a file that could not be prepared is not tried again.
 const REMEMBERED: Duration = Duration::from_mins(5);
 
-/// How many films are remembered that could not be prepared, or not in time.
+/// The most files to remember that could not be prepared, or not in time.
 const MAX_REMEMBERED: usize = 1_024;
 
 type Outcome = Result<(), RemuxError>;
 
-/// Every run under way.
+/// All runs, working and waiting.
 pub(super) struct Runs {
     inner: Mutex<Inner>,
     places: Shares,
@@ -57,29 +58,29 @@ pub(super) struct Runs {
 struct Inner {
     under_way: HashMap<TaskId, Run>,
     failed: HashMap<TaskId, (Instant, RemuxError)>,
-    /// How often each film was too slow while other users waited.
+    /// How often the run for each file was too slow while other users waited.
     hurried: HashMap<TaskId, u32>,
 }
 
-/// One film that is being prepared, for as many as wait for it.
+/// One stream that is being prepared, for all requests that wait for it.
 #[derive(Clone)]
 pub(super) struct Run {
     outcome: watch::Receiver<Option<Outcome>>,
     pub(super) stop: CancellationToken,
     owner: Owner,
-    /// The size of the film.
+    /// The size of the file, in bytes.
     bytes: u64,
 }
 
-/// A film, and what is to be done for it.
+/// The run that a request has joined.
 pub(super) enum Joined {
-    /// Somebody else's run will do.
+    /// An existing run, which somebody else works on.
     UnderWay(Run),
-    /// This one is to be done, and its outcome to be told.
+    /// A new run: the caller must do the work and send its outcome.
     New(Run, watch::Sender<Option<Outcome>>),
 }
 
-/// A run that is about to end, also where its task was lost.
+/// Removes a run from the table on drop, even if its task panics.
 pub(super) struct Leaving<'a> {
     runs: &'a Runs,
     id: TaskId,
@@ -90,7 +91,7 @@ impl Runs {
         Self { inner: Mutex::default(), places: Shares::new(PLACES, stop) }
     }
 
-    /// Joins the run for a finished film, or enters a new one that ends with `stop`.
+    /// Joins the run for a finished download, or adds a new one, which `stop` ends.
     pub(super) fn join(&self, film: &Task, stop: &CancellationToken) -> Result<Joined, RemuxError> {
         let Task { id, owner, filesize, .. } = film;
         let mut inner = self.lock();
@@ -113,17 +114,17 @@ impl Runs {
         Ok(Joined::New(run, told))
     }
 
-    /// Takes the run out when what is returned is dropped.
+    /// Removes the run when the returned guard is dropped.
     pub(super) fn leave_later(&self, id: TaskId) -> Leaving<'_> {
         Leaving { runs: self, id }
     }
 
-    /// Waits for a place to work in, which users have in turn, however many films of theirs wait; none when the run is stopped first.
+    /// Waits for a slot. Users take turns, however many of their runs wait. Returns none if the run is stopped first.
     pub(super) async fn place(&self, run: &Run) -> Option<Taken> {
         run.stop.run_until_cancelled(self.places.of_user(&run.owner).take(1)).await?.ok()
     }
 
-    /// Stops a run that is too slow once another user waits for its place; never returns by itself.
+    /// Stops a run that is too slow once another user waits for its slot. Never returns.
     pub(super) async fn hurry(&self, id: TaskId, run: &Run, place: &Taken) -> Infallible {
         let patience = (GRACE + Duration::from_secs(run.bytes / LEAST_RATE)) * self.factor(id);
         place.outstayed(patience, Taken::is_wanted_by_others).await;
@@ -144,7 +145,7 @@ impl Runs {
         self.lock().hurried.get(&id).map_or(1, |times| 1 << (*times).min(MAX_FACTOR.ilog2()))
     }
 
-    /// Remembers a failure that is the film's, or ffmpeg's, and forgets how slow a film was that is prepared.
+    /// Remembers a failure caused by the file or by ffmpeg. After a success, forgets how often the file was too slow.
     pub(super) fn note(&self, id: TaskId, outcome: &Outcome) {
         if outcome.is_ok() {
             self.lock().hurried.remove(&id);
@@ -162,14 +163,14 @@ impl Runs {
         self.lock().under_way.get(&id).cloned()
     }
 
-    /// What is behind the lock is whole after a panic, too.
+    /// Ignores poisoning: the tables are consistent even after a panic.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Run {
-    /// How it ended; [`RemuxError::NotYet`] when it has not by then.
+    /// Waits for the outcome; [`RemuxError::NotYet`] if there is none within `patience`.
     pub(super) async fn outcome(&mut self, patience: Duration) -> Outcome {
         match timeout(patience, self.outcome.wait_for(Option::is_some)).await {
             Err(_) => Err(RemuxError::NotYet),
@@ -178,10 +179,10 @@ impl Run {
         }
     }
 
-    /// Stops it and waits until nothing of it is left.
+    /// Stops the run and waits until it has ended and left nothing behind.
     pub(super) async fn end(mut self) {
         self.stop.cancel();
-        // It has an outcome, or is gone without.
+        // An error means that the run ended without an outcome.
         drop(self.outcome.wait_for(Option::is_some).await);
     }
 }
@@ -203,7 +204,7 @@ mod tests {
         runs.join(&Task { id, ..film }, &CancellationToken::new())
     }
 
-    /// A new run for a film, whose last one has ended.
+    /// A new run for a file whose last run has ended.
     fn again(runs: &Runs, id: TaskId, owner: &str) -> Joined {
         drop(runs.leave_later(id));
         join(runs, id, owner).unwrap()
@@ -213,12 +214,12 @@ mod tests {
         let id = TaskId::random();
         match join(runs, id, owner) {
             Ok(Joined::New(run, _)) => (id, run),
-            _ => unreachable!("it is new"),
+            _ => unreachable!("the run is new"),
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_user_has_one_place_however_many_films_of_his_wait() {
+    async fn a_user_has_one_slot_however_many_of_their_runs_wait() {
         let runs = Runs::new(CancellationToken::new());
         let eves: Vec<_> = (0..MAX_RUNS_PER_USER).map(|_| new(&runs, "eve")).collect();
         assert!(matches!(join(&runs, TaskId::random(), "eve"), Err(RemuxError::Busy)));
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_user_without_a_run_is_let_in_however_many_others_have() {
+    async fn a_user_without_a_run_is_admitted_however_many_others_have() {
         let runs = Runs::new(CancellationToken::new());
         for user in 0..MAX_RUNS / MAX_RUNS_PER_USER {
             (0..MAX_RUNS_PER_USER).for_each(|_| drop(new(&runs, &format!("user{user}"))));
@@ -254,13 +255,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_users_own_next_film_stops_none_and_a_stopped_one_has_twice_the_time_when_it_runs_again() {
+    async fn only_other_users_stop_a_slow_run_and_it_has_twice_the_time_when_it_runs_again() {
         let runs = Runs::new(CancellationToken::new());
         let ((id, slow), own, other, third) =
             (new(&runs, "ana"), new(&runs, "ana").1, new(&runs, "bob").1, new(&runs, "eve").1);
         let _other = runs.place(&other).await.unwrap();
         let hurried_for = async |waiting: &Run, time: Duration| {
-            let Joined::New(run, _told) = again(&runs, id, "ana") else { unreachable!("it is new") };
+            let Joined::New(run, _told) = again(&runs, id, "ana") else { unreachable!("the run is new") };
             let place = runs.place(&run).await.unwrap();
             let hurry = async { timeout(time, runs.hurry(id, &run, &place)).await };
             drop(tokio::join!(timeout(time, runs.place(waiting)), hurry));
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_of_the_films_own_is_remembered_for_a_while() {
+    async fn a_failure_caused_by_the_file_is_remembered_for_a_while() {
         let runs = Runs::new(CancellationToken::new());
         let (film, other) = (new(&runs, "ana").0, new(&runs, "ana").0);
         for (id, error) in [(film, RemuxError::NotStreamable), (other, RemuxError::Full)] {

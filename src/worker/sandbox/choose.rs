@@ -1,4 +1,4 @@
-//! Which sandbox can be had here, found out by having one.
+//! Finds out which sandbox this system supports, by starting one.
 
 use std::{env, io, path::Path, process::Stdio, time::Duration};
 
@@ -11,40 +11,40 @@ use crate::{config::Config, edge::sockets::bind_unix, egress::Door};
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 const PROBE: Allowance = Allowance { file: 1 << 20, cpu: 20 };
 
-/// Why no sandbox can be had.
+/// Why no sandbox can be started.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum SandboxError {
-    /// The trial has failed.
+    /// The trial run failed.
     #[error("{0}")]
     Trial(String),
-    /// The guard is a process of its own, so nothing here may get out past it.
+    /// The guard is a separate process, so this one must not be able to bypass it.
     #[error(
         "this process can send packets past the egress guard; with egress.listen its unit needs IPAddressDeny=any and \
          IPAddressAllow=localhost"
     )]
     Open,
     /// The guard cannot listen.
-    #[error("the egress guard's socket: {0}")]
+    #[error("the egress guard cannot listen on its socket: {0}")]
     Door(String),
 }
 
-/// How the sandbox of the next child is found.
+/// How to determine the sandbox of the next child.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// What was found at the start holds until the worker ends.
+    /// The result found at startup, which is valid until the worker ends.
     Settled(Result<Sandbox, SandboxError>),
-    /// The worker runs in a unit of its own beside the guard's, at this port of loopback. What keeps its packets in can change
-    /// while it runs, so each look tries it again.
+    /// The worker and the guard run in separate units. The restrictions on the worker's packets can change while it runs, so every
+    /// check tries them again.
     Unit {
-        /// The guard's.
+        /// The guard's loopback port.
         port: u16,
-        /// What the configuration accepts.
+        /// The least strictness that the configuration accepts.
         least: Strictness,
     },
 }
 
 impl Source {
-    /// The door is where the egress guard has to listen, unless it is a process of its own.
+    /// Also returns the listener for the egress guard, unless the guard is a separate process.
     pub(crate) async fn new(config: &Config) -> (Self, Option<Door>) {
         let least = if config.worker.partial_sandbox { Strictness::Partial } else { Strictness::Whole };
         if let Some(guard) = config.egress.listen {
@@ -56,7 +56,7 @@ impl Source {
         }
     }
 
-    /// The strictest sandbox; what is less is taken only where the configuration allows it.
+    /// Returns the strictest sandbox that works. A partial one is used only if the configuration allows it.
     pub(crate) async fn sandbox(&self) -> Result<Sandbox, SandboxError> {
         match self {
             Self::Settled(found) => found.clone(),
@@ -72,7 +72,7 @@ impl Source {
 }
 
 impl Sandbox {
-    /// The sandbox that a worker would have, tried without its socket; None where only a unit's process could try it.
+    /// Tries the sandbox that a worker would use, without its socket. Returns none if only a process in the worker's unit could try it.
     pub(crate) async fn tried(config: &Config) -> Option<Result<Self, SandboxError>> {
         if config.egress.listen.is_some() {
             return None;
@@ -119,19 +119,20 @@ impl Sandbox {
         Ok((Self::partial(port), Door::Tcp(listener)))
     }
 
-    /// Runs this program in the sandbox, which does nothing there but tell its version.
+    /// Runs this program with `--version` in the sandbox.
     async fn try_out(&self, folder: &Path) -> Result<(), SandboxError> {
         let failed = |e: io::Error| SandboxError::Trial(e.to_string());
         let ourselves = env::current_exe().map_err(failed)?;
         let mut command = Command::new(&ourselves);
         command.args(self.arguments(folder, [&ourselves], PROBE)).arg(&ourselves).arg("--version");
-        // The pipe ends when we do, as it does for every keeper.
+        // As for every keeper, the pipe closes when this process ends.
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.process_group(0).spawn().map_err(failed)?;
         let lifeline = child.stdin.take();
         let output = timeout(PROBE_TIMEOUT, child.wait_with_output()).await;
         drop(lifeline);
-        let output = output.map_err(|_| SandboxError::Trial("it takes too long".to_owned()))?.map_err(failed)?;
+        let output =
+            output.map_err(|_| SandboxError::Trial("the trial run took too long".to_owned()))?.map_err(failed)?;
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.trim().trim_start_matches("sallyport: ").to_owned();
         if output.status.success() { Ok(()) } else { Err(SandboxError::Trial(said)) }
@@ -139,5 +140,5 @@ impl Sandbox {
 }
 
 fn warn_of_partial(error: &SandboxError) {
-    tracing::warn!(%error, "downloads run in a weaker sandbox, as [insecure] partial_sandbox allows");
+    tracing::warn!(%error, "downloads run in a weaker sandbox, because [insecure] partial_sandbox allows it");
 }

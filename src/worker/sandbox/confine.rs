@@ -1,7 +1,7 @@
-//! Becomes another program that dies with its parent, gains no privileges, and has no more than was given to it.
+//! Executes another program that dies with its parent, gains no privileges, and can access only what the arguments allow.
 //!
-//! Run as a helper process between the worker and each child, because what has to be set between fork and exec
-//! cannot be set there without unsafe code.
+//! It runs as a helper process between the worker and each child, because these settings would otherwise have to be made between fork
+//! and exec, which requires unsafe code.
 
 use std::{ffi::OsString, io, os::unix::process::CommandExt, path::PathBuf, process::Command};
 
@@ -20,30 +20,30 @@ use super::{
 };
 use crate::supervision::Worth;
 
-/// In bytes of memory that a process may write to. V8 reserves far more addresses than that, which do not count.
+/// Writable memory of a process, in bytes. V8 reserves far more address space than that, which does not count.
 const MAX_DATA: u64 = 4 << 30;
 const MAX_FILES: u64 = 1_024;
-/// In processes and threads, counted for the namespace.
+/// Processes and threads, counted per namespace.
 const MAX_TASKS: u64 = 512;
-/// The same, counted for the account, which is the worker's and has three quarters of what the unit may have (`TasksMax=`). An account
-/// that is not a unit's has other things to do.
+/// Processes and threads, counted for the worker's account: three quarters of the unit's `TasksMax=`. Outside a unit the limit is not
+/// set, because the account also runs other programs.
 const MAX_TASKS_OF_UNIT: u64 = 768;
 
-/// What the helper was asked to do.
+/// The parsed arguments of the helper.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Confinement {
-    /// Dies unless this is its parent.
+    /// The process id that the parent must have; otherwise the helper exits.
     parent: Option<i32>,
     max_file_size: Option<u64>,
     max_cpu: Option<u64>,
-    /// The egress guard's socket, for the relay of the keeper; with it comes a namespace.
+    /// The egress guard's socket, for the keeper's relay. If it is set, the keeper enters namespaces.
     pub(super) relay: Option<PathBuf>,
     files: Option<Files>,
     program: OsString,
     args: Vec<OsString>,
 }
 
-/// What may be read and written, and the one port that may be connected to; nothing else may.
+/// The only files that the program may read and write, and the only port that it may connect to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Files {
     pub(super) read: Vec<PathBuf>,
@@ -52,10 +52,10 @@ pub(super) struct Files {
     pub(super) strictness: Strictness,
 }
 
-/// Replaces this process by `PROGRAM` as in `[OPTIONS] -- PROGRAM ARGS…`.
+/// Replaces this process with `PROGRAM`; the arguments are `[OPTIONS] -- PROGRAM ARGS…`.
 ///
-/// With `--keep` before all that, this process stays, and ends the program's whole group when its standard input ends.
-/// Returns only when that failed, with the reason.
+/// With `--keep` as the first argument, this process stays as the keeper and ends the program's whole group when its standard input
+/// ends. Returns only on failure, with the reason.
 #[must_use]
 pub fn confine(mut args: Vec<OsString>) -> io::Error {
     let keeps = args.first().is_some_and(|first| first == "--keep");
@@ -65,7 +65,7 @@ pub fn confine(mut args: Vec<OsString>) -> io::Error {
     match Confinement::parse(args.clone()) {
         Some(confinement) if keeps => keep(&confinement, args),
         Some(confinement) => confinement.apply(),
-        None => io::Error::new(io::ErrorKind::InvalidInput, "wrong arguments for confine"),
+        None => io::Error::new(io::ErrorKind::InvalidInput, "invalid arguments for confine"),
     }
 }
 
@@ -88,7 +88,7 @@ impl Confinement {
                 _ => return None,
             }
         }
-        // A sandbox with nothing to write to is none that was asked for.
+        // Without a folder to write to, no sandbox is requested.
         confinement.files = (!files.write.as_os_str().is_empty()).then_some(files);
         confinement.program = args.next()?;
         confinement.args = args.collect();
@@ -104,9 +104,9 @@ impl Confinement {
 
     fn restrict(&self) -> io::Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // A parent that died before the line above sends no signal any more.
+        // A parent that died before the call above no longer sends the signal.
         if self.parent.is_some() && self.parent != getppid().map(Pid::as_raw_pid) {
-            return Err(io::Error::other("the parent is gone"));
+            return Err(io::Error::other("the parent process has ended"));
         }
         limit(Resource::Core, 0)?;
         for (resource, value) in [(Resource::Fsize, self.max_file_size), (Resource::Cpu, self.max_cpu)] {
@@ -131,10 +131,10 @@ impl Confinement {
     }
 }
 
-/// Has a program that runs as root start without capabilities in its namespaces.
+/// Makes a program that runs as root start without capabilities in its namespaces.
 ///
-/// Another account's program starts without them anyway (capabilities(7)): the namespace has emptied the ambient set, and with
-/// `no_new_privs` a file gives none. Such an account holds no `CAP_SETPCAP`, and could not set these bits.
+/// Programs of other accounts start without them anyway (capabilities(7)): entering the namespace empties the ambient set, and with
+/// `no_new_privs` files grant none. Such an account has no `CAP_SETPCAP` and could not set these bits.
 fn refuse_root_capabilities() -> io::Result<()> {
     if !getuid().is_root() && !geteuid().is_root() {
         return Ok(());
@@ -142,7 +142,7 @@ fn refuse_root_capabilities() -> io::Result<()> {
     Ok(set_capabilities_secure_bits(CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED)?)
 }
 
-/// Never raises what is lower already.
+/// Sets a limit, but never raises a lower one.
 fn limit(resource: Resource, value: u64) -> io::Result<()> {
     let value = Some(getrlimit(resource).maximum.map_or(value, |hard| value.min(hard)));
     Ok(setrlimit(resource, Rlimit { current: value, maximum: value })?)
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_runs_nothing() {
+    fn invalid_arguments_run_nothing() {
         for args in [
             &["--"][..],
             &[],

@@ -1,8 +1,8 @@
-//! Stands between the worker and a child for as long as the child runs, and ends the whole process group when the
-//! worker is gone. The kernel's death signal reaches a child only, not the ffmpeg that this one has started.
+//! The process between the worker and a child. It runs as long as the child and ends the whole process group when the worker has
+//! ended: the kernel's death signal reaches only the child, not the ffmpeg that the child has started.
 //!
-//! It also makes the namespaces that the child lives in, and stays at their edge as the relay to the egress guard. The child
-//! is the first process of its namespace, with which the kernel ends all others there, wherever they have hidden.
+//! The keeper also creates the child's namespaces and relays its connections to the egress guard. The child is the first process of
+//! its PID namespace: when it ends, the kernel ends all others there, however they hide.
 
 use std::{
     ffi::OsString,
@@ -29,20 +29,20 @@ use tokio::{
 
 use super::{NOT_KEPT, confine::Confinement, namespace, relay::Relay};
 
-/// Our own (proc_tid_children(5)), of which a list may lack some while others end.
+/// The children of this process (proc_tid_children(5)). The list may be incomplete while some of them end.
 const CHILDREN: &str = "/proc/thread-self/children";
-/// Until the list is looked at once more.
+/// The pause before the list is read again.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Runs this program again as `confine ARGS`, and ends as that ends.
+/// Runs this program again as `confine ARGS`, and exits with its status.
 ///
-/// The standard input is a pipe that the worker holds and never writes to: its end is the worker's.
+/// The standard input is a pipe that the worker holds open and never writes to: when it ends, the worker has ended.
 pub(super) fn keep(confinement: &Confinement, args: Vec<OsString>) -> io::Error {
-    // While there is one thread only; the kernel asks for it.
+    // The kernel requires that the process has only one thread here.
     if confinement.relay.is_some()
         && let Err(error) = namespace::enter()
     {
-        return io::Error::new(error.kind(), format!("no namespace can be had: {error}"));
+        return io::Error::new(error.kind(), format!("creating a user namespace failed: {error}"));
     }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -59,22 +59,23 @@ pub(super) fn keep(confinement: &Confinement, args: Vec<OsString>) -> io::Error 
 }
 
 async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStatus> {
-    // Whoever ends the group in good order means the child; we go when it is gone, and with it all that it has left.
+    // A SIGTERM to the group is meant for the child. The keeper exits once the child and its descendants have ended.
     let mut terminate = signal(SignalKind::terminate())?;
     set_child_subreaper(Some(getpid()))?;
     let relay = match guard {
         Some(guard) => Some(Relay::listen(guard).await?),
         None => None,
     };
-    // No thread could wait for it: there can be none beside a process whose children are in another namespace.
+    // An asynchronous reader, since no thread can block on it: a process whose children go into another PID namespace cannot create
+    // threads.
     let mut lifeline = Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("confine");
     if relay.is_none() {
-        // From within a namespace, a process outside is nobody.
+        // Not in a namespace: there the parent, which is outside, has no process id.
         command.args(["--parent", &std::process::id().to_string()]);
     }
-    // In a group of its own, since it may signal its own group, and we are what ends it.
+    // In its own process group: a child may signal its group, and the keeper must survive to end the child.
     let mut child = command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true).spawn()?;
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).ok_or(io::ErrorKind::NotFound)?;
     let in_namespace = relay.is_some();
@@ -88,9 +89,9 @@ async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStat
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            () = &mut relaying => break Err(io::Error::other("the relay has ended")),
-            // By its number, for it can leave every group. As the first of its namespace it hears no signal that it has not asked
-            // for, but the one that ends the namespace.
+            () = &mut relaying => break Err(io::Error::other("the relay to the egress guard has ended")),
+            // By process id, since the child can leave its group. As the first process of a namespace it receives only signals that
+            // it has a handler for, and SIGKILL, which ends the namespace.
             _ = terminate.recv() => drop(kill_process(id, if in_namespace { Signal::KILL } else { Signal::TERM })),
             _ = lifeline.read_u8() => {
                 child.start_kill()?;
@@ -103,12 +104,12 @@ async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStat
     status
 }
 
-/// Ends what the child has left, wherever it hides: without a namespace of processes, orphans come to us. That there is nobody left is
-/// what the kernel says, and nothing else is taken for it.
+/// Ends all processes that the child has left, however they hide: without a PID namespace, the keeper adopts orphans. Only the kernel's
+/// answer that there are no children counts as the end.
 fn end_orphans() -> io::Result<()> {
     let mut patience = WaitOptions::NOHANG;
     loop {
-        // Also for those of a clone that has no signal for its end.
+        // `__WALL` also waits for clones that send no signal when they end.
         match wait(patience | WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned())) {
             Err(Errno::CHILD) => return Ok(()),
             Ok(None) => patience = kill_children()?,
@@ -118,7 +119,7 @@ fn end_orphans() -> io::Result<()> {
     }
 }
 
-/// How to wait then: for those who were killed, or not at all where the list lacks whoever is left.
+/// Kills the listed children. Returns how to wait next: blocking if any was killed, otherwise polling, because the list may lack some.
 fn kill_children() -> io::Result<WaitOptions> {
     let children = fs::read_to_string(CHILDREN)?;
     let children = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));

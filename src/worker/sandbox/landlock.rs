@@ -1,4 +1,4 @@
-//! Landlock: which files may be read and written, and which port may be connected to (landlock(7)).
+//! Landlock: restricts which files can be read and written, and which port can be connected to (landlock(7)).
 
 use std::io;
 
@@ -9,10 +9,10 @@ use landlock::{
 
 use super::{Strictness, confine::Files};
 
-/// The newest that is known here; what the kernel lacks of it is left out.
+/// The newest version that this program knows. Features that the kernel lacks are left out.
 const ABI: ABI = ABI::V10;
 
-/// Programs, libraries and what these look up. Nothing of it says who lives here.
+/// Programs, libraries and the files they look up. None of these reveals who uses this machine.
 const SYSTEM: [&str; 20] = [
     "/usr",
     "/bin",
@@ -33,29 +33,29 @@ const SYSTEM: [&str; 20] = [
     "/etc/nsswitch.conf",
     "/etc/hosts",
     "/sys/devices/system/cpu",
-    // This process; those of others are as closed as they would be to another user.
+    // This process only; those of others are as inaccessible as to another user.
     "/proc/self",
 ];
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// Whose network the process is in; with one of its own come processes of its own.
+/// The network namespace of the process. With its own network comes its own PID namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Network {
-    /// One of its own, where there is nothing to be kept from.
+    /// Its own, in which nothing needs protection.
     Own,
-    /// This machine's, as its processes are, too. Ports can be closed there since Linux 6.7 only, the way of signals since 6.12.
+    /// The host's, shared with the host's processes. Landlock can restrict ports there since Linux 6.7, and signals since 6.12.
     Shared,
 }
 
-/// Holds for this process and all that it starts.
+/// Restricts this process and all its future children.
 ///
 /// # Errors
-/// Where the kernel has no Landlock, or too little of it, and the sandbox must be whole.
+/// Fails if the sandbox must be whole and the kernel has no Landlock, or an older version than needed.
 pub(super) fn restrict(files: &Files, network: Network) -> io::Result<()> {
     let status = apply(files, network).map_err(|error| io::Error::other(format!("Landlock: {error}")))?;
     match (status, files.strictness) {
         (RulesetStatus::NotEnforced, Strictness::Whole) => {
-            Err(io::Error::new(io::ErrorKind::Unsupported, "Landlock: this kernel has none, or it is switched off"))
+            Err(io::Error::new(io::ErrorKind::Unsupported, "Landlock: this kernel lacks it, or it is disabled"))
         }
         _ => Ok(()),
     }
@@ -63,12 +63,12 @@ pub(super) fn restrict(files: &Files, network: Network) -> io::Result<()> {
 
 fn apply(files: &Files, network: Network) -> Result<RulesetStatus, RulesetError> {
     let read = AccessFs::from_read(ABI);
-    // A download is data: it is never run, and no other kind of file than these is ever needed. Above all no symbolic link, which
-    // the worker could follow to where the child cannot go itself.
+    // A download is data: it is never executed, and needs only regular files and folders. Symbolic links above all are forbidden: the
+    // worker could follow one to files that the child itself cannot access.
     let write: BitFlags<AccessFs> = AccessFs::from_all(ABI)
         & !make_bitflags!(AccessFs::{Execute | MakeChar | MakeBlock | MakeSock | MakeFifo | MakeSym | IoctlDev});
     let devices = make_bitflags!(AccessFs::{ReadFile | WriteFile});
-    // Where no namespace does it: ports, and signals to whom they like.
+    // Without namespaces, Landlock alone restricts ports and signals.
     let alone = match (network, files.strictness) {
         (Network::Shared, Strictness::Whole) => CompatLevel::HardRequirement,
         _ => CompatLevel::BestEffort,

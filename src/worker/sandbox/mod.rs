@@ -1,8 +1,9 @@
-//! The sandbox of yt-dlp, ffmpeg and whatever these start: what they may read and write, how much they may take, and one way out.
+//! The sandbox of yt-dlp, ffmpeg and every process that these start: which files they can access, how many resources they can use,
+//! and their only way to the network.
 //!
-//! Three processes: this program as keeper, which enters namespaces of its own and passes connections on to the egress guard; this
-//! program once more, which gives its rights up; and what that becomes. The restrictions are the kernel's, and hold for every
-//! process that comes after.
+//! A child consists of this program as the keeper, which enters new namespaces and relays connections to the egress guard; of this
+//! program again, which gives up its privileges; and of the program that the latter executes. The kernel enforces the restrictions,
+//! on every descendant as well.
 
 mod choose;
 mod confine;
@@ -23,64 +24,64 @@ use std::{
 pub(crate) use choose::Source;
 pub use confine::confine;
 
-/// Where the guard is found from within a namespace.
+/// The loopback port that leads to the guard within a namespace.
 const INSIDE_PORT: u16 = 8118;
 
-/// What a keeper ends with that cannot vouch for it that nothing of its child is left; a panic ends with it as well.
+/// The exit code of a keeper that cannot guarantee that no process of its child is left. A panic exits with the same code.
 const NOT_KEPT: i32 = 101;
 
-/// True where a keeper ended as its child did, once nothing of this was left. A signal has hit the keeper itself: that of its child
-/// would have become a code.
+/// Returns true if the keeper exited with its child's status and no process of the child is left. A signal means that the keeper itself
+/// was killed: it reports a signal of its child as an exit code.
 pub(crate) fn is_kept(status: ExitStatus) -> bool {
     status.signal().is_none() && status.code() != Some(NOT_KEPT)
 }
 
-/// What may be left of a child when its keeper has ended.
+/// Which processes of a child may be left after its keeper has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leftovers {
-    /// Nothing: the kernel has ended all processes of the namespace.
+    /// None: the kernel has ended all processes of the namespace.
     None,
-    /// A process that has hidden from the keeper, which is hard, but no law of nature.
+    /// A process that hid from the keeper, which is hard but not impossible.
     Possible,
 }
 
-/// How children reach the egress guard, and nothing else.
+/// How children reach the egress guard, and nothing but the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WayOut {
-    /// By a relay in a network namespace that has no other way out, to the guard's socket.
+    /// Through a relay to the guard's socket, in a network namespace that has no other way out.
     Namespace(PathBuf),
-    /// By a port of loopback; that there is no other way is left to the unit's `IPAddressDeny=`.
+    /// Through a loopback port. The unit's `IPAddressDeny=` has to block every other way.
     Loopback(u16),
 }
 
-/// How strictly the sandbox is held to.
+/// How strictly the sandbox is enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Strictness {
-    /// What cannot be restricted does not run.
+    /// A program that cannot be fully restricted does not run.
     #[default]
     Whole,
-    /// What the kernel does not offer is left out.
+    /// Restrictions that the kernel does not support are left out.
     Partial,
 }
 
-/// What all children have in common.
+/// The part of the sandbox that is the same for all children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sandbox {
     pub(crate) way_out: WayOut,
     pub(crate) strictness: Strictness,
 }
 
-/// How much one child may take.
+/// Resource limits of one child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowance {
-    /// In bytes, for each file that it writes.
+    /// The largest file that it may write, in bytes.
     pub(crate) file: u64,
-    /// In seconds of each process.
+    /// CPU time of each process, in seconds.
     pub(crate) cpu: u64,
 }
 
 impl Sandbox {
-    /// The arguments for [`confine`], up to the program; `folder` is the one that the child may write to.
+    /// Returns the arguments for [`confine`], up to the program. The child may write only to `folder`.
     pub(crate) fn arguments<'a>(
         &self,
         folder: &Path,
@@ -116,7 +117,7 @@ impl Sandbox {
         }
     }
 
-    /// The address of the guard as the child sees it, with the pass that `credential` is.
+    /// Returns the guard's URL as the child sees it, with the pass in `credential`.
     pub(crate) fn proxy(&self, credential: &str) -> String {
         let port = match &self.way_out {
             WayOut::Namespace(_) => INSIDE_PORT,

@@ -1,4 +1,4 @@
-//! Namespaces: a network that has loopback and nothing else, and processes that end with the first of them.
+//! Namespaces: a network with nothing but loopback, and a process tree that ends with its first process.
 
 use std::{fs, io};
 
@@ -9,7 +9,7 @@ use rustix::{
     thread::UnshareFlags,
 };
 
-/// `RTM_NEWLINK` for interface 1, which in a new namespace is loopback: `IFF_UP` is set, and an answer is asked for (rtnetlink(7)).
+/// `RTM_NEWLINK` for interface 1, which in a new namespace is loopback: sets `IFF_UP` and requests an answer (rtnetlink(7)).
 const RAISE_LOOPBACK: [[u8; 4]; 8] = [
     32_u32.to_ne_bytes(),
     pair(16, 0x1 | 0x4),
@@ -21,32 +21,32 @@ const RAISE_LOOPBACK: [[u8; 4]; 8] = [
     1_u32.to_ne_bytes(),
 ];
 
-/// Moves this process into new namespaces, and what it starts next into one of processes as well.
+/// Moves this process into new user, network and IPC namespaces, and its future children into a new PID namespace.
 ///
 /// # Errors
-/// Where the system does not let users do that, as some distributions do; or in a process of several threads.
+/// Fails if the system does not allow users to do that, as on some distributions, or if the process has several threads.
 pub(super) fn enter() -> io::Result<()> {
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWPID)?;
-    // The same account within as without; a group can be mapped only where none can be given up (user_namespaces(7)).
+    // Maps the account to itself. The group can be mapped only after setgroups is denied (user_namespaces(7)).
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
     raise_loopback()
 }
 
-#[expect(deprecated, reason = "it is unsound for UnshareFlags::FILES alone, which is never asked for here")]
+#[expect(deprecated, reason = "it is unsound only with UnshareFlags::FILES, which is never used here")]
 fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(rustix::thread::unshare(flags)?)
 }
 
 fn raise_loopback() -> io::Result<()> {
-    // The first of netlink's protocols, rtnetlink, has the number 0, which is also that of none.
+    // rtnetlink is protocol 0, which is the same as passing none.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     send(&socket, RAISE_LOOPBACK.as_flattened(), SendFlags::empty())?;
     let mut answer = [0; 256];
     let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    // After the header comes the error, 0 for none.
+    // The header is followed by the error code; 0 means success.
     let code = answer.get(..length).and_then(|answer| answer.get(16..20)).and_then(|code| code.try_into().ok());
     match code.map(i32::from_ne_bytes) {
         Some(0) => Ok(()),

@@ -1,37 +1,37 @@
-//! Whether the kernel keeps this process's packets on loopback, found out by trying to send one elsewhere.
+//! Checks whether the kernel keeps this process's packets on loopback, by trying to send one elsewhere.
 
 use std::io;
 
 use tokio::net::UdpSocket;
 
-/// From any address to a documentation address, which no host has (RFC 5737, RFC 3849), at the discard port.
+/// From any address to the discard port of a documentation address, which no host has (RFC 5737, RFC 3849).
 type Way = (&'static str, &'static str);
 
 const IPV4: Way = ("0.0.0.0:0", "192.0.2.1:9");
 const IPV6: Way = ("[::]:0", "[2001:db8::1]:9");
 
-/// What became of a packet for another host.
+/// Whether packets for other hosts leave this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outside {
-    /// The kernel refused it, as with `IPAddressDeny=any`.
+    /// The kernel refuses them, as with `IPAddressDeny=any`.
     Closed,
-    /// It left, or would leave as soon as there is a route.
+    /// They leave, or would leave as soon as there is a route.
     Open,
 }
 
-/// How one packet fared.
+/// What happened to one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Sent,
     Refused,
-    /// There is no route, or no such protocol, so the packet never got to where it would be refused.
+    /// There is no route or no such protocol, so the packet did not get to the point where it could be refused.
     Unroutable,
 }
 
-/// Sends an empty datagram to nobody, by IPv4 and by IPv6.
+/// Sends an empty datagram to an unused address, over IPv4 and over IPv6.
 ///
-/// A server without a route has nowhere to send it, whatever its unit allows. There a socket that is bound to the loopback
-/// interface decides: the kernel takes every IPv4 destination for a neighbour on it and asks the control group as usual.
+/// On a server without a route both fail, whatever its unit allows. A socket bound to the loopback interface then decides: the kernel
+/// treats every IPv4 destination as a neighbour on that interface and checks the control group as usual.
 pub(super) async fn probe() -> Outside {
     match (fate(IPV4, None).await, fate(IPV6, None).await) {
         (Fate::Sent, _) | (_, Fate::Sent) => Outside::Open,

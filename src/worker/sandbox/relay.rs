@@ -1,4 +1,4 @@
-//! The one way out of a network namespace: from a port of its loopback to the egress guard's socket, which is a file.
+//! The only way out of a network namespace: from a loopback port to the egress guard's Unix socket.
 
 use std::{
     io,
@@ -17,27 +17,27 @@ use tokio::{
 
 use super::INSIDE_PORT;
 
-/// Of one child at a time, so that none takes the guard's places from the others.
+/// Open connections of one child, so that none uses up the guard's slots for the others.
 const MAX_CONNECTIONS: usize = 40;
-/// For each direction of a connection.
+/// The buffer for each direction of a connection, in bytes.
 const BUFFER: usize = 64 << 10;
-/// After a failure to accept.
+/// The pause after a failure to accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A relay that listens.
+/// A listening relay.
 pub(super) struct Relay {
     listener: TcpListener,
     guard: PathBuf,
 }
 
 impl Relay {
-    /// Listens for the children.
+    /// Starts listening for connections of the child.
     pub(super) async fn listen(guard: &Path) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, INSIDE_PORT)).await?;
         Ok(Self { listener, guard: guard.to_owned() })
     }
 
-    /// Until the process ends. A connection that the guard does not take is closed.
+    /// Relays connections until the process ends. A connection is closed if the guard does not accept it.
     pub(super) async fn serve(self) {
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {

@@ -1,5 +1,5 @@
-//! What may not be asked of the kernel at all: sockets but for TCP, which the other walls see to, and what is of use only to
-//! somebody who wants to get out.
+//! Forbids system calls with seccomp: all sockets except TCP, which Landlock and the namespaces restrict, and calls that are only
+//! useful for escaping from the sandbox.
 
 use std::{collections::BTreeMap, env::consts::ARCH, io};
 
@@ -14,8 +14,8 @@ use thiserror::Error;
 
 use super::landlock::Network;
 
-/// Other processes, other namespaces, mounts, keys, and kernel interfaces with a history; and what Landlock lets pass for any file
-/// of the account: modes, owners, attributes, times and news of them.
+/// Calls that concern other processes, namespaces, mounts, keys, and kernel interfaces with a history of vulnerabilities; and calls
+/// that Landlock permits for any file of the account: changing modes, owners, attributes and times, and watching for changes.
 const FORBIDDEN: [c_long; 61] = [
     libc::SYS_ptrace,
     libc::SYS_rt_sigqueueinfo,
@@ -73,29 +73,29 @@ const FORBIDDEN: [c_long; 61] = [
     FILE_SETATTR,
     libc::SYS_utimensat,
     libc::SYS_inotify_add_watch,
-    // What stays in memory when its processes have ended, where no namespace of its own goes with them.
+    // IPC objects, which outlive their processes unless an IPC namespace ends with them.
     libc::SYS_shmget,
     libc::SYS_semget,
     libc::SYS_msgget,
     libc::SYS_mq_open,
-    // Nobody is to come in.
+    // No incoming connections.
     libc::SYS_listen,
 ];
 
-/// Numbers that libc does not name yet; they are the same on every architecture.
+/// Call numbers that libc does not define yet; they are the same on every architecture.
 const FCHMODAT2: c_long = 452;
 const SETXATTRAT: c_long = 463;
 const FILE_SETATTR: c_long = 469;
 
-/// What newer architectures have under other names only.
+/// Older variants of forbidden calls, which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
 const FORBIDDEN_OF_OLD: [c_long; 6] =
     [libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
 #[cfg(not(target_arch = "x86_64"))]
 const FORBIDDEN_OF_OLD: [c_long; 0] = [];
 
-/// What is set for the process that the first argument names, which is the caller for 0. Without a namespace of processes, the others
-/// are the account's: the keeper, the worker, and other users' jobs. No filter can tell whose a number is.
+/// Calls on the process that the first argument names; 0 is the caller. Without a PID namespace, other processes are those of the
+/// account: the keeper, the worker, and the jobs of other users. A filter cannot tell which process an id belongs to.
 const OF_A_PROCESS: [c_long; 7] = [
     libc::SYS_prlimit64,
     libc::SYS_sched_setscheduler,
@@ -106,13 +106,14 @@ const OF_A_PROCESS: [c_long; 7] = [
     libc::SYS_move_pages,
 ];
 
-/// Where the first argument says what the second one names, and the value of it for a process (ioprio_set(2), setpriority(2)).
+/// Calls whose first argument is the kind of target that the second one names, with the value that means a process (ioprio_set(2),
+/// setpriority(2)).
 const OF_A_KIND: [(c_long, c_int); 2] = [(libc::SYS_setpriority, 0), (libc::SYS_ioprio_set, 1)];
 
-/// The lowest process id is 1; what is less is a group, or everybody (kill(2)).
+/// The sign bit. A negative id names a group or all processes (kill(2)).
 const NEGATIVE: c_int = c_int::MIN;
 
-/// By which namespaces are made.
+/// The flags that create namespaces.
 const NAMESPACES: [c_int; 7] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNET,
@@ -123,14 +124,14 @@ const NAMESPACES: [c_int; 7] = [
     libc::CLONE_NEWCGROUP,
 ];
 
-/// What comes with the kind of a socket.
+/// Flags that may accompany the type of a socket.
 const SOCKET_FLAGS: c_int = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
 
 /// `TCP_FASTOPEN_CONNECT` (tcp(7)).
 const TCP_FASTOPEN_CONNECT: c_int = 30;
 
-/// Ends who calls by a number of x32, which has the architecture of the others and none of the numbers below: each of these has this bit
-/// (seccomp(2)). Loads the number, which comes first of what a filter sees; tests the bit; ends or lets pass.
+/// Kills a process that makes an x32 call. These look like the native architecture but have other numbers, all with this bit set
+/// (seccomp(2)). The program loads the call number, the first field that a filter sees, tests the bit, and kills or allows.
 #[cfg(target_arch = "x86_64")]
 const WITHOUT_X32: [sock_filter; 4] = [
     instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
@@ -139,7 +140,7 @@ const WITHOUT_X32: [sock_filter; 4] = [
     instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
 ];
 
-/// What is refused, by the number of the call.
+/// The conditions under which a call is refused, by call number.
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
 #[derive(Debug, Error)]
@@ -150,7 +151,7 @@ enum SyscallsError {
     Apply(#[from] seccompiler::Error),
 }
 
-/// Holds for this process and all that it starts; what is forbidden fails as it does for want of rights.
+/// Restricts this process and all its future children. Forbidden calls fail as for a lack of permission.
 pub(super) fn restrict(network: Network) -> io::Result<()> {
     apply(network).map_err(|error| io::Error::other(format!("seccomp: {error}")))
 }
@@ -162,13 +163,12 @@ fn apply(network: Network) -> Result<(), SyscallsError> {
     add_sockets(&mut rules)?;
     add_processes(&mut rules, network)?;
     install(rules, libc::EPERM)?;
-    // Its arguments are behind a pointer, where no filter sees them; without it libraries fall back to the one above.
+    // The arguments of clone3 are behind a pointer, which a filter cannot follow. Without it, libraries fall back to clone.
     install(Rules::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
 }
 
 fn add_sockets(rules: &mut Rules) -> Result<(), BackendError> {
-    // TCP over IP and nothing else: no kind of socket that the rules for ports do not know, and nothing that is sent before it is
-    // connected.
+    // Only TCP over IP: no socket type that the port rules do not cover, and no data before the connection is made.
     let kind = !SOCKET_FLAGS.cast_unsigned();
     rules.insert(
         libc::SYS_socket,
@@ -196,19 +196,19 @@ fn add_processes(rules: &mut Rules, network: Network) -> Result<(), BackendError
         rules.insert(number, vec![when(&[is_not(0, process)?])?, when(&[is_not(1, 0)?])?]);
     }
     if network == Network::Shared {
-        // The rest is Landlock's, which knows whose a process is.
+        // Landlock restricts the rest: it knows which processes are in the sandbox.
         rules.insert(libc::SYS_kill, vec![when(&[has(0, NEGATIVE)?])?]);
     }
-    // It dies with its parent, whatever it wants.
+    // The process cannot undo that it dies with its parent.
     rules.insert(libc::SYS_prctl, vec![when(&[is(0, libc::PR_SET_PDEATHSIG)?])?]);
     let new: Result<Vec<_>, _> = NAMESPACES.iter().map(|flag| when(&[has(0, *flag)?])).collect();
     rules.insert(libc::SYS_clone, new?);
     Ok(())
 }
 
-/// `otherwise` is how many instructions are left out where a test is not passed.
+/// `otherwise` is the number of instructions to skip if a test fails.
 #[cfg(target_arch = "x86_64")]
-#[expect(clippy::cast_possible_truncation, reason = "codes of instructions are below 256")]
+#[expect(clippy::cast_possible_truncation, reason = "instruction codes are below 256")]
 const fn instruction(code: u32, k: u32, otherwise: u8) -> sock_filter {
     sock_filter { code: code as u16, jt: 0, jf: otherwise, k }
 }
@@ -219,7 +219,7 @@ fn install(rules: Rules, refusal: c_int) -> Result<(), SyscallsError> {
     Ok(apply_filter(&BpfProgram::try_from(filter)?)?)
 }
 
-/// Where all of these hold.
+/// A rule that matches if all of these conditions hold.
 fn when(conditions: &[SeccompCondition]) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(conditions.to_vec())
 }

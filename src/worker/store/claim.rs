@@ -1,4 +1,4 @@
-//! Whose turn it is: users one after the other, each with what is most important to him, and nobody with too many at a time.
+//! Scheduling: users take turns, each with their most important task first, and none exceeds their share of running tasks.
 
 use std::time::Duration;
 
@@ -18,29 +18,29 @@ use crate::{
     },
 };
 
-/// What the queue has for a free slot.
+/// What the queue offers for a free slot.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// This task, which is downloading from now on.
+    /// This task; its status is now downloading.
     Claimed(Box<Task>),
-    /// Nothing yet; something after so long.
+    /// Nothing yet; a task becomes due after this time.
     Later(Duration),
-    /// Nothing until something else ends or is ordered.
+    /// Nothing until another task ends or is added.
     Nothing,
 }
 
-/// What became of a download that failed for a passing reason.
+/// The result of scheduling a retry for a download that failed for a transient reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retried {
-    /// It is pending, for so long at least.
+    /// The task is pending, for at least this long.
     After(Duration),
-    /// It was tried often enough.
+    /// The task has no retries left.
     Spent,
-    /// It was cancelled or removed meanwhile.
+    /// The task was cancelled or removed meanwhile.
     Gone,
 }
 
-/// What is `low` yields to everybody's; `high` goes before the user's own only, or everybody's would be.
+/// A task of low priority yields to those of all users. High priority only goes before the user's own tasks; otherwise everybody would use it.
 const FIRST: &str = "SELECT task.sequence FROM task LEFT JOIN turn ON turn.owner = task.owner \
     WHERE status = 'pending' AND (not_before <= ?1 OR not_before > ?2) \
     AND (SELECT count(*) FROM task AS other WHERE other.owner = task.owner \
@@ -48,7 +48,7 @@ const FIRST: &str = "SELECT task.sequence FROM task LEFT JOIN turn ON turn.owner
     ORDER BY priority < 0, coalesce(turn.at, 0), priority DESC, task.sequence LIMIT 1";
 
 impl Store {
-    /// Takes the task whose turn it is, of a user who has fewer than `per_user` under way.
+    /// Claims the next task of a user who has fewer than `per_user` tasks running.
     pub(crate) async fn claim(&self, per_user: usize) -> Result<Next, StoreError> {
         let per_user = i64::try_from(per_user).unwrap_or(i64::MAX);
         self.run(move |db| {
@@ -60,7 +60,8 @@ impl Store {
         .await
     }
 
-    /// The owner of the task that [`claim`](Self::claim) would take, if others make room for it: for a task of low priority, nobody does.
+    /// Returns the owner of the task that [`claim`](Self::claim) would take, if a running task should give way to it. None gives way to
+    /// a task of low priority.
     pub(crate) async fn next_owner(&self, per_user: usize) -> Result<Option<Owner>, StoreError> {
         let per_user = i64::try_from(per_user).unwrap_or(i64::MAX);
         self.run(move |db| {
@@ -71,8 +72,8 @@ impl Store {
         .await
     }
 
-    /// Makes a task that has given way wait again. Its owner comes after everybody who waits: otherwise the place that it made could
-    /// go back to it, or to another task of the same owner.
+    /// Makes a task that has given way pending again. Its owner goes behind everybody who waits: otherwise the freed slot could
+    /// go back to this task, or to another task of the same owner.
     pub(crate) async fn give_way(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| {
             let giving = db.unchecked_transaction()?;
@@ -87,7 +88,7 @@ impl Store {
         .await
     }
 
-    /// It failed for a reason that may pass: it waits for another try, where one is left.
+    /// Schedules another attempt of a task that failed for a transient reason, if it has one left.
     pub(crate) async fn retry(&self, id: TaskId, why: String, retries: Retries) -> Result<Retried, StoreError> {
         let [chance] = crate::random::random();
         self.run(move |db| {
@@ -105,7 +106,8 @@ impl Store {
         .await
     }
 
-    /// Waits for the time of an announced source, which costs no try. False if the task was cancelled or removed meanwhile.
+    /// Makes a task pending until its announced source starts, which does not count as an attempt. Returns false if the task was
+    /// cancelled or removed meanwhile.
     pub(crate) async fn postpone(&self, id: TaskId, why: String, wait: Duration) -> Result<bool, StoreError> {
         let at = Timestamp::now().as_millisecond().saturating_add(millis(wait));
         let changed = self.run(move |db| {
@@ -134,7 +136,7 @@ fn claim(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Next> {
     Ok(Next::Claimed(Box::new(task)))
 }
 
-/// Puts a user behind all others.
+/// Moves a user behind all others.
 fn take_turn(db: &Connection, owner: &Owner) -> rusqlite::Result<()> {
     db.execute(
         "INSERT INTO turn (owner, at) SELECT ?1, coalesce(max(at), 0) + 1 FROM turn WHERE true \
@@ -144,7 +146,8 @@ fn take_turn(db: &Connection, owner: &Owner) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What could run but for its owner's others waits for one of those to end.
+/// Finds when the next task becomes due. A task that waits only because its owner has too many running is not counted: it becomes
+/// due when one of those ends.
 fn later(db: &Connection, now: i64) -> rusqlite::Result<Next> {
     let sql = "SELECT min(not_before) FROM task WHERE status = 'pending' AND not_before > ?1";
     let at: Option<i64> = db.query_row(sql, [now], |row| row.get(0))?;
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_important_goes_before_the_users_own_and_what_is_not_after_everybodys() {
+    async fn high_priority_goes_before_the_users_own_tasks_and_low_priority_after_everybodys() {
         let (_dir, store) = store();
         let low = order(&store, "ana", Priority::Low).await;
         let normal = order(&store, "ana", Priority::Normal).await;
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_place_of_a_task_that_gave_way_goes_to_the_one_that_waited() {
+    async fn the_slot_of_a_task_that_gave_way_goes_to_the_one_that_waited() {
         let (_dir, store) = store();
         let anas = [order(&store, "ana", Priority::High).await, order(&store, "ana", Priority::High).await];
         let _waiting = order(&store, "ana", Priority::High).await;
@@ -232,7 +235,7 @@ mod tests {
         assert_eq!(store.next_owner(2).await.unwrap(), Some("bob".parse().unwrap()));
         store.give_way(anas[1]).await.unwrap();
         assert_eq!(claimed(&store, 2).await, Some(bobs));
-        // One that was cancelled meanwhile costs its owner nothing.
+        // A task that was cancelled meanwhile does not cost its owner a turn.
         store.cancel(bobs).await.unwrap();
         store.give_way(bobs).await.unwrap();
         let next = order(&store, "bob", Priority::Normal).await;
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_makes_room_for_a_task_of_low_priority() {
+    async fn no_task_gives_way_to_one_of_low_priority() {
         let (_dir, store) = store();
         let anas = order(&store, "ana", Priority::Normal).await;
         assert_eq!(claimed(&store, 1).await, Some(anas));
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_has_more_than_his_share_at_a_time() {
+    async fn no_user_exceeds_their_share_of_running_tasks() {
         let (_dir, store) = store();
         let first = order(&store, "ana", Priority::Normal).await;
         let second = order(&store, "ana", Priority::Normal).await;
@@ -264,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_gateway_allows_a_user_holds_from_his_newest_order_on() {
+    async fn a_users_limits_are_those_of_their_newest_request() {
         let (_dir, store) = store();
         let order = async |limits| {
             let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
@@ -283,11 +286,14 @@ mod tests {
         order(limits).await.unwrap();
         assert!(matches!(order(limits).await, Err(StoreError::QueueFull)));
         order(Limits::default()).await.unwrap();
-        assert!(claimed(&store, 9).await.is_some(), "a turn has not forgotten the limits, and the newest order has");
+        assert!(
+            claimed(&store, 9).await.is_some(),
+            "claiming a task keeps the limits, and the newest request lifts them"
+        );
     }
 
     #[tokio::test]
-    async fn what_failed_waits_and_keeps_its_tries_over_a_restart() {
+    async fn a_failed_task_waits_and_keeps_its_attempts_over_a_restart() {
         let (dir, store) = store();
         let id = order(&store, "ana", Priority::Normal).await;
         assert_eq!(claimed(&store, 1).await, Some(id));
@@ -317,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_that_is_set_back_holds_nothing_up_for_long() {
+    async fn a_clock_that_is_set_back_does_not_delay_tasks_for_long() {
         let (_dir, store) = store();
         let id = order(&store, "ana", Priority::Normal).await;
         let future = Timestamp::now().as_millisecond() + millis(Duration::from_hours(24));

@@ -1,4 +1,4 @@
-//! What is kept: when it was last played, and how large it is.
+//! Finished files: when each was last played, how large it is, and whether it is still there.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -8,14 +8,14 @@ use rusqlite::{Row, params};
 use super::{Store, StoreError, row::parsed};
 use crate::worker::{digest::Digest, inventory::Entry, retention::Kept, sharing::Twin, task::TaskId};
 
-/// What a task says whose finished file is gone.
+/// The error message of a task whose finished file is gone.
 const LOST: &str = "the file is no longer on this server";
 
-/// A player asks for many ranges; one play is noted once in so long.
+/// A player requests many ranges, so a play is recorded at most once in this time.
 const PLAY: Duration = Duration::from_mins(1);
 
 impl Store {
-    /// Notes that a file is played.
+    /// Records that a file is being played.
     pub(crate) async fn played(&self, id: TaskId) -> Result<(), StoreError> {
         let now = Timestamp::now();
         let recent = now.checked_sub(PLAY).unwrap_or(now);
@@ -35,7 +35,7 @@ impl Store {
         self.run(|db| db.prepare_cached("SELECT id FROM task")?.query_map([], |row| parsed(row, 0))?.collect()).await
     }
 
-    /// The tasks that have a finished file, or had one that was lost.
+    /// The tasks that have a finished file, or had one that is now missing.
     pub(crate) async fn finished_ones(&self) -> Result<Vec<Entry>, StoreError> {
         self.run(|db| {
             let mut statement = db.prepare_cached(
@@ -48,7 +48,7 @@ impl Store {
         .await
     }
 
-    /// A finished file is gone.
+    /// Marks a task as failed because its finished file is missing.
     pub(crate) async fn lose(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| {
             db.execute(
@@ -60,7 +60,7 @@ impl Store {
         Ok(())
     }
 
-    /// A file that was gone is back, as after a disk was mounted that was not.
+    /// Marks a task as completed again because its missing file is back, for example after its disk was mounted.
     pub(crate) async fn find_again(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| {
             db.execute(
@@ -72,7 +72,7 @@ impl Store {
         Ok(())
     }
 
-    /// Other tasks whose finished files had this digest and length, newest first, so many at most.
+    /// At most `most` other tasks whose finished files had this digest and length, newest first.
     pub(crate) async fn twins(
         &self,
         id: TaskId,

@@ -1,7 +1,7 @@
-//! The life of a task once it is claimed, to its end in one of its ways.
+//! The transitions of a claimed task up to its end.
 //!
-//! The status column is the one truth about a task. A job that ends writes its result only where the task is still
-//! its own, so a cancel or a removal in between wins, whatever the order of events.
+//! The status column is the single source of truth about a task. A job that ends writes its result only if the task is still
+//! running, so a cancel or a removal in between wins, whatever the order of events.
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{Store, StoreError, row::parsed, text::Field};
 use crate::worker::{digest::Digest, media::Finished, task::TaskId};
 
-/// What a source says of itself before it is downloaded.
+/// What a source reports about itself before it is downloaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Description {
     pub(crate) title: String,
@@ -18,25 +18,25 @@ pub(crate) struct Description {
 }
 
 impl Description {
-    /// The title as a task has it, which may be shorter.
+    /// The title as it is stored, which may be shorter.
     pub(crate) fn stored_title(&self) -> &str {
         Field::Title.cut(&self.title)
     }
 }
 
-/// What became of a wish to cancel.
+/// The result of a cancellation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cancelled {
-    /// It is cancelled, now or already, with the films of a list: all that are, and among them those that were not before.
+    /// The task is cancelled, and so are a playlist's videos: `all` that are cancelled now, and those of them that are `new`.
     Yes { all: Vec<TaskId>, new: Vec<TaskId> },
-    /// It had ended before.
+    /// The task had already ended.
     TooLate,
     /// There is no such task.
     Unknown,
 }
 
 impl Store {
-    /// Notes what the source says of itself.
+    /// Stores what the source reports about itself.
     pub(crate) async fn describe(&self, id: TaskId, about: Description) -> Result<(), StoreError> {
         self.run(move |db| {
             db.execute(
@@ -53,7 +53,7 @@ impl Store {
         Ok(())
     }
 
-    /// Downloading is over, processing begins. False when it was not downloading.
+    /// Moves a task from downloading to processing. Returns false if it was not downloading.
     pub(crate) async fn processing(&self, id: TaskId) -> Result<bool, StoreError> {
         self.run(move |db| {
             let changed = db.execute(
@@ -65,7 +65,7 @@ impl Store {
         .await
     }
 
-    /// The file is in its place. False when the task was cancelled or removed meanwhile.
+    /// Marks a task as completed: its file is in place. Returns false if the task was cancelled or removed meanwhile.
     pub(crate) async fn complete(&self, id: TaskId, finished: Finished, digest: Digest) -> Result<bool, StoreError> {
         self.run(move |db| {
             let changed = db.execute(
@@ -86,7 +86,7 @@ impl Store {
         .await
     }
 
-    /// It ended without a file.
+    /// Marks a task as failed: it ended without a file.
     pub(crate) async fn fail(&self, id: TaskId, message: String) -> Result<(), StoreError> {
         self.run(move |db| {
             db.execute(
@@ -99,7 +99,7 @@ impl Store {
         Ok(())
     }
 
-    /// It was interrupted and waits again.
+    /// Makes an interrupted task pending again.
     pub(crate) async fn release(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| {
             db.execute(
@@ -111,7 +111,7 @@ impl Store {
         Ok(())
     }
 
-    /// Cancels what has not ended of a task, or of a list and its films.
+    /// Cancels a task that has not ended, or a playlist and those of its videos that have not ended.
     pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, StoreError> {
         self.run(move |db| {
             let mut cancelling = db.prepare_cached(

@@ -1,4 +1,4 @@
-//! Which tasks there are: added, looked up, removed.
+//! Adding, looking up and removing tasks.
 
 use std::num::NonZeroU32;
 
@@ -18,27 +18,27 @@ use crate::{
     },
 };
 
-/// More tasks than this do not wait at a time, but for a few of each user's, so that nobody closes the queue to others.
+/// The most pending tasks of all users. Each user can have [`ALWAYS_PER_USER`] beyond that, so that nobody can fill the queue for others.
 const MAX_PENDING: i64 = 1_000;
 const ALWAYS_PER_USER: i64 = 20;
 
-/// So many of them are one user's, at most.
+/// The most pending tasks of one user.
 pub(super) const MAX_PENDING_PER_USER: i64 = 500;
 
-/// So many tasks a user has in all, ended ones too.
+/// The most tasks of one user, ended ones included.
 const MAX_PER_USER: i64 = 5_000;
 
-/// How many more tasks one user may have.
+/// How many more tasks one user may add.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// That wait.
+    /// How many more may be pending.
     pub(super) waiting: i64,
-    /// At all.
+    /// How many more may exist, in any state.
     pub(super) listed: i64,
 }
 
 impl Store {
-    /// Adds a new task at the end of the queue. From then on its owner has these `limits`.
+    /// Adds a new task at the end of the queue. From then on these `limits` apply to its owner.
     pub(crate) async fn add(&self, task: Task, limits: Limits) -> Result<(), StoreError> {
         let adding = move |db: &Connection| {
             let adding = db.unchecked_transaction()?;
@@ -57,19 +57,19 @@ impl Store {
         }
     }
 
-    /// The task of this id, if `caller` may know that there is one.
+    /// Returns the task with this id if `caller` may see it.
     pub(crate) async fn find(&self, id: TaskId, caller: &Caller) -> Result<Option<Task>, StoreError> {
         let task = self.get(id).await?;
         Ok(task.filter(|task| task.status != Status::Removing && caller.may_see(&task.owner)))
     }
 
-    /// Hides a task whose files are about to go, and all films of a list: those, and the task last.
+    /// Hides a task whose files are about to be removed, and a playlist's videos. Returns what was hidden, the task itself last.
     pub(crate) async fn begin_removal(&self, id: TaskId) -> Result<Vec<TaskId>, StoreError> {
         self.run(move |db| {
             let sql = "UPDATE task SET status = 'removing' WHERE id = ?1 OR list = ?1 RETURNING id";
             let mut hiding = db.prepare_cached(sql)?;
             let hidden: Result<Vec<_>, _> = hiding.query_map([id.to_string()], |row| parsed(row, 0))?.collect();
-            // The list last: while it is there, what is left of it can be found.
+            // The playlist comes last: as long as it exists, the rest of it can be found.
             hidden.map(|mut hidden| {
                 hidden.sort_by_key(|found| *found == id);
                 hidden
@@ -78,14 +78,14 @@ impl Store {
         .await
     }
 
-    /// Forgets a task whose files are gone.
+    /// Deletes a task whose files have been removed.
     pub(crate) async fn forget(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| db.execute("DELETE FROM task WHERE id = ?1 AND status = 'removing'", [id.to_string()]))
             .await?;
         Ok(())
     }
 
-    /// The tasks in one state, whoever owns them.
+    /// The tasks in one state, of all owners.
     pub(crate) async fn in_state(&self, status: Status) -> Result<Vec<TaskId>, StoreError> {
         self.run(move |db| {
             let mut statement = db.prepare_cached("SELECT id FROM task WHERE status = ?1")?;
@@ -94,7 +94,7 @@ impl Store {
         .await
     }
 
-    /// The task of this id, in whatever state, whoever asks.
+    /// Returns the task with this id in any state, without an access check.
     pub(crate) async fn get(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         self.run(move |db| {
             let sql = format!("SELECT {COLUMNS} FROM task WHERE id = ?1");

@@ -1,4 +1,4 @@
-//! Lists and their films: made of one order, counted together, ended and removed together.
+//! Playlists and their videos: created by one request, counted together, ended and removed together.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -12,29 +12,29 @@ use crate::{
     },
 };
 
-/// What became of a list that was read.
+/// The result of expanding a playlist into its videos.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Expanded {
-    /// These are its films.
+    /// The tasks of its videos.
     Into(Vec<TaskId>),
-    /// There is no room for so many among what waits.
+    /// The queue or the user's list has no room for that many.
     NoRoom,
-    /// It was cancelled or removed meanwhile.
+    /// The playlist was cancelled or removed meanwhile.
     Gone,
 }
 
-/// What a change of its films makes of a list.
+/// How recounting its videos changed a playlist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// It is another than before.
+    /// Its status or its counts changed.
     Changed,
-    /// The last of its films was removed, and it with it.
+    /// Its last video was removed, and the playlist with it.
     Gone,
-    /// There is no such list, or nothing changed.
+    /// There is no such playlist, or nothing changed.
     Unchanged,
 }
 
-/// A list's films by their states.
+/// A playlist's videos, counted by status.
 struct Count {
     all: i64,
     under_way: i64,
@@ -44,7 +44,7 @@ struct Count {
 }
 
 impl Store {
-    /// Makes a task of each film of a list, all at once; from then on the list is what they are.
+    /// Creates a task for each video of a playlist, all in one transaction. From then on the playlist's state follows from theirs.
     pub(crate) async fn expand(
         &self,
         list: TaskId,
@@ -60,13 +60,13 @@ impl Store {
         .await
     }
 
-    /// The order was for a list, and there is one film.
+    /// Turns a playlist task into an ordinary one: the URL turned out to be a single video.
     pub(crate) async fn make_film(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| db.execute("UPDATE task SET list_extent = NULL WHERE id = ?1", [id.to_string()])).await?;
         Ok(())
     }
 
-    /// The lists that a kill may have kept from being counted: those whose films are under way, and those that have none.
+    /// The playlists whose counts may be stale after a kill: those with running videos, and those with none left.
     pub(crate) async fn unsettled(&self) -> Result<Vec<TaskId>, StoreError> {
         self.run(|db| {
             let mut unsettled = db.prepare_cached(
@@ -78,7 +78,7 @@ impl Store {
         .await
     }
 
-    /// Counts a list's films anew; when all have ended, it has ended as well.
+    /// Recounts a playlist's videos. Once all have ended, the playlist has ended as well.
     pub(crate) async fn settle(&self, list: TaskId) -> Result<Settled, StoreError> {
         self.run(move |db| {
             let settling = db.unchecked_transaction()?;
@@ -112,7 +112,7 @@ fn expand(db: &Connection, list: TaskId, title: &str, entries: &[Entry]) -> rusq
     Ok(Expanded::Into(films))
 }
 
-/// What was ordered of the list is ordered of each of its films.
+/// Inserts a video with the options that were requested for its playlist.
 fn insert(db: &Connection, id: TaskId, list: TaskId, place: (i64, i64), entry: &Entry) -> rusqlite::Result<()> {
     let now = Timestamp::now().to_string();
     let (status, ended) = match entry.fault {
@@ -150,7 +150,7 @@ fn settle(db: &Connection, list: TaskId) -> rusqlite::Result<Settled> {
     match status {
         Some(Status::Expanded) if count.all > 0 => tally(db, list, &count),
         Some(status) if count.all == 0 && status != Status::Removing => {
-            // One that was not read yet has none either.
+            // A playlist that has not been read yet has no videos either; it is not deleted.
             let forgotten = db.execute("DELETE FROM task WHERE id = ?1 AND list_total > 0", [list.to_string()])?;
             Ok(if forgotten == 1 { Settled::Gone } else { Settled::Unchanged })
         }
@@ -158,7 +158,7 @@ fn settle(db: &Connection, list: TaskId) -> rusqlite::Result<Settled> {
     }
 }
 
-/// What is being removed has left its list already.
+/// Videos that are being removed no longer count.
 fn count(db: &Connection, list: TaskId) -> rusqlite::Result<Count> {
     let read = |row: &Row<'_>| {
         Ok(Count {
@@ -193,7 +193,7 @@ fn tally(db: &Connection, list: TaskId, count: &Count) -> rusqlite::Result<Settl
 }
 
 impl Count {
-    /// A list is completed when any of its films is, and says how many are not.
+    /// A playlist is completed if any of its videos is; the message then says how many failed.
     fn outcome(&self) -> (Status, String) {
         let Self { all, under_way, completed, failed, .. } = *self;
         let message = if failed == 0 { String::new() } else { format!("{failed} of {all} downloads failed") };

@@ -1,4 +1,4 @@
-//! Lists: counted, cancelled, bounded, and found again after a restart.
+//! Playlists are counted, cancelled, bounded, and found again after a restart.
 
 use super::*;
 use crate::statement::Limits;
@@ -48,7 +48,7 @@ async fn state(store: &Store, id: TaskId) -> (Status, Part) {
 }
 
 #[tokio::test]
-async fn a_list_counts_its_films_and_ends_with_the_last() {
+async fn a_playlist_counts_its_videos_and_ends_with_the_last() {
     let (_dir, store, list) = with_list().await;
     let films = expand(&store, list, 2).await;
     assert_eq!(state(&store, list).await, (Status::Expanded, Part::List(Extent::Whole, Tally { total: 2, ended: 0 })));
@@ -64,7 +64,7 @@ async fn a_list_counts_its_films_and_ends_with_the_last() {
 }
 
 #[tokio::test]
-async fn a_list_that_a_kill_has_left_without_films_goes_at_the_next_start() {
+async fn a_playlist_that_a_kill_left_without_videos_is_removed_at_the_next_start() {
     let (_dir, store, list) = with_list().await;
     let films = expand(&store, list, 1).await;
     assert_eq!(store.unsettled().await.unwrap(), [list]);
@@ -77,7 +77,7 @@ async fn a_list_that_a_kill_has_left_without_films_goes_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_list_that_was_cancelled_while_it_was_read_gets_no_films() {
+async fn a_playlist_that_is_cancelled_while_it_is_read_gets_no_videos() {
     let (_dir, store, list) = with_list().await;
     assert_eq!(store.cancel(list).await.unwrap(), Cancelled::Yes { all: vec![list], new: vec![list] });
     assert_eq!(store.expand(list, "L".into(), entries(2)).await.unwrap(), Expanded::Gone);
@@ -85,7 +85,7 @@ async fn a_list_that_was_cancelled_while_it_was_read_gets_no_films() {
 }
 
 #[tokio::test]
-async fn all_films_of_a_list_find_room_to_wait_or_none_does() {
+async fn either_all_videos_of_a_playlist_fit_into_the_queue_or_none_is_added() {
     let (_dir, store, list) = with_list().await;
     let too_many = u32::try_from(MAX_PENDING_PER_USER).unwrap() + 1;
     assert_eq!(store.expand(list, "L".into(), entries(too_many)).await.unwrap(), Expanded::NoRoom);
@@ -94,7 +94,7 @@ async fn all_films_of_a_list_find_room_to_wait_or_none_does() {
 }
 
 #[tokio::test]
-async fn an_expanded_list_is_not_read_again_after_a_restart() {
+async fn an_expanded_playlist_is_not_read_again_after_a_restart() {
     let (dir, store, list) = with_list().await;
     let films = expand(&store, list, 1).await;
     drop(store);
@@ -104,7 +104,7 @@ async fn an_expanded_list_is_not_read_again_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_user_has_so_many_tasks_and_no_more_whatever_became_of_them() {
+async fn the_limit_on_a_users_tasks_includes_ended_ones() {
     let (_dir, store, mut list) = with_list().await;
     let faulty = || {
         entries(MAX_PENDING_PER_USER.try_into().unwrap())
@@ -126,7 +126,7 @@ async fn a_user_has_so_many_tasks_and_no_more_whatever_became_of_them() {
 }
 
 #[tokio::test]
-async fn users_who_fill_the_queue_leave_a_few_places_to_each_other_one() {
+async fn users_who_fill_the_queue_leave_a_few_places_to_every_other_user() {
     let (_dir, store, list) = with_list().await;
     expand(&store, list, 500).await;
     store.add(list_of("bob"), Limits::default()).await.unwrap();

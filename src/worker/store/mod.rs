@@ -1,4 +1,4 @@
-//! The task database: one SQLite file, every change of state on disk before it is answered.
+//! The task database: one SQLite file. Every state change is on disk before the request is answered.
 
 mod claim;
 mod keep;
@@ -27,7 +27,7 @@ pub(crate) use self::{
     pages::{Bounds, Order, Place, Selection, Stretch},
 };
 
-/// Each brings a database of the version that is its place in here to the next.
+/// Schema migrations: the step at index `n` upgrades a database from version `n` to `n + 1`.
 const STEPS: [&str; 8] = [
     include_str!("schema.sql"),
     "ALTER TABLE task ADD COLUMN last_played_at TEXT;",
@@ -39,43 +39,43 @@ const STEPS: [&str; 8] = [
     include_str!("schema_8.sql"),
 ];
 
-/// The tasks on disk; a handle to share.
+/// A cloneable handle to the task database.
 #[derive(Clone)]
 pub(crate) struct Store {
     connection: Arc<Mutex<Option<Connection>>>,
-    /// Who asks has the database in turn, and takes no thread while they wait.
+    /// Serialises access to the database, so that callers do not occupy a thread while they wait.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What can go wrong between us and the disk.
+/// An error of the task database.
 #[derive(Debug, Error)]
 pub(crate) enum StoreError {
     /// No space is left for the database.
     #[error("the disk is full")]
     Full,
-    /// Too many tasks wait.
-    #[error("too many tasks wait")]
+    /// Too many tasks are waiting.
+    #[error("too many tasks are waiting")]
     QueueFull,
-    /// The user has too many tasks, whatever became of them.
-    #[error("a user has too many tasks")]
+    /// The user has too many tasks, ended ones included.
+    #[error("the user has too many tasks")]
     ListFull,
     /// Another process holds the database.
-    #[error("worker.db is in use; another worker runs on the same data folder")]
+    #[error("worker.db is in use: another worker is running on the same data folder")]
     InUse,
-    /// The file cannot be made.
+    /// The file could not be created.
     #[error("worker.db: {0}")]
     File(io::Error),
-    /// It was given to the next worker.
-    #[error("worker.db was released already")]
+    /// The database was released to the next worker.
+    #[error("worker.db has already been released")]
     Released,
-    /// A newer program wrote it.
-    #[error("worker.db was written by a newer version (schema {0})")]
+    /// A newer version of the program wrote the database.
+    #[error("worker.db was written by a newer version of sallyport (schema {0}); upgrade sallyport to use it")]
     Newer(i64),
-    /// Everything else.
+    /// Any other error of SQLite.
     #[error("worker.db: {0}")]
     Sqlite(rusqlite::Error),
-    /// The thread that asked the database was lost.
-    #[error("the database task did not end: {0}")]
+    /// The thread that ran the query panicked or was cancelled.
+    #[error("the database thread failed: {0}")]
     Lost(#[from] tokio::task::JoinError),
 }
 
@@ -90,7 +90,7 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl Store {
-    /// Opens or makes the database; everything that was under way is pending again.
+    /// Opens or creates the database. Tasks that were running become pending again.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         keep_private(path).map_err(StoreError::File)?;
         let connection = Connection::open(path)?;
@@ -119,7 +119,7 @@ impl Store {
         result.await?
     }
 
-    /// Lets another process have the database; nothing can be asked of this handle any more.
+    /// Closes the database so that another process can open it. From then on every call on this handle fails.
     pub(crate) async fn release_file(&self) {
         let connection = Arc::clone(&self.connection);
         let closed = tokio::task::spawn_blocking(move || {
@@ -129,7 +129,7 @@ impl Store {
     }
 }
 
-/// Makes the file for its owner alone before anything is in it; SQLite gives its other files the same mode.
+/// Creates the file with mode 0600 before it holds any data; SQLite gives its other files the same mode.
 fn keep_private(path: &Path) -> io::Result<()> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
 }
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(claimed(&store).await, Some(second));
         assert_eq!(claimed(&store).await, None);
         store.release(first).await.unwrap();
-        assert_eq!(claimed(&store).await, Some(first), "an interrupted one keeps its place");
+        assert_eq!(claimed(&store).await, Some(first), "an interrupted task keeps its place");
     }
 
     #[tokio::test]
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_under_way_is_pending_after_a_restart() {
+    async fn running_tasks_are_pending_after_a_restart() {
         let (dir, store, [first, second, done]) = with_tasks().await;
         for _ in 0..3 {
             claimed(&store).await;
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_released_is_the_next_ones() {
+    async fn a_released_database_can_be_opened_by_the_next_worker() {
         let (dir, store, [id]) = with_tasks().await;
         store.release_file().await;
         assert!(matches!(store.get(id).await, Err(StoreError::Released)));

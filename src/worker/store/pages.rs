@@ -1,4 +1,4 @@
-//! Lists of tasks, read a stretch at a time: between two of them the database is everybody's, however slowly an answer is read.
+//! Reads lists of tasks one stretch at a time. Between two stretches others can use the database, however slowly a client reads.
 
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Value};
 
@@ -11,22 +11,22 @@ use crate::{
     worker::task::{Status, Task},
 };
 
-/// So many tasks are looked at before others have their turn at the database.
+/// The most tasks to examine before others get their turn at the database.
 const MAX_LOOKED_AT: usize = 500;
 
-/// Which tasks are wanted.
+/// A filter for tasks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
-    /// Whose; everybody's where there is no name.
+    /// The owner; everybody's tasks if none.
     pub(crate) owner: Option<Owner>,
-    /// In one of these states; in any where there is none.
+    /// The status must be one of these; any if empty.
     pub(crate) states: Vec<Status>,
-    /// With this in title or URL, in lower case; with anything where it is empty.
+    /// The title or the URL must contain this, given in lower case; anything if empty.
     pub(crate) text: String,
     pub(crate) order: Order,
 }
 
-/// In which order.
+/// The sort order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {
     #[default]
@@ -34,34 +34,34 @@ pub(crate) enum Order {
     NewestFirst,
 }
 
-/// The place of a task among all, which never changes.
+/// The position of a task among all tasks, which never changes.
 pub(crate) type Place = i64;
 
-/// How much is read at once.
+/// Limits of one stretch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Tasks.
+    /// The most tasks.
     pub(crate) rows: usize,
-    /// A stretch ends with the task that makes it so long, in bytes.
+    /// A stretch ends with the task that brings it to this length, in bytes.
     pub(crate) bytes: usize,
 }
 
-/// A part of a list, as it was written.
+/// A part of a list of tasks, as `write` produced it.
 #[derive(Debug, Default)]
 pub(crate) struct Stretch {
     pub(crate) text: Vec<u8>,
     pub(crate) rows: usize,
-    /// How many were looked at, those that are not wanted among them.
+    /// How many tasks were examined, including those that did not match.
     pub(crate) looked_at: usize,
-    /// Behind which task it goes on; none where there is no more.
+    /// The task after which the next stretch starts; none at the end.
     pub(crate) next: Option<Place>,
 }
 
-/// How many tasks there are in each state, by its name for clients.
+/// The number of tasks in each state, by the state's name for clients.
 pub(crate) type Totals = Vec<(&'static str, u64)>;
 
 impl Store {
-    /// Writes the tasks behind `place`, or from the beginning, as `write` does.
+    /// Reads the tasks after `place`, or from the beginning, and appends each matching one with `write`.
     pub(crate) async fn stretch(
         &self,
         selection: Selection,
@@ -96,7 +96,7 @@ impl Store {
         .await
     }
 
-    /// The place before the newest `most` tasks of an owner, or of all; none where there are no more than these.
+    /// The place before the newest `most` tasks of an owner, or of everybody; none if there are no more than that.
     pub(crate) async fn before_newest(&self, owner: Option<Owner>, most: usize) -> Result<Option<Place>, StoreError> {
         self.run(move |db| {
             let (of, owner) = owner_clause(owner);
@@ -107,14 +107,14 @@ impl Store {
         .await
     }
 
-    /// How many tasks an owner has, or all have, in each state that clients see.
+    /// Counts the tasks of an owner, or of everybody, in each state that clients see.
     pub(crate) async fn totals(&self, owner: Option<Owner>) -> Result<Totals, StoreError> {
         self.run(move |db| totals(db, owner)).await
     }
 }
 
 impl Order {
-    /// Each has an index for it, so that others' tasks are not even looked at.
+    /// Each query has an index, so that it does not scan the tasks of other users.
     fn query(self, of_one: bool) -> String {
         let (behind, direction) = match self {
             Self::OldestFirst => (">", "ASC"),
@@ -151,7 +151,7 @@ impl Stretch {
     }
 }
 
-/// With a parameter in either case.
+/// The condition on the owner; it takes one parameter in either case.
 fn owner_clause(owner: Option<Owner>) -> (&'static str, Value) {
     match owner {
         Some(owner) => ("owner = ?1", Value::Text(owner.as_str().to_owned())),

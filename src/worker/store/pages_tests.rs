@@ -1,4 +1,4 @@
-//! Stretches end where they should, go on where they ended, and are nobody else's.
+//! Stretches end where they should, continue where the last one ended, and hold no other user's tasks.
 
 use super::*;
 use crate::statement::Limits;
@@ -41,7 +41,7 @@ async fn stretches_join_in_either_order_and_hold_one_owners_tasks() {
 }
 
 #[tokio::test]
-async fn a_filter_leaves_out_and_loses_nothing() {
+async fn a_filter_returns_every_match_and_nothing_else() {
     let (_dir, store) = with(&[("ana", "Cat"), ("ana", "dog"), ("ana", "CATS"), ("ana", "cat")]).await;
     let cats = Selection { text: "cat".into(), ..of("ana", Order::OldestFirst) };
     let (text, next) = read_on(&store, &cats, None).await;

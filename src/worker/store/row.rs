@@ -1,4 +1,4 @@
-//! A task as a row of its table.
+//! Reads a task from a row of its table.
 
 use rusqlite::{Row, types::Type};
 
@@ -11,7 +11,7 @@ use crate::worker::{
     task::Task,
 };
 
-/// In the order that [`read`] takes them in.
+/// The columns, in the order in which [`read`] expects them.
 pub(super) const COLUMNS: &str = "id, owner, url, quality, download_type, format, status, title, format_note, filesize, \
     extension, has_thumbnail, error_message, created_at, completed_at, sha256, priority, \
     wanted_subtitles, automatic_subtitles, subtitles, list_extent, list_total, list_ended, list, list_index, list_item, \

@@ -1,11 +1,11 @@
-//! How long the texts of a task are. A longer one is cut where it is written, and where it is read from an older database, so that no
-//! answer and no event is larger than its parts.
+//! Length limits of a task's texts. Longer ones are cut when they are written, and when they are read from an older database, so that
+//! the size of responses and events is bounded.
 
 use rusqlite::Row;
 
 use crate::worker::source;
 
-/// In bytes.
+/// A text column with a length limit, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Title,
@@ -26,7 +26,7 @@ impl Field {
         }
     }
 
-    /// The text as far as it may go, to the end of a character.
+    /// Returns the longest prefix of `text` that fits and ends at a character boundary.
     pub(super) fn cut(self, text: &str) -> &str {
         text.get(..text.floor_char_boundary(self.most())).unwrap_or_default()
     }

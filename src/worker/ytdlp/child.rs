@@ -1,4 +1,4 @@
-//! A child process that keeps to itself: nothing inherited, a process group of its own, dead when the worker is.
+//! An isolated child process: it inherits nothing, has its own process group, and dies with the worker.
 
 use std::{
     ffi::OsString,
@@ -17,13 +17,13 @@ use tokio::{
 use super::tools::Tools;
 use crate::worker::sandbox::Allowance;
 
-/// How long a child may take to end by itself, where it has no namespace that its keeper ends at once.
+/// How long a child may take to end after SIGTERM, if it has no namespace that its keeper ends at once.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// This very program, also after its file was replaced by an upgrade.
+/// The running program, even after an upgrade has replaced its file.
 const OURSELVES: &str = "/proc/self/exe";
 
-/// What yt-dlp, and the ffmpeg that it starts, look for.
+/// The proxy variables of yt-dlp and of the ffmpeg that it starts.
 const PROXIES: [&str; 2] = ["http_proxy", "https_proxy"];
 
 /// What to run, and where.
@@ -31,12 +31,12 @@ pub(crate) struct Confined<'a> {
     pub(crate) tools: &'a Tools,
     pub(crate) program: &'a Path,
     pub(crate) args: Vec<OsString>,
-    /// Working folder, home and place of temporary files; nothing else can be written to.
+    /// The working folder, home and folder for temporary files; the only one that the child can write to.
     pub(crate) folder: &'a Path,
-    /// What it may read beside its programs.
+    /// What the child may read besides its programs.
     pub(crate) reads: &'a [PathBuf],
     pub(crate) allowance: Allowance,
-    /// The egress guard's URL, with a pass; None for what has no business outside.
+    /// The egress guard's URL, with a pass; None for a child that needs no network.
     pub(crate) proxy: Option<String>,
 }
 
@@ -44,17 +44,17 @@ pub(crate) struct Confined<'a> {
 pub(crate) struct Group {
     child: Child,
     id: Pid,
-    /// Closed when we are gone; waiting for the child would close it, too, if it were left in there. Its end has the keeper end
-    /// everything.
+    /// Closes when this process ends, which makes the keeper end everything. Taken out of `child`, because waiting for the child would
+    /// close it as well.
     lifeline: Option<ChildStdin>,
 }
 
 impl Confined<'_> {
-    /// The helper that stays and keeps the program, which runs confined.
+    /// The command of the keeper, which runs the program in its confinement.
     fn command(self) -> Command {
         let mut command = Command::new(OURSELVES);
-        // In the environment, which other users cannot read, and not among the arguments, which they can. No variable exempts
-        // any host, since there is no other.
+        // The proxy goes into the environment, which other users of the machine cannot read, unlike arguments. The environment is
+        // otherwise cleared, so no variable exempts a host from the proxy.
         let proxies = self.proxy.iter().flat_map(|url| PROXIES.map(|name| (name, url)));
         let readable = self.tools.readable.iter().chain(self.reads);
         command
@@ -69,7 +69,7 @@ impl Confined<'_> {
             .env("XDG_CONFIG_HOME", self.folder.join("none"))
             .env("LANG", "C.UTF-8")
             .current_dir(self.folder)
-            // Held and never written to: its end tells the keeper that this process is gone.
+            // Held open and never written to: when it closes, the keeper knows that this process has ended.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -94,12 +94,12 @@ impl Group {
         self.child.stderr.take()
     }
 
-    /// Waits until the child ends by itself; what it left running is ended by the keeper.
+    /// Waits until the child ends. The keeper ends whatever it left running.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Asks the group to end, and ends it.
+    /// Asks the group to end, then kills it.
     pub(crate) async fn stop(&mut self) {
         self.signal(Signal::TERM);
         if timeout(GRACE, self.child.wait()).await.is_ok() {
@@ -108,12 +108,12 @@ impl Group {
         drop(self.lifeline.take());
         if timeout(GRACE, self.child.wait()).await.is_err() {
             self.signal(Signal::KILL);
-            // A killed process ends; the result says nothing more.
+            // A killed process does end; its status does not matter.
             drop(self.child.wait().await);
         }
     }
 
-    /// A group that is gone already needs no signal. Its id stays taken for as long as one member lives.
+    /// Sends a signal; a group that has already ended needs none. Its id is not reused as long as a member lives.
     fn signal(&self, signal: Signal) {
         kill_process_group(self.id, signal).ok();
     }

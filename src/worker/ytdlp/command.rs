@@ -1,4 +1,4 @@
-//! The argument lists. Nothing of a client's gets into one but a URL or a search text that was judged, after `--`.
+//! The argument lists. A client's input appears in them only as a validated URL or search text, after `--`.
 
 use std::{ffi::OsString, path::Path};
 
@@ -10,21 +10,21 @@ use crate::worker::{
     subtitles::Wanted,
 };
 
-/// What one download may take.
+/// Limits of one download.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_filesize: u64,
 }
 
-/// A film: a page, or one of the films on it.
+/// The video to download: a page, or one of several videos on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sought<'a> {
     pub(crate) source: &'a SourceUrl,
-    /// Which one of a list that has no pages for its films; none for the only or first one.
+    /// The index of the video in a playlist whose videos have no pages of their own; none for the only or the first one.
     pub(crate) item: Option<u32>,
 }
 
-/// No configuration, plugins, caches, cookies or remote code; nothing is executed, updated or guessed.
+/// Disables configuration files, plugins, caches, cookies, remote code, `--exec`, updates and guessing what an input means.
 const HYGIENE: [&str; 16] = [
     "--ignore-config",
     "--no-plugin-dirs",
@@ -57,18 +57,18 @@ const POST_PROCESSORS: [&str; 9] = [
     "FixupDuplicateMoov",
 ];
 
-/// Containers that ffmpeg may read. Playlists are not among them: one that was sent in place of a video would make
-/// ffmpeg copy any local file that it names, another user's included, into the result.
+/// Containers that ffmpeg may read. Playlists are not among them: a site could send one instead of a video, and ffmpeg
+/// would copy any local file that it names, even another user's, into the result.
 pub(crate) const DEMUXERS: &str = "mov,matroska,mpegts,mpeg,aac,mp3,ogg,flac,wav,flv,avi,h264,hevc,ac3,eac3,opus";
 
-/// Texts that ffmpeg may read.
+/// Subtitle formats that ffmpeg may read.
 const TEXT_DEMUXERS: &str = "srt,ass,webvtt";
 
-/// Picture and sound, apart or in one; what has no sound is better than nothing.
+/// Video and audio, separate or combined; video without audio if there is nothing else.
 const ANY: &str = "bv*+ba/b/bv*";
 const WEBM: &str = "bv*[ext=webm]+ba[ext=webm]/b[ext=webm]/bv*[ext=webm]";
 
-/// Live streams have no end.
+/// Excludes live streams, which have no end, and videos of four hours or more.
 const ENDS_IN_TIME: &str = "!is_live & duration<?14400";
 
 const DESCRIPTION: &str = "before_dl:B %(.{title,width,height,abr,filesize,filesize_approx})j";
@@ -77,7 +77,7 @@ const LIVE: &str = "pre_process:L %(.{live_status})j";
 const LISTED: &str = "video:E %(.{url,title,playlist_index,playlist_title,playlist_webpage_url,_type})j";
 const RESULT: &str = "after_move:A {\"filepath\":%(filepath)j}";
 
-/// Arguments that download one thing into a job's folder.
+/// Arguments that download one video into a job's folder.
 pub(crate) fn download(
     tools: &Tools,
     film: Sought<'_>,
@@ -90,7 +90,7 @@ pub(crate) fn download(
     args.accompany(tools);
     args.pick(film.item);
     args.add(["--retries", "3", "--fragment-retries", "3", "--abort-on-unavailable-fragments"]);
-    // A file that was whole at a kill is "already there" for the next run, which must mend it all the same.
+    // yt-dlp skips a file that was complete when an earlier run was killed; it must be fixed up all the same.
     args.add(["--fixup", "force"]);
     args.add(["--no-mtime", "--restrict-filenames", "--trim-filenames", "120", "-o", "media.%(ext)s"]);
     args.folder("home", &job.out());
@@ -105,13 +105,13 @@ pub(crate) fn download(
     args.end(film.source.as_str())
 }
 
-/// Arguments that fetch the subtitles of one thing into a folder, as WebVTT where that can be had.
+/// Arguments that fetch the subtitles of one video into a folder, as WebVTT if possible.
 pub(crate) fn subtitles(tools: &Tools, film: Sought<'_>, wanted: &Wanted, folder: &Path) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
     args.accompany(tools);
     args.pick(film.item);
     args.add(["--retries", "1", "-q", "--no-simulate"]);
-    // One that cannot be had keeps nobody from the others.
+    // A failure in one language must not prevent the others.
     args.add(["--skip-download", "--ignore-errors", "--match-filters", ENDS_IN_TIME]);
     args.add(["--write-subs", "--sub-langs", &wanted.languages.to_string()]);
     if wanted.automatic {
@@ -124,7 +124,7 @@ pub(crate) fn subtitles(tools: &Tools, film: Sought<'_>, wanted: &Wanted, folder
     args.end(film.source.as_str())
 }
 
-/// Arguments that name the first `most` films of a page, without a look at each.
+/// Arguments that list the first `most` videos of a page, without loading each video's page.
 pub(crate) fn listing(tools: &Tools, source: &SourceUrl, most: u16) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
     args.accompany(tools);
@@ -133,23 +133,23 @@ pub(crate) fn listing(tools: &Tools, source: &SourceUrl, most: u16) -> Vec<OsStr
     args.end(source.as_str())
 }
 
-/// Arguments that look at a page's metadata.
+/// Arguments that fetch a page's metadata.
 pub(crate) fn look_at(tools: &Tools, source: &SourceUrl) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
     args.add(["--no-playlist", "--playlist-items", "1", "--retries", "1", "-q", "-J"]);
     args.end(source.as_str())
 }
 
-/// Arguments that search, without a look at each result.
+/// Arguments that search, without loading each result's page.
 pub(crate) fn search(tools: &Tools, text: &str, count: u8) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
     args.add(["--retries", "1", "--extractor-retries", "1", "--flat-playlist", "-q", "-J"]);
     args.end(&format!("ytsearch{count}:{text}"))
 }
 
-/// Which formats, and which container for them. A file that needs no merge and no other container stays as it is.
+/// Selects formats and their container. A file that needs neither merging nor another container is left unchanged.
 fn selection(quality: Quality, output: Output) -> Vec<String> {
-    // Of what is no larger the largest, or else the smallest; yt-dlp means the shorter side.
+    // The largest that does not exceed the limit, or else the smallest. `res` is the shorter side.
     let size = match quality {
         Quality::Best => "res".to_owned(),
         Quality::Height(lines) => format!("res:{lines}"),
@@ -211,7 +211,7 @@ impl Args {
         self.0.extend(["-P".into(), value]);
     }
 
-    /// ffmpeg reads the job's own containers, and nothing from the network.
+    /// Restricts ffmpeg to the allowed containers, and to files: it reads nothing from the network.
     fn guard_ffmpeg(&mut self) {
         for name in POST_PROCESSORS {
             let rule = format!("{name}+ffmpeg_i:-format_whitelist {DEMUXERS} -protocol_whitelist file,pipe");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_rewrites_a_file_unless_a_container_was_asked_for() {
+    fn nothing_rewrites_a_file_unless_a_container_is_requested() {
         let rewriting = ["--remux-video", "--recode-video", "--embed-metadata", "--embed-thumbnail", "-x"];
         let plain = args(Quality::Height(720), Output::Video(None));
         assert!(!plain.iter().any(|a| rewriting.contains(&a.as_str())));

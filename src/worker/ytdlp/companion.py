@@ -1,16 +1,16 @@
-"""What yt-dlp lacks to take up a download again. The worker has yt-dlp load this as a plugin.
+"""Makes yt-dlp resume downloads safely, among other things. The worker loads this into yt-dlp as a plugin.
 
-* A part is continued only by an answer that repeats the part's last bytes, and whose ETag, date and length are those of
-  the answers before. Otherwise the file begins anew, so that it is never put together of two versions.
-* A file made of fragments goes on with its last whole fragment, whenever yt-dlp was killed, as long as the list of
-  fragments and that fragment are the same. yt-dlp by itself may append a fragment twice.
-* A site that answers with Retry-After is not asked again before the worker has seen that.
-* A video that is announced says when it begins.
-* Of subtitles, a language stands for its regional ones as well where the site has it in no other way (RFC 4647, basic filtering).
-* Of a list of lists, such as a channel with its tabs, the videos of all of them are named.
+* A partial file is resumed only from a response that repeats the file's last bytes, and whose ETag, date and length match
+  those of the earlier responses. Otherwise the file starts over, so that it never mixes two versions.
+* A file made of fragments resumes at its last whole fragment, whenever yt-dlp was killed, provided that the list of
+  fragments and that fragment are unchanged. yt-dlp alone may append a fragment twice.
+* If a site responds with Retry-After, yt-dlp makes no further request, so that the worker can wait as long as required.
+* For an announced video, the start time is printed.
+* A requested subtitle language also matches its regional variants, if the site does not have the language itself (RFC 4647,
+  basic filtering).
+* For a playlist of playlists, such as a channel with its tabs, the videos of all of them are listed.
 
-What an earlier run has left lies in `kept`. It is put back at the end of this file: without this plugin, nothing is
-continued.
+The files of an earlier run are in `kept`. The end of this module moves them back: without this plugin, nothing is resumed.
 """
 import datetime
 import email.utils
@@ -35,7 +35,7 @@ CHANGED = 'the source has changed while it was fetched'
 
 
 def seconds_to_wait(response):
-    """Of Retry-After, which has seconds or a date (RFC 9110, section 10.2.3)."""
+    """Parses Retry-After, which holds seconds or a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get('Retry-After')
     if response.status not in (408, 429) and response.status < 500 or not value:
         return None
@@ -61,7 +61,7 @@ def with_wait(init):
 
 
 def version_of(response):
-    """What tells one version of a file from another."""
+    """Returns what distinguishes one version of a file from another."""
     _, _, total = parse_http_range(response.headers.get('Content-Range'))
     if total is None and response.status == 200 and not response.headers.get('Content-Encoding'):
         length = response.headers.get('Content-Length')
@@ -74,14 +74,14 @@ def differ(one, other):
 
 
 class OneFile:
-    """Stands before YoutubeDL for the downloader of one file, and judges the answers."""
+    """Wraps YoutubeDL for the downloader of one file, and checks the responses."""
 
     def __init__(self, ydl, part, info_dict, chunked):
         self._ydl = ydl
         self._part = part
         self._base = parse_http_range((info_dict.get('http_headers') or {}).get('Range'))[0] or 0
         self._chunked = chunked
-        # A fragment is continued by the process that began it, or not at all.
+        # Only the process that started a fragment can resume it.
         self._note = None if 'frag_resume_len' in info_dict else f'{part}.from'
         self._version = self._read() or {}
         self.modified = self.date = None
@@ -95,7 +95,7 @@ class OneFile:
         except HTTPError as error:
             if getattr(error, 'wait', None) is None:
                 raise
-            # yt-dlp would ask again at once.
+            # yt-dlp would retry at once.
             raise DownloadError(f'unable to download video data: {error}') from None
         self.modified = seconds_of(response.headers.get('Last-Modified'))
         self.date = seconds_of(response.headers.get('Date'))
@@ -130,7 +130,7 @@ class OneFile:
     def _rest(self, request, response, start, read):
         _, last, total = parse_http_range(response.headers.get('Content-Range'))
         if last is not None and last < start:
-            # All of it is here, which yt-dlp takes from a server's word only.
+            # The file is complete. yt-dlp has to learn that from the server, so its own request is sent.
             response.close()
             return self._ydl.urlopen(request)
         length = response.headers.get('Content-Length')
@@ -141,7 +141,7 @@ class OneFile:
         return response
 
     def _begin(self, response):
-        """Of an answer with the file from its beginning, which yt-dlp then writes anew."""
+        """Records the version of a response with the whole file, which yt-dlp then writes from the beginning."""
         self._version = version_of(response)
         if self._note:
             with open(self._note, 'w') as note:
@@ -150,7 +150,7 @@ class OneFile:
 
     def _anew(self, request):
         if self._chunked:
-            # yt-dlp has the file open and would append.
+            # yt-dlp has the file open and would append to it.
             remove(self._part)
             if self._note:
                 remove(self._note)
@@ -162,7 +162,7 @@ class OneFile:
         return self._begin(self._ydl.urlopen(whole))
 
     def _tail(self, at):
-        """Where the last bytes before `at` begin, as far as they are in the file, and they themselves."""
+        """Returns the offset of the last bytes before `at` that are in the file, and these bytes."""
         try:
             with open(self._part, 'rb') as part:
                 have = min(os.fstat(part.fileno()).st_size, at)
@@ -182,7 +182,7 @@ class OneFile:
 
 
 def repeats(response, known, length):
-    """Reads `length` bytes, and tells whether they begin with those that are known."""
+    """Reads `length` bytes, and returns whether they start with the known ones."""
     read = b''
     while len(read) < length:
         more = response.read(length - len(read))
@@ -214,7 +214,7 @@ def of_one_version(real_download):
 
 
 class Fragments:
-    """How far a file made of fragments is: a line for each, with its number, where it ends in the file, and its checksum."""
+    """The progress of a file made of fragments: a line for each, with its number, its end offset in the file, and its checksum."""
 
     def __init__(self, part):
         self.part, self.note = part, f'{part}.at'
@@ -245,19 +245,19 @@ class Fragments:
         return self.lines[-1][1] if self.lines else 0
 
     def cut(self):
-        """Leaves whole fragments."""
+        """Truncates the file to whole fragments."""
         if self.lines:
             os.truncate(self.part, self.length)
         else:
             remove(self.part)
 
     def go_on(self, fragments, stream):
-        """Those that are still to be fetched of a list; all where it is another one."""
+        """Returns the fragments that are still to be fetched; all of them if the list has changed."""
         wanted = json.dumps([[f['url'], f.get('byte_range')] for f in fragments])
         wanted = f'{len(fragments)} {zlib.crc32(wanted.encode()):08x}'
         if self.lines:
-            # The addresses may be new, as signed ones are each time, or name another version. The last fragment, fetched again,
-            # tells whether those before it are still good.
+            # The URLs may have changed because each listing signs them again, or because they name another version. Fetching the
+            # last fragment again shows whether those before it are still valid.
             if wanted == self.list or self.list.split()[0] == str(len(fragments)) and self.done > 1:
                 self.expected = self.lines.pop()
             else:
@@ -273,7 +273,7 @@ class Fragments:
             note.writelines(f'{number} {end} {check}\n' for number, end, check in self.lines)
 
     def fits(self, number, content, answers):
-        """Whether a fragment goes with those before it."""
+        """Returns whether a fragment belongs to the same version as those before it."""
         if self.expected and self.expected[0] == number:
             return self.expected[2] == zlib.crc32(content)
         first, self.first = self.first, False
@@ -281,7 +281,7 @@ class Fragments:
             self.began = getattr(answers, 'date', None)
             self._write()
         elif first and self.began and getattr(answers, 'modified', None):
-            # Under its old name, but not of the time of the others.
+            # The URL is the same, but the fragment must not have changed since the first one was fetched.
             return answers.modified <= self.began
         return True
 
@@ -304,7 +304,7 @@ def after_the_last_whole(prepare):
     def patched(self, ctx):
         if ctx['filename'] != '-':
             fragments = Fragments(self.temp_name(ctx['filename']))
-            # Its own account is not taken: it is written after the fragment.
+            # yt-dlp's own record is not used: it is written only after the fragment.
             remove(self.ytdl_filename(ctx['filename']))
             if isinstance(self, (HlsFD, DashSegmentsFD)) and not ctx.get('live'):
                 ctx['fragments'] = fragments
@@ -324,7 +324,7 @@ def counting_those_before(start):
             return start(self, ctx, info_dict)
         finally:
             if fragments:
-                # The whole list is read, for keys and ranges that follow from what is before.
+                # The whole list is read, because keys and ranges can depend on earlier fragments.
                 ctx['fragment_index'] = 0
     return patched
 
@@ -362,7 +362,7 @@ def not_before_it_was_compared(download):
 
 
 def length_noted(part):
-    """Of a file as it was fetched; another length is that of one that was mended or merged since."""
+    """Returns the length of a file as it was fetched. If it differs, the file was fixed up or merged since."""
     try:
         if os.path.exists(f'{part}.at'):
             with open(f'{part}.at') as note:
@@ -380,7 +380,7 @@ def tell_if_announced(info):
 
 
 def after_all_is_known(raise_no_formats):
-    """Has an extractor go on until it knows when a video begins, as --wait-for-video does."""
+    """Makes an extractor continue until it knows when a video starts, as --wait-for-video does."""
     def patched(self, msg, expected=False, video_id=None):
         if not expected or isinstance(msg, ExtractorError):
             return raise_no_formats(self, msg, expected, video_id)
@@ -432,7 +432,7 @@ def by_basic_filtering(process_subtitles):
 
 
 def best(wish, tags):
-    """The tag itself, or else the first one that it covers."""
+    """Returns the wish itself if it is among the tags, or else its first regional variant."""
     wish = wish.lower()
     exact = (tag for tag in tags if tag.lower() == wish)
     regional = (tag for tag in tags if tag.lower().startswith(f'{wish}-'))
@@ -440,13 +440,13 @@ def best(wish, tags):
 
 
 def with_lists_in_it(process_ie_result):
-    """Goes through the lists that a list names, and names their entries; what is a list in those stays as it is."""
+    """Expands the playlists within a playlist into their entries. Playlists nested deeper are left as they are."""
     def patched(self, ie_result, download=True, extra_info=None):
         if self.params.get('extract_flat') != 'in_playlist':
             return process_ie_result(self, ie_result, download, extra_info)
         inner = None
         if self._playlist_level == 0 and ie_result.get('_type') == 'playlist':
-            # Only entries of lists within it name the page of their list.
+            # Only entries of nested playlists report the page of their playlist.
             ie_result = {key: value for key, value in ie_result.items() if key != 'webpage_url'}
         elif self._playlist_level == 1:
             inner = list_in(self, ie_result)
@@ -458,7 +458,7 @@ def with_lists_in_it(process_ie_result):
 
 
 def list_in(ydl, entry):
-    """The list that an entry of a list is or names; None for anything else, or if it is gone."""
+    """Returns the playlist that an entry is or refers to; None for anything else, or if it no longer exists."""
     if entry.get('_type') == 'playlist':
         return entry
     if entry.get('_type') not in ('url', 'url_transparent') or not names_a_list(ydl, entry):
@@ -478,12 +478,12 @@ def list_in(ydl, entry):
 
 def names_a_list(ydl, entry):
     key = entry.get('ie_key')
-    # YouTube's tabs may be single videos, too, but not among the entries of a list.
+    # A YoutubeTab URL can be a single video, but not among the entries of a playlist.
     return key == 'YoutubeTab' or bool(key) and ydl.get_info_extractor(key).is_single_video(entry['url']) is False
 
 
 def is_gone(error):
-    """True if the site says that there is no such list, which another try would not change."""
+    """Returns whether the site reports that the playlist does not exist, so that a retry would not help."""
     if isinstance(error.cause, HTTPError):
         return error.cause.status in (404, 410)
     return error.expected and error.cause is None

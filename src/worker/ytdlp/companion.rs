@@ -1,4 +1,4 @@
-//! Our own part of yt-dlp: a plugin that comes with this program, in a folder that no child may write to.
+//! The yt-dlp plugin that comes with this program. It is installed in a folder that no child can write to.
 
 use std::{
     fs, io,
@@ -9,12 +9,12 @@ use crate::secret_file::{self, SecretError, create_private_dir};
 
 const SOURCE: &str = include_str!("companion.py");
 
-/// What `--plugin-dirs` takes, in the data folder, and where yt-dlp looks for plugins in there.
+/// The folder for `--plugin-dirs`, within the data folder, and the path within it at which yt-dlp looks for plugins.
 const ROOT: &str = "yt-dlp";
 const FOLDER: &str = "sallyport/yt_dlp_plugins/postprocessor";
 const FILE: &str = "companion.py";
 
-/// Puts the plugin in its place; the folder for `--plugin-dirs`.
+/// Installs the plugin. Returns the folder for `--plugin-dirs`.
 pub(crate) fn install(data_dir: &Path) -> io::Result<PathBuf> {
     let root = data_dir.join(ROOT);
     let folder = root.join(FOLDER);

@@ -1,4 +1,4 @@
-//! Why yt-dlp failed, in one short line that tells a client nothing of this machine.
+//! Why yt-dlp failed, as one short line that reveals nothing about this machine to a client.
 
 use std::time::Duration;
 
@@ -7,36 +7,36 @@ use std::time::Duration;
 pub(crate) struct Complaint {
     pub(crate) kind: Kind,
     pub(crate) message: String,
-    /// Before this the site wants to be asked by nobody (`Retry-After`).
+    /// The site accepts no further requests before this time has passed (`Retry-After`).
     pub(crate) wait: Option<Duration>,
 }
 
-/// What sort of failure it is.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// No space is left here.
+    /// This server's disk is full.
     DiskFull,
-    /// The file outgrew the limit.
+    /// The file exceeds the limit.
     TooLarge,
-    /// The site was not reached.
+    /// The site could not be reached.
     Unreachable,
-    /// The guard lets nobody go there.
+    /// The egress guard forbids the destination.
     Forbidden,
-    /// The site was reached, and may do better another time.
+    /// The site was reached but failed, and may work later.
     Faltering,
-    /// The address of the medium was good for a while only; the page has another one.
+    /// The URL of the media file has expired; the page has a new one.
     Expired,
-    /// The site or the page is at fault.
+    /// The site or the page is at fault, and a retry would not help.
     Other,
 }
 
 const MAX_MESSAGE: usize = 300;
 
-/// What follows is advice to people at a terminal.
+/// From these on, the message is advice for people at a terminal.
 const ADVICE: [&str; 5] =
     ["; please report this issue", "; Confirm you are", ". Confirm you are", ". Use --", " (caused by "];
 
-/// The first that fits.
+/// What the message contains for each kind. The first match counts.
 const SIGNS: [(&str, Kind); 32] = [
     ("No space left on device", Kind::DiskFull),
     ("Disk quota exceeded", Kind::DiskFull),
@@ -51,13 +51,13 @@ const SIGNS: [(&str, Kind); 32] = [
     ("No route to host", Kind::Unreachable),
     ("Tunnel connection failed: 403", Kind::Forbidden),
     ("Tunnel connection failed", Kind::Unreachable),
-    // The guard's own answer to a pass that is over, as by a clock that was set; the next one begins anew.
+    // The guard's answer to an expired pass, for example after the clock was set; a retry gets a new one.
     ("HTTP Error 407", Kind::Unreachable),
-    // Likewise, where it has not reached the site.
+    // The guard's answer if it could not reach the site.
     ("HTTP Error 502: Host Not Reached", Kind::Unreachable),
-    // The guard's own answer for a private host; a site has other words.
+    // The guard's answer for a private host; sites use other words.
     ("HTTP Error 403: Host Not Allowed", Kind::Forbidden),
-    // Of media, and not of a page: yt-dlp says so for a file in one piece and for fragments.
+    // Only for media, not for pages: yt-dlp's messages for a single file and for fragments.
     ("unable to download video data: HTTP Error 403", Kind::Expired),
     ("unable to download video data: HTTP Error 410", Kind::Expired),
     ("Got error: HTTP Error 403", Kind::Expired),
@@ -77,7 +77,7 @@ const SIGNS: [(&str, Kind); 32] = [
 ];
 
 impl Complaint {
-    /// Reads a line of stderr; none when it is not an error.
+    /// Parses a line of stderr; none if it is not an error.
     pub(crate) fn of(line: &str) -> Option<Self> {
         let text = line.strip_prefix("ERROR:")?.trim();
         let kind = SIGNS.into_iter().find(|(sign, _)| text.contains(sign)).map_or(Kind::Other, |(_, kind)| kind);
@@ -92,19 +92,19 @@ impl Complaint {
 }
 
 impl Kind {
-    /// True where another try, later, may go better.
+    /// Returns true if a later retry may succeed.
     pub(crate) fn passes(self) -> bool {
         matches!(self, Self::Unreachable | Self::Faltering | Self::Expired)
     }
 }
 
-/// As the companion writes it.
+/// Parses the wait that the companion plugin adds to the message.
 fn wait(text: &str) -> Option<Duration> {
     let (_, rest) = text.rsplit_once("(retry after ")?;
     rest.split_once(" s)")?.0.parse().ok().map(Duration::from_secs)
 }
 
-/// A line for our own log. What stands behind a `?` or `#` of a URL may be the user's secret.
+/// Shortens a line for the log to `most` characters, and cuts the query and the fragment of URLs, which may contain a user's secret.
 pub(crate) fn for_the_log(line: &str, most: usize) -> String {
     let words = line.split(' ').map(|word| {
         match word.find("://").and_then(|at| Some(at + word.get(at..)?.find(['?', '#'])?)) {
@@ -115,7 +115,7 @@ pub(crate) fn for_the_log(line: &str, most: usize) -> String {
     words.collect::<Vec<_>>().join(" ").chars().take(most).collect()
 }
 
-/// The text without advice, paths and addresses.
+/// Removes advice, paths and URLs from the text.
 fn clean(text: &str) -> String {
     let end = ADVICE.iter().filter_map(|advice| text.find(advice)).min();
     let text = end.and_then(|end| text.get(..end)).unwrap_or(text);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_and_addresses_do_not_get_out() {
+    fn paths_and_urls_are_not_revealed() {
         let line = "ERROR: Postprocessing: file:/srv/media/.jobs/1/tmp/media.mp4: Invalid argument";
         assert_eq!(message(line), "Postprocessing: … Invalid argument");
         assert_eq!(message("ERROR: unable to open '/etc/x y' http://10.0.0.1/a"), "unable to open … y' …");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_secret_in_a_url_is_not_for_the_log() {
+    fn secrets_in_urls_do_not_reach_the_log() {
         let line = "ERROR: Unsupported URL: https://e.com/a?token=secret#x (see https://e.com/help) is it?";
         let logged = "ERROR: Unsupported URL: https://e.com/a… (see https://e.com/help) is it?";
         assert_eq!(for_the_log(line, 500), logged);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_says_when_it_may_be_asked_again() {
+    fn the_wait_that_a_site_requires_is_parsed() {
         let wait = |text: &str| Complaint::of(&format!("ERROR: {text}")).unwrap().wait.map(|wait| wait.as_secs());
         let limited =
             "[x] Unable to download webpage: HTTP Error 429: Too Many Requests (retry after 120 s) (caused by <x>)";
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_go_better_another_time_is_told_from_what_will_not() {
+    fn transient_failures_are_distinguished_from_permanent_ones() {
         let passes = |text: &str| Complaint::of(&format!("ERROR: {text}")).unwrap().kind.passes();
         for text in [
             "[generic] Unable to download webpage: HTTP Error 503: Service Unavailable",

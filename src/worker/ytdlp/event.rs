@@ -1,4 +1,4 @@
-//! What a line of yt-dlp's output says: the templates of `command` make it JSON behind one letter.
+//! Parses yt-dlp's output. The templates in `command` make each line JSON after a letter.
 
 use std::path::PathBuf;
 
@@ -7,40 +7,40 @@ use serde::Deserialize;
 use super::{run::Line, tracks::Tracks};
 use crate::worker::store::Description;
 
-/// Longer titles are cut before they are stored.
+/// Longer titles are cut before they are stored. In characters.
 const MAX_TITLE: usize = 500;
 
 /// Something that happened in a download.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Event {
-    /// The source is announced for a time, in seconds of the Unix clock where that is known.
+    /// The source is announced and starts at this Unix time, in seconds, if known.
     Announced(Option<f64>),
     /// The source is live now.
     Live,
-    /// The source is known.
+    /// The metadata of the source is known.
     Described(Description),
     /// The source comes in several tracks.
     Tracks(Tracks),
-    /// Bytes came.
+    /// The download has progressed.
     Progress(Progress),
-    /// ffmpeg is at work.
+    /// ffmpeg is running.
     Processing,
-    /// The result is whole, at this place.
+    /// The result is complete, at this path.
     Reported(PathBuf),
 }
 
-/// How far a download is.
+/// The progress of a download.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Progress {
     /// 0 to 100.
     pub(crate) percent: f64,
     pub(crate) downloaded: u64,
     pub(crate) total: Option<u64>,
-    /// In bytes a second.
+    /// In bytes per second.
     pub(crate) speed: Option<f64>,
     /// In seconds.
     pub(crate) eta: Option<f64>,
-    /// Whether this track is whole.
+    /// Whether this track is complete.
     pub(crate) finished: bool,
 }
 
@@ -86,7 +86,7 @@ struct Whole {
 }
 
 impl Event {
-    /// Reads a line; none when it says nothing that matters.
+    /// Parses a line; none if it is not an event.
     pub(crate) fn of(line: &Line) -> Option<Self> {
         match line {
             Line::Out(text) => Self::of_output(text),
@@ -117,7 +117,7 @@ impl Event {
 
 impl From<Described> for Description {
     fn from(said: Described) -> Self {
-        // An upright video has its lines from side to side.
+        // The shorter side: the width of a portrait video.
         let lines = said.height.map(|height| said.width.filter(|width| *width > 0.0).map_or(height, |w| w.min(height)));
         let format_note = match (lines, said.abr) {
             (Some(lines), _) if lines > 0.0 => format!("{lines:.0}p"),
@@ -151,7 +151,7 @@ impl From<Downloaded> for Progress {
     }
 }
 
-/// As it is stored.
+/// Cuts a title to its limit.
 pub(super) fn title(said: Option<String>) -> String {
     said.unwrap_or_default().chars().take(MAX_TITLE).collect()
 }
@@ -160,7 +160,7 @@ fn json_of<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
-/// yt-dlp has some sizes as fractions.
+/// Converts a size, which yt-dlp sometimes gives as a fraction.
 pub(super) fn whole(number: Option<f64>) -> Option<u64> {
     let number = number.filter(|n| n.is_finite() && *n >= 0.0)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and `as` saturates")]
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_result_and_the_steps_after_the_download_are_told_apart() {
+    fn the_result_and_the_steps_after_the_download_are_distinguished() {
         assert_eq!(out(r#"A {"filepath":"/j/out/media.mp4"}"#), Some(Event::Reported("/j/out/media.mp4".into())));
         assert_eq!(err(r#"Q {"status":"started","postprocessor":"Merger"}"#), Some(Event::Processing));
         assert_eq!(err(r#"Q {"status":"started","postprocessor":"MoveFiles"}"#), None);

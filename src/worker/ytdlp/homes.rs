@@ -1,4 +1,4 @@
-//! Where a program has its parts: its own file, the interpreter that its first line names, and the libraries beside them.
+//! Finds the files that a program needs: its own file, the interpreter named in its first line, and the libraries beside them.
 
 use std::{
     fs,
@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Links that are followed, and interpreters of interpreters.
+/// The most links and interpreters to follow.
 const MAX_STEPS: usize = 8;
-/// The kernel reads no longer first line.
+/// The longest first line that the kernel reads, in bytes.
 const MAX_LINE: u64 = 256;
 
-/// The files and folders that `program` needs to read, as far as can be told from where it lies.
+/// Returns the files and folders that `program` needs to read, as far as its location shows.
 pub(super) fn of(program: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut next = Some(program.to_owned());
@@ -26,8 +26,8 @@ pub(super) fn of(program: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// `PREFIX/bin/program` has its libraries in `PREFIX/lib`; what lies elsewhere is taken for a program of one file, since
-/// its folder could be somebody's home.
+/// `PREFIX/bin/program` has its libraries in `PREFIX/lib`. A program elsewhere is assumed to be a single file, since its
+/// folder could be somebody's home.
 fn around(file: &Path) -> Vec<PathBuf> {
     let mut found = vec![file.to_owned()];
     if let Some(bin) = file.parent().filter(|folder| folder.file_name().is_some_and(|name| name == "bin")) {
@@ -38,7 +38,7 @@ fn around(file: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What `#!` names.
+/// Returns the interpreter that a `#!` line names.
 fn interpreter(file: &Path) -> Option<PathBuf> {
     let mut line = String::new();
     BufReader::new(fs::File::open(file).ok()?.take(MAX_LINE)).read_line(&mut line).ok()?;
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_and_interpreters_are_followed_and_homes_are_not_opened() {
+    fn links_and_interpreters_are_followed_and_homes_are_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         for folder in ["bin", "venv/bin", "python/bin"] {

@@ -1,21 +1,21 @@
-//! A film of a list, as the template of `command` has yt-dlp print it.
+//! Parses the videos of a playlist, as yt-dlp prints them with the template in `command`.
 
 use serde::Deserialize;
 
 use super::{event::title, run::Line};
 
-/// One film of a list; or the only one, where the page has no list.
+/// One video of a playlist, or the only video of a page without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listed {
-    /// Its own page; none where all there is of it is on the list's.
+    /// The video's own page; none if the video exists only on the playlist's page.
     pub(crate) url: Option<String>,
     pub(crate) title: String,
-    /// From 1; none where the page has no list.
+    /// The position, from 1; none if the page has no playlist.
     pub(crate) index: Option<u32>,
     pub(crate) list_title: String,
-    /// The page of its list, if this is a list within the one that was asked for.
+    /// The page of the video's playlist, if that is nested in the requested one.
     pub(crate) list_page: Option<String>,
-    /// Whether a download of it has this title, whatever its own page says.
+    /// Whether a download of the video has this title, whatever the video's own page says.
     pub(crate) keeps_title: bool,
 }
 
@@ -31,11 +31,11 @@ struct Printed {
 }
 
 impl Listed {
-    /// Reads a line; none when it names no film.
+    /// Parses a line; none if it does not describe a video.
     pub(crate) fn of(line: &Line) -> Option<Self> {
         let Line::Out(text) = line else { return None };
         let printed: Printed = serde_json::from_str(text.strip_prefix("E ")?).ok()?;
-        // Of what yt-dlp has read already, this is the address of the medium, which may soon be good for nothing.
+        // For an entry that yt-dlp has already loaded, `url` is that of the media file, which may soon expire.
         let is_page = printed.kind.as_deref().is_some_and(|kind| matches!(kind, "url" | "url_transparent"));
         Some(Self {
             url: printed.url.filter(|_| is_page),
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_film_is_named_by_its_page_where_it_has_one() {
+    fn a_video_is_identified_by_its_own_page_if_it_has_one() {
         let page = listed(
             r#"{"url":"https://e.com/a","title":"A","playlist_index":1,"playlist_title":"L","_type":"url_transparent"}"#,
         )
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_film_is_none() {
+    fn lines_that_describe_no_video_are_ignored() {
         for json in ["", "[]", "{", r#"{"playlist_index":-1}"#, r#"{"url":7}"#] {
             assert_eq!(listed(json), None, "{json}");
         }

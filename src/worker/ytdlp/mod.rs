@@ -1,4 +1,4 @@
-//! yt-dlp as a child process: which program, with which arguments, in which confinement, and what it says.
+//! yt-dlp as a child process: the program, its arguments, its confinement and its output.
 
 mod child;
 mod command;

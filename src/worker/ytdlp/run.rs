@@ -1,4 +1,4 @@
-//! One run of a child: its lines as they come, and how it ended.
+//! One run of a child: its output line by line, and how it ended.
 
 use std::{io, process::ExitStatus, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::worker::{
     sandbox::is_kept,
 };
 
-/// Lines that nobody has taken yet, together at most: in number, and in bytes.
+/// The most unread lines, and the most bytes of them.
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 8 << 20;
 
@@ -31,14 +31,14 @@ pub(crate) enum Line {
     Err(String),
 }
 
-/// What a run may take.
+/// Limits of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds<'a> {
-    /// What is left alone of these ends the run when it is touched.
+    /// The run ends when it uses space that these disks reserve.
     pub(crate) disks: &'a Disks,
-    /// Of all files in its folder together, in bytes.
+    /// The most bytes of all files in its folder together.
     pub(crate) most: u64,
-    /// A longer line, in bytes, ends the reading.
+    /// The longest line, in bytes; a longer one ends the run.
     pub(crate) line: usize,
     pub(crate) time: Duration,
 }
@@ -46,15 +46,15 @@ pub(crate) struct Bounds<'a> {
 /// How a run ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// By itself, or by somebody else's signal.
+    /// The child exited, or a signal from elsewhere ended it.
     Exited(ExitStatus),
-    /// Because the token was cancelled.
+    /// The token was cancelled.
     Stopped,
-    /// Because its time was up.
+    /// The time limit was reached.
     TimedOut,
-    /// Because its room was.
+    /// The disk space or the size limit was exhausted.
     Exhausted(Exhausted),
-    /// The system lost it, or its keeper does not know what is left of it.
+    /// The child's status is unknown, or its keeper cannot tell whether it left processes behind.
     Lost,
 }
 
@@ -63,12 +63,12 @@ impl End {
         if is_kept(keeper) {
             return Self::Exited(keeper);
         }
-        tracing::error!(%keeper, "it is not known what a child has left, so it counts as lost");
+        tracing::error!(%keeper, "cannot tell which processes a child left behind; treating its run as failed");
         Self::Lost
     }
 }
 
-/// A run under way; dropped, it stops.
+/// A running child. Dropping it stops the run.
 pub(crate) struct Run {
     lines: Receiver<Line>,
     end: JoinHandle<End>,
@@ -76,7 +76,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts the child; it runs until it ends, `stop` is cancelled or one of its bounds is reached.
+    /// Starts the child. It runs until it exits, `stop` is cancelled or one of its limits is reached.
     pub(crate) fn start(confined: Confined<'_>, bounds: Bounds<'_>, stop: &CancellationToken) -> io::Result<Self> {
         let Bounds { disks, most, line, time } = bounds;
         let (stop, disks, share) =
@@ -101,20 +101,20 @@ impl Run {
         Ok(Self { lines, end, stop: stop.drop_guard() })
     }
 
-    /// The next line; none when the child and everything that it started are gone.
+    /// Returns the next line; none once the child and all processes that it started have ended.
     pub(crate) async fn next(&mut self) -> Option<Line> {
         self.lines.recv().await
     }
 
-    /// Ends it, and everything that it started.
+    /// Ends the child and all processes that it started.
     pub(crate) async fn stop(self) {
         let Self { lines, end, stop } = self;
         drop((lines, stop));
-        // It ended in one way or another.
+        // How it ended does not matter.
         drop(end.await);
     }
 
-    /// How it ended.
+    /// Waits for the end of the run.
     pub(crate) async fn end(self) -> End {
         let Self { lines, end, stop: _still_running } = self;
         drop(lines);
@@ -122,7 +122,7 @@ impl Run {
     }
 }
 
-/// A line that is too long or no text ends the reading, and so, by a broken pipe, the child.
+/// Forwards lines. A line that is too long or not UTF-8 ends the reading, and thereby the child, by a broken pipe.
 async fn forward(stream: impl AsyncRead + Unpin, max_line: usize, kind: fn(String) -> Line, to: Sender<Line>) {
     let mut lines = FramedRead::new(stream, LinesCodec::new_with_max_length(max_line));
     while let Some(Ok(line)) = lines.next().await {
@@ -132,7 +132,7 @@ async fn forward(stream: impl AsyncRead + Unpin, max_line: usize, kind: fn(Strin
     }
 }
 
-/// `early` is done when the child is to end before it does by itself.
+/// Waits for the child. `early` completes if the child has to be stopped before it exits.
 async fn supervise(mut group: Group, early: impl Future<Output = End>) -> End {
     let end = tokio::select! {
         status = group.wait() => return status.map_or(End::Lost, End::of),

@@ -1,4 +1,4 @@
-//! The programs that the worker runs: where they are, and whether yt-dlp is new enough to be let near the internet.
+//! Finds the programs that the worker runs, and checks that yt-dlp is new enough to be safe.
 
 use std::{
     env,
@@ -24,17 +24,17 @@ use crate::{
     },
 };
 
-/// The oldest version without a known hole (CVE-2026-55404).
+/// The oldest version without a known vulnerability (CVE-2026-55404).
 const OLDEST: Version = Version(2026, 7, 4);
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 const KEEP_GOOD: Duration = Duration::from_mins(5);
 const KEEP_BAD: Duration = Duration::from_secs(3);
 
-/// JavaScript runtimes that yt-dlp knows, by the names that its option takes.
+/// JavaScript runtimes that yt-dlp supports, by the names that its option takes.
 const RUNTIMES: [&str; 4] = ["deno", "node", "bun", "quickjs"];
 
-/// Programs that were found.
+/// The programs that were found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tools {
     pub(crate) yt_dlp: PathBuf,
@@ -45,22 +45,22 @@ pub(crate) struct Tools {
     pub(crate) path: OsString,
     /// The folder of the plugin that yt-dlp is given.
     pub(crate) companion: PathBuf,
-    /// What the programs need to read beside the system's own files.
+    /// What the programs need to read besides system files.
     pub(crate) readable: Vec<PathBuf>,
-    /// What keeps them in.
+    /// The sandbox that they run in.
     pub(crate) sandbox: Sandbox,
 }
 
-/// Why nothing can be downloaded now.
+/// Why no download can run now.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Unready {
     #[error("yt-dlp was not found on this server")]
     Missing,
-    #[error("yt-dlp {0} is too old on this server; {OLDEST} or newer is needed")]
+    #[error("yt-dlp {0} is too old on this server; version {OLDEST} or newer is required")]
     TooOld(Version),
     #[error("yt-dlp does not run on this server")]
     Broken,
-    #[error("the sandbox cannot be had on this server: {0}")]
+    #[error("the download sandbox cannot be started on this server: {0}")]
     Sandbox(String),
 }
 
@@ -68,12 +68,12 @@ pub(crate) enum Unready {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(u16, u8, u8);
 
-/// A text that is no version.
+/// The text is not a version.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not a version of yt-dlp")]
 pub(crate) struct InvalidVersion;
 
-/// Remembers for a while whether the programs are fit, so that an upgrade mends a running worker.
+/// Checks the programs, and caches the result only for a while, so that installing or upgrading one takes effect without a restart.
 pub(crate) struct Readiness {
     config: WorkerConfig,
     folder: PathBuf,
@@ -83,13 +83,12 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// `folder` is for what the programs write when they are only looked at.
-    /// `companion` is yt-dlp's plugin.
+    /// `folder` is the working folder for checking the programs; `companion` is the folder of yt-dlp's plugin.
     pub(crate) fn new(config: WorkerConfig, folder: PathBuf, companion: PathBuf, sandbox: Source) -> Self {
         Self { config, folder, companion, sandbox, last: Mutex::new(None) }
     }
 
-    /// The programs, if yt-dlp may be used.
+    /// Returns the programs, if yt-dlp can be used.
     pub(crate) async fn tools(&self) -> Result<Tools, Unready> {
         let mut last = self.last.lock().await;
         if let Some((at, result)) = last.as_ref()
@@ -100,12 +99,12 @@ impl Readiness {
         let before = last.take().map(|(_, result)| result);
         let found = self.version().await;
         let result = found.as_ref().map(|(tools, _)| tools.clone()).map_err(Unready::clone);
-        // It is looked at again and again, and said once.
+        // Checks are frequent; only changes are logged.
         match &found {
             _ if before.as_ref() == Some(&result) => {}
             Ok((tools, version)) => self.tell_of(tools, *version),
             Err(error) => {
-                let mend = "`sallyport check` says what to do";
+                let mend = "run `sallyport check` to see what to do";
                 tracing::error!(%error, program = %self.config.yt_dlp.display(), mend, "nothing can be downloaded");
             }
         }
@@ -113,7 +112,7 @@ impl Readiness {
         result
     }
 
-    /// The programs and the version of yt-dlp, if it may be used.
+    /// Returns the programs and the version of yt-dlp, if it can be used.
     pub(crate) async fn version(&self) -> Result<(Tools, Version), Unready> {
         let sandbox = self.sandbox.sandbox().await.map_err(|error| Unready::Sandbox(error.to_string()))?;
         let tools = Tools::locate(&self.config, &self.companion, &sandbox).ok_or(Unready::Missing)?;
@@ -125,7 +124,7 @@ impl Readiness {
     fn tell_of(&self, tools: &Tools, version: Version) {
         tracing::info!(%version, "yt-dlp is ready");
         if tools.ffmpeg.is_none() {
-            tracing::warn!(program = %self.config.ffmpeg.display(), "ffmpeg was not found; what needs merging will fail");
+            tracing::warn!(program = %self.config.ffmpeg.display(), "ffmpeg was not found; downloads that need merging will fail");
         }
         if tools.js_runtime.is_none() {
             let program = self.config.js_runtime.display();
@@ -164,7 +163,7 @@ impl Tools {
 impl FromStr for Version {
     type Err = InvalidVersion;
 
-    /// Reads `2026.07.04`, also with the parts that nightly and master builds add.
+    /// Parses `2026.07.04`, optionally with the suffixes of nightly and master builds.
     fn from_str(text: &str) -> Result<Self, InvalidVersion> {
         let mut parts = text.split(['.', '@', '-', '+']);
         let version = (|| {
@@ -197,7 +196,7 @@ async fn version_output(tools: &Tools, folder: &Path) -> Option<String> {
     output
 }
 
-/// A name is looked for in the project's own folder of tools, where there is one, then on our PATH; a path is taken as it is.
+/// Finds a program. A name is searched for in the configured tools folder, then on `PATH`; a path is used as it is.
 pub(crate) fn located(config: &WorkerConfig, program: &Path) -> Option<PathBuf> {
     if program.components().count() > 1 {
         return program.is_file().then(|| program.to_owned());

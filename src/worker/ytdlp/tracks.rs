@@ -1,10 +1,10 @@
-//! The tracks of a download, such as picture and sound apart, as one progress.
+//! Combines the progress of a download's tracks, such as separate video and audio.
 
 use serde::Deserialize;
 
 use super::event::Progress;
 
-/// The tracks in the order in which they are fetched, and which of them are here.
+/// The tracks in the order in which they are fetched, and how many of them are complete.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Tracks {
     all: Vec<Track>,
@@ -26,7 +26,7 @@ impl Tracks {
         Self { all, ..Self::default() }
     }
 
-    /// Returns what the progress of the current track means for the whole download.
+    /// Returns the progress of the whole download, given that of the current track.
     pub(crate) fn overall(&mut self, track: Progress) -> Progress {
         let rest = self.bytes_to_come();
         let overall = Progress {
@@ -51,9 +51,9 @@ impl Tracks {
         ((before + own * fraction) / weights.iter().sum::<f64>() * 100.0).clamp(0.0, 100.0)
     }
 
-    /// How much of the whole each track is: by size, else by bit rate, else all the same.
+    /// The weight of each track: its size, or else its bit rate, or else the same for all.
     fn weights(&self) -> Vec<f64> {
-        // yt-dlp may fetch more than it has announced.
+        // yt-dlp may fetch more tracks than it has announced.
         let count = self.all.len().max(self.done + 1);
         let known = |value: fn(&Track) -> Option<f64>| {
             let values = self.all.iter().map(|track| value(track).filter(|v| v.is_finite() && *v > 0.0));
@@ -62,14 +62,14 @@ impl Tracks {
         known(Track::size).or_else(|| known(|track| track.tbr)).unwrap_or_else(|| vec![1.0; count])
     }
 
-    /// The size of the tracks after the current one, where it is known.
+    /// The total size of the tracks after the current one, if known.
     fn bytes_to_come(&self) -> Option<u64> {
         let sizes = self.all.iter().skip(self.done + 1).map(Track::size);
         sizes.map(super::event::whole).try_fold(0_u64, |sum, size| Some(sum.saturating_add(size?)))
     }
 }
 
-/// How long so many bytes take, in seconds.
+/// Returns how long `bytes` take, in seconds.
 fn time(bytes: u64, speed: Option<f64>) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     speed.filter(|speed| *speed > 0.0).map_or(0.0, |speed| bytes as f64 / speed)
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn without_sizes_bit_rates_tell_and_without_those_all_tracks_count_alike() {
+    fn without_sizes_tracks_count_by_bit_rate_and_without_those_equally() {
         let percents = |rates: [Option<f64>; 2]| {
             let tracks = rates.map(|tbr| Track { tbr, ..Track::default() });
             shown(Tracks::of(tracks.to_vec())).into_iter().map(|(percent, ..)| percent).collect::<Vec<_>>()
@@ -127,7 +127,7 @@ mod tests {
     fn the_time_left_covers_the_tracks_to_come() {
         let now = Progress { speed: Some(100.0), eta: Some(3.0), ..at(50.0, 300, 600) };
         assert_eq!(of_sizes(&[600.0, 200.0]).overall(now).eta, Some(5.0));
-        assert_eq!(Tracks::default().overall(now), now, "a single file is as far as it says");
+        assert_eq!(Tracks::default().overall(now), now, "the progress of a single file is unchanged");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What looks have found, in memory, for as long as it is worth something.
+//! An in-memory cache of answers, which expire after a configured time.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use super::Question;
 
-/// All answers together, in bytes.
+/// The most memory for all answers together, in bytes.
 const MAX_BYTES: u64 = 8 << 20;
 
-/// One counts for as much at least, so that there are 1,024 at most.
+/// Every answer counts as at least this many bytes, so that there are at most 1,024.
 const LEAST: usize = 8 << 10;
 
-/// A larger one is not kept; what is found is smaller, with the question.
+/// Larger entries are not cached, in bytes. Every answer is smaller, including its question.
 const LARGEST: usize = 256 << 10;
 
-/// The longest that a cache can be told, and longer than any process runs.
+/// The longest time that the cache accepts, and longer than any process runs.
 const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 
-/// The answers.
+/// The cached answers.
 pub(super) struct Kept(Option<Cache<Question, Bytes>>);
 
 impl Kept {
-    /// Nothing is kept for no time.
+    /// With a `time` of zero, nothing is cached.
     pub(super) fn new(time: Duration) -> Self {
         let cache = || {
             Cache::builder()
@@ -43,7 +43,7 @@ impl Kept {
     pub(super) fn keep(&self, question: Question, json: Bytes) {
         if let Some(cache) = self.0.as_ref().filter(|_| question.size() + json.len() <= LARGEST) {
             cache.insert(question, json);
-            // What that was one too many for goes now, and not some time later.
+            // Evicts what no longer fits now, and not some time later.
             cache.run_pending_tasks();
         }
     }
@@ -73,28 +73,28 @@ mod tests {
     }
 
     #[test]
-    fn there_are_so_many_at_most_and_the_last_ones() {
+    fn the_number_of_answers_is_bounded_and_the_newest_ones_stay() {
         let kept = filled(3_000, 10);
         let there: Vec<_> = (0..3_000).filter(|n| kept.get(&question(*n)).is_some()).collect();
         assert_eq!(there, (3_000 - 1_024..3_000).collect::<Vec<_>>());
     }
 
     #[test]
-    fn together_they_have_so_many_bytes_at_most() {
+    fn the_memory_of_all_answers_together_is_bounded() {
         let kept = filled(200, LARGEST - 10);
         let there = (0..200).filter(|n| kept.get(&question(*n)).is_some()).count();
         assert_eq!(there, 32);
     }
 
     #[test]
-    fn a_large_one_is_not_kept_and_takes_nobodys_place() {
+    fn a_large_answer_is_not_cached_and_evicts_no_other() {
         let kept = filled(10, 10);
         kept.keep(question(10), vec![b'x'; LARGEST].into());
         assert!(kept.get(&question(10)).is_none() && kept.get(&question(0)).is_some());
     }
 
     #[test]
-    fn what_is_kept_for_no_time_is_not_kept_and_no_time_is_too_long() {
+    fn a_time_of_zero_disables_the_cache_and_no_time_is_too_long() {
         for (time, there) in [(Duration::ZERO, false), (LONG, true), (Duration::MAX, true)] {
             let kept = Kept::new(time);
             kept.keep(question(0), Bytes::from_static(b"x"));

@@ -1,8 +1,7 @@
-//! Looks at the outside world for clients that wait: few runs of yt-dlp at a time, one for all who ask the same, and answers that
-//! are kept for a while.
+//! Queries sites for clients that wait for the answer: a few yt-dlp runs at a time, one run for identical questions, and a cache of
+//! answers.
 //!
-//! What is found is the same for everybody, so neither a run nor an answer is one user's. A run goes on for as long as anybody
-//! waits for it.
+//! The answer is the same for everybody, so users share runs and answers. A run continues for as long as anybody waits for it.
 
 mod kept;
 mod run;
@@ -40,34 +39,34 @@ use crate::{
     },
 };
 
-/// How many run at a time. Each is one yt-dlp, and where a site needs it one JavaScript runtime.
+/// How many runs there are at a time. Each is one yt-dlp process, and for sites that need it a JavaScript runtime.
 const PLACES: Sizes = Sizes { all: 4, user: 2, link: 1 };
 
-/// How long one waits for a place.
+/// How long a client waits for a slot.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// A look that takes longer ends where others wait for its place.
+/// A run that takes longer is ended if others wait for its slot.
 const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
-/// What is asked of yt-dlp; whoever asks the same gets the same.
+/// A question for yt-dlp; equal questions get the same answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Question {
     /// What a page offers.
     Page(SourceUrl),
-    /// So many results at most.
+    /// A search with at most `count` results.
     Search { text: String, count: u8 },
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, Error)]
 pub(super) enum LookError {
-    #[error("too many looks run already")]
+    #[error("too many of these requests are running already")]
     Busy,
     #[error(transparent)]
     Unready(#[from] Unready),
     #[error("the site took too long")]
     TooSlow,
-    #[error("the site refuses: {0}")]
+    #[error("the site refused the request: {0}")]
     Refused(String),
     #[error("the site could not be reached")]
     Unreachable,
@@ -81,14 +80,14 @@ pub(super) enum LookError {
     ReadOnly,
 }
 
-/// Looks that run, and what earlier ones have found; a handle to share.
+/// A cloneable handle to the running queries and the cached answers.
 #[derive(Clone)]
 pub(super) struct Looks(Arc<Inner>);
 
 struct Inner {
     kept: Kept,
     places: Shares,
-    /// Held while it is decided whether a run is needed.
+    /// Locked while deciding whether a run is needed.
     under_way: Mutex<HashMap<Question, WeakShared<Outcome>>>,
     stop: CancellationToken,
 }
@@ -101,35 +100,35 @@ enum Answer {
     Coming(Shared<Outcome>),
 }
 
-/// What a route that looks answers in place of what was asked for.
+/// The error responses of the routes that query a site.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes what `Refusal` makes")]
 pub(super) enum NotSeen {
-    /// A value is not accepted, or the site refuses (`invalid_value`, `url_refused`, `upstream_refused`)
+    /// A value is not accepted, or the site refused the request (`invalid_value`, `url_refused`, `upstream_refused`)
     #[response(status = 422)]
     Refused(RefusalBody),
-    /// The site cannot be read (`upstream_unreachable`, `upstream_failed`)
+    /// The site could not be reached or read (`upstream_unreachable`, `upstream_failed`)
     #[response(status = 502)]
     Unreadable(RefusalBody),
-    /// Not now (`busy`, `yt_dlp_missing`, `yt_dlp_too_old`, `yt_dlp_broken`, `sandbox_missing`)
+    /// The worker cannot query sites now (`busy`, `yt_dlp_missing`, `yt_dlp_too_old`, `yt_dlp_broken`, `sandbox_missing`)
     #[response(status = 503)]
     Unready(RefusalBody),
-    /// The site is too slow (`upstream_timeout`)
+    /// The site took too long (`upstream_timeout`)
     #[response(status = 504)]
     TooSlow(RefusalBody),
-    /// There is no room (`disk_full`, `disk_read_only`)
+    /// The server cannot store anything (`disk_full`, `disk_read_only`)
     #[response(status = 507)]
     NoRoom(RefusalBody),
 }
 
 impl Looks {
-    /// All that run end when `stop` is cancelled.
+    /// Cancelling `stop` ends all runs.
     pub(super) fn new(config: &WorkerConfig, stop: CancellationToken) -> Self {
         let (kept, places) = (Kept::new(config.look_keep_for), Shares::new(PLACES, stop.clone()));
         Self(Arc::new(Inner { kept, places, under_way: Mutex::default(), stop }))
     }
 
-    /// The answer, as JSON. `caller` is whose place a run takes, where one is needed.
+    /// Returns the answer as JSON. If a run is needed, it takes one of `caller`'s slots.
     pub(super) async fn look(&self, queue: &Queue, caller: &Caller, question: Question) -> Result<Bytes, LookError> {
         let known = self.known(&self.under_way(), &question);
         let answer = if let Some(answer) = known {
@@ -146,11 +145,11 @@ impl Looks {
 
     fn known(&self, under_way: &HashMap<Question, WeakShared<Outcome>>, question: &Question) -> Option<Answer> {
         let coming = under_way.get(question).and_then(WeakShared::upgrade).map(Answer::Coming);
-        // A run keeps its answer before it ends.
+        // A run caches its answer before it ends, so one of the two is found.
         coming.or_else(|| self.0.kept.get(question).map(Answer::Kept))
     }
 
-    /// While a place was waited for, somebody else may have asked the same.
+    /// Looks for an answer again first: somebody else may have asked the same while this caller waited for a slot.
     fn join_or_begin(
         &self,
         queue: &Queue,
@@ -167,7 +166,7 @@ impl Looks {
         Ok(Answer::Coming(outcome))
     }
 
-    /// Only what was found is kept: a site that has failed may do better for the next who asks.
+    /// Caches only successful answers: a site that has failed may work for the next client.
     async fn run(self, queue: Queue, question: Question, place: Taken) -> Result<Bytes, LookError> {
         let json = tokio::select! {
             json = run::run(queue.workshop(), &question, &self.0.stop) => json?,
@@ -177,7 +176,7 @@ impl Looks {
         Ok(json)
     }
 
-    /// What is behind the lock is whole after a panic, too.
+    /// Ignores poisoning: the map is consistent even after a panic.
     fn under_way(&self) -> MutexGuard<'_, HashMap<Question, WeakShared<Outcome>>> {
         self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,17 +190,17 @@ impl Question {
         }
     }
 
-    /// What is of use of yt-dlp's answer.
+    /// Extracts the fields that clients get from yt-dlp's answer.
     fn read(&self, line: &str) -> Option<Bytes> {
         let json = match self {
             Self::Page(_) => info::read(line),
             Self::Search { .. } => search::read(line),
         };
-        // Without the room that writing it has left behind it.
+        // Drops the spare capacity that serialising it has left.
         json.map(|json| json.into_boxed_slice().into())
     }
 
-    /// In bytes.
+    /// The size in bytes.
     fn size(&self) -> usize {
         match self {
             Self::Page(source) => source.as_str().len(),
@@ -227,12 +226,12 @@ impl From<NoRoom> for LookError {
 }
 
 impl LookError {
-    /// What a client is told that has asked for `what`.
+    /// The refusal for a client that requested `what`.
     pub(super) fn refusal(self, what: &str) -> Refusal {
         let bad_gateway =
             |code, why: &Self| Refusal::new(StatusCode::BAD_GATEWAY, code, format!("{what} is not available: {why}"));
         match self {
-            Self::Busy => Refusal::unavailable("busy", "Too many of these requests run already"),
+            Self::Busy => Refusal::unavailable("busy", "Too many of these requests are running; try again later"),
             Self::Unready(unready) => unready.into(),
             Self::TooSlow => Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -249,8 +248,8 @@ impl LookError {
     }
 }
 
-/// Judges the places that a look would go to. Each who asks is judged anew, whatever is kept. A worker that stops waits for no
-/// name server.
+/// Resolves the source and refuses private addresses. This check applies to every request, even if the answer is cached. A worker
+/// that is stopping does not wait for a name server.
 pub(super) async fn resolved(app: &App, user: &Owner, source: &SourceUrl, what: &'static str) -> Result<(), Refusal> {
     let resolving = source.resolve(&app.queue.workshop().lookups, user);
     match app.stop.run_until_cancelled(resolving).await {

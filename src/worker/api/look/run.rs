@@ -1,4 +1,4 @@
-//! One run of yt-dlp, in a folder of its own, to its one line of JSON.
+//! One run of yt-dlp in its own folder; its output is one line of JSON.
 
 use std::path::PathBuf;
 
@@ -16,16 +16,16 @@ use crate::worker::{
     ytdlp::{Bounds, Complaint, Confined, End, Kind, Line, Run},
 };
 
-/// The metadata of one page, at most.
+/// The largest answer of yt-dlp: the metadata of one page, in bytes.
 const MAX_ANSWER: usize = 8 << 20;
 
-/// Pages, and no media.
+/// The most bytes that a run may fetch: enough for pages, but not for media.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A folder that is gone when its owner is.
+/// A folder that is removed on drop.
 struct Scratch(PathBuf);
 
-/// Dropped, it ends.
+/// Runs yt-dlp for a question. Dropping the future ends the run.
 pub(super) async fn run(
     workshop: &Workshop,
     question: &Question,
@@ -92,7 +92,7 @@ impl Drop for Scratch {
         let path = std::mem::take(&mut self.0);
         spawn_blocking(move || {
             if let Err(error) = remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "a folder could not be removed");
+                tracing::warn!(path = %path.display(), %error, "a temporary folder could not be removed");
             }
         });
     }
