@@ -161,8 +161,8 @@ fn the_machine_trusts_the_authority_and_curl_needs_no_further_word_until_it_is_u
     let outcomes: Vec<_> = outcomes.iter().map(String::as_str).collect();
     let fingerprint = setting.trust(&["--show"]).1["fingerprint"].as_str().unwrap().replace(':', "").to_lowercase();
     let file = format!("sallyport-{}.crt", fingerprint.split_at(12).0);
-    let expected = "curl 60|trusts it now|exit 0|curl 0|trusts it already|exit 0|shown|exit 0|FILE|\
-        trusts it now|exit 0|curl 0|trusts it no more|exit 0|curl 60|does not trust it|exit 0";
+    let expected = "curl 60|now trusted|exit 0|curl 0|already trusted|exit 0|shown|exit 0|FILE|\
+        now trusted|exit 0|curl 0|no longer trusted|exit 0|curl 60|not trusted|exit 0";
     let expected = expected.replace("FILE", &file);
     let expected: Vec<_> = expected.split('|').collect();
     assert_eq!(outcomes[..expected.len()], expected, "{output:?}");
@@ -182,7 +182,7 @@ fn what_was_begun_and_not_ended_is_ended_by_the_next_try() {
         return;
     };
     let outcomes = outcomes(&output);
-    assert_eq!(outcomes, ["trusts it now", "mended", "trusts it no more", "trusts it no more"], "{output:?}");
+    assert_eq!(outcomes, ["now trusted", "mended", "no longer trusted", "no longer trusted"], "{output:?}");
 }
 
 #[test]
@@ -239,9 +239,9 @@ fn browsers_trust_the_authority_until_it_is_undone() {
             reports.iter().map(|report| of_kind(report, kind)["what"].as_str().unwrap().split(';').next().unwrap());
         each.collect::<Vec<_>>()
     };
-    let known = ["trusts it now", "trusts it already", "trusts it already", "trusts it no more", "does not trust it"];
+    let known = ["now trusted", "already trusted", "already trusted", "no longer trusted", "not trusted"];
     assert_eq!(what("firefox"), known);
-    let known = ["trusts it now", "trusts it already", "trusts it now", "trusts it no more", "does not trust it"];
+    let known = ["now trusted", "already trusted", "now trusted", "no longer trusted", "not trusted"];
     assert_eq!(what("chromium"), known, "what is there without being trusted is trusted again");
     assert!(reports.iter().all(|report| report["stores"].as_array().unwrap().len() == 3));
     assert_eq!(lists(), empty);

@@ -316,7 +316,7 @@ fn a_worker_that_always_fails_leaves_the_gateway_alone_and_comes_back_once_it_ca
     fs::create_dir(i.path("data/worker.db")).unwrap();
     Command::new("kill").args(["-KILL", &process(&i, "worker").unwrap().to_string()]).status().unwrap();
     eventually("more failures than `up` once bore", || {
-        (i.stderr().matches("`up` starts the worker again").count() >= 6).then_some(())
+        (i.stderr().matches("restarting the worker").count() >= 6).then_some(())
     });
     let (status, said) = eventually("word of the worker", || Some(admin(&i, "/readyz")).filter(|(s, _)| *s == 503));
     assert!(said.starts_with("the worker has been down for "), "{status} {said}");
