@@ -335,7 +335,7 @@ fn acknowledgements_of_no_ping_are_few_lines_on_standard_error() {
     let begun = Instant::now();
     eventually("what was left out", || {
         ends(&mut start(&i), (0..500).map(|_| frame(PING, ACK, 0, &[7; 8])));
-        (told(&i, "more messages like the last ones of h2") > 0).then_some(())
+        (told(&i, "more messages like the last ones from h2") > 0).then_some(())
     });
     let written = told(&i, "h2::proto");
     assert!((1..=bound(begun)).contains(&written), "{written} lines");
@@ -366,7 +366,7 @@ fn handshakes_for_an_address_are_few_lines_on_standard_error() {
         connection.write_all(&hello).unwrap();
         assert!(connection.read(&mut [0; 16]).unwrap_or(0) > 0, "the server answers");
     }
-    eventually("what was left out", || (told(&i, "more messages like the last ones of rustls") > 0).then_some(()));
+    eventually("what was left out", || (told(&i, "more messages like the last ones from rustls") > 0).then_some(()));
     let written = told(&i, "rustls::");
     assert!((1..=bound(begun)).contains(&written), "{written} lines");
 }

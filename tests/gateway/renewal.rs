@@ -183,7 +183,7 @@ fn a_folder_is_run_by_one_up_and_others_are_told_by_which() {
         for role in ["up", "gateway"] {
             let status = i.spawn(role, &[]).wait().unwrap();
             assert_eq!(status.code(), Some(1), "{role}");
-            let said = format!("`sallyport up` runs on this data folder already, as process {}", i.pid());
+            let said = format!("`sallyport up` is already running on this data folder, as process {}", i.pid());
             assert_eq!(i.stderr().matches(&said).count(), if role == "up" { 1 } else { 2 }, "{}", i.stderr());
         }
     });
@@ -196,7 +196,7 @@ fn beside_a_gateway_that_runs_alone_up_is_refused() {
     let i = Instance::start(&canary);
     let status = i.spawn("up", &[]).wait().unwrap();
     assert_eq!(status.code(), Some(1));
-    assert!(i.stderr().contains(&format!("a gateway runs on this data folder already, as process {}", i.pid())));
+    assert!(i.stderr().contains(&format!("a gateway is already running on this data folder, as process {}", i.pid())));
     assert_eq!(i.get("/api/downloads").status, 200);
 }
 
