@@ -22,12 +22,12 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_parent(to)
 }
 
-/// Writes everything in a file, or every name in a folder, to the disk. Does not follow links.
+/// Syncs the content of a file, or every name in a folder, to the disk. Does not follow links.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?.sync_all()
 }
 
-/// Writes the name `path` to the disk.
+/// Syncs the name `path` to the disk.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => fs::File::open(parent)?.sync_all(),

@@ -28,7 +28,7 @@ impl Json {
     /// Parses JSON without duplicate names in any object (RFC 8259, section 4, leaves the meaning of such an object open).
     ///
     /// # Errors
-    /// Fails if the input is not JSON, has a duplicate name, or has a number that exceeds a double.
+    /// Fails if the input is not JSON, has a duplicate name, or has a number beyond the range of a double.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let value = Exact(&Numbers(Cell::new(bytes))).deserialize(&mut deserializer)?;

@@ -11,7 +11,7 @@ const PLAIN: &str = "reno";
 /// pieces, and a wait to join them would only delay it. Call this before the socket is connected; a connection that already paces itself
 /// continues to do so.
 ///
-/// On loopback there is also no network to be considerate of. A system whose TCP paces itself (BBR, the default of many servers) sets a timer
+/// On loopback there is also no network to be considerate of. A system whose TCP paces itself (BBR, which many servers use) sets a timer
 /// for every piece there: streaming a video takes twice the processor time, and some viewers wait for seconds. Best effort, since all of
 /// this concerns only speed.
 pub(crate) fn hasten(socket: &impl AsFd, address: IpAddr) {

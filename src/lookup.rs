@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Time limit of a lookup, including the wait for a slot. Resolvers retry after 5 s, since a packet may be lost; this does not wait for a third
+/// Time limit of a lookup, including the wait for a slot. Resolvers retry after 5 s, since a packet may be lost; the limit leaves no time for a third
 /// attempt.
 pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
 /// Concurrent lookups in total: a small part of the 512 threads of the pool.

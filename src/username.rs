@@ -23,7 +23,7 @@ const DIGEST_BYTES: usize = 16;
 #[serde(try_from = "String", into = "String")]
 pub struct UserName(String);
 
-/// A string is not a valid user name.
+/// The error for a string that is not a valid user name.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a user name has 1 to 64 letters, digits and . _ @ -, and starts with a letter or a digit")]
 pub struct InvalidUserName;

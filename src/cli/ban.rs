@@ -44,9 +44,9 @@ pub(super) struct List {
 pub(super) struct Add {
     #[command(flatten)]
     common: Common,
-    /// IPv4 address, or IPv6 address, whose whole /64 is banned.
+    /// IPv4 address, or IPv6 address for its whole /64.
     address: Client,
-    /// Duration of the ban, such as 1h [default: until it is removed]
+    /// Duration of the ban, such as 1h (default: until it is removed).
     #[arg(long = "for", value_name = "DURATION")]
     duration: Option<Duration>,
     /// Reason to show in the list.
@@ -58,7 +58,7 @@ pub(super) struct Add {
 pub(super) struct Remove {
     #[command(flatten)]
     common: Common,
-    /// Address, as the list shows it or any of its network.
+    /// Any address of the client, or its name in the list.
     address: Client,
 }
 

@@ -14,7 +14,7 @@ use super::{
 pub(super) struct Check {
     #[command(flatten)]
     common: Common,
-    /// Role to check for
+    /// Role to check for.
     #[arg(long, value_enum, default_value = "both")]
     role: Roles,
 }

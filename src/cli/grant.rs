@@ -26,7 +26,7 @@ pub(super) fn scopes(state: &State, asked: &[String]) -> Result<Scopes> {
     if let Some(unknown) = words.iter().find(|word| !known.contains(&***word)) {
         let list: Vec<_> = known.iter().copied().collect();
         let hint = did_you_mean(unknown, known.iter().copied());
-        bail!("no route requires the scope {unknown:?}{hint}; the scopes of the policies are {}", list.join(", "));
+        bail!("no route requires the scope {unknown:?}{hint}; known scopes: {}", list.join(", "));
     }
     Ok(scopes)
 }

@@ -34,16 +34,16 @@ const ADMIN: &str = "admin";
 
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// Folder of the instance
+    /// Folder of the instance.
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// Host name of the site
+    /// Host name of the site.
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
-    /// Policy of an application that already runs
+    /// Policy of an application that already runs.
     #[arg(long, value_name = "POLICY", requires = "upstream")]
     app: Option<String>,
-    /// Address of that application
+    /// Address of that application.
     #[arg(long, value_name = "ADDR", requires = "app")]
     upstream: Option<Upstream>,
     #[command(flatten)]

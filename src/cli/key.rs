@@ -25,11 +25,11 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {
-    /// Create a key and print it once
+    /// Create a key and print it once.
     Create(Create),
-    /// List keys, without their secrets
+    /// List keys, without their secrets.
     List(List),
-    /// Revoke a key immediately
+    /// Revoke a key immediately.
     Revoke(Revoke),
 }
 
@@ -37,19 +37,19 @@ pub(super) enum Key {
 pub(super) struct Create {
     #[command(flatten)]
     common: Common,
-    /// Owner of the key [default: the first administrator]
+    /// Owner of the key (default: the first administrator).
     #[arg(long)]
     user: Option<UserName>,
-    /// Scope of the key, such as downloads:read; can be repeated [default: everything the user may do]
+    /// Scope of the key, such as downloads:read; can be repeated (default: everything the user may do).
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// Lifetime of the key, such as 30d [default: no expiry]
+    /// Lifetime of the key, such as 30d (default: no expiry).
     #[arg(long, value_name = "DURATION")]
     expires: Option<Duration>,
-    /// Note for the list of keys
+    /// Note for the list of keys.
     #[arg(long, default_value = "")]
     note: String,
-    /// Import a key that clients already use, from the first line of standard input
+    /// Import a key that clients already use, from the first line of standard input.
     #[arg(long)]
     import_stdin: bool,
 }
@@ -64,7 +64,7 @@ pub(super) struct List {
 pub(super) struct Revoke {
     #[command(flatten)]
     common: Common,
-    /// ID of the key
+    /// ID of the key.
     id: String,
 }
 
@@ -172,7 +172,7 @@ impl Revoke {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         if !state.withdraw(&Withdrawal::Key(self.id.clone()))? {
-            bail!("no key {} exists", self.id);
+            bail!("there is no key {}", self.id);
         }
         self.common.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Revoked key {}.", self.id))
     }

@@ -40,13 +40,13 @@ pub(super) struct Create {
     common: Common,
     /// Path on the site, such as /api/stream/NAME; percent-encoded, with an optional query.
     path: String,
-    /// Lifetime of the link [default: links.default_expiry]
+    /// Lifetime of the link (default: links.default_expiry).
     #[arg(long, value_name = "DURATION")]
     expires: Option<Duration>,
-    /// User for whom the link acts [default: the first administrator]
+    /// User for whom the link acts (default: the first administrator).
     #[arg(long)]
     user: Option<UserName>,
-    /// Application of the link [default: the one that serves this path at the public URL]
+    /// Application of the link (default: the one that serves this path at the public URL).
     #[arg(long)]
     app: Option<String>,
     /// Format of the link.
@@ -171,8 +171,8 @@ fn refuse_namesakes(state: &State, user: &UserName, expires: i64) -> Result<()> 
     let from = removed.map(|(_, at)| at.saturating_add_unsigned(state.config.links.max_expiry.as_secs()));
     match from {
         Some(from) if expires <= from => bail!(
-            "another user had the name {user} before, and OfflineTube's links don't say which one they are for; \
-             make a link of Sallyport's, or wait until {}",
+            "an earlier user had the name {user}, and OfflineTube links do not say which of the two they are for; \
+             create a Sallyport link instead, or wait until {}",
             moment(from)
         ),
         _ => Ok(()),
@@ -198,7 +198,7 @@ impl Revoke {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         if !state.withdraw(&Withdrawal::Link(self.id.clone()))? {
-            bail!("no link {} exists", self.id);
+            bail!("there is no link {}", self.id);
         }
         self.common.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Revoked link {}.", self.id))
     }

@@ -80,7 +80,7 @@ enum Command {
 /// The `--config` option.
 #[derive(Clone, Debug, Args)]
 struct ConfigFile {
-    /// Path of the configuration file
+    /// Path of the configuration file.
     #[arg(long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 /// The `--json` option.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Output {
-    /// Print one JSON object
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -30,7 +30,7 @@ impl Output {
 /// Options of every command that works on an instance.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Common {
-    /// Path of the configuration file
+    /// Path of the configuration file.
     #[arg(long, value_name = "FILE", default_value = "config.toml")]
     pub(super) config: PathBuf,
     #[command(flatten)]

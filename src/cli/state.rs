@@ -106,7 +106,7 @@ impl State {
         };
         match self.store.user(name)? {
             Some(user) => Ok(user),
-            None => bail!("no user {name} exists; add them: {}", self.command(&format!("user add {name}"))),
+            None => bail!("there is no user {name}; add them: {}", self.command(&format!("user add {name}"))),
         }
     }
 

@@ -28,10 +28,10 @@ pub(super) enum Token {
 pub(super) struct Issue {
     #[command(flatten)]
     common: Common,
-    /// User of the token [default: the first administrator]
+    /// User of the token (default: the first administrator).
     #[arg(long)]
     user: Option<UserName>,
-    /// Scope of the token; can be repeated [default: everything the user may do]
+    /// Scope of the token; can be repeated (default: everything the user may do).
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
     /// Lifetime of the token.

@@ -114,7 +114,7 @@ impl Remove {
             bail!("{} is the only administrator; add another administrator first", self.name);
         }
         if !state.withdraw(&Withdrawal::User { name: self.name.clone(), at: now() })? {
-            bail!("no user {} exists", self.name);
+            bail!("there is no user {}", self.name);
         }
         let document = json!({ "name": self.name, "removed": true });
         self.common.output.print(&document, |_| format!("Removed {}, including keys and links.", self.name))

@@ -29,7 +29,7 @@ type Labels<const N: usize> = [(&'static str, String); N];
 /// What the gateway did with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was forwarded to an application.
+    /// An application answered it, or should have.
     Forward,
     /// It was denied.
     Deny,
@@ -66,7 +66,7 @@ pub enum TurnedAway {
 /// A completed request.
 #[derive(Debug)]
 pub struct Ended<'a> {
-    /// The application that served it.
+    /// The application that it was for.
     pub app: Option<&'a Arc<str>>,
     /// What the gateway did with it.
     pub verdict: Verdict,

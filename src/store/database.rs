@@ -35,10 +35,10 @@ struct FileId {
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// SQLite reported an error.
-    #[error("the state database: {0}")]
+    #[error("cannot use the state database: {0}")]
     Sqlite(#[from] rusqlite::Error),
     /// The file cannot be created or read.
-    #[error("the state database's file: {0}")]
+    #[error("cannot access the file of the state database: {0}")]
     Io(#[from] std::io::Error),
     /// The file at the path is another one or missing, while this process still uses the one that it opened.
     #[error("the state database {} was deleted or replaced while it was open; stop Sallyport, restore the file from a backup without its -wal and -shm files, and start Sallyport again", .0.display())]
@@ -112,8 +112,8 @@ impl Store {
     ///
     /// SQLite cannot follow a replaced file: the write-ahead log of one would be applied to the other.
     ///
+    /// # Errors
     /// Returns [`StoreError::Displaced`] if it is not.
-    /// [`StoreError::Displaced`] where it is not.
     pub fn is_in_place(&self) -> Result<(), StoreError> {
         match FileId::at(&self.path) {
             Ok(file) if file == self.file => Ok(()),

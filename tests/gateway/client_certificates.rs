@@ -347,7 +347,7 @@ fn to_remove_a_user_ends_keys_certificates_and_what_runs_under_them() {
     assert!(runs_on(stream, since) < Duration::from_secs(5));
     let users = i.command(&["user", "list"]);
     assert_eq!(users["users"].as_array().unwrap().len(), 1);
-    for (name, what) in [("ana", "no user ana"), ("admin", "only administrator")] {
+    for (name, what) in [("ana", "there is no user"), ("admin", "only administrator")] {
         let output = i.output(&["user", "remove", name]);
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains(what), "{output:?}");

@@ -424,7 +424,7 @@ fn whoever_gets_a_name_later_is_somebody_else() {
     add();
     assert_eq!((old(), links()), ([401; 4], [gone(), gone()]), "none of it is the new one's");
     let refused = i.output(&["link", "create", "/object/x", "--style", "offlinetube", "--user", "ana"]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("another user had the name ana before"), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("an earlier user had the name ana"), "{refused:?}");
 
     let since = jiff::Timestamp::now().as_second() + 1;
     let later = sign(json!({"sub": "ana", "scope": "*", "exp": since + 600, "iat": since}));

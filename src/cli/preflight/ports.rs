@@ -158,7 +158,7 @@ fn socket_fault(path: &Path) -> Option<String> {
     }
     UnixStream::connect(path)
         .is_ok()
-        .then(|| format!("{shown} is in use by another program; stop it, or write another path"))
+        .then(|| format!("{shown} is in use by another program; stop it or choose another path"))
 }
 
 /// Whether systemd opens this port for the gateway, in which case it may be below 1024 and already in use.

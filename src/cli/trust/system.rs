@@ -1,5 +1,6 @@
 //! The certificate store of the machine, in the layout of Debian or Fedora: a folder for certificates, and a tool that builds from them the
 //! bundle that programs read.
+
 use std::{
     fs, io,
     path::{Path, PathBuf},

@@ -232,7 +232,7 @@ impl Household {
                 self.progress = Progress::Serving;
                 info!(url = %self.url, "started");
                 if let Some(url) = &self.trust_page {
-                    info!(%url, "devices on this network learn here how to trust the certificate");
+                    info!(%url, "open this page on other devices to trust the certificate");
                 }
                 Word::Ready.tell();
             }
