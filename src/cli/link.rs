@@ -40,7 +40,7 @@ pub(super) struct Create {
     common: Common,
     /// Path on the site, such as /api/stream/NAME; percent-encoded, with an optional query.
     path: String,
-    /// Lifetime of the link (default: links.default_expiry).
+    /// Lifetime of the link (default: links.default_expiry in the configuration).
     #[arg(long, value_name = "DURATION")]
     expires: Option<Duration>,
     /// User for whom the link acts (default: the first administrator).
