@@ -1,4 +1,4 @@
-"""What programs cost: run pinned to one CPU, their time and memory read from /proc."""
+"""Measures what programs cost: runs them pinned to one CPU, and reads their CPU time and memory from /proc."""
 
 import contextlib
 import os
@@ -11,9 +11,9 @@ import sys
 
 
 def prepare_clients():
-    """Puts this program, which is the clients, on CPU 0, and lets it have as many connections as it may."""
+    """Pins this program, which acts as the clients, to CPU 0, and raises its limit of open files."""
     if not {0, 1} <= os.sched_getaffinity(0):
-        sys.exit("two CPUs are needed, one for what is measured and one for everything else")
+        sys.exit("two CPUs are required: one for the program under test and one for everything else")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.sched_setaffinity(0, {0})
@@ -57,7 +57,7 @@ def cpu_seconds(pid):
 
 
 def memory(pid):
-    """Proportional set size in KiB."""
+    """Returns the proportional set size in KiB."""
     total = 0
     for member in tree(pid):
         with contextlib.suppress(FileNotFoundError):

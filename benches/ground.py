@@ -1,4 +1,4 @@
-"""What gateways are measured on: a folder with the peers' programs and configurations, a certificate and one large file."""
+"""The common ground of the benchmarks: a folder with the peers' programs and configurations, a certificate and one large file."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ BODY = json.dumps({"downloads": [{"id": f"{i:08d}", "title": "x" * 60, "status":
 
 
 class Ground:
-    """The folder; whoever has `key` is let in by every gateway. `wheels` are those peers that Debian does not have."""
+    """The folder; every gateway accepts `key`. `wheels` are the peers that Debian does not package."""
 
     def __init__(self, folder, key, wheels):
         self.dir, self.key = folder, key
@@ -48,11 +48,11 @@ class Ground:
         return path
 
     def origin(self):
-        """The command of the application behind the gateways."""
+        """Returns the command of the application behind the gateways."""
         return ["nginx", "-c", self.fill("origin.nginx.conf")]
 
     def command(self, name, unix):
-        """The command that runs a gateway in front of the application's TCP port or its Unix socket."""
+        """Returns the command that runs a gateway in front of the application's TCP port or Unix socket."""
         port, sock, bin = PORTS[name], self.dir / "origin.sock", self.dir / "venv/bin"
         tcp = "127.0.0.1:9000"
         if name == "sallyport":
@@ -91,7 +91,7 @@ class Ground:
         return found[0] if found else "?"
 
     def media_link(self, name):
-        """What is asked for at a peer to have the file."""
+        """Returns the path of the large file at a peer, signed if necessary."""
         path = f"/media/{self.media.name}"
         if name != "nginx":
             return path

@@ -1,8 +1,8 @@
-//! Accounts of this machine, as people name them.
+//! Names of accounts on this machine.
 
 use std::fs;
 
-/// The name of a user id, from `/etc/passwd`; the number where it has none there.
+/// Returns the name of a user ID from `/etc/passwd`, or the number if it has none there.
 pub(crate) fn name_of(id: u32) -> String {
     let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = known.lines().find_map(|line| {

@@ -1,17 +1,15 @@
-//! Which addresses belong to the public internet, and which must never be reached on a stranger's word.
+//! Which addresses belong to the public internet, and which must never be contacted at a client's request.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::Host;
 
-/// True for an address that a download may come from: globally routable unicast, judged also through every
-/// transition format that embeds an IPv4 address (mapped, 6to4, Teredo, NAT64); IPv4-compatible and local NAT64
-/// addresses are not public.
+/// Whether a download may come from this address: globally routable unicast, checked also inside every transition format that embeds an
+/// IPv4 address (mapped, 6to4, Teredo, NAT64). IPv4-compatible and local NAT64 addresses are not public.
 ///
-/// Source: the IANA special-purpose address registries (RFC 6890 and its updates), and Azure's platform address
-/// 168.63.129.16, which answers every virtual machine there with its settings and secrets. The metadata services of other clouds
-/// have addresses that are not public anyway: 169.254.169.254 (most), 169.254.170.2, fd00:ec2::254 (AWS), fd20:ce::254 (Google),
-/// 100.100.100.200 (Alibaba), 192.0.0.192 (Oracle).
+/// Source: the IANA special-purpose address registries (RFC 6890 and its updates), and Azure's platform address 168.63.129.16, which gives
+/// every virtual machine there its settings and secrets. The metadata services of other clouds have addresses that are not public anyway:
+/// 169.254.169.254 (most), 169.254.170.2, fd00:ec2::254 (AWS), fd20:ce::254 (Google), 100.100.100.200 (Alibaba), 192.0.0.192 (Oracle).
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address {
@@ -20,8 +18,7 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// True for a host name that names this machine, its network or a cloud's metadata service by convention,
-/// whatever it resolves to.
+/// Whether a host name refers by convention to this machine, its network or a cloud's metadata service, whatever it resolves to.
 #[must_use]
 pub fn is_local_name(name: &str) -> bool {
     const SUFFIXES: [&str; 9] =
@@ -30,8 +27,8 @@ pub fn is_local_name(name: &str) -> bool {
     !name.contains('.') || SUFFIXES.iter().any(|s| name == *s || name.ends_with(&format!(".{s}")))
 }
 
-/// True when a URL's host, as written, may be fetched: a public address, or a name that is not a local one.
-/// A name must be judged again by every address that it resolves to.
+/// Whether a URL's host, as written, may be fetched: a public address, or a name that is not local. A name must be checked again by every
+/// address that it resolves to.
 #[must_use]
 pub fn is_public_host(host: &Host<&str>) -> bool {
     match host {
@@ -41,10 +38,9 @@ pub fn is_public_host(host: &Host<&str>) -> bool {
     }
 }
 
-/// True for an address of this machine or of the network that it is in: loopback, private (RFC 1918), link-local and
-/// unique local (RFC 4193).
+/// Whether an address is of this machine or its network: loopback, private (RFC 1918), link-local or unique local (RFC 4193).
 ///
-/// Shared address space (100.64.0.0/10, RFC 6598) is not among them: behind a carrier's NAT its other customers have it.
+/// Shared address space (100.64.0.0/10, RFC 6598) is not included: behind a carrier's NAT, other customers use it.
 #[must_use]
 pub fn is_local(address: IpAddr) -> bool {
     match canonical(address) {
@@ -53,16 +49,16 @@ pub fn is_local(address: IpAddr) -> bool {
     }
 }
 
-/// The address that limits and logs count a client by: IPv4-mapped addresses are unmapped.
+/// Returns the address by which limits and logs count a client: IPv4-mapped addresses are unmapped.
 #[must_use]
 pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// The network that one client is assumed to hold, under the address that names it.
+/// Returns the network that one client is assumed to control, as the address that names it.
 ///
-/// This is the address itself for IPv4 and the /64 for IPv6. In prefixes that translate or tunnel IPv4, the client is whoever
-/// holds the embedded IPv4 address: a /64 of theirs holds all of IPv4 (NAT64) or only a part of one client (6to4).
+/// This is the address itself for IPv4, and the /64 for IPv6. In prefixes that translate or tunnel IPv4, the client is the holder of the
+/// embedded IPv4 address, because a /64 there covers all of IPv4 (NAT64) or only a part of one client (6to4).
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpAddr {
     match canonical(address) {
@@ -73,7 +69,7 @@ pub fn client_network(address: IpAddr) -> IpAddr {
 
 const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
-/// What a [`client_network`] is called: an address, or a prefix with its length.
+/// Formats a [`client_network`]: an address, or a prefix with its length.
 #[must_use]
 pub fn network_name(network: IpAddr) -> String {
     match network {
@@ -86,15 +82,15 @@ pub fn network_name(network: IpAddr) -> String {
     }
 }
 
-/// The client behind an address of a prefix that translates or tunnels IPv4; None for any other address.
+/// Returns the client behind an address of a prefix that translates or tunnels IPv4; None for any other address.
 ///
-/// A TCP handshake proves the embedded address, since replies reach nobody else, as long as it is a public one. A private
-/// one names nobody: it is then the IPv6 address that counts.
+/// A TCP handshake proves a public embedded address, since replies reach nobody else. A private one identifies nobody; the IPv6 address
+/// counts instead.
 fn translated_network(v6: Ipv6Addr) -> Option<IpAddr> {
     let own = match v6.segments() {
-        // 6to4: the whole /48 is one client's (RFC 3056).
+        // 6to4: the whole /48 belongs to one client (RFC 3056).
         [0x2002, ..] => truncated::<3>(v6),
-        // Teredo, SIIT, NAT64 (RFC 4380, 2765, 6052), and NAT64 under a prefix of the operator's (RFC 8215).
+        // Teredo, SIIT, NAT64 (RFC 4380, 2765, 6052), and NAT64 under a prefix of the network operator (RFC 8215).
         [0x2001, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] => {
             IpAddr::V6(v6)
         }
@@ -103,8 +99,8 @@ fn translated_network(v6: Ipv6Addr) -> Option<IpAddr> {
     Some(embedded_v4(v6).or_else(|| local_nat64(v6)).filter(|v4| is_public_v4(*v4)).map_or(own, IpAddr::V4))
 }
 
-/// The IPv4 address in 64:ff9b:1::/48, where the operator's prefix has 96 bits. With a shorter one the last 24 bits are
-/// zero (RFC 6052, section 2.2), which no client's IPv4 address ends in.
+/// Returns the IPv4 address in 64:ff9b:1::/48 if the operator's prefix has 96 bits. With a shorter prefix, the last 24 bits are zero
+/// (RFC 6052, section 2.2), and no client's IPv4 address ends so.
 fn local_nat64(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     match v6.segments() {
         [0x64, 0xff9b, 1, .., high, low] if (high & 0xff, low) != (0, 0) => Some(v4_from(high, low)),
@@ -112,7 +108,7 @@ fn local_nat64(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// The first `N` groups of 16 bits, the others zero.
+/// Returns the first `N` groups of 16 bits, with the others set to zero.
 fn truncated<const N: usize>(v6: Ipv6Addr) -> IpAddr {
     let mut segments = v6.segments();
     segments.iter_mut().skip(N).for_each(|segment| *segment = 0);
@@ -144,7 +140,7 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
     global_unicast && !special
 }
 
-/// The IPv4 address that traffic to `v6` can end at.
+/// Returns the IPv4 address that traffic to `v6` can end at.
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let head = v6.segments();
     let [.., g, h] = head;
@@ -254,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_client_is_counted_by_its_64_and_a_mapped_one_as_ipv4() {
+    fn an_ipv6_client_is_counted_by_its_slash_64_and_a_mapped_one_as_ipv4() {
         let network = |s: &str| client_network(s.parse().unwrap()).to_string();
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
@@ -279,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_address_in_a_translation_prefix_never_stands_for_who_holds_it() {
+    fn a_private_address_in_a_translation_prefix_never_identifies_a_client() {
         for (address, name) in [
             ("64:ff9b::10.0.0.1", "64:ff9b::a00:1"),
             ("64:ff9b:1::127.0.0.1", "64:ff9b:1::7f00:1"),

@@ -1,7 +1,7 @@
-//! Renames that outlive a power cut: the content reaches the disk first, then the name.
+//! Renames that survive a power cut: the content reaches the disk first, then the name.
 //!
-//! A file system may store a new name before what it names. After a power cut the file is then there with its full length and
-//! without its content. Every rename in this program goes through here; a test below reads the source for others.
+//! A file system may store a new name before the content. After a power cut, the file then has its full length but not its content. Every
+//! rename in this program goes through here; a test below searches the source for others.
 
 use std::{
     fs::{self, OpenOptions},
@@ -10,24 +10,24 @@ use std::{
     path::Path,
 };
 
-/// Gives the file or folder `from` the name `to`, replacing a file that has it.
+/// Renames the file or folder `from` to `to`, replacing an existing file.
 ///
-/// Of a folder, only the list of names is synced: sync the files in it first.
+/// Of a folder, only the list of names is synced; sync the files in it first.
 ///
 /// # Errors
-/// When something can't be synced, nothing is renamed. An error after the rename means that the name may not last.
+/// If something cannot be synced, nothing is renamed. An error after the rename means that the new name may not survive a power cut.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync(from)?;
     fs::rename(from, to)?;
     sync_parent(to)
 }
 
-/// Has everything in a file, or every name in a folder, reach the disk. Follows no link.
+/// Syncs the content of a file, or every name in a folder, to the disk. Does not follow links.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?.sync_all()
 }
 
-/// Has the name `path` reach the disk.
+/// Syncs the name `path` to the disk.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => fs::File::open(parent)?.sync_all(),
@@ -35,7 +35,7 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Renames what nobody needs after a power cut, such as what is about to be removed.
+/// Renames something that is not needed after a power cut, such as a folder about to be removed.
 pub(crate) fn rename_for_now(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_and_a_folder_get_another_name() {
+    fn files_and_folders_are_renamed() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::write(&from, "new").unwrap();
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn nothing_else_in_this_program_renames_files() {
-        // What a power cut leaves of a rotated log is a log.
+        // A rotated log that a power cut damages is still a log.
         let exempt = ["durable.rs", "observe/access_log/file.rs"];
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut folders = vec![source.clone()];

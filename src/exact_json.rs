@@ -1,4 +1,4 @@
-//! JSON that can be read in one way only, and whose numbers stay as they were written.
+//! JSON that has only one interpretation, and whose numbers keep their spelling.
 
 use std::{cell::Cell, collections::BTreeMap, fmt};
 
@@ -7,28 +7,28 @@ use serde::{
     de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 
-/// A value.
+/// A JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Json {
     /// `null`.
     Null,
     /// `true` or `false`.
     Boolean(bool),
-    /// A number, as it was written. A double would make another one of 12345678901234567890123 or 1.10.
+    /// A number, as it was written. A double would change 12345678901234567890123 or 1.10.
     Number(Box<str>),
-    /// A text.
+    /// A string.
     Text(String),
-    /// A list.
+    /// An array.
     List(Vec<Self>),
     /// An object.
     Object(BTreeMap<String, Self>),
 }
 
 impl Json {
-    /// Parses JSON that has no name twice in any object (RFC 8259, section 4, leaves open what such an object means).
+    /// Parses JSON without duplicate names in any object (RFC 8259, section 4, leaves the meaning of such an object open).
     ///
     /// # Errors
-    /// It is not JSON, has a name twice, or a number that is too large even for a double.
+    /// Fails if the input is not JSON, has a duplicate name, or has a number beyond the range of a double.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let value = Exact(&Numbers(Cell::new(bytes))).deserialize(&mut deserializer)?;
@@ -36,14 +36,14 @@ impl Json {
         Ok(value)
     }
 
-    /// The whole number that this is, in the spelling that every reader takes for it.
+    /// Returns the integer, if the number is spelled the way every parser reads it as that integer.
     #[must_use]
     pub(crate) fn as_i64(&self) -> Option<i64> {
         let Self::Number(text) = self else { return None };
         text.parse().ok().filter(|number: &i64| number.to_string() == **text)
     }
 
-    /// The text that this is.
+    /// Returns the string.
     #[must_use]
     pub(crate) fn as_str(&self) -> Option<&str> {
         match self {
@@ -53,7 +53,7 @@ impl Json {
     }
 }
 
-/// Without white space, the names of an object in their order.
+/// Serialises without white space, and with the names of an object in their order.
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -83,7 +83,7 @@ fn quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }
 
-/// The text that is being parsed, from where its next number is looked for: numbers are met in the order in which they stand there.
+/// The input, from where the next number is searched: the parser meets numbers in the order in which they appear.
 struct Numbers<'t>(Cell<&'t [u8]>);
 
 impl Numbers<'_> {
@@ -104,7 +104,7 @@ impl Numbers<'_> {
     }
 }
 
-/// What follows the end of a text that has begun.
+/// Returns what follows the end of a string that has begun.
 fn after_text(mut text: &[u8]) -> &[u8] {
     loop {
         text = match text {
@@ -120,7 +120,7 @@ struct Exact<'n>(&'n Numbers<'n>);
 
 impl Exact<'_> {
     fn number<E: serde::de::Error>(self) -> Result<Json, E> {
-        self.0.next().map(Json::Number).ok_or_else(|| E::custom("a number is not where it was read"))
+        self.0.next().map(Json::Number).ok_or_else(|| E::custom("cannot find the text of a number"))
     }
 }
 
@@ -176,7 +176,7 @@ impl<'de> Visitor<'de> for Exact<'_> {
         while let Some(name) = map.next_key::<String>()? {
             let value = map.next_value_seed(self)?;
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name stands twice in one object"));
+                return Err(A::Error::custom("duplicate name in an object"));
             }
         }
         Ok(Json::Object(object))
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_stays_as_it_was_written() {
+    fn every_number_keeps_its_spelling() {
         for text in [
             "12345678901234567890123",
             "-9007199254740993",
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_written_anew() {
+    fn everything_else_is_re_serialised() {
         assert_eq!(
             anew(" { \"b\" : \"\\u0041\\/\\n\" , \"a\":[ ] , \"c\":{ }, \"d\":[true , null] } "),
             r#"{"a":[],"b":"A/\n","c":{},"d":[true,null]}"#
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_and_a_number_beyond_all_bounds_are_refused() {
+    fn duplicate_names_and_numbers_beyond_a_double_are_refused() {
         for text in
             [r#"{"a":1,"a":2}"#, r#"{"a":1,"\u0061":2}"#, r#"[{"a":{"b":1,"b":1}}]"#, "{} {}", "", "01", "1e999"]
         {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_has_one_spelling() {
+    fn an_integer_has_one_spelling() {
         let number = |text: &str| Json::parse(text.as_bytes()).unwrap().as_i64();
         assert_eq!((number("7"), number("-7")), (Some(7), Some(-7)));
         for text in ["7.0", "7e0", "-0", "9223372036854775808", "\"7\"", "true"] {

@@ -1,19 +1,19 @@
-//! TCP between gateway and application, most often on one machine.
+//! TCP tuning for connections between gateway and application, which usually run on the same machine.
 
 use std::{net::IpAddr, os::fd::AsFd};
 
 use rustix::net::sockopt::{set_tcp_congestion, set_tcp_nodelay};
 
-/// What every Linux has, and lets every account choose.
+/// The congestion control that every Linux has and that every account may select.
 const PLAIN: &str = "reno";
 
-/// Has a connection with `address`, or the connections that a listener there will take, send what they are given at once: an answer is
-/// written in few large pieces, and waiting to join them would only delay it. Before it is connected; what has begun to pace itself
-/// goes on to.
+/// Makes a connection with `address`, or those that a listener there will accept, send data immediately: a response is written in few large
+/// pieces, and a wait to join them would only delay it. Call this before the socket is connected; a connection that already paces itself
+/// continues to do so.
 ///
-/// On loopback there is no network to be considerate of either. A system whose TCP paces itself (BBR, as many servers have it) makes
-/// timers of every piece there: streaming a film takes twice the processor, and some viewers wait for seconds. Best effort, as all
-/// of it is about speed alone.
+/// On loopback there is also no network to be considerate of. A system whose TCP paces itself (BBR, which many servers use) sets a timer
+/// for every piece there: streaming a video takes twice the processor time, and some viewers wait for seconds. Best effort, since all of
+/// this concerns only speed.
 pub(crate) fn hasten(socket: &impl AsFd, address: IpAddr) {
     set_tcp_nodelay(socket, true).ok();
     if address.to_canonical().is_loopback() {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_listener_takes_is_not_held_back_and_on_loopback_not_paced() {
+    fn accepted_connections_send_immediately_and_are_not_paced_on_loopback() {
         let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (untouched, outside, inside) = (listener(), listener(), listener());
         hasten(&outside, "192.0.2.1".parse().unwrap());

@@ -1,4 +1,4 @@
-//! JSON that can be read in one way only.
+//! JSON that has only one interpretation.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// Parses JSON that has no name twice in any object (RFC 8259, section 4, leaves open what such an object means).
+/// Parses JSON without duplicate names in any object (RFC 8259, section 4, leaves the meaning of such an object open).
 pub fn parse_strictly(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict.deserialize(&mut deserializer)?;
@@ -70,7 +70,7 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(name) = map.next_key::<String>()? {
             let value = map.next_value_seed(Self)?;
             if object.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name stands twice in one object"));
+                return Err(A::Error::custom("duplicate name in an object"));
             }
         }
         Ok(Value::Object(object))
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_stands_twice_is_refused_at_any_depth_and_in_any_spelling() {
+    fn a_duplicate_name_is_refused_at_any_depth_and_in_any_spelling() {
         for text in [r#"{"a":1,"a":2}"#, r#"{"a":1,"\u0061":2}"#, r#"[{"a":{"b":1,"b":1}}]"#, "{} {}", "", "nul"] {
             assert!(parse_strictly(text.as_bytes()).is_err(), "{text}");
         }

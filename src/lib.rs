@@ -1,6 +1,6 @@
 //! Sallyport: a hardened reverse-proxy gateway for self-hosted downloaders, and the download and stream worker behind it.
 //!
-//! The rooms and the way of a request through them are drawn in `docs/architecture.md`.
+//! `docs/architecture.md` describes the modules and the path of a request through them.
 #![forbid(unsafe_code)]
 
 mod account;

@@ -1,8 +1,8 @@
-//! Name lookups through the system's resolver: bounded in all and for each client, for as long as the thread of each is busy.
+//! Name lookups through the system's resolver, limited in total and per client for as long as each occupies a thread.
 //!
-//! The system's resolver blocks a thread until the name server answers or the resolver gives up, which can take half a minute.
-//! Giving up earlier does not free the thread. It is one of a pool that files and the database need as well, so a lookup keeps its
-//! place until the thread is back.
+//! The system's resolver blocks a thread until the name server answers or the resolver times out, which can take half a minute. A caller that
+//! stops waiting does not free the thread. Files and the database need the same thread pool, so a lookup holds its slot until the thread is
+//! free again.
 
 use std::{
     collections::HashMap,
@@ -20,29 +20,29 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a lookup may take, its wait for a place included. Resolvers ask again after five seconds, since a packet may be lost;
-/// nobody waits for a third try.
+/// Time limit of a lookup, including the wait for a slot. Resolvers retry after 5 s, since a packet may be lost; the limit leaves no time for a third
+/// attempt.
 pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
-/// Lookups at a time, in all: a small part of the 512 threads that the pool has.
+/// Concurrent lookups in total: a small part of the 512 threads of the pool.
 const MAX_LOOKUPS: usize = 64;
-/// Lookups at a time for each client.
+/// Concurrent lookups for each client.
 const MAX_LOOKUPS_PER_CLIENT: usize = 4;
 
-/// Runs lookups; each client of kind `K`, such as a user or a job, has a share of its own.
+/// Runs lookups; each client of type `K`, such as a user or a job, has its own limit.
 #[derive(Debug)]
 pub(crate) struct Lookups<K> {
     all: Arc<Semaphore>,
     shares: Mutex<HashMap<K, Arc<Semaphore>>>,
 }
 
-/// Why a name has no addresses.
+/// Why a lookup returned no addresses.
 #[derive(Debug, Error)]
 pub(crate) enum LookupError {
-    /// No answer came in time, or there was no place for the question.
-    #[error("the name could not be looked up within {} seconds", LOOKUP_TIMEOUT.as_secs())]
+    /// No answer arrived in time, or no slot was free.
+    #[error("the name lookup timed out after {} seconds", LOOKUP_TIMEOUT.as_secs())]
     TooSlow,
-    /// The resolver says so.
-    #[error("the name is not known: {0}")]
+    /// The resolver reported an error.
+    #[error("the name cannot be resolved: {0}")]
     Unknown(io::Error),
     /// The name has no address.
     #[error("the name has no address")]
@@ -56,10 +56,10 @@ impl<K> Default for Lookups<K> {
 }
 
 impl<K: Eq + Hash> Lookups<K> {
-    /// Every address of `host`, at least one, in the resolver's order.
+    /// Returns every address of `host`, at least one, in the resolver's order.
     ///
     /// # Errors
-    /// When the name is not known, or the answer takes longer than [`LOOKUP_TIMEOUT`].
+    /// Fails if the name cannot be resolved or the answer takes longer than [`LOOKUP_TIMEOUT`].
     pub(crate) async fn addresses(&self, client: K, host: &str, port: u16) -> Result<Vec<SocketAddr>, LookupError> {
         let host = host.to_owned();
         self.run(client, move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect)).await
@@ -72,7 +72,7 @@ impl<K: Eq + Hash> Lookups<K> {
     ) -> Result<Vec<SocketAddr>, LookupError> {
         let share = self.share(client);
         let found = timeout(LOOKUP_TIMEOUT, async {
-            // The client's own place first: a client that has none left must not take one from the others.
+            // The client's own slot first: a client that has none left must not take one from the others.
             let places = (place(share).await, place(Arc::clone(&self.all)).await);
             let resolved = spawn_blocking(move || {
                 let resolved = resolve();
@@ -85,7 +85,7 @@ impl<K: Eq + Hash> Lookups<K> {
         if found.is_empty() { Err(LookupError::NoAddress) } else { Ok(found) }
     }
 
-    /// A share is forgotten once none of its lookups is left.
+    /// Returns the client's share. A share is forgotten once it has no lookups left.
     fn share(&self, client: K) -> Arc<Semaphore> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         shares.retain(|_, share| Arc::strong_count(share) > 1);
@@ -93,7 +93,7 @@ impl<K: Eq + Hash> Lookups<K> {
     }
 }
 
-/// None only where the semaphore is closed, which these never are.
+/// Returns None only if the semaphore is closed, which never happens here.
 async fn place(semaphore: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     semaphore.acquire_owned().await.ok()
 }
@@ -107,13 +107,13 @@ mod tests {
 
     use super::*;
 
-    #[expect(clippy::unnecessary_wraps, reason = "as a resolver answers")]
+    #[expect(clippy::unnecessary_wraps, reason = "has the signature of a resolver")]
     fn local() -> io::Result<Vec<SocketAddr>> {
         Ok(vec![SocketAddr::from(([127, 0, 0, 1], 80))])
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lookup_keeps_its_place_until_its_thread_is_back_and_others_have_theirs() {
+    async fn a_lookup_holds_its_slot_until_its_thread_is_free_and_other_clients_have_theirs() {
         let lookups = Lookups::default();
         let (release, stuck): (Vec<_>, Vec<_>) = (0..MAX_LOOKUPS_PER_CLIENT).map(|_| mpsc::channel::<()>()).unzip();
         let hanging = join_all(stuck.into_iter().map(|silent| {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_clients_with_a_lookup_under_way_are_remembered() {
+    async fn only_clients_with_a_running_lookup_are_remembered() {
         let lookups = Lookups::default();
         for client in 0..100 {
             assert_eq!(lookups.run(client, local).await.unwrap().len(), 1);

@@ -1,9 +1,9 @@
-//! HMAC-SHA256, the one message authentication code of this program.
+//! HMAC-SHA256, the only message authentication code of this program.
 
 use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 
-/// A code under `secret`, which may have any length.
+/// Creates an HMAC with `secret`, which may have any length.
 pub(crate) fn hmac_sha256(secret: &[u8]) -> Hmac<Sha256> {
     // HMAC hashes a key that is too long and pads one that is too short, so this cannot fail (RFC 2104, section 2).
     Hmac::new_from_slice(secret).unwrap_or_else(|_| unreachable!())

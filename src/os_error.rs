@@ -1,13 +1,13 @@
-//! What the operating system says, in words alone.
+//! Error messages of the operating system, without numbers.
 
 use std::io;
 
-/// The error without its number, which says nothing that the words do not.
+/// Formats the error without its number, which adds nothing to the words.
 pub(crate) fn words(error: &io::Error) -> String {
     plain(&error.to_string())
 }
 
-/// The same of any error that may hold one.
+/// Removes the numbers of operating system errors from any text.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -24,8 +24,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_goes_and_the_words_stay() {
+    fn the_number_is_removed_and_the_words_stay() {
         assert_eq!(words(&io::Error::from_raw_os_error(30)), "Read-only file system");
-        assert_eq!(plain("/x: Permission denied (os error 13); mend it"), "/x: Permission denied; mend it");
+        assert_eq!(plain("/x: Permission denied (os error 13); fix it"), "/x: Permission denied; fix it");
     }
 }

@@ -1,42 +1,42 @@
-//! The body of an error by RFC 9457, for the gateway's answers and the worker's own at its door.
+//! The body of an error response (RFC 9457), for the gateway's responses and for requests that the worker refuses.
 
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Why a request was not let through.
+/// Why a request was refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem<'a> {
-    /// A URI that names the kind of problem; `about:blank` where the status says it all.
+    /// A URI that identifies the problem type; `about:blank` if the status says everything.
     r#type: &'a str,
-    /// The status in words.
+    /// The reason phrase of the status.
     #[schema(required)]
     title: Option<&'a str>,
-    /// The status of the answer.
+    /// The status of the response.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// For people; the words may change.
+    /// An explanation for people; the wording may change.
     detail: &'a str,
-    /// The id of the request, which the gateway's log has as well.
+    /// The request ID, which is also in the gateway's log.
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<&'a str>,
-    /// For programs; it does not change.
+    /// A code for programs; it does not change.
     code: &'a str,
 }
 
 impl<'a> Problem<'a> {
-    /// One whose status says what kind it is.
+    /// Creates a problem whose type is given by the status.
     pub(crate) fn new(status: StatusCode, code: &'a str, detail: &'a str) -> Self {
         let title = status.canonical_reason();
         Self { r#type: "about:blank", title, status: status.as_u16(), detail, instance: None, code }
     }
 
-    /// Of a kind that has a URI.
+    /// Sets the URI of the problem type.
     pub(crate) fn of_type(self, r#type: &'a str) -> Self {
         Self { r#type, ..self }
     }
 
-    /// Of one request.
+    /// Sets the request ID.
     pub(crate) fn of_request(self, id: &'a str) -> Self {
         Self { instance: Some(id), ..self }
     }

@@ -1,13 +1,13 @@
-//! Randomness, from the operating system only.
+//! Random bytes, from the operating system only.
 
-/// `N` bytes from the operating system's generator.
+/// Returns `N` bytes from the operating system's generator.
 ///
 /// # Panics
-/// When the operating system has no randomness, since nothing safe can be done without.
+/// Panics if the operating system cannot provide randomness.
 #[must_use]
-#[expect(clippy::expect_used, reason = "no secret may ever be made without randomness")]
+#[expect(clippy::expect_used, reason = "no secret may ever be created without randomness")]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    getrandom::fill(&mut bytes).expect("the operating system provides random bytes");
     bytes
 }

@@ -1,4 +1,4 @@
-//! Secrets in files: 0600 from the first byte, written whole or not at all, and refused when others could have read them.
+//! Secrets in files: created with mode 0600, written atomically, and refused if others could have read them.
 
 use std::{
     env,
@@ -13,38 +13,38 @@ use thiserror::Error;
 
 use crate::{durable, random::random};
 
-/// The fewest bytes of a secret that signs (RFC 7518, section 3.2: at least the size of the hash).
+/// The minimum length in bytes of a secret that signs (RFC 7518, section 3.2: at least the size of the hash).
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// Why a secret's file cannot be used; each says what mends it.
+/// Why the file of a secret is not usable; each message says how to fix it.
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// Other users of this machine can read or write it.
-    #[error("{0}: mode {1:04o} lets others at the secret; run: chmod 600 {0}")]
+    #[error("{0}: mode {1:04o} gives other users access to the secret; run: chmod 600 {0}")]
     Exposed(PathBuf, u32),
-    /// Nothing in it.
-    #[error("{0}: is empty; remove it to have a new secret made, or put the old one back")]
+    /// The file is empty.
+    #[error("{0}: the file is empty; remove it to create a new secret, or restore the old one")]
     Empty(PathBuf),
-    /// It was there and is not any more.
+    /// The file existed and is now missing.
     #[error(
-        "{0}: the file is gone; what it held stays in force. Put it back, or restart the gateway to have a new secret made"
+        "{0}: the file is gone; the secret that it contained stays in force. Restore the file, or restart the gateway to create a new secret"
     )]
     Gone(PathBuf),
-    /// Too little in it.
-    #[error("{0}: {1} bytes are too short for a secret; at least {MIN_SECRET_BYTES} are needed")]
+    /// The secret is too short.
+    #[error("{0}: the secret is too short ({1} bytes); use at least {MIN_SECRET_BYTES} bytes")]
     Short(String, usize),
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
 }
 
-/// Reads the secret in `path`, without the white space around it; None where there is no file.
+/// Reads the secret in `path`, without surrounding white space; returns None if there is no file.
 ///
-/// The mode of a file below `$CREDENTIALS_DIRECTORY` is not judged: systemd gives such a file to the unit's account through an
-/// access control list, whose mask shows as the mode of the group (systemd.exec(5), "Credentials").
+/// The mode of a file below `$CREDENTIALS_DIRECTORY` is not checked: systemd gives the unit's account access through an access control list,
+/// whose mask shows as the mode of the group (systemd.exec(5), "Credentials").
 ///
 /// # Errors
-/// A secret that others can read, that is empty, not text, or that cannot be read.
+/// Fails if others can access the secret, or if it is empty, not text or unreadable.
 pub fn read(path: &Path) -> Result<Option<SecretString>, SecretError> {
     let io = |e| SecretError::Io(path.to_owned(), e);
     let metadata = match fs::metadata(path) {
@@ -63,12 +63,12 @@ pub fn read(path: &Path) -> Result<Option<SecretString>, SecretError> {
     }
 }
 
-/// When the file at `path` was last written, in Unix seconds.
+/// Returns when the file at `path` was last written, in Unix seconds.
 pub fn changed(path: &Path) -> Result<i64, SecretError> {
     fs::metadata(path).map(|metadata| metadata.mtime()).map_err(|e| SecretError::Io(path.to_owned(), e))
 }
 
-/// Reads the secret in `path`, or makes one of 256 random bits (64 hexadecimal digits) and keeps it there.
+/// Reads the secret in `path`, or creates one of 256 random bits (64 hexadecimal digits) and stores it there.
 pub fn read_or_create(path: &Path) -> Result<SecretString, SecretError> {
     if let Some(secret) = read(path)? {
         return long_enough(secret, &path.display().to_string());
@@ -78,7 +78,7 @@ pub fn read_or_create(path: &Path) -> Result<SecretString, SecretError> {
     Ok(secret)
 }
 
-/// Passes a secret of at least [`MIN_SECRET_BYTES`] on; `source` names where it came from.
+/// Returns a secret of at least [`MIN_SECRET_BYTES`]; `source` names its origin in the error.
 pub fn long_enough(secret: SecretString, source: &str) -> Result<SecretString, SecretError> {
     match secret.expose_secret().len() {
         n if n < MIN_SECRET_BYTES => Err(SecretError::Short(source.to_owned(), n)),
@@ -86,43 +86,43 @@ pub fn long_enough(secret: SecretString, source: &str) -> Result<SecretString, S
     }
 }
 
-/// Writes `bytes` to `path` with mode 0600: a reader sees the old file or the whole new one, also after a power cut.
+/// Writes `bytes` to `path` with mode 0600, atomically: a reader sees the old file or the whole new one, even after a power cut.
 ///
-/// A file that is replaced keeps its owner. Where root makes a new one, it belongs to the owner of its folder, so that a
-/// command run by root never locks the gateway out.
+/// A replaced file keeps its owner. If root creates a new one, it belongs to the owner of its folder, so that a command run by root never
+/// locks the gateway out.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
     replace(path, bytes, |folder| Ok(Stamp::of_secret(path)?.unwrap_or_else(|| Stamp::new(0o600, folder))))
 }
 
-/// Writes a file that is no secret in the same way: a new one with mode 0644, another one with the mode it has.
+/// Writes a file that is not secret in the same way: a new file with mode 0644, an existing one with its current mode.
 pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
     replace(path, bytes, |folder| Ok(Stamp::of(path)?.unwrap_or_else(|| Stamp::new(0o644, folder))))
 }
 
-/// Writes a secret that is handed out, such as a certificate for a phone: it belongs to who runs this, whoever owns the folder.
+/// Writes a secret to hand out, such as a certificate for a phone. It belongs to the account of this process, whoever owns the folder.
 pub fn write_export(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
     replace(path, bytes, |_| Ok(Stamp { mode: 0o600, owner: None }))
 }
 
-/// Makes a folder for the owner only (0700), and those above it; mends the mode of one that is there.
+/// Creates a folder with mode 0700, and its parents; corrects the mode of an existing folder.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
-/// Makes an empty file for the owner only (0600) where there is none.
+/// Creates an empty file with mode 0600 if it does not exist.
 pub fn create_private(path: &Path) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
-/// True for a file in the folder of credentials that systemd has made for this unit. A link out of that folder is none.
+/// Whether the file is in the folder of credentials that systemd created for this unit. A link that leads out of that folder is not.
 fn is_systemd_credential(path: &Path) -> bool {
     let folder = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|folder| folder.is_absolute());
     let resolved = folder.and_then(|folder| folder.canonicalize().ok()).zip(path.canonicalize().ok());
     resolved.is_some_and(|(folder, file)| file.starts_with(folder))
 }
 
-/// Mode and owner of a file.
+/// The mode and owner of a file.
 #[derive(Clone, Copy)]
 struct Stamp {
     mode: u32,
@@ -131,12 +131,12 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// Those of a new file in `folder`.
+    /// Returns the mode and owner for a new file in `folder`.
     fn new(mode: u32, folder: &Path) -> Self {
         Self { mode, owner: owner_for_new(folder) }
     }
 
-    /// Those of the file at `path`; None where there is none.
+    /// Returns those of the file at `path`, or None if it does not exist.
     fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(old) => Ok(Some(Self { mode: old.mode() & 0o777, owner: Some((old.uid(), old.gid())) })),
@@ -145,7 +145,7 @@ impl Stamp {
         }
     }
 
-    /// The same, closed to everybody but the owner.
+    /// Returns the same, with the mode restricted to the owner.
     fn of_secret(path: &Path) -> io::Result<Option<Self>> {
         Ok(Self::of(path)?.map(|old| Self { mode: (old.mode & 0o700) | 0o600, ..old }))
     }
@@ -156,7 +156,7 @@ impl Stamp {
             && (user, group) != (ours.uid(), ours.gid())
         {
             match fchown(file, Some(user), Some(group)) {
-                // A group that this process is not in matters less than the file.
+                // A group that this process does not belong to is no reason to fail.
                 Err(e) if user != ours.uid() => return Err(e),
                 _ => {}
             }
@@ -165,13 +165,13 @@ impl Stamp {
     }
 }
 
-/// Whose a new file in `folder` is to be.
+/// Returns the owner for a new file in `folder`.
 fn owner_for_new(folder: &Path) -> Option<(u32, u32)> {
     let folder = rustix::process::geteuid().is_root().then(|| fs::metadata(folder).ok()).flatten()?;
     Some((folder.uid(), folder.gid()))
 }
 
-/// The folder of a path, also of a bare file name.
+/// Returns the folder of a path, even of a bare file name.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once_and_kept_for_the_owner_only() {
+    fn a_secret_is_created_once_and_readable_by_the_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("jwt.key");
         let first = read_or_create(&path).unwrap();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_replaced_keeps_owner_and_mode() {
+    fn a_replaced_file_keeps_owner_and_mode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("server.pem");
         write_public(&path, b"first").unwrap();

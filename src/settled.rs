@@ -1,9 +1,8 @@
-//! What watched files hold, believed once two looks in a row have found the same.
+//! The content of watched files, accepted once two checks in a row find the same.
 //!
-//! A file that is just being written or replaced can be a good file by chance, such as a chain of certificates whose second half is
-//! still missing.
+//! A file that is just being written or replaced can look valid by chance, such as a certificate chain whose second half is still missing.
 
-/// What is believed, and what the last look has found if that is something else.
+/// The accepted value, and a different value that the last check found.
 #[derive(Debug)]
 pub(crate) struct Settled<T> {
     believed: T,
@@ -11,12 +10,12 @@ pub(crate) struct Settled<T> {
 }
 
 impl<T: PartialEq> Settled<T> {
-    /// Begins with what is in force.
+    /// Starts with the value in force.
     pub(crate) const fn new(believed: T) -> Self {
         Self { believed, doubted: None }
     }
 
-    /// Takes in what a look has found. Returns it where it has changed and stands still.
+    /// Records the result of a check. Returns it if it has changed and is stable.
     pub(crate) fn look(&mut self, found: T) -> Option<&T> {
         if found == self.believed {
             self.doubted = None;
@@ -29,7 +28,7 @@ impl<T: PartialEq> Settled<T> {
         None
     }
 
-    /// Takes in what is known to be complete.
+    /// Accepts a value that is known to be complete.
     pub(crate) fn believe(&mut self, found: T) -> &T {
         (self.believed, self.doubted) = (found, None);
         &self.believed
@@ -41,16 +40,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_believed_at_the_second_look_that_finds_it() {
+    fn a_change_is_accepted_at_the_second_check_that_finds_it() {
         let mut settled = Settled::new('a');
         assert_eq!(settled.look('b'), None);
         assert_eq!(settled.look('c'), None, "it is still being written");
         assert_eq!(settled.look('c'), Some(&'c'));
-        assert_eq!(settled.look('c'), None, "once is enough");
+        assert_eq!(settled.look('c'), None, "it is reported once");
     }
 
     #[test]
-    fn what_comes_back_in_between_is_no_change() {
+    fn a_change_that_is_reverted_in_between_is_not_accepted() {
         let mut settled = Settled::new('a');
         assert!(['b', 'a', 'b'].into_iter().all(|found| settled.look(found).is_none()));
         assert_eq!(settled.look('b'), Some(&'b'));

@@ -1,13 +1,13 @@
-//! The known word that a misspelt one was meant to be.
+//! Suggestions for misspelled words.
 
-/// The closest of `known` to `word`; None where none is close.
+/// Returns the word in `known` that is closest to `word`, or None if none is close.
 pub(crate) fn closest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let within = (word.chars().count() / 3).clamp(1, 3);
     let distances = known.into_iter().map(|known| (strsim::osa_distance(word, known), known));
     distances.filter(|(distance, _)| *distance <= within).min().map(|(_, known)| known)
 }
 
-/// `; did you mean "KNOWN"?` where a known word is close, else nothing.
+/// Returns `; did you mean "KNOWN"?` if a known word is close, or an empty string.
 pub(crate) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     closest(word, known).map_or_else(String::new, |known| format!("; did you mean {known:?}?"))
 }
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognised_and_another_word_is_not() {
+    fn a_typo_is_recognised_and_a_different_word_is_not() {
         let known = ["listen", "http_listen", "admin_listen", "trusted_proxies"];
         for (slip, meant) in [
             ("lisen", Some("listen")),

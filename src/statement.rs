@@ -1,8 +1,8 @@
-//! The signed statement of who asks: what the gateway tells an upstream that believes only what the gateway signed.
+//! The gateway's signed statement about a request, for an upstream that trusts only what the gateway has signed.
 //!
-//! One header value, `v1.PAYLOAD.MAC`: PAYLOAD is the base64url of a JSON object, MAC the base64url of
-//! HMAC-SHA256 over a domain label and PAYLOAD as sent. It is bound to receiver, method and target and lives for
-//! [`LIFETIME`]; a receiver also refuses a request id that it has already seen, so a copied header is worth nothing.
+//! One header value, `v1.PAYLOAD.MAC`: PAYLOAD is the base64url encoding of a JSON object, and MAC is the base64url encoding of HMAC-SHA256
+//! over a domain label and PAYLOAD as sent. A statement is bound to receiver, method and target, and is valid for [`LIFETIME`]. A receiver
+//! also refuses a request ID that it has already seen, so a copied header is worthless.
 
 use std::{
     num::{NonZeroU32, NonZeroU64},
@@ -21,29 +21,29 @@ use crate::{mac::hmac_sha256, username::UserName};
 /// The header that carries a statement from gateway to worker.
 pub const HEADER: &str = "x-sallyport-statement";
 
-/// How far a statement's time may lie from the receiver's clock, either way.
+/// The maximum difference between a statement's time and the receiver's clock, in either direction.
 pub const LIFETIME: Duration = Duration::from_secs(30);
 
 const DOMAIN: &[u8] = b"sallyport statement v1\0";
 
-/// As whom somebody asks.
+/// The role in which a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// For what is his own.
+    /// Access to the user's own objects.
     User,
-    /// For everybody's.
+    /// Access to the objects of all users.
     Admin,
 }
 
-/// What a user may have of an application, beside what it allows anybody; without a number, as much as that.
+/// A user's limits in an application, within those of the application; without a number, the application's own limit applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Downloads at a time.
+    /// Concurrent downloads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_downloads: Option<NonZeroU32>,
-    /// Downloads that wait.
+    /// Waiting downloads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_downloads: Option<NonZeroU32>,
     /// The size of a file, in bytes.
@@ -51,10 +51,10 @@ pub struct Limits {
     pub max_filesize: Option<NonZeroU64>,
 }
 
-/// To whom a request goes, and which.
+/// The receiver of a request, and the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
-    /// Where the receiver listens, as the configuration has it; a receiver that cannot know takes any.
+    /// The address at which the receiver listens, as in the configuration; None for a receiver that cannot know it, which accepts any.
     pub to: Option<&'a str>,
     /// The method.
     pub method: &'a str,
@@ -62,23 +62,23 @@ pub struct Delivery<'a> {
     pub target: &'a str,
 }
 
-/// Who asks for what, as the gateway found it.
+/// The user and the request, as the gateway authenticated and forwarded them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
     /// The authenticated user; absent on a route that needs no credential.
     pub user: Option<UserName>,
-    /// What tells the user from those who had the name before; absent where nobody had.
+    /// Distinguishes the user from earlier users of the same name; absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// As whom.
+    /// The user's role.
     pub role: Role,
-    /// What he may have.
+    /// The user's limits.
     #[serde(default, skip_serializing_if = "Limits::are_none")]
     pub limits: Limits,
-    /// Whom this is for: where the application listens, as the configuration has it.
+    /// The receiver: where the application listens, as in the configuration.
     pub to: String,
-    /// The request id, unique for each request.
+    /// The request ID, unique for each request.
     pub request_id: String,
     /// The method, as forwarded.
     pub method: String,
@@ -86,31 +86,30 @@ pub struct Statement {
     pub target: String,
     /// When it was signed, in seconds since the Unix epoch.
     pub at: i64,
-    /// The query of a link to the object beside this one that goes with it, where the request came by a link and its route
-    /// hands such on.
+    /// The query of a link to the object beside this one, if the request came by link and its route passes such links on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
-    /// The id of the link that the request came by, so that what one link may take up can be less than what its user may.
+    /// The ID of the link that the request came by, so that the limits of a link can be lower than those of its user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_id: Option<String>,
 }
 
-/// Why a statement is not believed.
+/// Why a statement is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum StatementError {
-    /// Not of the form `v1.PAYLOAD.MAC`, or the payload does not parse.
+    /// The value does not have the form `v1.PAYLOAD.MAC`, or the payload does not parse.
     #[error("the statement is malformed")]
     Malformed,
-    /// The MAC does not fit the payload and the key.
-    #[error("the statement's signature is wrong")]
+    /// The MAC does not match the payload and the key.
+    #[error("the statement's signature is invalid")]
     Forged,
-    /// Its time is too far from now.
+    /// Its time differs too much from the current time.
     #[error("the statement has expired")]
     Expired,
-    /// It was made for an application that listens elsewhere.
+    /// It is for an application that listens elsewhere.
     #[error("the statement is for an application that listens elsewhere")]
     OtherReceiver,
-    /// It was made for another method or target.
+    /// It is for another method or target.
     #[error("the statement is for another request")]
     OtherRequest,
 }
@@ -125,13 +124,13 @@ impl Limits {
 pub struct StatementKey(SecretBox<[u8]>);
 
 impl StatementKey {
-    /// Takes the secret's bytes.
+    /// Creates a key from the secret's bytes.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         Self(SecretBox::new(secret.into()))
     }
 
-    /// The header value that states `statement`.
+    /// Returns the signed header value for `statement`.
     #[must_use]
     pub fn sign(&self, statement: &Statement) -> String {
         let json = serde_json::to_vec(statement).unwrap_or_default();
@@ -140,10 +139,10 @@ impl StatementKey {
         format!("v1.{payload}.{}", BASE64URL_NOPAD.encode(&mac))
     }
 
-    /// Reads a header value that must have been signed for this `delivery` around `now` (Unix seconds).
+    /// Verifies that a header value was signed for this `delivery` around `now` (Unix seconds), and returns the statement.
     ///
     /// # Errors
-    /// Anything else than that, as a [`StatementError`]; nothing of the payload is looked at before its MAC was checked.
+    /// Returns a [`StatementError`] otherwise. The payload is not parsed before its MAC has been verified.
     pub fn verify(&self, value: &str, delivery: Delivery<'_>, now: i64) -> Result<Statement, StatementError> {
         let (payload, mac) =
             value.strip_prefix("v1.").and_then(|rest| rest.split_once('.')).ok_or(StatementError::Malformed)?;
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_signed_is_believed_for_its_own_request_only() {
+    fn a_statement_is_accepted_for_its_own_request_only() {
         let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");
         let value = key.sign(&statement());
         let right = delivery(TO, "GET", "/api/downloads?x=1");

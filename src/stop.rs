@@ -1,16 +1,16 @@
-//! The signal to stop, as every task of a process waits for it.
+//! The signal to stop, for which every task of a process waits.
 
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 
-/// Ends once `stop` is true, or nobody is left who could make it so.
+/// Waits until `stop` is true or its sender is gone.
 pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Ends at SIGTERM or SIGINT.
+/// Waits for SIGTERM or SIGINT.
 pub async fn signalled() {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return;

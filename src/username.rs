@@ -1,4 +1,4 @@
-//! The name of a user: what an identity, a signed statement and an owner have in common.
+//! User names, which identities, signed statements and owners have in common.
 
 use std::{fmt, str::FromStr};
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-/// What the name of a subject ends with that is no name itself.
+/// The suffix of a name derived from a subject that is not a valid name.
 const SUBJECT_SUFFIX: &str = "@sub";
 
-/// So much of a subject can be read in such a name.
+/// The number of characters of the subject that such a name keeps.
 const MAX_READABLE: usize = 24;
 
-/// So many bytes of its digest stand there, which is what tells it from others.
+/// The number of bytes of the subject's digest in such a name, which distinguish it from others.
 const DIGEST_BYTES: usize = 16;
 
-/// A user's name: 1 to 64 of the characters `a-z A-Z 0-9 . _ @ -`, the first one a letter or a digit.
+/// A user's name: 1 to 64 of the characters `a-z A-Z 0-9 . _ @ -`, of which the first is a letter or a digit.
 ///
-/// The alphabet is what can stand in a header, a log line, a path and a query without any escaping.
+/// These characters need no escaping in a header, a log line, a path or a query.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct UserName(String);
 
-/// A string that cannot be a user's name.
+/// The error for a string that is not a valid user name.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("a user name is 1 to 64 letters, digits and . _ @ -, and starts with a letter or a digit")]
+#[error("a user name has 1 to 64 letters, digits and . _ @ -, and starts with a letter or a digit")]
 pub struct InvalidUserName;
 
 impl UserName {
@@ -35,11 +35,11 @@ impl UserName {
         &self.0
     }
 
-    /// The user whom an identity provider knows as `subject`, whatever characters that has; None for an empty one.
+    /// Returns the user whom an identity provider calls `subject`, whatever characters it has; None for an empty subject.
     ///
-    /// A subject that is a name is that user's. Any other gets a name that keeps what can be read of it, and ends in its digest and
-    /// `@sub`: `auth0|5f7c8ec7` becomes `auth0_5f7c8ec7.<32 hexadecimal digits>@sub`. What ends in `@sub` already is treated as any
-    /// other, so that nobody can be called what somebody else's subject becomes.
+    /// A subject that is a valid name is that user. Any other gets a name that keeps its readable part and ends in its digest and `@sub`:
+    /// `auth0|5f7c8ec7` becomes `auth0_5f7c8ec7.<32 hexadecimal digits>@sub`. A subject that already ends in `@sub` is treated the same way, so
+    /// that nobody can obtain the name derived from another subject.
     #[must_use]
     pub fn of_subject(subject: &str) -> Option<Self> {
         if subject.is_empty() {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_subject_has_a_name_of_its_own_that_breaks_out_of_nothing() {
+    fn every_other_subject_gets_a_unique_and_valid_name() {
         let subjects = [
             "auth0|5f7c8ec7c33c6c004bbafe82",
             "auth0_5f7c8ec7c33c6c004bbafe82 ",
@@ -135,7 +135,7 @@ mod tests {
         for name in &names {
             assert_eq!(name.as_str().parse().as_ref(), Ok(name), "it is a name");
         }
-        // Nobody can register under what another one's subject became.
+        // Nobody can register under the name derived from another subject.
         names.extend(names.clone().iter().map(|name| UserName::of_subject(name.as_str()).unwrap()));
         names.sort();
         names.dedup();

@@ -1,4 +1,4 @@
-//! Writes the whole of a buffer, however many tries that takes.
+//! Writes a whole buffer, in as many attempts as needed.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use bytes::Buf;
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_write_buf;
 
-/// Writes all of `bytes`, which loses what was written: when it is asked again, it goes on where it was.
+/// Writes all of `bytes`, advancing past what was written: the next call continues where this one stopped.
 pub(crate) fn poll_write_all(
     io: &mut (impl AsyncWrite + Unpin),
     cx: &mut Context<'_>,

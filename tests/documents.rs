@@ -1,4 +1,4 @@
-//! The documents are true: what they list is what the program has.
+//! The documents match the program: what they list is what it has.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{fs, path::Path};
@@ -9,7 +9,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
-/// Every `key = value` of a TOML file, as `table.key`, those in comments too.
+/// Returns every `key = value` of a TOML file as `table.key`, including commented ones.
 fn keys(text: &str) -> Vec<String> {
     let mut table = String::new();
     let mut keys = Vec::new();
@@ -44,7 +44,7 @@ fn every_configuration_key_is_in_the_reference_and_explained() {
         let name = key.rsplit('.').next().unwrap();
         assert!(document.contains(&format!("`{name}`")), "docs/configuration.md lacks {key}");
     }
-    // The wire structs say what is parsed; a field that no document names would be a key that nobody can know.
+    // The wire structs define what is parsed; a field that no document names would be a key that users cannot know of.
     let wire = ["src/config/wire.rs", "src/config/acme/wire.rs"].map(read).concat();
     let fields = wire.lines().filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "));
     for (field, _) in fields.filter(|(field, _)| field.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
@@ -98,7 +98,7 @@ fn the_readme_shows_what_scripts_run_prints() {
 }
 
 #[test]
-fn every_direct_dependency_has_its_reason() {
+fn every_direct_dependency_is_explained() {
     let (manifest, document) = (read("Cargo.toml"), read("docs/dependencies.md"));
     let from = manifest.split_once("[dependencies]\n").unwrap().1;
     let list = from.split_once("\n[profile").unwrap().0;
@@ -109,7 +109,7 @@ fn every_direct_dependency_has_its_reason() {
 }
 
 #[test]
-fn every_link_between_documents_leads_somewhere() {
+fn every_link_between_documents_has_a_target() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = fs::read_dir(root.join("docs")).unwrap().flatten().map(|e| e.path()).filter(|path| path.is_file());
     let top = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|name| root.join(name));
@@ -126,7 +126,7 @@ fn every_link_between_documents_leads_somewhere() {
 }
 
 #[test]
-fn the_reference_says_the_defaults() {
+fn the_reference_shows_the_defaults() {
     let dir = tempfile::tempdir().unwrap();
     let (full, empty) = (dir.path().join("config.toml"), dir.path().join("empty.toml"));
     fs::write(&full, read("config.toml")).unwrap();

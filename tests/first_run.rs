@@ -1,7 +1,7 @@
 //! Does what a newcomer does: `scripts/run`, its last lines, and every command block of the pages below, in a copy of the checkout and in a
 //! network namespace without internet access.
 //!
-//! A block that cannot run here says why in a comment before it, `<!-- not run: … -->`, and is listed below.
+//! A block that cannot run here is preceded by a comment that says why, `<!-- not run: … -->`, and is listed below.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -41,7 +41,7 @@ const NOT_RUN: [(&str, &str); 6] = [
     ("sallyport trust  ", "changes what this machine trusts"),
 ];
 
-/// Stands for what builds and installs, which `scripts/test` does for real.
+/// Replaces the part that builds and installs, which `scripts/test` exercises for real.
 const SETUP: &str = r#"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
@@ -53,7 +53,7 @@ target_folder() { echo "$ROOT/target"; }
 keep_telling() { shift; "$@"; }
 "#;
 
-/// Starts everything, and has `finished` and `sallyport` for what follows.
+/// Starts everything, and defines `until_there` and the `PATH` for what follows.
 const BEGIN: &str = r#"
 set -euo pipefail
 ip link set lo up
@@ -72,7 +72,7 @@ until_there() { # until_there SECONDS COMMAND…
   shift
   until "$@"; do
     left=$((left - 1))
-    [ "$left" -gt 0 ] || { echo "waited in vain for: $*"; exit 1; }
+    [ "$left" -gt 0 ] || { echo "timed out waiting for: $*"; exit 1; }
     sleep 0.2
   done
 }
@@ -91,7 +91,7 @@ fn document(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).unwrap()
 }
 
-/// Every fenced block of this language, without its indentation.
+/// Returns every fenced block in this language, without its indentation.
 fn blocks(document: &str, language: &str) -> Vec<Block> {
     let (fence, mut blocks, mut before) = (format!("```{language}"), Vec::new(), "");
     let mut lines = document.lines();
@@ -110,10 +110,10 @@ fn blocks(document: &str, language: &str) -> Vec<Block> {
     blocks
 }
 
-/// The project as it is checked out, but for what is built and what is installed.
+/// A copy of the checkout, without build output and installed programs.
 struct Checkout {
     dir: TempDir,
-    /// Where yt-dlp is; None for nowhere.
+    /// The folder of yt-dlp; None if there is no yt-dlp.
     tools: Option<PathBuf>,
 }
 
@@ -141,7 +141,7 @@ impl Checkout {
         self.dir.path().join(name)
     }
 
-    /// Runs a script in a network of its own, in which nobody has our ports; what it printed.
+    /// Runs a script in a network namespace, where no other program uses our ports; returns its output.
     fn run(&self, script: &str) -> String {
         fs::write(self.path("script.sh"), format!("{BEGIN}\n{script}")).unwrap();
         let root = rustix::process::geteuid().is_root();
@@ -169,7 +169,7 @@ fn tools() -> PathBuf {
     named.and_then(|program| program.parent().map(Path::to_owned)).unwrap_or(own)
 }
 
-/// The script that runs all blocks of a document one after the other, as a reader would in one terminal.
+/// Returns a script that runs all blocks of a document in order, as a reader would in one terminal.
 fn reading(name: &str) -> String {
     let mut script = format!("echo '== {name}'\nprepare\n");
     for (i, block) in blocks(&document(name), "sh").iter().enumerate() {
@@ -185,10 +185,10 @@ fn reading(name: &str) -> String {
     script
 }
 
-/// Runs a block in the shell that has run the ones before it.
+/// Runs a block in the same shell as the blocks before it.
 const RUN_BLOCK: &str = "sed -i -f edits.sed block.sh\n. ./block.sh\n";
 
-/// What stands for something else in the documents, or would never end.
+/// Replaces placeholders of the documents, and ends commands that would run forever.
 const PREPARE: &str = r#"
 id_of() { python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])'; }
 prepare() {
@@ -218,7 +218,7 @@ fn every_command_block_runs_in_a_checkout_without_internet() {
     let script = [
         "until_there 60 grep -q 'Next: docs/quickstart.md' run.out\n",
         "cat run.out\n",
-        // Nothing is finished, and nothing can be reached.
+        // Nothing is finished, and no media site is reachable.
         "scripts/call /api/download '{\"url\": \"https://media.example.com/a.mp4\"}'\n",
         "until_there 60 eval '{ scripts/call link || true; } | grep \"nothing is finished yet: waiting to retry (2 of 5) at 2\"'\n",
         "scripts/call link || true\n",
@@ -226,7 +226,7 @@ fn every_command_block_runs_in_a_checkout_without_internet() {
         "curl -sS --fail --cacert certs/ca.pem \"$(scripts/call link)\" | cmp - <(curl -sS \"$(cat data/sample/url)\")\n",
         "curl -sS --cacert certs/ca.pem https://localhost:8443/ | grep -q 'private server'\n",
         "curl -sS --cacert certs/ca.pem https://localhost:8443/nowhere >/dev/null\n",
-        // A command in the checkout acts on the server that runs there.
+        // A command in the checkout acts on the server that runs from it.
         "sallyport user add eve && sallyport user list | grep -q eve\n",
         PREPARE,
         &reading("quickstart.md"),
@@ -241,11 +241,11 @@ fn every_command_block_runs_in_a_checkout_without_internet() {
     let printed = fs::read_to_string(checkout.path("run.out")).unwrap();
     assert!(printed.contains("with the key sp_") && !printed.contains("password"), "{printed}");
     let after = ["config.toml", "policies/worker.toml"].map(|file| fs::read(checkout.path(file)).unwrap());
-    assert!(before == after, "the tracked files are as they were");
+    assert!(before == after, "the tracked files are unchanged");
 }
 
 #[test]
-fn what_downloads_lack_is_said_once_with_what_to_do() {
+fn missing_programs_for_downloads_are_reported_once_with_a_fix() {
     let checkout = Checkout::new(None);
     fs::create_dir_all(checkout.path(".tools/bin")).unwrap();
     let script = "

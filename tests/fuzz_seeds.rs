@@ -1,5 +1,5 @@
-//! The fuzz targets over their seeds, and over changes of them that are the same in every run: what a fuzzer has found
-//! once is found again at once, without one.
+//! Runs the fuzz targets over their seeds and over changes of them that are the same in every run, so that a finding of the fuzzer is
+//! reproduced without a fuzzer.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../fuzz/targets/mod.rs"]
@@ -7,7 +7,7 @@ mod targets;
 
 use std::{fs, path::Path};
 
-/// So many changes of each seed.
+/// The number of changes of each seed.
 const CHANGES: u32 = 2_000;
 
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -19,7 +19,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// Marsaglia's xorshift64: as good as a die, and the same everywhere.
+/// Marsaglia's xorshift64: random enough for this, and the same everywhere.
 struct Dice(u64);
 
 impl Dice {
@@ -30,7 +30,7 @@ impl Dice {
         usize::try_from(self.0 >> 33).unwrap() % sides.max(1)
     }
 
-    /// `bytes` with one to four changes: a byte, a part taken out, repeated or moved, an end cut off.
+    /// Makes one to four changes to `bytes`: changes a byte, removes, repeats or moves a part, or cuts off the end.
     fn change(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         for _ in 0..=self.roll(4) {
@@ -56,7 +56,7 @@ impl Dice {
 }
 
 #[test]
-fn every_target_holds_over_its_seeds_and_what_is_near_them() {
+fn every_target_holds_for_its_seeds_and_changes_of_them() {
     std::thread::scope(|scope| {
         for (name, target) in targets::ALL {
             scope.spawn(move || {
@@ -66,7 +66,7 @@ fn every_target_holds_over_its_seeds_and_what_is_near_them() {
                 for (file, bytes) in &seeds {
                     let run = |bytes: &[u8]| {
                         let outcome = std::panic::catch_unwind(|| target(bytes));
-                        assert!(outcome.is_ok(), "{name}, by {file}: {:?}", String::from_utf8_lossy(bytes));
+                        assert!(outcome.is_ok(), "{name}, from seed {file}: {:?}", String::from_utf8_lossy(bytes));
                     };
                     run(bytes);
                     (0..CHANGES).for_each(|_| run(&dice.change(bytes)));
@@ -77,13 +77,13 @@ fn every_target_holds_over_its_seeds_and_what_is_near_them() {
 }
 
 #[test]
-fn every_target_is_one_of_the_fuzzer() {
+fn every_target_is_also_a_target_of_the_fuzzer() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manifest = fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap();
     for (name, _) in targets::ALL {
         let path = format!("fuzz_targets/{name}.rs");
         assert!(manifest.contains(&format!("path = \"{path}\"")), "fuzz/Cargo.toml lacks {name}");
         let text = fs::read_to_string(root.join("fuzz").join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
-        assert!(text.contains(&format!("sallyport_fuzz::{name}::run")), "{name} runs something else");
+        assert!(text.contains(&format!("sallyport_fuzz::{name}::run")), "{name} runs another target");
     }
 }

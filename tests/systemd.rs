@@ -1,4 +1,4 @@
-//! The systemd units: right, exposed to little, and able to do their work under their own restrictions.
+//! The systemd units: valid, with low exposure, and able to work under their own restrictions.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -41,7 +41,7 @@ fn done(program: &str, args: &[&str]) -> String {
 }
 
 #[test]
-fn each_unit_is_right_and_exposed_to_1_5_at_most() {
+fn each_unit_is_valid_and_has_an_exposure_of_at_most_1_5() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         skipped("systemd-analyze is not installed");
         return;
@@ -62,7 +62,7 @@ fn each_unit_is_right_and_exposed_to_1_5_at_most() {
 }
 
 #[test]
-fn each_service_is_bounded_whole() {
+fn each_service_has_limits_as_a_whole() {
     for name in UNITS.iter().filter(|name| name.ends_with(".service")) {
         for limit in ["MemoryMax=", "CPUQuota=", "TasksMax="] {
             assert!(unit(name).lines().any(|line| line.starts_with(limit)), "{name}: {limit}");
@@ -71,7 +71,7 @@ fn each_service_is_bounded_whole() {
 }
 
 #[test]
-fn no_number_of_restarts_leaves_a_unit_down() {
+fn no_number_of_restarts_stops_a_unit_for_good() {
     for name in UNITS {
         assert!(unit(name).lines().any(|line| line == "StartLimitIntervalSec=0"), "{name}");
     }
@@ -96,7 +96,7 @@ fn the_ports_of_the_socket_are_those_of_the_configuration() {
     assert_eq!(opened, configured);
 }
 
-/// The units under other names and an account that every machine has, on a systemd that runs; gone when dropped.
+/// The units, with other names and an account that every machine has, on a running systemd; removed on drop.
 struct Staged {
     url: String,
     key: String,
@@ -128,7 +128,7 @@ impl Staged {
         staged
     }
 
-    /// The status of a request that the gateway forwards to the worker.
+    /// Returns the status of a request that the gateway forwards to the worker.
     fn ask(&self) -> String {
         let authority = format!("/etc/{NAME}/certs/ca.pem");
         let key = format!("X-API-Key: {}", self.key);
@@ -158,7 +158,7 @@ fn folders() -> [PathBuf; 5] {
     [format!("/etc/{NAME}"), state, worker, format!("/var/log/{NAME}"), egress].map(PathBuf::from)
 }
 
-/// Creates an instance as docs/systemd.md does, and returns the administrator's key.
+/// Creates an instance as docs/systemd.md describes; returns the administrator's key.
 fn make_instance(tls: u16, plain: u16, admin: u16) -> String {
     let [etc, state, worker, log, _] = folders();
     let init =
@@ -183,11 +183,11 @@ fn make_instance(tls: u16, plain: u16, admin: u16) -> String {
     made["api_key"].as_str().unwrap().to_owned()
 }
 
-/// Writes to /etc, /usr/local/bin and /var, so only where somebody has said that it may.
+/// Writes to /etc, /usr/local/bin and /var, and therefore runs only with explicit permission.
 #[test]
-fn both_roles_work_under_their_restrictions_and_a_restart_refuses_nobody() {
+fn both_roles_work_under_their_restrictions_and_a_restart_refuses_no_request() {
     if env::var_os("TEST_SYSTEMD").is_none() || !Path::new("/run/systemd/system").exists() {
-        skipped("it needs a running systemd, root, and TEST_SYSTEMD=1, since it puts units into the system");
+        skipped("it needs a running systemd, root, and TEST_SYSTEMD=1, because it installs units");
         return;
     }
     let staged = Staged::start();

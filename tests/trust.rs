@@ -1,4 +1,4 @@
-//! `sallyport trust`: real stores, of which the machine's own are kept out of reach.
+//! `sallyport trust` with real certificate stores; the machine's own stores stay out of reach.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -30,7 +30,7 @@ use skips::skipped;
 
 const DEBIAN: &str = "/usr/local/share/ca-certificates";
 
-/// An instance, and a home folder of nobody's.
+/// An instance, and an empty home folder.
 struct Setting {
     dir: TempDir,
 }
@@ -56,14 +56,14 @@ impl Setting {
         Command::new(env!("CARGO_BIN_EXE_sallyport")).args(args).env("HOME", self.path("home")).output().unwrap()
     }
 
-    /// The command, as it would be given on the machine itself: only what touches nothing.
+    /// Runs the command on the machine itself; use only arguments that change nothing.
     fn trust(&self, args: &[&str]) -> (Option<i32>, Value) {
         let config = self.config();
         let output = self.run(&[&["trust", "--json", "--config", config.to_str().unwrap()], args].concat());
         (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}")))
     }
 
-    /// A shell in a world of its own, where Debian's stores are copies; None where that cannot be.
+    /// Runs a script in namespaces where Debian's stores are copies; returns None if that is not possible.
     fn apart(&self, script: &str) -> Option<Output> {
         if !Path::new(DEBIAN).is_dir() || !Path::new("/usr/sbin/update-ca-certificates").is_file() {
             return None;
@@ -82,7 +82,7 @@ impl Setting {
     }
 }
 
-/// A gateway that ends with the test.
+/// A gateway that is killed at the end of the test.
 struct Gateway {
     child: Child,
     address: SocketAddr,
@@ -99,7 +99,7 @@ impl Gateway {
         let child = command.spawn().unwrap();
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "the gateway does not start");
+            assert!(start.elapsed() < Duration::from_secs(20), "the gateway did not start");
             thread::sleep(Duration::from_millis(20));
         }
         Self { child, address }
@@ -128,7 +128,7 @@ fn of_kind<'v>(report: &'v Value, kind: &str) -> &'v Value {
     stores.iter().find(|store| store["store"] == kind).unwrap_or_else(|| panic!("no {kind}: {report}"))
 }
 
-/// Each line of a script's output; of a report, what became of the machine's store.
+/// Returns each line of a script's output; for a report, the outcome for the machine's store.
 fn outcomes(output: &Output) -> Vec<String> {
     let said = String::from_utf8_lossy(&output.stdout);
     let what = |line: &str| match serde_json::from_str::<Value>(line).ok().filter(Value::is_object) {
@@ -140,7 +140,7 @@ fn outcomes(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn the_machine_trusts_the_authority_and_curl_needs_no_further_word_until_it_is_undone() {
+fn the_machine_and_curl_trust_the_authority_until_it_is_removed() {
     let setting = Setting::new();
     let gateway = Gateway::start(&setting);
     let script = format!(
@@ -161,17 +161,17 @@ fn the_machine_trusts_the_authority_and_curl_needs_no_further_word_until_it_is_u
     let outcomes: Vec<_> = outcomes.iter().map(String::as_str).collect();
     let fingerprint = setting.trust(&["--show"]).1["fingerprint"].as_str().unwrap().replace(':', "").to_lowercase();
     let file = format!("sallyport-{}.crt", fingerprint.split_at(12).0);
-    let expected = "curl 60|trusts it now|exit 0|curl 0|trusts it already|exit 0|shown|exit 0|FILE|\
-        trusts it now|exit 0|curl 0|trusts it no more|exit 0|curl 60|does not trust it|exit 0";
+    let expected = "curl 60|now trusted|exit 0|curl 0|already trusted|exit 0|shown|exit 0|FILE|\
+        now trusted|exit 0|curl 0|no longer trusted|exit 0|curl 60|not trusted|exit 0";
     let expected = expected.replace("FILE", &file);
     let expected: Vec<_> = expected.split('|').collect();
     assert_eq!(outcomes[..expected.len()], expected, "{output:?}");
     assert_eq!(outcomes.len(), expected.len() + 1, "nothing is left behind: {outcomes:?}");
-    assert!(outcomes[expected.len()].parse::<u32>().unwrap() > 0, "and the others are still there");
+    assert!(outcomes[expected.len()].parse::<u32>().unwrap() > 0, "the other certificates are still there");
 }
 
 #[test]
-fn what_was_begun_and_not_ended_is_ended_by_the_next_try() {
+fn the_next_attempt_completes_an_interrupted_one() {
     let setting = Setting::new();
     let script = "say() { $SALLYPORT trust --json --config $CONFIG \"$@\"; }\n\
          say >/dev/null; f=$(ls /usr/local/share/ca-certificates/*.crt); cp $f $T/whole\n\
@@ -182,13 +182,13 @@ fn what_was_begun_and_not_ended_is_ended_by_the_next_try() {
         return;
     };
     let outcomes = outcomes(&output);
-    assert_eq!(outcomes, ["trusts it now", "mended", "trusts it no more", "trusts it no more"], "{output:?}");
+    assert_eq!(outcomes, ["now trusted", "mended", "no longer trusted", "no longer trusted"], "{output:?}");
 }
 
 #[test]
-fn who_may_not_is_told_the_command_and_fails() {
+fn without_permission_it_fails_and_prints_the_command() {
     let setting = Setting::new();
-    // The folder of the store can be read only, even by root.
+    // The folder of the store can be made read-only, even for root.
     let script = "mount -o remount,bind,ro /usr/local/share/ca-certificates || exit 9\n\
          $SALLYPORT trust --json --config $CONFIG; echo \"exit $?\"\n";
     let Some(output) = setting.apart(script).filter(|output| output.status.code() != Some(9)) else {
@@ -209,7 +209,7 @@ fn who_may_not_is_told_the_command_and_fails() {
 }
 
 #[test]
-fn browsers_trust_the_authority_until_it_is_undone() {
+fn browsers_trust_the_authority_until_it_is_removed() {
     if !is_installed("certutil") {
         skipped("certutil is not installed");
         return;
@@ -239,16 +239,16 @@ fn browsers_trust_the_authority_until_it_is_undone() {
             reports.iter().map(|report| of_kind(report, kind)["what"].as_str().unwrap().split(';').next().unwrap());
         each.collect::<Vec<_>>()
     };
-    let known = ["trusts it now", "trusts it already", "trusts it already", "trusts it no more", "does not trust it"];
+    let known = ["now trusted", "already trusted", "already trusted", "no longer trusted", "not trusted"];
     assert_eq!(what("firefox"), known);
-    let known = ["trusts it now", "trusts it already", "trusts it now", "trusts it no more", "does not trust it"];
-    assert_eq!(what("chromium"), known, "what is there without being trusted is trusted again");
+    let known = ["now trusted", "already trusted", "now trusted", "no longer trusted", "not trusted"];
+    assert_eq!(what("chromium"), known, "a known but untrusted authority is trusted again");
     assert!(reports.iter().all(|report| report["stores"].as_array().unwrap().len() == 3));
     assert_eq!(lists(), empty);
 }
 
 #[test]
-fn the_fingerprint_is_shown_and_nothing_is_touched() {
+fn the_fingerprint_is_shown_and_nothing_is_changed() {
     let setting = Setting::new();
     let (code, shown) = setting.trust(&["--show"]);
     assert_eq!((code, shown["stores"].as_array().unwrap().len()), (Some(0), 0));
@@ -264,7 +264,7 @@ fn the_fingerprint_is_shown_and_nothing_is_touched() {
 }
 
 #[test]
-fn another_mode_has_nothing_to_trust() {
+fn other_tls_modes_have_no_authority_to_trust() {
     let setting = Setting::new();
     let text = fs::read_to_string(setting.config()).unwrap();
     let files = "mode = \"files\"\ncert = \"certs/server.pem\"\nkey = \"certs/server.key\"";

@@ -1,23 +1,23 @@
-//! A body means the same however its bytes come, what is written is read back, and a second reader agrees.
+//! A body has the same meaning however its bytes are split; what is written is read back, and an independent parser agrees.
 
 use bytes::{Buf, Bytes};
 use sallyport::message::{BodyDecoder, BodyEncoder, BodyFault, Framing};
 
-/// Data, then whether the body has ended or what is wrong, then what is left of the input.
+/// The data, whether the body has ended or the error, and the rest of the input.
 type Read = (Vec<u8>, Result<bool, BodyFault>, Vec<u8>);
 
 pub fn run(data: &[u8]) {
     let whole = decode(data, data.len().max(1));
     for step in [1, 2, 3, 7, 64] {
         let pieces = decode(data, step);
-        // What comes before a fault may be given out earlier or later, and the bytes left then mean nothing.
+        // Data before an error may be returned earlier or later; the bytes left over then have no meaning.
         match whole.1 {
             Ok(_) => assert_eq!(pieces, whole, "in pieces of {step}"),
             Err(_) => assert_eq!((&pieces.0, &pieces.1), (&whole.0, &whole.1), "in pieces of {step}"),
         }
     }
     if let (read, Ok(true), rest) = &whole {
-        let (expected, length) = reference(data).expect("a second reader refuses it");
+        let (expected, length) = reference(data).expect("the reference parser refuses the body");
         assert_eq!((read, rest.as_slice()), (&expected, &data[length..]));
     }
     reads_back(data);
@@ -40,7 +40,7 @@ fn decode(data: &[u8], step: usize) -> Read {
     (read, Ok(decoder.is_done()), left)
 }
 
-/// The plainest reader of RFC 9112, section 7.1, which looks at sizes and line ends only: the data, and where the body ends.
+/// A minimal parser of RFC 9112, section 7.1, which checks only sizes and line ends; returns the data and the end of the body.
 fn reference(data: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (mut read, mut at) = (Vec::new(), 0);
     loop {

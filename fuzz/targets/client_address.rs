@@ -1,4 +1,4 @@
-//! Who is calling is the socket's peer, or an address that trusted proxies alone have led to.
+//! The client's address is the socket's peer, or an address that only trusted proxies vouch for.
 
 use std::net::IpAddr;
 
@@ -22,14 +22,14 @@ pub fn run(data: &[u8]) {
     let mut headers = headers(kind, data);
     let peer: IpAddr = "10.0.0.1".parse().unwrap();
     let stranger: IpAddr = "192.0.2.7".parse().unwrap();
-    assert_eq!(client_address(stranger, &headers, &proxies), stranger, "a stranger's word");
+    assert_eq!(client_address(stranger, &headers, &proxies), stranger, "a header from an untrusted peer is ignored");
 
     let client = client_address(peer, &headers, &proxies);
     assert_eq!(client, client.to_canonical());
     let all = headers.values().map(|v| String::from_utf8_lossy(v.as_bytes())).collect::<Vec<_>>().join(",");
     assert!(client == peer || mentions(&all, client), "{client} is in none of {all:?}");
 
-    // Whatever stands to the left or above, a trusted proxy's last word holds.
+    // The last entry of a trusted proxy counts, whatever precedes it on the left or in earlier lines.
     let (name, element) = name_and_element(kind);
     headers.append(name, HeaderValue::from_static(element));
     assert_eq!(client_address(peer, &headers, &proxies), stranger);
@@ -47,7 +47,7 @@ fn name_and_element(kind: ForwardedHeader) -> (header::HeaderName, &'static str)
     }
 }
 
-/// A field for each line.
+/// Creates one field per line.
 fn headers(kind: ForwardedHeader, data: &[u8]) -> HeaderMap {
     let values = data.split(|b| *b == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
     values.map(|value| (name_and_element(kind).0, value)).collect()

@@ -1,4 +1,4 @@
-//! No text of a configuration makes a start panic, and each fault is at a place that is there.
+//! No configuration text makes a start panic, and the place of each error exists in the text.
 
 use std::path::Path;
 
@@ -12,9 +12,9 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Faults have a place in the text, and say something.
+/// Checks that errors have a place in the text and a message.
 pub(super) fn judge(Diagnostics(found): &Diagnostics, source: &str) {
-    assert!(!found.is_empty(), "an error without a fault");
+    assert!(!found.is_empty(), "the list of errors is empty");
     for fault in found {
         assert!(!fault.what.is_empty());
         let Located::File { line, column, .. } = fault.at else { continue };

@@ -1,4 +1,4 @@
-//! An origin is allowed by its exact bytes, or not at all.
+//! An origin is allowed by its exact bytes or not at all.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sallyport::policy::{CorsAnswer, CorsPolicy, Origin};
 
 use super::parts;
 
-/// The first line is an origin of the policy, each other one an `Origin` that a browser might send.
+/// The first line is an origin of the policy; each other line is an `Origin` that a browser might send.
 pub fn run(data: &[u8]) {
     let (allowed, rest) = parts::text(data);
     let Ok(origin) = allowed.parse::<Origin>() else { return };

@@ -1,5 +1,5 @@
-//! A request of either version is judged, and what is written for its application is one request, the same, and has no
-//! word in the gateway's name that the gateway did not say.
+//! A request of either HTTP version is checked, and what is written for its application is exactly one equivalent request, without any
+//! gateway header that the gateway did not set.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use sallyport::{
 use super::{parts, site};
 
 const NOW: i64 = 1_800_000_000;
-/// Names in the gateway's name, and the prefixes under which nobody else may speak.
+/// The gateway's own header names, and the prefixes that are reserved for it.
 const OWN: [&str; 6] = [
     "x-forwarded-for",
     "x-forwarded-proto",
@@ -38,7 +38,7 @@ const OWN_PREFIXES: [&str; 9] = [
     "ssl-client-",
 ];
 
-/// A request as it came.
+/// A request as received.
 pub(super) struct Came {
     pub(super) head: RequestHead,
     pub(super) framing: Framing,
@@ -51,14 +51,14 @@ pub fn run(data: &[u8]) {
     let Some((came, body)) = came else { return };
     let Some(permit) = decide(&came, body) else { return };
     if let Some(judged) = permit.body() {
-        let again = decide(&came, judged).expect("a judged body is refused");
-        assert_eq!(again.body(), Some(judged), "a judged body is judged otherwise");
+        let again = decide(&came, judged).expect("a validated body is refused");
+        assert_eq!(again.body(), Some(judged), "a second validation changes the body");
     }
     let client: IpAddr = "192.0.2.7".parse().unwrap();
     let (head, id, key) = (&came.head, RequestId::next(), StatementKey::new(b"0123456789abcdef0123456789abcdef"));
     let onward = Onward { head, permit: &permit, client, id, framing: came.framing, websocket: came.websocket };
     let written = to_upstream(&onward, &key, NOW);
-    // With what the gateway adds, it may have more fields than it would take itself.
+    // With the gateway's own fields, the request may exceed the limit of fields that the gateway accepts.
     if head.headers.len() < 90 {
         judge(&written, &onward, &key);
     }
@@ -71,7 +71,7 @@ fn over_http1(data: &[u8]) -> Option<(Came, &[u8])> {
     Some((Came { head: request.head, framing: request.framing, websocket }, &data[end..]))
 }
 
-/// Method, target and authority on lines of their own, then fields, an empty line, the body.
+/// Input: method, target and authority on separate lines, then fields, an empty line and the body.
 fn over_http2(data: &[u8]) -> Option<(Came, &[u8])> {
     let (method, rest) = parts::text(data);
     let (target, rest) = parts::text(rest);

@@ -1,8 +1,8 @@
-//! A playlist names parts of its one file, one behind the other, and nothing else.
+//! A playlist refers only to consecutive parts of its one file.
 
 use sallyport::worker::hls::playlist::Playlist;
 
-/// Eight bytes for the file's length, then ffmpeg's text.
+/// Input: eight bytes for the file's length, then ffmpeg's output.
 pub fn run(data: &[u8]) {
     let Some((length, text)) = data.split_first_chunk::<8>() else { return };
     let (length, Ok(text)) = (u64::from_be_bytes(*length), std::str::from_utf8(text)) else { return };

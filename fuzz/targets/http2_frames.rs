@@ -1,4 +1,4 @@
-//! What is made of frames does not depend on how their bytes come.
+//! The verdict on frames does not depend on how their bytes are split.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ pub fn run(data: &[u8]) {
     for step in [1, 5, 9, 10] {
         assert_eq!(watch(&bytes, step), whole, "in pieces of {step}");
     }
-    // Five hundred times the same is a flood only where the frames bring nothing.
+    // Five hundred repetitions are a flood only if the frames carry nothing.
     if !data.is_empty() {
         let again = data.repeat(500);
         assert_eq!(watch(&[PREFACE, &again].concat(), 4_096), watch(&[PREFACE, &again].concat(), 16_384));

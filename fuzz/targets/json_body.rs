@@ -1,5 +1,5 @@
-//! A body is JSON that every reader takes for the same, what goes on holds nothing but what the rule names, and judging it
-//! again changes nothing.
+//! An accepted body is JSON that every parser reads the same way; the forwarded body contains only what the rule names, and a second validation
+//! changes nothing.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sallyport::{
@@ -17,21 +17,21 @@ pub fn run(data: &[u8]) {
     let lax = serde_json::from_slice::<Value>(data);
     match json::parse_strictly(data) {
         Ok(strict) => assert_eq!(strict, lax.expect("strict and yet no JSON")),
-        // What is refused beyond the grammar has a name twice, and so loses something when it is read.
+        // Input that is refused despite valid grammar has a duplicate name, and so loses something when it is parsed.
         Err(_) => assert!(lax.is_err() || lax.is_ok_and(|v| names(&v) < colons(data))),
     }
     let came = order(data.len());
     let Some(permit) = decide(&came, data) else { return };
-    let body = permit.body().expect("nobody has judged it").to_vec();
+    let body = permit.body().expect("the body was not validated").to_vec();
     let Ok(Value::Object(object)) = json::parse_strictly(&body) else { panic!("{body:?}") };
     assert!(object.keys().all(|name| ["url", "quality", "download_type", "format"].contains(&&**name)), "{object:?}");
     let url = object["url"].as_str().expect("a URL is required");
     assert!(url.starts_with("https://") || url.starts_with("http://"), "{url}");
-    let again = decide(&came, &body).expect("a judged body is refused");
+    let again = decide(&came, &body).expect("a validated body is refused");
     assert_eq!(again.body(), Some(&*body));
 }
 
-/// A request for a download, by who may.
+/// Returns a request for a download by a user who is allowed to make it.
 fn order(length: usize) -> Came {
     let headers: HeaderMap = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -45,7 +45,7 @@ fn order(length: usize) -> Came {
     Came { head, framing: Framing::Length(length as u64), websocket: false }
 }
 
-/// How many names there are in all objects.
+/// Counts the names in all objects.
 fn names(value: &Value) -> usize {
     match value {
         Value::Object(object) => object.len() + object.values().map(names).sum::<usize>(),

@@ -1,4 +1,4 @@
-//! A token is believed when it is byte for byte one that was issued, and says what it must.
+//! A token is accepted only if it is byte for byte one that was issued, and its claims are valid.
 
 use std::sync::OnceLock;
 
@@ -15,13 +15,13 @@ pub fn run(data: &[u8]) {
     if choice & 1 == 0 { forged(data) } else { issued(data) }
 }
 
-/// The one token that was issued.
+/// Returns the only token that was issued.
 fn token() -> &'static str {
     static TOKEN: OnceLock<String> = OnceLock::new();
     TOKEN.get_or_init(|| issue(&site::secret(), &json!({"sub": "ana", "exp": NOW + 60})).unwrap())
 }
 
-/// `~` stands for the right token, so that a change of it is a short input.
+/// Input: a token in which `~` is replaced by the valid token, so that small changes of it are short inputs.
 fn forged(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (start, rest) = text.split_once('~').unwrap_or((text, ""));
@@ -31,7 +31,7 @@ fn forged(data: &[u8]) {
     changed(data);
 }
 
-/// Every change of one byte is another token.
+/// Checks that a change of one byte makes the token invalid.
 fn changed(data: &[u8]) {
     let [at, high, with, ..] = *data else { return };
     let mut bytes = token().as_bytes().to_vec();
@@ -42,7 +42,7 @@ fn changed(data: &[u8]) {
     assert_eq!(verified, presented == token(), "{presented}");
 }
 
-/// Claims under the right key.
+/// Checks claims that are signed with the valid key.
 fn issued(data: &[u8]) {
     let Ok(claims) = serde_json::from_slice::<Value>(data) else { return };
     let Ok(token) = issue(&site::secret(), &claims) else { return };

@@ -1,4 +1,4 @@
-//! A link's parameters are found whole or not at all, what was signed opens its own target, and nothing else opens anything.
+//! The parameters of a link are found completely or not at all; a signed link opens only its own target.
 
 use sallyport::identity::{
     link::{LinkClaims, LinkError, LinkKeys, LinkQuery, Namespace},
@@ -11,17 +11,17 @@ pub(super) fn keys() -> LinkKeys {
     LinkKeys::parse(&format!("k1 {}\nk2 {}", "01".repeat(32), "23".repeat(32))).unwrap()
 }
 
-/// A query, then a path.
+/// Input: a query, then a path.
 pub fn run(data: &[u8]) {
     let (query, rest) = parts::text(data);
     let (path, _) = parts::text(rest);
     for namespace in [Namespace::Gateway, Namespace::Application] {
         let Ok(found) = LinkQuery::find(query, namespace, &[]) else { continue };
         if found.is_none() {
-            // What goes on has no signature in it.
+            // What is forwarded does not contain a signature.
             assert!(!query.split('&').any(|pair| pair.starts_with("sp_sig=")), "{query:?}");
         }
-        // No input of a fuzzer has a right signature.
+        // A fuzzer cannot produce a valid signature.
         let opened = found.map(|link| keys().verify("downloads", path, &link, 0));
         assert!(!matches!(opened, Some(Ok(_) | Err(LinkError::Expired))), "{query:?}");
     }

@@ -1,6 +1,6 @@
-//! What each parser of untrusted bytes must hold to, whatever bytes it gets. A file for each; `run` panics where it does not.
+//! Properties of each parser of untrusted bytes that must hold for any input, one file for each; `run` panics if one does not hold.
 //!
-//! libFuzzer runs them (`fuzz_targets/`), and so does `tests/fuzz_seeds.rs`, over the seeds and a few thousand changes of them.
+//! libFuzzer runs the targets (`fuzz_targets/`), and so does `tests/fuzz_seeds.rs`, with the seeds and a few thousand changes of them.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -35,10 +35,10 @@ pub mod safe_path;
 pub mod statement;
 pub mod webvtt;
 
-/// A target: it panics on bytes that are not treated as they should be.
+/// A target, which panics if it finds a violation.
 pub type Target = fn(&[u8]);
 
-/// Every target by the name of its folder in `fuzz/seeds/`.
+/// Every target, by the name of its folder in `fuzz/seeds/`.
 pub const ALL: [(&str, Target); 19] = [
     ("chunked_body", chunked_body::run),
     ("client_address", client_address::run),

@@ -1,24 +1,24 @@
-//! Input taken apart: the fuzzer's bytes as lines, fields and pieces.
+//! Splits the fuzzer's input into lines, fields and pieces.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The first byte and the rest; 0 where there is none.
+/// Returns the first byte, or 0 if there is none, and the rest.
 pub(super) fn byte(data: &[u8]) -> (u8, &[u8]) {
     data.split_first().map_or((0, data), |(first, rest)| (*first, rest))
 }
 
-/// The first line and what comes after it.
+/// Returns the first line and the rest.
 pub(super) fn line(data: &[u8]) -> (&[u8], &[u8]) {
     data.iter().position(|b| *b == b'\n').map_or((data, &[]), |at| (&data[..at], &data[at + 1..]))
 }
 
-/// The same as text; what is not UTF-8 is no line.
+/// Returns the first line as text, empty if it is not UTF-8, and the rest.
 pub(super) fn text(data: &[u8]) -> (&str, &[u8]) {
     let (first, rest) = line(data);
     (std::str::from_utf8(first).unwrap_or_default(), rest)
 }
 
-/// Lines of `name: value` up to an empty one, as HTTP/2 would deliver them, and what comes after it.
+/// Returns lines of `name: value` up to an empty line, as HTTP/2 would deliver them, and the rest.
 pub(super) fn fields(mut data: &[u8]) -> (HeaderMap, &[u8]) {
     let mut headers = HeaderMap::new();
     while !data.is_empty() {

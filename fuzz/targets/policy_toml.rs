@@ -1,4 +1,4 @@
-//! No text of a policy makes a start panic, and each fault is at a place that is there.
+//! No policy text makes a start panic, and the place of each error exists in the text.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! A PROXY header ends where it ends: the client's bytes after it change nothing, and no part of it is a header.
+//! The end of a PROXY header does not depend on the client's bytes after it, and no prefix of it is a complete header.
 
 use sallyport::edge::proxy_protocol::parse;
 

@@ -1,8 +1,8 @@
-//! A part lies within its file, and what is sent can be asked for again.
+//! A range lies within its file, and the range that is sent can be requested again.
 
 use sallyport::worker::range::Part;
 
-/// Eight bytes for the file's length, then the value of `Range`.
+/// Input: eight bytes for the file's length, then the value of `Range`.
 pub fn run(data: &[u8]) {
     let Some((length, value)) = data.split_first_chunk::<8>() else { return };
     let (length, Ok(value)) = (u64::from_be_bytes(*length), std::str::from_utf8(value)) else { return };

@@ -1,4 +1,4 @@
-//! A head is found at the same place however it comes, and what is accepted is plain to the simplest of readers.
+//! The end of a head is found at the same place however its bytes are split, and a minimal parser agrees with what is accepted.
 
 use bytes::Bytes;
 use sallyport::message::{Framing, HeadScan, Http1Request, MAX_HEAD_BYTES, Version};
@@ -23,13 +23,13 @@ fn scan_in_pieces(data: &[u8], whole: Result<Option<usize>, sallyport::message::
                 break;
             }
         }
-        // Which of two faults is found first may differ.
+        // Which of two errors is found first may differ.
         assert_eq!(seen.is_err(), whole.is_err(), "in pieces of {step}: {seen:?}, whole: {whole:?}");
         assert!(seen.is_err() || seen == whole, "in pieces of {step}: {seen:?}, whole: {whole:?}");
     }
 }
 
-/// The lines of a head, which end with CRLF and hold neither of both; what is not UTF-8 may stand in values.
+/// Splits a head into its lines, which end with CRLF and contain neither CR nor LF; values may contain bytes that are not UTF-8.
 fn lines(head: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(head.strip_suffix(b"\r\n\r\n").unwrap());
     let lines: Vec<_> = text.split("\r\n").map(str::to_owned).collect();

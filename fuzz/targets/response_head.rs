@@ -1,4 +1,4 @@
-//! An answer's head that is read and written anew says the same, to a client as to us.
+//! A response head that is parsed and re-serialised has the same meaning, to clients as well as to this parser.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -11,7 +11,7 @@ pub fn run(data: &[u8]) {
     let method = if choice & 1 == 0 { Method::GET } else { Method::HEAD };
     let Ok(Some(end)) = HeadScan::default().end(data) else { return };
     let Ok(mut response) = Http1Response::parse(&Bytes::copy_from_slice(&data[..end]), &method) else { return };
-    // With what is added, it may have more fields than would be taken.
+    // With the added fields, the response may exceed the limit of fields that the parser accepts.
     if response.head.headers.len() > 97 {
         return;
     }
@@ -19,12 +19,12 @@ pub fn run(data: &[u8]) {
     if response.head.status == StatusCode::NO_CONTENT || response.head.status.is_informational() {
         response.head.headers.remove(header::CONTENT_LENGTH);
     }
-    // What ends with the application's connection goes on in chunks.
+    // A body that ends with the application's connection is forwarded in chunks.
     let framing = if response.framing == Framing::UntilClose { Framing::Chunked } else { response.framing };
     let bodiless = framing == Framing::Length(0);
     let mut out = Vec::new();
     write_response(&mut out, &response.head, None, (!bodiless).then_some(framing), Persistence::Close);
-    let again = Http1Response::parse(&Bytes::from(out), &method).expect("what was written does not parse");
+    let again = Http1Response::parse(&Bytes::from(out), &method).expect("the written head does not parse");
     assert_eq!(again.head.status, response.head.status);
     assert!(again.connection.close && again.connection.named.is_empty());
     let mut headers = again.head.headers;

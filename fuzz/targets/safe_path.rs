@@ -1,4 +1,4 @@
-//! A path that is judged safe leads nowhere else, however often and by whomever it is decoded.
+//! An accepted path leads nowhere else, however often and by whatever program it is decoded.
 
 use percent_encoding::percent_decode;
 use sallyport::policy::{Parameters, SafePath};
@@ -16,7 +16,7 @@ pub fn run(data: &[u8]) {
     leads_nowhere_else(raw);
 }
 
-/// Decoded until nothing is left to decode, it has the same segments.
+/// Checks that the path has the same segments after it is decoded completely.
 fn leads_nowhere_else(raw: &str) {
     let segments = raw.matches('/').count();
     let mut text = raw.as_bytes().to_vec();

@@ -1,4 +1,4 @@
-//! A site, and who verifies credentials, as a gateway has them; made once.
+//! A site and an authenticator, as in a gateway; created once.
 
 use std::{
     path::Path,
@@ -34,7 +34,7 @@ policy = "open"
 upstream = "127.0.0.1:8002"
 "#;
 
-/// Lets everything through that can be judged, so that much of it is written for an upstream.
+/// A policy that forwards every valid request, so that many requests are written for an upstream.
 const OPEN: &str = r#"
 path_parameters = true
 [defaults]
@@ -84,7 +84,7 @@ pub(super) fn site() -> &'static Site {
     static SITE: OnceLock<Site> = OnceLock::new();
     SITE.get_or_init(|| {
         let apps = config().apps.iter().map(|app| {
-            // Rates would make a run depend on how long it has gone on.
+            // Rates would make a run depend on its duration.
             let text = builtin(&app.policy).unwrap_or(OPEN).lines().filter(|line| !line.starts_with("rates"));
             let text = text.collect::<Vec<_>>().join("\n");
             compile_text((Path::new("/etc/policy.toml"), &text), app, config(), None).unwrap()
@@ -93,10 +93,10 @@ pub(super) fn site() -> &'static Site {
     })
 }
 
-/// The one credential that is right.
+/// The only valid key.
 pub(super) const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-/// Knows Ana by [`KEY`], and nobody else.
+/// Knows only the user ana, by [`KEY`].
 pub(super) fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
     let key = || KeyRecord {

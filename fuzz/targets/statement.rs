@@ -1,4 +1,4 @@
-//! The worker believes what the gateway signed for this request, and not one byte else.
+//! The worker accepts exactly what the gateway signed for this request, and no other byte sequence.
 
 use sallyport::statement::{Delivery, Limits, Role, Statement, StatementKey};
 
@@ -6,7 +6,7 @@ use super::parts;
 
 const NOW: i64 = 1_800_000_000;
 
-/// A target, then a value: `~` in it stands for the right statement.
+/// Input: a target, then a value in which `~` is replaced by the valid statement.
 pub fn run(data: &[u8]) {
     let (target, value) = parts::text(data);
     let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");

@@ -1,8 +1,8 @@
-//! Subtitles are cues and nothing else, and what was written of them is read as it is.
+//! Rewritten subtitles contain only cues, and rewriting them again changes nothing.
 
 use sallyport::worker::webvtt::rewrite;
 
-/// A text.
+/// Input: text of subtitles.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(written) = rewrite(text) else { return };

@@ -1,4 +1,4 @@
-//! `sallyport ban`: who is shut out, live.
+//! `sallyport ban`: manages bans; changes take effect immediately.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -21,16 +21,16 @@ use crate::{
     store::Withdrawal,
 };
 
-/// Longer reasons are stories.
+/// Upper limit for a reason, in characters.
 const MAX_REASON_CHARS: usize = 200;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Ban {
-    /// Lists who is banned now, until when, and why.
+    /// List current bans, with their end and reason.
     List(List),
-    /// Bans an address, at once.
+    /// Ban an address immediately.
     Add(Add),
-    /// Takes a ban back, at once, and forgets those before it.
+    /// Remove a ban immediately, and forget the earlier bans of that address.
     Remove(Remove),
 }
 
@@ -44,12 +44,12 @@ pub(super) struct List {
 pub(super) struct Add {
     #[command(flatten)]
     common: Common,
-    /// An address of IPv4, or one of IPv6 for its /64.
+    /// IPv4 address, or IPv6 address for its whole /64.
     address: Client,
-    /// How long, such as 1h; until it is removed unless given.
+    /// Duration of the ban, such as 1h (default: until it is removed).
     #[arg(long = "for", value_name = "DURATION")]
     duration: Option<Duration>,
-    /// Why, for the list.
+    /// Reason to show in the list.
     #[arg(long, value_name = "TEXT", default_value = "by hand")]
     reason: Reason,
 }
@@ -58,27 +58,27 @@ pub(super) struct Add {
 pub(super) struct Remove {
     #[command(flatten)]
     common: Common,
-    /// The address, or what the list calls it.
+    /// Any address of the client, or its name in the list.
     address: Client,
 }
 
-/// One client, however it was written.
+/// One client, however its address was written.
 #[derive(Clone, Copy, Debug)]
 struct Client {
     address: IpAddr,
     network: IpAddr,
 }
 
-/// A text that fits into one line.
+/// A text that fits on one line.
 #[derive(Clone, Debug)]
 struct Reason(String);
 
 #[derive(Debug, Error)]
-#[error("not an address; write \"192.0.2.7\", \"2001:db8::7\" or \"2001:db8::/64\"")]
+#[error("not an address; use the form \"192.0.2.7\", \"2001:db8::7\" or \"2001:db8::/64\"")]
 struct NotOneClient;
 
 #[derive(Debug, Error)]
-#[error("write one line of at most {MAX_REASON_CHARS} characters")]
+#[error("use a single line of at most {MAX_REASON_CHARS} characters")]
 struct NotOneLine;
 
 #[derive(Debug, Serialize)]
@@ -125,15 +125,15 @@ impl Add {
         let state = State::open(&self.common.config)?;
         let Client { address, network } = self.address;
         if !state.config.bans.enabled {
-            bail!("bans are off; set bans.enabled = true");
+            bail!("bans are disabled; set bans.enabled = true");
         }
         if state.config.never_bans(address) {
             bail!(
-                "{address} is never banned: it is of this machine or its networks (bans.include_local), a trusted proxy, a shared address, or in bans.allow"
+                "{address} is exempt from bans: it is local (bans.include_local), a trusted proxy, a shared address, or listed in bans.allow"
             );
         }
         if self.duration.is_some_and(|duration| duration.0.as_secs() == 0) {
-            bail!("a ban lasts a second at least");
+            bail!("a ban must last at least 1 second");
         }
         let (since, times) = (now(), state.store.ban(network)?.map_or(0, |ban| ban.times));
         let until = self.duration.map(|duration| since.saturating_add_unsigned(duration.0.as_secs()));
@@ -150,14 +150,16 @@ impl Remove {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         let name = network_name(self.address.network);
-        // First what is in memory only, which would be stored otherwise.
+        // Starts with bans that are only in memory, which the gateway would otherwise store.
         let unban = control::unban(&state.config.data_dir, self.address.network);
-        let held = unban.context("the running gateway could not be told; try again")?;
+        let held = unban.context("the running gateway could not be notified; try again")?;
         if !state.store.remove_ban(self.address.network)? && !held {
-            bail!("there is no ban of {name}");
+            bail!("{name} is not banned");
         }
         state.announce()?;
-        self.common.output.print(&json!({ "address": name, "removed": true }), |_| format!("{name} may come again."))
+        self.common
+            .output
+            .print(&json!({ "address": name, "removed": true }), |_| format!("{name} is no longer banned."))
     }
 }
 
@@ -203,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_an_address_or_its_64_and_nothing_larger() {
+    fn a_client_is_an_address_or_its_slash_64_and_nothing_larger() {
         let named = |text: &str| text.parse::<Client>().ok().map(|client| network_name(client.network));
         assert_eq!(named("192.0.2.7").as_deref(), Some("192.0.2.7"));
         assert_eq!(named("::ffff:192.0.2.7").as_deref(), Some("192.0.2.7"));

@@ -1,4 +1,4 @@
-//! `sallyport certificate`: client certificates, by an authority of the instance's own.
+//! `sallyport certificate`: issues client certificates from the instance's own certificate authority.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,12 +26,12 @@ use crate::{
 };
 
 const DAY: Duration = Duration::from_hours(24);
-/// What a guesser of the password has to compute for each guess.
+/// Key derivation iterations, which an attacker must compute for each guess of the password.
 const ITERATIONS: u32 = 100_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Certificate {
-    /// Makes a certificate for a user, as PKCS#12 for phones and browsers and as PEM.
+    /// Create a certificate for a user, as PKCS#12 for phones and browsers and as PEM.
     Create(Create),
 }
 
@@ -39,18 +39,18 @@ pub(super) enum Certificate {
 pub(super) struct Create {
     #[command(flatten)]
     common: Common,
-    /// Whose it is.
+    /// User whom the certificate identifies.
     #[arg(long)]
     user: UserName,
-    /// How long it is good for.
+    /// Validity in days.
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3_650))]
     days: u32,
-    /// The PKCS#12 file, such as ana.p12; the PEM file lies beside it.
+    /// Path of the PKCS#12 file, such as ana.p12; the PEM file is written beside it.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
-/// What was made; the password is printed once and kept nowhere.
+/// The result; the password is printed once and not stored.
 #[derive(Serialize)]
 struct Made {
     user: String,
@@ -59,7 +59,7 @@ struct Made {
     pem: PathBuf,
     expires: String,
     authority: PathBuf,
-    /// Whether the configuration asks clients for certificates of this authority.
+    /// Whether the configuration requests client certificates of this authority.
     in_use: bool,
 }
 
@@ -83,10 +83,10 @@ impl Create {
         let UserRecord { id, name: user, .. } = state.user(Some(&self.user))?;
         let (pkcs12, pem) = files(&self.out);
         if let Some(there) = [&pkcs12, &pem].into_iter().find(|path| path.exists()) {
-            bail!("{} is there already; nothing was made", there.display());
+            bail!("{} already exists; nothing was created", there.display());
         }
         let certs = state.config.base_dir.join("certs");
-        std::fs::create_dir_all(&certs).with_context(|| format!("{} cannot be made", certs.display()))?;
+        std::fs::create_dir_all(&certs).with_context(|| format!("cannot create {}", certs.display()))?;
         let (authority, clients) = (ClientCa::new(&certs), state.config.tls.clients.as_ref());
         let field = clients.map(|clients| clients.user).unwrap_or_default();
         let issued = authority.issue((&user, id), field, DAY * self.days, SystemTime::now())?;
@@ -112,7 +112,7 @@ impl Create {
 fn words(made: &Made) -> String {
     let mut text = format!(
         "For {}, until {}:\n\n  PKCS#12    {}\n  password   {}\n  PEM        {} (certificate and key, not encrypted)\n\n\
-         The password is shown this once only. Whoever has one of the files is {}: delete them once they are where they belong.",
+         The password is shown only once. Anyone with one of these files can sign in as {}; delete them after you install them.",
         made.user,
         made.expires,
         made.pkcs12.display(),
@@ -121,13 +121,13 @@ fn words(made: &Made) -> String {
         made.user,
     );
     if !made.in_use {
-        let hint = "\n\nClients are not asked for such certificates yet. In config.toml:\n\n  [tls.clients]\n  ca = \"certs/clients-ca.pem\"";
+        let hint = "\n\nThe gateway does not request client certificates yet. To enable this, add to config.toml:\n\n  [tls.clients]\n  ca = \"certs/clients-ca.pem\"";
         text.push_str(hint);
     }
     text
 }
 
-/// The PKCS#12 file and the PEM file, of which either may have been named.
+/// Returns the paths of the PKCS#12 file and the PEM file; `out` may name either.
 fn files(out: &Path) -> (PathBuf, PathBuf) {
     if out.extension().is_some_and(|e| e == "pem") {
         (out.with_extension("p12"), out.to_owned())
@@ -136,7 +136,7 @@ fn files(out: &Path) -> (PathBuf, PathBuf) {
     }
 }
 
-/// All of them or none.
+/// Writes all files or none.
 fn write_all(files: &[(&PathBuf, Vec<u8>)]) -> Result<()> {
     for (i, (path, bytes)) in files.iter().enumerate() {
         if let Err(error) = secret_file::write_export(path, bytes) {
@@ -149,10 +149,10 @@ fn write_all(files: &[(&PathBuf, Vec<u8>)]) -> Result<()> {
     Ok(())
 }
 
-/// In the one encryption that every phone reads; its password is random, and so makes up for its age. The authority is left
-/// out, since phones would offer to trust it for servers as well.
+/// Encrypts the key and the certificate as PKCS#12, with the only encryption that every phone reads. That encryption is old; the random password
+/// compensates. The authority is left out because phones would offer to trust it for servers too.
 fn sealed(user: &UserName, issued: &IssuedCertificate, password: &str) -> Result<Vec<u8>> {
-    let key = PrivateKey::from_der(issued.key.serialized_der()).context("the key does not fit into PKCS#12")?;
+    let key = PrivateKey::from_der(issued.key.serialized_der()).context("cannot store the key as PKCS#12")?;
     let certificate = p12_keystore::Certificate::from_der(&issued.der)?;
     let mut store = KeyStore::new();
     let chain = PrivateKeyChain::new(random::<8>().to_vec(), key, [certificate]);

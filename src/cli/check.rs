@@ -1,4 +1,4 @@
-//! `sallyport check`: what a start would find wrong.
+//! `sallyport check`: finds what would make a start fail.
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -9,17 +9,17 @@ use super::{
     preflight::{self, Depth, Roles},
 };
 
-/// Reads and tries everything as a start would.
+/// Arguments of `sallyport check`.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
     common: Common,
-    /// What is to be started.
+    /// Role to check for.
     #[arg(long, value_enum, default_value = "both")]
     role: Roles,
 }
 
-/// What was found.
+/// The result of the check.
 #[derive(Debug, Serialize)]
 struct Report {
     ok: bool,
@@ -34,8 +34,8 @@ impl Check {
         self.common.output.print(&report, words)?;
         match report.faults.len() {
             0 => Ok(()),
-            1 => bail!("1 fault"),
-            n => bail!("{n} faults"),
+            1 => bail!("found 1 error"),
+            n => bail!("found {n} errors"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `sallyport init`: everything that a first run needs.
+//! `sallyport init`: creates everything that a first run needs.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,29 +28,29 @@ use crate::{
     username::UserName,
 };
 
-/// The commented reference, which is also what a new instance starts with.
+/// The commented reference configuration, from which a new instance starts.
 const REFERENCE: &str = include_str!("../../config.toml");
 const ADMIN: &str = "admin";
 
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// Where the instance lives.
+    /// Folder of the instance.
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// The name by which it is reached.
+    /// Host name of the site.
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
-    /// The policy of an application that is there already.
+    /// Policy of an application that already runs.
     #[arg(long, value_name = "POLICY", requires = "upstream")]
     app: Option<String>,
-    /// Where that application listens.
+    /// Address of that application.
     #[arg(long, value_name = "ADDR", requires = "app")]
     upstream: Option<Upstream>,
     #[command(flatten)]
     output: Output,
 }
 
-/// What is printed once and never again.
+/// The result, which is printed only once.
 #[derive(Serialize)]
 struct Made {
     url: String,
@@ -60,7 +60,7 @@ struct Made {
     config: PathBuf,
     #[serde(skip)]
     trust_page: Option<String>,
-    /// Whether the configuration was there before.
+    /// Whether the configuration already existed.
     #[serde(skip)]
     adopted: bool,
 }
@@ -73,40 +73,41 @@ impl Init {
 
     fn make(&self) -> Result<Made> {
         let path = self.dir.join("config.toml");
-        if path.try_exists().with_context(|| format!("cannot look into {}", self.dir.display()))? {
+        if path.try_exists().with_context(|| format!("cannot access {}", self.dir.display()))? {
             return self.adopt(&path);
         }
-        // All that can be wrong with what was asked for is found before anything is made.
+        // Every problem with the arguments is found before anything is created.
         let (policy, config) = (self.policy_text()?, self.config_text()?);
         let fresh = !self.dir.exists();
         let made = self.write(&policy, &config).and_then(|path| fill(&path, false));
         if made.is_err() {
-            // What could not be finished can be begun again.
+            // Clean up so that a failed run can be repeated.
             let _ = if fresh { std::fs::remove_dir_all(&self.dir) } else { std::fs::remove_file(&path) };
         }
         made
     }
 
-    /// Makes the instance that a configuration describes which is there already, such as the one of a checkout.
+    /// Creates the instance for an existing configuration, such as the one of a checkout.
     fn adopt(&self, path: &Path) -> Result<Made> {
         let path = path.canonicalize()?;
         if self.app.is_some() || self.domain.is_some() {
             bail!(
-                "{} is there already; change it, and leave --domain, --app and --upstream out. Nothing was changed",
+                "{} already exists; edit it, and omit --domain, --app and --upstream. Nothing was changed",
                 path.display()
             );
         }
         let config = config::load(&path)?;
         if has_users(&config)? {
-            bail!("{} holds an instance already; nothing was changed", config.data_dir.display());
+            bail!("{} already contains an instance; nothing was changed", config.data_dir.display());
         }
         fill(&path, true)
     }
 
-    /// Writes policy and configuration, and returns where the latter is.
+    /// Writes the policy and the configuration, and returns the path of the configuration.
     fn write(&self, policy: &str, config: &str) -> Result<PathBuf> {
         let policies = self.dir.join("policies");
-        std::fs::create_dir_all(&policies).with_context(|| format!("cannot make the folder {}", policies.display()))?;
+        std::fs::create_dir_all(&policies)
+            .with_context(|| format!("cannot create the folder {}", policies.display()))?;
         let policy_path = self.policy_path();
         if !policy_path.exists() {
             secret_file::write_public(&policy_path, policy.as_bytes())?;
@@ -124,7 +125,7 @@ impl Init {
         self.dir.join("policies").join(format!("{}.toml", self.policy_name()))
     }
 
-    /// The built-in policy of the application; not needed where its file is there already.
+    /// Returns the built-in policy of the application, or an empty text if its policy file already exists.
     fn policy_text(&self) -> Result<String> {
         let (name, path) = (self.policy_name(), self.policy_path());
         if let Some(text) = policy::builtin(name) {
@@ -136,12 +137,12 @@ impl Init {
         let hint = did_you_mean(name, policy::builtin_names());
         let names = policy::builtin_names().collect::<Vec<_>>().join(", ");
         bail!(
-            "there is no built-in policy {name:?}{hint} (built in: {names}). For another application, write its policy to {} first; docs/policies.md has the format. Nothing was made",
+            "there is no built-in policy {name:?}{hint} (built in: {names}). For another application, first write its policy to {}; docs/policies.md describes the format. Nothing was created",
             path.display()
         );
     }
 
-    /// The reference with what was asked for filled in.
+    /// Returns the reference configuration with the arguments filled in.
     fn config_text(&self) -> Result<String> {
         let mut text = REFERENCE.to_owned();
         if let Some(domain) = &self.domain {
@@ -162,7 +163,7 @@ impl Init {
     }
 }
 
-/// Secrets, certificate, administrator and key of the instance that the configuration at `path` describes.
+/// Creates secrets, certificate, administrator and key for the instance that the configuration at `path` describes.
 fn fill(path: &Path, adopted: bool) -> Result<Made> {
     let config = config::load(path)?;
     policy::compile(&config)?;
@@ -176,7 +177,7 @@ fn fill(path: &Path, adopted: bool) -> Result<Made> {
     let (admin, password) = make_admin(&state)?;
     let grant = key::Grant { user: &admin, scopes: &Scopes::All, note: "made by init", expires: None };
     let key = grant.create(&state)?;
-    // A gateway that was started before there was an instance learns of both.
+    // A gateway that was started before the instance existed loads the user and the key.
     state.announce()?;
     Ok(Made {
         url: config.public_url.as_str().trim_end_matches('/').to_owned(),
@@ -194,12 +195,12 @@ fn has_users(config: &Config) -> Result<bool> {
     Ok(path.exists() && !Store::open(&path)?.users()?.is_empty())
 }
 
-/// The password is left out, since nothing asks for one yet; it is in the JSON for who prepares a login.
+/// Formats the result for people. It leaves the password out because nothing asks for one yet; the JSON output has it for whoever prepares a login.
 fn words(made: &Made) -> String {
     let mut text = format!(
         "{} {}\n\n  URL             {}\n  administrator   {}\n  API key         {}\n\n\
-         The key is shown this once only. Start with: {}",
-        if made.adopted { "Made the instance of" } else { "Wrote" },
+         The key is shown only once. Start with: {}",
+        if made.adopted { "Created the instance for" } else { "Wrote" },
         made.config.display(),
         made.url,
         made.admin_user,
@@ -207,9 +208,9 @@ fn words(made: &Made) -> String {
         command_line(&made.config, "up"),
     );
     if let Some(page) = &made.trust_page {
-        text.push_str("\n\nNo browser knows its certificate yet. For this machine: ");
+        text.push_str("\n\nNo browser trusts its certificate yet. To trust it on this machine, run: ");
         text.push_str(&command_line(&made.config, "trust"));
-        text.push_str(". For other devices, once it runs:\n");
+        text.push_str(". On other devices, once the instance runs, open:\n");
         text.push_str(page);
     }
     text
@@ -227,7 +228,7 @@ fn make_admin(state: &State) -> Result<(UserName, String)> {
     let admin: UserName = ADMIN.parse()?;
     let password = data_encoding::BASE32_NOPAD.encode(&random::<15>()).to_ascii_lowercase();
     if !state.store.add_user(&admin, Role::Admin.name(), Some(&hash_password(&password)?), now())? {
-        bail!("the data folder has an administrator already; nothing was changed there");
+        bail!("the data folder already has an administrator; nothing was changed there");
     }
     Ok((admin, password))
 }

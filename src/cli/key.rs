@@ -1,4 +1,4 @@
-//! `sallyport key`: API keys, live.
+//! `sallyport key`: manages API keys; changes take effect immediately.
 
 use std::io::BufRead;
 
@@ -25,11 +25,11 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {
-    /// Makes a key and prints it once.
+    /// Create a key and print it once.
     Create(Create),
-    /// Lists keys, without their secrets.
+    /// List keys, without their secrets.
     List(List),
-    /// Ends a key, at once.
+    /// Revoke a key immediately.
     Revoke(Revoke),
 }
 
@@ -37,19 +37,19 @@ pub(super) enum Key {
 pub(super) struct Create {
     #[command(flatten)]
     common: Common,
-    /// Whose key; the first administrator's unless given.
+    /// Owner of the key (default: the first administrator).
     #[arg(long)]
     user: Option<UserName>,
-    /// What it may be used for, such as downloads:read; everything the user may do unless given.
+    /// Scope of the key, such as downloads:read; can be repeated (default: everything the user may do).
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// How long it works, such as 30d; for ever unless given.
+    /// Lifetime of the key, such as 30d (default: no expiry).
     #[arg(long, value_name = "DURATION")]
     expires: Option<Duration>,
-    /// What it is for.
+    /// Note for the list of keys.
     #[arg(long, default_value = "")]
     note: String,
-    /// Take a key that clients have already from the first line of standard input, instead of making one.
+    /// Import a key that clients already use, from the first line of standard input.
     #[arg(long)]
     import_stdin: bool,
 }
@@ -64,11 +64,11 @@ pub(super) struct List {
 pub(super) struct Revoke {
     #[command(flatten)]
     common: Common,
-    /// The key's id.
+    /// ID of the key.
     id: String,
 }
 
-/// What a key is good for.
+/// The properties of a new key.
 pub(super) struct Grant<'a> {
     pub(super) user: &'a UserName,
     pub(super) scopes: &'a Scopes,
@@ -112,31 +112,28 @@ impl Create {
         if self.import_stdin {
             let id = grant.import(&state, &read_line()?)?;
             state.announce()?;
-            return self
-                .common
-                .output
-                .print(&json!({ "id": id }), |_| format!("The key is known now as key {id} of {user}."));
+            return self.common.output.print(&json!({ "id": id }), |_| format!("Imported the key as {id} of {user}."));
         }
         let key = grant.create(&state)?;
         state.announce()?;
         self.common.output.print(&json!({ "id": key.id, "key": key.reveal() }), |_| {
-            format!("{}\n\nThis is key {} of {user}. It is shown this once only.", key.reveal(), key.id)
+            format!("{}\n\nThis is key {} of {user}. It is shown only once.", key.reveal(), key.id)
         })
     }
 }
 
 impl Grant<'_> {
-    /// Makes a key and stores what verifies it.
+    /// Generates a key and stores its verifier.
     pub(super) fn create(&self, state: &State) -> Result<FreshKey> {
         let key = FreshKey::new(random(), random());
         self.store(state, &key.id, key.hash, KeyOrigin::Made)?;
         Ok(key)
     }
 
-    /// Stores what verifies a key that clients have already; its id.
+    /// Stores the verifier of a key that clients already use; returns its ID.
     fn import(&self, state: &State, text: &str) -> Result<String> {
         let (key, id) = (ImportedKey::parse(text)?, FreshKey::new(random(), random()).id);
-        self.store(state, &id, key.hash, KeyOrigin::Imported).context("is this key known already?")?;
+        self.store(state, &id, key.hash, KeyOrigin::Imported).context("cannot import the key; it may already exist")?;
         Ok(id)
     }
 
@@ -177,7 +174,7 @@ impl Revoke {
         if !state.withdraw(&Withdrawal::Key(self.id.clone()))? {
             bail!("there is no key {}", self.id);
         }
-        self.common.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Key {} has ended.", self.id))
+        self.common.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Revoked key {}.", self.id))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `sallyport link`: signed links, live.
+//! `sallyport link`: manages signed links; changes take effect immediately.
 
 use std::io::ErrorKind;
 
@@ -24,13 +24,13 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Link {
-    /// Makes a link to one file.
+    /// Create a link to one file.
     Create(Create),
-    /// Lists links.
+    /// List links.
     List(List),
-    /// Takes a link back, at once.
+    /// Revoke a link immediately.
     Revoke(Revoke),
-    /// Lets a new key sign; links under the key before it live on, older ones end.
+    /// Sign with a new key; links signed with the previous key stay valid, older ones end.
     Rotate(Rotate),
 }
 
@@ -38,18 +38,18 @@ pub(super) enum Link {
 pub(super) struct Create {
     #[command(flatten)]
     common: Common,
-    /// The path on the site, such as /api/stream/NAME; percent-encoded, maybe with a query.
+    /// Path on the site, such as /api/stream/NAME; percent-encoded, with an optional query.
     path: String,
-    /// How long it opens; [links] default_expiry unless given.
+    /// Lifetime of the link (default: links.default_expiry in the configuration).
     #[arg(long, value_name = "DURATION")]
     expires: Option<Duration>,
-    /// In whose name it acts; the first administrator's unless given.
+    /// User for whom the link acts (default: the first administrator).
     #[arg(long)]
     user: Option<UserName>,
-    /// The application; the one that serves this path at the public URL unless given.
+    /// Application of the link (default: the one that serves this path at the public URL).
     #[arg(long)]
     app: Option<String>,
-    /// The form of the link.
+    /// Format of the link.
     #[arg(long, value_enum, default_value = "sallyport")]
     style: Style,
 }
@@ -64,7 +64,7 @@ pub(super) struct List {
 pub(super) struct Revoke {
     #[command(flatten)]
     common: Common,
-    /// The link's id.
+    /// ID of the link.
     id: String,
 }
 
@@ -74,12 +74,12 @@ pub(super) struct Rotate {
     common: Common,
 }
 
-/// The form of a link.
+/// The format of a link.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Style {
-    /// Ours: covers the whole path, can be taken back.
+    /// Sallyport's own: covers the whole path and can be revoked.
     Sallyport,
-    /// As OfflineTube recommends: expires, signature, user. It cannot be taken back one by one.
+    /// As OfflineTube recommends: expires, signature, user. Such links cannot be revoked one by one.
     Offlinetube,
 }
 
@@ -100,7 +100,7 @@ struct ListedLink {
     made_by: Option<MadeBy>,
 }
 
-/// The credential that a link was made with, and ends with.
+/// The credential that created a link; when it ends, so does the link.
 #[derive(Debug, Serialize)]
 struct MadeBy {
     credential: String,
@@ -140,15 +140,16 @@ impl Create {
         let (user, owner) = (user.name, Some(user.id));
         let request = LinkRequest { place, target: self.path, life: self.expires, user, owner, maker: None, base };
         let (link, _) = request.make(&state.config, &site, &keys, &state.store, now())?;
-        // A link that the gateway does not know opens nothing.
+        // A link opens nothing until the gateway knows it.
         state.announce()?;
         self.common.output.print(&link, |link| link.url.clone())
     }
 
     fn offlinetube(self, state: &State, user: &UserName) -> Result<()> {
         let site = policy::compile(&state.config)?;
-        let object =
-            site.link_object(self.app.as_deref(), &self.path).context("no route takes such links at this path")?;
+        let object = site
+            .link_object(self.app.as_deref(), &self.path)
+            .context("no route accepts OfflineTube links at this path")?;
         let life = self.expires.map_or(state.config.links.default_expiry, |life| life.0);
         if life.is_zero() || life > state.config.links.max_expiry {
             return Err(LinkRefusal::BadLife.into());
@@ -170,8 +171,8 @@ fn refuse_namesakes(state: &State, user: &UserName, secret_since: i64) -> Result
     let removed = state.store.removed_users()?.into_iter().find(|(name, _)| name == user);
     match removed {
         Some((_, at)) if secret_since <= at => bail!(
-            "another user had the name {user} before, and OfflineTube's links don't say which one they are for; \
-             make a link of Sallyport's, or write a new secret to {} and send SIGHUP to the gateway",
+            "an earlier user had the name {user}, and OfflineTube links do not say which of the two they are for; \
+             create a Sallyport link instead, or write a new secret to {} and send SIGHUP to the gateway",
             state.secrets.offlinetube_path().display()
         ),
         _ => Ok(()),
@@ -185,7 +186,7 @@ impl List {
         self.common.output.print(&Listed { links }, |listed| {
             let row = |l: &ListedLink| {
                 let state = if l.revoked { "revoked".to_owned() } else { l.expires.clone() };
-                let maker = l.made_by.as_ref().map_or_else(|| "a command".to_owned(), MadeBy::words);
+                let maker = l.made_by.as_ref().map_or_else(|| "command line".to_owned(), MadeBy::words);
                 [l.id.clone(), l.user.clone(), state, maker, l.target.clone()]
             };
             table(["ID", "USER", "EXPIRES", "MADE BY", "TARGET"], &listed.links.iter().map(row).collect::<Vec<_>>())
@@ -199,9 +200,7 @@ impl Revoke {
         if !state.withdraw(&Withdrawal::Link(self.id.clone()))? {
             bail!("there is no link {}", self.id);
         }
-        self.common
-            .output
-            .print(&json!({ "id": self.id, "revoked": true }), |_| format!("Link {} was taken back.", self.id))
+        self.common.output.print(&json!({ "id": self.id, "revoked": true }), |_| format!("Revoked link {}.", self.id))
     }
 }
 
@@ -209,23 +208,20 @@ impl Rotate {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         match state.secrets.rotate_link_keys() {
-            // Old links must end even on a full disk.
+            // Old links must end even if the disk is full.
             Err(SecretError::Io(_, e)) if e.kind() == ErrorKind::StorageFull && state.store.give_up_reserve() => {
                 state.secrets.rotate_link_keys()?
             }
             other => other?,
         };
         state.announce_whole()?;
-        self.common.output.print(&json!({ "rotated": true }), |_| "A new key signs links from now on.".to_owned())
+        self.common.output.print(&json!({ "rotated": true }), |_| "New links are signed with a new key.".to_owned())
     }
 }
 
 fn no_secret(state: &State, name: &str) -> String {
     let file = state.config.secrets_dir().join(name);
-    format!(
-        "{} does not exist, so nothing can be signed; restore it, or start the gateway, which makes a new one",
-        file.display()
-    )
+    format!("cannot sign: {} does not exist; restore it, or start the gateway to create a new one", file.display())
 }
 
 impl From<LinkRecord> for ListedLink {

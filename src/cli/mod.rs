@@ -27,14 +27,14 @@ use crate::{
     worker,
 };
 
-/// Becomes another program that dies with its parent; its arguments are not for people, and may start with dashes.
+/// Hidden subcommand that becomes another program and dies with its parent; its arguments are not for people and may start with dashes.
 const CONFINE: &str = "confine";
 
 /// A hardened gateway for self-hosted downloaders, and the download and stream worker behind it.
 #[derive(Debug, Parser)]
 #[command(name = "sallyport", version)]
 struct Cli {
-    /// For those who name the configuration first; each command has the option itself.
+    /// Accepts `--config` before the subcommand; each subcommand has the option itself.
     #[arg(id = "config", long = "config", value_name = "FILE", global = true, hide = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -43,49 +43,49 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// First run: writes a configuration, secrets and a certificate; makes an administrator and a first API key.
+    /// First run: write a configuration, secrets and a certificate, and create an administrator and a first API key.
     Init(init::Init),
-    /// Runs gateway and worker together; all of it ends with this process.
+    /// Run gateway and worker together; both end with this process.
     Up(ConfigFile),
-    /// Runs the gateway in the foreground.
+    /// Run the gateway in the foreground.
     Gateway(ConfigFile),
-    /// Runs the worker in the foreground.
+    /// Run the worker in the foreground.
     Worker(ConfigFile),
-    /// Runs the egress guard in the foreground, where the configuration has it apart from the worker.
+    /// Run the egress guard in the foreground, if the configuration separates it from the worker.
     Egress(ConfigFile),
-    /// Reads everything as a start would, and says what is wrong, where, and how to mend it.
+    /// Check everything that a start would need, and report each problem with its place and its fix.
     Check(check::Check),
-    /// Makes this machine and its browsers trust the local authority, or do so no more.
+    /// Make this machine and its browsers trust the local certificate authority, or undo that.
     Trust(trust::Trust),
-    /// API keys.
+    /// Manage API keys.
     #[command(subcommand)]
     Key(key::Key),
-    /// Users.
+    /// Manage users.
     #[command(subcommand)]
     User(user::User),
-    /// Client certificates.
+    /// Manage client certificates.
     #[command(subcommand)]
     Certificate(certificate::Certificate),
-    /// Signed links.
+    /// Manage signed links.
     #[command(subcommand)]
     Link(link::Link),
-    /// Bans.
+    /// Manage bans.
     #[command(subcommand)]
     Ban(ban::Ban),
-    /// Tokens.
+    /// Issue tokens.
     #[command(subcommand)]
     Token(token::Token),
 }
 
-/// Which configuration.
+/// The `--config` option.
 #[derive(Clone, Debug, Args)]
 struct ConfigFile {
-    /// The configuration file.
+    /// Path of the configuration file.
     #[arg(long, value_name = "FILE", default_value = "config.toml")]
     config: PathBuf,
 }
 
-/// Runs the command line; 0 done, 1 refused or failed, 2 wrong usage.
+/// Runs the command line. The exit status is 0 when done, 1 when refused or failed, 2 on wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -95,12 +95,12 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if first.as_ref().is_some_and(|first| first == DETACH) {
-        return ended(detach(args).context("cannot start the next process"));
+        return ended(detach(args).context("cannot start the new process"));
     }
-    // Clap itself ends the process with 2 on wrong usage.
+    // On wrong usage, clap itself exits with status 2.
     let cli = Cli::parse();
     if let (Command::Init(_), Some(_)) = (&cli.command, &cli.config) {
-        let what = "init takes --dir DIR, the folder of the configuration, and no --config";
+        let what = "init takes --dir DIR, the folder for the configuration, instead of --config";
         Cli::command().error(ErrorKind::ArgumentConflict, what).exit();
     }
     ended(run(cli.command))

@@ -1,4 +1,4 @@
-//! What commands print: words for people, or one JSON object.
+//! Output of commands: text for people, or one JSON object.
 
 use std::{
     io::{self, Write},
@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-/// Whether a program reads the output.
+/// The `--json` option.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Output {
     /// Print one JSON object.
@@ -18,7 +18,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Prints `document`, or what `words` makes of it.
+    /// Prints `document` as JSON, or as the text that `words` returns for it.
     pub(super) fn print<T: Serialize>(self, document: &T, words: impl FnOnce(&T) -> String) -> Result<()> {
         let text = if self.json { serde_json::to_string(document)? } else { words(document) };
         let mut stdout = io::stdout().lock();
@@ -27,17 +27,17 @@ impl Output {
     }
 }
 
-/// What every command on an instance takes.
+/// Options of every command that works on an instance.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Common {
-    /// The configuration file.
+    /// Path of the configuration file.
     #[arg(long, value_name = "FILE", default_value = "config.toml")]
     pub(super) config: PathBuf,
     #[command(flatten)]
     pub(super) output: Output,
 }
 
-/// Lines of columns, as wide as their widest cell.
+/// Formats rows as columns, each as wide as its widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let widths: Vec<usize> = (0..N)
         .map(|i| {
@@ -54,7 +54,7 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     lines.join("\n")
 }
 
-/// `sallyport WORDS` as it is to be typed here for the instance of `config`.
+/// Returns `sallyport WORDS` as the user must type it in this folder for the instance of `config`.
 pub(super) fn command_line(config: &Path, words: &str) -> String {
     let here = std::path::absolute("config.toml").ok();
     if std::path::absolute(config).ok() == here {
@@ -63,7 +63,7 @@ pub(super) fn command_line(config: &Path, words: &str) -> String {
     format!("sallyport {words} --config {}", quoted(&config.to_string_lossy()))
 }
 
-/// A word for a shell, as people may paste it.
+/// Quotes a word so that it can be pasted into a shell.
 pub(super) fn quoted(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -73,7 +73,7 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
-/// A moment for people: in UTC, to the second.
+/// Formats a time for people, in UTC with a precision of 1 s.
 pub(super) fn moment(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |t| t.to_string())
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_to_paste_names_what_it_should() {
+    fn a_command_to_paste_is_quoted_and_names_its_configuration() {
         assert_eq!(quoted("/srv/door/ca.pem"), "/srv/door/ca.pem");
         assert_eq!(quoted("/home/ana b/it's $HOME"), "'/home/ana b/it'\\''s $HOME'");
         assert_eq!(command_line(Path::new("config.toml"), "up"), "sallyport up");

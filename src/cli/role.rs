@@ -21,7 +21,7 @@ use crate::{
     worker::{self, Stage},
 };
 
-/// Runs the gateway until a signal.
+/// Runs the gateway until it receives a signal to stop.
 pub(super) fn gateway(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
@@ -29,13 +29,13 @@ pub(super) fn gateway(config: &Path) -> Result<()> {
     block_on(async { Ok(gateway::run(config, inheritance, signalled(), || Word::Ready.tell()).await?) })
 }
 
-/// Runs the worker until a signal.
+/// Runs the worker until it receives a signal to stop.
 pub(super) fn worker(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
     Worth::Worker.declare();
     let key = StatementKey::new(Secrets::open(&config)?.worker()?.expose_secret().as_bytes());
-    let sockets = Sockets::from_standard_input().context("the socket on the standard input")?;
+    let sockets = Sockets::from_standard_input().context("cannot use the socket on standard input")?;
     let tell = |stage| match stage {
         Stage::Ready => Word::Ready.tell(),
         Stage::Released => Word::Released.tell(),
@@ -46,7 +46,7 @@ pub(super) fn worker(config: &Path) -> Result<()> {
     })
 }
 
-/// Runs the egress guard until a signal.
+/// Runs the egress guard until it receives a signal to stop.
 pub(super) fn egress(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
@@ -56,22 +56,20 @@ pub(super) fn egress(config: &Path) -> Result<()> {
     })
 }
 
-/// SIGHUP ends a process that does not know it. A role that reads its settings once says so.
+/// Logs each SIGHUP, which would otherwise end the process: a role that reads its settings only at startup says so.
 fn heed_hangups(role: &'static str) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            info!(
-                "SIGHUP changes nothing here: {role} reads its settings at its start; restart it to have it read them anew"
-            );
+            info!("ignoring SIGHUP: {role} reads its settings only at startup; restart it to apply changes");
         }
     });
     Ok(())
 }
 
 fn block_on(role: impl Future<Output = Result<()>>) -> Result<()> {
-    // On a single processor, work that could be stolen only costs more.
+    // On a single processor, work stealing only adds cost.
     let alone = available_parallelism().is_ok_and(|n| n.get() == 1);
     let mut builder = if alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };
-    builder.enable_all().build().context("the runtime cannot start")?.block_on(role)
+    builder.enable_all().build().context("cannot start the async runtime")?.block_on(role)
 }

@@ -1,4 +1,4 @@
-//! What commands that act on state have in common: the configuration, the database, and the running gateway.
+//! What commands that act on state have in common: the configuration, the database and the running gateway.
 
 use std::{
     io,
@@ -22,17 +22,17 @@ use crate::{
 pub(super) struct State {
     pub(super) config: Config,
     pub(super) store: Store,
-    /// To be looked at only: a secret that a command made would replace what the gateway goes by.
+    /// Read-only: a secret that a command created would replace the one that the gateway uses.
     pub(super) secrets: Secrets,
 }
 
-/// Where the database of an instance is.
+/// Returns the path of an instance's database.
 pub(super) fn database(config: &Config) -> PathBuf {
     config.data_dir.join("state.db")
 }
 
 impl State {
-    /// Opens the state of the instance that `config` describes; makes nothing.
+    /// Opens the state of the instance that `config` describes; creates nothing.
     pub(super) fn open(config: &Path) -> Result<Self> {
         let config = config::load(config)?;
         match database(&config).try_exists() {
@@ -46,32 +46,32 @@ impl State {
         Ok(Self { config, store, secrets })
     }
 
-    /// Makes a change known to the running gateway, if there is one; it is in force when this returns.
+    /// Tells the running gateway, if there is one, to load a change; the change is in force when this returns.
     pub(super) fn announce(&self) -> Result<()> {
         match control::tell(&self.config.data_dir) {
             Ok(Told::InForce | Told::NotRunning) => Ok(()),
             Ok(Told::Partly(why)) => {
                 eprintln!(
-                    "warning: the running gateway could not read all of its state: {why}. The parts that it could not read are unchanged; all others are in force"
+                    "warning: the running gateway could not load all of its state: {why}. The parts that it could not load are unchanged; the others are in force"
                 );
                 Ok(())
             }
-            Err(error) => Err(error).context("the change is kept, but the running gateway could not be told"),
+            Err(error) => Err(error).context("the change is saved, but the running gateway could not be notified"),
         }
     }
 
-    /// The same for a change of what the gateway may fail to read while it puts all else in force.
+    /// Like [`Self::announce`], but fails if the gateway could not load everything, since the change is in the part that may fail.
     pub(super) fn announce_whole(&self) -> Result<()> {
         match control::tell(&self.config.data_dir) {
-            Ok(Told::Partly(why)) => bail!("the change is kept, but the running gateway could not read it: {why}"),
+            Ok(Told::Partly(why)) => bail!("the change is saved, but the running gateway could not load it: {why}"),
             Ok(Told::InForce | Told::NotRunning) => Ok(()),
-            Err(error) => Err(error).context("the change is kept, but the running gateway could not be told"),
+            Err(error) => Err(error).context("the change is saved, but the running gateway could not be notified"),
         }
     }
 
-    /// Takes something back; it is in force when this returns. False where there is no such thing.
+    /// Revokes something; the revocation is in force when this returns. Returns false if there is no such thing.
     ///
-    /// Where the disk has no room to store it, the running gateway enforces it and stores it later.
+    /// If the disk is too full to store it, the running gateway enforces it and stores it later.
     pub(super) fn withdraw(&self, withdrawal: &Withdrawal) -> Result<bool> {
         let error = match self.store.withdraw(withdrawal) {
             Ok(true) => return self.announce().map(|()| true),
@@ -84,7 +84,7 @@ impl State {
         match control::withdraw(&self.config.data_dir, withdrawal) {
             Ok(Told::InForce | Told::Partly(_)) => {
                 eprintln!(
-                    "warning: {error}. The running gateway enforces the change and stores it once there is room. Free some space; do not stop the gateway before."
+                    "warning: {error}. The running gateway enforces the change and stores it once there is space. Free some space before you stop the gateway."
                 );
                 Ok(true)
             }
@@ -95,7 +95,7 @@ impl State {
         }
     }
 
-    /// The user of that name; without one, the first administrator.
+    /// Returns the user of that name, or the first administrator if no name is given.
     pub(super) fn user(&self, name: Option<&UserName>) -> Result<UserRecord> {
         let Some(name) = name else {
             let add = self.command("user add NAME --role admin");
@@ -110,7 +110,7 @@ impl State {
         }
     }
 
-    /// `sallyport WORDS` as it is to be typed for this instance.
+    /// Returns `sallyport WORDS` as the user must type it for this instance.
     pub(super) fn command(&self, words: &str) -> String {
         command_line(&self.config.file, words)
     }
@@ -119,7 +119,7 @@ impl State {
 fn no_instance(config: &Config) -> String {
     let dir = quoted(&config.base_dir.to_string_lossy());
     format!(
-        "{} describes an instance that does not exist yet: {} is missing. Make the instance with: sallyport init --dir {dir}",
+        "{} describes an instance that does not exist yet: {} is missing. Create the instance with: sallyport init --dir {dir}",
         config.file.display(),
         database(config).display(),
     )
@@ -127,7 +127,7 @@ fn no_instance(config: &Config) -> String {
 
 fn lost(config: &Config) -> String {
     format!(
-        "{} is missing, though the instance has been made. Stop Sallyport, restore the file from a backup, and start it again",
+        "{} is missing, although the instance was created. Stop Sallyport, restore the file from a backup, and start it again",
         database(config).display(),
     )
 }
@@ -135,12 +135,12 @@ fn lost(config: &Config) -> String {
 fn not_ours(folder: &Path, error: &io::Error) -> String {
     let place = folder.display();
     match folder.metadata().map(|about| account::name_of(about.uid())) {
-        Ok(owner) => format!("cannot look into {place}, which belongs to {owner}: run this as {owner}, or as root"),
-        Err(_) => format!("cannot look into {place}: {error}"),
+        Ok(owner) => format!("cannot access {place}, which belongs to {owner}; run this as {owner} or as root"),
+        Err(_) => format!("cannot access {place}: {error}"),
     }
 }
 
-/// Seconds since the Unix epoch.
+/// Returns the current time in seconds since the Unix epoch.
 pub(super) fn now() -> i64 {
     Timestamp::now().as_second()
 }

@@ -1,4 +1,4 @@
-//! `sallyport token`: tokens under the instance's own secret.
+//! `sallyport token`: issues tokens signed with the instance's own secret.
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -20,7 +20,7 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
-    /// Makes a token (HS256).
+    /// Issue a token (HS256).
     Issue(Issue),
 }
 
@@ -28,13 +28,13 @@ pub(super) enum Token {
 pub(super) struct Issue {
     #[command(flatten)]
     common: Common,
-    /// For whom; the first administrator unless given.
+    /// User of the token (default: the first administrator).
     #[arg(long)]
     user: Option<UserName>,
-    /// What it may be used for; everything the user may do unless given.
+    /// Scope of the token; can be repeated (default: everything the user may do).
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// How long it works.
+    /// Lifetime of the token.
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     expires: Duration,
 }
@@ -72,11 +72,11 @@ impl Issue {
     }
 }
 
-/// A secret that was made here would end every token under the one that the gateway has.
+/// Explains the missing secret. A secret created here would invalidate every token signed with the gateway's secret.
 fn no_secret(state: &State) -> String {
     let (file, variable) = (state.config.secrets_dir().join("jwt.key"), &state.config.jwt.secret_env);
     format!(
-        "there is no secret to sign with: {} does not exist, and {variable} is not set here. Set {variable} to the gateway's value; where the gateway has none either, start it once and it makes the file",
+        "cannot sign: {} does not exist, and {variable} is not set here. Set {variable} to the gateway's value, or, if the gateway does not use it, start the gateway once to create the file",
         file.display(),
     )
 }

@@ -1,4 +1,4 @@
-//! `sallyport trust`: this machine and its browsers trust the local authority, or do so no more.
+//! `sallyport trust`: makes this machine and its browsers trust the local certificate authority, or undoes that.
 
 mod browsers;
 mod system;
@@ -20,35 +20,35 @@ use crate::{
     gateway::TRUST_PAGE,
 };
 
-/// Makes this machine and the browsers of this account trust the local authority.
+/// Arguments of `sallyport trust`.
 #[derive(Debug, Args)]
 pub(super) struct Trust {
     #[command(flatten)]
     common: Common,
-    /// Undo it.
+    /// Stop trusting the authority.
     #[arg(long, conflicts_with = "show")]
     remove: bool,
-    /// Only print the fingerprint.
+    /// Print the fingerprint and change nothing.
     #[arg(long)]
     show: bool,
 }
 
-/// What is wanted of each store.
+/// What to do with each store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
     Trust,
     Remove,
 }
 
-/// The authority, and the file that it is in.
+/// The certificate authority, and the file that contains it.
 struct Authority {
     path: PathBuf,
     anchor: TrustAnchor,
-    /// What it is called in every store; two instances on one machine have two names.
+    /// Its name in every store, which differs between two instances on one machine.
     label: String,
 }
 
-/// What became of one store.
+/// The result for one store.
 #[derive(Debug, Serialize)]
 struct Store {
     #[serde(rename = "store")]
@@ -61,9 +61,9 @@ struct Store {
 #[derive(Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 enum Outcome {
-    /// It is as it was wanted.
+    /// The store is as requested.
     Done { what: &'static str },
-    /// It is not, and what would make it so.
+    /// The store is not as requested; `command` would change it.
     Missing { what: String, command: String },
 }
 
@@ -88,7 +88,7 @@ impl Trust {
         };
         self.common.output.print(&report, words)?;
         if !self.show && !report.stores.iter().any(|store| matches!(store.outcome, Outcome::Done { .. })) {
-            bail!("nothing could be done");
+            bail!("no store could be changed");
         }
         Ok(())
     }
@@ -104,12 +104,12 @@ impl Authority {
     fn of(common: &Common) -> Result<Self> {
         let config = config::load(&common.config)?;
         let TlsMode::LocalCa { dir, .. } = &config.tls.mode else {
-            bail!("tls.mode is not \"local-ca\", so there is no authority of this instance to trust");
+            bail!("tls.mode is not \"local-ca\", so this instance has no certificate authority to trust");
         };
         let path = LocalCa::new(dir).authority_cert();
         let anchor = TrustAnchor::read(&path).with_context(|| {
             format!(
-                "this instance has no authority yet; its first start makes one: {}",
+                "this instance has no certificate authority yet; its first start creates one: {}",
                 command_line(&common.config, "up")
             )
         })?;
@@ -137,7 +137,7 @@ fn words(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// Where devices of the local network find out how to trust the authority; None where they cannot.
+/// Returns the URL at which devices on the local network learn how to trust the authority, or None if there is no such page.
 pub(super) fn page_url(config: &Config) -> Option<String> {
     let TlsMode::LocalCa { .. } = &config.tls.mode else { return None };
     let listen = config.http_listen.first()?;
@@ -147,14 +147,14 @@ pub(super) fn page_url(config: &Config) -> Option<String> {
     Some(format!("http://{at}{TRUST_PAGE}"))
 }
 
-/// The address by which this machine would go out, found without a packet.
+/// Returns the address from which this machine would reach other networks, found without sending a packet.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| is_local(*ip))
 }
 
-/// A program on the PATH, or where only root's has it.
+/// Finds a program on the PATH or in the folders that only root's PATH contains.
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));

@@ -1,4 +1,4 @@
-//! `sallyport user`: who may hold keys and own downloads.
+//! `sallyport user`: manages the users who hold keys and own downloads.
 
 use std::io::BufRead;
 
@@ -13,16 +13,16 @@ use super::{
 };
 use crate::{store::Withdrawal, username::UserName};
 
-/// OWASP ASVS 6.2.1 asks for 8 at least and advises 15; a limit above keeps hashing cheap.
+/// OWASP ASVS 6.2.1 requires at least 8 and recommends 15; the upper limit keeps hashing cheap.
 const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=256;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum User {
-    /// Adds a user.
+    /// Add a user.
     Add(Add),
-    /// Lists users.
+    /// List users.
     List(List),
-    /// Removes a user; keys, links and certificates of theirs are good for nothing from then on.
+    /// Remove a user; this revokes their keys, links and certificates.
     Remove(Remove),
 }
 
@@ -30,12 +30,12 @@ pub(super) enum User {
 pub(super) struct Add {
     #[command(flatten)]
     common: Common,
-    /// The name.
+    /// Name of the user.
     name: UserName,
-    /// What the user may do.
+    /// Role of the user.
     #[arg(long, value_enum, default_value = "user")]
     role: Role,
-    /// Take the password from the first line of standard input.
+    /// Read the password from the first line of standard input.
     #[arg(long)]
     password_stdin: bool,
 }
@@ -50,16 +50,16 @@ pub(super) struct List {
 pub(super) struct Remove {
     #[command(flatten)]
     common: Common,
-    /// The name.
+    /// Name of the user.
     name: UserName,
 }
 
-/// What a user may do.
+/// The role of a user.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Role {
-    /// Everything, on everybody's objects.
+    /// Allows everything, on the objects of all users.
     Admin,
-    /// What keys and policies allow, on objects of their own.
+    /// Allows what keys and policies allow, on the user's own objects.
     User,
 }
 
@@ -87,7 +87,7 @@ impl Add {
         let state = State::open(&self.common.config)?;
         let hash = if self.password_stdin { Some(hash_password(&read_password()?)?) } else { None };
         if !state.store.add_user(&self.name, self.role.name(), hash.as_deref(), now())? {
-            bail!("there is a user {} already", self.name);
+            bail!("the user {} already exists", self.name);
         }
         state.announce()?;
         let document = json!({ "name": self.name, "role": self.role.name() });
@@ -111,23 +111,23 @@ impl Remove {
         let state = State::open(&self.common.config)?;
         let admins = state.store.users()?.into_iter().filter(|user| user.role == Role::Admin.name());
         if admins.map(|user| user.name).eq([self.name.clone()]) {
-            bail!("{} is the only administrator; add another one first", self.name);
+            bail!("{} is the only administrator; add another administrator first", self.name);
         }
         if !state.withdraw(&Withdrawal::User { name: self.name.clone(), at: now() })? {
             bail!("there is no user {}", self.name);
         }
         let document = json!({ "name": self.name, "removed": true });
-        self.common.output.print(&document, |_| format!("Removed {}, with keys and links.", self.name))
+        self.common.output.print(&document, |_| format!("Removed {}, including keys and links.", self.name))
     }
 }
 
-/// Argon2id, in the PHC string format.
+/// Hashes a password with Argon2id, in the PHC string format.
 pub(super) fn hash_password(password: &str) -> Result<String> {
     if !PASSWORD_CHARS.contains(&password.chars().count()) {
-        bail!("a password has {} to {} characters", PASSWORD_CHARS.start(), PASSWORD_CHARS.end());
+        bail!("a password must have {} to {} characters", PASSWORD_CHARS.start(), PASSWORD_CHARS.end());
     }
     let hash = Argon2::default().hash_password(password.as_bytes());
-    Ok(hash.map_err(|e| anyhow::anyhow!("the password cannot be hashed: {e}"))?.to_string())
+    Ok(hash.map_err(|e| anyhow::anyhow!("cannot hash the password: {e}"))?.to_string())
 }
 
 fn read_password() -> Result<String> {

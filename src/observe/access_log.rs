@@ -1,4 +1,4 @@
-//! The access log: one line a request, within a budget for each user and client, and never in the way of a request.
+//! The access log: one line per request, within a budget for each user and client, and without delaying requests.
 
 mod allowance;
 mod budget;
@@ -28,34 +28,34 @@ use self::{
 };
 use crate::config::{AccessFormat, LogConfig};
 
-/// So many bytes wait at most while the disk does not take them; lines beyond are counted.
+/// Limit of the bytes that wait while the disk does not accept them; lines beyond it are only counted.
 const MAX_PENDING: usize = 8 << 20;
-/// So many of them may be lines that strangers can have written.
+/// The part of it that lines can use which anybody can cause.
 const MAX_PENDING_OF_STRANGERS: usize = MAX_PENDING / 2;
 
-/// Where entries go.
+/// The access log, to which requests write entries.
 pub struct AccessLog {
     shared: Arc<Shared>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
-/// How many lines were left out, by the reason.
+/// Counters of omitted lines, by reason.
 #[derive(Clone, Debug, Default)]
 pub struct LeftOut {
-    /// Their client had its lines for that second, or its bytes for that day.
+    /// The client exceeded its lines per second or its bytes per day.
     pub client_budget: Counter,
-    /// More waited than the disk took.
+    /// The queue was full because the disk was too slow.
     pub queue_full: Counter,
     /// The disk was nearly full.
     pub disk_reserve: Counter,
 }
 
-/// What requests and the writer share.
+/// The state that requests and the writer share.
 struct Shared {
     format: AccessFormat,
     pending: Mutex<Pending>,
     wake: Condvar,
-    /// True while only lines of users are written.
+    /// Whether only lines of users are written.
     sparing: AtomicBool,
     left_out: LeftOut,
 }
@@ -63,18 +63,18 @@ struct Shared {
 struct Pending {
     lines: Vec<u8>,
     budget: Budget,
-    /// What did not fit in here, since that was last said.
+    /// Lines that did not fit into the queue, since the last summary.
     queue_full: u64,
-    /// What was spared for the disk, since that was last said.
+    /// Lines that were omitted to save disk space, since the last summary.
     disk_reserve: u64,
     closed: bool,
 }
 
 impl AccessLog {
-    /// Appends to the file that the configuration names, which is made for the owner only.
+    /// Opens the file that the configuration names for appending; a new file gets mode 0600.
     ///
     /// # Errors
-    /// The file cannot be opened, or its thread not started.
+    /// Fails if the file cannot be opened or the thread cannot be started.
     pub fn open(config: &LogConfig, left_out: LeftOut) -> io::Result<Self> {
         let file = LogFile::open(&config.access, config.access_max_size, config.access_keep)?;
         let writer = Writer::new(file, config.disk_reserve);
@@ -91,7 +91,7 @@ impl AccessLog {
         Ok(Self { shared, writer: Some(writer) })
     }
 
-    /// Takes one entry; it is in the file soon, or counted.
+    /// Accepts one entry, which is soon in the file, or counted as omitted.
     pub fn write(&self, entry: &Entry<'_>) {
         let Shared { format, pending, sparing, left_out, .. } = &*self.shared;
         let weight = entry.weight();
@@ -122,7 +122,7 @@ impl Drop for AccessLog {
 }
 
 impl Shared {
-    /// Counts lines that the disk has not taken.
+    /// Counts lines that the disk did not accept.
     fn lose(&self, lines: u64) {
         self.left_out.disk_reserve.inc_by(lines);
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).disk_reserve += lines;
@@ -142,8 +142,7 @@ impl Pending {
         self.lines.len() >= max
     }
 
-    /// Begins the next second, at `age` since the log was opened, and says what was left out in the last one as far as there is
-    /// room to say it.
+    /// Begins the next second, `age` after the log was opened, and writes summaries of what was omitted in the last one, as far as there is space.
     fn turn(&mut self, format: AccessFormat, is_sparing: bool, age: Duration) {
         let now = Timestamp::now();
         let Self { lines, budget, .. } = self;
@@ -159,7 +158,7 @@ impl Pending {
     }
 }
 
-/// How many bytes `write` has appended.
+/// Returns the number of bytes that `write` appends.
 fn appended(lines: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
     let before = lines.len();
     write(lines);
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn with_little_room_on_the_disk_only_users_are_logged_and_the_others_counted() {
+    fn with_little_disk_space_only_users_are_logged_and_the_others_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let (path, left_out) = (dir.path().join("access.log"), LeftOut::default());
         let log = AccessLog::open(&config(&path, u64::MAX), left_out.clone()).unwrap();
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_is_ended_before_the_next_one() {
+    fn an_incomplete_line_is_terminated_before_the_next_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
         std::fs::write(&path, "{\"ts\":\"19").unwrap();
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_full_queue_there_is_room_for_users_that_strangers_do_not_take() {
+    fn a_full_queue_still_has_space_for_users() {
         let mut pending = Pending::new(Budget::new(NonZeroU32::MAX, None));
         while !pending.is_full_for(Weight::Stranger) {
             denied().write(AccessFormat::Json, &mut pending.lines);
@@ -225,7 +224,7 @@ mod tests {
         let full = pending.lines.len();
         pending.queue_full = 3;
         pending.turn(AccessFormat::Json, false, Duration::ZERO);
-        assert_eq!((pending.lines.len(), pending.queue_full), (full, 3), "it is said once there is room");
+        assert_eq!((pending.lines.len(), pending.queue_full), (full, 3), "the summary is written once there is space");
         pending.lines.clear();
         pending.turn(AccessFormat::Json, false, Duration::ZERO);
         let text = String::from_utf8(pending.lines).unwrap();

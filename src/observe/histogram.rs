@@ -1,4 +1,4 @@
-//! A histogram of durations that costs an observer two relaxed additions and no lock, which that of `prometheus-client` has.
+//! A histogram of durations. An observation costs two relaxed additions and no lock, unlike the one of `prometheus-client`.
 
 use std::{
     fmt,
@@ -14,8 +14,8 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric},
 };
 
-/// The upper ends of the buckets: in microseconds as they are compared, in seconds as they are served. From what a denial takes
-/// to what a film takes.
+/// Upper bounds of the buckets: in microseconds for comparison, in seconds for output. They range from the duration of a denial to that of a
+/// whole video.
 const BOUNDS: [(u64, f64); 14] = [
     (500, 0.000_5),
     (1_000, 0.001),
@@ -33,13 +33,13 @@ const BOUNDS: [(u64, f64); 14] = [
     (60_000_000, 60.0),
 ];
 
-/// How long things took.
+/// A histogram of durations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Durations(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// One for each of [`BOUNDS`].
+    /// One bucket for each of [`BOUNDS`].
     buckets: [AtomicU64; BOUNDS.len()],
     longer: AtomicU64,
     sum_micros: AtomicU64,
@@ -59,7 +59,7 @@ impl EncodeMetric for Durations {
         let bounds = BOUNDS.iter().map(|(_, seconds)| *seconds).chain([f64::INFINITY]);
         let counts = self.0.buckets.iter().chain([&self.0.longer]).map(|count| count.load(Relaxed));
         let buckets: Vec<_> = bounds.zip(counts).collect();
-        // The sum of what was read, so that the last bucket and the count never differ.
+        // The sum of the values read above, so that the count never differs from the last bucket.
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = Duration::from_micros(self.0.sum_micros.load(Relaxed)).as_secs_f64();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)

@@ -1,7 +1,7 @@
-//! What Prometheus may know: counters that requests and connections add to, and what is looked up when it asks.
+//! Prometheus metrics: counters that requests and connections increment, and values that are read for each scrape.
 //!
-//! Every label has a closed set of values, of the configuration or of an enum, and each of their series is made before the first
-//! request that could need it: a request only adds to atomics, and nothing that a client sends becomes a label.
+//! Every label has a closed set of values, from the configuration or an enum, and each series exists before the first request that could need it. A
+//! request only adds to atomics, and nothing that a client sends becomes a label.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,91 +18,91 @@ use crate::{
     policy::{Reason, Site},
 };
 
-/// The form of [`Metrics::render`].
+/// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// By the first digit of a status; HTTP has no sixth class.
+/// Classes by the first digit of a status; HTTP has no sixth class.
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
-/// What became of a request.
+/// What the gateway did with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// An application answered, or should have.
+    /// An application answered it, or should have.
     Forward,
     /// It was denied.
     Deny,
-    /// The gateway answered itself.
+    /// The gateway itself answered it.
     Own,
-    /// It was a preflight.
+    /// It was a CORS preflight.
     Preflight,
 }
 
-/// A kind of listener.
+/// The kind of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// For TLS.
+    /// TLS.
     Tls,
-    /// For plain HTTP, which is sent to TLS.
+    /// Plain HTTP, which redirects to TLS.
     Http,
-    /// For health and metrics.
+    /// Health and metrics.
     Admin,
 }
 
-/// Why a connection came to nothing before its first request.
+/// Why a connection was closed before its first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
-    /// No keys were agreed on.
+    /// The TLS handshake failed.
     Tls,
-    /// Handshake and PROXY header took too long.
+    /// The handshake or the PROXY header took too long.
     TooSlow,
-    /// A trusted proxy sent no PROXY header, or a wrong one.
+    /// A trusted proxy sent no valid PROXY header.
     Proxy,
-    /// Whom the PROXY header names is shut out or has too many connections.
+    /// The client named in the PROXY header is banned or has too many connections.
     NoPlace,
 }
 
-/// One request, at its end.
+/// A completed request.
 #[derive(Debug)]
 pub struct Ended<'a> {
     /// The application that it was for.
     pub app: Option<&'a Arc<str>>,
-    /// What became of it.
+    /// What the gateway did with it.
     pub verdict: Verdict,
     /// Why it was denied.
     pub denied: Option<Reason>,
-    /// The status of the answer, as in the access log.
+    /// The status of the response, as in the access log.
     pub status: u16,
     /// Bytes of body from the client.
     pub bytes_in: u64,
     /// Bytes of body to the client.
     pub bytes_out: u64,
-    /// From the head of the request to the end of the answer.
+    /// From the head of the request to the end of the response.
     pub duration: Duration,
-    /// Until the application's head of an answer.
+    /// Until the head of the application's response.
     pub upstream: Option<Duration>,
 }
 
-/// What is known only when somebody asks.
+/// Values that are read for each scrape.
 #[derive(Clone, Copy, Debug)]
 pub struct Looked {
-    /// How many clients the rate limits remember.
+    /// The number of clients that the rate limits track.
     pub rate_limited_clients: usize,
-    /// When the first of the served certificates ends, in seconds since the Unix epoch.
+    /// When the first of the served certificates expires, in seconds since the Unix epoch.
     pub certificate_ends: Option<i64>,
-    /// True while the worker does not answer.
+    /// Whether the worker is not responding.
     pub worker_down: bool,
 }
 
-/// All there is to tell.
+/// All metrics of the gateway.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     families: Families,
-    /// Those of the configuration, as of its last change. One that is gone keeps its series.
+    /// The applications of the current configuration. The series of a removed application remain in the registry.
     apps: ArcSwap<Vec<(Arc<str>, AppMetrics)>>,
-    /// Requests that no application was found for.
+    /// Requests that matched no application.
     nowhere: AppMetrics,
     denials: Vec<Counter>,
     tls: Connections,
@@ -137,11 +137,11 @@ struct Connections {
     accepted: Counter,
 }
 
-/// A connection, which counts as open for as long as this lives.
+/// A connection, which counts as open until this is dropped.
 #[derive(Debug)]
 pub struct OpenConnection(Gauge);
 
-/// The series with one label for each application.
+/// The metrics with a label for the application.
 #[derive(Debug)]
 struct Families {
     requests: Family<Labels<3>, Counter>,
@@ -152,7 +152,7 @@ struct Families {
 }
 
 impl Verdict {
-    /// Its name in logs and labels.
+    /// Returns the name used in logs and labels.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -165,7 +165,7 @@ impl Verdict {
 }
 
 impl TurnedAway {
-    /// In their order.
+    /// All variants, in declaration order.
     const ALL: [Self; 4] = [Self::Tls, Self::TooSlow, Self::Proxy, Self::NoPlace];
 
     const fn name(self) -> &'static str {
@@ -179,7 +179,7 @@ impl TurnedAway {
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Creates the metrics, with all counters at zero.
     #[must_use]
     pub fn new(site: &Site) -> Self {
         let mut registry = Registry::default();
@@ -199,30 +199,30 @@ impl Metrics {
             rate_limited_clients: metric(
                 &mut registry,
                 "sallyport_rate_limited_clients",
-                "Clients that the rate limits remember",
+                "Clients that the rate limits track",
             ),
             certificate_ends: metric(
                 &mut registry,
                 "sallyport_certificate_expiry_timestamp_seconds",
-                "When the first of the served certificates ends, in seconds since 1970",
+                "Expiry of the served certificate that expires first, in seconds since 1970",
             ),
-            worker_down: metric(&mut registry, "sallyport_worker_down", "1 while the worker does not answer, else 0"),
+            worker_down: metric(&mut registry, "sallyport_worker_down", "1 while the worker is not responding, else 0"),
             registry: with_facts(registry),
         }
     }
 
-    /// What counts the lines that the access log leaves out.
+    /// Returns the counters of lines that the access log omits.
     #[must_use]
     pub fn access_log(&self) -> LeftOut {
         self.access_log.clone()
     }
 
-    /// Makes the series of applications that are new.
+    /// Adds the series of new applications.
     pub fn know(&self, site: &Site) {
         self.apps.store(Arc::new(self.families.of_all(site)));
     }
 
-    /// Counts one request.
+    /// Counts one completed request.
     pub fn ended(&self, request: &Ended<'_>) {
         let apps = self.apps.load();
         let app = request.app.and_then(|name| apps.iter().find(|(known, _)| known == name));
@@ -240,7 +240,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a connection that was accepted.
+    /// Counts an accepted connection.
     #[must_use]
     pub fn connection(&self, listener: Listener) -> OpenConnection {
         let connections = match listener {
@@ -253,21 +253,21 @@ impl Metrics {
         OpenConnection(connections.open.clone())
     }
 
-    /// Counts a connection that came to nothing.
+    /// Counts a connection that was closed before its first request.
     pub fn turned_away(&self, why: TurnedAway) {
         if let Some(counter) = self.handshakes_failed.get(why as usize) {
             counter.inc();
         }
     }
 
-    /// Counts an attempt at a certificate.
+    /// Counts an attempt to obtain a certificate.
     pub fn acme(&self, outcome: Outcome) {
         if let Some(counter) = self.acme.get(outcome as usize) {
             counter.inc();
         }
     }
 
-    /// All of it, as [`CONTENT_TYPE`].
+    /// Formats all metrics as [`CONTENT_TYPE`].
     #[must_use]
     pub fn render(&self, looked: Looked) -> String {
         self.rate_limited_clients.set(i64::try_from(looked.rate_limited_clients).unwrap_or(i64::MAX));
@@ -299,10 +299,10 @@ impl AppMetrics {
 
 impl Families {
     fn registered(registry: &mut Registry) -> Self {
-        let of_requests = "Requests that have ended; without an app where none was found for it";
-        let (received, sent) = ("Bytes of bodies that came from clients", "Bytes of bodies that went to clients");
-        let duration = "From the head of a request to the end of its answer";
-        let upstream = "From the head of a request to the head of the application's answer";
+        let of_requests = "Completed requests; the app is empty if no application matched";
+        let (received, sent) = ("Body bytes received from clients", "Body bytes sent to clients");
+        let duration = "Time from the head of a request to the end of its response";
+        let upstream = "Time from the head of a request to the head of the application's response";
         Self {
             requests: metric(registry, "sallyport_requests", of_requests),
             bytes_in: metric(registry, "sallyport_bytes_received", received),
@@ -316,7 +316,7 @@ impl Families {
         site.apps().iter().map(|app| (Arc::clone(&app.name), self.of(&app.name))).collect()
     }
 
-    /// What an application had counted before a change of the configuration goes on.
+    /// Returns the series of an application, which keep their counts across changes of the configuration.
     fn of(&self, app: &str) -> AppMetrics {
         let answered = |verdict: Verdict| {
             CLASSES.map(|class| series(&self.requests, [("app", app), ("decision", verdict.name()), ("status", class)]))
@@ -335,17 +335,17 @@ impl Families {
 }
 
 fn denials(registry: &mut Registry) -> Vec<Counter> {
-    let family = metric(registry, "sallyport_denials", "Requests that were denied, by the public code");
+    let family = metric(registry, "sallyport_denials", "Denied requests, by public code");
     Reason::ALL.iter().map(|reason| series(&family, [("code", reason.code())])).collect()
 }
 
 fn acme(registry: &mut Registry) -> Vec<Counter> {
-    let family = metric(registry, "sallyport_acme_attempts", "Attempts to get a certificate, by how they have ended");
+    let family = metric(registry, "sallyport_acme_attempts", "Attempts to obtain a certificate, by outcome");
     Outcome::ALL.iter().map(|outcome| series(&family, [("outcome", outcome.name())])).collect()
 }
 
 fn access_log(registry: &mut Registry) -> LeftOut {
-    let help = "Requests without a line of their own in the access log, by the reason";
+    let help = "Requests without a line of their own in the access log, by reason";
     let family = metric(registry, "sallyport_access_log_left_out", help);
     let [client_budget, queue_full, disk_reserve] =
         ["client_budget", "queue_full", "disk_reserve"].map(|reason| series(&family, [("reason", reason)]));
@@ -353,22 +353,22 @@ fn access_log(registry: &mut Registry) -> LeftOut {
 }
 
 fn handshakes_failed(registry: &mut Registry) -> [Counter; TurnedAway::ALL.len()] {
-    let help = "Connections that ended before their first request could come, by the reason";
+    let help = "Connections that were closed before their first request, by reason";
     let family = metric(registry, "sallyport_handshakes_failed", help);
     TurnedAway::ALL.map(|why| series(&family, [("reason", why.name())]))
 }
 
 /// In the order of [`Listener`].
 fn connections(registry: &mut Registry) -> [Connections; 3] {
-    let open = metric(registry, "sallyport_connections", "Connections that are open");
-    let accepted = metric(registry, "sallyport_connections_accepted", "Connections that were accepted");
+    let open = metric(registry, "sallyport_connections", "Open connections");
+    let accepted = metric(registry, "sallyport_connections_accepted", "Accepted connections");
     ["tls", "http", "admin"].map(|listener| Connections {
         open: series(&open, [("listener", listener)]),
         accepted: series(&accepted, [("listener", listener)]),
     })
 }
 
-/// What no request changes.
+/// Adds metrics that do not depend on requests.
 fn with_facts(mut registry: Registry) -> Registry {
     let build: Family<Labels<1>, Gauge> =
         metric(&mut registry, "sallyport_build_info", "The running version; always 1");

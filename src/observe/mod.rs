@@ -1,4 +1,4 @@
-//! What happened: the access log, metrics, and the set-up of `tracing`.
+//! Observability: the access log, metrics and the set-up of `tracing`.
 
 pub mod access_log;
 mod histogram;

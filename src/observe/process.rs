@@ -1,4 +1,4 @@
-//! What the system says of this process, looked up when metrics are asked for.
+//! Process metrics, read from the operating system for each scrape.
 
 use std::{
     fmt, fs,
@@ -21,14 +21,14 @@ pub(super) struct Process {
     started: SystemTime,
 }
 
-/// What `/proc/self/stat` says (proc_pid_stat(5)).
+/// The fields of `/proc/self/stat` in use here (proc_pid_stat(5)).
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     cpu_ticks: u64,
     resident_pages: u64,
 }
 
-/// What this process holds in memory; None where the system does not tell.
+/// Returns the resident memory of this process, or None if the system does not report it.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
     stat().map(|stat| stat.resident_bytes())
@@ -40,27 +40,27 @@ impl Process {
     }
 }
 
-/// What cannot be looked up is left out.
+/// Omits values that cannot be read.
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut tell = |name, help, metric: &dyn Told| metric.tell(&mut encoder, name, help);
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).as_ref().map_or(0.0, Duration::as_secs_f64);
-        tell("process_start_time_seconds", "When it started, in seconds since 1970", &ConstGauge::new(started))?;
+        tell("process_start_time_seconds", "Start time, in seconds since 1970", &ConstGauge::new(started))?;
         if let Some(stat) = stat() {
             tell("process_cpu_seconds", "CPU time in user and system mode", &ConstCounter::new(stat.cpu_seconds()))?;
-            tell("process_resident_memory_bytes", "Memory in use", &ConstGauge::new(stat.resident_bytes()))?;
+            tell("process_resident_memory_bytes", "Resident memory in bytes", &ConstGauge::new(stat.resident_bytes()))?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            // One of them is that of the folder.
+            // One of them is the descriptor of the folder that is being read.
             let open = u64::try_from(open.count()).unwrap_or(u64::MAX).saturating_sub(1);
             tell("process_open_fds", "Open file descriptors", &ConstGauge::new(open))?;
         }
         let max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        tell("process_max_fds", "How many there may be", &ConstGauge::new(max))
+        tell("process_max_fds", "Maximum number of open file descriptors", &ConstGauge::new(max))
     }
 }
 
-/// A metric that is there for one answer.
+/// A metric that exists for one scrape.
 trait Told {
     fn tell(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str) -> fmt::Result;
 }
@@ -73,7 +73,7 @@ impl<M: EncodeMetric> Told for M {
 
 impl Stat {
     fn parse(text: &str) -> Option<Self> {
-        // The second field is the program's name, which may hold anything; the third follows its last parenthesis.
+        // The second field is the program's name, which may contain anything; the third field follows the last parenthesis.
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let user: u64 = fields.nth(11)?.parse().ok()?;
         let system: u64 = fields.next()?.parse().ok()?;
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_holds_something() {
+    fn this_process_uses_memory() {
         assert!(resident_bytes().unwrap() > 1 << 20);
     }
 

@@ -1,23 +1,23 @@
-//! Request ids: random, so that they are unique across restarts and tell nothing about how many requests there were.
+//! Request IDs: random, so that they are unique across restarts and do not reveal the number of requests.
 
 use std::{cell::RefCell, fmt};
 
 use crate::random::random;
 
 const BYTES: usize = 12;
-/// So many ids are made of one call to the operating system.
+/// The number of IDs that one call to the operating system provides.
 const BATCH: usize = 64;
 
 thread_local! {
     static POOL: RefCell<Vec<[u8; BYTES]>> = const { RefCell::new(Vec::new()) };
 }
 
-/// 24 hexadecimal digits.
+/// A request ID of 24 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId([u8; 2 * BYTES]);
 
 impl RequestId {
-    /// A new id.
+    /// Creates a new ID.
     #[must_use]
     pub fn next() -> Self {
         let mut text = [0; 2 * BYTES];
@@ -25,7 +25,7 @@ impl RequestId {
         Self(text)
     }
 
-    /// The id as text.
+    /// Returns the ID as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()

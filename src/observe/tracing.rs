@@ -1,4 +1,4 @@
-//! Sets up `tracing`: plain lines on standard error, none longer and none more often than is of use.
+//! Sets up `tracing`: plain lines on standard error, limited in length and rate.
 
 mod budget;
 
@@ -8,19 +8,18 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt, util:
 
 use self::budget::Budget;
 
-/// The longest line, in bytes; libraries repeat what strangers send.
+/// Maximum length of a line, in bytes; libraries log what clients send.
 const MAX_LINE: usize = 4_096;
 
 /// Writes each line to standard error.
 struct Stderr;
 
-/// Cuts a line that is too long. It never fails: whoever cannot be told of anything need not be told of that.
+/// Truncates a line that is too long. Write errors are ignored, since there is nowhere left to report them.
 struct Line<W>(W);
 
-/// Starts logging by a filter in `tracing` syntax, such as "info" or "info,sallyport::policy=debug".
+/// Starts logging with a filter in `tracing` syntax, such as "info" or "info,sallyport::policy=debug".
 ///
-/// Pingora logs a line for every HTTP/2 client that hangs up, so it is not heard at all; what matters of it is told by
-/// the gateway.
+/// Pingora is turned off because it logs a line for every HTTP/2 client that disconnects; the gateway logs what matters.
 pub fn start(filter: &str) {
     let filter = EnvFilter::try_new(format!("pingora=off,pingora_core=off,{filter}"));
     let builder = tracing_subscriber::fmt().with_ansi(io::stderr().is_terminal()).with_writer(Stderr);
@@ -39,7 +38,7 @@ impl<'a> MakeWriter<'a> for Stderr {
 }
 
 impl<W: Write> Write for Line<W> {
-    /// Takes one line, as `tracing` gives it.
+    /// Writes one line, which `tracing` passes in a single call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let _ = match line.get(..MAX_LINE).filter(|start| start.len() < line.len()) {
             None => self.0.write_all(line),
@@ -68,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut_where_a_character_ends() {
+    fn a_long_line_is_truncated_at_a_character_boundary() {
         assert_eq!(written("short\n"), "short\n");
         let long = written(&format!("{}\n", "é".repeat(40_000)));
         assert_eq!(long, format!("{}... [80001 bytes]\n", "é".repeat(MAX_LINE / 2)));

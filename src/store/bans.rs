@@ -1,4 +1,4 @@
-//! Bans at rest: one row for each client that is shut out, or was so lately.
+//! Stored bans: one row for each client that is banned or was so recently.
 
 use std::net::IpAddr;
 
@@ -11,11 +11,11 @@ const INSERT: &str =
     "INSERT INTO ban (network, why, since, until, times) VALUES (:network, :why, :since, :until, :times)
     ON CONFLICT (network) DO UPDATE SET why = :why, since = :since, until = :until, times = :times";
 
-/// Unless somebody has meanwhile banned the same client for longer.
+/// Unless somebody has banned the same client for longer in the meantime.
 const UNLESS_LONGER: &str = "WHERE ban.until < excluded.until";
 
 impl Store {
-    /// Every ban that is kept, the oldest first.
+    /// Returns every stored ban, the oldest first.
     pub fn bans(&self) -> Result<Vec<Ban>, StoreError> {
         let connection = self.connection();
         let mut statement =
@@ -23,7 +23,7 @@ impl Store {
         Ok(statement.query_map([], ban_from)?.collect::<Result<_, _>>()?)
     }
 
-    /// The ban of a client.
+    /// Returns the ban of a client.
     pub fn ban(&self, network: IpAddr) -> Result<Option<Ban>, StoreError> {
         let connection = self.connection();
         let mut statement =
@@ -31,17 +31,17 @@ impl Store {
         Ok(statement.query_row([network.to_string()], ban_from).optional()?)
     }
 
-    /// Stores a ban in place of whatever there was of that client.
+    /// Stores a ban, replacing any other ban of that client.
     pub fn put_ban(&self, ban: &Ban) -> Result<(), StoreError> {
         insert(&self.connection(), INSERT, ban)
     }
 
-    /// Forgets a ban and those before it; false where there is none of that client.
+    /// Removes a ban and the count of earlier ones; returns false if the client has none.
     pub fn remove_ban(&self, network: IpAddr) -> Result<bool, StoreError> {
         Ok(self.connection().execute("DELETE FROM ban WHERE network = ?", [network.to_string()])? == 1)
     }
 
-    /// Writes down what the gateway has done, all of it or nothing. What others have done meanwhile is not undone.
+    /// Stores the gateway's changes, all or none, without undoing what others have done in the meantime.
     pub fn write_bans(&self, changes: &[BanChange]) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ban_is_kept_replaced_and_forgotten() {
+    fn a_ban_is_stored_replaced_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let network = ban(1, 0, None).network;
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_gateway_writes_late_does_not_undo_what_somebody_did_meanwhile() {
+    fn a_late_write_of_the_gateway_does_not_undo_a_command() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         store.put_ban(&ban(1, 5, None)).unwrap();

@@ -1,4 +1,4 @@
-//! The embedded database: opening, schema, and the one connection that everything in this process shares.
+//! The embedded database: opening, schema and the one connection that this process shares.
 
 use std::{
     fs, io,
@@ -15,8 +15,8 @@ use super::reserve::Reserve;
 
 /// The state database, `state.db` in the data folder.
 ///
-/// Write-ahead logging with full synchronisation: what a call has returned from survives a kill and a power cut.
-/// Several processes may have it open at a time.
+/// Write-ahead logging with full synchronisation: once a call has returned, its change survives a kill and a power cut.
+/// Several processes may have it open at the same time.
 pub struct Store {
     connection: Mutex<Connection>,
     reserve: Reserve,
@@ -24,31 +24,33 @@ pub struct Store {
     file: FileId,
 }
 
-/// What tells a file from another one at the same path.
+/// Distinguishes a file from another one at the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
     inode: u64,
 }
 
-/// The database cannot do what it was asked.
+/// Why a database operation failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// SQLite says no.
-    #[error("the state database: {0}")]
+    /// SQLite reported an error.
+    #[error("cannot use the state database: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// The file cannot be made or read.
-    #[error("the state database's file: {0}")]
+    /// The file cannot be created or read.
+    #[error("cannot access the file of the state database: {0}")]
     Io(#[from] std::io::Error),
-    /// Another file is at its path, or none, while this program goes on with the one that it has opened.
+    /// The file at the path is another one or missing, while this process still uses the one that it opened.
     #[error("the state database {} was deleted or replaced while it was open; stop Sallyport, restore the file from a backup without its -wal and -shm files, and start Sallyport again", .0.display())]
     Displaced(PathBuf),
-    /// A newer program has written it.
-    #[error("the state database has schema {0}, this program knows {SCHEMA_VERSION}; run the newer program")]
+    /// A newer version of this program wrote the database.
+    #[error(
+        "the state database has schema {0}, but this version supports at most {SCHEMA_VERSION}; run the newer version"
+    )]
     NewerSchema(i64),
 }
 
-/// What brings a database from each version to the next, up to [`SCHEMA_VERSION`]; the first one makes it.
+/// Migrations from each version to the next, up to [`SCHEMA_VERSION`]; the first one creates the schema.
 const MIGRATIONS: [&str; 4] = [FIRST, BANS, include_str!("schema_3.sql"), include_str!("schema_4.sql")];
 const SCHEMA_VERSION: i64 = 4;
 
@@ -93,12 +95,12 @@ CREATE TABLE ban (
 ";
 
 impl Store {
-    /// Opens the database at `path`, making it (0600) where there is none.
+    /// Opens the database at `path`; creates it with mode 0600 if it does not exist.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         crate::secret_file::create_private(path)?;
         let reserve = Reserve::of(path);
         let connection = match connect(path) {
-            // Even a look at the database makes files beside it.
+            // Even opening the database creates files beside it.
             Err(error) if error.is_full() && reserve.give_up() => connect(path)?,
             other => other?,
         };
@@ -106,12 +108,12 @@ impl Store {
         Ok(Self { connection: Mutex::new(connection), reserve, path: path.to_owned(), file: FileId::at(path)? })
     }
 
-    /// Finds out whether the database is still the one at its path, which others open.
+    /// Checks whether the open database is still the file at its path, which other processes would open.
     ///
     /// SQLite cannot follow a replaced file: the write-ahead log of one would be applied to the other.
     ///
     /// # Errors
-    /// [`StoreError::Displaced`] where it is not.
+    /// Returns [`StoreError::Displaced`] if it is not.
     pub fn is_in_place(&self) -> Result<(), StoreError> {
         match FileId::at(&self.path) {
             Ok(file) if file == self.file => Ok(()),
@@ -121,7 +123,7 @@ impl Store {
         }
     }
 
-    /// Makes a change that must not fail for want of room: a full disk gives up the reserve for it.
+    /// Makes a change that must not fail for lack of space: if the disk is full, the reserve is released for it.
     pub(super) fn with_reserve<T>(&self, change: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
         match change() {
             Err(error) if error.is_full() && self.reserve.give_up() => change(),
@@ -129,29 +131,29 @@ impl Store {
         }
     }
 
-    /// Gives the reserve up for something that is taken back elsewhere than in here; true where there was one.
+    /// Releases the reserve for a revocation that is stored outside the database; returns whether there was a reserve.
     pub fn give_up_reserve(&self) -> bool {
         self.reserve.give_up()
     }
 
-    /// Sets room aside again where the reserve was given up and the disk has enough.
+    /// Reserves space again if the reserve was released and the disk has enough.
     pub fn keep_reserve(&self) {
         self.reserve.take();
     }
 
-    /// A number that changes whenever another process has written.
+    /// Returns a number that changes whenever another process has written to the database.
     pub fn version(&self) -> Result<i64, StoreError> {
         Ok(self.connection().pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
 
     pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
-        // SQLite rolls an unfinished transaction back by itself, so a panic elsewhere leaves nothing half done.
+        // SQLite rolls back an unfinished transaction, so a panic elsewhere leaves nothing half done.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl StoreError {
-    /// True where the disk did not take what was to be written.
+    /// Whether the disk was too full for the write.
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
@@ -203,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_of_a_newer_program_is_left_alone() {
+    fn a_database_of_a_newer_version_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
         let store = Store::open(&path).unwrap();
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_an_older_program_keeps_what_it_has() {
+    fn a_database_of_an_older_version_keeps_its_content() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
         let old = Connection::open(&path).unwrap();
@@ -237,7 +239,7 @@ mod tests {
             store.links().unwrap().into_iter().map(|link| (link.owner.map(|id| id.0), link.maker, link.revoked));
         assert_eq!(links.collect::<Vec<_>>(), [(Some(1), None, false), (None, None, true)]);
         drop(store);
-        assert!(Store::open(&path).is_ok(), "once is enough");
+        assert!(Store::open(&path).is_ok(), "the migration runs only once");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! API keys at rest: a hash of the secret and what the key may do.
+//! Stored API keys: a hash of the secret, and what the key allows.
 
 use rusqlite::{Row, named_params};
 
@@ -8,60 +8,60 @@ use super::{
 };
 use crate::{identity::UserId, username::UserName};
 
-/// Where a key's text comes from.
+/// The origin of a key's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyOrigin {
-    /// It was made here: 256 random bits under its id.
+    /// Generated here: 256 random bits after its ID.
     Made,
-    /// Clients had it already.
+    /// Imported; clients already had it.
     Imported,
 }
 
-/// A key as stored.
+/// A stored key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
-    /// The public id, part of the key's text.
+    /// The public ID, part of the key's text.
     pub id: String,
     /// SHA-256 of the secret part, or of an imported key's text.
     pub hash: [u8; 32],
-    /// Where its text comes from.
+    /// The origin of its text.
     pub origin: KeyOrigin,
-    /// Whose key it is.
+    /// The owner of the key.
     pub user: UserName,
-    /// What tells that user from those who had the name before; None where nobody had.
+    /// Distinguishes the owner from earlier users of the same name; None if there were none.
     pub generation: Option<UserId>,
-    /// True when that user is an administrator.
+    /// Whether the owner is an administrator.
     pub admin: bool,
     /// The scopes, separated by spaces; `*` for all.
     pub scopes: String,
-    /// What it is for, in the owner's words.
+    /// The owner's note.
     pub note: String,
-    /// When it was made, in Unix seconds.
+    /// When it was created, in Unix seconds.
     pub created: i64,
-    /// When it stops working.
+    /// When it expires.
     pub expires: Option<i64>,
-    /// When it last worked, to the minute.
+    /// When it was last used, to the minute.
     pub last_used: Option<i64>,
 }
 
-/// A key to be stored.
+/// A key to store.
 #[derive(Clone, Debug)]
 pub struct NewKey<'a> {
-    /// The public id.
+    /// The public ID.
     pub id: &'a str,
     /// SHA-256 of the secret part, or of an imported key's text.
     pub hash: [u8; 32],
-    /// Where its text comes from.
+    /// The origin of its text.
     pub origin: KeyOrigin,
-    /// Whose key it is.
+    /// The owner of the key.
     pub user: &'a UserName,
     /// The scopes, separated by spaces.
     pub scopes: &'a str,
-    /// What it is for.
+    /// The owner's note.
     pub note: &'a str,
-    /// Now.
+    /// The current time.
     pub created: i64,
-    /// When it stops working.
+    /// When it expires.
     pub expires: Option<i64>,
 }
 
@@ -83,21 +83,21 @@ impl Store {
         Ok(())
     }
 
-    /// Every key, oldest first; one that cannot be read is left out.
+    /// Returns every key, oldest first, without those that cannot be read.
     pub fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(SELECT)?;
         readable("key", statement.query_map([], key_from)?)
     }
 
-    /// What the keys hash to that were revoked of late; one that was imported again is among them.
+    /// Returns the hashes of recently revoked keys, including keys that were imported again since.
     pub fn revoked_keys(&self) -> Result<Vec<[u8; 32]>, StoreError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached("SELECT hash FROM revoked_key")?;
         Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
     }
 
-    /// Forgets a key and revokes the links that were made with it; false where there is none of that id.
+    /// Deletes a key and revokes the links that were created with it; returns false if there is no key with that ID.
     pub fn remove_key(&self, id: &str) -> Result<bool, StoreError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -110,7 +110,7 @@ impl Store {
         Ok(removed)
     }
 
-    /// Notes when keys last worked.
+    /// Stores when keys were last used.
     pub fn touch_keys(&self, used: &[(String, i64)]) -> Result<(), StoreError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_kept_touched_and_forgotten() {
+    fn a_key_is_stored_touched_and_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let ana: UserName = "ana".parse().unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_revoked_keys_hash_to_is_kept_for_the_last_ten_thousand() {
+    fn the_hashes_of_the_last_ten_thousand_revoked_keys_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let ana: UserName = "ana".parse().unwrap();

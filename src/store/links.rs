@@ -1,4 +1,4 @@
-//! Signed links that were made: whose they are, what they were made with, and whether they were revoked.
+//! Stored signed links: their users, the credentials that created them, and whether they were revoked.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,71 +13,71 @@ use crate::{
     username::UserName,
 };
 
-/// An expired link stays on the list for so long, in seconds, where there is room.
+/// How long an expired link stays in the list, in seconds, if the quota leaves space.
 const KEEP_EXPIRED: i64 = 86_400;
 
-/// A link that was made.
+/// A stored link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkRecord {
-    /// Its id, part of the URL.
+    /// Its ID, part of the URL.
     pub id: String,
-    /// The application that it leads to.
+    /// The application that serves it.
     pub app: String,
-    /// Path and query that it opens, for people; the signature covers the whole, and this may be cut.
+    /// The path and query that it opens, for display. The signature covers them in full; this may be truncated.
     pub target: String,
-    /// In whose name it acts.
+    /// The user for whom it acts.
     pub user: UserName,
-    /// The number of that user; None for somebody who was not on the list.
+    /// The ID of that user; None for a user who is not in the list.
     pub owner: Option<UserId>,
-    /// The credential that it was made with; None for a command on this machine.
+    /// The credential that created it; None for a command on this machine.
     pub maker: Option<Arc<MakerRecord>>,
-    /// When it was made, in Unix seconds.
+    /// When it was created, in Unix seconds.
     pub created: i64,
-    /// When it stops working.
+    /// When it expires.
     pub expires: i64,
-    /// True when it was revoked.
+    /// Whether it was revoked.
     pub revoked: bool,
 }
 
-/// A credential that links were made with.
+/// A credential that created links.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MakerRecord {
-    /// The name of its kind.
+    /// The name of the credential's kind.
     pub kind: String,
-    /// Its id; empty where it has none.
+    /// Its ID; empty if it has none.
     pub name: String,
-    /// What must hold for it to hold.
+    /// What must remain valid for the credential to be valid.
     pub proof: String,
 }
 
-/// How many links there may be.
+/// The maximum number of links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkQuota {
-    /// In one user's name.
+    /// For each user.
     pub per_user: u32,
-    /// In all.
+    /// In total.
     pub in_all: u32,
 }
 
-/// What became of a link that was to be kept.
+/// The result of adding a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// It is kept.
+    /// The link was stored.
     Kept,
-    /// There are too many already.
+    /// There are too many links already.
     TooMany,
 }
 
 const SELECT: &str = "SELECT id, app, target, user, created, expires, revoked, owner, maker FROM link";
 
-/// Makers by their numbers in the table. Each is read once, however many links there are by it.
+/// Makers by their row ID. Each is read once, however many links it created.
 type Makers = HashMap<i64, Arc<MakerRecord>>;
 
 impl Store {
-    /// Keeps a link where the quota has room. Links that open nothing any more make room for it.
+    /// Stores a link if the quota allows it. Links that no longer open anything are removed to make space.
     pub fn add_link(&self, link: &LinkRecord, quota: LinkQuota) -> Result<Added, StoreError> {
         let mut connection = self.connection();
-        // Counted and added without anybody in between.
+        // Count and insert in one transaction, so that no other process can insert in between.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         forget(&transaction, link.created - KEEP_EXPIRED)?;
         if !quota.has_room(&transaction, &link.user)? {
@@ -92,19 +92,19 @@ impl Store {
         Ok(Added::Kept)
     }
 
-    /// Every link that is kept, oldest first; one that cannot be read is left out.
+    /// Returns every stored link, oldest first, without those that cannot be read.
     pub fn links(&self) -> Result<Vec<LinkRecord>, StoreError> {
         self.links_where("", "ORDER BY created, rowid", i64::MIN)
     }
 
-    /// Every link that is kept and has neither expired at `now` nor been revoked.
+    /// Returns every stored link that is neither expired at `now` nor revoked.
     pub fn open_links(&self, now: i64) -> Result<Vec<LinkRecord>, StoreError> {
         self.links_where("AND revoked = 0", "", now)
     }
 
     fn links_where(&self, which: &str, order: &str, ends_after: i64) -> Result<Vec<LinkRecord>, StoreError> {
         let mut connection = self.connection();
-        // Links and makers as of one moment.
+        // Read links and makers in one snapshot.
         let transaction = connection.transaction()?;
         let mut makers = transaction.prepare_cached(&format!(
             "SELECT id, kind, name, proof FROM link_maker WHERE id IN (SELECT maker FROM link WHERE expires >= ? {which})"
@@ -115,12 +115,12 @@ impl Store {
         readable("link", links.query_map([ends_after], |row| link_from(row, &makers))?)
     }
 
-    /// Revokes a link; false where there is none of that id.
+    /// Revokes a link; returns false if there is no link with that ID.
     pub fn revoke_link(&self, id: &str) -> Result<bool, StoreError> {
         Ok(self.connection().execute("UPDATE link SET revoked = 1 WHERE id = ?", [id])? == 1)
     }
 
-    /// Forgets links that expired a day before `now` or earlier.
+    /// Deletes links that expired at least a day before `now`.
     pub fn forget_links(&self, now: i64) -> Result<(), StoreError> {
         let mut connection = self.connection();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -130,7 +130,7 @@ impl Store {
 }
 
 impl LinkQuota {
-    /// A user may have as many as there is room for others at most, so that those with few find room when those with many
+    /// A user may have at most as many links as there is space left for others, so that users with few links still have space when those with many
     /// have filled it.
     fn has_room(self, db: &Connection, user: &UserName) -> rusqlite::Result<bool> {
         let count = |sql, params: &[&dyn rusqlite::ToSql]| db.prepare_cached(sql)?.query_row(params, |row| row.get(0));
@@ -175,7 +175,7 @@ fn maker_id(transaction: &Transaction<'_>, maker: &MakerRecord) -> rusqlite::Res
     Ok(transaction.last_insert_rowid())
 }
 
-/// A certificate is one maker, whatever leads from it to an authority: its name is its fingerprint. The latest path holds.
+/// Finds the maker for a certificate, which is identified by its fingerprint whatever chain it was presented with. The latest chain is kept.
 fn known_certificate(db: &Connection, maker: &MakerRecord) -> rusqlite::Result<Option<i64>> {
     if maker.kind != CredentialKind::ClientCertificate.name() {
         return Ok(None);
@@ -190,7 +190,7 @@ fn maker_from(row: &Row<'_>) -> rusqlite::Result<(i64, Arc<MakerRecord>)> {
 
 fn link_from(row: &Row<'_>, makers: &Makers) -> rusqlite::Result<LinkRecord> {
     let maker = match row.get::<_, Option<i64>>(8)? {
-        // Never taken for a link of this machine's.
+        // Otherwise the link would be treated as one created by a command on this machine.
         Some(id) => Some(makers.get(&id).map(Arc::clone).ok_or(rusqlite::Error::IntegralValueOutOfRange(8, id))?),
         None => None,
     };
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     impl LinkRecord {
-        /// One that a command has made.
+        /// A link created by a command.
         pub(in crate::store) fn of(
             id: &str,
             user: &UserName,
@@ -240,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_so_many_links_and_what_opens_nothing_makes_room() {
+    fn a_users_links_are_limited_and_links_that_open_nothing_are_removed() {
         let (_dir, store) = store();
         let quota = LinkQuota { per_user: 2, in_all: 100 };
         assert_eq!(add(&store, "1", "ana", (10, 20), quota), Added::Kept);
         assert_eq!(add(&store, "2", "ana", (10, 90), quota), Added::Kept);
         assert_eq!(add(&store, "3", "ana", (15, 90), quota), Added::TooMany);
-        assert_eq!(add(&store, "4", "ben", (15, 90), quota), Added::Kept, "another user has room of his own");
+        assert_eq!(add(&store, "4", "ben", (15, 90), quota), Added::Kept, "another user has a quota of their own");
         assert_eq!(add(&store, "5", "ana", (21, 90), quota), Added::Kept, "the first has expired");
         store.revoke_link("2").unwrap();
         assert_eq!(add(&store, "6", "ana", (22, 90), quota), Added::Kept, "and the second was revoked");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_few_finds_room_when_others_have_filled_it() {
+    fn users_with_few_links_have_space_after_others_have_filled_it() {
         let (_dir, store) = store();
         let quota = LinkQuota { per_user: 50, in_all: 40 };
         let fill = |user: &str| {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_links_go_after_a_day_with_what_they_were_made_with() {
+    fn expired_links_and_their_makers_are_deleted_after_a_day() {
         let (_dir, store) = store();
         let maker = Arc::new(MakerRecord { kind: "api-key".into(), name: "k1".into(), proof: String::new() });
         for (id, expires) in [("1", 10), ("2", 20)] {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_one_maker_by_whatever_path_it_was_shown_and_the_latest_path_holds() {
+    fn a_certificate_is_one_maker_whatever_its_chain_and_the_latest_chain_is_kept() {
         let (_dir, store) = store();
         let made = |id: &str, kind: CredentialKind, proof: &str| {
             let maker = MakerRecord { kind: kind.name().into(), name: "n".into(), proof: proof.into() };

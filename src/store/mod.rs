@@ -1,4 +1,4 @@
-//! State that outlives a process: users, API keys, links and bans in SQLite, secrets in files of their own.
+//! State that outlives a process: users, API keys, links and bans in SQLite; secrets in separate files.
 
 mod bans;
 mod database;

@@ -1,4 +1,4 @@
-//! Room on the disk that is kept for taking things back: a file that is given up when nothing else is left.
+//! Disk space reserved for revocations: a file that is deleted when no other space is left.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,31 +12,31 @@ use rustix::{
     io::Errno,
 };
 
-/// More than removing a user with every key and link writes.
+/// More than the removal of a user with all keys and links writes.
 const BYTES: u64 = 4 << 20;
-/// The reserve is not taken from a disk that has less than this many times as much.
+/// The reserve is not allocated unless the free space is at least this many times its size.
 const SPARE: u64 = 2;
 
-/// The file, `state.reserve` beside the database.
+/// The reserve file, `state.reserve` beside the database.
 #[derive(Debug)]
 pub(super) struct Reserve(PathBuf);
 
 impl Reserve {
-    /// The reserve of this database.
+    /// Returns the reserve of this database.
     pub(super) fn of(database: &Path) -> Self {
         Self(database.with_extension("reserve"))
     }
 
-    /// Takes the room where it is not taken yet and the disk has enough of it.
+    /// Allocates the reserve if it does not exist and the disk has enough space.
     pub(super) fn take(&self) {
-        // A copy from a backup may have the length and no room behind it.
+        // A copy from a backup may have the length but no disk blocks.
         let whole = fs::metadata(&self.0).is_ok_and(|found| found.blocks().saturating_mul(512) >= BYTES);
         if !whole && self.may_take() && self.allocate().is_err() {
             self.give_up();
         }
     }
 
-    /// Gives the room to whoever writes next; true where there was any.
+    /// Frees the space for the next write; returns whether there was any.
     pub(super) fn give_up(&self) -> bool {
         fs::remove_file(&self.0).is_ok()
     }
@@ -55,7 +55,7 @@ impl Reserve {
     }
 }
 
-/// Where a file system cannot set room aside, it has to be written.
+/// Writes the whole file, for file systems that cannot preallocate space.
 fn fill(file: &mut File) -> io::Result<()> {
     let piece = vec![0; 64 << 10];
     (0..BYTES / piece.len() as u64).try_for_each(|_| file.write_all(&piece))
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_room_is_taken_once_and_given_up_once() {
+    fn the_reserve_is_allocated_once_and_released_once() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = Reserve::of(&dir.path().join("state.db"));
         assert!(!reserve.give_up());

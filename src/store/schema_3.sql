@@ -1,11 +1,11 @@
--- Users have a number of their own, which nobody gets after them, and keys belong to the number.
+-- Users get an ID of their own, which is never reused, and keys refer to the ID.
 CREATE TABLE new_user (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     role TEXT NOT NULL,
     password_hash TEXT,
     created INTEGER NOT NULL,
-    -- 1 where somebody had the name before.
+    -- 1 if an earlier user had the same name.
     reused INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 INSERT INTO new_user (name, role, password_hash, created)
@@ -29,12 +29,12 @@ DROP TABLE user;
 ALTER TABLE new_user RENAME TO user;
 ALTER TABLE new_api_key RENAME TO api_key;
 CREATE INDEX api_key_by_user ON api_key (user);
--- When a name was last taken from a user.
+-- When a user of this name was last removed.
 CREATE TABLE removed_user (
     name TEXT PRIMARY KEY,
     at INTEGER NOT NULL
 ) STRICT;
--- The credentials that links were made with, once each.
+-- The credentials that created links, one row each.
 CREATE TABLE link_maker (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -42,7 +42,7 @@ CREATE TABLE link_maker (
     proof TEXT NOT NULL,
     UNIQUE (kind, name, proof)
 ) STRICT;
--- Of a link: its user's number, where there was one, and its maker; NULL: a command on this machine.
+-- The ID of the link's user, if there was one, and the link's maker; NULL for a command on this machine.
 ALTER TABLE link ADD COLUMN owner INTEGER;
 ALTER TABLE link ADD COLUMN maker INTEGER REFERENCES link_maker (id);
 UPDATE link SET owner = (SELECT id FROM user WHERE user.name = link.user);

@@ -1,4 +1,4 @@
-//! The secrets of an instance, each from where the configuration says. The gateway makes those that are missing; a command never does.
+//! The secrets of an instance, from the places that the configuration names. The gateway creates missing ones; a command never does.
 
 use std::{env, path::PathBuf};
 
@@ -11,36 +11,36 @@ use crate::{
     secret_file::{self, SecretError, long_enough},
 };
 
-/// How many link keys are kept: the one that signs, and the one before it.
+/// The number of link keys that are kept: the one that signs, and the previous one.
 const LINK_KEYS: usize = 2;
 
-/// Where the secrets of an instance are.
+/// The locations of an instance's secrets.
 pub struct Secrets {
     dir: PathBuf,
     jwt_env: String,
 }
 
-/// A secret, and when its file was last written, in Unix seconds. Nothing can have been signed with it before.
+/// A secret with the time at which its file was last written. Nothing can have been signed with it before.
 pub struct DatedSecret {
     /// The secret.
     pub secret: SecretString,
-    /// The moment.
+    /// That time, in Unix seconds.
     pub since: i64,
 }
 
-/// Why an instance has no usable secrets.
+/// Why the secrets of an instance are not usable.
 #[derive(Debug, Error)]
 pub enum SecretsError {
-    /// One of them cannot be used.
+    /// One of them is not usable.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The folder cannot be made.
+    /// The folder cannot be created.
     #[error("data_dir: {0}: {1}")]
     Dir(PathBuf, std::io::Error),
 }
 
 impl Secrets {
-    /// The secrets of this configuration; makes their folder (0700).
+    /// Opens the secrets of this configuration; creates their folder with mode 0700.
     pub fn open(config: &Config) -> Result<Self, SecretsError> {
         let dir = config.secrets_dir();
         let made =
@@ -49,13 +49,13 @@ impl Secrets {
         Ok(Self::look(config))
     }
 
-    /// The same without making anything.
+    /// Like [`Self::open`], but creates nothing.
     #[must_use]
     pub fn look(config: &Config) -> Self {
         Self { dir: config.secrets_dir(), jwt_env: config.jwt.secret_env.clone() }
     }
 
-    /// The token secret: its file; else the variable that the configuration names; else a new one, which is kept.
+    /// Returns the token secret, from its file or from the variable that the configuration names. If neither exists, creates and stores one.
     pub fn jwt(&self) -> Result<SecretString, SecretError> {
         match self.jwt_at_hand()? {
             Some(secret) => Ok(secret),
@@ -63,19 +63,19 @@ impl Secrets {
         }
     }
 
-    /// Whether the token secret has a file.
+    /// Whether the token secret is stored in a file.
     #[must_use]
     pub fn has_jwt_file(&self) -> bool {
         self.dir.join("jwt.key").exists()
     }
 
-    /// The token secret where there is one already.
+    /// Returns the token secret if it exists.
     pub fn jwt_at_hand(&self) -> Result<Option<SecretString>, SecretError> {
         let path = self.dir.join("jwt.key");
         if let Some(secret) = secret_file::read(&path)? {
             return long_enough(secret, &path.display().to_string()).map(Some);
         }
-        let source = format!("the variable {}", self.jwt_env);
+        let source = format!("the environment variable {}", self.jwt_env);
         match env::var(&self.jwt_env) {
             Ok(text) => long_enough(SecretString::from(text.trim()), &source).map(Some),
             Err(env::VarError::NotUnicode(_)) => Err(SecretError::Short(source, 0)),
@@ -83,7 +83,7 @@ impl Secrets {
         }
     }
 
-    /// The keys that sign links, as `identity::link::LinkKeys` reads them.
+    /// Returns the keys that sign links, in the format of `identity::link::LinkKeys`; creates them if they do not exist.
     pub fn link_keys(&self) -> Result<SecretString, SecretError> {
         match self.link_keys_at_hand()? {
             Some(keys) => Ok(keys),
@@ -91,18 +91,18 @@ impl Secrets {
         }
     }
 
-    /// The keys that sign links where there are any already.
+    /// Returns the keys that sign links if they exist.
     pub fn link_keys_at_hand(&self) -> Result<Option<SecretString>, SecretError> {
         secret_file::read(&self.dir.join("link.keys"))
     }
 
-    /// Whether the instance has keys that sign links, as every instance has once it is made.
+    /// Whether the instance has keys that sign links, which every instance has from its creation on.
     #[must_use]
     pub fn has_link_keys(&self) -> bool {
         self.dir.join("link.keys").exists()
     }
 
-    /// Lets a new key sign links; links under the key before it live on, older ones end.
+    /// Creates a new key to sign links. Links signed with the previous key stay valid; older ones end.
     pub fn rotate_link_keys(&self) -> Result<SecretString, SecretError> {
         let path = self.dir.join("link.keys");
         let old = secret_file::read(&path)?.unwrap_or_default();
@@ -114,14 +114,14 @@ impl Secrets {
         Ok(SecretString::from(text))
     }
 
-    /// The secret of links in OfflineTube's style; creates it if its file is missing.
+    /// Returns the secret of links in OfflineTube's style; creates it if its file is missing.
     pub fn offlinetube(&self) -> Result<DatedSecret, SecretError> {
         let path = self.offlinetube_path();
         let secret = secret_file::read_or_create(&path)?;
         Ok(DatedSecret { secret, since: secret_file::changed(&path)? })
     }
 
-    /// The secret of links in OfflineTube's style, or None if its file is missing.
+    /// Returns the secret of links in OfflineTube's style, or None if its file is missing.
     pub fn offlinetube_at_hand(&self) -> Result<Option<DatedSecret>, SecretError> {
         let path = self.offlinetube_path();
         let Some(secret) = secret_file::read(&path)? else { return Ok(None) };
@@ -129,19 +129,19 @@ impl Secrets {
         Ok(Some(DatedSecret { secret, since: secret_file::changed(&path)? }))
     }
 
-    /// The file that holds the secret of links in OfflineTube's style.
+    /// Returns the path of the file that holds the secret of links in OfflineTube's style.
     #[must_use]
     pub fn offlinetube_path(&self) -> PathBuf {
         self.dir.join("offlinetube.key")
     }
 
-    /// The error for a secret that was there and is not any more.
+    /// Returns the error for a secret that existed and is now missing.
     #[must_use]
     pub fn gone(&self, name: &str) -> SecretError {
         SecretError::Gone(self.dir.join(name))
     }
 
-    /// The secret between gateway and worker.
+    /// Returns the secret that gateway and worker share; creates it if it does not exist.
     pub fn worker(&self) -> Result<SecretString, SecretError> {
         secret_file::read_or_create(&self.dir.join("worker.key"))
     }

@@ -1,4 +1,4 @@
-//! Users: who may hold keys and own objects.
+//! Stored users, who may hold keys and own objects.
 
 use rusqlite::{OptionalExtension, Row, named_params};
 
@@ -11,20 +11,20 @@ use crate::{
 /// One user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserRecord {
-    /// The number, which nobody gets after them.
+    /// The ID, which is never reused.
     pub id: UserId,
     /// The name.
     pub name: UserName,
     /// `admin` or `user`.
     pub role: String,
-    /// Whether anybody had the name before.
+    /// Whether an earlier user had the same name.
     pub name_use: NameUse,
 }
 
 const SELECT: &str = "SELECT id, name, role, reused FROM user";
 
 impl Store {
-    /// Adds a user; false where the name is taken.
+    /// Adds a user; returns false if the name is taken.
     pub fn add_user(
         &self,
         name: &UserName,
@@ -40,22 +40,21 @@ impl Store {
         Ok(added == 1)
     }
 
-    /// The user of that name.
+    /// Returns the user of that name.
     pub fn user(&self, name: &UserName) -> Result<Option<UserRecord>, StoreError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?"))?;
         Ok(statement.query_row([name.as_str()], user_from).optional()?)
     }
 
-    /// Every user, by name; one that cannot be read is left out.
+    /// Returns every user, by name, without those that cannot be read.
     pub fn users(&self) -> Result<Vec<UserRecord>, StoreError> {
         let connection = self.connection();
         let mut statement = connection.prepare(&format!("{SELECT} ORDER BY name"))?;
         readable("user", statement.query_map([], user_from)?)
     }
 
-    /// Forgets a user and every key of theirs, and revokes their links; false where there is no such user. That the name was
-    /// somebody's stays known.
+    /// Deletes a user and their keys, and revokes their links; returns false if there is no such user. The name remains recorded as used before.
     pub fn remove_user(&self, name: &UserName, now: i64) -> Result<bool, StoreError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -65,7 +64,7 @@ impl Store {
              JOIN user u ON u.id = k.user WHERE m.kind = 'api-key' AND u.name = ?)",
             [name.as_str()],
         )?;
-        // The schema has the keys go with their user.
+        // The schema deletes the keys together with their user.
         let removed = transaction.execute("DELETE FROM user WHERE name = ?", [name.as_str()])? == 1;
         if removed {
             transaction
@@ -75,14 +74,14 @@ impl Store {
         Ok(removed)
     }
 
-    /// The names that were taken from users, and when.
+    /// Returns the names of removed users, and when they were removed.
     pub fn removed_users(&self) -> Result<Vec<(UserName, i64)>, StoreError> {
         let connection = self.connection();
         let mut statement = connection.prepare("SELECT name, at FROM removed_user")?;
         readable("removed user", statement.query_map([], |row| Ok((user_name(row, 0)?, row.get(1)?)))?)
     }
 
-    /// The user whose role is `admin` that was added first.
+    /// Returns the administrator who was added first.
     pub fn first_admin(&self) -> Result<Option<UserRecord>, StoreError> {
         let connection = self.connection();
         let mut statement =
@@ -96,8 +95,7 @@ fn user_from(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
     Ok(UserRecord { id: UserId(row.get(0)?), name: user_name(row, 1)?, role: row.get(2)?, name_use })
 }
 
-/// The rows that can be read. One that cannot is told of and left out, which grants nobody anything, so that it does not keep
-/// all the others from being known.
+/// Collects the readable rows. An unreadable row is logged and skipped, so that it does not hide the others; a skipped row grants nothing.
 pub(super) fn readable<T>(what: &str, rows: impl Iterator<Item = rusqlite::Result<T>>) -> Result<Vec<T>, StoreError> {
     let mut read = Vec::new();
     for row in rows {
@@ -108,7 +106,7 @@ pub(super) fn readable<T>(what: &str, rows: impl Iterator<Item = rusqlite::Resul
                 | rusqlite::Error::IntegralValueOutOfRange(..)
                 | rusqlite::Error::InvalidColumnType(..)),
             ) => {
-                tracing::error!(%error, "state.db has a {what} that cannot be read; it counts as not there");
+                tracing::error!(%error, "ignoring a {what} in state.db that cannot be read");
             }
             Err(error) => return Err(error.into()),
         }
@@ -128,7 +126,7 @@ mod tests {
     use crate::store::{Added, KeyOrigin, LinkQuota, LinkRecord, NewKey};
 
     #[test]
-    fn a_user_goes_with_keys_and_links_and_nobody_elses_do() {
+    fn removing_a_user_ends_their_keys_and_links_and_nobody_elses() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let [ana, ben] = ["ana", "ben"].map(|name| name.parse::<UserName>().unwrap());
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_a_name_later_is_somebody_else() {
+    fn a_later_user_of_the_same_name_is_a_different_user() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let ana: UserName = "ana".parse().unwrap();

@@ -1,34 +1,34 @@
-//! What is taken back: stored whatever the disk says, as long as there is a reserve.
+//! Revocations, which are stored even if the disk is full, as long as there is a reserve.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
 use crate::{limits::Ban, username::UserName};
 
-/// One thing that is taken back from somebody.
+/// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Withdrawal {
-    /// An API key, by its id.
+    /// Of an API key, by its ID.
     Key(String),
-    /// A link, by its id.
+    /// Of a link, by its ID.
     Link(String),
-    /// A user, with every key and link of theirs.
+    /// Of a user, with all of their keys and links.
     User {
         /// Their name.
         name: UserName,
-        /// When, in Unix seconds: what is older does not hold for whoever has the name next.
+        /// When, in Unix seconds: credentials from before this time are not valid for a later user of the same name.
         at: i64,
     },
-    /// The way in, from an address.
+    /// Of access from an address.
     Ban(Ban),
 }
 
 impl Store {
-    /// Takes something back; false where there is no such thing. A full disk gives up the reserve for it.
+    /// Revokes something; returns false if there is no such thing. If the disk is full, the reserve is released for it.
     ///
     /// # Errors
-    /// It cannot be stored even so.
+    /// Fails if it cannot be stored even then.
     pub fn withdraw(&self, withdrawal: &Withdrawal) -> Result<bool, StoreError> {
         self.with_reserve(|| match withdrawal {
             Withdrawal::Key(id) => self.remove_key(id),
@@ -38,10 +38,10 @@ impl Store {
         })
     }
 
-    /// Whether there is something to take back.
+    /// Whether there is something to revoke.
     ///
     /// # Errors
-    /// The database cannot be read.
+    /// Fails if the database cannot be read.
     pub fn has(&self, withdrawal: &Withdrawal) -> Result<bool, StoreError> {
         Ok(match withdrawal {
             Withdrawal::Key(id) => self.keys()?.iter().any(|key| key.id == *id),

@@ -1,7 +1,7 @@
-//! Starts a process that the service manager adopts at once, so that it can wait for its end.
+//! Starts a process that the service manager adopts immediately, so that it can wait for the process to end.
 //!
-//! systemd waits only for its own children. It would kill a main process that is the child of the one before it, without the time to
-//! drain that `TimeoutStopSec=` gives. Here a process in between starts the new one and ends, which makes that an orphan.
+//! systemd waits only for its own children. It would kill a main process that is a child of the previous one, without the time to drain that
+//! `TimeoutStopSec=` allows. Here an intermediate process starts the new one and exits, which makes the new one an orphan.
 
 use std::{
     env,
@@ -10,26 +10,26 @@ use std::{
     process::{Child, Command},
 };
 
-/// What the process in between is started with.
+/// The argument with which the intermediate process is started.
 pub(crate) const DETACH: &str = "detach";
 
-/// Starts this program with these arguments, by the name that this process was started with: its own file may have been replaced.
-/// The returned child is the process in between, and its status tells whether the program could be started.
+/// Starts this program with these arguments, by the name that this process was started with, because its own file may have been replaced.
+/// Returns the intermediate process as a child; its exit status says whether the program could be started.
 ///
 /// # Errors
-/// When the process in between cannot be started.
+/// Fails if the intermediate process cannot be started.
 pub(crate) fn start(args: &[&OsStr]) -> io::Result<Child> {
     Command::new(name()?).arg(DETACH).args(args).spawn()
 }
 
-/// What the process in between does.
+/// Runs the intermediate process: starts the program and returns.
 ///
 /// # Errors
-/// When the program cannot be started.
+/// Fails if the program cannot be started.
 pub(crate) fn detach(args: impl Iterator<Item = OsString>) -> io::Result<()> {
     Command::new(name()?).args(args).spawn().map(drop)
 }
 
 fn name() -> io::Result<OsString> {
-    env::args_os().next().ok_or_else(|| io::Error::other("this program does not know by which name it was started"))
+    env::args_os().next().ok_or_else(|| io::Error::other("cannot tell the name by which this program was started"))
 }

@@ -1,4 +1,4 @@
-//! What `sallyport up` and the roles that it starts know of each other: who runs a data folder, and what is told about it.
+//! What connects `sallyport up` and its roles: the lock on a data folder, and the messages between them.
 
 pub(crate) mod detach;
 mod oom;

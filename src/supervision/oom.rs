@@ -1,13 +1,13 @@
-//! Which process the kernel kills first when memory runs out: what a download runs, then the worker, and the gateway last.
+//! Which processes the kernel kills first when memory runs out: first the children of downloads, then the worker, last the gateway.
 
 use std::fs;
 
-/// What a process is worth to the others, as `oom_score_adj` (proc(5)); the higher, the sooner it is killed.
+/// The priority of a process, as `oom_score_adj` (proc(5)); the kernel kills higher scores first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worth {
-    /// It is started again, and what it was at goes on.
+    /// The worker, which is restarted and resumes its work.
     Worker,
-    /// One download, which is tried again.
+    /// One download, which is retried.
     Child,
 }
 
@@ -21,8 +21,8 @@ impl Worth {
         }
     }
 
-    /// Puts this process, and what it starts from now on, at its place. Any account may raise its own score, and nothing here
-    /// lowers one. A system without that file kills as it sees fit.
+    /// Sets the score of this process and of what it starts from now on. Any account may raise its own score, and this never lowers it. On a system
+    /// without that file, this does nothing.
     pub fn declare(self) {
         let current = fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<i32>().ok());
         if current.is_some_and(|current| current < self.score()) {

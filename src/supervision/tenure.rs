@@ -1,4 +1,4 @@
-//! Who runs a data folder. One `sallyport up` at most does, which holds a lock on a file with its process id in it.
+//! The lock on a data folder. At most one `sallyport up` runs a folder; it holds a lock on a file that contains its process ID.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -14,30 +14,30 @@ use thiserror::Error;
 
 use super::Word;
 
-/// For so long it is waited for a process that was killed a moment ago to be gone.
+/// How long to wait for the end of a process that was killed a moment ago.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The right to run a data folder, until it is dropped or its process ends.
+/// The right to run a data folder, until this is dropped or the process ends.
 #[derive(Debug)]
 pub struct Tenure {
     _lock: File,
 }
 
-/// The `sallyport up` that has started this process.
+/// The `sallyport up` that started this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Supervisor(());
 
-/// Why a data folder cannot be run by this process.
+/// Why this process cannot run a data folder.
 #[derive(Debug, Error)]
 pub enum TenureError {
-    /// An `up` runs it.
-    #[error("`sallyport up` runs on this data folder already, as process {}; to renew what it runs, send it SIGUSR2", shown(*.0))]
+    /// An `up` is running it.
+    #[error("`sallyport up` is already running on this data folder, as process {}; to restart what it runs without downtime, send it SIGUSR2", shown(*.0))]
     RunByUp(Option<u32>),
-    /// A gateway runs on it by itself.
-    #[error("a gateway runs on this data folder already, as process {}; stop it first", shown(*.0))]
+    /// A separately started gateway is running on it.
+    #[error("a gateway is already running on this data folder, as process {}; stop it first", shown(*.0))]
     RunByGateway(Option<u32>),
-    /// The lock cannot be had or looked at.
+    /// The lock file cannot be opened or locked.
     #[error("{0}: {1}")]
     Lock(PathBuf, io::Error),
 }
@@ -47,10 +47,10 @@ fn shown(pid: Option<u32>) -> String {
 }
 
 impl Tenure {
-    /// Takes the folder; `gateway` says which gateway answers on it.
+    /// Locks the folder; `gateway` reports which gateway answers on it.
     ///
     /// # Errors
-    /// Another process runs it, and has not ended within two seconds.
+    /// Fails if another process runs the folder and has not ended within 2 s.
     pub fn take(data_dir: &Path, gateway: impl Fn() -> Option<Option<u32>>) -> Result<Self, TenureError> {
         let begun = Instant::now();
         loop {
@@ -73,13 +73,13 @@ impl Tenure {
 }
 
 impl Supervisor {
-    /// The one that has started this process; None where none runs the folder.
+    /// Returns the `up` that started this process, or None if no `up` runs the folder.
     ///
     /// # Errors
-    /// One runs it, and has not started this process.
+    /// Fails if an `up` runs the folder but did not start this process.
     pub fn of(data_dir: &Path) -> Result<Option<Self>, TenureError> {
         let path = path(data_dir);
-        // Shared, so that two that look at a time do not take each other for one that runs it.
+        // A shared lock, so that two processes that check at the same time do not mistake each other for an `up`.
         match File::open(&path).map_err(TryLockError::Error).and_then(|file| file.try_lock_shared()) {
             Ok(()) => return Ok(None),
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -93,7 +93,7 @@ impl Supervisor {
         }
     }
 
-    /// Asks it to start a successor of this process.
+    /// Asks the `up` to start a successor of this process.
     pub fn ask_for_successor(self) {
         Word::WantsSuccessor.tell();
     }
@@ -103,7 +103,7 @@ fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("up.lock")
 }
 
-/// None where somebody else has it.
+/// Returns None if another process holds the lock.
 fn try_lock(data_dir: &Path) -> Result<Option<File>, TenureError> {
     let path = path(data_dir);
     let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_run_by_one_at_a_time() {
+    fn a_folder_is_run_by_one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let take = || Tenure::take(dir.path(), || None);
         assert_eq!(Supervisor::of(dir.path()).unwrap(), None);
@@ -140,6 +140,6 @@ mod tests {
         drop(first);
         assert!(matches!(Tenure::take(dir.path(), || Some(Some(7))), Err(TenureError::RunByGateway(Some(7)))));
         drop(take().unwrap());
-        assert_eq!(Supervisor::of(dir.path()).unwrap(), None, "what the file says of one that is gone does not count");
+        assert_eq!(Supervisor::of(dir.path()).unwrap(), None, "the process ID of an ended process does not count");
     }
 }

@@ -1,26 +1,26 @@
-//! What a role tells who started it: systemd, or `sallyport up`, over the socket that `NOTIFY_SOCKET` names.
+//! Messages from a role to the process that started it (systemd or `sallyport up`), over the socket that `NOTIFY_SOCKET` names.
 
 use sd_notify::NotifyState;
 
-/// For `up` alone; systemd passes over what it does not know.
+/// For `up` only; systemd ignores unknown messages.
 const RELEASED: &str = "X_SALLYPORT_RELEASED=1";
 const WANTS_SUCCESSOR: &str = "X_SALLYPORT_WANTS_SUCCESSOR=1";
 
-/// One thing that is told (sd_notify(3)).
+/// A message (sd_notify(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// It serves.
+    /// The role is serving.
     Ready,
-    /// It has given its data to the next of its kind, and only ends what it has begun.
+    /// The role has released its data to its successor and only finishes its current work.
     Released,
-    /// It was asked to let a successor take over, and who started it has to start that one too.
+    /// The role was asked to hand over to a successor, which the process that started the role must start too.
     WantsSuccessor,
-    /// The process with this id has taken over.
+    /// The process with this ID has taken over.
     SucceededBy(u32),
 }
 
 impl Word {
-    /// Tells it. Where nobody wants to hear, nothing happens.
+    /// Sends the message. If nobody listens, does nothing.
     pub fn tell(self) {
         let state = match self {
             Self::Ready => NotifyState::Ready,
@@ -41,7 +41,7 @@ impl Word {
     }
 }
 
-/// What a message says; what is not for us is left out.
+/// Parses the messages in a datagram; ignores unknown ones.
 pub fn words(message: &[u8]) -> impl Iterator<Item = Word> + '_ {
     message.split(|byte| *byte == b'\n').filter_map(|line| Word::parse(std::str::from_utf8(line).ok()?))
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_has_words_and_what_others_say() {
+    fn known_words_are_parsed_and_unknown_ones_ignored() {
         let message =
             b"STATUS=fine\nMAINPID=7\nMAINPID=x\nREADY=1\nX_SALLYPORT_RELEASED=1\n\xff\nX_SALLYPORT_WANTS_SUCCESSOR=1";
         let expected = [Word::SucceededBy(7), Word::Ready, Word::Released, Word::WantsSuccessor];

@@ -336,7 +336,7 @@ fn acknowledgements_without_a_ping_write_few_lines_to_standard_error() {
     let begun = Instant::now();
     eventually("a summary of the omitted messages", || {
         ends(&mut start(&i), (0..500).map(|_| frame(PING, ACK, 0, &[7; 8])));
-        (told(&i, "more messages like the last ones of h2") > 0).then_some(())
+        (told(&i, "more messages like the last ones from h2") > 0).then_some(())
     });
     let written = told(&i, "h2::proto");
     assert!((1..=bound(begun)).contains(&written), "{written} lines");
@@ -368,7 +368,7 @@ fn handshakes_for_an_address_write_few_lines_to_standard_error() {
         assert!(connection.read(&mut [0; 16]).unwrap_or(0) > 0, "the server answers");
     }
     eventually("a summary of the omitted messages", || {
-        (told(&i, "more messages like the last ones of rustls") > 0).then_some(())
+        (told(&i, "more messages like the last ones from rustls") > 0).then_some(())
     });
     let written = told(&i, "rustls::");
     assert!((1..=bound(begun)).contains(&written), "{written} lines");

@@ -147,7 +147,7 @@ fn apps_that_could_not_answer_any_request_are_found() {
     let i = Instance::made(&["--app", "worker", "--upstream", "127.0.0.1:9"]);
     only(
         &check(&i),
-        &["app[0].upstream", "127.0.0.1:9 is not worker.listen (127.0.0.1:8001)", "write the same in both"],
+        &["app[0].upstream", "127.0.0.1:9 is not worker.listen (127.0.0.1:8001)", "use the same address in both"],
     );
 
     let i = mine("127.0.0.1:9");
@@ -300,7 +300,7 @@ fn an_application_that_does_not_answer_yet_is_a_warning() {
     let i = mine(&free.to_string());
     let checked = check(&i);
     assert_eq!(checked.faults, [""; 0]);
-    any(&checked.warnings, &["app[0].upstream", "nobody answers at", "start the application"]);
+    any(&checked.warnings, &["app[0].upstream", "no application answers at", "start it"]);
     let text = String::from_utf8(checked.output.stdout).unwrap();
     assert!(text.contains("\"ok\":true"), "{text}");
 }
@@ -329,8 +329,8 @@ fn programs_that_downloads_need_are_run() {
         last = yt_dlp;
     }
     let gateway = report(i.output(&["check", "--role", "gateway"]));
-    assert_eq!(gateway.faults, [""; 0], "a gateway alone needs none of them");
-    any(&gateway.warnings, &["app[0].upstream", &format!("nobody answers at {worker}")]);
+    assert_eq!(gateway.faults, [""; 0], "a gateway by itself needs none of them");
+    any(&gateway.warnings, &["app[0].upstream", &format!("no application answers at {worker}")]);
 }
 
 /// Creates a self-signed certificate that is valid from the year `from` to the year `to`.
@@ -406,7 +406,7 @@ fn without_ipv6_the_default_listens_on_ipv4_and_check_warns() {
     };
     let checked = report(without("check").arg("--json").output().unwrap());
     assert_eq!(checked.faults, [""; 0]);
-    any(&checked.warnings, &["gateway.listen[0]", "IPv6 is off", &format!("0.0.0.0:{}", i.tls.port())]);
+    any(&checked.warnings, &["gateway.listen[0]", "IPv6 is disabled", &format!("0.0.0.0:{}", i.tls.port())]);
     let child = without("gateway").stderr(Stdio::null()).spawn().unwrap();
     i.adopt(child);
     eventually("the gateway", || std::net::TcpStream::connect(i.tls).ok());

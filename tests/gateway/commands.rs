@@ -72,7 +72,7 @@ fn init_creates_the_instance_of_an_existing_configuration_and_commands_act_on_it
     assert!(made.status.success(), "{made:?}");
     assert_eq!(fs::read_to_string(&config).unwrap(), text, "the configuration is unchanged");
     let made = serde_json::from_slice(&made.stdout).unwrap();
-    assert!(complaint(&in_folder(dir.path(), &["init"])).contains("holds an instance already"));
+    assert!(complaint(&in_folder(dir.path(), &["init"])).contains("already contains an instance"));
     for option in [["--domain", "home.example"].as_slice(), &["--app", "worker", "--upstream", "127.0.0.1:9"]] {
         assert!(complaint(&in_folder(dir.path(), &[&["init"], option].concat())).contains("Nothing was changed"));
     }
@@ -135,7 +135,7 @@ fn a_database_that_is_deleted_or_replaced_under_a_gateway_is_reported_and_the_ol
     assert_eq!(status(), 200);
     fs::copy(&kept, &database).unwrap();
     let said = complaint(&i.output(&["key", "create"]));
-    assert!(said.contains("the running gateway could not be told"), "the gateway does not accept this key: {said}");
+    assert!(said.contains("the running gateway could not be notified"), "this key opens nothing: {said}");
     assert_eq!(status(), 200);
     assert_eq!(i.stderr().matches("commands do not reach this gateway").count(), 1, "once is enough");
     fs::rename(&kept, &database).unwrap();

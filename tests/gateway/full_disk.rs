@@ -113,7 +113,7 @@ fn revocations_beyond_the_reserve_are_in_force_at_once_and_stored_later() {
         &["ban", "add", STRANGER],
     ] {
         let warning = succeeds(&i, taken_back);
-        assert!(warning.contains("stores it once there is room"), "{taken_back:?}: {warning:?}");
+        assert!(warning.contains("stores it once there is space"), "{taken_back:?}: {warning:?}");
     }
     assert_eq!((with(&i, &key), with(&i, &ana), opens(&i), banned(&i)), (401, 401, 410, true), "at once");
     assert!(!i.output(&["key", "revoke", "unknown"]).status.success(), "there is no such key");

@@ -426,7 +426,7 @@ fn a_new_user_with_a_reused_name_is_a_different_user() {
     add();
     assert_eq!((old(), links()), ([401; 4], [gone(), gone()]), "none of these belong to the new user");
     let refused = i.output(&["link", "create", "/object/x", "--style", "offlinetube", "--user", "ana"]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("another user had the name ana before"), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("an earlier user had the name ana"), "{refused:?}");
 
     let since = jiff::Timestamp::now().as_second() + 1;
     let later = sign(json!({"sub": "ana", "scope": "*", "exp": since + 600, "iat": since}));

@@ -149,10 +149,14 @@ fn ten_restarts_of_the_gateway_under_load_refuse_no_request() {
             // `up` starts the next gateway, whether it or its gateway gets the signal.
             signal("-USR2", if turn % 2 == 0 { i.pid() } else { gateway });
             another(&i, "gateway", gateway);
-            eventually("its word", || (i.stderr().matches("the next gateway serves").count() > turn).then_some(()));
+            eventually("its word", || (i.stderr().matches("the new gateway is serving").count() > turn).then_some(()));
         }
     });
-    assert!(!i.stderr().contains("it is started again"), "a replaced gateway does not count as failed: {}", i.stderr());
+    assert!(
+        !i.stderr().contains("restarting the gateway"),
+        "a gateway that was followed has not failed: {}",
+        i.stderr()
+    );
 }
 
 #[test]
@@ -163,7 +167,7 @@ fn a_restart_that_fails_changes_nothing() {
     let good = fs::read(i.path("config.toml")).unwrap();
     i.replace("[tls]\nmode = \"local-ca\"", "[tls]\nmode = \"nonsense\"");
     signal("-USR2", i.pid());
-    eventually("a complaint", || i.stderr().contains("nothing has changed").then_some(()));
+    eventually("a complaint", || i.stderr().contains("the old one keeps serving").then_some(()));
     assert_eq!(running(&i, "gateway"), [gateway]);
     fs::write(i.path("config.toml"), good).unwrap();
     signal("-USR2", i.pid());
@@ -179,7 +183,7 @@ fn only_one_up_runs_a_folder_and_a_second_one_names_its_process() {
         for role in ["up", "gateway"] {
             let status = i.spawn(role, &[]).wait().unwrap();
             assert_eq!(status.code(), Some(1), "{role}");
-            let said = format!("`sallyport up` runs on this data folder already, as process {}", i.pid());
+            let said = format!("`sallyport up` is already running on this data folder, as process {}", i.pid());
             assert_eq!(i.stderr().matches(&said).count(), if role == "up" { 1 } else { 2 }, "{}", i.stderr());
         }
     });
@@ -192,7 +196,7 @@ fn up_is_refused_while_a_standalone_gateway_runs() {
     let i = Instance::start(&canary);
     let status = i.spawn("up", &[]).wait().unwrap();
     assert_eq!(status.code(), Some(1));
-    assert!(i.stderr().contains(&format!("a gateway runs on this data folder already, as process {}", i.pid())));
+    assert!(i.stderr().contains(&format!("a gateway is already running on this data folder, as process {}", i.pid())));
     assert_eq!(i.get("/api/downloads").status, 200);
 }
 

@@ -318,8 +318,8 @@ fn a_failing_worker_does_not_affect_the_gateway_and_recovers_when_it_can() {
     fs::rename(i.path("data/worker.db"), i.path("data/kept.db")).unwrap();
     fs::create_dir(i.path("data/worker.db")).unwrap();
     Command::new("kill").args(["-KILL", &process(&i, "worker").unwrap().to_string()]).status().unwrap();
-    eventually("more failures than `up` once tolerated", || {
-        (i.stderr().matches("`up` starts the worker again").count() >= 6).then_some(())
+    eventually("more failures than `up` once bore", || {
+        (i.stderr().matches("restarting the worker").count() >= 6).then_some(())
     });
     let (status, said) = eventually("word of the worker", || Some(admin(&i, "/readyz")).filter(|(s, _)| *s == 503));
     assert!(said.starts_with("the worker has been down for "), "{status} {said}");

@@ -1,4 +1,4 @@
-// Java's own client, refused while it sends: Refusals.java VERSION CA TIMES REQUESTS, where these are JSON:
+// Java's own HTTP client, refused while it sends. Usage: Refusals.java VERSION CA TIMES REQUESTS, where REQUESTS is JSON:
 // [{"url", "bytes", "streamed"}, …]
 
 import java.io.ByteArrayInputStream;

@@ -1,4 +1,4 @@
-"""The worker's API behind the gateway, held to its own OpenAPI document by schemathesis."""
+"""The worker's API behind the gateway, checked against its own OpenAPI document by schemathesis."""
 
 import json
 import sys
@@ -20,15 +20,15 @@ CONFORMANCE = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
-# First what leaves the download alone that all ask for, then everything, one request after the other's answer.
+# First without removing the download that all requests use, then everything, with requests that build on earlier responses.
 RUNS = {"coverage,fuzzing": ["--exclude-method", "DELETE"], "coverage,stateful": []}
-# Seconds for each of them, and random cases of each operation.
+# Duration of each run in seconds, and random cases for each operation.
 QUICK, FULL = (12, 20), (300, 400)
 NOBODYS = "c9c9ea0b-ef13-4d48-9de1-6c2e1bd3d0a5"
 
 
 class Known:
-    """Requests whose answers are known: each comes, and is as it is described."""
+    """Requests with known responses: each response must have its status and match its description."""
 
     def __init__(self, whole, schema):
         self.whole, self.schema, self.seen = whole, schema, set()
@@ -36,7 +36,7 @@ class Known:
     def ask(self, method, path, status, /, headers=None, **parts):
         case = self.schema[path][method].Case(headers=headers, **parts)
         answer = case.call(headers={"X-API-Key": self.whole.key}, verify=str(self.whole.authority))
-        expect(answer.status_code == status, f"{method} {path}: {answer.status_code} and not {status}: {answer.content[:300]}")
+        expect(answer.status_code == status, f"{method} {path}: {answer.status_code} instead of {status}: {answer.content[:300]}")
         case.validate_response(answer, checks=CONFORMANCE)
         self.seen.add((method, path, status))
         return answer
@@ -45,7 +45,7 @@ class Known:
         return self.ask("POST", path, status, body=body, media_type="application/json")
 
     def download(self):
-        """A download that is completed."""
+        """Returns a completed download."""
         task = self.post("/api/download", 200, {"url": f"http://{SOURCE}/clip", "quality": "240p", "subtitles": ["en"]}).json()
         deadline = time.monotonic() + 30
         while task["status"] != "completed":
@@ -94,7 +94,7 @@ class Known:
 
 
 def fuzz(whole, document, task, quick):
-    """How many requests of schemathesis' own have an answer as it must be."""
+    """Runs schemathesis, and returns the number of its requests, whose responses are all valid."""
     seconds, examples = QUICK if quick else FULL
     report, config = whole.folder / "report.json", whole.folder / "schemathesis.toml"
     config.write_text((HERE / "api.toml").read_text().format(**task))
@@ -121,6 +121,6 @@ def api(gateways, quick):
         known = Known(whole, schema)
         known.all()
         tried = fuzz(whole, document, known.download(), quick)
-        return f"{len(known.seen)} known answers and {tried} to requests of schemathesis' own, all as described"
+        return f"{len(known.seen)} known responses and {tried} to requests that schemathesis generated, all as described"
     finally:
         whole.stop()

@@ -1,4 +1,4 @@
-"""Chromium's own judgement: which pages may read what, and whether a video plays."""
+"""Chromium's own verdicts: which pages may read what, and whether a video plays."""
 
 import hashlib
 import http.server
@@ -26,10 +26,10 @@ SWITCHES = (
 
 
 class Reports(http.server.SimpleHTTPRequestHandler):
-    """Serves the pages and takes what they report."""
+    """Serves the pages and collects their reports."""
 
     reports: queue.Queue = queue.Queue()
-    # A page that was made for the moment, under /made.html.
+    # A page created for one visit, at /made.html.
     made = b""
 
     def __init__(self, *args):
@@ -54,7 +54,7 @@ class Reports(http.server.SimpleHTTPRequestHandler):
 
 
 class Pages:
-    """A web site of its own, over TLS, under two names: one that the gateway's policy lets read, and another one."""
+    """A separate web site over TLS with two names: one that the gateway's policy allows to read, and one that it does not."""
 
     def __init__(self, folder):
         self.port = free_ports(1)[0]
@@ -72,7 +72,7 @@ class Pages:
 
 
 def key_hash(cert):
-    """What --ignore-certificate-errors-spki-list wants of a certificate."""
+    """Returns the hash of a certificate's key for --ignore-certificate-errors-spki-list."""
     key = run(["openssl", "x509", "-in", cert, "-noout", "-pubkey"]).stdout
     der = subprocess.run(
         ["openssl", "pkey", "-pubin", "-outform", "DER"], input=key.encode(), capture_output=True, check=True
@@ -84,7 +84,7 @@ def key_hash(cert):
 
 
 def visit(url, certs, reports, seconds=60, extension=None, switches=()):
-    """Opens a page, maybe with an extension in that folder; what it reports."""
+    """Opens a page, optionally with the extension in that folder; returns its report."""
     while not reports.empty():
         reports.get()
     trusted = ",".join(key_hash(cert) for cert in certs)
@@ -93,7 +93,7 @@ def visit(url, certs, reports, seconds=60, extension=None, switches=()):
         if extension:
             switches.remove("--disable-extensions")
             switches += [f"--disable-extensions-except={extension}", f"--load-extension={extension}"]
-        # With a port for a debugger it stays open until it is ended.
+        # With a port for a debugger, it stays open until it is terminated.
         chromium = subprocess.Popen(
             [program("chromium"), *switches, "--remote-debugging-port=0", url], stdout=log, stderr=log, text=True
         )
@@ -121,7 +121,7 @@ READS = {
     "a field that is not allowed": "blocked",
     "a method that is not allowed": "blocked",
     "a route without CORS": "blocked",
-    "a POST that asks nobody": "sent",
+    "a POST without a preflight": "sent",
     "a WebSocket": "open",
 }
 READS_NOTHING = {name: "sent" if verdict == "sent" else "blocked" for name, verdict in READS.items()}
@@ -138,7 +138,7 @@ def cors(gateways, _quick):
             wrong = {name: seen[who][name] for name in page if seen[who][name] != page[name]}
             expect(not wrong, f"{origin}, {who}: {wrong}")
             verdicts += len(page)
-        # A page cannot read the answer to such a POST; what counts is that the application never got it.
+        # A page cannot read the response to such a POST; what counts is that the application never receives it.
         expect("POST /open/csrf" not in Application.seen, f"{origin} changed something by a POST")
         changed = [line for line in Application.seen if line.startswith("PUT")]
         expect(len(changed) == (2 if expected is READS else 0), f"{origin}: {changed}")
@@ -147,7 +147,7 @@ def cors(gateways, _quick):
 
 
 def forms(gateways, _quick):
-    """Forms of an application's own pages arrive under either referrer policy; those of anybody else's do not."""
+    """Forms of the application's own pages arrive with either referrer policy; forms of other sites do not."""
     gateway = gateways("intermediate")
     own, certs = f"{gateway.url}/open/forms.html", [gateway.pages.cert, gateway.certificate]
     foreign = f"{gateway.pages.foreign}/forms.html?gateway={quote(gateway.url)}&label="
@@ -160,13 +160,13 @@ def forms(gateways, _quick):
     }
     for label, (url, reports, arrives) in cases.items():
         Application.seen.clear()
-        expect(visit(url, certs, reports) == {"posted": label}, f"{label}: another report")
+        expect(visit(url, certs, reports) == {"posted": label}, f"{label}: unexpected report")
         arrived = f"POST /open/posted-{label}" in Application.seen
         expect(arrived == arrives, f"{label}: {'it arrived' if arrived else 'it did not arrive'}")
     return f"{len(cases)} of {len(cases)} forms as expected: {', '.join(cases)}"
 
 
-# Public keys that extensions are known by, and the identifiers that browsers make of them.
+# Public keys of extensions, and the identifiers that browsers derive from them.
 EXTENSIONS = {
     EXTENSION: (
         "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEApI/mN+TOwEYmv7D7YkhuPQKIGiyDGRzl6NALCCTD9oQGn0xHG0pOmf2e"
@@ -186,14 +186,14 @@ EXTENSION_READS = {
     "with a key": 200,
     "preflighted": 200,
     "no such route": 404,
-    "a path that cannot be judged": 400,
+    "an ambiguous path": 400,
     "a route without CORS": "blocked",
     "a WebSocket": "open",
 }
 
 
 def extension(gateways, _quick):
-    """A page of an extension reads what its origin may, and one of another extension nothing."""
+    """A page of the allowed extension can read responses; a page of another extension can read nothing."""
     gateway = gateways("intermediate")
     report = f"{gateway.pages.allowed}/report"
     for identifier, key in EXTENSIONS.items():
@@ -212,7 +212,7 @@ def extension(gateways, _quick):
 
 
 def axe(gateways, _quick):
-    """Accessibility of the gateway's own page, by axe-core, which is put into a copy of it."""
+    """Accessibility of the gateway's own page, checked by axe-core, which is inserted into a copy of the page."""
     gateway = gateways("intermediate")
     library = Path(os.environ.get("SUITES_AXE", ""))
     if not library.is_file():
@@ -222,12 +222,12 @@ def axe(gateways, _quick):
     look = "axe.run().then((seen) => fetch('/report', { method: 'POST', body: JSON.stringify(seen) }));"
     script = f"<script>{library.read_text()}</script><script>{look}</script>"
     Reports.made = text.replace("</body>", f"{script}</body>").encode()
-    expect(script.encode() in Reports.made, "the page has no end")
+    expect(script.encode() in Reports.made, "the page has no end tag")
     seen = visit(f"{gateway.pages.allowed}/made.html", [gateway.pages.cert], Reports.reports)
     faults = [f"{fault['impact']}: {fault['help']}" for fault in seen["violations"]]
     expect(not faults, f"the trust page: {faults}")
     return (
-        f"the trust page: {len(seen['passes'])} rules of axe-core {seen['testEngine']['version']} hold, none is broken"
+        f"the trust page: {len(seen['passes'])} rules of axe-core {seen['testEngine']['version']} pass, none fails"
     )
 
 

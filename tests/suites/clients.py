@@ -1,4 +1,4 @@
-"""Programs that people use: what they fetch is byte-identical, seeking works, and refusals are seen."""
+"""Programs that people use: what they fetch is byte-identical, seeking works, and refusals are visible."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ def digest(path):
 
 
 def same(path, original, what):
-    expect(Path(path).exists() and digest(path) == digest(original), f"{what}: another file came")
+    expect(Path(path).exists() and digest(path) == digest(original), f"{what}: received a different file")
     Path(path).unlink()
 
 
@@ -24,7 +24,7 @@ def curl(gateway, media, folder):
     for version in ("--http1.1", "--http2"):
         run([*common, version, "-H", f"X-API-Key: {gateway.key}", url])
         same(out, media / "big", version)
-        # The rest of what has been fetched in part.
+        # Resume a partial download.
         out.write_bytes((media / "big").read_bytes()[:12_345_678])
         run([*common, version, "-C", "-", gateway.link("/media/big")])
         same(out, media / "big", f"{version}, resumed")
@@ -32,7 +32,7 @@ def curl(gateway, media, folder):
 
 
 def asked_for_a_password(gateway, media, folder):
-    """Programs that send a password only once they are asked for one: the key is the password."""
+    """Programs that send a password only after a challenge: the key is the password."""
     url, out = f"{gateway.url}/media/clip.mp4", folder / "password.out"
     with_key = url.replace("https://", f"https://anybody:{gateway.key}@")
     for version in ("--http1.1", "--http2"):
@@ -83,7 +83,7 @@ def ffmpeg(gateway, media, _folder):
             frame = ["-frames:v", "1", "-f", "framemd5", "-"]
             seen = run([program("ffmpeg"), "-v", "error", *trust, *options, "-ss", second, "-i", source, *frame]).stdout
             right = run(["ffmpeg", "-v", "error", "-ss", second, "-i", media / "clip.mp4", *frame]).stdout
-            expect(seen == right and re.search(r"[0-9a-f]{32}", seen), f"ffmpeg shows another frame at {second} s")
+            expect(seen == right and re.search(r"[0-9a-f]{32}", seen), f"ffmpeg shows a different frame at {second} s")
     return "ffprobe and ffmpeg (3 seeks, by key and by link)"
 
 

@@ -1,4 +1,4 @@
-"""A media server that is slow and, now and then, at fault: resets, errors, answers that end too early or stand still."""
+"""A slow media server with occasional faults: resets, errors, and responses that end early or stall."""
 
 import http.server
 import random
@@ -13,14 +13,14 @@ from collections import Counter
 from pathlib import Path
 
 PIECE = 16 << 10
-# At once closed, with a reset (SO_LINGER).
+# Closes immediately, with a reset (SO_LINGER).
 RESET = struct.pack("ii", 1, 0)
 FAULTS = ("reset", "cut", "stall", "500", "503")
 TYPES = {"mp4": "video/mp4", "m3u8": "application/vnd.apple.mpegurl", "mpd": "application/dash+xml", "ts": "video/mp2t"}
 
 
 class Origin(http.server.ThreadingHTTPServer):
-    """Serves the files of `folder` under `/ANYTHING/NAME`, so fast for each connection, and so many of all answers wrongly."""
+    """Serves the files of `folder` under `/ANYTHING/NAME`, at `rate` for each connection, and a `share` of all responses with a fault."""
 
     daemon_threads, request_queue_size = True, 256
 
@@ -32,7 +32,7 @@ class Origin(http.server.ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def fault(self):
-        """The fault of this answer, if it has one."""
+        """Returns the fault of this response, or None."""
         with self.lock:
             self.counts["answers"] += 1
             fault = self.chance.choice(FAULTS) if self.chance.random() < self.share else None
@@ -40,11 +40,11 @@ class Origin(http.server.ThreadingHTTPServer):
             return fault
 
     def shutdown_request(self, request):
-        """Without a word of its own, which would come before a reset."""
+        """Closes without a shutdown, which would come before a reset."""
         self.close_request(request)
 
     def handle_error(self, *_):
-        """Clients that were killed are what this is about."""
+        """Ignores clients that were killed, which this server is for."""
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -81,7 +81,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self.send_body(path, first, last, fault)
 
     def send_body(self, path, first, last, fault):
-        """At most a part of it, where there is a fault."""
+        """Sends the body, or a part of it if there is a fault."""
         wrong_at = first + self.server.chance.randrange(last - first + 1)
         with path.open("rb") as file:
             file.seek(first)
@@ -94,7 +94,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 time.sleep(len(piece) / self.server.rate)
 
     def go_wrong(self, fault):
-        """Nothing more comes."""
+        """Stops sending."""
         self.close_connection = True
         if fault == "stall":
             time.sleep(self.server.stall)
@@ -109,11 +109,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_):
-        """The counts tell enough."""
+        """Logs nothing; the counts are enough."""
 
 
 def make_media(folder, seconds):
-    """Files of several lengths; two of them in segments, and two with picture and sound apart. Their names."""
+    """Creates files of several lengths, two of them in segments and two with separate video and audio; returns their names."""
     for number, length in enumerate(seconds):
         pattern = f"testsrc2=size=640x360:rate=25:duration={length}"
         source = ["-f", "lavfi", "-i", pattern, "-f", "lavfi", "-i", f"sine=frequency={300 + number}:duration={length}"]
@@ -133,7 +133,7 @@ def encode(folder, args):
     subprocess.run(["ffmpeg", "-v", "error", *args], cwd=folder, check=True)
 
 
-# By itself: FOLDER PORT RATE, and no faults.
+# Run directly with FOLDER PORT RATE, without faults.
 if __name__ == "__main__":
     Origin(Path(sys.argv[1]), int(sys.argv[3]), 0, seed=1, port=int(sys.argv[2]))
     threading.Event().wait()

@@ -1,8 +1,8 @@
-"""HTTP/2 by RFC 9113, case by case, on a route that passes, one that refuses, one that is limited and one that is not there.
+"""RFC 9113, case by case, on a route that forwards, one that denies, one that is rate limited and one that does not exist.
 
-h2spec cannot be installed from a registry. A case holds when the stream or the connection ends with a code that the
-section names, or the connection with PROTOCOL_ERROR, which says no less (h2spec takes any end of a connection); or, for
-what must be borne, when a request on the same connection succeeds after it.
+h2spec cannot be installed from a registry. A case passes if the stream or the connection ends with a code that the section names, or the
+connection with PROTOCOL_ERROR, which is as specific (h2spec accepts any end of a connection). A case that must be tolerated passes if a
+request on the same connection succeeds afterwards.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ import httpx
 from http2_cases import CASES, KNOWN
 from verdict import expect
 
-# What depends on which of two frames comes first shows itself now and then.
+# Cases that depend on the order in which two frames arrive fail only now and then.
 TIMES = 10
 
 
 async def many(gateway):
-    """httpx: 200 requests at a time over one connection."""
+    """Sends 200 requests with httpx over one connection, 100 at a time."""
     async with httpx.AsyncClient(http2=True, verify=str(gateway.authority)) as client:
         answers = await asyncio.gather(*(client.get(f"{gateway.url}/open/{n}") for n in range(100)))
         bodies = await asyncio.gather(*(client.post(f"{gateway.url}/open/{n}", content=b"x" * n) for n in range(100)))
-    expect(all(a.http_version == "HTTP/2" and a.text == "plain" for a in answers), "an answer is another one")
-    expect(all(len(a.content) == n for n, a in enumerate(bodies)), "an echo is another one")
+    expect(all(a.http_version == "HTTP/2" and a.text == "plain" for a in answers), "unexpected response")
+    expect(all(len(a.content) == n for n, a in enumerate(bodies)), "unexpected echo")
 
 
 def http2(gateways, quick):
@@ -40,7 +40,7 @@ def http2(gateways, quick):
                 continue
             try:
                 judge(gateway, path)
-                expect(name not in KNOWN, "it holds now; take it out of KNOWN")
+                expect(name not in KNOWN, "the case passes now; remove it from KNOWN")
             except Exception as error:
                 if name in KNOWN and isinstance(error, TimeoutError):
                     continue
@@ -49,8 +49,8 @@ def http2(gateways, quick):
     try:
         asyncio.run(many(gateway))
     except httpx.LocalProtocolError:
-        # httpcore opens streams in another order than it numbers them, now and then, and refuses its own request. Once is enough.
+        # httpcore sometimes opens streams in a different order than it numbers them, and refuses its own request. One retry is enough.
         asyncio.run(many(gateway))
-    expect(gateway.lives(), "the gateway is gone")
+    expect(gateway.lives(), "the gateway no longer responds")
     held = f"{len(CASES) - len(KNOWN)} of {len(CASES)} cases on each of {len(routes)} routes, {times} times in a row"
     return f"{held}; httpx: 200 of 200; not: {', '.join(f'{name} ({why})' for name, why in KNOWN.items())}"

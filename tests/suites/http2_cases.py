@@ -1,4 +1,4 @@
-"""What RFC 9113 says of frames and heads, case by case as h2spec has it."""
+"""The requirements of RFC 9113 for frames and heads, case by case as in h2spec."""
 
 from http2_peer import (
     ACK,
@@ -31,14 +31,14 @@ from verdict import expect
 
 CASES = []
 
-# Cases that do not hold, and why that is.
+# Cases that fail, with the reasons.
 KNOWN = {
-    "8.1: a pseudo-field in trailers": "h2 does not look at trailers' names; none goes beyond the gateway",
+    "8.1: a pseudo-header field in trailers": "h2 does not check the names of trailers; the gateway forwards none",
 }
 
 
 def case(section, text, *codes, connection=True, shake=True):
-    """A case of what must end the connection, or the stream at least; without codes, of what is borne."""
+    """Registers a case that must end the connection, or at least the stream; without codes, a case that must be tolerated."""
 
     def add(send):
         def judge(gateway, path):
@@ -59,24 +59,24 @@ def case(section, text, *codes, connection=True, shake=True):
 
 
 def sends(section, text, *codes, connection=True, frames):
-    """A case that sends these frames, made by a function of the peer."""
+    """Registers a case that sends these frames, which `frames` creates from the peer."""
     case(section, text, *codes, connection=connection)(lambda peer: peer.send(*frames(peer)))
 
 
 case("3.4", "an invalid preface", PROTOCOL, shake=False)(lambda p: p.send(b"INVALID CONNECTION PREFACE\r\n\r\n"))
 sends("4.1", "a frame of an unknown type", frames=lambda p: [frame(0xFF, 0, 0, b"x" * 8)])
-sends("4.1", "flags that mean nothing", frames=lambda p: [frame(PING, 0x16, 0, bytes(8))])
+sends("4.1", "undefined flags", frames=lambda p: [frame(PING, 0x16, 0, bytes(8))])
 sends("4.1", "the reserved bit", frames=lambda p: [frame(PING, 0, 1 << 31, bytes(8))])
 sends(
     "4.2",
-    "DATA beyond the largest frame",
+    "DATA beyond the maximum frame size",
     SIZE,
     connection=False,
     frames=lambda p: [p.post(), frame(DATA, 0, 1, bytes(16_385))],
 )
 sends(
     "4.2",
-    "HEADERS beyond the largest frame",
+    "HEADERS beyond the maximum frame size",
     SIZE,
     frames=lambda p: [frame(HEADERS, 5, 1, p.block(p.fields(("x", "a" * 16_384))))],
 )
@@ -160,7 +160,7 @@ sends(
 )
 sends("5.1.1", "a stream with an even number", PROTOCOL, frames=lambda p: [p.head(2)])
 sends(
-    "5.1.1", "a stream with a smaller number than one before", PROTOCOL, CLOSED, frames=lambda p: [p.head(5), p.head(3)]
+    "5.1.1", "a stream with a lower number than an earlier one", PROTOCOL, CLOSED, frames=lambda p: [p.head(5), p.head(3)]
 )
 sends(
     "5.1.2",
@@ -199,11 +199,11 @@ sends(
     ],
 )
 sends("6.3", "PRIORITY on stream 0", PROTOCOL, frames=lambda p: [frame(PRIORITY, 0, 0, bytes(5))])
-sends("6.3", "PRIORITY of another length", SIZE, connection=False, frames=lambda p: [frame(PRIORITY, 0, 1, bytes(4))])
+sends("6.3", "PRIORITY of invalid length", SIZE, connection=False, frames=lambda p: [frame(PRIORITY, 0, 1, bytes(4))])
 sends("6.4", "RST_STREAM on stream 0", PROTOCOL, frames=lambda p: [frame(RST_STREAM, 0, 0, bytes(4))])
 sends(
     "6.4",
-    "RST_STREAM of another length",
+    "RST_STREAM of invalid length",
     SIZE,
     frames=lambda p: [p.post(), frame(RST_STREAM, 0, 1, bytes(3))],
 )
@@ -211,30 +211,30 @@ sends(
     "6.5", "an acknowledgement of SETTINGS with a payload", SIZE, frames=lambda p: [frame(SETTINGS, ACK, 0, bytes(1))]
 )
 sends("6.5", "SETTINGS on a stream", PROTOCOL, frames=lambda p: [frame(SETTINGS, 0, 1, bytes([0, 3, 0, 0, 0, 100]))])
-sends("6.5", "SETTINGS of another length", SIZE, frames=lambda p: [frame(SETTINGS, 0, 0, bytes(3))])
+sends("6.5", "SETTINGS of invalid length", SIZE, frames=lambda p: [frame(SETTINGS, 0, 0, bytes(3))])
 sends("6.5.2", "ENABLE_PUSH of 2", PROTOCOL, frames=lambda p: [frame(SETTINGS, 0, 0, bytes([0, 2, 0, 0, 0, 2]))])
 sends(
     "6.5.2",
-    "INITIAL_WINDOW_SIZE beyond its largest",
+    "INITIAL_WINDOW_SIZE above its maximum",
     FLOW,
     frames=lambda p: [frame(SETTINGS, 0, 0, bytes([0, 4, 0x80, 0, 0, 0]))],
 )
 sends(
     "6.5.2",
-    "MAX_FRAME_SIZE below its least",
+    "MAX_FRAME_SIZE below its minimum",
     PROTOCOL,
     frames=lambda p: [frame(SETTINGS, 0, 0, bytes([0, 5, 0, 0, 0x3F, 0xFF]))],
 )
 sends(
     "6.5.2",
-    "MAX_FRAME_SIZE beyond its largest",
+    "MAX_FRAME_SIZE above its maximum",
     PROTOCOL,
     frames=lambda p: [frame(SETTINGS, 0, 0, bytes([0, 5, 1, 0, 0, 0]))],
 )
 sends("6.5.2", "an unknown setting", frames=lambda p: [frame(SETTINGS, 0, 0, bytes([0, 0xFF, 0, 0, 0, 1]))])
 sends(
     "6.6",
-    "PUSH_PROMISE of a client",
+    "PUSH_PROMISE from a client",
     PROTOCOL,
     frames=lambda p: [
         p.post(),
@@ -242,7 +242,7 @@ sends(
     ],
 )
 sends("6.7", "PING on a stream", PROTOCOL, frames=lambda p: [frame(PING, 0, 1, bytes(8))])
-sends("6.7", "PING of another length", SIZE, frames=lambda p: [frame(PING, 0, 0, bytes(6))])
+sends("6.7", "PING of invalid length", SIZE, frames=lambda p: [frame(PING, 0, 0, bytes(6))])
 sends("6.8", "GOAWAY on a stream", PROTOCOL, frames=lambda p: [frame(GOAWAY, 0, 1, bytes(8))])
 sends("6.9", "WINDOW_UPDATE of 0 for the connection", PROTOCOL, frames=lambda p: [frame(WINDOW_UPDATE, 0, 0, bytes(4))])
 sends(
@@ -252,16 +252,16 @@ sends(
     connection=False,
     frames=lambda p: [p.post(), frame(WINDOW_UPDATE, 0, 1, bytes(4))],
 )
-sends("6.9", "WINDOW_UPDATE of another length", SIZE, frames=lambda p: [frame(WINDOW_UPDATE, 0, 0, bytes(3))])
+sends("6.9", "WINDOW_UPDATE of invalid length", SIZE, frames=lambda p: [frame(WINDOW_UPDATE, 0, 0, bytes(3))])
 sends(
     "6.9.1",
-    "a window of the connection beyond its largest",
+    "a connection window above its maximum",
     FLOW,
     frames=lambda p: [frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff")] * 2,
 )
 sends(
     "6.9.1",
-    "a window of a stream beyond its largest",
+    "a stream window above its maximum",
     FLOW,
     connection=False,
     frames=lambda p: [p.post()] + [frame(WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff")] * 2,
@@ -290,7 +290,7 @@ sends(
 )
 sends(
     "8.1",
-    "a second HEADERS without the end",
+    "a second HEADERS without END_STREAM",
     PROTOCOL,
     connection=False,
     frames=lambda p: [p.post(), p.post()],
@@ -311,7 +311,7 @@ sends(
 )
 sends(
     "8.1.1",
-    "Content-Length over several DATA",
+    "several DATA frames that exceed Content-Length",
     PROTOCOL,
     connection=False,
     frames=lambda p: [
@@ -321,15 +321,15 @@ sends(
     ],
 )
 for text, options in {
-    "a name in capitals": {"more": [("X-TEST", "a")]},
-    "a pseudo-field that nobody knows": {"more": [(":test", "a")]},
-    "a pseudo-field of answers": {"more": [(":status", "200")]},
-    "a pseudo-field after a field": {"more": [("x-a", "b"), (":path", "/")], "without": (":path",)},
+    "an upper-case name": {"more": [("X-TEST", "a")]},
+    "an unknown pseudo-header field": {"more": [(":test", "a")]},
+    "a pseudo-header field of responses": {"more": [(":status", "200")]},
+    "a pseudo-header field after a regular field": {"more": [("x-a", "b"), (":path", "/")], "without": (":path",)},
     "Connection": {"more": [("connection", "keep-alive")]},
     "Transfer-Encoding": {"more": [("transfer-encoding", "chunked")]},
     "Upgrade": {"more": [("upgrade", "h2c")]},
-    "TE of more than trailers": {"more": [("te", "trailers, deflate")]},
-    "a line end in a value": {"more": [("x-a", "b\r\nx-c: d")]},
+    "TE with more than trailers": {"more": [("te", "trailers, deflate")]},
+    "a line break in a value": {"more": [("x-a", "b\r\nx-c: d")]},
     "NUL in a value": {"more": [("x-a", "b\0c")]},
     "no :method": {"without": (":method",)},
     "no :scheme": {"without": (":scheme",)},
@@ -353,7 +353,7 @@ for text, options in {
     sends("8.2 and 8.3", text, PROTOCOL, connection=False, frames=malformed)
 sends(
     "8.1",
-    "a pseudo-field in trailers",
+    "a pseudo-header field in trailers",
     PROTOCOL,
     connection=False,
     frames=lambda p: [
@@ -364,35 +364,35 @@ sends(
 )
 
 
-@case("6.7", "PING is given back")
+@case("6.7", "PING is echoed")
 def _(peer):
     peer.send(frame(PING, 0, 0, b"h2spec!!"))
-    expect(peer.until(lambda f: f[0] == PING and f[1] & ACK)[3] == b"h2spec!!", "other bytes came back")
+    expect(peer.until(lambda f: f[0] == PING and f[1] & ACK)[3] == b"h2spec!!", "received different bytes")
 
 
-@case("6.7", "an acknowledgement of PING is not answered")
+@case("6.7", "an acknowledgement of PING gets no reply")
 def _(peer):
     peer.send(frame(PING, ACK, 0, b"invalid!"), frame(PING, 0, 0, b"h2spec!!"))
-    expect(peer.until(lambda f: f[0] == PING)[3] == b"h2spec!!", "it was answered")
+    expect(peer.until(lambda f: f[0] == PING)[3] == b"h2spec!!", "received a reply")
 
 
-@case("6.9.2", "no answer's DATA goes beyond a window of one byte")
+@case("6.9.2", "no response DATA exceeds a window of one byte")
 def _(peer):
     peer.send(frame(SETTINGS, 0, 0, bytes([0, 4, 0, 0, 0, 1])), peer.head(1))
     length = len(peer.until(lambda f: f[0] == DATA and f[2] == 1)[3])
-    expect(length == 1, f"{length} bytes came")
+    expect(length == 1, f"received {length} bytes")
     peer.send(frame(WINDOW_UPDATE, 0, 1, bytes([0, 0, 1, 0])))
     peer.until(lambda f: f[0] == DATA and f[2] == 1 and f[3])
     peer.send(frame(SETTINGS, 0, 0, bytes([0, 4, 0, 0, 0xFF, 0xFF])))
 
 
-@case("6.9.2", "a window that becomes negative is kept to")
+@case("6.9.2", "a window that becomes negative is respected")
 def _(peer):
     peer.send(frame(SETTINGS, 0, 0, bytes([0, 4, 0, 0, 0, 3])), peer.head(1))
     peer.until(lambda f: f[0] == DATA and f[2] == 1)
     peer.send(frame(SETTINGS, 0, 0, bytes([0, 4, 0, 0, 0, 2])), frame(WINDOW_UPDATE, 0, 1, bytes([0, 0, 0, 2])))
     length = len(peer.until(lambda f: f[0] == DATA and f[2] == 1)[3])
-    expect(length == 1, f"{length} bytes came")
+    expect(length == 1, f"received {length} bytes")
     peer.send(frame(SETTINGS, 0, 0, bytes([0, 4, 0, 0, 0xFF, 0xFF])))
 
 

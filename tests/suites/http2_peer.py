@@ -1,4 +1,4 @@
-"""One HTTP/2 connection, frame by frame, that may send what no library would."""
+"""One HTTP/2 connection, frame by frame, which can send what no library would send."""
 
 import socket
 import struct
@@ -20,7 +20,7 @@ def frame(kind, flags, stream, payload=b""):
 
 
 class Peer:
-    """One connection, after the exchange of settings unless it is told otherwise."""
+    """One connection, after the exchange of settings unless `shake` is false."""
 
     def __init__(self, gateway, path, shake=True):
         self.path, self.stream, self.buffer = path, gateway.tls("h2"), b""
@@ -42,14 +42,14 @@ class Peer:
         return frame(HEADERS, flags, stream, self.block(self.fields(*more, **options)))
 
     def post(self, *more):
-        """The head of a request whose body is still to come."""
+        """Returns the head of a request whose body follows."""
         return self.head(1, *more, method="POST", flags=END_HEADERS)
 
     def block(self, fields):
         return self.encoder.encode(fields, huffman=False)
 
     def next(self):
-        """The next frame as (kind, flags, stream, payload); None at the end."""
+        """Returns the next frame as (kind, flags, stream, payload), or None at the end."""
         try:
             while len(self.buffer) < 9 or len(self.buffer) < 9 + int.from_bytes(self.buffer[:3], "big"):
                 data = self.stream.recv(65536)
@@ -57,7 +57,7 @@ class Peer:
                     return None
                 self.buffer += data
         except socket.timeout:
-            raise TimeoutError("nothing came") from None
+            raise TimeoutError("received nothing") from None
         except OSError:
             return None
         end = 9 + int.from_bytes(self.buffer[:3], "big")
@@ -65,14 +65,14 @@ class Peer:
         return whole[3], whole[4], int.from_bytes(whole[5:9], "big") & 0x7FFFFFFF, whole[9:]
 
     def until(self, wanted):
-        """The first frame that is wanted."""
+        """Returns the first frame for which `wanted` is true."""
         while (seen := self.next()) is not None:
             if wanted(seen):
                 return seen
-        raise ConnectionError("the connection has ended")
+        raise ConnectionError("the connection was closed")
 
     def errs(self, *codes, connection):
-        """Whether the connection ends, or (unless only that will do) a stream, with one of these codes."""
+        """Checks that the connection, or unless `connection` is true a stream, ends with one of these codes."""
         while (seen := self.next()) is not None:
             kind, _, _, payload = seen
             if kind == GOAWAY:
@@ -85,6 +85,6 @@ class Peer:
                 return
 
     def bears(self, stream=101):
-        """Whether the connection still takes a request."""
+        """Checks that the connection still accepts a request."""
         self.send(self.head(stream))
         self.until(lambda f: f[0] == HEADERS and f[2] == stream)

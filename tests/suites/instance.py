@@ -1,4 +1,4 @@
-"""A gateway of the suites' own: made by `init`, started, looked at, ended."""
+"""A gateway for the suites: created by `init`, started, inspected and stopped."""
 
 import contextlib
 import json
@@ -15,12 +15,12 @@ import upstream
 from verdict import Skipped, expect
 
 HERE = Path(__file__).parent
-# The one browser extension that may read.
+# The only browser extension that the policy allows to read.
 EXTENSION = "mplpknhglinkhkdnhcfhbifegadnjpec"
 
 
 class Running:
-    """A folder that `init` has made, and a role that runs in it once it is started."""
+    """A folder created by `init`, and a role that runs in it once it is started."""
 
     def __init__(self, binary, folder):
         self.binary, self.folder = binary, folder
@@ -32,7 +32,7 @@ class Running:
         self.key = json.loads(run([binary, "init", "--json", "--dir", folder]).stdout)["api_key"]
 
     def listeners(self):
-        """The beginning of a configuration."""
+        """Returns the beginning of a configuration."""
         return f"""
 [gateway]
 listen = ["127.0.0.1:{self.port}", "[::1]:{self.port}"]
@@ -41,7 +41,7 @@ admin_listen = "127.0.0.1:{self.admin_port}"
 """
 
     def start(self, role):
-        """Waits until it listens."""
+        """Starts a role and waits until it listens."""
         self.stderr = (self.folder / "stderr").open("w")
         self.process = subprocess.Popen([self.binary, role, "--config", self.config], stderr=self.stderr)
         deadline = time.monotonic() + 20
@@ -51,18 +51,18 @@ admin_listen = "127.0.0.1:{self.admin_port}"
             time.sleep(0.05)
 
     def command(self, *args):
-        """What a command on this instance prints."""
+        """Returns what a command on this instance prints."""
         return json.loads(run([self.binary, *args, "--json", "--config", self.config]).stdout)
 
     def tls(self, alpn=None):
-        """A TLS connection."""
+        """Opens a TLS connection."""
         context = ssl.create_default_context(cafile=str(self.authority))
         if alpn:
             context.set_alpn_protocols([alpn])
         return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), 10), server_hostname="localhost")
 
     def get(self, path):
-        """What is there for who has the key."""
+        """Returns what a client with the key receives."""
         request = urllib.request.Request(self.url + path, headers={"X-API-Key": self.key})
         with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=str(self.authority))) as answer:
             return answer.read()
@@ -74,7 +74,7 @@ admin_listen = "127.0.0.1:{self.admin_port}"
 
 
 class Instance(Running):
-    """A running gateway before the suites' application; `pages` are other sites, `media` is a folder of files."""
+    """A running gateway in front of the suites' application; `pages` are other sites, `media` is a folder of files."""
 
     def __init__(self, binary, folder, profile, pages, media):
         super().__init__(binary, folder)
@@ -100,30 +100,30 @@ cors_origins = ["{pages.allowed}", "chrome-extension://{EXTENSION}"]
         self.start("gateway")
 
     def link(self, path):
-        """A signed link."""
+        """Returns a signed link."""
         return self.command("link", "create", path)["url"]
 
     def resident(self):
-        """The memory that it holds, in MiB."""
+        """Returns the resident memory of the gateway, in MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
     def lives(self):
-        """Whether an honest request succeeds."""
+        """Returns whether a valid request succeeds."""
         with self.tls() as stream:
             stream.sendall(b"GET /open/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return b"".join(iter(lambda: stream.recv(65536), b"")).startswith(b"HTTP/1.1 200 ")
 
 
 def run(command, **options):
-    """Runs a program to its good end; what it prints is text."""
+    """Runs a program, which must succeed; its output is text."""
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, **options)
-    expect(done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stderr.strip() or done.stdout}")
+    expect(done.returncode == 0, f"{command[0]} failed with status {done.returncode}: {done.stderr.strip() or done.stdout}")
     return done
 
 
 def free_ports(count):
-    """Ports on loopback where nobody listens, below those that the kernel gives to outgoing connections."""
+    """Returns unused ports on loopback, below the range that the kernel uses for outgoing connections."""
     ports = set()
     while len(ports) < count:
         port = random.randrange(10_000, 32_000)
@@ -141,14 +141,14 @@ def accepts(port):
 
 
 def run_any(command, **options):
-    """Runs a program to its end, whatever it says of its end; what it prints."""
+    """Runs a program, whatever its exit status, and returns its output."""
     command = [str(c) for c in command]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "errors": "replace"} | options
     return subprocess.run(command, text=True, check=False, **options).stdout
 
 
 def program(name):
-    """The path of a program, which may not be there."""
+    """Returns the path of a program, or skips the suite if it is not installed."""
     if path := shutil.which(name):
         return path
     raise Skipped(f"{name} is not installed")

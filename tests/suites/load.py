@@ -1,4 +1,4 @@
-"""Slow clients and too many of them: honest requests succeed beside, and memory stays where it was."""
+"""Slow clients and overload: regular requests succeed at the same time, and memory use returns to its previous level."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ import time
 from instance import program, run_any
 from verdict import expect
 
-# Memory that connections may take while they are there, in MiB: some 20 KiB each, and what is in flight.
+# Memory that open connections may use, in MiB: about 20 KiB each, and the data in flight.
 FOR_EACH_CONNECTION = 0.06
 BASE = 64
 
@@ -21,7 +21,7 @@ MODES = {
 
 
 class Honest(threading.Thread):
-    """One client that makes so many requests, each over a connection of its own."""
+    """A client that makes `count` requests, each over a new connection."""
 
     def __init__(self, gateway, count):
         super().__init__(daemon=True)
@@ -38,7 +38,7 @@ class Honest(threading.Thread):
 
 
 class Memory(threading.Thread):
-    """The most memory that the gateway has held, in MiB."""
+    """Records the gateway's peak memory, in MiB."""
 
     def __init__(self, gateway):
         super().__init__(daemon=True)
@@ -67,10 +67,10 @@ def slowhttptest(gateways, quick):
         memory.over.set()
         counts = re.findall(r"connected: +(\d+)\s+error: +\d+\s+closed: +(\d+)", output)
         opened = max((int(open_) + int(closed) for open_, closed in counts), default=0)
-        # Those that come and go between two of its looks are not counted.
+        # Connections that open and close between two samples are not counted.
         over = "No open connections left" in output
-        expect(over or opened >= connections * 0.9, f"{mode}: {opened} of {connections} connections came about")
-        expect(honest.good == requests, f"{mode}: {honest.good} of {requests} honest requests succeeded")
+        expect(over or opened >= connections * 0.9, f"{mode}: {opened} of {connections} connections were opened")
+        expect(honest.good == requests, f"{mode}: {honest.good} of {requests} regular requests succeeded")
         bound = before + BASE + connections * FOR_EACH_CONNECTION
         expect(memory.most < bound, f"{mode}: {memory.most:.0f} MiB, {before:.0f} before")
         ended, how = re.search(r"ended on (\d+)\w+ second\s+Exit status: *(.+)", output).groups()
@@ -80,7 +80,7 @@ def slowhttptest(gateways, quick):
 
 
 def flood(gateways, quick):
-    """h2load and wrk, as fast as they can, on routes that pass, are refused and are limited."""
+    """Runs h2load and wrk at full speed on routes that forward, deny and rate limit."""
     gateway, seconds, figures = gateways("intermediate"), 2 if quick else 15, []
     h2load, wrk = program("h2load"), program("wrk")
     run_any([wrk, "-t1", "-c64", "-d2s", f"{gateway.url}/open/a"])
@@ -96,6 +96,6 @@ def flood(gateways, quick):
         expect(rate and "Socket errors" not in output, f"wrk {path}: {output}")
         figures.append(f"{path} {sum(answers.values()) // seconds}/s and {float(rate[1]):.0f}/s")
     after = gateway.resident()
-    expect(gateway.lives(), "it no longer answers")
+    expect(gateway.lives(), "the gateway no longer responds")
     expect(after < before + 32, f"{before:.0f} MiB before, {after:.0f} MiB after")
     return f"h2load and wrk: {', '.join(figures)}; {before:.0f} MiB before, {after:.0f} after"

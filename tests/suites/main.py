@@ -1,8 +1,8 @@
-"""Runs the public suites against a built gateway: one line for each, and 1 at the end where one found a fault.
+"""Runs the public suites against a built gateway: prints one line for each, and exits with 1 if one of them found a fault.
 
 usage: main.py BINARY [--quick] [--rounds N] [--clients WORD] [SUITE]…
 
-`--rounds` is how often each client of `refusals` sends each request; `--clients` has only those do so whose names hold the word.
+`--rounds` is how often each client of `refusals` sends each request; `--clients` limits them to those whose names contain WORD.
 """
 
 import os
@@ -37,14 +37,14 @@ SUITES = {
         slowhttptest, flood, soak, shares, vm,
     )
 }
-# What takes longer than a test run should.
+# Suites that take longer than a test run should.
 SLOW = {"testssl", "shares"}
-# What runs only where it is named.
+# Suites that run only if they are named.
 OPT_IN = {"vm"}
 
 
 class Gateways:
-    """One running gateway for each TLS profile, made when a suite asks for it."""
+    """One running gateway for each TLS profile, created when a suite first asks for it."""
 
     def __init__(self, binary, folder):
         self.binary, self.folder, self.made = binary, folder, {}
@@ -68,7 +68,7 @@ class Gateways:
 
 
 def judge(name, gateways, quick):
-    """Its line, and whether it is as it must be."""
+    """Prints the suite's verdict, and returns whether it did not fail."""
     started = time.monotonic()
     try:
         verdict, figure = "PASSED", SUITES[name](gateways, quick)
@@ -83,7 +83,7 @@ def judge(name, gateways, quick):
 
 
 def option(words, name):
-    """The value of an option, which is taken out of the words."""
+    """Removes an option from the words, and returns its value."""
     if name not in words:
         return None
     at = words.index(name)
@@ -93,7 +93,7 @@ def option(words, name):
 
 
 def usual(quick):
-    """The suites that run unless some are named."""
+    """Returns the suites that run if none are named."""
     return [name for name in SUITES if name not in OPT_IN and not (quick and name in SLOW)]
 
 
@@ -104,7 +104,7 @@ def main(binary, *words):
     quick = "--quick" in words
     names = [word for word in words if word != "--quick"] or usual(quick)
     if unknown := [name for name in names if name not in SUITES]:
-        sys.exit(f"no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
+        sys.exit(f"no suite {unknown[0]!r}; known suites: {', '.join(SUITES)}")
     with tempfile.TemporaryDirectory(prefix="suites.") as folder:
         gateways = Gateways(Path(binary).resolve(), Path(folder))
         try:

@@ -1,4 +1,4 @@
-"""Headers of the gateway's own answers, as shcheck sees them."""
+"""Headers of the gateway's own responses, as checked by shcheck."""
 
 import json
 import sys
@@ -7,18 +7,18 @@ from pathlib import Path
 from instance import run_any
 from verdict import expect
 
-# What is not there, and why.
+# Headers that are missing on purpose, with the reasons.
 MISSING = {
-    # An error is a JSON document; the rest is for pages, and what embeds or opens others.
+    # An error is a JSON document; these headers are for pages, and for what embeds or opens others.
     "an error": {
-        "Strict-Transport-Security": "never on localhost and on addresses, where it would shut out other programs",
+        "Strict-Transport-Security": "never on localhost and on IP addresses, where it would make other programs unreachable",
         "Permissions-Policy": "for pages",
         "Cross-Origin-Embedder-Policy": "for pages",
         "Cross-Origin-Opener-Policy": "for pages",
         "Cross-Origin-Resource-Policy": "for pages",
     },
     "the trust page": {
-        "Permissions-Policy": "nothing runs in it: its policy lets no script in, nor any frame",
+        "Permissions-Policy": "nothing runs in it: its policy allows neither scripts nor frames",
         "Cross-Origin-Embedder-Policy": "it embeds nothing",
     },
 }

@@ -1,4 +1,4 @@
-// node, refused while it sends: refusals.mjs VERSION CA TIMES REQUESTS, where these are JSON: [{"url", "bytes", "streamed"}, …]
+// Node, refused while it sends. Usage: refusals.mjs VERSION CA TIMES REQUESTS, where REQUESTS is JSON: [{"url", "bytes", "streamed"}, …]
 
 import { readFileSync } from "node:fs";
 import http2 from "node:http2";
@@ -14,7 +14,7 @@ function* pieces(bytes) {
   for (let sent = 0; sent < bytes; sent += PIECE) yield Buffer.alloc(Math.min(PIECE, bytes - sent), "x");
 }
 
-// Sends the body whole, with its length, or piece by piece without.
+// Sends the whole body with its length, or a stream without one.
 function send(request, { bytes, streamed }) {
   if (streamed) Readable.from(pieces(bytes)).pipe(request);
   else request.end(Buffer.alloc(bytes, "x"));

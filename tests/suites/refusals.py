@@ -1,4 +1,4 @@
-"""Refuses requests of programs that people use while they still send: each sees the status and the body that the gateway sent."""
+"""Refuses requests of common programs while they are still sending: each must see the status and the body that the gateway sent."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ ROUNDS, QUICK_ROUNDS = 20, 2
 
 
 def fault(case, status, text, error):
-    """What is wrong with one answer, as its client saw it; empty where nothing is."""
+    """Returns what is wrong with one response, as its client saw it, or an empty string."""
     if status != case.status:
         return f"{status} {error.strip()[-300:]}"
     if text is None:
@@ -28,13 +28,13 @@ def fault(case, status, text, error):
 
 
 def spend_rates(gateway):
-    """The route that is limited has one request to give to each address."""
+    """Uses up the rate-limited route, which allows one request per address."""
     for address in ("127.0.0.1", "[::1]"):
         httpx.get(f"https://{address}:{gateway.port}/limited", headers={"Host": "localhost"}, verify=False)
 
 
 def requests_of(client, gateway, quick):
-    """What one client is to send, those that it sends alike one after the other."""
+    """Returns the requests of one client, with those that it sends alike one after the other."""
     bodies = [body for body in BODIES if body.name in client.bodies and not (quick and body.name == "8 MB")]
     cases = [case for case in CASES if case.name not in client.unseen]
     return [Request(case, body, gateway.url + case.path) for body, case in product(bodies, cases)]
@@ -45,20 +45,20 @@ def show(head, cells):
 
 
 def show_client(keys, seen, times):
-    """How many of its answers one client saw as they were sent."""
+    """Prints how many responses one client saw as they were sent."""
     for (client, body), _ in groupby(keys, lambda key: key[:2]):
         cells = [(client, body, case.name) for case in CASES]
         show(f"{client}, {body}", [f"{seen[cell]}/{times}" if cell in seen else "-" for cell in cells])
 
 
 def check_lengths(gateway, whole):
-    """Compares bodies with the lengths that the gateway has logged, by the requests' ids."""
+    """Compares the lengths of bodies with those that the gateway logged, by request ID."""
     logged = {}
     for line in (gateway.folder / "data" / "access.log").read_text().splitlines():
         entry = json.loads(line)
         logged[entry.get("request_id")] = entry.get("bytes_out")
     short = [id_ for id_, length in whole.items() if logged.get(id_, length) != length]
-    expect(not short, f"{len(short)} bodies are not as long as they were when they were sent")
+    expect(not short, f"{len(short)} bodies are not as long as the gateway sent them")
 
 
 def refusals(gateways, quick, rounds=0, who=""):

@@ -1,4 +1,4 @@
-"""The clients of refusals.py: how each of them sends what is refused, and what it sees of the answer."""
+"""The clients of refusals.py: how each of them sends refused requests, and what it sees of the response."""
 
 import json
 import re
@@ -18,18 +18,18 @@ from refused_requests import BODIES
 from upstream import Application
 
 HERE = Path(__file__).parent
-# Stands for the folder of compiled Java.
+# Placeholder for the folder of compiled Java classes.
 JAVA_CLASSES = object()
 PIECE = 16 << 10
 TIMEOUT = 20
 
-# `ask(gateway, requests, times)` gives number, status, text (None where the client shows none) and error of each answer.
-# It needs a program, sends each of `bodies`, and sees the answers to all cases but those that are `unseen`.
+# `ask(gateway, requests, times)` yields number, status, text (None if the client does not show it) and error of each response. A client
+# needs a program, sends each of `bodies`, and sees the responses to all cases except those in `unseen`.
 Client = namedtuple("Client", "ask needs bodies unseen", defaults=[None, [body.name for body in BODIES], []])
 
 
 def one_by_one(ask):
-    """For a program that sends one request: `ask(gateway, request, file)` gives status, text and error."""
+    """Adapts a program that sends one request: `ask(gateway, request, file)` returns status, text and error."""
 
     def ask_all(gateway, asked, times):
         for number, request in enumerate(asked):
@@ -42,7 +42,7 @@ def one_by_one(ask):
 
 
 def curl(version):
-    """It asks before it sends much, but for bodies that are streamed, which are sent at once here."""
+    """Waits for 100 Continue before large bodies, except streamed ones, which it sends immediately here."""
 
     def ask(gateway, request, file):
         out, command = gateway.folder / "curl.out", [program("curl"), "-sS", version, "--cacert", gateway.authority]
@@ -57,7 +57,7 @@ def curl(version):
 
 
 def libcurl(version):
-    """The newest one, which comes with pycurl, over connections that it keeps."""
+    """The current libcurl, which comes with pycurl, on persistent connections."""
 
     def ask_all(gateway, asked, times):
         handle = pycurl.Curl()
@@ -98,7 +98,7 @@ def libcurl(version):
 
 
 def wget(gateway, request, file):
-    """It shows no body of a 401, since it would ask again if it had a password."""
+    """Shows no body of a 401, since wget would retry if it had a password."""
     command = [program("wget"), "-S", "-O", "-", "--content-on-error", "--tries=1", f"--ca-certificate={gateway.authority}"]
     command = [str(word) for word in (*command, f"--post-file={file}", request.url)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -108,7 +108,7 @@ def wget(gateway, request, file):
 
 
 def python(session, body_argument):
-    """A library of Python's, over connections that it keeps."""
+    """A Python library, on persistent connections."""
 
     def ask_all(gateway, asked, times):
         with session(gateway) as client:
@@ -144,7 +144,7 @@ def httpx_client(http2):
 
 
 def script(*command):
-    """A program that is told what to send and how often, and prints one JSON object for each answer."""
+    """A program that receives what to send and how often as arguments, and prints one JSON object for each response."""
 
     def ask_all(gateway, asked, times):
         words = json.dumps([request.words() for request in asked])
@@ -163,14 +163,14 @@ def script(*command):
 
 
 def ffprobe(gateway, request, _file):
-    """It says which status came, and shows no body of an error. What it sends must fit its command line."""
+    """Reports the status, but shows no body of an error. The data must fit on its command line."""
     sent = (b"x" * min(request.bytes, 50_000)).hex()
     command = [program("ffprobe"), "-v", "warning", "-tls_verify", "1", "-ca_file", gateway.authority]
     return status_of(run_any([*command, "-post_data", sent, request.url], stderr=subprocess.STDOUT))
 
 
 def ffmpeg(gateway, request, file):
-    """An upload as it sends them, in chunks. It looks at a status only where it asks first, and only before it sends."""
+    """Uploads in chunks, as ffmpeg does. It checks the status only if it waits for 100 Continue, and only before it sends."""
     command = [program("ffmpeg"), "-v", "warning", "-f", "u8", "-i", file, "-f", "u8", "-method", "POST"]
     command += ["-send_expect_100", "1", "-tls_verify", "1", "-ca_file", gateway.authority, request.url]
     return status_of(run_any(command, stderr=subprocess.STDOUT))
@@ -182,7 +182,7 @@ def status_of(said):
 
 
 def chromium(*switches):
-    """From a page of the gateway's, all in one visit."""
+    """Sends from a page of the gateway, all in one visit."""
 
     def ask_all(gateway, asked, times):
         words = quote(json.dumps([request.words() for request in asked]))
@@ -212,7 +212,7 @@ CLIENTS = {
     "Java, HTTP/2": Client(script("java", "-cp", JAVA_CLASSES, "Refusals", "2"), "javac"),
     "ffprobe": Client(one_by_one(ffprobe), "ffprobe", [SMALL, LARGE]),
     "ffmpeg": Client(one_by_one(ffmpeg), "ffmpeg", [STREAMED], ["oversized 413"]),
-    # A page's body can be streamed over HTTP/2 alone.
+    # In a page, a body can be streamed only over HTTP/2.
     "Chromium, HTTP/1.1": Client(chromium("--disable-http2"), "chromium", DECLARED),
     "Chromium, HTTP/2": Client(chromium(), "chromium"),
 }

@@ -1,4 +1,4 @@
-"""What is refused, and with which bodies: the cases of refusals.py."""
+"""The refused requests of refusals.py, and their bodies."""
 
 from collections import namedtuple
 
@@ -10,7 +10,7 @@ CASES = [
     Case("limited 429", "/limited", 429, "rate_limited", 1),
     Case("oversized 413", "/small", 413, "body_too_large", 20_000),
 ]
-# A body has its length in the head or, streamed, ends somewhere.
+# The length of a body is in the head; a streamed body has no declared length.
 Body = namedtuple("Body", "name bytes streamed")
 BODIES = [
     Body("30 B", 30, False),
@@ -21,12 +21,12 @@ BODIES = [
 
 
 class Request(namedtuple("Request", "case body url")):
-    """One of them, to one gateway."""
+    """One case with one body, to one gateway."""
 
     @property
     def bytes(self):
         return max(self.body.bytes, self.case.least)
 
     def words(self):
-        """As the programs of this folder are told of it."""
+        """Returns the request in the form that the programs in this folder receive."""
         return {"url": self.url, "bytes": self.bytes, "streamed": self.body.streamed}

@@ -1,4 +1,4 @@
-"""One user with every way to take more than their share, beside an ordinary one: that one is refused nothing and waits little longer."""
+"""One user who tries to exceed their share in every way, beside an ordinary user, who is refused nothing and waits little longer."""
 
 import json
 import sqlite3
@@ -12,20 +12,20 @@ import whole
 from verdict import expect
 from whole import SOURCE, Whole
 
-# As many as one user may have.
+# The maximum for one user.
 TASKS = 5_000
 UNREAD_LISTS, UNREAD_ARCHIVES, EVENT_STREAMS = 150, 16, 24
 LARGE = 64 << 20
 
-# In MiB, and the shortest time that is worth a comparison, in seconds.
+# The memory limit in MiB, and the shortest time that is worth comparing, in seconds.
 MOST_MEMORY, LEAST = 150, 0.05
 
-# What the greedy user asks for never comes.
+# The requests of the greedy user never complete.
 SLOW = '  *slow*) exec sleep 600 ;;\n  *--skip-download*)'
 
 
 class Memory(threading.Thread):
-    """The most memory that a process has held, in MiB."""
+    """Records the peak memory of a process, in MiB."""
 
     def __init__(self, pid):
         super().__init__(daemon=True)
@@ -41,7 +41,7 @@ class Memory(threading.Thread):
 
 
 class Shares(Whole):
-    """With two users."""
+    """An instance with two users."""
 
     def __init__(self, binary, folder, clip):
         usual, whole.YT_DLP = whole.YT_DLP, whole.YT_DLP.replace("  *--skip-download*)", SLOW, 1)
@@ -56,7 +56,7 @@ class Shares(Whole):
         return self.command("key", "create", "--user", name)["key"]
 
     def send(self, user, target, order=None, method=None):
-        """A connection with a request on it."""
+        """Opens a connection and sends a request."""
         stream = self.tls()
         body = json.dumps(order).encode() if order is not None else b""
         method = method or ("POST" if order is not None else "GET")
@@ -67,7 +67,7 @@ class Shares(Whole):
         return stream
 
     def ask(self, user, target, order=None):
-        """Status and body."""
+        """Sends a request; returns status and body."""
         with self.send(user, target, order) as stream:
             stream.settimeout(120)
             answer = b"".join(iter(lambda: stream.recv(1 << 16), b""))
@@ -80,7 +80,7 @@ class Shares(Whole):
         return json.loads(body)["id"]
 
     def completed(self, user, path):
-        """The id of a new download, and how long it took."""
+        """Completes a new download; returns its ID, and how long it took."""
         started, wanted = time.monotonic(), self.order(user, path)
         while True:
             status, body = self.ask(user, "/api/v2/downloads?limit=5")
@@ -92,7 +92,7 @@ class Shares(Whole):
             time.sleep(0.2)
 
     def fill(self):
-        """As many tasks of the greedy user's as there may be, with long titles."""
+        """Fills the database with the maximum number of tasks for the greedy user, with long titles."""
         database = sqlite3.connect(self.folder / "data/worker.db", timeout=20)
         row = "INSERT INTO task (id, owner, url, quality, download_type, status, title, created_at) VALUES (?, 'eve', ?, 'best', 'video', 'error', ?, '2026-01-01T00:00:00Z')"
         tasks = ((f"{n:08x}-0000-4000-8000-000000000000", f"https://example.com/{'x' * 1900}{n}", 'é"' * 600) for n in range(TASKS - 100))
@@ -106,7 +106,7 @@ class Shares(Whole):
 
 
 def ordinary(shares, film, times):
-    """How long requests of an ordinary user take, in seconds; each is answered as it should be."""
+    """Measures how long requests of an ordinary user take, in seconds; each must succeed."""
     taken = []
     for n in range(times):
         target = ("/api/v2/downloads?limit=20", "/api/downloads", f"/api/download/{film}/file", f"/api/v2/zip?ids={film}")[n % 4]
@@ -118,7 +118,7 @@ def ordinary(shares, film, times):
 
 
 def greed(shares, film, link):
-    """Everything that the greedy user holds, unread."""
+    """Sends everything that the greedy user leaves unread; returns the open connections."""
     held = [shares.send("eve", "/api/downloads") for _ in range(UNREAD_LISTS)]
     held += [shares.send(None, link) for _ in range(UNREAD_ARCHIVES)]
     held += [shares.send("eve", f"/api/v2/zip?ids={film}") for _ in range(UNREAD_ARCHIVES)]
@@ -142,7 +142,7 @@ def shares(gateways, quick):
         with (shares.folder / "data/media" / large / "media.mp4").open("ab") as file:
             file.truncate(LARGE)
         link = urllib.parse.urlsplit(shares.command("link", "create", f"/api/v2/zip?ids={large}", "--user", "eve")["url"])
-        # Nobody but the worker may open its database while it runs.
+        # Only the worker may open its database while it runs.
         shares.stop()
         shares.fill()
         shares.start("up")
@@ -159,10 +159,10 @@ def shares(gateways, quick):
         beside += ordinary(shares, film, times)
         memory.over.set()
         figures = f"p99 {p99(alone) * 1e3:.0f} ms alone and {p99(beside) * 1e3:.0f} ms beside; a download {download_alone:.0f} s and {download:.0f} s"
-        figures += f"; worker {memory.most:.0f} MiB at most; {len(beside)} requests and none refused"
+        figures += f"; worker {memory.most:.0f} MiB at most; {len(beside)} requests, none refused"
         expect(p99(beside) < 2 * max(p99(alone), LEAST), figures)
         expect(memory.most < MOST_MEMORY, figures)
-        expect(shares.process.poll() is None and shares.process.pid == gateway, "`up` has ended")
+        expect(shares.process.poll() is None and shares.process.pid == gateway, "`up` has exited")
         return figures
     finally:
         for stream in held:

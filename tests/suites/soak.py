@@ -1,6 +1,6 @@
-"""Many downloads of many users from a server that is slow and at fault, while the worker is killed again and again.
+"""Many downloads of many users from a slow and faulty server, while the worker is killed repeatedly.
 
-Every job ends done or with an honest error, every file is what the source has, and nothing is left over.
+Every job completes or ends with an honest error, every file equals its source, and nothing is left over.
 """
 
 import hashlib
@@ -23,21 +23,21 @@ from faulty_origin import Origin, make_media
 from instance import free_ports, program, run
 from verdict import expect
 
-# What is told of a job that failed for the worker's own fault, or as if it had.
+# Error messages that blame a job's failure on the worker, or name no cause.
 DISHONEST = ("failed on this server", "stopped before it finished", "the download failed")
 
 
 @dataclass
 class Size:
-    """How much of it all."""
+    """The dimensions of a run."""
 
     jobs: int
     users: int
     kills: int
-    between: float  # seconds from one kill to the next
-    rate: int  # bytes a second of each connection
-    stall: float  # how long an answer stands still
-    films: tuple  # seconds of each film
+    between: float  # seconds between kills
+    rate: int  # bytes per second for each connection
+    stall: float  # seconds that a response stalls
+    films: tuple  # length of each video, in seconds
     patience: float  # seconds after the last kill
 
     @property
@@ -82,13 +82,13 @@ upstream = "127.0.0.1:{worker}"
         self.up = subprocess.Popen([binary, "up", "--config", self.config], stderr=self.log)
 
     def user(self, name):
-        """A key of a new user."""
+        """Creates a user and returns a key of theirs."""
         run([self.binary, "user", "add", name, "--config", self.config], stdin=subprocess.DEVNULL)
         made = run([self.binary, "key", "create", "--user", name, "--json", "--config", self.config])
         return next(value for key, value in json.loads(made.stdout).items() if key in ("key", "api_key"))
 
     def ask(self, key, target, order=None):
-        """An answer's body, as often as it takes while the worker is killed."""
+        """Returns the body of a response, with retries while the worker is killed."""
         deadline = time.monotonic() + 30
         while True:
             connection = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=self.authority)
@@ -101,17 +101,17 @@ upstream = "127.0.0.1:{worker}"
                     return body
                 expect(status in (502, 503, 504), f"{target}: {status} {body[:300]}")
             except (OSError, http.client.HTTPException):
-                expect(self.up.poll() is None, f"`up` has ended: {self.said()[-2_000:]}")
+                expect(self.up.poll() is None, f"`up` has exited: {self.said()[-2_000:]}")
             finally:
                 connection.close()
-            expect(time.monotonic() < deadline, f"{target} is not answered")
+            expect(time.monotonic() < deadline, f"{target} gets no response")
             time.sleep(0.2)
 
     def tasks(self):
         return json.loads(self.ask(self.admin, "/api/downloads"))
 
     def worker(self):
-        """The pid of the worker, once it serves."""
+        """Returns the process ID of the worker, or None if there is none."""
         for pid in children(self.up.pid):
             if b"worker" in arguments(pid)[:2]:
                 return pid
@@ -127,7 +127,7 @@ upstream = "127.0.0.1:{worker}"
 
 
 def tool(name):
-    """From the project's tools or the PATH."""
+    """Returns the path of a program, from the project's tools or the PATH."""
     own = Path(__file__).parents[2] / ".tools/bin" / name
     return own if own.exists() else program(name)
 
@@ -144,7 +144,7 @@ def arguments(pid):
 
 
 def processes_in(folder):
-    """What works in a folder, or was started for it."""
+    """Returns the processes that run in a folder or name it in their arguments."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -158,7 +158,7 @@ def processes_in(folder):
 
 
 def kill_again_and_again(installation, size):
-    """How often it was done: never twice to the same one."""
+    """Kills the worker repeatedly, never the same process twice; returns the number of kills."""
     done, last = 0, None
     for _ in range(size.kills):
         time.sleep(size.between)
@@ -170,7 +170,7 @@ def kill_again_and_again(installation, size):
 
 
 def order(installation, origin, names, size):
-    """Has each user order his share over the time; the number of orders that the worker has confirmed."""
+    """Places the orders of all users, spread over the time of the run; returns once the worker has confirmed each."""
     chance = random.Random(1)
     keys = {f"user{number}": installation.user(f"user{number}") for number in range(size.users)}
     begun = time.monotonic()
@@ -182,7 +182,7 @@ def order(installation, origin, names, size):
 
 
 def wait_for_all(installation, jobs, patience):
-    """The tasks, when all have ended."""
+    """Returns the tasks once all have ended."""
     deadline = time.monotonic() + patience
     while True:
         tasks = [task for task in installation.tasks() if "/job" in task["url"]]
@@ -190,12 +190,12 @@ def wait_for_all(installation, jobs, patience):
         if not open_ and len({task["url"] for task in tasks}) == jobs:
             return tasks
         states = Counter(task["status"] for task in tasks)
-        expect(time.monotonic() < deadline, f"not all have ended: {dict(states)}, such as {open_[:2]}")
+        expect(time.monotonic() < deadline, f"not all tasks have ended: {dict(states)}, such as {open_[:2]}")
         time.sleep(1)
 
 
 def content(path):
-    """What a file has in its streams, whatever container it is in."""
+    """Returns hashes of a file's streams, which do not depend on its container."""
     hashes = run(["ffmpeg", "-v", "error", "-i", path, "-map", "0", "-c", "copy", "-f", "streamhash", "-"]).stdout
     return tuple(sorted(hashes.split()))
 
@@ -205,7 +205,7 @@ def digest(path):
 
 
 def references(installation, origin, names):
-    """What each source is when nothing goes wrong."""
+    """Returns the content that each source has without faults."""
     for name in names:
         installation.ask(installation.admin, "/api/download", {"url": f"http://{origin.address}/reference/{name}"})
     deadline = time.monotonic() + 120
@@ -223,7 +223,7 @@ def file_of(installation, task):
 
 
 def check_files(installation, origin, tasks, wanted):
-    """Every file of a completed task, byte for byte; merged ones stream by stream."""
+    """Checks every file of a completed task byte for byte, and merged files stream by stream."""
     for task in tasks:
         name = task["url"].rsplit("/", 1)[-1]
         if task["status"] == "error":
@@ -232,12 +232,12 @@ def check_files(installation, origin, tasks, wanted):
             continue
         path = file_of(installation, task)
         if name.endswith(".mp4"):
-            expect(digest(path) == digest(origin.folder / name), f"{name} is not what the source has: {task}")
-        expect(content(path) == wanted[name], f"{name} has other streams than without a fault: {task}")
+            expect(digest(path) == digest(origin.folder / name), f"{name} differs from the source: {task}")
+        expect(content(path) == wanted[name], f"the streams of {name} differ from those without faults: {task}")
 
 
 def check_rest(installation):
-    """Nothing runs, nothing lies there that nobody knows, and the database says what is so."""
+    """Checks that no process and no unknown file is left, and that the database matches the files."""
     deadline = time.monotonic() + 20
     while (left := list(installation.jobs.iterdir())) or processes_in(installation.jobs):
         expect(time.monotonic() < deadline, f"left over: {left} {processes_in(installation.jobs)}")
@@ -252,7 +252,7 @@ def check_rest(installation):
     expect(folders == {task for task, _, _ in done}, f"folders and tasks differ: {folders ^ {row[0] for row in done}}")
     for task, sha256, bytes_ in done:
         path = file_of(installation, {"id": task})
-        expect((digest(path), path.stat().st_size) == (sha256, bytes_), f"{task} is not what the database says")
+        expect((digest(path), path.stat().st_size) == (sha256, bytes_), f"{task} does not match the database")
 
 
 def soak(gateways, quick):
@@ -278,11 +278,11 @@ def soak(gateways, quick):
             installation.stop()
     expect(killed[0] >= size.kills - 1, f"{killed[0]} kills of {size.kills}")
     states, said, counts = Counter(task["status"] for task in tasks), installation.said(), origin.counts
-    expect(states["completed"] >= size.jobs * 0.9, f"too few were done: {dict(states)}")
+    expect(states["completed"] >= size.jobs * 0.9, f"too few completed: {dict(states)}")
     faults = sum(counts[fault] for fault in counts if fault not in ("answers", None))
     retries, shared = said.count("waiting to retry"), said.count("file linked to an identical one")
     return (
-        f"{len(tasks)} jobs of {size.users} users: {states['completed']} done, each byte for byte, {states['error']} with an "
-        f"error of the source; {killed[0]} kills, {retries} later tries, {faults} faults in {counts['answers']} answers, "
-        f"{shared} files shared, in {time.monotonic() - started:.0f} s; no process and no folder is left"
+        f"{len(tasks)} jobs of {size.users} users: {states['completed']} completed, all byte-identical, {states['error']} with an "
+        f"error of the source; {killed[0]} kills, {retries} retries, {faults} faults in {counts['answers']} responses, "
+        f"{shared} files shared, in {time.monotonic() - started:.0f} s; no process or folder left over"
     )

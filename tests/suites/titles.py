@@ -1,4 +1,4 @@
-"""Names that yt-dlp makes of titles: each can be requested as clients of several kinds spell it, and arrives byte for byte."""
+"""File names that yt-dlp derives from titles: each can be requested in the spellings of several clients, and arrives byte for byte."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from instance import program
 from upstream import Application
 from verdict import Skipped, expect
 
-# What people put into titles: scripts, emoji, directions, punctuation, escapes, characters that become others once they are folded.
+# What titles contain: scripts, emoji, text directions, punctuation, escapes, and characters that change when they are folded.
 PARTS = [
     "Big Buck Bunny 60fps 4K", "What if...?", "AC/DC", "C:\\Users\\Ana", "100% REAL", "50%/50%", "%F0%9F%8E%AC", "%25F0%259F%258E",
     "d%E9j%C3%A0 vu", "5%Off %zz %", "#1 #shorts @someone", "\"Quotes\" 'single' `ticks`", "“curly” „German“ «French»", "a*b**c",
@@ -26,7 +26,7 @@ PARTS = [
     "№ ™ ® © ℠", "→ ⇒ ➜ ★ ♫", "12:34:56", "S01E02", "http://example.com/?a=b&c=d#e", "CON", "nul.txt", "a" * 120, "   ", "-", "_", "?",
 ]
 JOINTS = [" ", " - ", ": ", "/", " | ", "? ", "%"]
-# yt-dlp is asked in its own environment: its names as they are by default and with --windows-filenames, --restrict-filenames.
+# Runs in yt-dlp's own environment: names with default options, with --windows-filenames and with --restrict-filenames.
 NAMING = """
 import json, sys
 from yt_dlp import YoutubeDL
@@ -37,14 +37,14 @@ for mode in {}, {"windowsfilenames": True}, {"restrictfilenames": True}:
             names.add(ydl.prepare_filename({"id": f"{number:011}", "title": title, "ext": "mp4"}))
 print(json.dumps(sorted(names)))
 """
-# What a browser leaves as it is in a link of a page, but for the semicolon, which a path has only where the policy says so.
+# What a browser leaves unescaped in a link, except the semicolon, which a path may contain only if the policy allows it.
 SPARING = "-._~!$&'()*+,=:@[]|"
-# What a program that decodes a name twice takes for a dot, a separator or a control character: refused wherever it stands.
+# What a program that decodes a name twice reads as a dot, a separator or a control character; refused anywhere.
 DECODED_TWICE = re.compile("%(?:2e|2f|5c|[01][0-9a-f]|7f)", re.I)
 
 
 def is_ambiguous(name):
-    """Whether the name leads elsewhere once it is decoded again, or once its characters are folded and it becomes `..`."""
+    """Returns whether the name leads elsewhere after a second decoding, or becomes `..` after its characters are folded."""
     folded = re.split(r"[/\\]", unicodedata.normalize("NFKC", name))
     return bool(DECODED_TWICE.search(name)) or any(re.fullmatch(r"\s*\.+\s*", part) for part in folded)
 
@@ -52,20 +52,20 @@ def is_ambiguous(name):
 def yt_dlp_names(titles):
     python = Path(program("yt-dlp")).read_text().splitlines()[0].removeprefix("#!")
     if not Path(python).exists():
-        raise Skipped("yt-dlp is not a script of Python's")
+        raise Skipped("yt-dlp is not a Python script")
     done = subprocess.run([python, "-c", NAMING], input=json.dumps(titles), capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
 def spellings(name):
-    """As strict clients spell a name, as sparing ones do, and with small digits."""
+    """Returns the spellings of strict clients, of clients that escape little, and of clients with lower-case digits."""
     strict = quote(name, safe="")
     small = "".join(part if n == 0 else f"%{part[:2].lower()}{part[2:]}" for n, part in enumerate(strict.split("%")))
     return {strict, quote(name, safe=SPARING), small}
 
 
 def ask(gateway, http2, paths):
-    """The status of each, spelt as it is here; httpx would spell it in its own way."""
+    """Returns the status of each path, sent exactly as spelled here; httpx would re-encode it."""
     with httpx.Client(http2=http2, verify=str(gateway.authority)) as client:
         return [client.get(httpx.URL(gateway.url, raw_path=path.encode())).status_code for path in paths]
 
@@ -81,7 +81,7 @@ def titles(gateways, quick):
         Application.seen.clear()
         refused = [path for path, status in zip(allowed, ask(gateway, http2, allowed)) if status != 200]
         expect(not refused, f"{len(refused)} were refused: {refused[:5]}")
-        expect(Application.seen == [f"GET {path}" for path in allowed], "a path has changed on its way")
-        expect(set(ask(gateway, http2, doubtful)) <= {400}, "a name that is refused on one route passed on another")
+        expect(Application.seen == [f"GET {path}" for path in allowed], "a path was changed on the way")
+        expect(set(ask(gateway, http2, doubtful)) <= {400}, "an ambiguous name was not refused")
     figure = f"{len(made)} titles, {len(names)} names, {len(allowed)} spellings over HTTP/1.1 and HTTP/2: all arrived unchanged"
-    return f"{figure}; {len(doubtful)} that are ambiguous (an escaped dot, separator or control character, or a folded `..`) were refused"
+    return f"{figure}; {len(doubtful)} ambiguous ones (an escaped dot, separator or control character, or a folded `..`) were refused"

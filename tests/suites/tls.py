@@ -1,4 +1,4 @@
-"""TLS profiles, as sslyze, testssl.sh and sslscan see them. What they may complain of is named here, and why."""
+"""TLS profiles, as checked by sslyze, testssl.sh and sslscan. Accepted findings are listed here with their reasons."""
 
 import json
 import re
@@ -9,14 +9,14 @@ from pathlib import Path
 from instance import program, run_any
 from verdict import expect
 
-# The local authority's certificate is made for a year. The modern profile wants 90 days, as public authorities have it.
+# The local CA's certificate is valid for a year. The modern profile requires 90 days, as public authorities use.
 CERTIFICATE_FINDINGS = {"intermediate": set(), "modern": {"maximum_certificate_lifespan"}}
 TESTSSL_FINDINGS = {
-    "cert_trust": "a local authority",
-    "cert_chain_of_trust": "a local authority",
-    "cert_revocation": "a local authority has no list that devices could fetch",
-    "cipher_order": "left to the client, as Mozilla's profiles have it: every suite is good, and phones without AES "
-    "in hardware are quicker with ChaCha20",
+    "cert_trust": "a local CA",
+    "cert_chain_of_trust": "a local CA",
+    "cert_revocation": "a local CA has no revocation list that devices could fetch",
+    "cipher_order": "left to the client, as in Mozilla's profiles: every suite is secure, and phones without AES "
+    "in hardware are faster with ChaCha20",
 }
 
 
@@ -29,7 +29,7 @@ def sslyze(gateways, _quick):
         report = output.split("COMPLIANCE AGAINST TLS CONFIGURATION")[-1]
         found = set(re.findall(r"^ +\* (\w+):", report, re.M))
         expect("localhost:" in report and found <= CERTIFICATE_FINDINGS[profile], f"{profile}: {report.strip()}")
-        figures.append(f"{profile}: {'compliant' if not found else 'compliant but for ' + ', '.join(sorted(found))}")
+        figures.append(f"{profile}: {'compliant' if not found else 'compliant except for ' + ', '.join(sorted(found))}")
     return "; ".join(figures)
 
 
@@ -45,8 +45,8 @@ def testssl(gateways, quick):
         unexpected = [
             f"{f['severity']} {name}: {f['finding']}" for name, f in bad.items() if name not in TESTSSL_FINDINGS
         ]
-        expect(len(findings) > 50 and not unexpected, f"{profile}: {unexpected or 'it looked at nothing'}")
-        figures.append(f"{profile}: {len(findings)} looked at, MEDIUM or worse: {', '.join(sorted(bad)) or 'none'}")
+        expect(len(findings) > 50 and not unexpected, f"{profile}: {unexpected or 'it checked nothing'}")
+        figures.append(f"{profile}: {len(findings)} findings, MEDIUM or worse: {', '.join(sorted(bad)) or 'none'}")
     return "; ".join(figures)
 
 

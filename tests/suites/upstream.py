@@ -1,4 +1,4 @@
-"""The application behind the gateway: files with ranges, echoes, pages, and WebSockets on a port of their own."""
+"""The application behind the gateway: files with ranges, echoes, pages, and WebSockets on a separate port."""
 
 import asyncio
 import http.server
@@ -15,10 +15,10 @@ PAGES = Path(__file__).parent / "pages"
 
 
 class Application(http.server.BaseHTTPRequestHandler):
-    """What it answers depends on the last part of the path alone."""
+    """Its response depends only on the last part of the path."""
 
     protocol_version = "HTTP/1.1"
-    # Head and body are written apart; the body would wait for 40 ms otherwise.
+    # Head and body are written separately; otherwise the body would wait for 40 ms.
     disable_nagle_algorithm = True
     media = Path()
     seen: list[str] = []
@@ -28,7 +28,7 @@ class Application(http.server.BaseHTTPRequestHandler):
         name = self.path.split("?")[0].rsplit("/", 1)[-1]
         self.seen.append(f"{self.command} {self.path}")
         for folder in (self.media, PAGES):
-            # No file has a longer name, and asking for one is an error.
+            # No file name is longer, and the look-up of a longer one is an error.
             if 0 < len(name) < 256 and (folder / name).is_file():
                 return self.send_file(folder / name)
         self.send_answer(200, b"plain", {"Content-Type": "text/plain", "X-Secret": "s", "ETag": '"e"'})
@@ -57,7 +57,7 @@ class Application(http.server.BaseHTTPRequestHandler):
     def send_file(self, path):
         length = path.stat().st_size
         first, last, status = 0, length - 1, 200
-        # A page may ask for a referrer policy of its own.
+        # A page may request a referrer policy.
         policy = re.search(r"[?&]referrer=([a-z-]+)", self.path)
         fields = {"Content-Type": mimetypes.guess_type(path)[0] or "application/octet-stream", "Accept-Ranges": "bytes"}
         if policy:
@@ -89,11 +89,11 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_):
-        """A client that leaves in the middle is what some suites are for."""
+        """Ignores clients that disconnect early, which some suites do on purpose."""
 
 
 def start(media):
-    """Starts it; its address."""
+    """Starts the application; returns its address."""
     Application.media = media
     server = Server(("127.0.0.1", 0), Application)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -101,18 +101,18 @@ def start(media):
 
 
 async def echo(connection):
-    """Gives every message back, and closes with the code that a message `close N` asks for."""
+    """Sends every message back, and closes with the code that a message `close N` requests."""
     try:
         async for message in connection:
             if isinstance(message, str) and message.startswith("close "):
-                return await connection.close(int(message.split()[1]), "as you like")
+                return await connection.close(int(message.split()[1]), "as requested")
             await connection.send(message)
     except websockets.ConnectionClosed:
-        """However the client has closed."""
+        """Ignores how the client closed the connection."""
 
 
 def start_websocket():
-    """Starts it; its address."""
+    """Starts the WebSocket server; returns its address."""
     address = []
     ready = threading.Event()
 

@@ -1,15 +1,15 @@
-"""How a suite ends: with its figure, by raising what it found, or skipped."""
+"""How a suite ends: it returns a figure, raises what it found, or is skipped."""
 
 
 class Unexpected(Exception):
-    """Something is not as it must be."""
+    """The suite found a fault."""
 
 
 class Skipped(Exception):
-    """A tool is not there."""
+    """A tool is not installed."""
 
 
 def expect(condition, what):
-    """Raises `what` unless the condition holds."""
+    """Raises `what` unless the condition is true."""
     if not condition:
         raise Unexpected(what)

@@ -1,4 +1,4 @@
-"""WebSockets with the `websockets` package at both ends: every message comes through, and close codes are kept."""
+"""WebSockets with the `websockets` package at both ends: every message arrives, and close codes are preserved."""
 
 import asyncio
 import os
@@ -19,17 +19,17 @@ async def messages(url, context, compression, quick):
         expect(compressed == (compression is not None), f"permessage-deflate: {compressed}")
         for message in sent:
             await connection.send(message)
-            expect(await connection.recv() == message, f"a message of {len(message)} bytes came back as another one")
+            expect(await connection.recv() == message, f"a message of {len(message)} bytes came back changed")
         for parts in (["a", "b" * 70_000, "", "c"], [b"a", os.urandom(70_000), b""]):
             await connection.send(parts)
             whole = type(parts[0])().join(parts)
-            expect(await connection.recv() == whole, "a message in fragments came back as another one")
+            expect(await connection.recv() == whole, "a fragmented message came back changed")
         for payload in (b"", b"p" * 125):
             await asyncio.wait_for(await connection.ping(payload), 5)
         # Many at once, while others are on their way back.
         burst = [os.urandom(1_000) for _ in range(1_000)]
         send = asyncio.create_task(send_all(connection, burst))
-        expect([await connection.recv() for _ in burst] == burst, "a burst came back in another order")
+        expect([await connection.recv() for _ in burst] == burst, "a burst came back in a different order")
         await send
     return len(sent) + 2 + len(burst)
 
@@ -46,12 +46,12 @@ async def closes(url, context):
         await connection.send(f"close {code}")
         await connection.wait_closed()
         seen = (connection.close_code, connection.close_reason)
-        expect(seen == (code, "as you like"), f"the application closed with {code}, and {seen} came")
+        expect(seen == (code, "as requested"), f"the application closed with {code}, but the client received {seen}")
         connection = await websockets.connect(url, ssl=context)
         await connection.close(code, "enough")
-        expect(connection.protocol.close_sent.code == code, "closed otherwise")
+        expect(connection.protocol.close_sent.code == code, "closed with a different code")
         expect(
-            connection.protocol.close_rcvd and connection.protocol.close_rcvd.code == code, f"{code} was not answered"
+            connection.protocol.close_rcvd and connection.protocol.close_rcvd.code == code, f"{code} was not echoed"
         )
     return len(codes)
 

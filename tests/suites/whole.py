@@ -1,11 +1,11 @@
-"""Gateway and worker under `up`, before a yt-dlp that has everything and asks nobody."""
+"""Gateway and worker under `up`, with a fake yt-dlp that succeeds without network access."""
 
 import re
 import shlex
 
 from instance import Running, free_ports
 
-# What is tried here is the API, thousands of times, and not what it fetches.
+# The suites test the API, with thousands of requests, and not the downloads.
 YT_DLP = r"""#!/bin/sh
 for word; do case $word in home:*) out=${{word#home:}} ;; esac; done
 case "$*" in
@@ -21,12 +21,12 @@ case "$*" in
 esac
 """
 
-# Where it may download from.
+# The address from which downloads are allowed.
 SOURCE = "127.0.0.1:9"
 
 
 class Whole(Running):
-    """No rate is in the way."""
+    """An instance without low rate limits."""
 
     def __init__(self, binary, folder, clip):
         folder.mkdir()

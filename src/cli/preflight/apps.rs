@@ -1,4 +1,4 @@
-//! Applications: whether requests can reach them at all.
+//! Checks whether requests can reach the applications.
 
 use std::{io, net::TcpStream, os::unix::net::UnixStream, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     policy::Site,
 };
 
-/// An application on this machine or beside it answers sooner.
+/// An application on this machine or its network answers sooner.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Inspection<'_> {
@@ -27,10 +27,10 @@ impl Inspection<'_> {
             };
             if app.statement.is_some() && wanted.upstream != config.worker.listen {
                 let what = format!(
-                    "{} is not worker.listen ({}), and the worker answers only what was signed for its own address; write the same in both",
+                    "{} is not worker.listen ({}), and the worker accepts only requests that were signed for its own address; use the same address in both",
                     wanted.upstream, config.worker.listen
                 );
-                // A gateway starts all the same, and only this application is out of reach.
+                // The gateway still starts; only this application is unreachable.
                 match depth {
                     Depth::Start(_) => self.warn(app_key(i, "upstream"), what),
                     Depth::Everything => self.fault(app_key(i, "upstream"), what),
@@ -38,7 +38,7 @@ impl Inspection<'_> {
             }
             if !app.has_routes_under_its_prefix() {
                 let what = format!(
-                    "no route of the policy {:?} is under {}, so nothing can be reached; paths of routes are whole paths, prefix included",
+                    "no route of the policy {:?} is under {}, so nothing is reachable; the paths of routes are complete, including the prefix",
                     wanted.policy, wanted.prefix
                 );
                 self.fault(app_key(i, "prefix"), what);
@@ -46,7 +46,7 @@ impl Inspection<'_> {
         }
     }
 
-    /// Whether somebody answers; the worker is started with the gateway.
+    /// Checks that each upstream accepts connections, except for the worker that is started together with the gateway.
     pub(super) fn upstreams(&mut self, site: Option<&Site>) {
         let config = self.config;
         for (i, app) in config.apps.iter().enumerate() {
@@ -63,17 +63,17 @@ impl Inspection<'_> {
         let (key, upstream) = (app_key(i, "upstream"), &app.upstream);
         match (upstream, error.kind()) {
             (Upstream::Unix(_), io::ErrorKind::PermissionDenied) => {
-                let what = "this account may not use the socket; add it to the group that the socket belongs to";
+                let what = "this account may not use the socket; add the account to the socket's group";
                 self.fault(key, format!("{upstream}: {what}"));
             }
             (Upstream::Unix(_), io::ErrorKind::NotFound) => {
-                self.warn(key, format!("{upstream} does not exist; start the application, which makes it"));
+                self.warn(key, format!("{upstream} does not exist; start the application, which creates it"));
             }
             _ => {
                 let why = os_error::words(error);
                 self.warn(
                     key,
-                    format!("nobody answers at {upstream} ({why}); start the application, or write its address"),
+                    format!("no application answers at {upstream} ({why}); start it or correct the address"),
                 );
             }
         }

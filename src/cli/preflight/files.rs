@@ -1,4 +1,4 @@
-//! Secrets, keys and certificates: whether what is there can be used. What is missing is made at a start, and not here.
+//! Checks whether existing secrets, keys and certificates are usable. A start creates missing ones; the check does not.
 
 use std::path::Path;
 
@@ -75,7 +75,7 @@ fn link_keys(path: &Path) -> Result<()> {
     parsed.with_context(|| path.display().to_string()).map(drop)
 }
 
-/// The public keys are read with any secret.
+/// Reads the public keys, for which any secret will do.
 fn token_keys(config: &Config) -> Result<()> {
     let secret = Secrets::look(config).jwt_at_hand()?.unwrap_or_default();
     gateway::jwt_verifier(config, &secret)?;

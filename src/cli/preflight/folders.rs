@@ -1,4 +1,4 @@
-//! Folders: whether they can be made and written to by this account.
+//! Checks whether this account can create the folders and write to them.
 
 use std::{
     fs, io,
@@ -45,7 +45,7 @@ impl Inspection<'_> {
         self.contents();
     }
 
-    /// What another account has left in the data folder, such as root, by a command.
+    /// Looks for files in the data folder that another account left there, such as root by running a command.
     fn contents(&mut self) {
         let folder = &self.config.data_dir;
         let secrets = fs::read_dir(self.config.secrets_dir()).into_iter().flatten().flatten();
@@ -55,7 +55,7 @@ impl Inspection<'_> {
             let (owner, us) = (owner_of(&path), account::name_of(geteuid().as_raw()));
             let place = path.display();
             let what = format!(
-                "{place} belongs to {owner}, and this runs as {us}; run this as {owner}, or as root: chown {us} {place}"
+                "{place} belongs to {owner}, and this runs as {us}; run this as {owner}, or hand the file over as root: chown {us} {place}"
             );
             self.fault(vec![Key::table("data_dir")], what);
         }
@@ -63,7 +63,7 @@ impl Inspection<'_> {
         if geteuid().is_root() && owner != 0 {
             let owner = account::name_of(owner);
             let what = format!(
-                "{} belongs to {owner}, and this runs as root; start it as {owner}, or {owner} cannot read what root makes there",
+                "{} belongs to {owner}, and this runs as root; start it as {owner}; otherwise {owner} cannot read the files that root creates there",
                 folder.display()
             );
             self.warn(vec![Key::table("data_dir")], what);
@@ -71,14 +71,14 @@ impl Inspection<'_> {
     }
 }
 
-/// Whether this account can have and write to a folder; else the place that is in the way, and why.
+/// Whether this account can create a folder and write to it; otherwise returns the path that is in the way, and the reason.
 fn usable(folder: &Path) -> Result<(), (PathBuf, String)> {
-    // A folder that is not there yet is made in the first one above it that is.
+    // A missing folder is created in the closest ancestor that exists.
     let place = folder.ancestors().find(|place| place.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
     let fault = |what: String| Err((place.to_owned(), what));
     match fs::metadata(place) {
         Ok(about) if !about.is_dir() => {
-            return fault(format!("{} is not a folder; move it away, or write another path", place.display()));
+            return fault(format!("{} is not a folder; move it away or choose another path", place.display()));
         }
         Ok(_) => {}
         Err(error) => return fault(format!("{}: {}", place.display(), crate::os_error::words(&error))),
@@ -86,8 +86,7 @@ fn usable(folder: &Path) -> Result<(), (PathBuf, String)> {
     match access(place, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from) {
         Ok(()) => Ok(()),
         Err(error) => {
-            let to_make =
-                if place == folder { String::new() } else { format!("{} cannot be made: ", folder.display()) };
+            let to_make = if place == folder { String::new() } else { format!("cannot create {}: ", folder.display()) };
             fault(format!("{to_make}{}", closed(place, &error)))
         }
     }
@@ -97,12 +96,12 @@ fn closed(place: &Path, error: &io::Error) -> String {
     let shown = place.display();
     match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => {
-            format!("{shown} is on a read-only file system; mount it for writing, or write another path")
+            format!("{shown} is on a read-only file system; remount it writable or choose another path")
         }
         io::ErrorKind::PermissionDenied => {
             let (owner, us) = (owner_of(place), account::name_of(geteuid().as_raw()));
             format!(
-                "{shown} belongs to {owner}, and this runs as {us}, who may not write there; run this as {owner}, or give {us} the folder: chown {us} {shown}"
+                "{shown} belongs to {owner}, and {us} (the account of this process) may not write to it; run this as {owner}, or hand the folder over: chown {us} {shown}"
             )
         }
         _ => format!("{shown}: {}", crate::os_error::words(error)),

@@ -1,4 +1,4 @@
-//! What a start would find wrong, found before it and all at once.
+//! Finds what would make a start fail, before the start and all at once.
 
 mod apps;
 mod files;
@@ -17,36 +17,36 @@ use crate::{
 
 pub(super) use ports::Patience;
 
-/// What was found, each in one line.
+/// The findings, each one line.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// What keeps a start from serving, or requests from being answered.
+    /// Problems that prevent a start or the answering of requests.
     pub(super) faults: Vec<String>,
-    /// What goes on all the same.
+    /// Problems despite which everything runs.
     pub(super) warnings: Vec<String>,
 }
 
-/// How much is looked at.
+/// How much to inspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// What keeps a start from serving.
+    /// What would prevent a start.
     Start(Patience),
-    /// Also what keeps requests from being answered, such as a missing yt-dlp.
+    /// Also what would prevent the answering of requests, such as a missing yt-dlp.
     Everything,
 }
 
-/// Which processes are to be started.
+/// Which processes are to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Roles {
-    /// Gateway and worker, as by `sallyport up`.
+    /// Gateway and worker, as with `sallyport up`.
     Both,
-    /// The gateway by itself.
+    /// Only the gateway.
     Gateway,
-    /// The worker by itself.
+    /// Only the worker.
     Worker,
 }
 
-/// What is looked at, and what was found so far.
+/// The subject of an inspection, and its findings so far.
 struct Inspection<'a> {
     config: &'a Config,
     sources: &'a Sources,
@@ -54,7 +54,7 @@ struct Inspection<'a> {
     found: Findings,
 }
 
-/// Reads and tries everything that a start of the configuration at `path` needs.
+/// Reads and tries everything that a start with the configuration at `path` needs.
 pub(super) fn inspect(path: &Path, depth: Depth, roles: Roles) -> Findings {
     tls::install_crypto();
     let survey = Survey::of(path);
@@ -70,7 +70,7 @@ pub(super) fn inspect(path: &Path, depth: Depth, roles: Roles) -> Findings {
 
 impl Inspection<'_> {
     fn all(&mut self, site: Option<&Site>, depth: Depth) {
-        // Which programs run depends on all of it, so they are tried only where it makes sense.
+        // Which programs run depends on the whole configuration, so they are tried only if it is valid.
         let sound = self.found.faults.is_empty();
         self.apps(site, depth);
         self.secrets();
@@ -89,13 +89,13 @@ impl Inspection<'_> {
         }
     }
 
-    /// A fault of a key of the configuration.
+    /// Adds an error about a key of the configuration.
     fn fault(&mut self, key: Vec<Key>, what: impl Into<String>) {
         let line = self.located(key, what);
         self.found.faults.push(line);
     }
 
-    /// Something about a key of the configuration that goes on all the same.
+    /// Adds a warning about a key of the configuration.
     fn warn(&mut self, key: Vec<Key>, what: impl Into<String>) {
         let line = self.located(key, what);
         self.found.warnings.push(line);
@@ -106,7 +106,7 @@ impl Inspection<'_> {
         located.pop().map(|diagnostic| diagnostic.to_string()).unwrap_or_default()
     }
 
-    /// A fault of another file, which the error names.
+    /// Adds an error about another file, which the error names.
     fn fault_of_file(&mut self, error: &impl Display) {
         self.found.faults.push(os_error::plain(&error.to_string()));
     }
@@ -123,7 +123,7 @@ impl Roles {
 }
 
 impl Findings {
-    /// Each line once.
+    /// Removes duplicate lines.
     fn once(mut self) -> Self {
         for lines in [&mut self.faults, &mut self.warnings] {
             let mut seen = HashSet::new();
@@ -133,7 +133,7 @@ impl Findings {
     }
 }
 
-/// The key `name` of `table`.
+/// Returns the path of the key `name` in `table`.
 fn key(table: &'static str, name: &'static str) -> Vec<Key> {
     vec![Key::table(table), Key::table(name)]
 }

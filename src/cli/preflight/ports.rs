@@ -24,17 +24,17 @@ use crate::{
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// The longest path that a socket can have (unix(7)).
+/// The maximum length of a socket path (unix(7)).
 const LONGEST_SOCKET: usize = 107;
-/// Where an administrator's own version of our socket unit lies.
+/// Where an administrator's own version of our socket unit is installed.
 const SOCKET_UNITS: [&str; 2] =
     ["/etc/systemd/system/sallyport-gateway.socket", "/etc/systemd/system/sallyport-gateway.socket.d"];
 
-/// How long a port may stay taken, since a process that was killed a moment ago may still hold it.
+/// How long to wait for a port in use: a process that was killed a moment ago may still hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Patience(pub(in crate::cli) Duration);
 
-/// The ports that were found to be free.
+/// The ports that turned out to be free.
 type Held = Vec<(String, SocketAddr)>;
 
 impl Inspection<'_> {
@@ -45,7 +45,7 @@ impl Inspection<'_> {
         };
         let config = self.config;
         let mut held = Held::new();
-        // What systemd has opened for this very process is open already.
+        // systemd has already opened the sockets that it passes to this process.
         let passed = depth != Depth::Everything && env::var_os("LISTEN_FDS").is_some();
         if self.roles.have_gateway() && !passed && control::running(&config.data_dir).is_none() {
             for (name, addresses) in [("listen", &config.listen), ("http_listen", &config.http_listen)] {
@@ -78,11 +78,14 @@ impl Inspection<'_> {
         let usable = listener::usable(address);
         let name = key.iter().map(|key| key.name).collect::<Vec<_>>().join(".");
         if usable != address {
-            self.warn(key.clone(), format!("IPv6 is off on this machine, so {address} becomes {usable}"));
+            self.warn(
+                key.clone(),
+                format!("IPv6 is disabled on this machine, so {usable} is used instead of {address}"),
+            );
         }
         let twice = |(_, other): &&(String, SocketAddr)| clash(*other, usable);
         if let Some((other, _)) = held.iter().find(twice) {
-            let what = format!("{other} takes port {} already; write another port", address.port());
+            let what = format!("{other} already uses port {}; choose another port", address.port());
             self.fault(key, what);
             return;
         }
@@ -94,12 +97,12 @@ impl Inspection<'_> {
     }
 }
 
-/// Takes a port without listening on it, so that no client connects to somebody who is gone in a moment.
+/// Binds a port without listening on it, so that no client can connect to a socket that is about to close.
 fn bind(address: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let bound = || {
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // As a listener of the standard library: what is left of connections that have ended is in nobody's way.
+        // As the standard library's listeners do, so that connections in TIME_WAIT do not block the port.
         set_socket_reuseaddr(&socket, true)?;
         rustix::net::bind(&socket, &address)?;
         Ok::<_, io::Error>(socket)
@@ -113,7 +116,7 @@ fn bind(address: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
     }
 }
 
-/// True where both cannot be listened on at a time.
+/// Whether the two addresses cannot be listened on at the same time.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
 }
@@ -123,21 +126,21 @@ fn port_fault(address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!(
-                "port {port} is in use by another program (`ss -ltnp 'sport = :{port}'` shows which); stop it, or write another port"
+                "port {port} is in use by another program (`ss -ltnp 'sport = :{port}'` shows which); stop it or choose another port"
             )
         }
         io::ErrorKind::PermissionDenied => format!(
-            "this account may not open port {port}, which is below 1024; write one such as {}, to which the router forwards {port}, or use the systemd units (docs/operations.md)",
+            "this account may not open port {port}, which is below 1024; choose one such as {} and have the router forward {port} to it, or use the systemd units (docs/operations.md)",
             port.checked_add(8_000).unwrap_or(8_443)
         ),
         io::ErrorKind::AddrNotAvailable => {
             format!(
-                "this machine does not have the address {}; write one that `ip address` shows, or [::] for all",
+                "this machine does not have the address {}; use one that `ip address` shows, or [::] for all",
                 address.ip()
             )
         }
         _ if address.is_ipv6() && !listener::has_ipv6() => {
-            format!("IPv6 is off on this machine, so {address} cannot be opened; write an address of IPv4")
+            format!("IPv6 is disabled on this machine, so {address} cannot be opened; use an IPv4 address")
         }
         _ => format!("cannot listen on {address}: {}", os_error::words(error)),
     }
@@ -147,18 +150,18 @@ fn socket_fault(path: &Path) -> Option<String> {
     let (shown, folder) = (path.display(), path.parent()?);
     if path.as_os_str().len() > LONGEST_SOCKET {
         return Some(format!(
-            "{shown} is longer than the {LONGEST_SOCKET} bytes that a socket's path may have; write a shorter one"
+            "{shown} exceeds the limit of {LONGEST_SOCKET} bytes for a socket path; choose a shorter path"
         ));
     }
     if !folder.is_dir() {
-        return Some(format!("the folder {} does not exist; make it, or write another path", folder.display()));
+        return Some(format!("the folder {} does not exist; create it or choose another path", folder.display()));
     }
     UnixStream::connect(path)
         .is_ok()
-        .then(|| format!("{shown} is in use by another program; stop it, or write another path"))
+        .then(|| format!("{shown} is in use by another program; stop it or choose another path"))
 }
 
-/// True where systemd opens this port for the gateway, as whom it may be below 1024 and open already.
+/// Whether systemd opens this port for the gateway, in which case it may be below 1024 and already in use.
 fn is_systemds(address: SocketAddr) -> bool {
     let [unit, drop_ins] = SOCKET_UNITS.map(Path::new);
     let drop_ins = fs::read_dir(drop_ins).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -171,7 +174,7 @@ fn is_systemds(address: SocketAddr) -> bool {
     files.into_iter().any(opens)
 }
 
-/// True where a worker answers: one that was started by itself.
+/// Whether a worker that was started separately answers at this address.
 fn is_worker(at: &Upstream) -> bool {
     let asked = b"GET /healthz HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n";
     let mut answer = [0; 512];

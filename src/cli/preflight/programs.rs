@@ -1,4 +1,4 @@
-//! yt-dlp, ffmpeg, the JavaScript runtime, and the sandbox that they run in: each is tried.
+//! Tries yt-dlp, ffmpeg, the JavaScript runtime and the sandbox in which they run.
 
 use tokio::runtime::Builder;
 

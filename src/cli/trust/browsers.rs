@@ -1,4 +1,4 @@
-//! The stores of Chromium and Firefox, which have their own: NSS databases in the home folder, and `certutil` for them.
+//! The certificate stores of Chromium and Firefox: NSS databases in the home folder, changed with `certutil`.
 
 use std::{
     env, fs,
@@ -11,9 +11,9 @@ use super::{Authority, Outcome, Store, Wish, program};
 use crate::cli::output::quoted;
 
 const CERTUTIL: &str = "certutil";
-/// What makes a folder a database of the kind that is in use.
+/// The file that marks a folder as a database of the current format.
 const DATABASE: &str = "cert9.db";
-/// Under the home folder; some packages keep one of their own.
+/// Paths below the home folder; some packages have their own.
 const CHROMIUM: [&str; 3] = [".pki/nssdb", ".local/share/pki/nssdb", "snap/chromium/current/.pki/nssdb"];
 const FIREFOX: [&str; 4] = [
     ".mozilla/firefox",
@@ -28,7 +28,7 @@ struct Database<'a> {
     authority: &'a Authority,
 }
 
-/// What a database says of the authority.
+/// Whether a database trusts the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Trusted,
@@ -36,7 +36,7 @@ enum State {
     Unknown,
 }
 
-/// What becomes of every database that there is.
+/// Updates every database that exists.
 pub(super) fn stores(authority: &Authority, wish: Wish) -> Vec<Store> {
     let Some(home) = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()) else {
         return Vec::new();
@@ -64,18 +64,18 @@ impl Database<'_> {
             return Outcome::missing(what, format!("sudo apt-get install libnss3-tools && {}", self.command(wish)));
         };
         if !self.is_ours() {
-            let what = "it belongs to another account; run this there";
+            let what = "it belongs to another account; run this as that account";
             return Outcome::missing(what, self.command(wish));
         }
         match (wish, self.state(&certutil)) {
-            (Wish::Trust, State::Trusted) => return Outcome::Done { what: "trusts it already" },
-            (Wish::Remove, State::Unknown) => return Outcome::Done { what: "does not trust it" },
+            (Wish::Trust, State::Trusted) => return Outcome::Done { what: "already trusted" },
+            (Wish::Remove, State::Unknown) => return Outcome::Done { what: "not trusted" },
             _ => {}
         }
         let output = self.run(&certutil, &self.arguments(wish));
         match (wish, self.state(&certutil)) {
-            (Wish::Trust, State::Trusted) => Outcome::Done { what: "trusts it now; start the browser anew" },
-            (Wish::Remove, State::Unknown) => Outcome::Done { what: "trusts it no more; start the browser anew" },
+            (Wish::Trust, State::Trusted) => Outcome::Done { what: "now trusted; restart the browser" },
+            (Wish::Remove, State::Unknown) => Outcome::Done { what: "no longer trusted; restart the browser" },
             _ => {
                 let said =
                     output.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stderr).trim().to_owned());
@@ -84,13 +84,13 @@ impl Database<'_> {
         }
     }
 
-    /// A file that root writes there could be one that its owner cannot write any more.
+    /// Whether the database belongs to this account. A file written by root could become unwritable for its owner.
     fn is_ours(&self) -> bool {
         let owner = fs::metadata(self.folder.join(DATABASE)).map(|m| m.uid());
         owner.is_ok_and(|uid| uid == rustix::process::geteuid().as_raw())
     }
 
-    /// By certutil's list, whose lines end in what a certificate is trusted for: as an authority of servers by `C`.
+    /// Parses certutil's list. Each line ends in trust flags; `C` marks a certificate authority trusted for servers.
     fn state(&self, certutil: &Path) -> State {
         let Ok(output) = self.run(certutil, &["-L".to_owned()]) else { return State::Unknown };
         let list = String::from_utf8_lossy(&output.stdout);
@@ -111,7 +111,7 @@ impl Database<'_> {
         arguments.into_iter().map(str::to_owned).collect()
     }
 
-    /// Whatever it would ask for, such as a primary password, nobody answers.
+    /// Runs certutil without input, so that it cannot wait for an answer, such as a primary password.
     fn run(&self, certutil: &Path, arguments: &[String]) -> std::io::Result<Output> {
         Command::new(certutil).arg("-d").arg(self.place()).args(arguments).stdin(Stdio::null()).output()
     }

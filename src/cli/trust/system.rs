@@ -1,5 +1,5 @@
-//! The machine's own store, of Debian's kind or of Fedora's: a folder for certificates, and a program that makes of it what
-//! others read.
+//! The certificate store of the machine, in the layout of Debian or Fedora: a folder for certificates, and a tool that builds from them the
+//! bundle that programs read.
 
 use std::{
     fs, io,
@@ -20,9 +20,9 @@ struct Layout {
     folder: &'static str,
     extension: &'static str,
     tool: &'static str,
-    /// What the tool makes, all authorities in one file.
+    /// The file that the tool creates, with all authorities.
     bundle: &'static str,
-    /// Where it makes links to single ones.
+    /// The folder in which the tool creates links to single authorities.
     links: Option<&'static str>,
 }
 
@@ -43,7 +43,7 @@ const LAYOUTS: [Layout; 2] = [
     },
 ];
 
-/// Why the store is not as it was wanted.
+/// Why the store could not be changed.
 enum Fault {
     Write(PathBuf, io::Error),
     Tool(String),
@@ -57,7 +57,7 @@ pub(super) fn store(authority: &Authority, wish: Wish) -> Store {
         (file, outcome)
     } else {
         let folders = LAYOUTS.map(|layout| layout.folder).join(" nor ");
-        let what = format!("neither {folders} is there; Debian's package ca-certificates brings the first");
+        let what = format!("neither {folders} exists; Debian's package ca-certificates creates the first");
         (PathBuf::from("/etc"), Outcome::missing(what, "sudo apt-get install ca-certificates"))
     };
     Store { kind: "system", path, outcome }
@@ -67,8 +67,8 @@ impl Layout {
     fn bring(&self, authority: &Authority, wish: Wish, file: &Path) -> Outcome {
         let whole = fs::read(file).is_ok_and(|bytes| bytes == authority.anchor.pem().as_bytes());
         match (wish, self.is_trusted(authority)) {
-            (Wish::Trust, true) if whole => return Outcome::Done { what: "trusts it already" },
-            (Wish::Remove, false) if !file.exists() => return Outcome::Done { what: "does not trust it" },
+            (Wish::Trust, true) if whole => return Outcome::Done { what: "already trusted" },
+            (Wish::Remove, false) if !file.exists() => return Outcome::Done { what: "not trusted" },
             _ => {}
         }
         let Some(tool) = program(self.tool) else {
@@ -79,12 +79,12 @@ impl Layout {
             Wish::Trust => add(authority, file, &tool),
             Wish::Remove => self.remove(file, &tool),
         };
-        // What others read is what counts, not that nobody has complained.
+        // What other programs read is decisive, not whether the tool reported success.
         match (fault, wish, self.is_trusted(authority)) {
-            (Ok(()), Wish::Trust, true) => Outcome::Done { what: "trusts it now" },
-            (Ok(()), Wish::Remove, false) => Outcome::Done { what: "trusts it no more" },
+            (Ok(()), Wish::Trust, true) => Outcome::Done { what: "now trusted" },
+            (Ok(()), Wish::Remove, false) => Outcome::Done { what: "no longer trusted" },
             (Ok(()), ..) => {
-                self.missing(authority, wish, file, format!("{} has not changed {}", self.tool, self.bundle))
+                self.missing(authority, wish, file, format!("{} did not change {}", self.tool, self.bundle))
             }
             (Err(Fault::Write(path, error)), ..) => {
                 self.missing(authority, wish, file, format!("{}: {error}", path.display()))
@@ -100,7 +100,7 @@ impl Layout {
         };
         gone(file)?;
         if let Some(link) = self.links.zip(file.file_stem()).map(|(links, stem)| Path::new(links).join(stem)) {
-            // Debian's tool would leave it as it is until another one changes.
+            // Debian's tool would keep the link until another certificate changes.
             gone(&link.with_extension("pem"))?;
         }
         run(tool)
@@ -136,5 +136,5 @@ fn run(tool: &Path) -> Result<(), Fault> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(Fault::Tool(format!("{} ended with {}: {}", tool.display(), output.status, said.trim())))
+    Err(Fault::Tool(format!("{} failed with {}: {}", tool.display(), output.status, said.trim())))
 }

@@ -1,22 +1,22 @@
-//! How long `up` waits before it starts a role again: longer each time, and it never gives up.
+//! How long `up` waits before it restarts a role: longer each time, up to a limit, without giving up.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A process that ran for so long starts the waits from the beginning.
+/// A process that ran for this long resets the backoff.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// The waits of one role.
+/// The backoff of one role.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    /// How many processes in a row have ended early.
+    /// Number of processes in a row that ended early.
     ended_early: u32,
 }
 
 impl Backoff {
-    /// The wait after a process that ran for so long.
+    /// Returns the wait after a process that ran for `ran`.
     pub(super) fn after(&mut self, ran: Duration) -> Duration {
         if ran >= STEADY {
             self.ended_early = 0;
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wait_is_twice_the_last_up_to_a_longest_one_and_without_an_end() {
+    fn each_wait_is_twice_the_last_up_to_a_limit_and_restarts_never_stop() {
         let mut backoff = Backoff::default();
         let waits: Vec<_> = (0..8).map(|_| backoff.after(Duration::ZERO).as_millis()).collect();
         assert_eq!(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);

@@ -1,4 +1,4 @@
-//! `sallyport up`: worker and gateway under one process, which all end together, and which follow each other without a gap.
+//! `sallyport up`: runs worker and gateway under one process, ends them together and replaces them without a gap.
 
 mod backoff;
 mod notices;
@@ -41,10 +41,10 @@ use crate::{
     supervision::{Tenure, Word},
 };
 
-/// Children of an `up` that was killed a moment ago may still hold ports.
+/// The children of an `up` that was killed a moment ago may still hold ports.
 const PORTS_PATIENCE: Patience = Patience(Duration::from_secs(3));
 
-/// Runs both roles until a signal.
+/// Runs both roles until a signal to stop.
 pub(super) fn run(path: &Path) -> Result<()> {
     let Ok((config, site)) = understood(path) else { bail!(refusal(path)) };
     if secret_file::create_private_dir(&config.data_dir).is_err() {
@@ -52,13 +52,13 @@ pub(super) fn run(path: &Path) -> Result<()> {
     }
     observe::tracing::start(&config.log.level);
     let _tenure = Tenure::take(&config.data_dir, || control::running(&config.data_dir))?;
-    // By now nobody else runs here, so whoever has our ports is in the way.
+    // From here on no other process runs this instance, so any process that holds its ports is in the way.
     let found = preflight::inspect(path, Depth::Start(PORTS_PATIENCE), Roles::Both);
     if !found.faults.is_empty() {
         bail!(not_started(&found.faults));
     }
     found.warnings.iter().for_each(|warning| warn!("{warning}"));
-    // One thread: what is started here is killed by the kernel when the thread that started it ends.
+    // One thread: the kernel kills the children started here when the thread that started them ends.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(supervise(path, &config, &site))
 }
@@ -69,13 +69,13 @@ fn understood(path: &Path) -> Result<(Config, Site), config::Diagnostics> {
     Ok((config, site))
 }
 
-/// Everything that is in the way of a start, where something is.
+/// Describes everything that prevents a start.
 fn refusal(path: &Path) -> String {
     not_started(&preflight::inspect(path, Depth::Start(Patience(Duration::ZERO)), Roles::Both).faults)
 }
 
 fn not_started(faults: &[String]) -> String {
-    format!("not started; mend this first:\n{}", faults.join("\n"))
+    format!("not started; fix this first:\n{}", faults.join("\n"))
 }
 
 async fn supervise(path: &Path, config: &Config, site: &Site) -> Result<()> {
@@ -88,16 +88,16 @@ async fn supervise(path: &Path, config: &Config, site: &Site) -> Result<()> {
     ended
 }
 
-/// All that runs under this process.
+/// All processes under this `up`.
 struct Household {
     url: String,
-    /// How to trust the certificate, where that takes something.
+    /// Where devices learn how to trust the certificate, if they have to.
     trust_page: Option<String>,
     launcher: Launcher,
     notices: Notices,
-    /// Asks for successors of all roles.
+    /// Requests successors of all roles.
     renew: Signal,
-    /// Asks all roles to read anew what they can.
+    /// Requests that all roles reload what they can.
     hangup: Signal,
     terminal: Terminal,
     worker: Option<Role>,
@@ -105,18 +105,18 @@ struct Household {
     progress: Progress,
 }
 
-/// What is under way.
+/// The transition that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    /// Not every role has served yet; one that fails ends all.
+    /// Not every role has served yet; if one fails, all end.
     Starting,
-    /// Nothing.
+    /// No transition is under way.
     Serving,
-    /// A gateway starts that is to take over; the worker is next.
+    /// A new gateway is starting and will take over; the worker is next.
     Renewing,
 }
 
-/// Whether this was started in a terminal. When that is closed, its end is told by SIGHUP as well.
+/// Whether `up` was started in a terminal. Closing the terminal also sends SIGHUP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Terminal {
     Ours,
@@ -138,7 +138,7 @@ enum Happening {
     Ended(u32, ExitStatus),
     RenewalWanted,
     HungUp,
-    /// Something has waited long enough.
+    /// A deadline has passed.
     Due,
 }
 
@@ -147,7 +147,7 @@ impl Household {
         let notices = Notices::listen(&config.data_dir)?;
         let launcher = Launcher::new(path, notices.path())?;
         let worker = if site.needs_worker(&config.worker.listen) {
-            // Held here, so that who comes between two workers waits and is not refused.
+            // The socket is held here so that clients that connect between two workers wait instead of being refused.
             Some(Role::new("worker", Some(listen(&config.worker.listen)?)))
         } else {
             None
@@ -166,8 +166,7 @@ impl Household {
         })
     }
 
-    /// Starts what is missing, again and again. A role that has served once is started for as long as it takes, so that one that
-    /// fails takes no other with it.
+    /// Keeps starting what is missing. A role that has served once is restarted indefinitely, so that its failure does not end the other.
     async fn run(&mut self) -> Result<Infallible> {
         loop {
             self.start_what_is_missing()?;
@@ -175,7 +174,7 @@ impl Household {
                 Happening::Told(pid, word) => self.hear(pid, word)?,
                 Happening::Ended(pid, status) => self.note_end(pid, status)?,
                 Happening::RenewalWanted => self.renew(),
-                Happening::HungUp if self.terminal.is_lost() => bail!("the terminal is gone"),
+                Happening::HungUp if self.terminal.is_lost() => bail!("the terminal was closed"),
                 Happening::HungUp => self.roles().for_each(|role| role.pass_hangup_on()),
                 Happening::Due => {}
             }
@@ -187,7 +186,7 @@ impl Household {
         let Self { notices, renew, hangup, worker, gateway, .. } = self;
         tokio::select! {
             biased;
-            // Before its end, what somebody has said.
+            // What a process reported comes before its end.
             told = notices.next() => told.map(|(pid, word)| Happening::Told(pid, word)),
             _ = renew.recv() => Ok(Happening::RenewalWanted),
             _ = hangup.recv() => Ok(Happening::HungUp),
@@ -203,7 +202,7 @@ impl Household {
         if let Some(worker) = &mut self.worker {
             worker.start_if_missing(&self.launcher)?;
         }
-        // The ports open once the worker has answered. From then on each role is on its own.
+        // The ports open once the worker has answered. From then on, the roles are independent.
         if self.worker.as_ref().is_none_or(Role::has_served) {
             self.gateway.start_if_missing(&self.launcher)?;
         }
@@ -217,7 +216,7 @@ impl Household {
             Word::WantsSuccessor if self.gateway.has(pid) => self.renew(),
             Word::SucceededBy(heir) if self.gateway.has(pid) && !self.gateway.has(heir) => {
                 bail!(
-                    "process {heir} has taken over the gateway's ports, and was not started by this `sallyport up`, which ends"
+                    "process {heir}, which this `sallyport up` did not start, has taken over the gateway's ports; shutting down"
                 )
             }
             Word::WantsSuccessor | Word::SucceededBy(_) => {}
@@ -233,13 +232,13 @@ impl Household {
                 self.progress = Progress::Serving;
                 info!(url = %self.url, "started");
                 if let Some(url) = &self.trust_page {
-                    info!(%url, "how to trust the certificate, for devices of this network");
+                    info!(%url, "open this page on other devices to trust the certificate");
                 }
                 Word::Ready.tell();
             }
             Progress::Renewing if self.gateway.is_serving_as(pid) => {
                 self.progress = Progress::Serving;
-                info!("the next gateway serves");
+                info!("the new gateway is serving");
                 if let Some(worker) = &mut self.worker {
                     worker.retire();
                 }
@@ -248,12 +247,12 @@ impl Household {
         }
     }
 
-    /// Has the next gateway take over, and once it serves, the next worker.
+    /// Starts a new gateway to take over; once it serves, a new worker follows.
     fn renew(&mut self) {
         if self.progress == Progress::Serving {
             match self.gateway.start_successor(&self.launcher) {
                 Ok(()) => self.progress = Progress::Renewing,
-                Err(error) => warn!("{error:#}; nothing has changed"),
+                Err(error) => warn!("{error:#}; the running gateway keeps serving"),
             }
         }
     }
@@ -262,13 +261,13 @@ impl Household {
         for role in self.roles() {
             match role.note_end(pid) {
                 Ended::Successor => {
-                    warn!(%status, "the next {} ended before it served; nothing has changed", role.name);
+                    warn!(%status, "the new {} exited before it was ready; the old one keeps serving", role.name);
                 }
                 Ended::Unexpectedly(ran) if role.has_served() => {
-                    let why = format!("the {} ended with {status}", role.name);
+                    let why = format!("the {} exited ({status})", role.name);
                     role.put_off(ran, &why);
                 }
-                Ended::Unexpectedly(_) => bail!("the {} ended at its start with {status}", role.name),
+                Ended::Unexpectedly(_) => bail!("the {} exited during startup ({status})", role.name),
                 Ended::AsItShould | Ended::Unknown => {}
             }
         }
@@ -282,7 +281,7 @@ impl Household {
         self.worker.iter_mut().chain([&mut self.gateway])
     }
 
-    /// The gateway first, so that what it still forwards finds its worker.
+    /// Ends the gateway first, so that the requests that it still forwards reach the worker.
     async fn end(self) {
         self.gateway.end().await;
         if let Some(worker) = self.worker {

@@ -1,4 +1,4 @@
-//! Where the roles say how they are, as they would to systemd, and which process it is that says so.
+//! The socket on which roles report their state, as to systemd, together with the process that reports.
 
 use std::{
     fs,
@@ -16,11 +16,11 @@ use crate::supervision::{Word, words};
 
 const MAX_MESSAGE: usize = 512;
 
-/// The socket.
+/// The socket for reports.
 pub(super) struct Notices {
     socket: UnixDatagram,
     path: PathBuf,
-    /// What is still to be told of the message that came last; the first comes last.
+    /// The remaining words of the last message, in reverse order.
     rest: Vec<(u32, Word)>,
 }
 
@@ -28,7 +28,7 @@ impl Notices {
     pub(super) fn listen(data_dir: &Path) -> Result<Self> {
         let path = data_dir.join("ready.sock");
         let _ = fs::remove_file(&path);
-        let socket = UnixDatagram::bind(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot create {}", path.display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         set_socket_passcred(&socket, true)?;
         Ok(Self { socket, path, rest: Vec::new() })
@@ -38,7 +38,7 @@ impl Notices {
         &self.path
     }
 
-    /// The next word, and the process that has said it.
+    /// Waits for the next word; returns it with the ID of the process that sent it.
     pub(super) async fn next(&mut self) -> Result<(u32, Word)> {
         loop {
             if let Some(next) = self.rest.pop() {
@@ -55,7 +55,7 @@ impl Drop for Notices {
     }
 }
 
-/// The words of one message. The kernel says whose it is, so that nobody can speak for another.
+/// Receives the words of one message. The kernel names the sender, so no process can speak for another.
 fn receive(socket: impl AsFd) -> io::Result<Vec<(u32, Word)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_word_comes_with_who_has_said_it() {
+    async fn each_word_comes_with_the_process_that_sent_it() {
         let dir = tempfile::tempdir().unwrap();
         let mut notices = Notices::listen(dir.path()).unwrap();
         let speaker = std::os::unix::net::UnixDatagram::unbound().unwrap();

@@ -1,5 +1,4 @@
-//! One role under `sallyport up`: the process that serves, the one that is to follow it, and those that end what they have
-//! begun.
+//! One role under `sallyport up`: the process that serves, its successor, and the processes that are finishing their work.
 
 use std::{
     env,
@@ -22,10 +21,10 @@ use tracing::{info, warn};
 use super::backoff::Backoff;
 use crate::{cli::CONFINE, stop::signalled};
 
-/// A role is ready within this time or the start has failed.
+/// If a role is not ready within this time, its start has failed.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What starts processes.
+/// Starts the processes of all roles.
 pub(super) struct Launcher {
     program: OsString,
     config: PathBuf,
@@ -35,12 +34,12 @@ pub(super) struct Launcher {
 /// A role and its processes.
 pub(super) struct Role {
     pub(super) name: &'static str,
-    /// Where it listens, where that is held for it.
+    /// The listening socket, for a role whose socket `up` holds.
     socket: Option<OwnedFd>,
     serving: Option<Process>,
     starting: Option<Process>,
     leaving: Vec<Process>,
-    /// A process of this role has served. From then on the role is started again, however often it ends.
+    /// Whether a process of this role has served. From then on, the role is restarted however often it ends.
     has_served: bool,
     backoff: Backoff,
     paused_until: Option<Instant>,
@@ -51,28 +50,28 @@ pub(super) struct Process {
     pid: u32,
     child: Child,
     since: Instant,
-    /// It has given its data to the next one.
+    /// Whether it has handed its data over to its successor.
     released: bool,
 }
 
-/// Which process it was that ended.
+/// Which kind of process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// One that was to follow another, which still serves.
+    /// A successor; the process that it was to replace still serves.
     Successor,
-    /// One that served, or was the only one to; it ran for so long.
+    /// The process that served, or the only one that was starting, after it ran for this long.
     Unexpectedly(Duration),
-    /// One that was told to, or that another has followed.
+    /// A process that was told to end, or that was replaced.
     AsItShould,
-    /// None of this role.
+    /// Not a process of this role.
     Unknown,
 }
 
 impl Launcher {
-    /// What it starts reads the configuration in `config` and says how it is to `notices`.
+    /// Creates a launcher whose processes read the configuration in `config` and report their state to `notices`.
     pub(super) fn new(config: &Path, notices: &Path) -> Result<Self> {
-        // By name, since the file of this very process may be replaced by a newer one.
-        let program = env::args_os().next().context("this program does not know by which name it was started")?;
+        // By name, because a newer version may have replaced the file of this process.
+        let program = env::args_os().next().context("cannot tell the name by which this program was started")?;
         Ok(Self { program, config: config.to_owned(), notices: notices.to_owned() })
     }
 
@@ -89,14 +88,14 @@ impl Launcher {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("the {} cannot be started", role.name))?;
-        let pid = child.id().with_context(|| format!("the {} has ended at once", role.name))?;
+            .with_context(|| format!("cannot start the {}", role.name))?;
+        let pid = child.id().with_context(|| format!("the {} ended immediately", role.name))?;
         Ok(Process { pid, child, since: Instant::now(), released: false })
     }
 }
 
 impl Role {
-    /// A role with no process yet.
+    /// Creates a role without a process.
     pub(super) fn new(name: &'static str, socket: Option<OwnedFd>) -> Self {
         Self {
             name,
@@ -134,24 +133,24 @@ impl Role {
         self.serving.iter_mut().chain(&mut self.starting).chain(&mut self.leaving)
     }
 
-    /// When it is to be looked at again, whatever happens until then.
+    /// When the role must be checked again, even if nothing happens until then.
     pub(super) fn due(&self) -> Option<Instant> {
         let deadline = self.starting.as_ref().map(|process| process.since + START_TIMEOUT);
         [self.paused_until, deadline].into_iter().flatten().min()
     }
 
-    /// Ends a process that takes too long to start.
+    /// Kills a process that takes too long to start.
     pub(super) fn give_up_on_the_slow(&mut self) {
         if let Some(slow) = self.starting.as_mut().filter(|process| process.since.elapsed() >= START_TIMEOUT) {
-            warn!(pid = slow.pid, "the {} is not ready after {START_TIMEOUT:?}", self.name);
+            warn!(pid = slow.pid, "the {} was not ready after {START_TIMEOUT:?}; killing it", self.name);
             let _ = slow.child.start_kill();
-            // Its end is heard of soon.
+            // The report of its end arrives soon; until then, do not kill it again.
             slow.since = Instant::now();
         }
     }
 
-    /// Starts a process where none serves or is about to, and the one before it has released its data. A system that is short
-    /// of memory or processes is asked again later, once the role has served.
+    /// Starts a process if none serves or is starting and the previous one has released its data. If the system is short of memory or processes, a
+    /// role that has served is started again later.
     pub(super) fn start_if_missing(&mut self, launcher: &Launcher) -> Result<()> {
         if self.paused_until.is_some_and(|until| Instant::now() < until) {
             return Ok(());
@@ -168,17 +167,17 @@ impl Role {
         Ok(())
     }
 
-    /// Starts the process that is to follow the one that serves, by itself.
+    /// Starts the successor of the process that serves.
     pub(super) fn start_successor(&mut self, launcher: &Launcher) -> Result<()> {
         if self.starting.is_none() {
             let successor = launcher.start(self)?;
-            info!(pid = successor.pid, "the next {} starts", self.name);
+            info!(pid = successor.pid, "starting the new {}", self.name);
             self.starting = Some(successor);
         }
         Ok(())
     }
 
-    /// Has the process that serves end what it has begun.
+    /// Asks the process that serves to finish its work and end.
     pub(super) fn retire(&mut self) {
         if let Some(process) = self.serving.take() {
             process.ask_to_end();
@@ -186,8 +185,7 @@ impl Role {
         }
     }
 
-    /// Has the process that serves hear of a SIGHUP. One that starts reads everything by itself, and may not yet know what to do
-    /// with a signal.
+    /// Forwards a SIGHUP to the process that serves. A process that is starting reads everything anyway, and may not handle the signal yet.
     pub(super) fn pass_hangup_on(&self) {
         if let Some(process) = &self.serving {
             process.signal(Signal::HUP);
@@ -224,14 +222,14 @@ impl Role {
         }
     }
 
-    /// Waits before the next start, which comes after a process that `ran` for so long.
+    /// Schedules the next start, after a process that ran for `ran`.
     pub(super) fn put_off(&mut self, ran: Duration, why: &str) {
         let wait = self.backoff.after(ran);
-        warn!("{why}; `up` starts the {} again in {wait:?}", self.name);
+        warn!("{why}; restarting the {} in {wait:?}", self.name);
         self.paused_until = Some(Instant::now() + wait);
     }
 
-    /// Asks all of its processes to end, and waits; a second Ctrl-C, or their own drain limit, ends the waiting.
+    /// Asks all of its processes to end, and waits. A second Ctrl-C or the processes' own drain limit ends the wait.
     pub(super) async fn end(mut self) {
         self.processes().for_each(|process| process.ask_to_end());
         let all_ended = async {
@@ -241,14 +239,14 @@ impl Role {
         };
         tokio::select! {
             () = all_ended => {}
-            // What is dropped is killed.
+            // Dropping the processes kills them.
             () = signalled() => {}
         }
     }
 }
 
 impl Process {
-    /// Waits for its end.
+    /// Waits for the process to end.
     pub(super) async fn ended(&mut self) -> io::Result<(u32, ExitStatus)> {
         Ok((self.pid, self.child.wait().await?))
     }
@@ -258,7 +256,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // Only a child that was not waited for has an id, which then is nobody else's.
+        // Only a child that was not waited for has an ID, so no other process can have the ID.
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
             let _ = kill_process(pid, signal);
         }

@@ -1,6 +1,6 @@
-//! What each client may have written, within a second and within a day, and what is said of the requests beyond.
+//! Limits for each client, per second and per day, on the lines that it can cause, and summaries of the requests beyond them.
 //!
-//! Requests that were let in and requests that were denied have budgets apart, so that nobody hides the former with the latter.
+//! Allowed and denied requests have separate budgets, so that no client can hide the former with the latter.
 
 use std::{
     cmp::Reverse,
@@ -18,13 +18,13 @@ use super::{
 };
 use crate::address::client_network;
 
-/// Clients of a class that are told apart; all others share one budget.
+/// Clients of a class that are distinguished; all others share one budget.
 const MAX_CLIENTS: usize = 10_000;
-/// So many summaries are written in a second, those of the clients that had most to leave out; one line has the rest.
+/// Summaries per second, for the clients with the most omitted requests; one line covers the rest.
 const MAX_SUMMARIES: usize = 100;
-/// Those who show no credential of their own may have so many clients' lines per second in all.
+/// Lines per second of all clients without a credential of their own, as a multiple of one client's limit.
 const OF_ALL_STRANGERS: u32 = 5;
-/// Of the bytes of a day, in hundredths. The classes and the summaries are 100 together.
+/// Shares of a day's bytes, in hundredths. The three classes and the summaries together make 100.
 const EACH_USER: u64 = 10;
 const ALL_USERS: u64 = 50;
 const EACH_STRANGER: u64 = 5;
@@ -35,21 +35,21 @@ const SUMMARIES: u64 = 10;
 #[derive(Debug)]
 pub(super) struct Budget {
     lines_per_client: u32,
-    /// Users who were let in.
+    /// Allowed requests of users.
     users: Class,
-    /// Others who were let in: by a link, or as anybody is.
+    /// Other allowed requests: by link, or without a credential.
     visitors: Class,
-    /// Whoever was denied.
+    /// Denied requests.
     denied: Class,
     summaries: Pot,
     /// Requests that no summary has counted yet.
     unsaid: u64,
-    /// Since when budgets are kept, at the last turn.
+    /// How long the budget has existed, as of the last turn.
     age: Duration,
     hasher: RandomState,
 }
 
-/// Clients that take nothing from those of another class.
+/// A group of clients whose budget is independent of the other groups.
 #[derive(Debug)]
 struct Class {
     clients: HashMap<u64, Client>,
@@ -57,21 +57,21 @@ struct Class {
     each: Allowance,
     all: Pot,
     max_lines: u32,
-    /// Within this second.
+    /// Written in the current second.
     lines: u32,
 }
 
-/// Bytes of a day that several share.
+/// A daily allowance of bytes that several clients share.
 #[derive(Debug)]
 struct Pot {
     allowance: Allowance,
     used: u64,
 }
 
-/// What one client has used, and what was left out of it.
+/// What one client has used, and which of its requests were omitted.
 #[derive(Debug, Default)]
 struct Client {
-    /// Within this second.
+    /// Written in the current second.
     lines: u32,
     bytes: u64,
     left_out: Option<LeftOut>,
@@ -83,14 +83,14 @@ struct LeftOut {
     count: u64,
     decision: &'static str,
     status: u16,
-    /// These are None where the requests had different ones.
+    /// None if the requests differ in this; likewise the next two.
     code: Option<&'static str>,
     client: Option<IpAddr>,
     user: Option<Box<str>>,
 }
 
 impl Budget {
-    /// `per_day` is how many bytes the log may grow by in a day; None: any number.
+    /// Creates the budgets. `per_day` is the log's maximum daily growth in bytes; None means no limit.
     pub(super) fn new(lines_per_client: NonZeroU32, per_day: Option<NonZeroU64>) -> Self {
         let share = |hundredths| Allowance::hundredths(per_day, hundredths);
         let lines_per_client = lines_per_client.get();
@@ -108,8 +108,7 @@ impl Budget {
         }
     }
 
-    /// Has `write` write the line where there is room for it, which returns its length; otherwise the request is counted and
-    /// the answer false.
+    /// Calls `write`, which returns the length of the line, if the budget allows it. Otherwise counts the request and returns false.
     pub(super) fn admit(&mut self, entry: &Entry<'_>, write: impl FnOnce() -> usize) -> bool {
         let payer = entry.payer();
         let class = match payer {
@@ -120,8 +119,8 @@ impl Budget {
         class.admit(self.hasher.hash_one(payer), self.lines_per_client, entry, write)
     }
 
-    /// Begins the next second, at `age` since budgets are kept. `say` writes what was left out in the last one, and returns the
-    /// length of that; None where it has no room, and then the requests are in a later summary.
+    /// Begins the next second, `age` after the budget was created. `say` writes a summary of the last second and returns its length, or None if
+    /// there is no space; the requests are then part of a later summary.
     pub(super) fn turn(&mut self, age: Duration, mut say: impl FnMut(&More) -> Option<usize>) {
         let from = mem::replace(&mut self.age, age);
         self.summaries.regain(from, age);
@@ -145,8 +144,8 @@ impl Class {
         Self { clients: HashMap::new(), others: Client::default(), each, all: Pot::new(all), max_lines, lines: 0 }
     }
 
-    /// A client may use as many bytes as there are left for all others at most, so that those with few find room when those
-    /// with many have used them up.
+    /// A client may use at most as many bytes as remain for all others, so that clients with few lines still have space when those with many
+    /// have used theirs up.
     fn admit(&mut self, key: u64, max_lines: u32, entry: &Entry<'_>, write: impl FnOnce() -> usize) -> bool {
         let (most, is_open) = (self.each.most().min(self.all.left()), self.lines < self.max_lines);
         let client = if self.clients.len() < MAX_CLIENTS || self.clients.contains_key(&key) {
@@ -166,7 +165,7 @@ impl Class {
         true
     }
 
-    /// A client that has its whole allowance again is forgotten.
+    /// Begins the next second. Clients that have regained their whole allowance are forgotten.
     fn turn(&mut self, from: Duration, to: Duration) -> Vec<More> {
         self.lines = 0;
         self.all.regain(from, to);
@@ -192,7 +191,7 @@ impl Pot {
         self.used = self.used.saturating_sub(self.allowance.regained(from, to));
     }
 
-    /// False where nothing is left, or nothing was written.
+    /// Returns false if nothing is left or nothing was written.
     fn spend_on(&mut self, write: impl FnOnce() -> Option<usize>) -> bool {
         let written = if self.left() > 0 { write() } else { None };
         self.used = self.used.saturating_add(written.unwrap_or(0) as u64);
@@ -236,7 +235,7 @@ mod tests {
     use super::{super::line::tests::entry, *};
     use crate::observe::metrics::Verdict;
 
-    /// What each line takes here.
+    /// The length of each line in these tests.
     const LINE: usize = 500;
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_a_clients_budget_is_one_line_and_others_have_their_own() {
+    fn requests_beyond_a_clients_budget_become_one_line_and_others_have_their_own_budget() {
         let mut budget = budget(3);
         assert_eq!(admitted(&mut budget, 1_000, &denied_at(1)), 3);
         assert!(admit(&mut budget, &denied_at(2)));
@@ -291,12 +290,12 @@ mod tests {
             (said.len(), said[0].client, said[0].count, said[0].code),
             (1, Some(client(1)), 997, Some("no_route"))
         );
-        assert!(admit(&mut budget, &denied_at(1)), "the next second is another one");
+        assert!(admit(&mut budget, &denied_at(1)), "the next second has a new budget");
         assert!(turn(&mut budget, 1).is_empty());
     }
 
     #[test]
-    fn different_reasons_are_not_said_to_be_alike() {
+    fn a_summary_names_only_what_its_requests_have_in_common() {
         let mut budget = budget(1);
         for (code, n) in [("no_route", 1), ("no_route", 1), ("bad_path", 1)] {
             admit(&mut budget, &Entry { code: Some(code), ..denied_at(n) });
@@ -311,19 +310,19 @@ mod tests {
     }
 
     #[test]
-    fn many_clients_together_take_neither_the_log_nor_memory_and_leave_room_for_users() {
+    fn many_clients_together_fill_neither_log_nor_memory_and_leave_space_for_users() {
         let mut budget = budget(10);
         let lines = (0..100_000).filter(|n| admit(&mut budget, &denied_at(*n))).count();
         assert_eq!(lines, 50);
         assert!(budget.denied.clients.len() <= MAX_CLIENTS);
-        assert!(admit(&mut budget, &Entry { client_ip: client(1), ..entry() }), "a line of a user");
+        assert!(admit(&mut budget, &Entry { client_ip: client(1), ..entry() }), "a user's line");
         let said = turn(&mut budget, 1);
         assert!(said.len() <= MAX_SUMMARIES + 2, "{}", said.len());
         assert_eq!(requests(&said), 100_000 - 50);
     }
 
     #[test]
-    fn who_is_let_in_pays_for_nobody_else_and_nobody_for_them() {
+    fn each_payer_spends_only_its_own_budget() {
         let ben = || Entry { user: Some("ben"), ..entry() };
         let by_link = |id| Entry { link: Some(id), ..entry() };
         let anybody = || Entry { user: None, ..entry() };
@@ -337,10 +336,10 @@ mod tests {
     }
 
     #[test]
-    fn a_day_has_so_many_bytes_for_each_and_more_for_all() {
+    fn the_bytes_of_a_day_are_limited_for_each_client_and_for_all() {
         let mut budget = per_day(1_000_000);
-        assert_eq!(admitted(&mut budget, 10_000, &denied()), 50, "half of five hundredths at once");
-        assert_eq!(admitted(&mut budget, 10_000, &entry()), 100, "half of ten");
+        assert_eq!(admitted(&mut budget, 10_000, &denied()), 50, "half of 5% at once");
+        assert_eq!(admitted(&mut budget, 10_000, &entry()), 100, "half of 10%");
         let said = turn(&mut budget, 1);
         assert_eq!(requests(&said), 20_000 - 150);
         let mut later = 0;
@@ -352,13 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_few_lines_finds_room_when_others_have_used_up_what_there_is_for_all() {
+    fn clients_with_few_lines_have_space_after_others_have_used_up_the_common_share() {
         let mut budget = per_day(10_000_000);
         let names: Vec<_> = (0..10).map(|n| format!("greedy{n}")).collect();
         let greedy: usize =
             names.iter().map(|name| admitted(&mut budget, 10_000, &Entry { user: Some(name), ..entry() })).sum();
-        assert!((4_000..=5_000).contains(&greedy), "{greedy} lines of half of fifty hundredths");
-        assert!(admit(&mut budget, &entry()), "of ana");
+        assert!((4_000..=5_000).contains(&greedy), "{greedy} lines of half of 50%");
+        assert!(admit(&mut budget, &entry()), "a line of ana");
         for n in 0..1_000 {
             admitted(&mut budget, 100, &denied_at(n));
         }
@@ -366,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn summaries_have_a_share_of_the_day_and_what_they_do_not_say_is_said_later() {
+    fn summaries_have_a_share_of_the_day_and_postpone_what_exceeds_it() {
         let mut budget = per_day(1_000_000);
         let (mut lines, mut left_out) = (0, 0);
         for _ in 0..10 {
@@ -382,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_that_finds_no_room_in_the_queue_is_said_later() {
+    fn a_summary_without_space_in_the_queue_is_written_later() {
         let mut budget = budget(1);
         admitted(&mut budget, 8, &denied());
         budget.turn(SECOND, |_| None);

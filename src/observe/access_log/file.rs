@@ -1,4 +1,4 @@
-//! The access log's file: appended to, rotated by its size, opened anew where somebody else has moved it.
+//! The file of the access log: appended to, rotated by size, and reopened if another program has moved it.
 
 use std::{
     ffi::OsString,
@@ -9,14 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// An open file, and how much of it is kept.
+/// An open log file, with its size limit and rotation.
 pub(super) struct LogFile {
     path: PathBuf,
     file: File,
     /// None for a pipe or a device, which is neither measured nor moved.
     regular: Option<Regular>,
     max_bytes: Option<NonZeroU64>,
-    /// How many files are kept beside the one that is written to.
+    /// How many rotated files are kept besides the current one.
     keep: u32,
 }
 
@@ -25,30 +25,30 @@ struct Regular {
     identity: (u64, u64),
 }
 
-/// What a look at the file has found.
+/// The result of a check of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Still the same file.
+    /// The path still leads to the same file.
     Same,
-    /// Another one, which begins with a whole line.
+    /// A different file was opened; it begins with a whole line.
     Another,
 }
 
 impl LogFile {
-    /// Opens the file for appending; makes it for the owner only where there is none.
+    /// Opens the file for appending. If it does not exist, creates it with mode 0600.
     pub(super) fn open(path: &Path, max_bytes: Option<NonZeroU64>, keep: u32) -> io::Result<Self> {
         let (file, regular) = open(path)?;
         Ok(Self { path: path.to_owned(), file, regular, max_bytes, keep })
     }
 
-    /// True where the last line was torn off, such as by a full disk before a kill.
+    /// Whether the last line is incomplete, for example because the disk was full before a kill.
     pub(super) fn is_torn(&self) -> bool {
         let mut last = [b'\n'];
         let Some(at) = self.regular.as_ref().and_then(|regular| regular.bytes.checked_sub(1)) else { return false };
         File::open(&self.path).is_ok_and(|file| file.read_exact_at(&mut last, at).is_ok()) && last != [b'\n']
     }
 
-    /// Appends as much as there is room for; returns how much that was, and why it was not all.
+    /// Appends as much as the disk accepts; returns the number of bytes, and the error if that was not all.
     pub(super) fn append(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
         let (written, result) = self.write(bytes);
         if let Some(regular) = &mut self.regular {
@@ -70,7 +70,7 @@ impl LogFile {
         (written, Ok(()))
     }
 
-    /// Looks whether the file is still where it was, as logrotate leaves it, and how large it is.
+    /// Checks whether the file is still at its path (logrotate moves it), and how large it is.
     pub(super) fn look(&mut self) -> io::Result<Place> {
         let Some(regular) = &mut self.regular else { return Ok(Place::Same) };
         match fs::metadata(&self.path) {
@@ -82,14 +82,14 @@ impl LogFile {
         }
     }
 
-    /// True where the file has its full size.
+    /// Whether the file has reached its maximum size.
     pub(super) fn is_full(&self) -> bool {
         self.regular.as_ref().zip(self.max_bytes).is_some_and(|(regular, max)| regular.bytes >= max.get())
     }
 
-    /// Moves the files by one place each, the oldest out, and begins another one; only between two lines.
+    /// Renames each file to the next number, drops the oldest and opens a new one. Call it only between two lines.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
-        // A predecessor or a successor may have done so already.
+        // A predecessor or a successor may have rotated already.
         if self.look()? == Place::Another {
             return Ok(());
         }
@@ -105,7 +105,7 @@ impl LogFile {
         self.reopen().map(drop)
     }
 
-    /// The folder that the file is in, where it takes room there.
+    /// Returns the folder whose disk the file uses; None for a pipe or a device.
     pub(super) fn folder(&self) -> Option<&Path> {
         self.regular.as_ref().and_then(|_| self.path.parent())
     }
@@ -115,7 +115,7 @@ impl LogFile {
         Ok(Place::Another)
     }
 
-    /// `access.log`, `access.log.1`, `access.log.2`.
+    /// Returns `access.log`, `access.log.1`, `access.log.2`.
     fn place(&self, place: u32) -> PathBuf {
         let mut name = OsString::from(&self.path);
         if place > 0 {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_do_to_the_file_is_seen() {
+    fn changes_to_the_file_by_other_programs_are_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
         let mut file = log(&path, 2);

@@ -1,4 +1,4 @@
-//! One line of the access log, in either format; what a client makes long is cut, and its length is said.
+//! One line of the access log, in either format. Overlong client input is truncated, and its length is logged.
 
 use std::{io::Write, net::IpAddr, time::Duration};
 
@@ -10,23 +10,23 @@ use crate::{
     observe::metrics::Verdict,
 };
 
-/// The longest that stands in a line, in bytes; a path may be four times as long as the longest file name.
+/// Maximum length of a logged path, in bytes; a path may be four times as long as the longest file name.
 const MAX_PATH: usize = 1_024;
-/// The longest name that the DNS knows, with a port.
+/// The longest DNS name, with a port.
 const MAX_HOST: usize = 261;
 const MAX_USER_AGENT: usize = 256;
 const MAX_METHOD: usize = 32;
 
-/// One request, as logged. It has the path and not the query, where signatures stand.
+/// One request, as logged: with its path, but without the query, which can contain signatures.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    /// When the request came.
+    /// When the request arrived.
     pub ts: Timestamp,
-    /// Its id.
+    /// The request ID.
     pub request_id: &'a str,
     /// The client's address.
     pub client_ip: IpAddr,
-    /// What its head says; None where that could not be read.
+    /// The head of the request; None if it could not be parsed.
     pub asked: Option<Asked<'a>>,
     /// The route's name.
     pub route: Option<&'a str>,
@@ -36,34 +36,34 @@ pub struct Entry<'a> {
     pub user: Option<&'a str>,
     /// The kind of credential.
     pub credential: Option<&'a str>,
-    /// The id of the link that was shown, which is not written.
+    /// The ID of the link that was used; it is not logged.
     pub link: Option<&'a str>,
-    /// What became of it.
+    /// The gateway's verdict.
     pub decision: Verdict,
-    /// The public reason of a denial.
+    /// The public code of a denial.
     pub code: Option<&'static str>,
-    /// The status of the answer; 499 when the client was gone before there was one.
+    /// The status of the response; 499 if the client disconnected before there was one.
     pub status: u16,
     /// Bytes of body from the client.
     pub bytes_in: u64,
     /// Bytes of body to the client.
     pub bytes_out: u64,
-    /// From the head of the request to the end of the answer.
+    /// From the head of the request to the end of the response.
     pub duration: Duration,
-    /// Until the application's head of an answer; None when it was not asked.
+    /// Until the head of the application's response; None if the application was not contacted.
     pub upstream: Option<Duration>,
     /// The TLS version.
     pub tls: Option<&'a str>,
-    /// The client's own word.
+    /// The `User-Agent` header.
     pub user_agent: Option<&'a str>,
 }
 
-/// What the head of a request says.
+/// The head of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// The method.
     pub method: &'a str,
-    /// The authority that the client named.
+    /// The host that the client named.
     pub host: &'a str,
     /// The path, as sent.
     pub path: &'a str,
@@ -71,45 +71,45 @@ pub struct Asked<'a> {
     pub http: &'a str,
 }
 
-/// How much a line matters where there is no room for all.
+/// The importance of a line when there is not enough space for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
-    /// A user was let in.
+    /// A request of a user that was allowed.
     User,
-    /// Anybody can have it written.
+    /// A line that anybody can cause.
     Stranger,
 }
 
-/// Whose budget a line is written from.
+/// The client whose budget a line is written from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Payer<'a> {
-    /// A user, who was let in by a credential of their own.
+    /// A user who was allowed in by a credential of their own.
     User(&'a str),
-    /// All who were let in by one link, which anybody may have.
+    /// Everybody who was allowed in by one link, which anybody may have.
     Link(&'a str),
-    /// Whoever is let in without a credential, by their network.
+    /// A client that was allowed in without a credential, by network.
     Visitor(IpAddr),
-    /// Whoever is denied, by their network.
+    /// A client that was denied, by network.
     Denied(IpAddr),
 }
 
-/// Why lines were left out.
+/// Why lines were omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// Their client had its lines for that second, or its bytes for that day.
+    /// The client exceeded its lines per second or its bytes per day.
     ClientBudget,
-    /// More waited than the disk took.
+    /// The queue was full because the disk was too slow.
     QueueFull,
-    /// The disk has less room than its reserve.
+    /// The free space on the disk is below its reserve.
     DiskReserve,
 }
 
-/// Lines that were left out, as one line.
+/// A summary of omitted lines.
 #[derive(Clone, Debug)]
 pub(super) struct More {
-    /// Whose; None: of several clients.
+    /// The client's network; None for several clients.
     pub(super) client: Option<IpAddr>,
-    /// The user; None: nobody, or several.
+    /// The user; None for no user or several.
     pub(super) user: Option<Box<str>>,
     pub(super) decision: Option<&'static str>,
     pub(super) code: Option<&'static str>,
@@ -118,7 +118,7 @@ pub(super) struct More {
     pub(super) why: Why,
 }
 
-/// A text that fits into a line, and how long the whole of it is where it does not.
+/// A text that fits into a line, and the length of the whole text if it was truncated.
 #[derive(Clone, Copy)]
 struct Cut<'a>(&'a str, Option<usize>);
 
@@ -139,7 +139,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Appends its line.
+    /// Appends the line.
     pub(super) fn write(&self, format: AccessFormat, out: &mut Vec<u8>) {
         match format {
             AccessFormat::Json => write_json(out, self),
@@ -160,12 +160,12 @@ impl Why {
 }
 
 impl More {
-    /// So many of whatever kind.
+    /// Creates a summary of `count` requests of any kind.
     pub(super) const fn of_all(count: u64, why: Why) -> Self {
         Self { client: None, user: None, decision: None, code: None, status: 0, count, why }
     }
 
-    /// Appends its line.
+    /// Appends the line.
     pub(super) fn write(&self, format: AccessFormat, now: Timestamp, out: &mut Vec<u8>) {
         let Self { decision, code, status, count, why, .. } = *self;
         let (client, user) = (self.client.map(network_name), self.user.as_deref());
@@ -201,7 +201,7 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// One JSON object. It is written by hand, since every request pays for it: most texts need no escape, and are copied.
+/// Writes one JSON object. This is done by hand because every request pays for it: most texts need no escapes and are copied.
 fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let _ = write!(out, "{{\"ts\":\"{}\",\"client_ip\":\"{}\"", entry.ts, entry.client_ip);
     write_text(out, "request_id", Some(entry.request_id));
@@ -267,7 +267,7 @@ fn write_name(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
-/// Apache's combined format; a quote, backslash or control character is escaped as Apache does.
+/// Writes Apache's combined format; quotes, backslashes and control characters are escaped as Apache does.
 fn write_combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let user = entry.user.unwrap_or("-");
     let line = |asked: Asked<'_>| {
@@ -280,7 +280,7 @@ fn write_combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let _ = write!(out, "{ip} - {user} [{time}] \"{line}\" {status} {bytes} \"-\" \"{agent}\"");
 }
 
-/// A text that was cut ends in its whole length, such as `/aaa...[3950]`.
+/// Escapes a text. A truncated one ends in the length of the whole, such as `/aaa...[3950]`.
 fn escaped(Cut(text, length): &Cut<'_>) -> String {
     let text = text.escape_default();
     length.map_or_else(|| text.to_string(), |length| format!("{text}...[{length}]"))
@@ -294,7 +294,7 @@ fn combined_time(at: Timestamp) -> String {
 pub(super) mod tests {
     use super::*;
 
-    /// A request of a user that was let in.
+    /// An allowed request of a user.
     pub(in super::super) fn entry() -> Entry<'static> {
         Entry {
             ts: Timestamp::UNIX_EPOCH,
@@ -346,7 +346,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn of_a_head_that_could_not_be_read_nothing_is_said() {
+    fn fields_of_an_unreadable_head_are_null() {
         let unread = Entry { asked: None, ..entry() };
         let value = json(&written_of(&unread, AccessFormat::Json));
         assert!(["method", "host", "path", "http"].iter().all(|name| value[name].is_null()), "{value}");
@@ -354,7 +354,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_where_a_character_ends_and_its_length_is_said() {
+    fn long_texts_are_truncated_at_a_character_boundary_and_their_length_is_logged() {
         let (path, name) = (format!("/{}", "é".repeat(2_000)), "n".repeat(4_000));
         let asked = Some(Asked { method: &name, host: &name, path: &path, http: "HTTP/2" });
         let entry = Entry { asked, user_agent: Some(&name), ..entry() };
@@ -369,7 +369,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_summary_is_a_line_like_others() {
+    fn a_summary_has_the_format_of_other_lines() {
         let client = Some("2001:db8::".parse().unwrap());
         let (decision, code) = (Some("deny"), Some("no_route"));
         let more = More { client, user: None, decision, code, status: 404, count: 7, why: Why::ClientBudget };

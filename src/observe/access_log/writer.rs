@@ -1,4 +1,4 @@
-//! The thread that puts lines into the file: in batches, whole, and never more than the disk can spare.
+//! The thread that writes lines to the file: in batches, complete, and never more than the disk can spare.
 
 use std::{
     mem,
@@ -13,40 +13,40 @@ use super::{
     file::{LogFile, Place},
 };
 
-/// Lines wait so long at most before they are in the file.
+/// The longest time that a line waits before it is written.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
-/// Budgets last so long, and so often the file and its disk are looked at.
+/// The length of a budget's second, after which the file and its disk are checked too.
 const TURN_EVERY: Duration = Duration::from_secs(1);
 
-/// What the thread works with.
+/// The state of the thread.
 pub(super) struct Writer {
     file: LogFile,
-    /// What the disk has not taken yet.
+    /// What the disk has not accepted yet.
     rest: Vec<u8>,
-    /// True where `rest` goes on with a line whose start is in the file.
+    /// Whether `rest` continues a line whose start is already in the file.
     mid_line: bool,
-    /// Room that is left on the disk for others, in bytes.
+    /// Space on the disk that is left for other uses, in bytes.
     reserve: u64,
-    /// What is wrong, as far as that was told.
+    /// The current problem, which has been logged.
     trouble: Option<Trouble>,
-    /// True while the file has its full size and cannot be moved.
+    /// Whether the file has reached its maximum size and cannot be rotated.
     is_stuck: bool,
     started: Instant,
     turned: Instant,
 }
 
-/// What keeps lines from the file.
+/// What prevents lines from being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
-    /// The disk does not take them.
+    /// The disk does not accept them.
     Failing,
-    /// The disk has less room than the reserve.
+    /// The free space is below the reserve.
     LittleRoom,
 }
 
 impl Writer {
     pub(super) fn new(file: LogFile, reserve: u64) -> Self {
-        // What a torn line lacks; its end is lost.
+        // Terminates an incomplete last line, whose end is lost.
         let rest = if file.is_torn() { b"\n".to_vec() } else { Vec::new() };
         let (mid_line, trouble, is_stuck, now) = (false, None, false, Instant::now());
         let mut writer = Self { file, rest, mid_line, reserve, trouble, is_stuck, started: now, turned: now };
@@ -54,12 +54,12 @@ impl Writer {
         writer
     }
 
-    /// Whether only lines of users are to be written.
+    /// Whether only lines of users are written.
     pub(super) fn is_sparing(&self) -> bool {
         self.trouble.is_some() || self.is_stuck
     }
 
-    /// Requests only append to memory; this looks every so often, so that no request pays for a wake-up.
+    /// Runs the thread. Requests only append to memory; this thread polls, so that no request pays for a wake-up.
     pub(super) fn run(mut self, shared: &Shared) {
         loop {
             let pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +85,7 @@ impl Writer {
         }
     }
 
-    /// Takes what waits, once the disk has taken all that it was given before.
+    /// Takes the waiting lines once the disk has accepted all earlier ones.
     fn take(&mut self, pending: &mut Pending) {
         if self.rest.is_empty() {
             mem::swap(&mut self.rest, &mut pending.lines);
@@ -108,13 +108,13 @@ impl Writer {
         match result {
             Ok(()) if self.trouble == Some(Trouble::Failing) => {
                 self.trouble = None;
-                warn!("the access log can be written again");
+                warn!("writing the access log works again");
             }
             Ok(()) => {}
             Err(error) if self.trouble == Some(Trouble::Failing) => drop(error),
             Err(error) => {
                 self.trouble = Some(Trouble::Failing);
-                error!(%error, "cannot write the access log; lines wait in memory as long as there is room");
+                error!(%error, "cannot write the access log; lines wait in memory until it is full");
             }
         }
     }
@@ -124,18 +124,18 @@ impl Writer {
         let was_stuck = mem::replace(&mut self.is_stuck, rotated.is_err());
         match rotated {
             Err(error) if !was_stuck => {
-                error!(%error, "cannot rotate the access log; only requests of users are logged until that works");
+                error!(%error, "cannot rotate the access log; logging only requests of users until rotation works");
             }
             _ => {}
         }
     }
 
-    /// Looks at file and disk, and says so when that changes what is written.
+    /// Checks file and disk, and logs any change of what is written.
     fn settle(&mut self, shared: &Shared) {
         match self.file.look() {
             Ok(Place::Same) => {}
             Ok(Place::Another) => self.begin_whole(shared),
-            Err(error) => error!(%error, "cannot open the access log anew; the old file is written on"),
+            Err(error) => error!(%error, "cannot reopen the access log; still writing to the old file"),
         }
         if self.trouble != Some(Trouble::Failing) {
             self.notice_room();
@@ -150,8 +150,8 @@ impl Writer {
         let found = self.look();
         match found {
             _ if found == self.trouble => {}
-            Some(_) => warn!(reserve = self.reserve, "the disk is nearly full; only requests of users are logged"),
-            None => info!("the disk has room again; all requests are logged"),
+            Some(_) => warn!(reserve = self.reserve, "the disk is nearly full; logging only requests of users"),
+            None => info!("the disk has free space again; logging all requests"),
         }
         self.trouble = found;
     }
@@ -162,7 +162,7 @@ impl Writer {
         (left < self.reserve).then_some(Trouble::LittleRoom)
     }
 
-    /// In another file nothing goes on that began in the one before.
+    /// Drops the rest of a line that began in the previous file.
     fn begin_whole(&mut self, shared: &Shared) {
         if mem::take(&mut self.mid_line) {
             let end = self.rest.iter().position(|b| *b == b'\n').map_or(self.rest.len(), |end| end + 1);
@@ -171,12 +171,12 @@ impl Writer {
         }
     }
 
-    /// What the disk does not take by now is lost.
+    /// Ends the thread. Lines that the disk has not accepted by now are lost.
     fn end(self, shared: &Shared) {
         let lines = self.rest.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count() as u64;
         if lines > 0 {
             shared.lose(lines);
-            error!(lines, "the gateway ends, and the disk has not taken these lines of the access log");
+            error!(lines, "lost lines of the access log that the disk did not accept before shutdown");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A budget for the ordinary log: what strangers can have written again and again is counted instead.
+//! A budget for the ordinary log: messages that clients can cause repeatedly are counted instead of written.
 
 use std::{
     collections::HashMap,
@@ -15,23 +15,23 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
-/// How long a budget lasts; what was left out is said at its end.
+/// The length of a period; at its end, a message says what was omitted.
 const PERIOD: Duration = Duration::from_secs(10);
-/// So many messages of one kind are written in it.
+/// Messages of each kind written per period.
 const MAX_OWN: u32 = 100;
-/// So many of libraries, which know nothing of what a stranger may cost.
+/// The same for messages of libraries, which do not limit what a client can cause.
 const MAX_FOREIGN: u32 = 10;
-/// Kinds that are told apart, of which there are as many as places in the source that log something.
+/// Kinds that are distinguished; there are as many as places in the source that log something.
 const MAX_KINDS: usize = 1_000;
-/// Of these, others see to the number: a ban is one line, which other programs read, each job has lines of its own, and only
-/// the owner can have the gateway reload.
+/// Targets whose volume is limited elsewhere: a ban is one line, which other programs read; each job has lines of its own; and only the owner
+/// can make the gateway reload.
 const BOUNDED_ELSEWHERE: [&str; 3] = ["sallyport", "sallyport::egress", "sallyport::gateway::reload"];
 
-/// Counts messages of each kind, so that none is written without end. What was asked for by `debug` or `trace` is not bounded.
+/// Counts messages of each kind, so that none is written without limit. Messages at `debug` and `trace` level are not limited.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Budget(Arc<Mutex<HashMap<Kind, Count>>>);
 
-/// One place in the source; of libraries that use the `log` crate, one module and level.
+/// One place in the source; for libraries that use the `log` crate, one module and level.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     callsite: callsite::Identifier,
@@ -45,12 +45,12 @@ struct Count {
     left_out: u64,
 }
 
-/// Finds the module that a message of the `log` crate comes from.
+/// Extracts the module that a message of the `log` crate comes from.
 #[derive(Default)]
 struct LogTarget(Option<Box<str>>);
 
 impl Budget {
-    /// Says what was left out at the end of each period, for as long as the process runs.
+    /// Logs at the end of each period what was omitted, for as long as the process runs.
     pub(super) fn keep(&self) {
         let budget = self.clone();
         let thread = thread::Builder::new().name("log-budget".into()).stack_size(128 << 10);
@@ -81,7 +81,7 @@ impl Budget {
         let kinds = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         for (kind, Count { target, left_out, .. }) in kinds.into_iter().filter(|(_, count)| count.left_out > 0) {
             let from = kind.target.as_deref().unwrap_or(target);
-            warn!(from, left_out, "{left_out} more messages like the last ones of {from} were left out in {PERIOD:?}");
+            warn!(from, left_out, "omitted {left_out} more messages like the last ones from {from} in {PERIOD:?}");
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_one_kind_is_counted_and_hides_no_other_one() {
+    fn a_flood_of_one_kind_is_counted_and_hides_no_other_kind() {
         let (lines, budget) = (Lines::default(), Budget::default());
         let to = lines.clone();
         let subscriber =
@@ -157,7 +157,12 @@ mod tests {
         let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
         assert_eq!((count("flood of a library n"), count("our own flood"), count("banned ")), (10, 100, 50_000));
         assert_eq!(count("another one"), 1);
-        assert_eq!(count("49990 more messages like the last ones of h2::proto"), 1, "{}", count("more messages"));
+        assert_eq!(
+            count("omitted 49990 more messages like the last ones from h2::proto"),
+            1,
+            "{}",
+            count("more messages")
+        );
         assert_eq!((count("49900 more messages"), count("later")), (1, 1));
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the disk of the virtual machine: Debian 13 with systemd, a kernel and what docs/systemd.md takes for granted.
+# Creates the disk of the virtual machine: Debian 13 with systemd, a kernel and what docs/systemd.md takes for granted.
 #
-# usage: image.sh FOLDER. Leaves base.img, vmlinuz, initrd and the private key there; a second time it changes nothing.
+# usage: image.sh FOLDER. Writes base.img, vmlinuz, initrd and the private key there; later runs change nothing.
 set -euo pipefail
 
 FOLDER=$(mkdir -p "$1" && realpath "$1")
@@ -19,7 +19,7 @@ stamp=$(sha256sum "$0" | cut -d ' ' -f 1)
 say() { printf '   image: %s\n' "$*" >&2; }
 inside() { LC_ALL=C chroot "$TREE" "$@" >>"$FOLDER/log" 2>&1; }
 
-# Nothing asks for anything in there, and no service starts.
+# Installs without prompts and without starting services.
 bootstrap() {
   rm -rf "$TREE" "$FOLDER/stamp" "$FOLDER/log"
   mkdir -p "$FOLDER/debs"
@@ -28,7 +28,7 @@ bootstrap() {
   printf '#!/bin/sh\nexit 101\n' >"$TREE/usr/sbin/policy-rc.d"
   chmod 0755 "$TREE/usr/sbin/policy-rc.d"
   mkdir -p "$TREE/etc/initramfs-tools/conf.d"
-  # No hardware is searched for: the disk is all that the kernel needs before it is mounted.
+  # Do not search for hardware: before the root file system is mounted, the kernel needs only the disk.
   printf 'MODULES=list\n' >"$TREE/etc/initramfs-tools/conf.d/vm"
   mkdir -p "$TREE/etc/initramfs-tools" && printf 'virtio_pci\nvirtio_blk\next4\n' >"$TREE/etc/initramfs-tools/modules"
   say "${PACKAGES[*]}"
@@ -37,12 +37,12 @@ bootstrap() {
   rm "$TREE/usr/sbin/policy-rc.d"
 }
 
-# The machine has no way to the internet, so pip finds there what it asks for. It takes minutes under emulation to install that, and
-# a moment to see that it is installed.
+# The machine has no internet access, so pip finds its packages installed. Their installation takes minutes under emulation; the check that they
+# are installed takes a moment.
 wheels() {
   say "${WHEELS[*]} from PyPI"
   cp /etc/resolv.conf "$TREE/etc/resolv.conf"
-  # Whom this machine trusts, where something between it and PyPI has an authority of its own.
+  # The authorities that this machine trusts, in case a proxy between it and PyPI has its own.
   cp /etc/ssl/certs/ca-certificates.crt "$TREE/tmp/trusted.crt"
   inside python3 -m venv /opt/yt-dlp
   inside env -i HOME=/tmp {PIP_CERT,SSL_CERT_FILE}=/tmp/trusted.crt /opt/yt-dlp/bin/pip install "${WHEELS[@]}"
@@ -50,7 +50,7 @@ wheels() {
   printf '[global]\nno-index = true\ndisable-pip-version-check = true\n' >"$TREE/etc/pip.conf"
 }
 
-# An address without a default route, and root by a key that is made for this image alone.
+# An address without a default route, and root access with a key that exists only for this image.
 settings() {
   printf 'vm\n' >"$TREE/etc/hostname"
   printf '127.0.0.1 localhost vm\n::1 localhost\n' >"$TREE/etc/hosts"
@@ -60,9 +60,9 @@ settings() {
     >"$TREE/etc/systemd/network/10-eth0.network"
   inside systemctl enable systemd-networkd ssh
   inside systemctl mask getty@tty1.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
-  # The log of the boot before is wanted as well.
+  # Keep the log of the previous boot.
   mkdir -p "$TREE/var/log/journal"
-  # Nothing is left for a first boot to do.
+  # Leave nothing for a first boot to do.
   printf '%s\n' 5a11b0475a11b0475a11b0475a11b047 >"$TREE/etc/machine-id"
   inside systemctl mask serial-getty@ttyS0.service fstrim.timer e2scrub_all.timer systemd-journal-catalog-update.service
   touch "$TREE/etc/.updated" "$TREE/var/.updated"

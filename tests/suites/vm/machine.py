@@ -1,8 +1,8 @@
-"""A virtual machine: started, asked over one connection of SSH, rebooted, and cut off from its power.
+"""A virtual machine that can be started, used over SSH, rebooted, and cut off from power.
 
-A power cut is a SIGKILL of the emulator. All that the guest had in its memory is lost, its unwritten pages above all. What its
-disk had been sent but not told to flush is mostly lost as well: each boot writes to a new overlay, and the emulator keeps in its
-memory, until a flush, where in that file each block is.
+A power cut is a SIGKILL of the emulator. Everything in the guest's memory is lost, above all its unwritten pages. Data that was sent to the
+disk but not flushed is mostly lost too: each boot writes to a new overlay, and until a flush the emulator keeps in memory where in that
+file each block is.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from instance import free_ports
 from verdict import Unexpected, expect
 
-# The guest's: SSH, the gateway with TLS, the origin of films.
+# Ports of the guest: SSH, the gateway's TLS listener, and the media origin.
 PORTS = {"ssh": 22, "gateway": 8443, "origin": 8090}
 BOOT = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off quiet systemd.show_status=0"
 
@@ -25,7 +25,7 @@ class Machine:
     """One disk, and an emulator while it runs."""
 
     def __init__(self, image, folder, project, patience=600):
-        """`project` is a folder that the guest can read at /mnt."""
+        """Creates the machine; `project` is a folder that the guest can read at /mnt."""
         self.project = make_disk(project, folder / "project.img")
         self.image, self.folder, self.patience = image, folder, patience
         self.disk, self.disks, self.process = image / "base.img", 0, None
@@ -33,7 +33,7 @@ class Machine:
         self.console = folder / "console"
 
     def boot(self):
-        """The seconds until it can be asked something."""
+        """Boots, and returns the seconds until SSH works."""
         begun = time.monotonic()
         said = (self.folder / "emulator").open("a")
         command = self.command(self.overlay())
@@ -42,7 +42,7 @@ class Machine:
         return time.monotonic() - begun
 
     def overlay(self):
-        """A new layer above what the disk has."""
+        """Creates a new layer on top of the disk."""
         self.disks += 1
         layer = self.folder / f"disk{self.disks}"
         kind = "raw" if self.disk.suffix == ".img" else "qcow2"
@@ -52,7 +52,7 @@ class Machine:
         return layer
 
     def command(self, disk):
-        """One processor: with two, the emulator runs code that the kernel is just changing, and the kernel panics now and then."""
+        """Uses one processor: with two, the emulator may run code that the kernel is just changing, which sometimes panics the kernel."""
         forwarded = "".join(f",hostfwd=tcp:127.0.0.1:{self.ports[name]}-:{port}" for name, port in PORTS.items())
         return [
             "qemu-system-x86_64", "-accel", accelerator(), "-cpu", "Westmere", "-smp", "1", "-m", "2048",
@@ -74,19 +74,19 @@ class Machine:
         return ["ssh", *given, "-i", self.image / "key", "-p", str(self.ports["ssh"]), "root@127.0.0.1", *words]
 
     def try_to_run(self, script, **options):
-        """How a script for bash ended in the guest, and what it printed."""
+        """Runs a bash script in the guest; returns its status and output."""
         command = self.ssh("bash", "-c", shlex.quote(f"set -euo pipefail; {script}"))
         options = {"timeout": self.patience, "stdin": subprocess.DEVNULL} | options
         return subprocess.run(command, capture_output=True, text=True, check=False, errors="replace", **options)
 
     def run(self, script, **options):
-        """What a script prints, whose end must be a good one."""
+        """Runs a script, which must succeed, and returns its output."""
         done = self.try_to_run(script, **options)
-        expect(done.returncode == 0, f"in the machine, {script!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        expect(done.returncode == 0, f"in the machine, {script!r} failed with status {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def start(self, script):
-        """A script that runs meanwhile; its output is what is read."""
+        """Starts a script in the background, with its output as a pipe."""
         command = self.ssh("bash", "-c", shlex.quote(script))
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -100,7 +100,7 @@ class Machine:
                 pass
             panic = self.console.exists() and "Kernel panic" in self.console.read_text(errors="replace")
             if panic or self.process.poll() is not None or time.monotonic() > deadline:
-                raise Unexpected(f"the machine does not start: {self.last_words()}")
+                raise Unexpected(f"the machine did not start: {self.last_words()}")
             time.sleep(1)
 
     def last_words(self):
@@ -108,7 +108,7 @@ class Machine:
         return "\n".join(said)
 
     def reboot(self):
-        """The seconds that it takes, to an end and up again."""
+        """Reboots, and returns the seconds until SSH works again."""
         begun, before = time.monotonic(), self.boot_id()
         self.try_to_run("systemctl reboot")
         self.hang_up()
@@ -117,7 +117,7 @@ class Machine:
             self.wait_for_ssh()
             if self.boot_id() not in ("", before):
                 return time.monotonic() - begun
-            expect(time.monotonic() < deadline, f"the machine does not reboot: {self.last_words()}")
+            expect(time.monotonic() < deadline, f"the machine did not reboot: {self.last_words()}")
             time.sleep(1)
 
     def boot_id(self):
@@ -127,7 +127,7 @@ class Machine:
         subprocess.run(self.ssh("-O", "exit"), capture_output=True, check=False)
 
     def power_cut(self):
-        """Nobody in the guest hears of it."""
+        """Kills the emulator, without notice to the guest."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
@@ -135,13 +135,13 @@ class Machine:
 
 
 def make_disk(content, disk):
-    """A file system with what is in a folder."""
+    """Creates a file system with the content of a folder."""
     command = ["mkfs.ext4", "-q", "-F", "-d", content, "-E", "root_owner=0:0", disk, "512M"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return disk
 
 
 def accelerator():
-    """KVM needs a processor that helps it; without one it cannot boot this kernel."""
+    """Returns `kvm` only with hardware virtualisation; without it, KVM cannot boot this kernel."""
     helped = re.search(r"^flags\b.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return "kvm" if helped and os.access("/dev/kvm", os.W_OK) else "tcg"

@@ -1,4 +1,4 @@
-"""Under a real systemd: Debian 13 in a virtual machine, installed by docs/systemd.md, rebooted, and cut off from its power."""
+"""A real systemd: Debian 13 in a virtual machine, installed by docs/systemd.md, rebooted, and cut off from power."""
 
 import http.client
 import os
@@ -17,18 +17,18 @@ from .server import CONFIG, UNITS, Asking, Server, lay_out
 
 IMAGE = Path(__file__).parents[3] / "target/vm"
 NEEDED = ("qemu-system-x86_64", "qemu-img", "debootstrap", "mkfs.ext4", "ssh", "ffmpeg")
-# Seconds of each film.
+# Length of each video in seconds.
 FILMS = (4, 7)
-# A film that takes half a minute to come, and more than sockets hold when it is streamed.
+# A video that takes half a minute to download, and that exceeds the socket buffers when it is streamed.
 LONG, FILLING = "film1.mp4", 8 << 20
-# What is ordered before each power cut, and the seconds that the first film then has been coming.
+# The orders before each power cut, and the seconds for which the first video has then been downloading.
 ORDERS, CUTS = (LONG, "film0.mp4", LONG), (1, 8)
 
 
 def vm(gateways, quick):
-    """All of it; the figures."""
+    """Runs all steps; returns the figures."""
     if os.geteuid() != 0:
-        raise Skipped("it makes a Debian of its own, which takes root")
+        raise Skipped("it creates a Debian installation, which requires root")
     for name in NEEDED:
         program(name)
     begun, folder = time.monotonic(), gateways.folder / "vm"
@@ -36,7 +36,7 @@ def vm(gateways, quick):
     films.mkdir(parents=True)
     make_media(films, FILMS)
     with (films / LONG).open("ab") as film:
-        # A box of MP4 that players pass over.
+        # An MP4 box that players ignore.
         film.write((8 + FILLING).to_bytes(4, "big") + b"free" + os.urandom(FILLING))
     subprocess.run([Path(__file__).parent / "image.sh", IMAGE], check=True)
     made = time.monotonic() - begun
@@ -48,11 +48,11 @@ def vm(gateways, quick):
             figures.append(figure)
     finally:
         machine.power_cut()
-    return f"{'; '.join(figures)}; in all {time.monotonic() - begun:.0f} s"
+    return f"{'; '.join(figures)}; {time.monotonic() - begun:.0f} s in total"
 
 
 def steps(machine, films):
-    """The figure of each."""
+    """Yields the figure of each step."""
     begun = time.monotonic()
     server = Server(machine, films)
     yield f"installed by the document's blocks in {time.monotonic() - begun:.0f} s"
@@ -68,7 +68,7 @@ def steps(machine, films):
 
 
 def units(machine):
-    """All active, none failed, and little that they are exposed to."""
+    """Checks that all units are active, none has failed, and their exposure is low."""
     machine.run(f"systemctl is-active {' '.join(UNITS)}")
     failed = machine.run("systemctl --failed --no-legend --plain")
     expect(not failed.strip(), f"failed units: {failed}")
@@ -79,7 +79,7 @@ def units(machine):
 
 
 def one_download(server):
-    """Without a default route, which this machine has none of by itself."""
+    """Downloads without a default route, which this machine does not have at first."""
     expect(no_route(server), "there is a default route")
     id_ = server.order(LONG, "first")
     took = server.until_completed([id_])
@@ -90,19 +90,19 @@ def no_route(server):
     return not server.machine.run("ip -4 route show default").strip()
 
 
-# What is done to the gateway, and how to see that it is under way.
+# How the gateway is restarted, and how to see that the restart is under way.
 WAYS = {
     "reload": ("systemctl reload sallyport-gateway", "true"),
     "SIGUSR2": ("systemctl kill --kill-whom=main -s USR2 sallyport-gateway", '[ "$(main)" != "$before" ]'),
     "restart": ("systemctl restart --no-block sallyport-gateway", "systemctl is-active sallyport-gateway | grep -q deactivating"),
 }
 MAIN = "main() { systemctl show -P MainPID sallyport-gateway; }"
-# Not for ever.
+# With a time limit.
 UNTIL, PAUSE = "left=600; until", "sleep 0.2; left=$((left - 1)); [ $left -gt 0 ]"
 
 
 def under_a_stream(server, name):
-    """A stream goes on to its end, and whoever comes meanwhile is served."""
+    """A stream continues to its end, and new clients are served meanwhile."""
     id_ = next(id_ for id_, task in server.tasks().items() if task["url"].endswith(LONG))
     (way, sign), wanted = WAYS[name], (server.films / LONG).read_bytes()
     stream, asking = Stream(server, f"/api/download/{id_}/file"), Asking(server)
@@ -115,15 +115,15 @@ def under_a_stream(server, name):
     server.machine.run(f"{UNTIL} systemctl is-active --quiet {' '.join(UNITS)}; do {PAUSE}; done")
     server.until_ready()
     answers = asking.end()
-    expect(stream.body == wanted, f"{name}: the stream was cut: {len(stream.body)} of {len(wanted)}")
-    expect(set(answers) == {200}, f"{name}: others met {set(answers)}")
+    expect(stream.body == wanted, f"{name}: the stream was cut off: {len(stream.body)} of {len(wanted)}")
+    expect(set(answers) == {200}, f"{name}: other clients received {set(answers)}")
     kept = "=" if name == "reload" else "!="
     server.machine.run(f'{MAIN}; [ "$(main)" {kept} "$(cat /run/before)" ]')
-    return f"{name}: a stream of {len(wanted)} bytes whole, {len(answers)} new connections served, the slowest in {asking.slowest:.1f} s"
+    return f"{name}: a complete stream of {len(wanted)} bytes, {len(answers)} new connections served, the slowest in {asking.slowest:.1f} s"
 
 
 class Stream(threading.Thread):
-    """Reads an answer so slowly that most of it is still to come, until it is told to hasten."""
+    """Reads a response so slowly that most of it remains, until `hasten` is set."""
 
     def __init__(self, server, target):
         super().__init__(daemon=True)
@@ -141,13 +141,13 @@ class Stream(threading.Thread):
                 if not self.hasten.is_set():
                     self.hasten.wait(0.2)
         except (OSError, http.client.HTTPException):
-            pass  # The body tells.
+            pass  # The body shows it.
         finally:
             connection.close()
 
 
 def restarts(server):
-    """Six in a row by systemd, and six by ends that nobody asked for."""
+    """Restarts six times through systemd, then kills all processes six times."""
     server.machine.run("for i in 1 2 3 4 5 6; do systemctl restart sallyport-gateway; done")
     server.until_ready()
     for _ in range(6):
@@ -155,11 +155,11 @@ def restarts(server):
         time.sleep(0.5)
     back = server.until_ready()
     server.machine.run(f"systemctl is-active {' '.join(UNITS)}")
-    return f"12 quick restarts: the ports are open, served again {back:.0f} s after the last"
+    return f"12 quick restarts: the ports are open, serving again {back:.0f} s after the last"
 
 
 def reboot(server):
-    """Everything comes up by itself, and downloads when a default route has come later."""
+    """Everything starts automatically, and downloads work once a default route is added later."""
     ids = [id_ for id_, task in server.tasks().items() if task["status"] == "completed"]
     took, ready = server.machine.reboot(), server.until_ready()
     expect(no_route(server), "there is a default route")
@@ -171,11 +171,11 @@ def reboot(server):
     new = server.order("film0.mp4", "rebooted")
     server.until_completed([new])
     server.check_files([new])
-    return f"reboot {took:.0f} s, served {ready:.0f} s later: {figure}; {len(ids)} file as before, and a new one with a default route"
+    return f"reboot {took:.0f} s, serving {ready:.0f} s later: {figure}; {len(ids)} file unchanged, and a new one with a default route"
 
 
 def power_cut(server, seconds):
-    """While keys are made and films come; afterwards everything that was confirmed is there."""
+    """Cuts the power while keys are created and videos downloaded; afterwards everything that was confirmed must exist."""
     finished = [id_ for id_, task in server.tasks().items() if task["status"] == "completed"]
     keys = Keys(server.machine)
     keys.start()
@@ -186,19 +186,19 @@ def power_cut(server, seconds):
     keys.join(60)
     boot, ready = server.machine.boot(), server.until_ready()
     refused = [key for key in keys.given if server.ask("/api/downloads", key=key)[0] != 200]
-    expect(keys.given and not refused, f"{len(refused)} of {len(keys.given)} keys that were given out do not open")
+    expect(keys.given and not refused, f"{len(refused)} of {len(keys.given)} keys that were issued do not work")
     took = server.until_completed(ordered + finished)
     bytes_ = server.check_files(ordered + finished)
     units(server.machine)
     return (
-        f"power cut with {', '.join(states)}: boot {boot:.0f} s, served {ready:.0f} s later; {len(keys.given)} of {len(keys.given)} "
-        f"keys open, {len(ordered)} of {len(ordered)} orders are there and done {took:.0f} s later, "
+        f"power cut with {', '.join(states)}: boot {boot:.0f} s, serving {ready:.0f} s later; {len(keys.given)} of {len(keys.given)} "
+        f"keys work, {len(ordered)} of {len(ordered)} orders exist and completed {took:.0f} s later, "
         f"{len(ordered + finished)} files of {bytes_} bytes equal, and no thumbnail is empty"
     )
 
 
 def until_coming(server, ids, patience=600):
-    """The states of downloads once the first of a long film is on its way."""
+    """Returns the states of downloads once the first of a long video has begun to arrive."""
     deadline = time.monotonic() + patience
     while True:
         tasks = [server.tasks()[id_] for id_ in ids]
@@ -209,7 +209,7 @@ def until_coming(server, ids, patience=600):
 
 
 class Keys(threading.Thread):
-    """Makes one key after the other; those that the command has printed whole are given out."""
+    """Creates one key after the other; keys that the command has printed in full count as issued."""
 
     def __init__(self, machine):
         super().__init__(daemon=True)

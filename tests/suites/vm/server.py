@@ -1,4 +1,4 @@
-"""The server in the virtual machine: installed as docs/systemd.md has it, and asked from outside."""
+"""The server in the virtual machine: installed as docs/systemd.md describes, and used from outside."""
 
 import hashlib
 import http.client
@@ -30,7 +30,7 @@ WantedBy=multi-user.target
 
 
 def lay_out(folder, binary, films):
-    """What the machine needs to read: the project with what was built, and films with their server."""
+    """Lays out the files for the machine: the project with its build, and videos with their server."""
     (folder / "project/target/dist").mkdir(parents=True)
     run(["strip", "-o", folder / "project/target/dist/sallyport", binary])
     shutil.copytree(ROOT / "systemd", folder / "project/systemd")
@@ -40,7 +40,7 @@ def lay_out(folder, binary, films):
 
 
 class Server:
-    """A machine that has Sallyport on it, and the key that its installation has printed."""
+    """A machine with Sallyport installed, and the key that the installation printed."""
 
     def __init__(self, machine, films):
         self.machine, self.films = machine, films
@@ -49,14 +49,14 @@ class Server:
         self.authority = self.trusted()
 
     def bring(self):
-        """What a project's folder has after a build, and a server of films."""
+        """Copies the project's folder as it is after a build, and starts a server of videos."""
         unit = "/etc/systemd/system/origin.service"
         self.machine.run(f"cp -r /mnt/project /root; echo '{ORIGIN_UNIT}' >{unit}; systemctl enable --now -q origin")
 
     def install(self):
-        """Runs the document's blocks as they stand; the first key."""
+        """Runs the document's blocks unchanged; returns the first key."""
         blocks = BLOCK.findall(DOCUMENT.read_text())
-        expect(len(blocks) == 4, f"{len(blocks)} blocks to install by in {DOCUMENT}")
+        expect(len(blocks) == 4, f"{len(blocks)} installation blocks in {DOCUMENT}")
         said = self.machine.run("cd /root/project\n" + "\n".join(blocks))
         key = re.search(r"\bsp_\w+", said)
         expect(key, f"the installation prints no key: {said}")
@@ -69,7 +69,7 @@ class Server:
             return ssl.create_default_context(cafile=file.name)
 
     def settle(self):
-        """What is not the default: films from loopback, orders as fast as they come, and time for yt-dlp to start under emulation."""
+        """Changes the defaults: videos from loopback, no low rate limit, and time for yt-dlp to start under emulation."""
         self.machine.run(
             f"""sed -i 's|^allow_private = \\[\\]|allow_private = ["{ORIGIN}"]|; s|^stall_timeout = "60s"|stall_timeout = "15m"|' {CONFIG}
             sed -i 's|^rates = .*|rates = [{{ limit = "60000/minute", by = "user" }}]|' /etc/sallyport/policies/worker.toml
@@ -88,7 +88,7 @@ class Server:
                 body = f"{status} {body[:300]}"
             except (OSError, http.client.HTTPException) as error:
                 body = repr(error)
-            expect(time.monotonic() < begun + patience, f"the server does not answer: {body}\n{self.journal()}")
+            expect(time.monotonic() < begun + patience, f"the server does not respond: {body}\n{self.journal()}")
             time.sleep(0.5)
 
     def journal(self):
@@ -98,7 +98,7 @@ class Server:
         return http.client.HTTPSConnection("localhost", self.machine.ports["gateway"], timeout=timeout, context=self.authority)
 
     def ask(self, target, order=None, key=None):
-        """Status and body."""
+        """Sends a request; returns status and body."""
         connection = self.connect()
         try:
             headers = {"X-API-Key": key or self.key} | ({"Content-Type": "application/json"} if order else {})
@@ -114,7 +114,7 @@ class Server:
         return body
 
     def order(self, name, mark, patience=600):
-        """Orders a film, as soon as a worker that has just started knows of its yt-dlp; what it has confirmed."""
+        """Orders a video, with retries until a worker that has just started has found its yt-dlp; returns the ID."""
         deadline, wanted = time.monotonic() + patience, {"url": f"http://{ORIGIN}/{mark}/{name}"}
         while True:
             status, body = self.ask("/api/download", wanted)
@@ -128,22 +128,22 @@ class Server:
         return {task["id"]: task for task in json.loads(self.get("/api/downloads"))}
 
     def until_completed(self, ids, patience=3000):
-        """The seconds until all are there; the tasks."""
+        """Waits until all are completed; returns the seconds that this took."""
         begun = time.monotonic()
         while True:
             tasks = self.tasks()
             lost = [id_ for id_ in ids if id_ not in tasks]
-            expect(not lost, f"{len(lost)} confirmed orders are not there, such as {lost[:1]}")
+            expect(not lost, f"{len(lost)} confirmed orders are missing, such as {lost[:1]}")
             wanted = [tasks[id_] for id_ in ids]
             failed = [task for task in wanted if task["status"] in ("error", "cancelled")]
             expect(not failed, f"a download failed: {failed[:2]}\n{self.journal()}")
             if all(task["status"] == "completed" for task in wanted):
                 return time.monotonic() - begun
-            expect(time.monotonic() < begun + patience, f"downloads do not end: {wanted}\n{self.journal()}")
+            expect(time.monotonic() < begun + patience, f"downloads did not end: {wanted}\n{self.journal()}")
             time.sleep(1)
 
     def check_files(self, ids):
-        """Each file as the origin has it, and its thumbnail, where it has one, a whole picture; how many bytes these were."""
+        """Checks that each file equals the origin's, and that its thumbnail, if any, is complete; returns the number of bytes."""
         tasks, bytes_ = self.tasks(), 0
         for id_ in ids:
             name = tasks[id_]["url"].rsplit("/", 1)[-1]
@@ -151,7 +151,7 @@ class Server:
             expect(content == wanted, f"{name} of {id_}: {difference(content, wanted)}")
             bytes_ += len(content)
             if not tasks[id_]["thumbnail"]:
-                continue  # ffmpeg was too slow for the worker, which has it make one or none.
+                continue  # ffmpeg exceeded the worker's time limit for a thumbnail.
             picture = self.get(f"/api/thumbnails/{id_}")
             jpeg = picture.startswith(b"\xff\xd8") and picture.endswith(b"\xff\xd9")
             expect(jpeg, f"{name}: the thumbnail is no JPEG: {picture[:20]}")
@@ -159,7 +159,7 @@ class Server:
 
 
 class Asking(threading.Thread):
-    """Asks again and again, a new connection each time, until it is told to stop."""
+    """Sends requests continuously, over a new connection each time, until it is told to stop."""
 
     def __init__(self, server):
         super().__init__(daemon=True)
@@ -181,8 +181,8 @@ class Asking(threading.Thread):
 
 
 def difference(content, wanted):
-    """Where two contents part, in words."""
+    """Describes where two contents differ."""
     at = next((i for i, (a, b) in enumerate(zip(content, wanted, strict=False)) if a != b), min(len(content), len(wanted)))
     zeros = len(content) - at - len(content[at:].lstrip(b"\0"))
     digest = hashlib.sha256(content).hexdigest()
-    return f"{len(content)} bytes of {len(wanted)}, other from {at} on, where {zeros} zeros begin; its SHA-256 is {digest}"
+    return f"{len(content)} bytes of {len(wanted)}, different from {at} on, where {zeros} zeros begin; its SHA-256 is {digest}"

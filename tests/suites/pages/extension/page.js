@@ -1,4 +1,4 @@
-// What a page of an extension can read of the gateway, by the browser's own judgement; told to a server of the suites.
+// What a page of an extension can read from the gateway, according to the browser; reported to a server of the suites.
 const asked = new URLSearchParams(location.search);
 const gateway = asked.get("gateway");
 
@@ -26,7 +26,7 @@ window.addEventListener("load", async () => {
     "with a key": await read("/shared/a", { headers: { "X-API-Key": asked.get("key") } }),
     "preflighted": await read("/shared/a", { method: "PUT", body: "x", headers: { "Content-Type": "application/json" } }),
     "no such route": await read("/nowhere"),
-    "a path that cannot be judged": await read("/shared/a%252e"),
+    "an ambiguous path": await read("/shared/a%252e"),
     "a route without CORS": await read("/open/a"),
     "a WebSocket": await dial(),
   };
