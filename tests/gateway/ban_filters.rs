@@ -1,8 +1,9 @@
 //! The filters for fail2ban and CrowdSec in `docs/` match the lines that the program really writes, and nothing else.
 
-use std::{fs, io, path::PathBuf, process::Command};
+use std::{fs, io, num::NonZeroU32, path::PathBuf, process::Command};
 
 use regex::Regex;
+use sallyport::limits::Offence;
 
 use crate::{
     canary::Canary,
@@ -78,6 +79,22 @@ fn the_filters_find_every_ban_and_every_strike_and_nothing_else() {
     let date = Regex::new(r#""ts":"[^"]*""#).unwrap();
     let undated = access.iter().map(|line| date.replace(line, "").into_owned());
     assert_eq!(found(&denials, undated), [banned, banned].concat(), "{access:?}");
+}
+
+#[test]
+fn the_filters_find_a_ban_for_every_offence() {
+    let offences = [Offence::Credentials, Offence::Paths, Offence::Requests].map(|offence| offence(NonZeroU32::MIN));
+    for (file, key) in [("fail2ban/sallyport.conf", "failregex ="), ("crowdsec/sallyport-logs.yaml", "pattern:")] {
+        let expression = expression(file, key);
+        for offence in offences {
+            // A new offence does not compile until it is above.
+            match offence {
+                Offence::Credentials(_) | Offence::Paths(_) | Offence::Requests(_) => {}
+            }
+            let line = format!("2026-01-01T00:00:00.000000Z  WARN sallyport: banned 192.0.2.66 for 1h: {offence}");
+            assert!(expression.is_match(&line), "{file}: {line}");
+        }
+    }
 }
 
 #[test]
