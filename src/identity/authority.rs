@@ -170,7 +170,7 @@ impl Authority {
 
     /// Judges a certificate, which belongs to its user and therefore may do everything that the user may.
     fn judge_certificate(&self, shown: &ClientCertificate, now: i64) -> Result<Who, Refusal> {
-        let name = self.client_authorities.as_ref().ok_or(Refusal::Invalid)?.user(shown, now)?;
+        let name = self.client_authorities.as_ref().ok_or(Refusal::Unusable)?.user(shown, now)?;
         let user = self.people.meant(&name, shown.made_for())?.ok_or(Refusal::UnknownUser)?;
         Ok(Who {
             admin: user.standing == Standing::Admin,

@@ -388,6 +388,22 @@ fn revocation_lists_and_authorities_are_replaced_at_run_time() {
 }
 
 #[test]
+fn a_client_whose_authority_was_removed_is_not_guessing() {
+    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let i = gateway_with(&canary.address, &authority, "", |i| {
+        i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", "shared_addresses = []");
+    });
+    let client = authority.sign("ana").client(&i.authority(), &[&TLS13]);
+    let mut open = open(&i, &client).unwrap();
+    assert_eq!(exchange(&mut open).0, 200);
+    i.replace("\n[tls.clients]\nca = \"clients.pem\"\n", "");
+    eventually("the reload", || (exchange(&mut open) == (401, "bad_credential".into())).then_some(()));
+    for _ in 0..12 {
+        assert_eq!(exchange(&mut open), (401, "bad_credential".into()), "more often than guesses lead to a ban");
+    }
+}
+
+#[test]
 fn an_unusable_authority_prevents_startup_and_is_reported_by_check() {
     let i = Instance::made(&[]);
     i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"clients.pem\"\n\n[jwt]\n");
