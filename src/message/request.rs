@@ -79,7 +79,9 @@ impl RequestHead {
     /// # Errors
     /// The head violates the grammar.
     pub fn judge(&self) -> Result<Framing, HeadFault> {
-        self.judge_size()?;
+        if self.headers.len() > MAX_FIELDS {
+            return Err(HeadFault::TooLarge);
+        }
         let (None, _) = read_target(&self.method, &self.target)? else { return Err(HeadFault::Target) };
         let mut hosts = self.headers.get_all(header::HOST).iter();
         let agrees = |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(self.host.as_bytes());
@@ -90,14 +92,6 @@ impl RequestHead {
             return Err(HeadFault::Field);
         }
         Ok(fields::framing(&self.headers)?.unwrap_or(Framing::Chunked))
-    }
-
-    fn judge_size(&self) -> Result<(), HeadFault> {
-        match (self.target.len(), self.headers.len()) {
-            (MAX_TARGET_BYTES.., _) => Err(HeadFault::TargetTooLong),
-            (_, fields) if fields > MAX_FIELDS => Err(HeadFault::TooLarge),
-            _ => Ok(()),
-        }
     }
 
     /// Returns true if the client says that it waits for `100 Continue` (RFC 9110, section 10.1.1).
@@ -182,6 +176,9 @@ fn fault(error: httparse::Error) -> HeadFault {
 
 /// Splits the target into the authority, if it names one, and path with query (RFC 9112, section 3.2).
 fn read_target<'a>(method: &Method, target: &'a str) -> Result<(Option<&'a str>, &'a str), HeadFault> {
+    if target.len() > MAX_TARGET_BYTES {
+        return Err(HeadFault::TargetTooLong);
+    }
     if *method == Method::CONNECT || !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
         return Err(HeadFault::Target);
     }

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    process::Command,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -123,6 +124,21 @@ fn an_ambiguous_request_line_is_refused_and_the_connection_ends() {
         assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{line:?}: {answers}");
     }
     assert!(canary.seen().is_empty());
+}
+
+#[test]
+fn both_versions_of_http_allow_the_same_length_of_a_target() {
+    let canary = Canary::start();
+    let i = Instance::start(&canary);
+    let status = |version: &str, bytes: usize| {
+        let url = format!("https://localhost:{}/{}", i.tls.port(), "a".repeat(bytes - 1));
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", version, "--cacert"]).arg(i.authority()).arg(&url);
+        String::from_utf8(curl.output().unwrap().stdout).unwrap()
+    };
+    for version in ["--http1.1", "--http2"] {
+        assert_eq!([8 * 1024, 8 * 1024 + 1].map(|bytes| status(version, bytes)), ["404", "414"], "{version}");
+    }
 }
 
 #[test]
