@@ -81,7 +81,7 @@ pub enum LinkRefusal {
     #[error("user must be a valid user name")]
     BadUser,
     /// The maker may not use that route, or not in that user's name.
-    #[error("not allowed: you lack a scope that the link's route requires, or you may not create links for this user")]
+    #[error("you lack a scope that the link's route requires, or you may not create links for this user")]
     Forbidden,
     /// The maker's credential is too large to be stored with the link.
     #[error(

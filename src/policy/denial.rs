@@ -163,7 +163,7 @@ reasons! {
     /// The client's address may not use the route or the application.
     AddressDenied = 403 "address_denied" "Requests from your address are not allowed";
     /// The client's address is banned for its earlier requests.
-    Banned = 403 "banned" "Your address is temporarily banned";
+    Banned = 403 "banned" "Your address is banned";
     /// A foreign origin made a request that could do harm.
     ForeignOrigin = 403 "foreign_origin" "Requests from this origin are not allowed";
     /// This user is not allowed to do this.

@@ -283,9 +283,8 @@ impl From<RemuxError> for Refusal {
             RemuxError::Unready(unready) => unready.into(),
             RemuxError::Full => NoRoom::Full.into(),
             RemuxError::ReadOnly => NoRoom::ReadOnly.into(),
-            RemuxError::Busy | RemuxError::Stopped => {
-                Self::unavailable("busy", "Too many streams are being prepared; try again later")
-            }
+            RemuxError::Busy => Self::unavailable("busy", "Too many streams are being prepared; try again later"),
+            RemuxError::Stopped => Self::unavailable("busy", "The worker is restarting; try again"),
             RemuxError::NotYet => Self::unavailable("preparing", "The stream is being prepared; try again shortly"),
             RemuxError::Gone => Self::no_such_download(),
             RemuxError::Failed | RemuxError::Ours => Self::new(
