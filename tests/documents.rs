@@ -92,6 +92,9 @@ fn the_readme_shows_what_scripts_run_prints() {
     let capture = readme.split_once("$ scripts/run\n").unwrap().1.split_once("```").unwrap().0;
     let commands: Vec<_> = capture.lines().filter(|line| line.starts_with("  scripts/call")).collect();
     assert!(!commands.is_empty(), "{capture}");
+    for text in ["Sallyport is running at ", " with the key "] {
+        assert!(script.contains(text) && capture.contains(text), "{text}");
+    }
     for line in commands {
         assert!(script.contains(line), "scripts/run does not print {line}");
     }

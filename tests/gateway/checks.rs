@@ -245,7 +245,7 @@ fn ports_in_use_by_others_are_reported_and_those_of_this_instance_are_not() {
     assert_eq!(check(&i).faults, [""; 0], "a running instance passes the check");
     let i = mine("127.0.0.1:9");
     i.replace(&format!("http_listen = [\"{}\"]", i.plain), &format!("http_listen = [\"{}\"]", i.tls));
-    only(&check(&i), &["gateway.http_listen[0]", "gateway.listen takes port"]);
+    only(&check(&i), &["gateway.http_listen[0]", "gateway.listen already uses port"]);
 }
 
 #[test]

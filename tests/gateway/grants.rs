@@ -535,7 +535,10 @@ fn the_number_of_links_is_limited_per_user_and_in_total() {
     assert_eq!([make(&ana).status, make(&ana).status], [201, 429], "a revoked link makes room");
     assert_eq!(get(&i, &path_of(&first)), (410, "expired_link".into()));
     let command = i.output(&["link", "create", "/x", "--user", "ana"]);
-    assert!(!command.status.success() && String::from_utf8_lossy(&command.stderr).contains("no room"), "{command:?}");
+    assert!(
+        !command.status.success() && String::from_utf8_lossy(&command.stderr).contains("the limit on links is reached"),
+        "{command:?}"
+    );
 
     assert_eq!([make(&ben).status, make(&ben).status], [201, 429], "one more link fits, and ben has one already");
     assert_eq!(make(&eva).status, 201, "so there is room for one of hers");

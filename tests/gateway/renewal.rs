@@ -239,7 +239,7 @@ fn up_stops_completely_if_another_process_takes_its_ports() {
     control.write_all(b"ready\n").unwrap();
     i.await_end();
     assert!(!alive(gateway));
-    let said = format!("process {} has taken over the gateway's ports", std::process::id());
+    let said = format!("process {}, which this `sallyport up` did not start, has taken over", std::process::id());
     assert_eq!(i.stderr().matches(&said).count(), 1, "{}", i.stderr());
 }
 

@@ -399,7 +399,7 @@ fn a_sighup_to_up_is_passed_to_its_roles_and_ends_none() {
         hang_up();
         eventually("the reload", || (reloads() == n).then_some(()));
         eventually("the worker's word", || {
-            (i.stderr().matches("the worker reads its settings at its start").count() == n).then_some(())
+            (i.stderr().matches("the worker reads its settings only at startup").count() == n).then_some(())
         });
     }
     assert_eq!(roles(), before);
