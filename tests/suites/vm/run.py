@@ -94,7 +94,7 @@ def no_route(server):
 WAYS = {
     "reload": ("systemctl reload sallyport-gateway", "true"),
     "SIGUSR2": ("systemctl kill --kill-whom=main -s USR2 sallyport-gateway", '[ "$(main)" != "$before" ]'),
-    "restart": ("systemctl restart --no-block sallyport-gateway", "systemctl is-active sallyport-gateway | grep -q deactivating"),
+    "restart": ("systemctl restart --no-block sallyport-gateway", '[ "$(systemctl is-active sallyport-gateway)" = deactivating ]'),
 }
 MAIN = "main() { systemctl show -P MainPID sallyport-gateway; }"
 # With a time limit.
