@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
 
-use crate::{mac::hmac_sha256, username::UserName};
+use crate::{hmac_sha256::hmac_sha256, username::UserName};
 
 /// The header that carries a statement from gateway to worker.
 pub const HEADER: &str = "x-sallyport-statement";
@@ -39,7 +39,7 @@ pub enum Role {
 /// A user's limits in an application, within those of the application; without a number, the application's own limit applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct UserLimits {
     /// Concurrent downloads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_downloads: Option<NonZeroU32>,
@@ -74,8 +74,8 @@ pub struct Statement {
     /// The user's role.
     pub role: Role,
     /// The user's limits.
-    #[serde(default, skip_serializing_if = "Limits::are_none")]
-    pub limits: Limits,
+    #[serde(default, skip_serializing_if = "UserLimits::are_none")]
+    pub limits: UserLimits,
     /// The receiver: where the application listens, as in the configuration.
     pub to: String,
     /// The request ID, unique for each request.
@@ -114,7 +114,7 @@ pub enum StatementError {
     OtherRequest,
 }
 
-impl Limits {
+impl UserLimits {
     fn are_none(&self) -> bool {
         *self == Self::default()
     }
@@ -182,7 +182,7 @@ mod tests {
             user: Some("ana".parse().unwrap()),
             generation: None,
             role: Role::User,
-            limits: Limits { max_filesize: NonZeroU64::new(7), ..Limits::default() },
+            limits: UserLimits { max_filesize: NonZeroU64::new(7), ..UserLimits::default() },
             to: TO.into(),
             request_id: "r1".into(),
             method: "GET".into(),

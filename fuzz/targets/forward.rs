@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use sallyport::{
     gateway::{Onward, to_upstream},
     limits::Acquaintance,
-    message::{Framing, HeadScan, Http1Request, RequestHead, Version},
+    http1::{Framing, HeadScan, Http1Request, RequestHead, Version},
     observe::RequestId,
     policy::{Addressing, Behind, Decision, Permit, RequestFacts},
     statement::{Delivery, StatementKey},

@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sallyport::{
     json,
-    message::{Framing, RequestHead, Version},
+    http1::{Framing, RequestHead, Version},
 };
 use serde_json::Value;
 

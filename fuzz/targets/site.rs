@@ -9,7 +9,7 @@ use std::{
 use sallyport::{
     config::{self, Config},
     identity::{
-        Authority, KeyTable, People,
+        Authenticator, KeyTable, People,
         api_key::ImportedKey,
         jwt::{Expected, JwtVerifier},
         offlinetube::OfflineTubeKey,
@@ -97,8 +97,8 @@ pub(super) fn site() -> &'static Site {
 pub(super) const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// Knows only the user ana, by [`KEY`].
-pub(super) fn authority() -> &'static Authority {
-    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+pub(super) fn authority() -> &'static Authenticator {
+    static AUTHORITY: OnceLock<Authenticator> = OnceLock::new();
     let key = || KeyRecord {
         id: "k1".to_owned(),
         hash: ImportedKey::parse(KEY).unwrap().hash,
@@ -112,7 +112,7 @@ pub(super) fn authority() -> &'static Authority {
         expires: None,
         last_used: None,
     };
-    AUTHORITY.get_or_init(|| Authority {
+    AUTHORITY.get_or_init(|| Authenticator {
         keys: KeyTable::new(vec![key()], []),
         people: People::default(),
         jwt: jwt(),

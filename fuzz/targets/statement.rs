@@ -1,6 +1,6 @@
 //! The worker accepts exactly what the gateway signed for this request, and no other byte sequence.
 
-use sallyport::statement::{Delivery, Limits, Role, Statement, StatementKey};
+use sallyport::statement::{Delivery, UserLimits, Role, Statement, StatementKey};
 
 use super::parts;
 
@@ -14,7 +14,7 @@ pub fn run(data: &[u8]) {
         user: Some("ana".parse().unwrap()),
         generation: None,
         role: Role::Admin,
-        limits: Limits::default(),
+        limits: UserLimits::default(),
         to: "127.0.0.1:8001".to_owned(),
         request_id: "r1".to_owned(),
         method: "GET".to_owned(),

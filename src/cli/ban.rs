@@ -16,7 +16,7 @@ use super::{
 use crate::{
     address::{client_network, network_name},
     config::Duration,
-    gateway::control,
+    gateway::lifecycle::control,
     limits,
     store::Withdrawal,
 };

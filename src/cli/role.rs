@@ -14,10 +14,10 @@ use crate::{
     config,
     edge::sockets::Sockets,
     egress, gateway, observe,
+    shutdown::signalled,
     statement::StatementKey,
-    stop::signalled,
     store::Secrets,
-    supervision::{Word, Worth},
+    supervision::{Notification, Worth},
     worker::{self, Stage},
 };
 
@@ -26,7 +26,7 @@ pub(super) fn gateway(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
     let inheritance = gateway::Inheritance::claim(&config.data_dir)?;
-    block_on(async { Ok(gateway::run(config, inheritance, signalled(), || Word::Ready.tell()).await?) })
+    block_on(async { Ok(gateway::run(config, inheritance, signalled(), || Notification::Ready.tell()).await?) })
 }
 
 /// Runs the worker until it receives a signal to stop.
@@ -37,8 +37,8 @@ pub(super) fn worker(config: &Path) -> Result<()> {
     let key = StatementKey::new(Secrets::open(&config)?.worker()?.expose_secret().as_bytes());
     let sockets = Sockets::from_standard_input().context("cannot use the socket on standard input")?;
     let tell = |stage| match stage {
-        Stage::Ready => Word::Ready.tell(),
-        Stage::Released => Word::Released.tell(),
+        Stage::Ready => Notification::Ready.tell(),
+        Stage::Released => Notification::Released.tell(),
     };
     block_on(async {
         heed_hangups("the worker")?;
@@ -52,7 +52,7 @@ pub(super) fn egress(config: &Path) -> Result<()> {
     observe::tracing::start(&config.log.level);
     block_on(async {
         heed_hangups("the egress guard")?;
-        Ok(egress::serve(&config, signalled(), || Word::Ready.tell()).await?)
+        Ok(egress::serve(&config, signalled(), || Notification::Ready.tell()).await?)
     })
 }
 

@@ -13,7 +13,7 @@ use super::output::{command_line, quoted};
 use crate::{
     account,
     config::{self, Config},
-    gateway::control::{self, Told},
+    gateway::lifecycle::control::{self, Told},
     store::{Secrets, Store, UserRecord, Withdrawal},
     username::UserName,
 };

@@ -55,12 +55,12 @@ struct Store {
     kind: &'static str,
     path: PathBuf,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: StoreOutcome,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
-enum Outcome {
+enum StoreOutcome {
     /// The store is as requested.
     Done { what: &'static str },
     /// The store is not as requested; `command` would change it.
@@ -87,7 +87,7 @@ impl Trust {
             stores,
         };
         self.common.output.print(&report, words)?;
-        if !self.show && !report.stores.iter().any(|store| matches!(store.outcome, Outcome::Done { .. })) {
+        if !self.show && !report.stores.iter().any(|store| matches!(store.outcome, StoreOutcome::Done { .. })) {
             bail!("no store could be changed");
         }
         Ok(())
@@ -118,7 +118,7 @@ impl Authority {
     }
 }
 
-impl Outcome {
+impl StoreOutcome {
     fn missing(what: impl Into<String>, command: impl Into<String>) -> Self {
         Self::Missing { what: what.into(), command: command.into() }
     }
@@ -130,8 +130,8 @@ fn words(report: &Report) -> String {
         lines.push(String::new());
         lines.push(format!("{kind} ({})", path.display()));
         lines.extend(match outcome {
-            Outcome::Done { what } => vec![format!("  {what}")],
-            Outcome::Missing { what, command } => vec![format!("  not done: {what}"), format!("  run: {command}")],
+            StoreOutcome::Done { what } => vec![format!("  {what}")],
+            StoreOutcome::Missing { what, command } => vec![format!("  not done: {what}"), format!("  run: {command}")],
         });
     }
     lines.join("\n")

@@ -13,13 +13,13 @@ mod units;
 mod wire;
 mod words;
 
+pub use self::types::{
+    AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, GatewayLimits, HostPort, JwtConfig,
+    JwtKeyConfig, LogConfig, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream, WorkerConfig,
+};
 pub use diagnostic::{Diagnostic, Diagnostics, Located};
 pub use load::{load, read};
 pub use settings::Settings;
-pub use types::{
-    AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, HostPort, JwtConfig, JwtKeyConfig,
-    Limits, LogConfig, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream, WorkerConfig,
-};
 pub use units::{ByteSize, Duration, Rate, RateParseError};
 pub use wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, LibraryAccess, TlsProfile};
 

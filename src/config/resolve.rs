@@ -15,8 +15,9 @@ use super::{
     hosts::{self, Taken},
     settings::settings,
     types::{
-        AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, JwtConfig, JwtKeyConfig, Limits,
-        LinksConfig, LogConfig, Network, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream, WorkerConfig,
+        AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, GatewayLimits, JwtConfig,
+        JwtKeyConfig, LinksConfig, LogConfig, Network, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream,
+        WorkerConfig,
     },
     wire::{self, LibraryAccess, TlsModeName, Wire},
 };
@@ -138,7 +139,7 @@ impl Faults {
         texts.iter().enumerate().filter_map(|(i, text)| self.parsed(key(i), text)).collect()
     }
 
-    fn limits(&mut self, gateway: &wire::Gateway) -> Limits {
+    fn limits(&mut self, gateway: &wire::Gateway) -> GatewayLimits {
         for (name, count) in [
             ("max_tracked_clients", gateway.max_tracked_clients),
             ("max_connections", gateway.max_connections),
@@ -156,7 +157,7 @@ impl Faults {
         if gateway.pause_timeout.0 < gateway.send_timeout.0 {
             self.add(gateway_key("pause_timeout"), "shorter than send_timeout; write at least the same");
         }
-        Limits {
+        GatewayLimits {
             max_tracked_clients: gateway.max_tracked_clients,
             max_connections: gateway.max_connections,
             max_connections_per_client: gateway.max_connections_per_client,

@@ -13,9 +13,11 @@ use ipnet::IpNet;
 use thiserror::Error;
 use url::{Host, Url};
 
-use super::acme::AcmeConfig;
-use super::settings::Settings;
-use super::wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, LibraryAccess, TlsProfile};
+use super::{
+    acme::AcmeConfig,
+    settings::Settings,
+    wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, LibraryAccess, TlsProfile},
+};
 use crate::{
     address::{client_network, is_local},
     identity::UserField,
@@ -49,7 +51,7 @@ pub struct Config {
     /// The country database.
     pub geoip: Option<PathBuf>,
     /// The limits on connections, requests and memory.
-    pub limits: Limits,
+    pub limits: GatewayLimits,
     /// How long running requests may continue after a stop was requested.
     pub drain_timeout: Duration,
     /// Certificates and TLS versions.
@@ -72,7 +74,7 @@ pub struct Config {
 
 /// The limits on connections, requests and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct GatewayLimits {
     /// The number of clients that each rate limit remembers.
     pub max_tracked_clients: usize,
     /// The number of simultaneous connections.

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::pem_file::{Wanted, fault};
-use crate::{config::CertificatePaths, settled::Settled, stop::stopped};
+use crate::{config::CertificatePaths, settled::Settled, shutdown::stopped};
 
 /// How often the files are checked.
 const WATCH_EVERY: Duration = Duration::from_secs(1);

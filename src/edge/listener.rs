@@ -17,8 +17,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::slots::{Place, Share, Slots};
-use crate::stop::stopped;
+use super::connection_limits::{PeerLimit, SlotHandle, Slots};
+use crate::shutdown::stopped;
 
 const BACKLOG: u32 = 4_096;
 
@@ -71,8 +71,8 @@ pub async fn accept<F>(
     listener: TcpListener,
     mut stop: watch::Receiver<bool>,
     slots: Arc<Slots>,
-    share: impl Fn(IpAddr) -> Share,
-    serve: impl Fn(TcpStream, SocketAddr, Place) -> F,
+    share: impl Fn(IpAddr) -> PeerLimit,
+    serve: impl Fn(TcpStream, SocketAddr, SlotHandle) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {

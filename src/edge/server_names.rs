@@ -11,14 +11,14 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use super::{acme::Shown, certificates::CertificateFiles};
+use super::{acme::ChallengeResponder, certificates::CertificateFiles};
 
 /// All certificates that are served.
 #[derive(Debug)]
 pub struct Certificates {
     /// In order of precedence. The first one that is available also serves clients that send no name, or a name that no certificate covers.
     all: Vec<CertificateFiles>,
-    shown: Arc<Shown>,
+    shown: Arc<ChallengeResponder>,
 }
 
 /// The name that a TLS connection was made for, and the certificate that its client saw.
@@ -31,7 +31,7 @@ pub struct ServedName {
 impl Certificates {
     /// Creates the set from all certificates, in order of precedence, and the challenge responses for ACME authorities.
     #[must_use]
-    pub fn new(all: Vec<CertificateFiles>, shown: Arc<Shown>) -> Self {
+    pub fn new(all: Vec<CertificateFiles>, shown: Arc<ChallengeResponder>) -> Self {
         Self { all, shown }
     }
 
@@ -69,7 +69,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if Shown::is_asked(&hello) {
+        if ChallengeResponder::is_asked(&hello) {
             return self.shown.certificate(&hello);
         }
         self.choose(hello.server_name())

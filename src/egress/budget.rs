@@ -10,7 +10,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::pass::Pass;
+use super::token::EgressToken;
 
 /// Open connections of one job. yt-dlp needs few; a child that opens many has other intentions.
 const MAX_OPEN: usize = 32;
@@ -19,10 +19,10 @@ const MAX_LINES: u32 = 20;
 
 /// The budgets of all passes that have not expired. A resumed job gets a new pass, which expires at another time.
 #[derive(Debug, Default)]
-pub(super) struct Budgets(Mutex<HashMap<(Uuid, i64), Entry>>);
+pub(super) struct Budgets(Mutex<HashMap<(Uuid, i64), TokenEntry>>);
 
 #[derive(Debug)]
-struct Entry {
+struct TokenEntry {
     until: i64,
     budget: Arc<Budget>,
     log: Log,
@@ -49,10 +49,10 @@ pub(super) struct Spender(Arc<Budget>);
 
 impl Budgets {
     /// Opens a connection under `pass`. Returns none if the pass has as many open as allowed.
-    pub(super) fn enter(&self, pass: &Pass, now: i64) -> Option<Spender> {
+    pub(super) fn enter(&self, pass: &EgressToken, now: i64) -> Option<Spender> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, entry| entry.until > now);
-        let budget = Arc::clone(&entries.entry((pass.job, pass.until)).or_insert_with(|| Entry::of(pass)).budget);
+        let budget = Arc::clone(&entries.entry((pass.job, pass.until)).or_insert_with(|| TokenEntry::of(pass)).budget);
         let entered =
             budget.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MAX_OPEN).then_some(n + 1));
         entered.ok().map(|_| Spender(budget))
@@ -60,9 +60,9 @@ impl Budgets {
 
     /// Returns true if another line about `pass` may be logged at `now`; otherwise counts it as left out. First logs how many lines
     /// were left out in an earlier second.
-    pub(super) fn admits_line(&self, pass: &Pass, now: i64) -> bool {
+    pub(super) fn admits_line(&self, pass: &EgressToken, now: i64) -> bool {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = &mut entries.entry((pass.job, pass.until)).or_insert_with(|| Entry::of(pass)).log;
+        let log = &mut entries.entry((pass.job, pass.until)).or_insert_with(|| TokenEntry::of(pass)).log;
         if log.second != now {
             if log.left_out > 0 {
                 tracing::warn!(target: "sallyport::egress", job = %pass.job, left_out = log.left_out, "egress: connections left out of the log");
@@ -76,8 +76,8 @@ impl Budgets {
     }
 }
 
-impl Entry {
-    fn of(pass: &Pass) -> Self {
+impl TokenEntry {
+    fn of(pass: &EgressToken) -> Self {
         let budget = Arc::new(Budget { left: AtomicU64::new(pass.bytes), open: AtomicUsize::new(0) });
         Self { until: pass.until, budget, log: Log::default() }
     }
@@ -111,27 +111,27 @@ mod tests {
     #[test]
     fn all_connections_of_a_pass_share_its_budget_and_cannot_exceed_it() {
         let budgets = Budgets::default();
-        let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
+        let pass = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
         let (a, b) = (budgets.enter(&pass, 0).unwrap(), budgets.enter(&pass, 0).unwrap());
         assert_eq!((a.take(7), b.take(7), a.take(1)), (7, 3, 0));
         assert_eq!((a.left(), b.left()), (0, 0));
-        let other = Pass { job: Uuid::from_u128(2), ..pass };
+        let other = EgressToken { job: Uuid::from_u128(2), ..pass };
         assert_eq!(budgets.enter(&other, 0).unwrap().take(4), 4);
     }
 
     #[test]
     fn a_child_that_never_stops_connecting_gets_few_log_lines_per_second_and_takes_none_from_others() {
         let budgets = Budgets::default();
-        let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
-        let lines = |pass: &Pass, now| (0..10_000).filter(|_| budgets.admits_line(pass, now)).count();
+        let pass = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
+        let lines = |pass: &EgressToken, now| (0..10_000).filter(|_| budgets.admits_line(pass, now)).count();
         assert_eq!((lines(&pass, 1), lines(&pass, 2)), (20, 20));
-        assert_eq!(lines(&Pass { job: Uuid::from_u128(2), ..pass }, 2), 20);
+        assert_eq!(lines(&EgressToken { job: Uuid::from_u128(2), ..pass }, 2), 20);
     }
 
     #[test]
     fn connections_are_counted_for_each_pass_and_released_on_drop() {
         let budgets = Budgets::default();
-        let pass = Pass { job: Uuid::from_u128(1), until: 100, bytes: 10 };
+        let pass = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
         let mut open: Vec<_> = (0..MAX_OPEN).map(|_| budgets.enter(&pass, 0).unwrap()).collect();
         assert!(budgets.enter(&pass, 0).is_none());
         open.pop();

@@ -19,10 +19,10 @@ use super::{
     Inner, answer,
     dial::DialError,
     meter::Metered,
-    pass::{Pass, PassError},
     request::{Kind, Request, RequestError},
+    token::{EgressToken, EgressTokenError},
 };
-use crate::message::{HeadFault, HeadScan};
+use crate::http1::{HeadFault, HeadScan};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without traffic for this long is closed.
@@ -38,7 +38,7 @@ enum Refused {
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
-    Pass(#[from] PassError),
+    Pass(#[from] EgressTokenError),
     #[error("the job has too many connections open")]
     TooMany,
     #[error(transparent)]
@@ -56,7 +56,7 @@ where
         Err(error) => return refuse(&mut stream, &error.into()).await,
     };
     let (host, port) = (shown(&request.to.host), request.to.port);
-    let pass = request.credential.as_deref().ok_or(PassError::Malformed);
+    let pass = request.credential.as_deref().ok_or(EgressTokenError::Malformed);
     let pass = match pass.and_then(|credential| guard.key.verify(credential, now())) {
         Ok(pass) => pass,
         Err(error) => return refuse(&mut stream, &error.into()).await,
@@ -88,7 +88,7 @@ fn shown(host: &url::Host) -> String {
     }
 }
 
-async fn open(guard: &Inner, pass: &Pass, request: &Request) -> Result<Metered, Refused> {
+async fn open(guard: &Inner, pass: &EgressToken, request: &Request) -> Result<Metered, Refused> {
     let spender = guard.budgets.enter(pass, now()).ok_or(Refused::TooMany)?;
     let remote = guard.places.dial(&guard.lookups, pass.job, &request.to).await?;
     Ok(Metered::new(remote, spender))
@@ -113,7 +113,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Result<
 }
 
 /// Relays until one side ends, the budget or the time of the pass is used up, or there is no more traffic.
-async fn relay<S>(mut stream: S, mut remote: Metered, kind: Kind, rest: Bytes, pass: &Pass) -> io::Result<()>
+async fn relay<S>(mut stream: S, mut remote: Metered, kind: Kind, rest: Bytes, pass: &EgressToken) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

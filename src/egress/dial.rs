@@ -26,7 +26,7 @@ const MAX_TRIES: usize = 6;
 
 /// The destinations that children may connect to.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct AllowedDestinations {
     /// The allowed ports of public hosts.
     pub ports: Vec<u16>,
     /// Private hosts that are allowed nevertheless, each with its port.
@@ -60,7 +60,7 @@ impl DialError {
     }
 }
 
-impl Places {
+impl AllowedDestinations {
     /// Connects to one of the checked addresses, for `job`.
     pub(super) async fn dial(
         &self,

@@ -1,6 +1,6 @@
 //! The egress guard: the only way to the network for the worker's children.
 //!
-//! It is an HTTP proxy that requires a [`Pass`] for each request. It resolves each name once, checks all its addresses, and dials only
+//! It is an HTTP proxy that requires a [`EgressToken`] for each request. It resolves each name once, checks all its addresses, and dials only
 //! an address that it has checked. A redirect, a segment of a manifest or a DNS answer that changes between two lookups is therefore
 //! as restricted as a first request. Traffic counts against the budget of the pass, and each host is logged.
 
@@ -9,8 +9,8 @@ mod budget;
 mod client;
 mod dial;
 mod meter;
-mod pass;
 mod request;
+mod token;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 use self::budget::Budgets;
 pub use self::{
-    dial::Places,
-    pass::{Pass, PassKey},
+    dial::AllowedDestinations,
+    token::{EgressToken, EgressTokenKey},
 };
 use crate::{
     config::{Config, EgressConfig},
@@ -45,8 +45,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Egress(Arc<Inner>);
 
 struct Inner {
-    key: PassKey,
-    places: Places,
+    key: EgressTokenKey,
+    places: AllowedDestinations,
     budgets: Budgets,
     lookups: Lookups<Uuid>,
     slots: Arc<Semaphore>,
@@ -80,7 +80,7 @@ pub struct Serving {
 
 /// The listener for clients.
 #[derive(Debug)]
-pub enum Door {
+pub enum EgressListener {
     /// A port on loopback.
     Tcp(TcpListener),
     /// A socket in the file system, which is reachable from every network namespace.
@@ -91,11 +91,11 @@ pub enum Door {
 ///
 /// # Errors
 /// Fails if other users can read the key, if it is too short, or if it cannot be read or created.
-pub fn pass_key(config: &EgressConfig) -> Result<PassKey, EgressError> {
+pub fn pass_key(config: &EgressConfig) -> Result<EgressTokenKey, EgressError> {
     if let Some(folder) = config.key_file.parent().filter(|folder| !folder.exists()) {
         secret_file::create_private_dir(folder).map_err(|e| EgressError::Folder(folder.to_owned(), e))?;
     }
-    Ok(PassKey::new(secret_file::read_or_create(&config.key_file)?.expose_secret().as_bytes()))
+    Ok(EgressTokenKey::new(secret_file::read_or_create(&config.key_file)?.expose_secret().as_bytes()))
 }
 
 /// Runs the guard as a separate process until `shutdown` completes; calls `ready` once it listens.
@@ -110,7 +110,7 @@ pub async fn serve(
     let address = config.egress.listen.ok_or(EgressError::NotApart)?;
     let egress = Egress::open(config)?;
     let listener = TcpListener::bind(address).await.map_err(|e| EgressError::Listen(address, e))?;
-    let serving = egress.serve(Door::Tcp(listener));
+    let serving = egress.serve(EgressListener::Tcp(listener));
     tracing::info!(%address, "the egress guard is ready");
     ready();
     shutdown.await;
@@ -133,20 +133,21 @@ impl Egress {
     /// # Errors
     /// Fails if its key cannot be read or created.
     pub fn open(config: &Config) -> Result<Self, EgressError> {
-        let places = Places { ports: config.egress.ports.clone(), private: config.worker.allow_private.clone() };
+        let places =
+            AllowedDestinations { ports: config.egress.ports.clone(), private: config.worker.allow_private.clone() };
         Ok(Self::new(pass_key(&config.egress)?, places))
     }
 
     /// Creates a guard that accepts passes signed with `key`, for the destinations in `places`.
     #[must_use]
-    pub fn new(key: PassKey, places: Places) -> Self {
+    pub fn new(key: EgressTokenKey, places: AllowedDestinations) -> Self {
         let (budgets, slots) = (Budgets::default(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
         Self(Arc::new(Inner { key, places, budgets, lookups: Lookups::default(), slots }))
     }
 
     /// Serves clients until the returned handle is closed.
     #[must_use]
-    pub fn serve(self, door: Door) -> Serving {
+    pub fn serve(self, door: EgressListener) -> Serving {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
@@ -155,12 +156,12 @@ impl Egress {
         Serving { stop, task }
     }
 
-    async fn accept(&self, door: &Door, stop: &CancellationToken) {
+    async fn accept(&self, door: &EgressListener, stop: &CancellationToken) {
         loop {
             let Ok(slot) = Arc::clone(&self.0.slots).acquire_owned().await else { return };
             let accepted = match door {
-                Door::Tcp(listener) => listener.accept().await.map(|(stream, _)| Either::Left(stream)),
-                Door::Unix(listener) => listener.accept().await.map(|(stream, _)| Either::Right(stream)),
+                EgressListener::Tcp(listener) => listener.accept().await.map(|(stream, _)| Either::Left(stream)),
+                EgressListener::Unix(listener) => listener.accept().await.map(|(stream, _)| Either::Right(stream)),
             };
             match accepted {
                 Ok(stream) => {

@@ -7,7 +7,7 @@ use thiserror::Error;
 use url::{Host, Url};
 
 use super::dial::Destination;
-use crate::message::{Framing, HeadFault, Http1Request, is_hop_by_hop, write_field};
+use crate::http1::{Framing, HeadFault, Http1Request, is_hop_by_hop, write_field};
 
 /// A request to the guard.
 pub(super) struct Request {

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
-use super::{MadeFor, Refusal, UserId};
+use super::{MadeFor, Rejection, UserId};
 use crate::username::UserName;
 
 /// The prefix of the alternative name that carries the user's id in certificates issued by this program.
@@ -44,7 +44,7 @@ pub struct ClientCertificate {
 
 struct Judgement {
     by: [u8; 32],
-    user: Result<UserName, Refusal>,
+    user: Result<UserName, Rejection>,
 }
 
 /// The field of a certificate that holds the user's name.
@@ -126,12 +126,12 @@ impl ClientAuthorities {
     /// Returns the user that the certificate names, if it is valid at `now` (Unix seconds). The caller must check that the user exists.
     ///
     /// The judgement is cached per set of authorities, since only the time changes between two requests on a connection.
-    pub(super) fn user(&self, certificate: &ClientCertificate, now: i64) -> Result<UserName, Refusal> {
+    pub(super) fn user(&self, certificate: &ClientCertificate, now: i64) -> Result<UserName, Rejection> {
         if now < certificate.begins {
-            return Err(Refusal::Unusable);
+            return Err(Rejection::Unusable);
         }
         if now > certificate.ends {
-            return Err(Refusal::Expired);
+            return Err(Rejection::Expired);
         }
         if let Some(judged) = certificate.judged.load().as_ref().filter(|judged| judged.by == self.digest) {
             return judged.user.clone();
@@ -141,13 +141,13 @@ impl ClientAuthorities {
         user
     }
 
-    fn judge(&self, certificate: &ClientCertificate, now: i64) -> Result<UserName, Refusal> {
-        let (leaf, rest) = certificate.chain.split_first().ok_or(Refusal::Unusable)?;
+    fn judge(&self, certificate: &ClientCertificate, now: i64) -> Result<UserName, Rejection> {
+        let (leaf, rest) = certificate.chain.split_first().ok_or(Rejection::Unusable)?;
         if !self.vouch(leaf, rest, now) {
-            return Err(Refusal::Unusable);
+            return Err(Rejection::Unusable);
         }
-        let (_, leaf) = x509_parser::parse_x509_certificate(leaf).map_err(|_| Refusal::Unusable)?;
-        self.field.sole(&leaf).and_then(|name| name.parse().ok()).ok_or(Refusal::UnknownUser)
+        let (_, leaf) = x509_parser::parse_x509_certificate(leaf).map_err(|_| Rejection::Unusable)?;
+        self.field.sole(&leaf).and_then(|name| name.parse().ok()).ok_or(Rejection::UnknownUser)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use hmac::Mac;
 use thiserror::Error;
 
-use crate::mac::hmac_sha256;
+use crate::hmac_sha256::hmac_sha256;
 
 const DOMAIN: &[u8] = b"sallyport key fingerprint v1\0";
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Grant, Identity, Refusal, Scopes,
+    Grant, Identity, Rejection, Scopes,
     api_key::{ImportedKey, PresentedKey},
     grant::KeyGrant,
 };
@@ -51,11 +51,11 @@ impl KeyTable {
     }
 
     /// Returns the key that `text` is, whether or not it has expired.
-    pub(super) fn recognise(&self, text: &str) -> Result<KeyGrant, Refusal> {
+    pub(super) fn recognise(&self, text: &str) -> Result<KeyGrant, Rejection> {
         match self.entry(text) {
             Some(entry) => Ok(entry.grant.clone()),
-            None if self.was_revoked(text) => Err(Refusal::Unusable),
-            None => Err(Refusal::Invalid),
+            None if self.was_revoked(text) => Err(Rejection::Unusable),
+            None => Err(Rejection::Invalid),
         }
     }
 
@@ -68,10 +68,10 @@ impl KeyTable {
     }
 
     /// Returns the identity behind a recognised key.
-    pub(super) fn judge(&self, key: &KeyGrant, now: i64) -> Result<Arc<Identity>, Refusal> {
-        let entry = self.by_id.get(&key.id).ok_or(Refusal::Invalid)?;
+    pub(super) fn judge(&self, key: &KeyGrant, now: i64) -> Result<Arc<Identity>, Rejection> {
+        let entry = self.by_id.get(&key.id).ok_or(Rejection::Invalid)?;
         if entry.grant.expires.is_some_and(|at| now >= at) {
-            return Err(Refusal::Expired);
+            return Err(Rejection::Expired);
         }
         Ok(Arc::clone(&entry.identity))
     }

@@ -14,7 +14,7 @@ use sha2::Sha256;
 use thiserror::Error;
 
 use super::{Fingerprint, link_target::normal_form};
-use crate::{mac::hmac_sha256, username::UserName};
+use crate::{hmac_sha256::hmac_sha256, username::UserName};
 
 /// Up to this many extra parameters at the end of a link are treated as an addition rather than a guess.
 const MAX_ADDED: usize = 8;

@@ -1,7 +1,7 @@
 //! Turns credentials into identities: API keys, tokens, signed links and client certificates, each verified in its own file.
 
 pub mod api_key;
-mod authority;
+mod authenticator;
 mod client_certificate;
 mod credential;
 mod fingerprint;
@@ -17,7 +17,7 @@ mod scopes;
 
 use crate::username::UserName;
 
-pub use authority::{Authority, Refusal};
+pub use self::authenticator::{Authenticator, Rejection};
 pub use client_certificate::{
     ClientAuthorities, ClientCertificate, InvalidAuthorities, USER_NUMBER, UnreadableCertificate, UserField,
 };

@@ -11,7 +11,7 @@ use super::{
     Fingerprint,
     link::{AddedParameter, LinkError, MalformedLink, canonical_number},
 };
-use crate::{mac::hmac_sha256, username::UserName};
+use crate::{hmac_sha256::hmac_sha256, username::UserName};
 
 /// The parameters, as presented, and the rest of the query.
 #[derive(Debug, PartialEq, Eq)]

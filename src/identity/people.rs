@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Refusal;
+use super::Rejection;
 use crate::username::UserName;
 
 /// The id of a user. It is never reused, not even for a new user with the same name.
@@ -75,15 +75,15 @@ impl People {
     ///
     /// # Errors
     /// The user was removed, or the credential may belong to an earlier user of that name.
-    pub fn meant(&self, name: &UserName, made: MadeFor) -> Result<Option<&User>, Refusal> {
+    pub fn meant(&self, name: &UserName, made: MadeFor) -> Result<Option<&User>, Rejection> {
         let user = self.users.get(name);
         let Some(removed) = self.removed.get(name) else { return Ok(user) };
-        let user = user.ok_or(Refusal::UnknownUser)?;
+        let user = user.ok_or(Rejection::UnknownUser)?;
         let is_theirs = match made.id {
             Some(id) => id == user.id,
             None => made.at.is_some_and(|at| at > *removed),
         };
-        if is_theirs { Ok(Some(user)) } else { Err(Refusal::UnknownUser) }
+        if is_theirs { Ok(Some(user)) } else { Err(Rejection::UnknownUser) }
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
     fn a_removed_user_is_unknown_and_a_user_never_added_may_be_vouched_for() {
         let people = people();
         let meant = |who| people.meant(&name(who), MadeFor { id: None, at: Some(200) });
-        assert_eq!(meant("eve"), Err(Refusal::UnknownUser));
+        assert_eq!(meant("eve"), Err(Rejection::UnknownUser));
         assert_eq!(meant("zoe"), Ok(None));
         assert_eq!(people.meant(&name("ben"), MadeFor::default()).unwrap().unwrap().id, UserId(2));
     }

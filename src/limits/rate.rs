@@ -49,7 +49,7 @@ pub enum Acquaintance {
 /// has fully recovered is forgotten.
 pub struct Tracker<C: Clock = MonotonicClock> {
     limit: RateLimit,
-    limiter: RateLimiter<Place, Places, C, NoOpMiddleware<C::Instant>>,
+    limiter: RateLimiter<ClientKey, ClientStates, C, NoOpMiddleware<C::Instant>>,
     hasher: RandomState,
     clock: C,
     max_clients: usize,
@@ -57,13 +57,13 @@ pub struct Tracker<C: Clock = MonotonicClock> {
 
 /// One client, identified by the hash of what it is counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Place {
+struct ClientKey {
     hash: u64,
     of: Acquaintance,
 }
 
 /// The slots of all clients.
-struct Places {
+struct ClientStates {
     known: Table,
     strangers: Table,
 }
@@ -115,7 +115,7 @@ impl Tracker<MonotonicClock> {
 impl<C: Clock + Clone> Tracker<C> {
     /// Creates an empty tracker with the caller's clock.
     pub fn with_clock(limit: RateLimit, max_clients: usize, clock: C) -> Self {
-        let places = Places { known: Table::new(max_clients), strangers: Table::new(max_clients) };
+        let places = ClientStates { known: Table::new(max_clients), strangers: Table::new(max_clients) };
         let limiter = RateLimiter::new(limit.quota(), places, clock.clone());
         Self { limit, limiter, hasher: RandomState::new(), clock, max_clients }
     }
@@ -128,7 +128,7 @@ impl<C: Clock + Clone> Tracker<C> {
 
     /// Counts one request of `client`.
     pub fn check(&self, client: impl Hash, of: Acquaintance) -> Result<(), Exceeded> {
-        let place = Place { hash: self.hasher.hash_one(client), of };
+        let place = ClientKey { hash: self.hasher.hash_one(client), of };
         self.limiter.check_key(&place).map_err(|not_until| {
             let retry_after = not_until.wait_time_from(self.clock.now());
             Exceeded { limit: self.limit, retry_after }
@@ -152,10 +152,10 @@ impl<C: Clock + Clone> Tracker<C> {
     }
 }
 
-impl StateStore for Places {
-    type Key = Place;
+impl StateStore for ClientStates {
+    type Key = ClientKey;
 
-    fn measure_and_replace<T, F, E>(&self, key: &Place, f: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, key: &ClientKey, f: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
@@ -170,7 +170,7 @@ impl StateStore for Places {
     }
 }
 
-impl ShrinkableKeyedStateStore<Place> for Places {
+impl ShrinkableKeyedStateStore<ClientKey> for ClientStates {
     fn retain_recent(&self, drop_below: Nanos) {
         self.known.retain_recent(drop_below);
         self.strangers.retain_recent(drop_below);

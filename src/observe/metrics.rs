@@ -14,7 +14,7 @@ use prometheus_client::{
 
 use super::{access_log::LeftOut, histogram::Durations, process::Process};
 use crate::{
-    edge::acme::Outcome,
+    edge::acme::AttemptOutcome,
     policy::{Reason, Site},
 };
 
@@ -109,7 +109,7 @@ pub struct Metrics {
     http: Connections,
     admin: Connections,
     handshakes_failed: [Counter; TurnedAway::ALL.len()],
-    /// In the order of [`Outcome`].
+    /// In the order of [`AttemptOutcome`].
     acme: Vec<Counter>,
     access_log: LeftOut,
     rate_limited_clients: Gauge,
@@ -261,7 +261,7 @@ impl Metrics {
     }
 
     /// Counts an attempt to obtain a certificate.
-    pub fn acme(&self, outcome: Outcome) {
+    pub fn acme(&self, outcome: AttemptOutcome) {
         if let Some(counter) = self.acme.get(outcome as usize) {
             counter.inc();
         }
@@ -341,7 +341,7 @@ fn denials(registry: &mut Registry) -> Vec<Counter> {
 
 fn acme(registry: &mut Registry) -> Vec<Counter> {
     let family = metric(registry, "sallyport_acme_attempts", "Attempts to obtain a certificate, by outcome");
-    Outcome::ALL.iter().map(|outcome| series(&family, [("outcome", outcome.name())])).collect()
+    AttemptOutcome::ALL.iter().map(|outcome| series(&family, [("outcome", outcome.name())])).collect()
 }
 
 fn access_log(registry: &mut Registry) -> LeftOut {

@@ -21,14 +21,14 @@ const COUNTRIES: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB B
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressRules {
     /// If non-empty, the client must match one of these.
-    pub(super) allow: Box<[Place]>,
+    pub(super) allow: Box<[AddressSet]>,
     /// The client must match none of these.
-    pub(super) deny: Box<[Place]>,
+    pub(super) deny: Box<[AddressSet]>,
 }
 
 /// A set of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum AddressSet {
     /// This machine and its local networks.
     Lan,
     /// Everything else.
@@ -51,7 +51,7 @@ pub trait Countries: fmt::Debug {
 
 /// A text that does not parse as a set of addresses.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub(super) enum InvalidPlace {
+pub(super) enum InvalidAddressSet {
     #[error(
         "{0:?} is not an address rule; write \"lan\", \"wan\", a network such as \"192.0.2.0/24\", an address, or \"country:DE\""
     )]
@@ -77,11 +77,11 @@ impl AddressRules {
         }
         let client = address::canonical(client);
         let country = LazyCell::new(|| countries?.country_of(client));
-        let has_client = |place: &Place| match place {
-            Place::Lan => address::is_local(client),
-            Place::Wan => !address::is_local(client),
-            Place::Network(network) => network.contains(&client),
-            Place::Country(code) => *country == Some(*code),
+        let has_client = |place: &AddressSet| match place {
+            AddressSet::Lan => address::is_local(client),
+            AddressSet::Wan => !address::is_local(client),
+            AddressSet::Network(network) => network.contains(&client),
+            AddressSet::Country(code) => *country == Some(*code),
         };
         if self.deny.iter().any(has_client) || !(self.allow.is_empty() || self.allow.iter().any(has_client)) {
             return Err(Reason::AddressDenied);
@@ -94,8 +94,8 @@ impl AddressRules {
     }
 }
 
-impl FromStr for Place {
-    type Err = InvalidPlace;
+impl FromStr for AddressSet {
+    type Err = InvalidAddressSet;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
@@ -109,14 +109,15 @@ impl FromStr for Place {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, InvalidPlace> {
+fn network(text: &str) -> Result<IpNet, InvalidAddressSet> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
-    let network = text.parse::<IpNet>().or_else(|_| address()).map_err(|_| InvalidPlace::Unknown(text.to_owned()))?;
+    let network =
+        text.parse::<IpNet>().or_else(|_| address()).map_err(|_| InvalidAddressSet::Unknown(text.to_owned()))?;
     if network.trunc() != network {
-        return Err(InvalidPlace::Ambiguous(text.to_owned(), network.trunc().to_string()));
+        return Err(InvalidAddressSet::Ambiguous(text.to_owned(), network.trunc().to_string()));
     }
     match network {
-        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => Err(InvalidPlace::Mapped(text.to_owned())),
+        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => Err(InvalidAddressSet::Mapped(text.to_owned())),
         network => Ok(network),
     }
 }
@@ -152,7 +153,7 @@ mod tests {
         }
     }
 
-    fn places(texts: &[&str]) -> Box<[Place]> {
+    fn places(texts: &[&str]) -> Box<[AddressSet]> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
@@ -196,15 +197,18 @@ mod tests {
     #[test]
     fn ambiguous_address_rules_are_refused() {
         for text in ["", "LAN", "any", "nas.local", "192.0.2.0/33", "192.0.2.1-9", "192.0.2.1:80", "fe80::1%eth0"] {
-            assert_eq!(text.parse::<Place>(), Err(InvalidPlace::Unknown(text.to_owned())), "{text}");
+            assert_eq!(text.parse::<AddressSet>(), Err(InvalidAddressSet::Unknown(text.to_owned())), "{text}");
         }
-        let ambiguous = InvalidPlace::Ambiguous("192.168.1.5/24".to_owned(), "192.168.1.0/24".to_owned());
-        assert_eq!("192.168.1.5/24".parse::<Place>(), Err(ambiguous));
+        let ambiguous = InvalidAddressSet::Ambiguous("192.168.1.5/24".to_owned(), "192.168.1.0/24".to_owned());
+        assert_eq!("192.168.1.5/24".parse::<AddressSet>(), Err(ambiguous));
         for text in ["::ffff:192.0.2.1", "::ffff:192.0.2.0/120", "::ffff:0:0/96"] {
-            assert_eq!(text.parse::<Place>(), Err(InvalidPlace::Mapped(text.to_owned())));
+            assert_eq!(text.parse::<AddressSet>(), Err(InvalidAddressSet::Mapped(text.to_owned())));
         }
         for code in ["", "de", "UK", "EU", "D", "DEU", "D ", " "] {
-            assert!(matches!(format!("country:{code}").parse::<Place>(), Err(InvalidPlace::Country(_))), "{code:?}");
+            assert!(
+                matches!(format!("country:{code}").parse::<AddressSet>(), Err(InvalidAddressSet::Country(_))),
+                "{code:?}"
+            );
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, num::NonZeroU64, path::Path, sync::Arc};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{
-    addresses::{AddressRules, Place},
+    addresses::{AddressRules, AddressSet},
     body::{BodyRule, Field, FieldKind},
     cors::{CorsPolicy, Origin},
     headers::SecurityHeaders,
@@ -22,7 +22,7 @@ use crate::{
         link::{AddedParameter, InvalidParameter},
     },
     limits::{RateLimit, Tracker},
-    statement::Limits,
+    statement::UserLimits,
 };
 
 /// The routes of one path, with the index of the first one in the file.
@@ -184,8 +184,8 @@ impl Compiler<'_> {
     }
 
     fn statement(&mut self, upstream: &wire::Upstream, at: &Upstream) -> Option<Stated> {
-        let wire::Limits { concurrent_downloads, waiting_downloads, max_filesize } = upstream.limits;
-        if !upstream.statement && upstream.limits != wire::Limits::default() {
+        let wire::UpstreamLimits { concurrent_downloads, waiting_downloads, max_filesize } = upstream.limits;
+        if !upstream.statement && upstream.limits != wire::UpstreamLimits::default() {
             self.add_to_upstream("limits require statement = true, which tells the worker about them");
         }
         let max_filesize = max_filesize.and_then(|size| {
@@ -195,7 +195,7 @@ impl Compiler<'_> {
             }
             most
         });
-        let limits = Limits { concurrent_downloads, waiting_downloads, max_filesize };
+        let limits = UserLimits { concurrent_downloads, waiting_downloads, max_filesize };
         upstream.statement.then(|| Stated { to: at.to_string(), limits })
     }
 
@@ -379,11 +379,11 @@ impl Compiler<'_> {
         }
     }
 
-    fn places(&mut self, table: &[Key], name: &'static str, texts: &[String]) -> Box<[Place]> {
+    fn places(&mut self, table: &[Key], name: &'static str, texts: &[String]) -> Box<[AddressSet]> {
         let mut places = Vec::new();
         for (i, text) in texts.iter().enumerate() {
             let what = match text.parse() {
-                Ok(Place::Country(_)) if !self.has_countries => {
+                Ok(AddressSet::Country(_)) if !self.has_countries => {
                     format!("{text:?} requires a country database; set its file in config.toml, [gateway] geoip")
                 }
                 Ok(place) => {

@@ -16,12 +16,12 @@ use super::{
     route::{Limit, LimitBy, Matched, Route},
     safe_path::{Names, Parameters, SafePath},
     site::{App, Site},
-    steps::{Step, Steps},
+    trace::{Step, Trace},
 };
 use crate::{
     address,
     identity::{
-        Authority, ClientCertificate, Credential, CredentialKind, Identity, PresentationError, Refusal, presented,
+        Authenticator, ClientCertificate, Credential, CredentialKind, Identity, PresentationError, Rejection, presented,
     },
     limits::{Acquaintance, Exceeded, Tracker},
 };
@@ -82,7 +82,7 @@ pub enum Addressing {
 
 /// What a judgement has gathered so far, for a denial to carry.
 struct Judgement<'s> {
-    steps: Steps,
+    steps: Trace,
     basic: BasicChallenge,
     cors: CorsAnswer,
     app: Option<&'s Arc<App>>,
@@ -93,9 +93,9 @@ struct Judgement<'s> {
 
 impl Site {
     /// Judges a request at the time `now` (Unix seconds).
-    pub fn decide(&self, facts: &RequestFacts<'_>, authority: &Authority, now: i64) -> Decision {
+    pub fn decide(&self, facts: &RequestFacts<'_>, authority: &Authenticator, now: i64) -> Decision {
         let mut judgement = Judgement {
-            steps: Steps::new(),
+            steps: Trace::new(),
             basic: BasicChallenge::Never,
             cors: CorsAnswer::None,
             app: None,
@@ -112,7 +112,7 @@ impl Site {
         &'s self,
         judgement: &mut Judgement<'s>,
         facts: &RequestFacts<'_>,
-        authority: &Authority,
+        authority: &Authenticator,
         now: i64,
     ) -> Result<Decision, Fault> {
         judge_host(facts)?;
@@ -260,7 +260,7 @@ impl<'s> Judgement<'s> {
         route: &Route,
         matched: &Matched<'_, '_>,
         facts: &RequestFacts<'_>,
-        (authority, now): (&Authority, i64),
+        (authority, now): (&Authenticator, i64),
     ) -> Result<Known, Fault> {
         let explicit = presented(facts.headers, facts.query, route.reads())?;
         let Some(credential) = explicit.or_else(|| certificate(route, facts)) else {
@@ -369,16 +369,16 @@ impl From<PresentationError> for Fault {
     }
 }
 
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
+impl From<Rejection> for Fault {
+    fn from(refusal: Rejection) -> Self {
         let (reason, guess) = match refusal {
-            Refusal::Invalid => (Reason::BadCredential, Guess::Yes),
-            Refusal::Unusable => (Reason::BadCredential, Guess::No),
-            Refusal::Expired => (Reason::ExpiredCredential, Guess::No),
-            Refusal::UnknownUser => (Reason::UnknownUser, Guess::No),
-            Refusal::LinkForged => (Reason::BadLink, Guess::Yes),
-            Refusal::LinkAltered => (Reason::BadLink, Guess::No),
-            Refusal::LinkExpired => (Reason::ExpiredLink, Guess::No),
+            Rejection::Invalid => (Reason::BadCredential, Guess::Yes),
+            Rejection::Unusable => (Reason::BadCredential, Guess::No),
+            Rejection::Expired => (Reason::ExpiredCredential, Guess::No),
+            Rejection::UnknownUser => (Reason::UnknownUser, Guess::No),
+            Rejection::LinkForged => (Reason::BadLink, Guess::Yes),
+            Rejection::LinkAltered => (Reason::BadLink, Guess::No),
+            Rejection::LinkExpired => (Reason::ExpiredLink, Guess::No),
         };
         Self { reason, exceeded: None, guess }
     }
@@ -397,7 +397,7 @@ fn link_also(
     app: &App,
     path: &str,
     credential: &Credential<'_>,
-    authority: &Authority,
+    authority: &Authenticator,
 ) -> Option<String> {
     let (Some(name), Credential::Link(link)) = (&route.link_also, credential) else { return None };
     let (folder, _) = path.rsplit_once('/')?;

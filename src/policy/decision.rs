@@ -8,7 +8,7 @@ use super::{
     cors::PreflightAnswer,
     denial::{Denial, Reason},
     permit::Permit,
-    steps::Step,
+    trace::Step,
 };
 use crate::identity::Identity;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 
-use super::{cors::CorsAnswer, site::App, steps::Steps};
+use super::{cors::CorsAnswer, site::App, trace::Trace};
 use crate::{identity::Identity, limits::Exceeded};
 
 /// A request that ends at the gateway.
@@ -32,7 +32,7 @@ pub struct Denial {
     /// The authenticated identity, if there is one.
     pub identity: Option<Arc<Identity>>,
     /// The steps that led to the denial.
-    pub steps: Steps,
+    pub steps: Trace,
 }
 
 /// Whether the client may be guessing a credential. Only a forgery is a guess; a credential that has expired, is not valid yet or was
@@ -61,7 +61,7 @@ impl Denial {
             guess: Guess::No,
             basic: BasicChallenge::Never,
             identity: None,
-            steps: Steps::new(),
+            steps: Trace::new(),
         }
     }
 

@@ -15,9 +15,10 @@ mod route;
 mod safe_path;
 mod site;
 mod source;
-mod steps;
+mod trace;
 mod wire;
 
+pub use self::trace::{Step, Trace};
 pub use addresses::{AddressRules, Countries, CountryCode, InvalidCountryCode};
 pub use body::{BodyFault, BodyRule};
 pub use compile::{compile, compile_after, compile_text};
@@ -31,4 +32,3 @@ pub use route::{LimitBy, Route, RouteTable};
 pub use safe_path::{Names, Parameters, SafePath, UnsafePath};
 pub use site::{App, Site, Stated, host_name};
 pub use source::{builtin, builtin_names};
-pub use steps::{Step, Steps};

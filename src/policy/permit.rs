@@ -6,7 +6,7 @@ use super::{
     cors::CorsAnswer,
     route::{Handler, Route},
     site::App,
-    steps::Steps,
+    trace::Trace,
 };
 use crate::{config::Upstream, identity::Identity};
 
@@ -21,7 +21,7 @@ pub struct Permit {
     pub(super) link: Option<String>,
     pub(super) body: Option<Vec<u8>>,
     pub(super) cors: CorsAnswer,
-    pub(super) steps: Steps,
+    pub(super) steps: Trace,
 }
 
 /// How the query is rewritten for the upstream.
@@ -104,7 +104,7 @@ impl Permit {
 
     /// Returns the steps that led to the permit.
     #[must_use]
-    pub fn steps(&self) -> &Steps {
+    pub fn steps(&self) -> &Trace {
         &self.steps
     }
 }

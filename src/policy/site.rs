@@ -10,7 +10,7 @@ use super::{
     route::{Route, RouteTable},
     safe_path::{Parameters, SafePath},
 };
-use crate::{config::Upstream, statement::Limits};
+use crate::{config::Upstream, statement::UserLimits};
 
 /// The prefix of the gateway's own paths on every site.
 pub(super) const OWN_PREFIX: &str = "/.sallyport/";
@@ -30,7 +30,7 @@ pub struct Stated {
     /// The address that the application listens on.
     pub to: String,
     /// The limits of each user who is not an administrator.
-    pub limits: Limits,
+    pub limits: UserLimits,
 }
 
 /// One application with its compiled policy.

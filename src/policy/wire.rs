@@ -83,13 +83,13 @@ pub(super) enum Setting {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Upstream {
     pub(super) statement: bool,
-    pub(super) limits: Limits,
+    pub(super) limits: UpstreamLimits,
 }
 
 /// `[upstream.limits]`
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Limits {
+pub(super) struct UpstreamLimits {
     pub(super) concurrent_downloads: Option<NonZeroU32>,
     pub(super) waiting_downloads: Option<NonZeroU32>,
     pub(super) max_filesize: Option<ByteSize>,

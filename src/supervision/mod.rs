@@ -1,10 +1,10 @@
 //! What connects `sallyport up` and its roles: the lock on a data folder, and the messages between them.
 
 pub(crate) mod detach;
+mod instance_lock;
+mod notify;
 mod oom;
-mod tenure;
-mod word;
 
+pub use self::instance_lock::{InstanceLock, InstanceLockError, Supervisor};
+pub use self::notify::{Notification, words};
 pub use oom::Worth;
-pub use tenure::{Supervisor, Tenure, TenureError};
-pub use word::{Word, words};

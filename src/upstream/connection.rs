@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::{either::Either, io::poll_read_buf};
 
 use crate::{
-    message::{BodyDecoder, BodyFault, HeadFault, HeadScan, Http1Response, ResponseHead},
+    http1::{BodyDecoder, BodyFault, HeadFault, HeadScan, Http1Response, ResponseHead},
     write_all::poll_write_all,
 };
 
@@ -46,7 +46,7 @@ pub(super) type Io = Either<TcpStream, UnixStream>;
 
 /// A response of an application.
 #[derive(Debug)]
-pub enum Said {
+pub enum UpstreamResponse {
     /// An interim response before its answer (RFC 9110, section 15.2).
     Interim(ResponseHead),
     /// The answer, or a switch of protocols.
@@ -100,7 +100,7 @@ impl Connection {
     }
 
     /// Returns the application's next response to a request with this method, up to the head of its answer.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<Said, AnswerFault>> {
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<UpstreamResponse, AnswerFault>> {
         loop {
             if let Some(end) = self.scan.end(&self.input)? {
                 let answer = Http1Response::parse(&self.input.split_to(end).freeze(), method)?;
@@ -108,13 +108,13 @@ impl Connection {
                 let status = answer.head.status;
                 if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                     self.ahead = std::mem::take(&mut self.input).freeze();
-                    return Poll::Ready(Ok(Said::Answer(answer)));
+                    return Poll::Ready(Ok(UpstreamResponse::Answer(answer)));
                 }
                 self.informational += 1;
                 return Poll::Ready(if self.informational > MAX_INFORMATIONAL {
                     Err(AnswerFault::TooManyInformational)
                 } else {
-                    Ok(Said::Interim(answer.head))
+                    Ok(UpstreamResponse::Interim(answer.head))
                 });
             }
             self.input.reserve(HEAD_READ_BYTES);
@@ -235,7 +235,9 @@ mod tests {
         drop(other);
         let mut connection = Connection::new(Io::Left(io));
         loop {
-            if let Said::Answer(answer) = std::future::poll_fn(|cx| connection.poll_head(cx, &Method::GET)).await? {
+            if let UpstreamResponse::Answer(answer) =
+                std::future::poll_fn(|cx| connection.poll_head(cx, &Method::GET)).await?
+            {
                 return Ok(answer);
             }
         }

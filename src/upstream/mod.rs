@@ -5,5 +5,5 @@
 mod connection;
 mod pool;
 
-pub use connection::{AnswerFault, Connection, Said};
+pub use self::connection::{AnswerFault, Connection, UpstreamResponse};
 pub use pool::{ConnectFault, Pool};

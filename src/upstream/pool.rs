@@ -16,8 +16,8 @@ use tokio::{
 use super::connection::{Connection, Io};
 use crate::{
     config::Upstream,
-    hasten::hasten,
     policy::{Permit, Target},
+    tcp_tuning::hasten,
 };
 
 /// How long an application may take to accept a connection before it counts as down.

@@ -10,7 +10,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::written::Written;
+use super::jobs::disk_usage::DiskUsage;
 
 /// Disk limits in bytes, for one file and in total, of a run that should keep almost nothing. A JavaScript runtime has a cache.
 pub(crate) const SCRATCH_FILE: u64 = 64 << 20;
@@ -31,7 +31,7 @@ struct Watched {
 
 /// The disk space that one job may use.
 #[derive(Clone, Debug)]
-pub(crate) struct Share {
+pub(crate) struct DiskAllowance {
     /// The job's folder.
     pub(crate) folder: PathBuf,
     /// The limit for all its files together, in bytes.
@@ -86,7 +86,7 @@ impl Disks {
     }
 
     /// Waits until a disk is full or unusable, or the job exceeds its share.
-    pub(crate) async fn exhausted(&self, share: Share) -> Exhausted {
+    pub(crate) async fn exhausted(&self, share: DiskAllowance) -> Exhausted {
         loop {
             sleep(LOOK).await;
             if let Err(reason) = self.room().await {
@@ -102,9 +102,9 @@ impl Disks {
     }
 }
 
-impl Share {
+impl DiskAllowance {
     fn judge(&self) -> Result<(), Exhausted> {
-        match Written::in_folder(&self.folder) {
+        match DiskUsage::in_folder(&self.folder) {
             Ok(written) if written.bytes <= self.most => Ok(()),
             Ok(_) => Err(Exhausted::Share),
             Err(reason) => {

@@ -4,6 +4,17 @@
 //! Every path here is built from a task's id and constants. The result of a job is checked in the job's folder and then moved into place
 //! by a single rename, so a finished folder is either complete or absent, even after a crash.
 
+pub(super) mod dedup;
+pub(super) mod digest;
+pub(super) mod file_name;
+pub(super) mod library;
+pub(super) mod media_type;
+pub(super) mod read_leases;
+pub(super) mod reconcile;
+pub(super) mod removal;
+pub(super) mod retention;
+pub(super) mod sniff;
+
 use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
@@ -14,17 +25,15 @@ use std::{
 
 use thiserror::Error;
 
+use self::{dedup::Duplicate, media_type::MediaType, removal::remove, sniff::HEAD};
 use super::{
     disk::NoRoom,
-    language::{Language, Languages},
-    library,
-    media_type::MediaType,
-    parts::Parts,
-    removal::remove,
+    jobs::parts::Parts,
     sandbox::Leftovers,
-    sharing::Twin,
-    sniff::HEAD,
-    task::TaskId,
+    tasks::{
+        language::{Language, Languages},
+        task::TaskId,
+    },
 };
 use crate::{config::LibraryAccess, durable};
 
@@ -39,7 +48,7 @@ pub(crate) struct Finished {
 
 /// The identity of a file on disk, independent of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Place {
+pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
 }
@@ -160,7 +169,7 @@ impl MediaFolder {
     }
 
     /// Replaces a finished file atomically with a hard link to that of `twin`, which has the same content.
-    pub(crate) fn replace_by_link(&self, id: TaskId, media: MediaType, twin: &Twin) -> io::Result<()> {
+    pub(crate) fn replace_by_link(&self, id: TaskId, media: MediaType, twin: &Duplicate) -> io::Result<()> {
         // In the folder of jobs, where the next startup removes it if the worker is killed here.
         let link = self.jobs().join(format!("link-{id}"));
         fs::hard_link(self.file(twin.id, twin.media), &link)?;
@@ -172,9 +181,9 @@ impl MediaFolder {
     }
 
     /// Returns the identity of a finished file on disk. Tasks that share the file return the same one.
-    pub(crate) fn place(&self, id: TaskId, media: MediaType) -> Option<Place> {
+    pub(crate) fn place(&self, id: TaskId, media: MediaType) -> Option<FileId> {
         let about = fs::symlink_metadata(self.file(id, media)).ok()?;
-        Some(Place { device: about.dev(), inode: about.ino() })
+        Some(FileId { device: about.dev(), inode: about.ino() })
     }
 
     /// Removes the finished folder and the job folder of this id.

@@ -1,5 +1,10 @@
 //! The queue: claims pending tasks in order, runs a limited number at a time, and cancels or removes them on request.
 
+pub(super) mod giving_way;
+pub(super) mod playlist;
+pub(super) mod premiere;
+pub(super) mod retry;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -10,20 +15,26 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::{premiere::Awaited, retry::Retries};
 use super::{
-    events::What,
-    inventory,
-    job::{Failure, Outcome, Workshop},
-    premiere::Awaited,
-    refusal::Refusal,
-    retry::Retries,
-    running::{Registry, Running},
-    sharing::{Own, share},
+    api::refusal::Refusal,
+    jobs::{
+        job::{Failure, JobContext, JobResult},
+        registry::{JobRegistry, Running},
+    },
+    media::{
+        dedup::{Own, share},
+        reconcile,
+    },
     store::{Cancelled, Next, Retried, Settled, StoreError},
-    task::{Status, Task, TaskId},
+    tasks::{
+        events::TaskEvent,
+        owner::Owner,
+        task::{Status, Task, TaskId},
+    },
     ytdlp::Progress,
 };
-use crate::{statement::Limits, worker::owner::Owner};
+use crate::statement::UserLimits;
 
 /// How long to wait before a retry after an internal failure.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -36,8 +47,8 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 pub(crate) struct Queue(Arc<Inner>);
 
 struct Inner {
-    workshop: Workshop,
-    running: Registry,
+    workshop: JobContext,
+    running: JobRegistry,
     /// Held while a task changes state, so that none can be claimed and cancelled at the same time.
     handover: Mutex<()>,
     wake: Notify,
@@ -51,12 +62,12 @@ enum Claim {
 }
 
 impl Queue {
-    pub(crate) fn new(workshop: Workshop, stop: CancellationToken) -> Self {
-        let (running, handover, wake) = (Registry::default(), Mutex::default(), Notify::new());
+    pub(crate) fn new(workshop: JobContext, stop: CancellationToken) -> Self {
+        let (running, handover, wake) = (JobRegistry::default(), Mutex::default(), Notify::new());
         Self(Arc::new(Inner { workshop, running, handover, wake, stop }))
     }
 
-    pub(crate) fn workshop(&self) -> &Workshop {
+    pub(crate) fn workshop(&self) -> &JobContext {
         &self.0.workshop
     }
 
@@ -68,7 +79,7 @@ impl Queue {
     /// Returns the user for whom a download should give way. Returns `None` if a slot is free, if a download already gives way, or if
     /// only tasks of low priority are waiting.
     pub(crate) async fn waiting_for_a_place(&self) -> Result<Option<Owner>, StoreError> {
-        let Workshop { store, config, .. } = &self.0.workshop;
+        let JobContext { store, config, .. } = &self.0.workshop;
         let under_way = self.0.running.all();
         if under_way.len() < config.concurrent_downloads || under_way.iter().any(|(_, running)| running.gives_way()) {
             return Ok(None);
@@ -82,7 +93,7 @@ impl Queue {
     }
 
     /// Adds a task of a user with these limits.
-    pub(crate) async fn add(&self, task: Task, limits: Limits) -> Result<(), Refusal> {
+    pub(crate) async fn add(&self, task: Task, limits: UserLimits) -> Result<(), Refusal> {
         self.to_its_end(|queue| async move { queue.add_and_tell(task, limits).await }).await
     }
 
@@ -118,7 +129,7 @@ impl Queue {
         Ok(carried_out.map_err(|_| Refusal::internal())??)
     }
 
-    async fn add_and_tell(&self, task: Task, limits: Limits) -> Result<(), StoreError> {
+    async fn add_and_tell(&self, task: Task, limits: UserLimits) -> Result<(), StoreError> {
         let id = task.id;
         self.0.workshop.store.add(task, limits).await?;
         self.0.workshop.tell(id).await;
@@ -160,7 +171,7 @@ impl Queue {
         if let Err(error) = spawn_blocking(move || media.discard_jobs_except(&pending)).await? {
             tracing::error!(%error, "cannot remove the folders of earlier jobs");
         }
-        if let Err(error) = inventory::take(&self.0.workshop.store, &self.0.workshop.media).await {
+        if let Err(error) = reconcile::take(&self.0.workshop.store, &self.0.workshop.media).await {
             tracing::error!(%error, "cannot compare the media folder with the database");
         }
         Ok(())
@@ -207,7 +218,7 @@ impl Queue {
 
     async fn claim(&self) -> Result<Claim, StoreError> {
         let _handover = self.0.handover.lock().await;
-        let Workshop { store, config, .. } = &self.0.workshop;
+        let JobContext { store, config, .. } = &self.0.workshop;
         Ok(match store.claim(config.concurrent_downloads_per_user).await? {
             Next::Claimed(task) => {
                 let running =
@@ -253,7 +264,7 @@ impl Queue {
     }
 
     /// Stores the outcome, retrying as often as necessary: otherwise the task would occupy its owner's slot until the next startup.
-    async fn conclude_at_last(&self, task: &Task, outcome: &Result<Outcome, Failure>) -> Option<Own> {
+    async fn conclude_at_last(&self, task: &Task, outcome: &Result<JobResult, Failure>) -> Option<Own> {
         loop {
             match self.conclude(task, outcome).await {
                 Ok(own) => return own,
@@ -263,14 +274,14 @@ impl Queue {
         }
     }
 
-    async fn conclude(&self, task: &Task, outcome: &Result<Outcome, Failure>) -> Result<Option<Own>, StoreError> {
+    async fn conclude(&self, task: &Task, outcome: &Result<JobResult, Failure>) -> Result<Option<Own>, StoreError> {
         let (id, store) = (task.id, &self.0.workshop.store);
         match outcome {
-            Ok(Outcome::List(films)) => {
+            Ok(JobResult::List(films)) => {
                 tracing::info!(task = %id, films, "playlist read");
-                self.0.workshop.events.publish(task.owner.clone(), What::Many);
+                self.0.workshop.events.publish(task.owner.clone(), TaskEvent::Many);
             }
-            Ok(Outcome::File(finished, digest)) => {
+            Ok(JobResult::File(finished, digest)) => {
                 tracing::info!(task = %id, bytes = finished.bytes, "download completed");
                 let own = Own { id, media: finished.media, bytes: finished.bytes, digest: *digest };
                 if store.complete(id, finished.clone(), *digest).await? {
@@ -289,7 +300,7 @@ impl Queue {
     }
 
     async fn retry(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
-        let Workshop { store, config, .. } = &self.0.workshop;
+        let JobContext { store, config, .. } = &self.0.workshop;
         let at_least = failure.wait().unwrap_or_default();
         let retries = Retries { most: config.retries, first: config.retry_delay, at_least };
         match store.retry(id, failure.message(), retries).await? {
@@ -355,7 +366,7 @@ impl Queue {
 
     async fn tell_removed(&self, id: TaskId, owner: &Owner) {
         let _telling = self.0.workshop.telling.lock().await;
-        self.0.workshop.events.publish(owner.clone(), What::Removed(id));
+        self.0.workshop.events.publish(owner.clone(), TaskEvent::Removed(id));
     }
 
     /// Updates a playlist after one of its videos has changed.

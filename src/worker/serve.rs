@@ -25,30 +25,30 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    api::{self, App},
-    conduit::{Conduit, Lane, Socket},
+    api::{
+        self, App,
+        guard::{self, Guard},
+    },
     disk::Disks,
-    events::Events,
-    giving_way,
-    guard::{self, Guard},
-    hls::{self, Streams},
-    job::Workshop,
-    media::{MediaFolder, make_private},
-    passes::Passes,
-    queue::Queue,
-    readers::Readers,
-    retention,
+    jobs::{egress_tokens::EgressTokens, job::JobContext},
+    media::{MediaFolder, make_private, read_leases::ReadLeases, retention},
+    queue::{Queue, giving_way},
     sandbox::Source,
     store::{Store, StoreError},
+    streaming::{
+        hls::{self, Streams},
+        sendfile::{SendQueue, SendfileStream, Socket},
+    },
+    tasks::events::Events,
     ytdlp::{Readiness, companion},
 };
 use crate::{
     config::{Config, Upstream},
     edge::{listener::ListenError, sockets::Sockets},
     egress::{self, Egress, EgressError},
-    hasten::hasten,
     lookup::Lookups,
     statement::StatementKey,
+    tcp_tuning::hasten,
 };
 
 /// The reason why the worker cannot run.
@@ -152,7 +152,7 @@ async fn no_more_requests(answering: TaskTracker) {
 }
 
 /// Builds what every job needs, and the egress guard if it runs in this process.
-async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop, Option<egress::Serving>), Reason> {
+async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(JobContext, Option<egress::Serving>), Reason> {
     let folder = |key, path: &Path| {
         let path = path.to_owned();
         move |error| Reason::Folder { key, path, error }
@@ -166,12 +166,12 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(Workshop
     let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
     let companion = companion::install(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), companion, sandbox);
-    let passes = Passes::new(egress::pass_key(&config.egress)?);
+    let passes = EgressTokens::new(egress::pass_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
-    let (events, readers, streams) = (Events::new(stop.clone()), Readers::default(), Streams::new(stop.clone()));
+    let (events, readers, streams) = (Events::new(stop.clone()), ReadLeases::default(), Streams::new(stop.clone()));
     let lookups = Lookups::default();
     let (telling, sharing, config) = (Mutex::default(), Mutex::default(), config.worker.clone());
-    let workshop = Workshop {
+    let workshop = JobContext {
         config,
         store,
         media,
@@ -222,12 +222,12 @@ pub(super) struct UntilStopped<L> {
 }
 
 impl<L: Listener<Io: Socket>> Listener for UntilStopped<L> {
-    type Io = Conduit<L::Io>;
+    type Io = SendfileStream<L::Io>;
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         match self.stop.run_until_cancelled(self.listener.accept()).await {
-            Some((socket, from)) => (Conduit::new(socket), from),
+            Some((socket, from)) => (SendfileStream::new(socket), from),
             None => pending().await,
         }
     }
@@ -244,7 +244,7 @@ where
 {
     tokio::spawn(async move {
         let listener = UntilStopped { listener, stop: stop.clone() };
-        let routes = routes.into_make_service_with_connect_info::<Lane>();
+        let routes = routes.into_make_service_with_connect_info::<SendQueue>();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(async move {
             stop.cancelled().await;
             // Otherwise a connection that was just accepted would be closed before its request is read.

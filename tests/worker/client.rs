@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use sallyport::statement::{HEADER, Limits, Role, Statement, StatementKey};
+use sallyport::statement::{HEADER, Role, Statement, StatementKey, UserLimits};
 use serde_json::Value;
 
 pub(crate) const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -91,7 +91,7 @@ pub(crate) fn statement(user: Option<&str>, to: impl Display, method: &str, targ
         user: user.map(|name| name.parse().unwrap()),
         generation: None,
         role: if user == Some("admin") { Role::Admin } else { Role::User },
-        limits: Limits::default(),
+        limits: UserLimits::default(),
         to: to.to_string(),
         request_id: format!("r{}", COUNT.fetch_add(1, Ordering::Relaxed)),
         method: method.to_owned(),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use data_encoding::BASE64;
-use sallyport::egress::{Pass, PassKey};
+use sallyport::egress::{EgressToken, EgressTokenKey};
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -163,10 +163,10 @@ impl Drop for Guard {
 }
 
 fn pass(bytes: u64) -> String {
-    field(&PassKey::new(KEY), Pass { job: Uuid::new_v4(), until: now() + 60, bytes })
+    field(&EgressTokenKey::new(KEY), EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes })
 }
 
-fn field(key: &PassKey, pass: Pass) -> String {
+fn field(key: &EgressTokenKey, pass: EgressToken) -> String {
     format!("Proxy-Authorization: Basic {}\r\n", BASE64.encode(key.sign(&pass).as_bytes()))
 }
 
@@ -178,16 +178,16 @@ fn status(answer: &str) -> &str {
 fn nobody_gets_out_without_a_pass() {
     let origin = Origin::start();
     let guard = Guard::start("", &[&origin.address.to_string()]);
-    let right = Pass { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 };
-    let forged = field(&PassKey::new(b"another key of at least 32 bytes"), right);
-    let expired = field(&PassKey::new(KEY), Pass { until: now(), ..right });
+    let right = EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 };
+    let forged = field(&EgressTokenKey::new(b"another key of at least 32 bytes"), right);
+    let expired = field(&EgressTokenKey::new(KEY), EgressToken { until: now(), ..right });
     let (authority, url) = (origin.address.to_string(), origin.url("sample.mp4"));
     for wrong in ["", &forged, &expired, "Proxy-Authorization: Bearer x\r\n", "Proxy-Authorization: Basic !\r\n"] {
         assert_eq!(status(&guard.connect(&authority, wrong)), "407", "{wrong}");
         assert_eq!(status(&guard.get(&url, wrong)), "407", "{wrong}");
     }
     assert!(origin.requests().is_empty());
-    let answer = guard.get(&url, &field(&PassKey::new(KEY), right));
+    let answer = guard.get(&url, &field(&EgressTokenKey::new(KEY), right));
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     let log = eventually("a line", || Some(guard.log()).filter(|log| log.contains("egress job=")));
     assert!(log.contains(&right.job.to_string()) && log.contains("host=\"127.0.0.1\""), "{log}");
@@ -212,7 +212,7 @@ fn a_malformed_request_is_refused() {
 #[test]
 fn a_child_that_floods_the_guard_with_long_names_neither_fills_the_log_nor_hides_other_children() {
     let guard = Guard::start("", &[]);
-    let (flood, other) = (pass(1 << 20), Pass { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 });
+    let (flood, other) = (pass(1 << 20), EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 });
     let name = "a".repeat(7_000);
     let begun = Instant::now();
     for _ in 0..400 {
@@ -221,7 +221,7 @@ fn a_child_that_floods_the_guard_with_long_names_neither_fills_the_log_nor_hides
     let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap() + 2;
     assert!(guard.log().len() < seconds * 20 * 600, "{} bytes in {seconds} s", guard.log().len());
     assert!(guard.log().contains("... [7000 bytes]"), "{}", guard.log());
-    assert_eq!(status(&guard.connect("localhost:443", &field(&PassKey::new(KEY), other))), "403");
+    assert_eq!(status(&guard.connect("localhost:443", &field(&EgressTokenKey::new(KEY), other))), "403");
     eventually("the other child's line", || guard.log().contains(&other.job.to_string()).then_some(()));
     let left_out = || {
         guard.connect("localhost:443", &flood);

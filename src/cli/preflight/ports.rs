@@ -16,7 +16,7 @@ use super::{Depth, Inspection, key};
 use crate::{
     config::{Key, Upstream},
     edge::listener,
-    gateway::control,
+    gateway::lifecycle::control,
     os_error,
     policy::Site,
     supervision::Supervisor,

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use super::{Authority, Outcome, Store, Wish, program};
+use super::{Authority, Store, StoreOutcome, Wish, program};
 use crate::cli::output::quoted;
 
 const CERTUTIL: &str = "certutil";
@@ -58,28 +58,31 @@ fn databases(home: &Path) -> Vec<(&'static str, PathBuf)> {
 }
 
 impl Database<'_> {
-    fn bring(&self, wish: Wish) -> Outcome {
+    fn bring(&self, wish: Wish) -> StoreOutcome {
         let Some(certutil) = program(CERTUTIL) else {
             let what = "certutil is not installed (libnss3-tools on Debian, nss-tools on Fedora)";
-            return Outcome::missing(what, format!("sudo apt-get install libnss3-tools && {}", self.command(wish)));
+            return StoreOutcome::missing(
+                what,
+                format!("sudo apt-get install libnss3-tools && {}", self.command(wish)),
+            );
         };
         if !self.is_ours() {
             let what = "it belongs to another account; run this as that account";
-            return Outcome::missing(what, self.command(wish));
+            return StoreOutcome::missing(what, self.command(wish));
         }
         match (wish, self.state(&certutil)) {
-            (Wish::Trust, State::Trusted) => return Outcome::Done { what: "already trusted" },
-            (Wish::Remove, State::Unknown) => return Outcome::Done { what: "not trusted" },
+            (Wish::Trust, State::Trusted) => return StoreOutcome::Done { what: "already trusted" },
+            (Wish::Remove, State::Unknown) => return StoreOutcome::Done { what: "not trusted" },
             _ => {}
         }
         let output = self.run(&certutil, &self.arguments(wish));
         match (wish, self.state(&certutil)) {
-            (Wish::Trust, State::Trusted) => Outcome::Done { what: "now trusted; restart the browser" },
-            (Wish::Remove, State::Unknown) => Outcome::Done { what: "no longer trusted; restart the browser" },
+            (Wish::Trust, State::Trusted) => StoreOutcome::Done { what: "now trusted; restart the browser" },
+            (Wish::Remove, State::Unknown) => StoreOutcome::Done { what: "no longer trusted; restart the browser" },
             _ => {
                 let said =
                     output.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stderr).trim().to_owned());
-                Outcome::missing(format!("certutil: {said}"), self.command(wish))
+                StoreOutcome::missing(format!("certutil: {said}"), self.command(wish))
             }
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::{Authority, Outcome, Store, Wish, program};
+use super::{Authority, Store, StoreOutcome, Wish, program};
 use crate::{
     cli::output::quoted,
     secret_file::{self, SecretError},
@@ -58,22 +58,22 @@ pub(super) fn store(authority: &Authority, wish: Wish) -> Store {
     } else {
         let folders = LAYOUTS.map(|layout| layout.folder).join(" nor ");
         let what = format!("neither {folders} exists; Debian's package ca-certificates creates the first");
-        (PathBuf::from("/etc"), Outcome::missing(what, "sudo apt-get install ca-certificates"))
+        (PathBuf::from("/etc"), StoreOutcome::missing(what, "sudo apt-get install ca-certificates"))
     };
     Store { kind: "system", path, outcome }
 }
 
 impl Layout {
-    fn bring(&self, authority: &Authority, wish: Wish, file: &Path) -> Outcome {
+    fn bring(&self, authority: &Authority, wish: Wish, file: &Path) -> StoreOutcome {
         let whole = fs::read(file).is_ok_and(|bytes| bytes == authority.anchor.pem().as_bytes());
         match (wish, self.is_trusted(authority)) {
-            (Wish::Trust, true) if whole => return Outcome::Done { what: "already trusted" },
-            (Wish::Remove, false) if !file.exists() => return Outcome::Done { what: "not trusted" },
+            (Wish::Trust, true) if whole => return StoreOutcome::Done { what: "already trusted" },
+            (Wish::Remove, false) if !file.exists() => return StoreOutcome::Done { what: "not trusted" },
             _ => {}
         }
         let Some(tool) = program(self.tool) else {
             let what = format!("{} is not installed", self.tool);
-            return Outcome::missing(what, "sudo apt-get install ca-certificates");
+            return StoreOutcome::missing(what, "sudo apt-get install ca-certificates");
         };
         let fault = match wish {
             Wish::Trust => add(authority, file, &tool),
@@ -81,8 +81,8 @@ impl Layout {
         };
         // What other programs read is decisive, not whether the tool reported success.
         match (fault, wish, self.is_trusted(authority)) {
-            (Ok(()), Wish::Trust, true) => Outcome::Done { what: "now trusted" },
-            (Ok(()), Wish::Remove, false) => Outcome::Done { what: "no longer trusted" },
+            (Ok(()), Wish::Trust, true) => StoreOutcome::Done { what: "now trusted" },
+            (Ok(()), Wish::Remove, false) => StoreOutcome::Done { what: "no longer trusted" },
             (Ok(()), ..) => {
                 self.missing(authority, wish, file, format!("{} did not change {}", self.tool, self.bundle))
             }
@@ -111,13 +111,13 @@ impl Layout {
         CertificateDer::pem_slice_iter(&bundle).flatten().any(|known| *known == *authority.anchor.der())
     }
 
-    fn missing(&self, authority: &Authority, wish: Wish, file: &Path, what: String) -> Outcome {
+    fn missing(&self, authority: &Authority, wish: Wish, file: &Path, what: String) -> StoreOutcome {
         let [from, to] = [&authority.path, file].map(|path| quoted(&path.to_string_lossy()));
         let command = match wish {
             Wish::Trust => format!("sudo install -m 0644 {from} {to} && sudo {}", self.tool),
             Wish::Remove => format!("sudo rm -f {to} && sudo {}", self.tool),
         };
-        Outcome::Missing { what, command }
+        StoreOutcome::Missing { what, command }
     }
 }
 

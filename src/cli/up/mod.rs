@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use self::{
     notices::Notices,
-    role::{Ended, Launcher, Role},
+    role::{Ended, Launcher, ManagedRole},
 };
 use super::{
     preflight::{self, Depth, Patience, Roles},
@@ -33,12 +33,12 @@ use super::{
 use crate::{
     config::{self, Config, Upstream},
     edge::sockets::Sockets,
-    gateway::control,
+    gateway::lifecycle::control,
     observe,
     policy::{self, Site},
     secret_file,
-    stop::signalled,
-    supervision::{Tenure, Word},
+    shutdown::signalled,
+    supervision::{InstanceLock, Notification},
 };
 
 /// The children of an `up` that was killed a moment ago may still hold ports.
@@ -51,7 +51,7 @@ pub(super) fn run(path: &Path) -> Result<()> {
         bail!(refusal(path));
     }
     observe::tracing::start(&config.log.level);
-    let _tenure = Tenure::take(&config.data_dir, || control::running(&config.data_dir))?;
+    let _tenure = InstanceLock::take(&config.data_dir, || control::running(&config.data_dir))?;
     // From here on no other process runs this instance, so any process that holds its ports is in the way.
     let found = preflight::inspect(path, Depth::Start(PORTS_PATIENCE), Roles::Both);
     if !found.faults.is_empty() {
@@ -79,7 +79,7 @@ fn not_started(faults: &[String]) -> String {
 }
 
 async fn supervise(path: &Path, config: &Config, site: &Site) -> Result<()> {
-    let mut household = Household::new(path, config, site)?;
+    let mut household = RoleSupervisor::new(path, config, site)?;
     let ended = tokio::select! {
         () = signalled() => Ok(()),
         failed = household.run() => failed.map(|never| match never {}),
@@ -89,7 +89,7 @@ async fn supervise(path: &Path, config: &Config, site: &Site) -> Result<()> {
 }
 
 /// All processes under this `up`.
-struct Household {
+struct RoleSupervisor {
     url: String,
     /// Where devices learn how to trust the certificate, if they have to.
     trust_page: Option<String>,
@@ -100,8 +100,8 @@ struct Household {
     /// Requests that all roles reload what they can.
     hangup: Signal,
     terminal: Terminal,
-    worker: Option<Role>,
-    gateway: Role,
+    worker: Option<ManagedRole>,
+    gateway: ManagedRole,
     progress: Progress,
 }
 
@@ -134,7 +134,7 @@ impl Terminal {
 }
 
 enum Happening {
-    Told(u32, Word),
+    Told(u32, Notification),
     Ended(u32, ExitStatus),
     RenewalWanted,
     HungUp,
@@ -142,13 +142,13 @@ enum Happening {
     Due,
 }
 
-impl Household {
+impl RoleSupervisor {
     fn new(path: &Path, config: &Config, site: &Site) -> Result<Self> {
         let notices = Notices::listen(&config.data_dir)?;
         let launcher = Launcher::new(path, notices.path())?;
         let worker = if site.needs_worker(&config.worker.listen) {
             // The socket is held here so that clients that connect between two workers wait instead of being refused.
-            Some(Role::new("worker", Some(listen(&config.worker.listen)?)))
+            Some(ManagedRole::new("worker", Some(listen(&config.worker.listen)?)))
         } else {
             None
         };
@@ -161,7 +161,7 @@ impl Household {
             hangup: signal(SignalKind::hangup())?,
             terminal: Terminal::at_start(),
             worker,
-            gateway: Role::new("gateway", None),
+            gateway: ManagedRole::new("gateway", None),
             progress: Progress::Starting,
         })
     }
@@ -203,23 +203,23 @@ impl Household {
             worker.start_if_missing(&self.launcher)?;
         }
         // The ports open once the worker has answered. From then on, the roles are independent.
-        if self.worker.as_ref().is_none_or(Role::has_served) {
+        if self.worker.as_ref().is_none_or(ManagedRole::has_served) {
             self.gateway.start_if_missing(&self.launcher)?;
         }
         Ok(())
     }
 
-    fn hear(&mut self, pid: u32, word: Word) -> Result<()> {
+    fn hear(&mut self, pid: u32, word: Notification) -> Result<()> {
         match word {
-            Word::Ready => self.note_ready(pid),
-            Word::Released => self.roles().for_each(|role| role.note_release(pid)),
-            Word::WantsSuccessor if self.gateway.has(pid) => self.renew(),
-            Word::SucceededBy(heir) if self.gateway.has(pid) && !self.gateway.has(heir) => {
+            Notification::Ready => self.note_ready(pid),
+            Notification::Released => self.roles().for_each(|role| role.note_release(pid)),
+            Notification::WantsSuccessor if self.gateway.has(pid) => self.renew(),
+            Notification::SucceededBy(heir) if self.gateway.has(pid) && !self.gateway.has(heir) => {
                 bail!(
                     "process {heir}, which this `sallyport up` did not start, has taken over the gateway's ports; shutting down"
                 )
             }
-            Word::WantsSuccessor | Word::SucceededBy(_) => {}
+            Notification::WantsSuccessor | Notification::SucceededBy(_) => {}
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Household {
                 if let Some(url) = &self.trust_page {
                     info!(%url, "open this page on other devices to trust the certificate");
                 }
-                Word::Ready.tell();
+                Notification::Ready.tell();
             }
             Progress::Renewing if self.gateway.is_serving_as(pid) => {
                 self.progress = Progress::Serving;
@@ -277,7 +277,7 @@ impl Household {
         Ok(())
     }
 
-    fn roles(&mut self) -> impl Iterator<Item = &mut Role> {
+    fn roles(&mut self) -> impl Iterator<Item = &mut ManagedRole> {
         self.worker.iter_mut().chain([&mut self.gateway])
     }
 
@@ -290,8 +290,8 @@ impl Household {
     }
 }
 
-async fn any_end(roles: impl Iterator<Item = &mut Role>) -> Result<(u32, ExitStatus)> {
-    let waits: Vec<_> = roles.flat_map(Role::processes).map(|process| Box::pin(process.ended())).collect();
+async fn any_end(roles: impl Iterator<Item = &mut ManagedRole>) -> Result<(u32, ExitStatus)> {
+    let waits: Vec<_> = roles.flat_map(ManagedRole::processes).map(|process| Box::pin(process.ended())).collect();
     if waits.is_empty() {
         return pending().await;
     }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred};
 use tokio::{io::Interest, net::UnixDatagram};
 
-use crate::supervision::{Word, words};
+use crate::supervision::{Notification, words};
 
 const MAX_MESSAGE: usize = 512;
 
@@ -21,7 +21,7 @@ pub(super) struct Notices {
     socket: UnixDatagram,
     path: PathBuf,
     /// The remaining words of the last message, in reverse order.
-    rest: Vec<(u32, Word)>,
+    rest: Vec<(u32, Notification)>,
 }
 
 impl Notices {
@@ -39,7 +39,7 @@ impl Notices {
     }
 
     /// Waits for the next word; returns it with the ID of the process that sent it.
-    pub(super) async fn next(&mut self) -> Result<(u32, Word)> {
+    pub(super) async fn next(&mut self) -> Result<(u32, Notification)> {
         loop {
             if let Some(next) = self.rest.pop() {
                 return Ok(next);
@@ -56,7 +56,7 @@ impl Drop for Notices {
 }
 
 /// Receives the words of one message. The kernel names the sender, so no process can speak for another.
-fn receive(socket: impl AsFd) -> io::Result<Vec<(u32, Word)>> {
+fn receive(socket: impl AsFd) -> io::Result<Vec<(u32, Notification)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut message = [0; MAX_MESSAGE];
@@ -83,7 +83,7 @@ mod tests {
         speaker.send_to(b"STATUS=x\n", notices.path()).unwrap();
         speaker.send_to(b"MAINPID=7\nREADY=1", notices.path()).unwrap();
         let ours = std::process::id();
-        assert_eq!(notices.next().await.unwrap(), (ours, Word::SucceededBy(7)));
-        assert_eq!(notices.next().await.unwrap(), (ours, Word::Ready));
+        assert_eq!(notices.next().await.unwrap(), (ours, Notification::SucceededBy(7)));
+        assert_eq!(notices.next().await.unwrap(), (ours, Notification::Ready));
     }
 }

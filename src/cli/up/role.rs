@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use crate::{cli::CONFINE, stop::signalled};
+use crate::{cli::CONFINE, shutdown::signalled};
 
 /// If a role is not ready within this time, its start has failed.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -32,7 +32,7 @@ pub(super) struct Launcher {
 }
 
 /// A role and its processes.
-pub(super) struct Role {
+pub(super) struct ManagedRole {
     pub(super) name: &'static str,
     /// The listening socket, for a role whose socket `up` holds.
     socket: Option<OwnedFd>,
@@ -75,7 +75,7 @@ impl Launcher {
         Ok(Self { program, config: config.to_owned(), notices: notices.to_owned() })
     }
 
-    fn start(&self, role: &Role) -> Result<Process> {
+    fn start(&self, role: &ManagedRole) -> Result<Process> {
         let input = role.socket.as_ref().map(OwnedFd::try_clone).transpose()?;
         let child = Command::new(&self.program)
             .args([CONFINE, "--parent", &std::process::id().to_string(), "--"])
@@ -94,7 +94,7 @@ impl Launcher {
     }
 }
 
-impl Role {
+impl ManagedRole {
     /// Creates a role without a process.
     pub(super) fn new(name: &'static str, socket: Option<OwnedFd>) -> Self {
         Self {

@@ -43,7 +43,7 @@ pub(super) enum AccountError {
 
 /// The contents of the account's file.
 #[derive(Deserialize, Serialize)]
-struct Kept {
+struct AccountFile {
     contact: Option<String>,
     credentials: AccountCredentials,
 }
@@ -81,13 +81,13 @@ impl Authority {
         std::fs::remove_file(&probe).map_err(|e| AccountError::Folder(dir.to_owned(), e))
     }
 
-    fn kept(&self) -> Result<Option<Kept>, AccountError> {
+    fn kept(&self) -> Result<Option<AccountFile>, AccountError> {
         let Some(text) = secret_file::read(&self.file)? else { return Ok(None) };
         let kept = serde_json::from_str(text.expose_secret());
         kept.map(Some).map_err(|e| AccountError::Parse(self.file.clone(), e))
     }
 
-    async fn restored(&self, kept: Kept) -> Result<Account, AccountError> {
+    async fn restored(&self, kept: AccountFile) -> Result<Account, AccountError> {
         let known = kept.contact == self.contact;
         let copy = (!known).then(|| serde_json::to_value(&kept.credentials)).transpose();
         let copy = copy.map_err(|e| AccountError::Parse(self.file.clone(), e))?;
@@ -113,7 +113,7 @@ impl Authority {
     }
 
     fn keep(&self, credentials: AccountCredentials) -> Result<(), AccountError> {
-        let kept = Kept { contact: self.contact.clone(), credentials };
+        let kept = AccountFile { contact: self.contact.clone(), credentials };
         let text = serde_json::to_vec(&kept).map_err(|e| AccountError::Parse(self.file.clone(), e))?;
         Ok(secret_file::write(&self.file, &text)?)
     }

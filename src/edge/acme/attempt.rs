@@ -10,11 +10,11 @@ use url::Url;
 
 use super::{
     account::{AccountError, Authority},
+    certificate_store::{CertificateStore, CertificateStoreError},
+    challenge_responder::ChallengeResponder,
     dns::Zone,
     order::{Challenge, Issued, OrderError},
     schedule::Validity,
-    shelf::{Shelf, ShelfError},
-    shown::Shown,
 };
 use crate::config::acme::{AcmeConfig, AcmeKeyError, ChallengeConfig, Domain};
 
@@ -25,14 +25,14 @@ const ORDER_TIMEOUT: Duration = Duration::from_mins(10);
 pub(super) struct Attempts {
     authorities: Vec<Authority>,
     challenges: Vec<Challenge>,
-    shelf: Shelf,
+    shelf: CertificateStore,
     /// How long one order may take, including the time for a domain's servers to publish a record.
     patience: Duration,
 }
 
 /// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// There is a new certificate.
     Issued,
     /// The authority could not validate that the domain is ours.
@@ -55,14 +55,14 @@ pub(super) enum AttemptError {
     #[error(transparent)]
     Order(#[from] OrderError),
     #[error(transparent)]
-    Shelf(#[from] ShelfError),
+    Shelf(#[from] CertificateStoreError),
     #[error("timed out")]
     Timeout,
     #[error("no authority and challenge to try")]
     Nobody,
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// All outcomes.
     pub const ALL: [Self; 6] =
         [Self::Issued, Self::NotConvinced, Self::Refused, Self::RateLimited, Self::Unreachable, Self::Own];
@@ -82,19 +82,22 @@ impl Outcome {
 }
 
 impl AttemptError {
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> AttemptOutcome {
         match self {
             Self::Account(AccountError::Acme(_)) | Self::Order(OrderError::Acme(_)) => match self.problem() {
-                Some("urn:ietf:params:acme:error:rateLimited") => Outcome::RateLimited,
-                Some(_) => Outcome::Refused,
-                None => Outcome::Unreachable,
+                Some("urn:ietf:params:acme:error:rateLimited") => AttemptOutcome::RateLimited,
+                Some(_) => AttemptOutcome::Refused,
+                None => AttemptOutcome::Unreachable,
             },
-            Self::Order(OrderError::NotConvinced(_)) => Outcome::NotConvinced,
-            Self::Order(OrderError::NotOffered) => Outcome::Refused,
-            Self::Shelf(ShelfError::Unusable(_) | ShelfError::OtherName(_) | ShelfError::Ended) | Self::Timeout => {
-                Outcome::Unreachable
+            Self::Order(OrderError::NotConvinced(_)) => AttemptOutcome::NotConvinced,
+            Self::Order(OrderError::NotOffered) => AttemptOutcome::Refused,
+            Self::Shelf(
+                CertificateStoreError::Unusable(_) | CertificateStoreError::OtherName(_) | CertificateStoreError::Ended,
+            )
+            | Self::Timeout => AttemptOutcome::Unreachable,
+            Self::Account(_) | Self::Order(_) | Self::Shelf(CertificateStoreError::Write(_)) | Self::Nobody => {
+                AttemptOutcome::Own
             }
-            Self::Account(_) | Self::Order(_) | Self::Shelf(ShelfError::Write(_)) | Self::Nobody => Outcome::Own,
         }
     }
 
@@ -114,7 +117,7 @@ impl AttemptError {
 }
 
 impl Attempts {
-    pub(super) fn open(config: &AcmeConfig, dir: &Path, shown: &Arc<Shown>) -> Result<Self, AcmeKeyError> {
+    pub(super) fn open(config: &AcmeConfig, dir: &Path, shown: &Arc<ChallengeResponder>) -> Result<Self, AcmeKeyError> {
         let email = config.email.as_deref();
         let authorities = config.authorities.iter().map(|authority| Authority::new(authority.clone(), email, dir));
         let challenges = config.challenges.iter().map(|challenge| {
@@ -131,12 +134,12 @@ impl Attempts {
         Ok(Self {
             authorities: authorities.collect::<Result<_, _>>()?,
             challenges: challenges.collect::<Result<_, AcmeKeyError>>()?,
-            shelf: Shelf::new(dir),
+            shelf: CertificateStore::new(dir),
             patience: ORDER_TIMEOUT + waits.sum::<Duration>(),
         })
     }
 
-    pub(super) fn shelf(&self) -> &Shelf {
+    pub(super) fn shelf(&self) -> &CertificateStore {
         &self.shelf
     }
 

@@ -3,13 +3,13 @@
 
 mod account;
 mod attempt;
+mod certificate_store;
+mod challenge_responder;
 mod dns;
 mod dns_hook;
 mod dns_update;
 mod order;
 mod schedule;
-mod shelf;
-mod shown;
 
 use std::{
     path::Path,
@@ -20,18 +20,18 @@ use std::{
 use tokio::{signal::unix::Signal, sync::watch, time::sleep};
 use tracing::{info, warn};
 
-use self::{attempt::Attempts, schedule::Chance};
 pub use self::{
-    attempt::Outcome,
-    shown::{ACME_TLS, Shown},
+    attempt::AttemptOutcome,
+    challenge_responder::{ACME_TLS, ChallengeResponder},
 };
+use self::{attempt::Attempts, schedule::Chance};
 use crate::{
     config::{
         CertificatePaths,
         acme::{AcmeConfig, AcmeKeyError, Domain},
     },
     random::random,
-    stop::stopped,
+    shutdown::stopped,
 };
 
 /// The longest sleep before the clock is read again: it may have been set in the meantime, or the machine may have slept.
@@ -41,7 +41,7 @@ const LONGEST_SLEEP: Duration = Duration::from_mins(10);
 pub struct Acme {
     domains: Vec<Domain>,
     attempts: Attempts,
-    shown: Arc<Shown>,
+    shown: Arc<ChallengeResponder>,
     retry: Duration,
 }
 
@@ -65,7 +65,7 @@ impl Acme {
 
     /// Returns the challenge responses that the listeners must serve.
     #[must_use]
-    pub fn shown(&self) -> Arc<Shown> {
+    pub fn shown(&self) -> Arc<ChallengeResponder> {
         Arc::clone(&self.shown)
     }
 
@@ -75,7 +75,7 @@ impl Acme {
     }
 
     /// Gets and renews certificates until `stop` becomes true. Reports each outcome to `tell`; a `nudge` retries failures at once.
-    pub async fn keep(self, mut nudge: Signal, mut stop: watch::Receiver<bool>, tell: impl Fn(Outcome)) {
+    pub async fn keep(self, mut nudge: Signal, mut stop: watch::Receiver<bool>, tell: impl Fn(AttemptOutcome)) {
         let mut courses: Vec<Course> = self.domains.iter().map(|domain| self.course(domain)).collect();
         loop {
             let now = SystemTime::now();
@@ -106,7 +106,7 @@ impl Acme {
         validity.map_or(SystemTime::UNIX_EPOCH, |validity| validity.renewal(Chance::new(random())))
     }
 
-    async fn advance(&self, course: &mut Course) -> Outcome {
+    async fn advance(&self, course: &mut Course) -> AttemptOutcome {
         let Course { domain, failures, due } = course;
         let result = self.attempts.attempt(domain).await;
         let now = SystemTime::now();
@@ -116,12 +116,12 @@ impl Acme {
                 // Authorities limit requests, so wait even if the certificate's dates call for an earlier renewal.
                 *due = self.renewal(domain).max(now + self.retry);
                 info!(%domain, %authority, renewal = %jiff::Timestamp::try_from(*due).unwrap_or_default(), "got a certificate");
-                Outcome::Issued
+                AttemptOutcome::Issued
             }
             Err(error) => {
                 *failures = failures.saturating_add(1);
                 let outcome = error.outcome();
-                let limited = outcome == Outcome::RateLimited;
+                let limited = outcome == AttemptOutcome::RateLimited;
                 let wait = schedule::wait(*failures, self.retry, limited, Chance::new(random()));
                 *due = now + wait;
                 warn!(%domain, failures, again_in = ?wait, "could not get a certificate; still serving the current one");

@@ -11,8 +11,8 @@ use thiserror::Error;
 use tracing::warn;
 
 use super::{
+    challenge_responder::{ChallengeCertificateError, ChallengeResponder, ServedChallenge},
     dns::{ChallengeRecord, DnsError, Zone},
-    shown::{ChallengeCertificateError, Showing, Shown},
 };
 use crate::config::acme::{ChallengeKind, Domain};
 
@@ -22,8 +22,8 @@ const PATIENCE: RetryPolicy =
 
 /// A challenge that proves control of a domain, ready for use.
 pub(super) enum Challenge {
-    TlsAlpn01(Arc<Shown>),
-    Http01(Arc<Shown>),
+    TlsAlpn01(Arc<ChallengeResponder>),
+    Http01(Arc<ChallengeResponder>),
     Dns01(Zone),
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Issued {
 
 /// The published response to a challenge.
 enum Proof<'z> {
-    Shown { _until_dropped: Showing },
+    Shown { _until_dropped: ServedChallenge },
     Record(&'z Zone, ChallengeRecord),
 }
 

@@ -27,7 +27,7 @@ struct Regular {
 
 /// The result of a check of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum FileCheck {
     /// The path still leads to the same file.
     Same,
     /// A different file was opened; it begins with a whole line.
@@ -71,12 +71,12 @@ impl LogFile {
     }
 
     /// Checks whether the file is still at its path (logrotate moves it), and how large it is.
-    pub(super) fn look(&mut self) -> io::Result<Place> {
-        let Some(regular) = &mut self.regular else { return Ok(Place::Same) };
+    pub(super) fn look(&mut self) -> io::Result<FileCheck> {
+        let Some(regular) = &mut self.regular else { return Ok(FileCheck::Same) };
         match fs::metadata(&self.path) {
             Ok(found) if identity(&found) == regular.identity => {
                 regular.bytes = found.len();
-                Ok(Place::Same)
+                Ok(FileCheck::Same)
             }
             _ => self.reopen(),
         }
@@ -90,7 +90,7 @@ impl LogFile {
     /// Renames each file to the next number, drops the oldest and opens a new one. Call it only between two lines.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         // A predecessor or a successor may have rotated already.
-        if self.look()? == Place::Another {
+        if self.look()? == FileCheck::Another {
             return Ok(());
         }
         if self.keep == 0 {
@@ -110,9 +110,9 @@ impl LogFile {
         self.regular.as_ref().and_then(|_| self.path.parent())
     }
 
-    fn reopen(&mut self) -> io::Result<Place> {
+    fn reopen(&mut self) -> io::Result<FileCheck> {
         (self.file, self.regular) = open(&self.path)?;
-        Ok(Place::Another)
+        Ok(FileCheck::Another)
     }
 
     /// Returns `access.log`, `access.log.1`, `access.log.2`.
@@ -177,10 +177,10 @@ mod tests {
         let mut file = log(&path, 2);
         append(&mut file, "0123456789\n");
         fs::write(&path, "").unwrap();
-        assert_eq!((file.look().unwrap(), file.is_full()), (Place::Same, false), "copytruncate");
+        assert_eq!((file.look().unwrap(), file.is_full()), (FileCheck::Same, false), "copytruncate");
         fs::rename(&path, dir.path().join("moved")).unwrap();
         append(&mut file, "late\n");
-        assert_eq!(file.look().unwrap(), Place::Another);
+        assert_eq!(file.look().unwrap(), FileCheck::Another);
         append(&mut file, "new\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
         assert_eq!(fs::read_to_string(dir.path().join("moved")).unwrap(), "late\n");

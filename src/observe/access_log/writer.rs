@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Pending, Shared,
-    file::{LogFile, Place},
+    file::{FileCheck, LogFile},
 };
 
 /// The longest time that a line waits before it is written.
@@ -133,8 +133,8 @@ impl Writer {
     /// Checks file and disk, and logs any change of what is written.
     fn settle(&mut self, shared: &Shared) {
         match self.file.look() {
-            Ok(Place::Same) => {}
-            Ok(Place::Another) => self.begin_whole(shared),
+            Ok(FileCheck::Same) => {}
+            Ok(FileCheck::Another) => self.begin_whole(shared),
             Err(error) => error!(%error, "cannot reopen the access log; still writing to the old file"),
         }
         if self.trouble != Some(Trouble::Failing) {

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Method};
 
-use super::{App, Authority, Fault, Guess, Judgement, Matched, Reason, RequestFacts, Route};
+use super::{App, Authenticator, Fault, Guess, Judgement, Matched, Reason, RequestFacts, Route};
 
 impl Judgement<'_> {
     /// Tells a client that may use a route of the path which methods it accepts (RFC 9110, section 15.5.6). To other clients the path
@@ -12,7 +12,7 @@ impl Judgement<'_> {
         app: &App,
         matched: &Matched<'_, '_>,
         facts: &RequestFacts<'_>,
-        known: (&Authority, i64),
+        known: (&Authenticator, i64),
     ) -> Fault {
         if !is_known(facts.method) {
             return Reason::UnknownMethod.into();
@@ -43,7 +43,7 @@ impl Judgement<'_> {
         route: &Route,
         matched: &Matched<'_, '_>,
         facts: &RequestFacts<'_>,
-        known: (&Authority, i64),
+        known: (&Authenticator, i64),
     ) -> Result<(), Fault> {
         route.addresses.judge(facts.client, facts.countries)?;
         self.address_rate(route, facts)?;

@@ -7,8 +7,7 @@ use axum::{
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::App;
-use crate::worker::{caller::Caller, refusal::Refusal};
+use super::{App, caller::Caller, refusal::Refusal};
 
 const JSON: &str = "application/json";
 

@@ -8,19 +8,21 @@ use utoipa::{ToSchema, openapi::Object};
 
 use super::{
     App,
+    body::Body,
+    caller::Caller,
     openapi::one_of,
+    refusal::{Refusal, RefusalBody},
     view::{TaskView, kinds, qualities},
 };
 use crate::worker::{
-    body::Body,
-    caller::Caller,
-    language::Languages,
-    order::{FORMATS, Output, Priority, Quality},
-    playlist::{Extent, Part, Tally},
-    refusal::{Refusal, RefusalBody},
-    source::{SourceError, SourceUrl},
-    subtitles::Wanted,
-    task::Task,
+    jobs::subtitles::Wanted,
+    queue::playlist::{Extent, Part, Tally},
+    tasks::{
+        language::Languages,
+        order::{FORMATS, Output, Priority, Quality},
+        source::{SourceError, SourceUrl},
+        task::Task,
+    },
 };
 
 /// A request for a download.

@@ -11,14 +11,14 @@ use utoipa::ToSchema;
 
 use super::{
     App,
+    caller::Caller,
+    refusal::{Refusal, RefusalBody},
     rows::{Frame, Rows},
     view::TaskView,
 };
 use crate::worker::{
-    caller::Caller,
-    refusal::{Refusal, RefusalBody},
     store::{Cancelled, Selection},
-    task::TaskId,
+    tasks::task::TaskId,
 };
 
 /// A confirmation.

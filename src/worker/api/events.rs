@@ -16,13 +16,11 @@ use utoipa::IntoParams;
 
 use super::{
     App,
-    told::{self, Told},
-};
-use crate::worker::{
     caller::Caller,
-    events::Follower,
+    event_view::{self, Told},
     refusal::{Refusal, RefusalBody},
 };
+use crate::worker::tasks::events::Follower;
 
 /// More often than any proxy times out a silent response.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -62,14 +60,14 @@ pub(super) async fn follow(
 ) -> Result<impl IntoResponse, Refusal> {
     let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let follower = told::follow(&app, &caller, told::whose(&caller, ask.all)?, after).await?;
+    let follower = event_view::follow(&app, &caller, event_view::whose(&caller, ask.all)?, after).await?;
     Ok(Sse::new(events(app, follower)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
 /// The events, until the worker stops.
 fn events(app: App, follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
     unfold((app, follower), async |(app, mut follower)| {
-        let told = app.stop.run_until_cancelled(told::next(&app, &mut follower)).await?;
+        let told = app.stop.run_until_cancelled(event_view::next(&app, &mut follower)).await?;
         Some((Ok(event(&told)), (app, follower)))
     })
 }

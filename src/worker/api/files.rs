@@ -9,17 +9,18 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{
     App,
+    caller::Caller,
     file_answers::{Conditions, MediaAnswers, ThumbnailAnswers},
+    refusal::{Refusal, RefusalBody},
 };
 use crate::worker::{
-    caller::Caller,
-    conduit::Lane,
-    file_name::task_of,
-    media_type::MediaType,
-    refusal::{Refusal, RefusalBody},
-    send::{Disposition, Known, Sending},
+    media::{file_name::task_of, media_type::MediaType},
     store::Store,
-    task::{Task, TaskId},
+    streaming::{
+        send::{Disposition, Known, Sending},
+        sendfile::SendQueue,
+    },
+    tasks::task::{Task, TaskId},
 };
 
 type Named = Result<Path<String>, PathRejection>;
@@ -40,7 +41,7 @@ pub(super) async fn download(
     named: Named,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<Lane>,
+    ConnectInfo(lane): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let id = named.ok().and_then(|Path(id)| id.parse().ok());
     let found = finished(&app, &caller, id).await?;
@@ -64,7 +65,7 @@ pub(super) async fn stream(
     named: Named,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<Lane>,
+    ConnectInfo(lane): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal::not_found("Archivo no encontrado");
     let Path(name) = named.map_err(|_| unknown())?;
@@ -91,7 +92,7 @@ pub(super) async fn thumbnail(
     named: Named,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<Lane>,
+    ConnectInfo(lane): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let id = named.ok().and_then(|Path(id)| id.parse().ok());
     let found = finished(&app, &caller, id).await?;

@@ -9,15 +9,17 @@ use bytes::Bytes;
 
 use super::{
     App, answer,
+    caller::Caller,
     file_answers::{Conditions, StreamAnswers},
     files::{finished, note_play},
+    refusal::{Refusal, RefusalBody},
 };
 use crate::worker::{
-    caller::Caller,
-    conduit::Lane,
-    refusal::{Refusal, RefusalBody},
-    send::{Disposition, Sending},
-    task::Task,
+    streaming::{
+        send::{Disposition, Sending},
+        sendfile::SendQueue,
+    },
+    tasks::task::Task,
 };
 
 /// RFC 8216, section 4.
@@ -77,7 +79,7 @@ pub(super) async fn stream(
     id: Id,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<Lane>,
+    ConnectInfo(lane): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let task = own(&app, &caller, id).await?;
     let (id, workshop) = (task.id, app.queue.workshop());

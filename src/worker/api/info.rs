@@ -8,14 +8,12 @@ use utoipa::ToSchema;
 
 use super::{
     App, answer,
-    look::{LookError, NotSeen, Question, resolved},
-};
-use crate::worker::{
     body::Body,
     caller::Caller,
+    metadata::{LookError, NotSeen, Question, resolved},
     refusal::{Refusal, RefusalBody},
-    source::SourceUrl,
 };
+use crate::worker::tasks::source::SourceUrl;
 
 const WHAT: &str = "Information";
 

@@ -2,21 +2,26 @@
 
 mod access;
 mod answer;
+pub(super) mod body;
+pub(super) mod caller;
 mod download;
 mod downloads;
+mod event_view;
 mod events;
 mod file_answers;
 mod files;
+pub(super) mod guard;
 mod hls;
 mod info;
-mod look;
+mod metadata;
 mod openapi;
 mod page;
+pub(super) mod refusal;
+pub(super) mod replay;
 mod rows;
 mod search;
 mod socket;
 mod subtitles;
-mod told;
 mod view;
 mod zip;
 
@@ -30,8 +35,8 @@ use axum::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{look::Looks, zip::Archives};
-use super::{budget::Budget, queue::Queue, refusal::Refusal};
+use self::{metadata::Looks, refusal::Refusal, zip::Archives};
+use super::{queue::Queue, streaming::budget::Budget};
 
 /// The largest request body. A body holds a URL and a few words.
 const MAX_BODY: usize = 16 << 10;

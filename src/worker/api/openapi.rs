@@ -18,9 +18,10 @@ use utoipa::{
 
 use super::{
     access::{Access, Asked},
-    told::ProgressView,
+    event_view::ProgressView,
+    refusal::RefusalBody,
 };
-use crate::{identity::CredentialKind, policy::Reason, problem::Problem, worker::refusal::RefusalBody};
+use crate::{identity::CredentialKind, policy::Reason, problem::Problem};
 
 /// The description of the API as a whole; the rest comes from the routes.
 #[derive(OpenApi)]

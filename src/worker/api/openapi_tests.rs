@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::worker::{
     api::{search, zip},
-    language::Languages,
-    order::QUALITIES,
-    source,
+    tasks::{language::Languages, order::QUALITIES, source},
 };
 
 fn served() -> Value {

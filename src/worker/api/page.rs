@@ -11,14 +11,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
+    caller::Caller,
+    refusal::{Refusal, RefusalBody},
     rows::{Frame, Rows},
     view::TaskView,
 };
 use crate::worker::{
-    caller::Caller,
-    refusal::{Refusal, RefusalBody},
-    store::{Order, Place, Selection},
-    task::Status,
+    store::{Order, Selection, Sequence},
+    tasks::task::Status,
 };
 
 pub(super) const MAX_LIMIT: usize = 100;
@@ -98,7 +98,7 @@ pub(super) async fn list(
     Rows::new(&app, &caller, selection, place, limit, frame).answer().await
 }
 
-fn end(next: Option<Place>, totals: &[u8]) -> Vec<u8> {
+fn end(next: Option<Sequence>, totals: &[u8]) -> Vec<u8> {
     let next = next.map_or_else(|| "null".to_owned(), |place| format!("\"{place:x}\""));
     [b"],\"next\":", next.as_bytes(), b",\"totals\":", totals, b"}"].concat()
 }
@@ -109,8 +109,8 @@ impl Ask {
         right.then_some(self.limit).ok_or_else(|| invalid("limit must be 1 to 100"))
     }
 
-    fn place(&self) -> Result<Option<Place>, Refusal> {
-        let read = |text: &String| Place::from_str_radix(text, 16).ok().filter(|place| *place > 0);
+    fn place(&self) -> Result<Option<Sequence>, Refusal> {
+        let read = |text: &String| Sequence::from_str_radix(text, 16).ok().filter(|place| *place > 0);
         let place = self.cursor.as_ref().map(|text| read(text).ok_or(())).transpose();
         place.map_err(|()| invalid("cursor must be the `next` of a previous page"))
     }

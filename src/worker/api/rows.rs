@@ -9,13 +9,11 @@ use futures_util::stream::{self, Stream, StreamExt};
 use thiserror::Error;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{App, answer, view::TaskView};
+use super::{App, answer, caller::Caller, refusal::Refusal, view::TaskView};
 use crate::worker::{
-    budget::{Account, Room},
-    caller::Caller,
-    refusal::Refusal,
-    store::{Bounds, Place, Selection, StoreError, Stretch},
-    task::Task,
+    store::{Bounds, Page, Selection, Sequence, StoreError},
+    streaming::budget::{Account, Room},
+    tasks::task::Task,
 };
 
 /// A piece ends with the download that brings it to this length, in bytes.
@@ -34,7 +32,7 @@ const MAX_LOOKED_AT: usize = 5_000;
 pub(super) struct Frame {
     pub(super) before: Vec<u8>,
     /// Makes the text after the last download, from the place at which the list continues and from `rest`.
-    pub(super) after: fn(Option<Place>, &[u8]) -> Vec<u8>,
+    pub(super) after: fn(Option<Sequence>, &[u8]) -> Vec<u8>,
     /// The second argument of `after`.
     pub(super) rest: Vec<u8>,
 }
@@ -45,7 +43,7 @@ pub(super) struct Rows {
     account: Account,
     selection: Selection,
     /// The place at which the list continues.
-    place: Option<Place>,
+    place: Option<Sequence>,
     left: usize,
     looks: usize,
     /// Whether a download has been written, so that the next one needs a comma.
@@ -70,7 +68,7 @@ impl Rows {
         app: &App,
         caller: &Caller,
         selection: Selection,
-        place: Option<Place>,
+        place: Option<Sequence>,
         rows: usize,
         frame: Frame,
     ) -> Self {
@@ -131,7 +129,7 @@ impl Rows {
         Ok(text)
     }
 
-    async fn stretch(&self, bytes: usize) -> Result<Stretch, StoreError> {
+    async fn stretch(&self, bytes: usize) -> Result<Page, StoreError> {
         let app = self.app.clone();
         let write = move |task: Task, text: &mut Vec<u8>| {
             let progress = app.queue.progress(task.id);
@@ -143,7 +141,7 @@ impl Rows {
         self.app.queue.workshop().store.stretch(self.selection.clone(), self.place, bounds, write).await
     }
 
-    fn add(&mut self, text: &mut Vec<u8>, stretch: &Stretch) {
+    fn add(&mut self, text: &mut Vec<u8>, stretch: &Page) {
         // Each download has a comma before it, except the very first.
         let skipped = usize::from(!self.begun && stretch.rows > 0);
         text.extend_from_slice(stretch.text.get(skipped..).unwrap_or_default());

@@ -10,10 +10,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App, answer,
+    caller::Caller,
     info::{self, Info, MAX_ADDED, MAX_FOUND},
-    look::{LookError, NotSeen, Question},
+    metadata::{LookError, NotSeen, Question},
+    refusal::Refusal,
 };
-use crate::worker::{caller::Caller, refusal::Refusal, source::SourceUrl};
+use crate::worker::tasks::source::SourceUrl;
 
 pub(super) const MAX_RESULTS: u8 = 50;
 pub(super) const MAX_TEXT: usize = 200;

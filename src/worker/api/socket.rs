@@ -26,12 +26,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tungstenite::error::Error as SocketError;
 use utoipa::IntoParams;
 
-use super::{App, told};
-use crate::worker::{
+use super::{
+    App,
     caller::Caller,
-    events::Follower,
+    event_view,
     refusal::{Refusal, RefusalBody},
 };
+use crate::worker::tasks::events::Follower;
 
 /// The largest message that a client may send, in bytes.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -105,12 +106,12 @@ pub(super) async fn follow(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
-    let whose = told::whose(&caller, ask.all)?;
+    let whose = event_view::whose(&caller, ask.all)?;
     // Not 426: its `Upgrade` field would not pass the gateway, and HTTP/2 does not have it.
     let upgrade = upgrade.map_err(|_| {
         Refusal::new(StatusCode::BAD_REQUEST, "not_a_websocket", "A WebSocket handshake (version 13) is required")
     })?;
-    let follower = told::follow(&app, &caller, whose, ask.after.as_deref()).await?;
+    let follower = event_view::follow(&app, &caller, whose, ask.after.as_deref()).await?;
     let upgrade = upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
@@ -143,7 +144,7 @@ async fn tell(app: &App, follower: &mut Follower, to: &mut SplitSink<WebSocket, 
             biased;
             () = app.stop.cancelled() => return Ended::Stopped,
             _ = pings.tick() => Message::Ping(Bytes::new()),
-            told = told::next(app, follower) => Message::text(serde_json::to_string(&told).unwrap_or_default()),
+            told = event_view::next(app, follower) => Message::text(serde_json::to_string(&told).unwrap_or_default()),
         };
         let sending = timeout(SENDING, to.send(message));
         match app.stop.run_until_cancelled(sending).await {

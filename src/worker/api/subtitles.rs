@@ -11,16 +11,17 @@ use utoipa::ToSchema;
 
 use super::{
     App,
+    caller::Caller,
     file_answers::{Conditions, SubtitlesAnswers},
     files::finished,
+    refusal::{Refusal, RefusalBody},
 };
 use crate::worker::{
-    caller::Caller,
-    conduit::Lane,
-    language::Language,
-    refusal::{Refusal, RefusalBody},
-    send::{Disposition, Sending},
-    task::TaskId,
+    streaming::{
+        send::{Disposition, Sending},
+        sendfile::SendQueue,
+    },
+    tasks::{language::Language, task::TaskId},
 };
 
 const CONTENT_TYPE: &str = "text/vtt; charset=utf-8";
@@ -73,7 +74,7 @@ pub(super) async fn file(
     named: Result<Path<(String, String)>, PathRejection>,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<Lane>,
+    ConnectInfo(lane): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal::not_found("Subtitles not found");
     let Path((id, name)) = named.map_err(|_| unknown())?;

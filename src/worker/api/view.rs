@@ -5,10 +5,12 @@ use utoipa::{ToSchema, openapi::Object};
 
 use super::openapi::one_of;
 use crate::worker::{
-    language::Language,
-    order::{KINDS, QUALITIES},
-    playlist::{Part, Tally},
-    task::{Status, Task},
+    queue::playlist::{Part, Tally},
+    tasks::{
+        language::Language,
+        order::{KINDS, QUALITIES},
+        task::{Status, Task},
+    },
     ytdlp::Progress,
 };
 
@@ -143,7 +145,7 @@ fn speed(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::order::{Output, Quality};
+    use crate::worker::tasks::order::{Output, Quality};
 
     #[test]
     fn every_key_of_the_api_is_always_present() {

@@ -11,13 +11,16 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
-use super::{App, files::finished};
-use crate::worker::{
-    archive::{self, Member},
+use super::{
+    App,
     caller::Caller,
+    files::finished,
     refusal::{Refusal, RefusalBody},
+};
+use crate::worker::{
     shares::{Busy, Shares, Sizes},
-    task::TaskId,
+    streaming::archive::{self, Member},
+    tasks::task::TaskId,
 };
 
 /// The most files in one archive.

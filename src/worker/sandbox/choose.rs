@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
 use super::{Allowance, Sandbox, Strictness, WayOut, outside};
-use crate::{config::Config, edge::sockets::bind_unix, egress::Door};
+use crate::{config::Config, edge::sockets::bind_unix, egress::EgressListener};
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 const PROBE: Allowance = Allowance { file: 1 << 20, cpu: 20 };
@@ -45,7 +45,7 @@ pub(crate) enum Source {
 
 impl Source {
     /// Also returns the listener for the egress guard, unless the guard is a separate process.
-    pub(crate) async fn new(config: &Config) -> (Self, Option<Door>) {
+    pub(crate) async fn new(config: &Config) -> (Self, Option<EgressListener>) {
         let least = if config.worker.partial_sandbox { Strictness::Partial } else { Strictness::Whole };
         if let Some(guard) = config.egress.listen {
             return (Self::Unit { port: guard.port(), least }, None);
@@ -82,7 +82,7 @@ impl Sandbox {
         Some(sandbox.try_out(&folder).await.map(|()| sandbox))
     }
 
-    async fn with_guard(socket: &Path, least: Strictness) -> Result<(Self, Door), SandboxError> {
+    async fn with_guard(socket: &Path, least: Strictness) -> Result<(Self, EgressListener), SandboxError> {
         match (Self::within_namespace(socket).await, least) {
             (Err(error), Strictness::Partial) => {
                 warn_of_partial(&error);
@@ -92,11 +92,11 @@ impl Sandbox {
         }
     }
 
-    async fn within_namespace(socket: &Path) -> Result<(Self, Door), SandboxError> {
+    async fn within_namespace(socket: &Path) -> Result<(Self, EgressListener), SandboxError> {
         let sandbox = Self { way_out: WayOut::Namespace(socket.to_owned()), strictness: Strictness::Whole };
         sandbox.try_out(socket.parent().unwrap_or(Path::new("/"))).await?;
         let listener = bind_unix(socket).map_err(|e| SandboxError::Door(e.to_string()))?;
-        Ok((sandbox, Door::Unix(listener)))
+        Ok((sandbox, EgressListener::Unix(listener)))
     }
 
     async fn within_unit(port: u16) -> Result<Self, SandboxError> {
@@ -112,11 +112,11 @@ impl Sandbox {
         Self { way_out: WayOut::Loopback(port), strictness: Strictness::Partial }
     }
 
-    async fn partial_with_guard() -> Result<(Self, Door), SandboxError> {
+    async fn partial_with_guard() -> Result<(Self, EgressListener), SandboxError> {
         let door = |e: io::Error| SandboxError::Door(e.to_string());
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(door)?;
         let port = listener.local_addr().map_err(door)?.port();
-        Ok((Self::partial(port), Door::Tcp(listener)))
+        Ok((Self::partial(port), EgressListener::Tcp(listener)))
     }
 
     /// Runs this program with `--version` in the sandbox.

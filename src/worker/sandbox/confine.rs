@@ -14,8 +14,8 @@ use rustix::{
 
 use super::{
     Strictness,
-    keeper::keep,
     landlock::{self, Network},
+    reaper::keep,
     syscalls,
 };
 use crate::supervision::Worth;

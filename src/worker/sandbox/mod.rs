@@ -7,10 +7,10 @@
 
 mod choose;
 mod confine;
-mod keeper;
 mod landlock;
 mod namespace;
 mod outside;
+mod reaper;
 mod relay;
 mod syscalls;
 

@@ -10,10 +10,10 @@ use super::{
     row::{COLUMNS, parsed, read},
     text::Field,
 };
-use crate::{
-    worker::owner::Owner,
-    worker::{
-        retry::Retries,
+use crate::worker::{
+    queue::retry::Retries,
+    tasks::{
+        owner::Owner,
         task::{Task, TaskId},
     },
 };
@@ -163,8 +163,8 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::statement::Limits;
-    use crate::worker::{
+    use crate::statement::UserLimits;
+    use crate::worker::tasks::{
         order::{Output, Priority, Quality},
         task::Status,
     };
@@ -181,7 +181,7 @@ mod tests {
         let url = "https://e.com/".into();
         let task = Task { priority, ..Task::new(owner.parse().unwrap(), url, Quality::Best, Output::Audio(None)) };
         let id = task.id;
-        store.add(task, Limits::default()).await.unwrap();
+        store.add(task, UserLimits::default()).await.unwrap();
         id
     }
 
@@ -273,10 +273,10 @@ mod tests {
             let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
             store.add(task, limits).await
         };
-        let limits = Limits {
+        let limits = UserLimits {
             concurrent_downloads: NonZeroU32::new(1),
             waiting_downloads: NonZeroU32::new(2),
-            ..Limits::default()
+            ..UserLimits::default()
         };
         order(limits).await.unwrap();
         order(limits).await.unwrap();
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(claimed(&store, 9).await, None);
         order(limits).await.unwrap();
         assert!(matches!(order(limits).await, Err(StoreError::QueueFull)));
-        order(Limits::default()).await.unwrap();
+        order(UserLimits::default()).await.unwrap();
         assert!(
             claimed(&store, 9).await.is_some(),
             "claiming a task keeps the limits, and the newest request lifts them"

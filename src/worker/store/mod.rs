@@ -1,13 +1,13 @@
 //! The task database: one SQLite file. Every state change is on disk before the request is answered.
 
 mod claim;
-mod keep;
-mod life;
-mod list;
-mod lists;
 mod pages;
+mod playlists;
+mod retention;
 mod row;
+mod tasks;
 mod text;
+mod transitions;
 
 use std::{
     fs::OpenOptions,
@@ -22,9 +22,9 @@ use thiserror::Error;
 
 pub(crate) use self::{
     claim::{Next, Retried},
-    life::{Cancelled, Description},
-    lists::{Expanded, Settled},
-    pages::{Bounds, Order, Place, Selection, Stretch},
+    pages::{Bounds, Order, Page, Selection, Sequence},
+    playlists::{Expanded, Settled},
+    transitions::{Cancelled, Description},
 };
 
 /// Schema migrations: the step at index `n` upgrades a database from version `n` to `n + 1`.
@@ -146,12 +146,14 @@ fn migrate(db: &Connection) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::Limits;
+    use crate::statement::UserLimits;
     use crate::worker::{
-        language::Languages,
         media::Finished,
-        order::{Output, Quality},
-        task::{Status, Task, TaskId},
+        tasks::{
+            language::Languages,
+            order::{Output, Quality},
+            task::{Status, Task, TaskId},
+        },
     };
 
     async fn with_tasks<const N: usize>() -> (tempfile::TempDir, Store, [TaskId; N]) {
@@ -161,7 +163,7 @@ mod tests {
         for id in &mut ids {
             let task = Task::new("ana".parse().unwrap(), "https://e.com/".into(), Quality::Best, Output::Audio(None));
             *id = task.id;
-            store.add(task, Limits::default()).await.unwrap();
+            store.add(task, UserLimits::default()).await.unwrap();
         }
         (dir, store, ids)
     }

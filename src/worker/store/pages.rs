@@ -6,9 +6,9 @@ use super::{
     Store, StoreError,
     row::{COLUMNS, parsed, read},
 };
-use crate::{
-    worker::owner::Owner,
-    worker::task::{Status, Task},
+use crate::worker::tasks::{
+    owner::Owner,
+    task::{Status, Task},
 };
 
 /// The most tasks to examine before others get their turn at the database.
@@ -35,7 +35,7 @@ pub(crate) enum Order {
 }
 
 /// The position of a task among all tasks, which never changes.
-pub(crate) type Place = i64;
+pub(crate) type Sequence = i64;
 
 /// Limits of one stretch.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +48,13 @@ pub(crate) struct Bounds {
 
 /// A part of a list of tasks, as `write` produced it.
 #[derive(Debug, Default)]
-pub(crate) struct Stretch {
+pub(crate) struct Page {
     pub(crate) text: Vec<u8>,
     pub(crate) rows: usize,
     /// How many tasks were examined, including those that did not match.
     pub(crate) looked_at: usize,
     /// The task after which the next stretch starts; none at the end.
-    pub(crate) next: Option<Place>,
+    pub(crate) next: Option<Sequence>,
 }
 
 /// The number of tasks in each state, by the state's name for clients.
@@ -65,10 +65,10 @@ impl Store {
     pub(crate) async fn stretch(
         &self,
         selection: Selection,
-        place: Option<Place>,
+        place: Option<Sequence>,
         bounds: Bounds,
         write: impl Fn(Task, &mut Vec<u8>) + Send + 'static,
-    ) -> Result<Stretch, StoreError> {
+    ) -> Result<Page, StoreError> {
         self.run(move |db| {
             let sql = selection.order.query(selection.owner.is_some());
             let owner = selection.owner.as_ref().map(|owner| owner.as_str().to_owned());
@@ -78,7 +78,7 @@ impl Store {
                 Some(owner) => statement.query(params![behind, owner])?,
                 None => statement.query(params![behind])?,
             };
-            let mut stretch = Stretch::default();
+            let mut stretch = Page::default();
             while let Some(row) = rows.next()? {
                 if stretch.is_full(bounds) {
                     return Ok(stretch);
@@ -97,7 +97,11 @@ impl Store {
     }
 
     /// The place before the newest `most` tasks of an owner, or of everybody; none if there are no more than that.
-    pub(crate) async fn before_newest(&self, owner: Option<Owner>, most: usize) -> Result<Option<Place>, StoreError> {
+    pub(crate) async fn before_newest(
+        &self,
+        owner: Option<Owner>,
+        most: usize,
+    ) -> Result<Option<Sequence>, StoreError> {
         self.run(move |db| {
             let (of, owner) = owner_clause(owner);
             let sql = format!("SELECT sequence FROM task WHERE {of} ORDER BY sequence DESC LIMIT 1 OFFSET ?2");
@@ -127,10 +131,10 @@ impl Order {
         )
     }
 
-    const fn beginning(self) -> Place {
+    const fn beginning(self) -> Sequence {
         match self {
             Self::OldestFirst => 0,
-            Self::NewestFirst => Place::MAX,
+            Self::NewestFirst => Sequence::MAX,
         }
     }
 }
@@ -145,7 +149,7 @@ impl Selection {
     }
 }
 
-impl Stretch {
+impl Page {
     fn is_full(&self, bounds: Bounds) -> bool {
         self.rows >= bounds.rows || self.text.len() >= bounds.bytes || self.looked_at >= MAX_LOOKED_AT
     }

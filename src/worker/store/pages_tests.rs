@@ -1,8 +1,10 @@
 //! Stretches end where they should, continue where the last one ended, and hold no other user's tasks.
 
 use super::*;
-use crate::statement::Limits;
-use crate::worker::order::{Output, Quality};
+use crate::{
+    statement::UserLimits,
+    worker::tasks::order::{Output, Quality},
+};
 
 async fn with(tasks: &[(&str, &str)]) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -10,7 +12,7 @@ async fn with(tasks: &[(&str, &str)]) -> (tempfile::TempDir, Store) {
     for (owner, url) in tasks {
         let url = format!("https://e.com/{url}");
         let task = Task::new(owner.parse().unwrap(), url, Quality::Best, Output::Audio(None));
-        store.add(task, Limits::default()).await.unwrap();
+        store.add(task, UserLimits::default()).await.unwrap();
     }
     (dir, store)
 }
@@ -21,7 +23,7 @@ fn of(owner: &str, order: Order) -> Selection {
 
 const TWO: Bounds = Bounds { rows: 2, bytes: 1 << 20 };
 
-async fn read_on(store: &Store, selection: &Selection, place: Option<Place>) -> (String, Option<Place>) {
+async fn read_on(store: &Store, selection: &Selection, place: Option<Sequence>) -> (String, Option<Sequence>) {
     let write = |task: Task, text: &mut Vec<u8>| text.extend(task.url.bytes().skip("https://e.com/".len()));
     let stretch = store.stretch(selection.clone(), place, TWO, write).await.unwrap();
     (String::from_utf8(stretch.text).unwrap(), stretch.next)

@@ -5,10 +5,12 @@ use rusqlite::{Row, types::Type};
 use super::text::Field;
 
 use crate::worker::{
-    order::{Output, Priority},
-    playlist::{Extent, Part, Place, Tally},
-    subtitles::Wanted,
-    task::Task,
+    jobs::subtitles::Wanted,
+    queue::playlist::{Extent, Part, PlaylistPosition, Tally},
+    tasks::{
+        order::{Output, Priority},
+        task::Task,
+    },
 };
 
 /// The columns, in the order in which [`read`] expects them.
@@ -50,7 +52,7 @@ fn part(row: &Row<'_>) -> rusqlite::Result<Part> {
     let (extent, total): (Option<u16>, u32) = (row.get(20)?, row.get(21)?);
     Ok(match (extent, optional(row, 23)?) {
         (Some(extent), _) => Part::List(Extent::of_number(extent), Tally { total, ended: row.get(22)? }),
-        (None, Some(list)) => Part::Entry(Place { list, index: row.get(24)?, total, item: row.get(25)? }),
+        (None, Some(list)) => Part::Entry(PlaylistPosition { list, index: row.get(24)?, total, item: row.get(25)? }),
         (None, None) => Part::Alone,
     })
 }

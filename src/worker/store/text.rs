@@ -3,7 +3,7 @@
 
 use rusqlite::Row;
 
-use crate::worker::source;
+use crate::worker::tasks::source;
 
 /// A text column with a length limit, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,15 +4,17 @@ use std::{ffi::OsString, path::Path};
 
 use super::tools::Tools;
 use crate::worker::{
+    jobs::subtitles::Wanted,
     media::JobFolder,
-    order::{Output, Quality, VideoFormat},
-    source::SourceUrl,
-    subtitles::Wanted,
+    tasks::{
+        order::{Output, Quality, VideoFormat},
+        source::SourceUrl,
+    },
 };
 
 /// Limits of one download.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct DownloadLimits {
     pub(crate) max_filesize: u64,
 }
 
@@ -84,7 +86,7 @@ pub(crate) fn download(
     quality: Quality,
     output: Output,
     job: &JobFolder,
-    limits: Limits,
+    limits: DownloadLimits,
 ) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
     args.accompany(tools);
@@ -234,9 +236,8 @@ mod tests {
     use super::*;
     use crate::worker::{
         media::MediaFolder,
-        order::AudioFormat,
         sandbox::{Sandbox, Strictness, WayOut},
-        task::TaskId,
+        tasks::{order::AudioFormat, task::TaskId},
     };
 
     fn args(quality: Quality, output: Output) -> Vec<String> {
@@ -253,7 +254,7 @@ mod tests {
         };
         let source = SourceUrl::parse("https://example.com/-x", &[]).unwrap();
         let film = Sought { source: &source, item: None };
-        let args = download(&tools, film, quality, output, &job, Limits { max_filesize: 7 });
+        let args = download(&tools, film, quality, output, &job, DownloadLimits { max_filesize: 7 });
         args.into_iter().map(|a| a.into_string().unwrap()).collect()
     }
 

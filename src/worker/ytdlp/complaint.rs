@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The first error of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Complaint {
+pub(crate) struct YtDlpError {
     pub(crate) kind: Kind,
     pub(crate) message: String,
     /// The site accepts no further requests before this time has passed (`Retry-After`).
@@ -76,7 +76,7 @@ const SIGNS: [(&str, Kind); 32] = [
     ("Did not get any data blocks", Kind::Faltering),
 ];
 
-impl Complaint {
+impl YtDlpError {
     /// Parses a line of stderr; none if it is not an error.
     pub(crate) fn of(line: &str) -> Option<Self> {
         let text = line.strip_prefix("ERROR:")?.trim();
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     fn message(line: &str) -> String {
-        Complaint::of(line).unwrap().message
+        YtDlpError::of(line).unwrap().message
     }
 
     #[test]
@@ -158,17 +158,17 @@ mod tests {
 
     #[test]
     fn a_full_disk_a_large_file_and_a_dead_site_are_recognised() {
-        let kind = |line| Complaint::of(line).unwrap().kind;
+        let kind = |line| YtDlpError::of(line).unwrap().kind;
         assert_eq!(kind("ERROR: unable to write data: [Errno 28] No space left on device"), Kind::DiskFull);
         assert_eq!(kind("ERROR: unable to write data: [Errno 27] File too large"), Kind::TooLarge);
         assert_eq!(kind("ERROR: [x] Unable to download: Failed to resolve 'a.b'"), Kind::Unreachable);
         assert_eq!(kind("ERROR: Unsupported URL"), Kind::Other);
-        assert_eq!(Complaint::of("WARNING: x"), None);
+        assert_eq!(YtDlpError::of("WARNING: x"), None);
     }
 
     #[test]
     fn the_wait_that_a_site_requires_is_parsed() {
-        let wait = |text: &str| Complaint::of(&format!("ERROR: {text}")).unwrap().wait.map(|wait| wait.as_secs());
+        let wait = |text: &str| YtDlpError::of(&format!("ERROR: {text}")).unwrap().wait.map(|wait| wait.as_secs());
         let limited =
             "[x] Unable to download webpage: HTTP Error 429: Too Many Requests (retry after 120 s) (caused by <x>)";
         assert_eq!(wait(limited), Some(120));
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn transient_failures_are_distinguished_from_permanent_ones() {
-        let passes = |text: &str| Complaint::of(&format!("ERROR: {text}")).unwrap().kind.passes();
+        let passes = |text: &str| YtDlpError::of(&format!("ERROR: {text}")).unwrap().kind.passes();
         for text in [
             "[generic] Unable to download webpage: HTTP Error 503: Service Unavailable",
             "unable to download video data: HTTP Error 429: Too Many Requests",

@@ -5,15 +5,15 @@ mod command;
 pub(crate) mod companion;
 mod complaint;
 mod event;
-mod homes;
 mod listing;
+mod program_paths;
 mod run;
 mod tools;
 mod tracks;
 
+pub(crate) use self::command::{DEMUXERS, DownloadLimits, Sought, download, listing, look_at, search, subtitles};
+pub(crate) use self::complaint::{Kind, YtDlpError, for_the_log};
 pub(crate) use child::Confined;
-pub(crate) use command::{DEMUXERS, Limits, Sought, download, listing, look_at, search, subtitles};
-pub(crate) use complaint::{Complaint, Kind, for_the_log};
 pub(crate) use event::{Event, Progress};
 pub(crate) use listing::Listed;
 pub(crate) use run::{Bounds, End, Line, Run};

@@ -16,7 +16,7 @@ use tokio_util::{
 
 use super::child::{Confined, Group};
 use crate::worker::{
-    disk::{Disks, Exhausted, Share},
+    disk::{DiskAllowance, Disks, Exhausted},
     sandbox::is_kept,
 };
 
@@ -80,7 +80,7 @@ impl Run {
     pub(crate) fn start(confined: Confined<'_>, bounds: Bounds<'_>, stop: &CancellationToken) -> io::Result<Self> {
         let Bounds { disks, most, line, time } = bounds;
         let (stop, disks, share) =
-            (stop.child_token(), disks.clone(), Share { folder: confined.folder.to_owned(), most });
+            (stop.child_token(), disks.clone(), DiskAllowance { folder: confined.folder.to_owned(), most });
         let mut group = Group::spawn(confined)?;
         let (sender, lines) = channel((MAX_WAITING_BYTES / line.max(1)).clamp(1, MAX_WAITING));
         if let Some(stdout) = group.take_stdout() {

@@ -14,12 +14,12 @@ use tokio::{io::AsyncReadExt, sync::Mutex, time::timeout};
 
 use super::{
     child::{Confined, Group},
-    homes,
+    program_paths,
 };
 use crate::{
     config::WorkerConfig,
     worker::{
-        refusal::Refusal,
+        api::refusal::Refusal,
         sandbox::{Allowance, Sandbox, Source},
     },
 };
@@ -152,7 +152,7 @@ impl Tools {
         let js = located(config, &config.js_runtime);
         let path = children_path([Some(&yt_dlp), ffmpeg.as_ref(), js.as_ref()]);
         let programs = [Some(&yt_dlp), ffmpeg.as_ref(), js.as_ref()].into_iter().flatten();
-        let homes = programs.flat_map(|program| homes::of(program));
+        let homes = programs.flat_map(|program| program_paths::of(program));
         let companion = companion.to_owned();
         let readable = homes.chain(config.readable.iter().cloned()).chain([companion.clone()]).collect();
         let js_runtime = js.as_deref().and_then(runtime_option);
