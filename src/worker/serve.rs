@@ -188,9 +188,9 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(JobConte
     Ok((workshop, egress))
 }
 
-fn routes(app: App, keeper: Arc<Guard>, answering: TaskTracker) -> Router {
+fn routes(app: App, guard: Arc<Guard>, answering: TaskTracker) -> Router {
     api::router(app)
-        .layer(from_fn_with_state(keeper, guard::guard))
+        .layer(from_fn_with_state(guard, guard::guard))
         .layer(from_fn_with_state(answering, counted))
         .route("/healthz", get(async || "ok"))
 }

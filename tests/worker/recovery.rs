@@ -39,7 +39,7 @@ fn a_killed_workers_grandchildren_die_with_it() {
     let yt_dlp = fake_yt_dlp(dir.path(), "trap '' TERM; sleep 300 & sleep 300");
     let mut worker = Worker::with(&origin, &Setup { yt_dlp, ..Setup::default() });
     let id = worker.download("ana", &origin.url("sample.mp4"));
-    // The keeper, the script and its two children.
+    // The reaper, the script and its two children.
     eventually("the children", || (processes_of(&id).len() == 4).then_some(()));
     worker.kill();
     eventually("their end", || processes_of(&id).is_empty().then_some(()));

@@ -343,9 +343,9 @@ fn the_signal_of_a_cancellation_ends_the_first_process_whatever_it_ignores() {
         let has = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(word));
         processes_of(&looks).into_iter().find(has)
     };
-    let keeper = eventually("the keeper", || that_has("python3\0").and(that_has("\0--keep\0")));
+    let reaper = eventually("the reaper", || that_has("python3\0").and(that_has("\0--keep\0")));
     // The signal that the worker sends first. The worker has no reason to do anything else, since the client is still connected.
-    signal("-TERM", keeper);
+    signal("-TERM", reaper);
     eventually("the end of the child", || processes_of(&looks).is_empty().then_some(()));
     drop(stream);
 }
@@ -534,7 +534,7 @@ fn a_killed_worker_leaves_no_hidden_processes() {
             std::io::Write::write_all(&mut stream, request.to_string().as_bytes()).unwrap();
             stream
         });
-        // The keeper, the program and the process that the program has started.
+        // The reaper, the program and the process that the program has started.
         eventually("all processes", || (processes_of(&looks).len() >= 3).then_some(()));
         signal("-KILL", worker.pid());
         drop(look.join().unwrap());

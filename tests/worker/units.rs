@@ -189,9 +189,9 @@ fn a_javascript_runtime_works_in_a_unit() {
     assert_eq!(told(&unit.worker), json!([0, "number 1,2,3\n", "", -9]));
 }
 
-/// A hidden process keeps the result open to change it later. `keeper` is the program's parent.
+/// A hidden process keeps the result open to change it later. `reaper` is the program's parent.
 const KEEPS_IT_OPEN: &str = "import ctypes, json, os, resource, sys, time
-home, keeper = os.environ['HOME'], os.getppid()
+home, reaper = os.environ['HOME'], os.getppid()
 film = os.open(home + '/out/media.mp4', os.O_RDWR | os.O_CREAT, 0o600)
 os.write(film, b'\\0\\0\\0\\x20ftypisom' + bytes(100000))
 hidden, ready = os.pipe()
@@ -208,7 +208,7 @@ os.read(hidden, 1)
 ";
 
 #[test]
-fn a_child_in_a_unit_cannot_keep_its_keeper_from_ending_hidden_processes() {
+fn a_child_in_a_unit_cannot_keep_its_reaper_from_ending_hidden_processes() {
     let Some((_town, port)) = town() else { return };
     let program = format!(
         "{KEEPS_IT_OPEN}
@@ -219,12 +219,12 @@ def attempt(name, what):
         done.append(name)
     except OSError:
         pass
-attempt('prlimit', lambda: resource.prlimit(keeper, resource.RLIMIT_NOFILE, (0, 0)))
-attempt('setpriority', lambda: os.setpriority(os.PRIO_PROCESS, keeper, 19))
+attempt('prlimit', lambda: resource.prlimit(reaper, resource.RLIMIT_NOFILE, (0, 0)))
+attempt('setpriority', lambda: os.setpriority(os.PRIO_PROCESS, reaper, 19))
 attempt('of all', lambda: os.setpriority(os.PRIO_USER, 0, 19))
-attempt('affinity', lambda: os.sched_setaffinity(keeper, {{0}}))
-attempt('scheduler', lambda: os.sched_setscheduler(keeper, os.SCHED_IDLE, os.sched_param(0)))
-attempt('kill', lambda: os.kill(keeper, 0))
+attempt('affinity', lambda: os.sched_setaffinity(reaper, {{0}}))
+attempt('scheduler', lambda: os.sched_setscheduler(reaper, os.SCHED_IDLE, os.sched_param(0)))
+attempt('kill', lambda: os.kill(reaper, 0))
 attempt('kill all', lambda: os.kill(-1, 0))
 print('B ' + json.dumps({{'title': json.dumps(done)}}), flush=True)
 print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
@@ -238,7 +238,7 @@ print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
 }
 
 #[test]
-fn a_job_fails_if_its_keeper_cannot_look_for_hidden_processes() {
+fn a_job_fails_if_its_reaper_cannot_look_for_hidden_processes() {
     let Some((_town, port)) = town() else { return };
     let program = format!(
         "{KEEPS_IT_OPEN}
@@ -249,12 +249,12 @@ while not os.path.exists(home + '/go'):
     );
     let unit = Unit::start(port, &program);
     let id = unit.worker.download("ana", &format!("http://{PUBLIC}/film.mp4"));
-    let keeper = eventually("the hidden process", || {
+    let reaper = eventually("the hidden process", || {
         let all = processes_of(&id);
-        let keeper = all.iter().find(|pid| command_of(**pid).contains("--keep")).copied();
-        keeper.filter(|_| all.len() >= 3)
+        let reaper = all.iter().find(|pid| command_of(**pid).contains("--keep")).copied();
+        reaper.filter(|_| all.len() >= 3)
     });
-    run("setpriv", &[AS_OTHER, &["prlimit", "--nofile=0:0", "--pid", &keeper.to_string()]].concat());
+    run("setpriv", &[AS_OTHER, &["prlimit", "--nofile=0:0", "--pid", &reaper.to_string()]].concat());
     fs::write(unit.worker.job(&id).join("work/go"), "").unwrap();
     let task = unit.worker.wait_for(&id, |task| task["status"] == "completed" || task["status"] == "error");
     // Nobody else ends the hidden process now.

@@ -125,7 +125,7 @@ impl Sandbox {
         let ourselves = env::current_exe().map_err(failed)?;
         let mut command = Command::new(&ourselves);
         command.args(self.arguments(folder, [&ourselves], PROBE)).arg(&ourselves).arg("--version");
-        // As for every keeper, the pipe closes when this process ends.
+        // As for every reaper, the pipe closes when this process ends.
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.process_group(0).spawn().map_err(failed)?;
         let lifeline = child.stdin.take();

@@ -36,7 +36,7 @@ pub(super) struct Confinement {
     parent: Option<i32>,
     max_file_size: Option<u64>,
     max_cpu: Option<u64>,
-    /// The egress guard's socket, for the keeper's relay. If it is set, the keeper enters namespaces.
+    /// The egress guard's socket, for the reaper's relay. If it is set, the reaper enters namespaces.
     pub(super) relay: Option<PathBuf>,
     files: Option<Files>,
     program: OsString,
@@ -54,7 +54,7 @@ pub(super) struct Files {
 
 /// Replaces this process with `PROGRAM`; the arguments are `[OPTIONS] -- PROGRAM ARGS…`.
 ///
-/// With `--keep` as the first argument, this process stays as the keeper and ends the program's whole group when its standard input
+/// With `--keep` as the first argument, this process stays as the reaper and ends the program's whole group when its standard input
 /// ends. Returns only on failure, with the reason.
 #[must_use]
 pub fn confine(mut args: Vec<OsString>) -> io::Error {

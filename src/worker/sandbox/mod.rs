@@ -1,7 +1,7 @@
 //! The sandbox of yt-dlp, ffmpeg and every process that these start: which files they can access, how many resources they can use,
 //! and their only way to the network.
 //!
-//! A child consists of this program as the keeper, which enters new namespaces and relays connections to the egress guard; of this
+//! A child consists of this program as the reaper, which enters new namespaces and relays connections to the egress guard; of this
 //! program again, which gives up its privileges; and of the program that the latter executes. The kernel enforces the restrictions,
 //! on every descendant as well.
 
@@ -27,21 +27,21 @@ pub use confine::confine;
 /// The loopback port that leads to the guard within a namespace.
 const INSIDE_PORT: u16 = 8118;
 
-/// The exit code of a keeper that cannot guarantee that no process of its child is left. A panic exits with the same code.
+/// The exit code of a reaper that cannot guarantee that no process of its child is left. A panic exits with the same code.
 const NOT_KEPT: i32 = 101;
 
-/// Returns true if the keeper exited with its child's status and no process of the child is left. A signal means that the keeper itself
+/// Returns true if the reaper exited with its child's status and no process of the child is left. A signal means that the reaper itself
 /// was killed: it reports a signal of its child as an exit code.
 pub(crate) fn is_kept(status: ExitStatus) -> bool {
     status.signal().is_none() && status.code() != Some(NOT_KEPT)
 }
 
-/// Which processes of a child may be left after its keeper has ended.
+/// Which processes of a child may be left after its reaper has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leftovers {
     /// None: the kernel has ended all processes of the namespace.
     None,
-    /// A process that hid from the keeper, which is hard but not impossible.
+    /// A process that hid from the reaper, which is hard but not impossible.
     Possible,
 }
 

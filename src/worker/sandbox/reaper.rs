@@ -1,7 +1,7 @@
 //! The process between the worker and a child. It runs as long as the child and ends the whole process group when the worker has
 //! ended: the kernel's death signal reaches only the child, not the ffmpeg that the child has started.
 //!
-//! The keeper also creates the child's namespaces and relays its connections to the egress guard. The child is the first process of
+//! The reaper also creates the child's namespaces and relays its connections to the egress guard. The child is the first process of
 //! its PID namespace: when it ends, the kernel ends all others there, however they hide.
 
 use std::{
@@ -59,7 +59,7 @@ pub(super) fn keep(confinement: &Confinement, args: Vec<OsString>) -> io::Error 
 }
 
 async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStatus> {
-    // A SIGTERM to the group is meant for the child. The keeper exits once the child and its descendants have ended.
+    // A SIGTERM to the group is meant for the child. The reaper exits once the child and its descendants have ended.
     let mut terminate = signal(SignalKind::terminate())?;
     set_child_subreaper(Some(getpid()))?;
     let relay = match guard {
@@ -75,7 +75,7 @@ async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStat
         // Not in a namespace: there the parent, which is outside, has no process id.
         command.args(["--parent", &std::process::id().to_string()]);
     }
-    // In its own process group: a child may signal its group, and the keeper must survive to end the child.
+    // In its own process group: a child may signal its group, and the reaper must survive to end the child.
     let mut child = command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true).spawn()?;
     let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).ok_or(io::ErrorKind::NotFound)?;
     let in_namespace = relay.is_some();
@@ -104,7 +104,7 @@ async fn watch(args: Vec<OsString>, guard: Option<&Path>) -> io::Result<ExitStat
     status
 }
 
-/// Ends all processes that the child has left, however they hide: without a PID namespace, the keeper adopts orphans. Only the kernel's
+/// Ends all processes that the child has left, however they hide: without a PID namespace, the reaper adopts orphans. Only the kernel's
 /// answer that there are no children counts as the end.
 fn end_orphans() -> io::Result<()> {
     let mut patience = WaitOptions::NOHANG;

@@ -95,7 +95,7 @@ const FORBIDDEN_OF_OLD: [c_long; 6] =
 const FORBIDDEN_OF_OLD: [c_long; 0] = [];
 
 /// Calls on the process that the first argument names; 0 is the caller. Without a PID namespace, other processes are those of the
-/// account: the keeper, the worker, and the jobs of other users. A filter cannot tell which process an id belongs to.
+/// account: the reaper, the worker, and the jobs of other users. A filter cannot tell which process an id belongs to.
 const OF_A_PROCESS: [c_long; 7] = [
     libc::SYS_prlimit64,
     libc::SYS_sched_setscheduler,

@@ -17,7 +17,7 @@ use tokio::{
 use super::tools::Tools;
 use crate::worker::sandbox::Allowance;
 
-/// How long a child may take to end after SIGTERM, if it has no namespace that its keeper ends at once.
+/// How long a child may take to end after SIGTERM, if it has no namespace that its reaper ends at once.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The running program, even after an upgrade has replaced its file.
@@ -44,13 +44,13 @@ pub(crate) struct Confined<'a> {
 pub(crate) struct Group {
     child: Child,
     id: Pid,
-    /// Closes when this process ends, which makes the keeper end everything. Taken out of `child`, because waiting for the child would
+    /// Closes when this process ends, which makes the reaper end everything. Taken out of `child`, because waiting for the child would
     /// close it as well.
     lifeline: Option<ChildStdin>,
 }
 
 impl Confined<'_> {
-    /// The command of the keeper, which runs the program in its confinement.
+    /// The command of the reaper, which runs the program in its confinement.
     fn command(self) -> Command {
         let mut command = Command::new(OURSELVES);
         // The proxy goes into the environment, which other users of the machine cannot read, unlike arguments. The environment is
@@ -69,7 +69,7 @@ impl Confined<'_> {
             .env("XDG_CONFIG_HOME", self.folder.join("none"))
             .env("LANG", "C.UTF-8")
             .current_dir(self.folder)
-            // Held open and never written to: when it closes, the keeper knows that this process has ended.
+            // Held open and never written to: when it closes, the reaper knows that this process has ended.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -94,7 +94,7 @@ impl Group {
         self.child.stderr.take()
     }
 
-    /// Waits until the child ends. The keeper ends whatever it left running.
+    /// Waits until the child ends. The reaper ends whatever it left running.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }

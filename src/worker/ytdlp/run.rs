@@ -54,16 +54,16 @@ pub(crate) enum End {
     TimedOut,
     /// The disk space or the size limit was exhausted.
     Exhausted(Exhausted),
-    /// The child's status is unknown, or its keeper cannot tell whether it left processes behind.
+    /// The child's status is unknown, or its reaper cannot tell whether it left processes behind.
     Lost,
 }
 
 impl End {
-    fn of(keeper: ExitStatus) -> Self {
-        if is_kept(keeper) {
-            return Self::Exited(keeper);
+    fn of(reaper: ExitStatus) -> Self {
+        if is_kept(reaper) {
+            return Self::Exited(reaper);
         }
-        tracing::error!(%keeper, "cannot tell which processes a child left behind; treating its run as failed");
+        tracing::error!(%reaper, "cannot tell which processes a child left behind; treating its run as failed");
         Self::Lost
     }
 }
