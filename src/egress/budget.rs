@@ -1,4 +1,4 @@
-//! The remaining budget of each pass: bytes, open connections, and log lines.
+//! The remaining budget of each egress token: bytes, open connections, and log lines.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ const MAX_OPEN: usize = 32;
 /// Log lines per second for one job. Each connection is logged, and a child may open any number.
 const MAX_LINES: u32 = 20;
 
-/// The budgets of all passes that have not expired. A resumed job gets a new pass, which expires at another time.
+/// The budgets of all tokens that have not expired. A resumed job gets a new token, which expires at another time.
 #[derive(Debug, Default)]
 pub(super) struct Budgets(Mutex<HashMap<(Uuid, i64), TokenEntry>>);
 
@@ -28,7 +28,7 @@ struct TokenEntry {
     log: Log,
 }
 
-/// How much was logged about one pass.
+/// How much was logged about one token.
 #[derive(Debug, Default)]
 struct Log {
     second: i64,
@@ -36,7 +36,7 @@ struct Log {
     left_out: u64,
 }
 
-/// The budget of one pass.
+/// The budget of one token.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: AtomicU64,
@@ -48,24 +48,25 @@ pub(super) struct Budget {
 pub(super) struct Spender(Arc<Budget>);
 
 impl Budgets {
-    /// Opens a connection under `pass`. Returns none if the pass has as many open as allowed.
-    pub(super) fn enter(&self, pass: &EgressToken, now: i64) -> Option<Spender> {
+    /// Opens a connection under `token`. Returns none if the token has as many open as allowed.
+    pub(super) fn enter(&self, token: &EgressToken, now: i64) -> Option<Spender> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, entry| entry.until > now);
-        let budget = Arc::clone(&entries.entry((pass.job, pass.until)).or_insert_with(|| TokenEntry::of(pass)).budget);
+        let budget =
+            Arc::clone(&entries.entry((token.job, token.until)).or_insert_with(|| TokenEntry::of(token)).budget);
         let entered =
             budget.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MAX_OPEN).then_some(n + 1));
         entered.ok().map(|_| Spender(budget))
     }
 
-    /// Returns true if another line about `pass` may be logged at `now`; otherwise counts it as left out. First logs how many lines
+    /// Returns true if another line about `token` may be logged at `now`; otherwise counts it as left out. First logs how many lines
     /// were left out in an earlier second.
-    pub(super) fn admits_line(&self, pass: &EgressToken, now: i64) -> bool {
+    pub(super) fn admits_line(&self, token: &EgressToken, now: i64) -> bool {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = &mut entries.entry((pass.job, pass.until)).or_insert_with(|| TokenEntry::of(pass)).log;
+        let log = &mut entries.entry((token.job, token.until)).or_insert_with(|| TokenEntry::of(token)).log;
         if log.second != now {
             if log.left_out > 0 {
-                tracing::warn!(target: "sallyport::egress", job = %pass.job, left_out = log.left_out, "egress: connections left out of the log");
+                tracing::warn!(target: "sallyport::egress", job = %token.job, left_out = log.left_out, "egress: connections left out of the log");
             }
             *log = Log { second: now, ..Log::default() };
         }
@@ -77,9 +78,9 @@ impl Budgets {
 }
 
 impl TokenEntry {
-    fn of(pass: &EgressToken) -> Self {
-        let budget = Arc::new(Budget { left: AtomicU64::new(pass.bytes), open: AtomicUsize::new(0) });
-        Self { until: pass.until, budget, log: Log::default() }
+    fn of(token: &EgressToken) -> Self {
+        let budget = Arc::new(Budget { left: AtomicU64::new(token.bytes), open: AtomicUsize::new(0) });
+        Self { until: token.until, budget, log: Log::default() }
     }
 }
 
@@ -109,32 +110,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_connections_of_a_pass_share_its_budget_and_cannot_exceed_it() {
+    fn all_connections_of_a_token_share_its_budget_and_cannot_exceed_it() {
         let budgets = Budgets::default();
-        let pass = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
-        let (a, b) = (budgets.enter(&pass, 0).unwrap(), budgets.enter(&pass, 0).unwrap());
+        let token = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
+        let (a, b) = (budgets.enter(&token, 0).unwrap(), budgets.enter(&token, 0).unwrap());
         assert_eq!((a.take(7), b.take(7), a.take(1)), (7, 3, 0));
         assert_eq!((a.left(), b.left()), (0, 0));
-        let other = EgressToken { job: Uuid::from_u128(2), ..pass };
+        let other = EgressToken { job: Uuid::from_u128(2), ..token };
         assert_eq!(budgets.enter(&other, 0).unwrap().take(4), 4);
     }
 
     #[test]
     fn a_child_that_never_stops_connecting_gets_few_log_lines_per_second_and_takes_none_from_others() {
         let budgets = Budgets::default();
-        let pass = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
-        let lines = |pass: &EgressToken, now| (0..10_000).filter(|_| budgets.admits_line(pass, now)).count();
-        assert_eq!((lines(&pass, 1), lines(&pass, 2)), (20, 20));
-        assert_eq!(lines(&EgressToken { job: Uuid::from_u128(2), ..pass }, 2), 20);
+        let token = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
+        let lines = |token: &EgressToken, now| (0..10_000).filter(|_| budgets.admits_line(token, now)).count();
+        assert_eq!((lines(&token, 1), lines(&token, 2)), (20, 20));
+        assert_eq!(lines(&EgressToken { job: Uuid::from_u128(2), ..token }, 2), 20);
     }
 
     #[test]
-    fn connections_are_counted_for_each_pass_and_released_on_drop() {
+    fn connections_are_counted_for_each_token_and_released_on_drop() {
         let budgets = Budgets::default();
-        let pass = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
-        let mut open: Vec<_> = (0..MAX_OPEN).map(|_| budgets.enter(&pass, 0).unwrap()).collect();
-        assert!(budgets.enter(&pass, 0).is_none());
+        let token = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
+        let mut open: Vec<_> = (0..MAX_OPEN).map(|_| budgets.enter(&token, 0).unwrap()).collect();
+        assert!(budgets.enter(&token, 0).is_none());
         open.pop();
-        assert!(budgets.enter(&pass, 0).is_some());
+        assert!(budgets.enter(&token, 0).is_some());
     }
 }

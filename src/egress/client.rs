@@ -38,7 +38,7 @@ enum Refused {
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
-    Pass(#[from] EgressTokenError),
+    Token(#[from] EgressTokenError),
     #[error("the job has too many connections open")]
     TooMany,
     #[error(transparent)]
@@ -56,23 +56,23 @@ where
         Err(error) => return refuse(&mut stream, &error.into()).await,
     };
     let (host, port) = (shown(&request.to.host), request.to.port);
-    let pass = request.credential.as_deref().ok_or(EgressTokenError::Malformed);
-    let pass = match pass.and_then(|credential| guard.key.verify(credential, now())) {
-        Ok(pass) => pass,
+    let token = request.credential.as_deref().ok_or(EgressTokenError::Malformed);
+    let token = match token.and_then(|credential| guard.key.verify(credential, now())) {
+        Ok(token) => token,
         Err(error) => return refuse(&mut stream, &error.into()).await,
     };
-    match open(guard, &pass, &request).await {
+    match open(guard, &token, &request).await {
         Ok(remote) => {
             let passed = remote.passed();
-            let end = relay(stream, remote, request.kind, rest, &pass).await;
+            let end = relay(stream, remote, request.kind, rest, &token).await;
             let (bytes, end) = (passed.load(Ordering::Relaxed), end.err().map(|e| e.to_string()).unwrap_or_default());
-            if guard.budgets.admits_line(&pass, now()) {
-                tracing::info!(target: "sallyport::egress", job = %pass.job, host, port, bytes, end, "egress");
+            if guard.budgets.admits_line(&token, now()) {
+                tracing::info!(target: "sallyport::egress", job = %token.job, host, port, bytes, end, "egress");
             }
         }
         Err(refused) => {
-            if guard.budgets.admits_line(&pass, now()) {
-                tracing::warn!(target: "sallyport::egress", job = %pass.job, host, port, %refused, "egress refused");
+            if guard.budgets.admits_line(&token, now()) {
+                tracing::warn!(target: "sallyport::egress", job = %token.job, host, port, %refused, "egress refused");
             }
             refuse(&mut stream, &refused).await;
         }
@@ -88,9 +88,9 @@ fn shown(host: &url::Host) -> String {
     }
 }
 
-async fn open(guard: &Inner, pass: &EgressToken, request: &Request) -> Result<Metered, Refused> {
-    let spender = guard.budgets.enter(pass, now()).ok_or(Refused::TooMany)?;
-    let remote = guard.places.dial(&guard.lookups, pass.job, &request.to).await?;
+async fn open(guard: &Inner, token: &EgressToken, request: &Request) -> Result<Metered, Refused> {
+    let spender = guard.budgets.enter(token, now()).ok_or(Refused::TooMany)?;
+    let remote = guard.destinations.dial(&guard.lookups, token.job, &request.to).await?;
     Ok(Metered::new(remote, spender))
 }
 
@@ -112,13 +112,13 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Result<
     }
 }
 
-/// Relays until one side ends, the budget or the time of the pass is used up, or there is no more traffic.
-async fn relay<S>(mut stream: S, mut remote: Metered, kind: Kind, rest: Bytes, pass: &EgressToken) -> io::Result<()>
+/// Relays until one side ends, the budget or the time of the token is used up, or there is no more traffic.
+async fn relay<S>(mut stream: S, mut remote: Metered, kind: Kind, rest: Bytes, token: &EgressToken) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let passed = remote.passed();
-    let time = Duration::from_secs(u64::try_from(pass.until.saturating_sub(now())).unwrap_or(0));
+    let time = Duration::from_secs(u64::try_from(token.until.saturating_sub(now())).unwrap_or(0));
     let passing = async {
         match kind {
             Kind::Tunnel => {
@@ -132,7 +132,7 @@ where
     tokio::select! {
         end = passing => end,
         () = stalled(&passed) => Err(io::Error::new(io::ErrorKind::TimedOut, "no traffic for too long")),
-        () = sleep(time) => Err(io::Error::new(io::ErrorKind::TimedOut, "the pass has expired")),
+        () = sleep(time) => Err(io::Error::new(io::ErrorKind::TimedOut, "the egress token has expired")),
     }
 }
 
@@ -180,7 +180,7 @@ async fn stalled(passed: &AtomicU64) {
 async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Refused) {
     let status = match refused {
         Refused::Request(_) => "400 Bad Request",
-        Refused::Pass(_) => "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"egress\"",
+        Refused::Token(_) => "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"egress\"",
         Refused::TooMany => "429 Too Many Requests",
         // No site uses these words, so that yt-dlp's error message distinguishes the guard's answer from a site's.
         Refused::Dial(error) if error.is_forbidden() => "403 Host Not Allowed",

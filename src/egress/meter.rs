@@ -76,5 +76,5 @@ impl AsyncWrite for Metered {
 }
 
 fn spent() -> io::Error {
-    io::Error::new(io::ErrorKind::QuotaExceeded, "the byte budget of the pass is used up")
+    io::Error::new(io::ErrorKind::QuotaExceeded, "the byte budget of the egress token is used up")
 }

@@ -1,8 +1,8 @@
 //! The egress guard: the only way to the network for the worker's children.
 //!
-//! It is an HTTP proxy that requires a [`EgressToken`] for each request. It resolves each name once, checks all its addresses, and dials only
+//! It is an HTTP proxy that requires an [`EgressToken`] for each request. It resolves each name once, checks all its addresses, and dials only
 //! an address that it has checked. A redirect, a segment of a manifest or a DNS answer that changes between two lookups is therefore
-//! as restricted as a first request. Traffic counts against the budget of the pass, and each host is logged.
+//! as restricted as a first request. Traffic counts against the budget of the token, and each host is logged.
 
 mod answer;
 mod budget;
@@ -35,7 +35,7 @@ use crate::{
     secret_file::{self, SecretError},
 };
 
-/// The most open connections in total; the budget of a pass limits those of one job.
+/// The most open connections in total; the budget of a token limits those of one job.
 const MAX_CONNECTIONS: usize = 512;
 /// The pause after a failure to accept, for example when file descriptors run out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -46,7 +46,7 @@ pub struct Egress(Arc<Inner>);
 
 struct Inner {
     key: EgressTokenKey,
-    places: AllowedDestinations,
+    destinations: AllowedDestinations,
     budgets: Budgets,
     lookups: Lookups<Uuid>,
     slots: Arc<Semaphore>,
@@ -91,7 +91,7 @@ pub enum EgressListener {
 ///
 /// # Errors
 /// Fails if other users can read the key, if it is too short, or if it cannot be read or created.
-pub fn pass_key(config: &EgressConfig) -> Result<EgressTokenKey, EgressError> {
+pub fn token_key(config: &EgressConfig) -> Result<EgressTokenKey, EgressError> {
     if let Some(folder) = config.key_file.parent().filter(|folder| !folder.exists()) {
         secret_file::create_private_dir(folder).map_err(|e| EgressError::Folder(folder.to_owned(), e))?;
     }
@@ -133,33 +133,33 @@ impl Egress {
     /// # Errors
     /// Fails if its key cannot be read or created.
     pub fn open(config: &Config) -> Result<Self, EgressError> {
-        let places =
+        let destinations =
             AllowedDestinations { ports: config.egress.ports.clone(), private: config.worker.allow_private.clone() };
-        Ok(Self::new(pass_key(&config.egress)?, places))
+        Ok(Self::new(token_key(&config.egress)?, destinations))
     }
 
-    /// Creates a guard that accepts passes signed with `key`, for the destinations in `places`.
+    /// Creates a guard that accepts tokens signed with `key`, for `destinations`.
     #[must_use]
-    pub fn new(key: EgressTokenKey, places: AllowedDestinations) -> Self {
+    pub fn new(key: EgressTokenKey, destinations: AllowedDestinations) -> Self {
         let (budgets, slots) = (Budgets::default(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-        Self(Arc::new(Inner { key, places, budgets, lookups: Lookups::default(), slots }))
+        Self(Arc::new(Inner { key, destinations, budgets, lookups: Lookups::default(), slots }))
     }
 
     /// Serves clients until the returned handle is closed.
     #[must_use]
-    pub fn serve(self, door: EgressListener) -> Serving {
+    pub fn serve(self, listener: EgressListener) -> Serving {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            stopped.run_until_cancelled(self.accept(&door, &stopped)).await;
+            stopped.run_until_cancelled(self.accept(&listener, &stopped)).await;
         });
         Serving { stop, task }
     }
 
-    async fn accept(&self, door: &EgressListener, stop: &CancellationToken) {
+    async fn accept(&self, listener: &EgressListener, stop: &CancellationToken) {
         loop {
             let Ok(slot) = Arc::clone(&self.0.slots).acquire_owned().await else { return };
-            let accepted = match door {
+            let accepted = match listener {
                 EgressListener::Tcp(listener) => listener.accept().await.map(|(stream, _)| Either::Left(stream)),
                 EgressListener::Unix(listener) => listener.accept().await.map(|(stream, _)| Either::Right(stream)),
             };

@@ -1,4 +1,4 @@
-//! The pass that admits a child to the guard: for which job, until when and for how many bytes. It is signed, so that the guard needs
+//! The egress token that admits a child to the guard: for which job, until when and for how many bytes. It is signed, so that the guard needs
 //! no prior knowledge of it.
 
 use std::{fmt, str::FromStr};
@@ -25,17 +25,17 @@ pub struct EgressToken {
     pub bytes: u64,
 }
 
-/// Why a pass is refused.
+/// Why an egress token is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum EgressTokenError {
-    /// The pass is missing or malformed.
-    #[error("the pass is missing or malformed")]
+    /// The token is missing or malformed.
+    #[error("the egress token is missing or malformed")]
     Malformed,
     /// The signature does not match.
-    #[error("the signature of the pass is wrong")]
+    #[error("the signature of the egress token is wrong")]
     Forged,
-    /// The pass has expired.
-    #[error("the pass has expired")]
+    /// The token has expired.
+    #[error("the egress token has expired")]
     Expired,
 }
 
@@ -53,13 +53,13 @@ impl FromStr for EgressToken {
 
     fn from_str(text: &str) -> Result<Self, EgressTokenError> {
         let mut parts = text.split('.');
-        let pass = (|| {
+        let token = (|| {
             let (job, until, bytes) = (parts.next()?, parts.next()?, parts.next()?);
             let job = Uuid::try_parse(job).ok()?;
             Some(Self { job, until: until.parse().ok()?, bytes: bytes.parse().ok()? })
         })();
-        // Accepts only one spelling, so that the parsed pass is the signed one.
-        pass.filter(|pass| pass.to_string() == text).ok_or(EgressTokenError::Malformed)
+        // Accepts only one spelling, so that the parsed token is the signed one.
+        token.filter(|token| token.to_string() == text).ok_or(EgressTokenError::Malformed)
     }
 }
 
@@ -72,27 +72,27 @@ impl EgressTokenKey {
 
     /// Returns `USER:PASSWORD` for a proxy URL. Neither contains a character that a URL would have to escape.
     #[must_use]
-    pub fn sign(&self, pass: &EgressToken) -> String {
-        let mac = self.mac(&pass.to_string()).finalize().into_bytes();
-        format!("{pass}:{}", BASE64URL_NOPAD.encode(&mac))
+    pub fn sign(&self, token: &EgressToken) -> String {
+        let mac = self.mac(&token.to_string()).finalize().into_bytes();
+        format!("{token}:{}", BASE64URL_NOPAD.encode(&mac))
     }
 
     /// Verifies `USER:PASSWORD` at `now` (Unix seconds).
     ///
     /// # Errors
-    /// Fails unless it is a pass that was signed with this key and has not expired.
+    /// Fails unless it is a token that was signed with this key and has not expired.
     pub fn verify(&self, credential: &str, now: i64) -> Result<EgressToken, EgressTokenError> {
-        let (pass, mac) = credential.split_once(':').ok_or(EgressTokenError::Malformed)?;
+        let (token, mac) = credential.split_once(':').ok_or(EgressTokenError::Malformed)?;
         let mac = BASE64URL_NOPAD.decode(mac.as_bytes()).map_err(|_| EgressTokenError::Malformed)?;
-        self.mac(pass).verify_slice(&mac).map_err(|_| EgressTokenError::Forged)?;
-        let pass: EgressToken = pass.parse()?;
-        if now >= pass.until { Err(EgressTokenError::Expired) } else { Ok(pass) }
+        self.mac(token).verify_slice(&mac).map_err(|_| EgressTokenError::Forged)?;
+        let token: EgressToken = token.parse()?;
+        if now >= token.until { Err(EgressTokenError::Expired) } else { Ok(token) }
     }
 
-    fn mac(&self, pass: &str) -> Hmac<Sha256> {
+    fn mac(&self, token: &str) -> Hmac<Sha256> {
         let mut mac = hmac_sha256(self.0.expose_secret());
         mac.update(DOMAIN);
-        mac.update(pass.as_bytes());
+        mac.update(token.as_bytes());
         mac
     }
 }
@@ -102,11 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pass_is_valid_under_its_key_until_it_expires_and_in_one_spelling() {
+    fn a_token_is_valid_under_its_key_until_it_expires_and_in_one_spelling() {
         let key = EgressTokenKey::new(b"0123456789abcdef0123456789abcdef");
-        let pass = EgressToken { job: Uuid::from_u128(7), until: 1_000, bytes: 5 };
-        let signed = key.sign(&pass);
-        assert_eq!(key.verify(&signed, 999), Ok(pass));
+        let token = EgressToken { job: Uuid::from_u128(7), until: 1_000, bytes: 5 };
+        let signed = key.sign(&token);
+        assert_eq!(key.verify(&signed, 999), Ok(token));
         assert_eq!(key.verify(&signed, 1_000), Err(EgressTokenError::Expired));
         assert_eq!(EgressTokenKey::new(b"another").verify(&signed, 999), Err(EgressTokenError::Forged));
         assert_eq!(key.verify(&signed.replace(".5:", ".6:"), 999), Err(EgressTokenError::Forged));

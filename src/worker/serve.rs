@@ -166,7 +166,7 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(JobConte
     let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
     let companion = companion::install(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), companion, sandbox);
-    let passes = EgressTokens::new(egress::pass_key(&config.egress)?);
+    let passes = EgressTokens::new(egress::token_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
     let (events, readers, streams) = (Events::new(stop.clone()), ReadLeases::default(), Streams::new(stop.clone()));
     let lookups = Lookups::default();

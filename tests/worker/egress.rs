@@ -1,4 +1,4 @@
-//! The egress guard: children can fetch only from the internet, only with a pass, and only within its limits.
+//! The egress guard: children can fetch only from the internet, only with an egress token, and only within its limits.
 
 use std::{
     fs,
@@ -113,13 +113,13 @@ impl Guard {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    fn connect(&self, authority: &str, pass: &str) -> String {
-        self.send(&format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{pass}\r\n"))
+    fn connect(&self, authority: &str, token: &str) -> String {
+        self.send(&format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{token}\r\n"))
     }
 
-    fn get(&self, url: &str, pass: &str) -> String {
+    fn get(&self, url: &str, token: &str) -> String {
         let host = url.trim_start_matches("http://").split('/').next().unwrap();
-        self.send(&format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n{pass}\r\n"))
+        self.send(&format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n{token}\r\n"))
     }
 }
 
@@ -162,12 +162,12 @@ impl Drop for Guard {
     }
 }
 
-fn pass(bytes: u64) -> String {
+fn token(bytes: u64) -> String {
     field(&EgressTokenKey::new(KEY), EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes })
 }
 
-fn field(key: &EgressTokenKey, pass: EgressToken) -> String {
-    format!("Proxy-Authorization: Basic {}\r\n", BASE64.encode(key.sign(&pass).as_bytes()))
+fn field(key: &EgressTokenKey, token: EgressToken) -> String {
+    format!("Proxy-Authorization: Basic {}\r\n", BASE64.encode(key.sign(&token).as_bytes()))
 }
 
 fn status(answer: &str) -> &str {
@@ -175,7 +175,7 @@ fn status(answer: &str) -> &str {
 }
 
 #[test]
-fn nobody_gets_out_without_a_pass() {
+fn nobody_gets_out_without_an_egress_token() {
     let origin = Origin::start();
     let guard = Guard::start("", &[&origin.address.to_string()]);
     let right = EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 };
@@ -212,7 +212,7 @@ fn a_malformed_request_is_refused() {
 #[test]
 fn a_child_that_floods_the_guard_with_long_names_neither_fills_the_log_nor_hides_other_children() {
     let guard = Guard::start("", &[]);
-    let (flood, other) = (pass(1 << 20), EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 });
+    let (flood, other) = (token(1 << 20), EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 });
     let name = "a".repeat(7_000);
     let begun = Instant::now();
     for _ in 0..400 {
@@ -234,20 +234,20 @@ fn a_child_that_floods_the_guard_with_long_names_neither_fills_the_log_nor_hides
 fn a_transfer_ends_when_its_budget_is_spent() {
     let origin = Origin::start();
     let guard = Guard::start("", &[&origin.address.to_string()]);
-    let answer = guard.get(&origin.url("sample.mp4"), &pass(50_000));
+    let answer = guard.get(&origin.url("sample.mp4"), &token(50_000));
     assert!(answer.len() < 120_000 && answer.len() > 1_000, "{}", answer.len());
-    eventually("the reason", || guard.log().contains("the byte budget of the pass is used up").then_some(()));
+    eventually("the reason", || guard.log().contains("the byte budget of the egress token is used up").then_some(()));
 }
 
 #[test]
 fn a_second_request_on_a_connection_is_not_sent_to_the_host_of_the_first() {
     let (first, second) = (Origin::start(), Origin::start());
     let guard = Guard::start("", &[&first.address.to_string(), &second.address.to_string()]);
-    let request = |origin: &Origin, name: &str, pass: &str| {
-        format!("GET {} HTTP/1.1\r\nHost: {}\r\n{pass}\r\n", origin.url(name), origin.address)
+    let request = |origin: &Origin, name: &str, token: &str| {
+        format!("GET {} HTTP/1.1\r\nHost: {}\r\n{token}\r\n", origin.url(name), origin.address)
     };
-    let pass = pass(1 << 20);
-    let both = request(&first, "stall/sample.mp4", &pass) + &request(&second, "second", &pass);
+    let token = token(1 << 20);
+    let both = request(&first, "stall/sample.mp4", &token) + &request(&second, "second", &token);
     guard.send(&both);
     assert!(second.requests().is_empty() && !first.requests().iter().any(|r| r.contains("second")));
 }
@@ -263,19 +263,19 @@ fn no_spelling_of_a_private_address_and_no_other_port_is_reachable() {
     town.name("mapped.example.com", &[&["::ffff:10.0.0.5"]]);
     town.name("nat64.example.com", &[&["64:ff9b::a00:5"]]);
     let guard = Guard::start("", &[]);
-    let pass = pass(1 << 20);
+    let token = token(1 << 20);
     for host in INSIDE {
         for port in [80, 443] {
-            assert_eq!(status(&guard.connect(&format!("{host}:{port}"), &pass)), "403", "{host}");
+            assert_eq!(status(&guard.connect(&format!("{host}:{port}"), &token)), "403", "{host}");
         }
-        let answer = guard.get(&format!("http://{host}/latest/meta-data"), &pass);
+        let answer = guard.get(&format!("http://{host}/latest/meta-data"), &token);
         assert!(["403", "400"].contains(&status(&answer)), "{host}: {answer}");
     }
     for port in [22, 25, 53, 8080, 0] {
-        assert_eq!(status(&guard.connect(&format!("{PUBLIC}:{port}"), &pass)), "403", "{port}");
+        assert_eq!(status(&guard.connect(&format!("{PUBLIC}:{port}"), &token)), "403", "{port}");
     }
     assert_eq!(canary.seen(), Vec::<String>::new());
-    assert_eq!(status(&guard.connect("unknown.example.com:443", &pass)), "502");
+    assert_eq!(status(&guard.connect("unknown.example.com:443", &token)), "502");
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn an_address_that_does_not_answer_delays_no_download_for_long() {
     }
     town.name("films.example.com", &[&[&dead[..], &[PUBLIC]].concat()]);
     let guard = Guard::start("", &[]);
-    let answer = guard.get("http://films.example.com/sample.mp4", &pass(1 << 20));
+    let answer = guard.get("http://films.example.com/sample.mp4", &token(1 << 20));
     assert_eq!(status(&answer), "200", "within the time that a client waits: {}", guard.log());
 }
 
@@ -301,7 +301,7 @@ fn a_job_whose_names_are_never_answered_uses_few_threads_and_delays_nobody() {
     town.name("films.example.com", &[&[PUBLIC]]);
     town.name("silent.example.com", &[&[]]);
     let guard = Guard::start("", &[]);
-    let (greedy, other) = (pass(1 << 20), pass(1 << 20));
+    let (greedy, other) = (token(1 << 20), token(1 << 20));
     thread::scope(|scope| {
         for _ in 0..24 {
             scope.spawn(|| assert_eq!(status(&guard.connect("silent.example.com:443", &greedy)), "502"));
@@ -328,8 +328,8 @@ fn a_response_announces_that_its_connection_closes() {
     });
     let guard = Guard::start("", &[&address.to_string()]);
     let mut stream = TcpStream::connect(guard.address).unwrap();
-    let pass = pass(1 << 20);
-    write!(stream, "GET http://{address}/a HTTP/1.1\r\nHost: {address}\r\n{pass}\r\n").unwrap();
+    let token = token(1 << 20);
+    write!(stream, "GET http://{address}/a HTTP/1.1\r\nHost: {address}\r\n{token}\r\n").unwrap();
     let mut answer = vec![0; 4096];
     let length = stream.read(&mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer[..length]);

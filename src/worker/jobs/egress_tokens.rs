@@ -1,4 +1,4 @@
-//! Passes for the egress guard: one per job or lookup, valid for the time and the bytes that it may use.
+//! Tokens for the egress guard: one per job or metadata lookup, valid for the time and the bytes that it may use.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use crate::{
 
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Signs passes.
+/// Signs egress tokens.
 pub(crate) struct EgressTokens(EgressTokenKey);
 
 impl EgressTokens {
@@ -19,7 +19,7 @@ impl EgressTokens {
         Self(key)
     }
 
-    /// Returns the proxy URL for a child that runs for at most `time` and transfers at most `bytes`. Passes expire at whole seconds, so
+    /// Returns the proxy URL for a child that runs for at most `time` and transfers at most `bytes`. Tokens expire at whole seconds, so
     /// this one expires a little after the child ends.
     pub(crate) fn proxy(&self, sandbox: &Sandbox, job: Uuid, time: Duration, bytes: u64) -> String {
         let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(time + MARGIN);

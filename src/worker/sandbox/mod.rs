@@ -117,7 +117,7 @@ impl Sandbox {
         }
     }
 
-    /// Returns the guard's URL as the child sees it, with the pass in `credential`.
+    /// Returns the guard's URL as the child sees it, with the egress token in `credential`.
     pub(crate) fn proxy(&self, credential: &str) -> String {
         let port = match &self.way_out {
             WayOut::Namespace(_) => INSIDE_PORT,

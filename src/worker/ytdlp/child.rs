@@ -36,7 +36,7 @@ pub(crate) struct Confined<'a> {
     /// What the child may read besides its programs.
     pub(crate) reads: &'a [PathBuf],
     pub(crate) allowance: Allowance,
-    /// The egress guard's URL, with a pass; None for a child that needs no network.
+    /// The egress guard's URL, with an egress token; None for a child that needs no network.
     pub(crate) proxy: Option<String>,
 }
 

@@ -51,7 +51,7 @@ const SIGNS: [(&str, Kind); 32] = [
     ("No route to host", Kind::Unreachable),
     ("Tunnel connection failed: 403", Kind::Forbidden),
     ("Tunnel connection failed", Kind::Unreachable),
-    // The guard's answer to an expired pass, for example after the clock was set; a retry gets a new one.
+    // The guard's answer to an expired egress token, for example after the clock was set; a retry gets a new one.
     ("HTTP Error 407", Kind::Unreachable),
     // The guard's answer if it could not reach the site.
     ("HTTP Error 502: Host Not Reached", Kind::Unreachable),
