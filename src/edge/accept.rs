@@ -102,10 +102,10 @@ impl Acceptor {
         self: Arc<Self>,
         mut stream: TcpStream,
         socket: SocketAddr,
-        place: SlotHandle,
+        slot: SlotHandle,
     ) -> Result<Caller, AcceptFault> {
         let handshake = async {
-            let address = self.callers.identify(&mut stream, socket, &place).await?;
+            let address = self.callers.identify(&mut stream, socket, &slot).await?;
             let acceptor = TlsAcceptor::from(self.handshakes.config((self.vouching)()));
             Ok((acceptor.accept(stream).await?, address))
         };
@@ -128,9 +128,9 @@ impl Acceptor {
         &self,
         mut stream: TcpStream,
         socket: SocketAddr,
-        place: SlotHandle,
+        slot: SlotHandle,
     ) -> Result<Caller, AcceptFault> {
-        let address = in_time(self.callers.identify(&mut stream, socket, &place)).await?;
+        let address = in_time(self.callers.identify(&mut stream, socket, &slot)).await?;
         Ok(Caller { stream: Downstream::plain(stream, address), address, name: None, certificate: None })
     }
 }

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use super::{ClientCertificate, CredentialKind, jwt::TokenGrant, link::LinkGrant, offlinetube::OfflineTubeGrant};
 use crate::store::MakerRecord;
 
-/// A recognised credential, which [`Authority::judge`](super::Authority::judge) judges at first and then again and again.
+/// A recognised credential, which [`Authenticator::judge`](super::Authenticator::judge) judges at first and then again and again.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grant {
     /// An API key.

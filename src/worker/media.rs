@@ -168,11 +168,11 @@ impl MediaFolder {
         durable::rename(&ready, &self.folder(id))
     }
 
-    /// Replaces a finished file atomically with a hard link to that of `twin`, which has the same content.
-    pub(crate) fn replace_by_link(&self, id: TaskId, media: MediaType, twin: &Duplicate) -> io::Result<()> {
+    /// Replaces a finished file atomically with a hard link to that of `duplicate`, which has the same content.
+    pub(crate) fn replace_by_link(&self, id: TaskId, media: MediaType, duplicate: &Duplicate) -> io::Result<()> {
         // In the folder of jobs, where the next startup removes it if the worker is killed here.
         let link = self.jobs().join(format!("link-{id}"));
-        fs::hard_link(self.file(twin.id, twin.media), &link)?;
+        fs::hard_link(self.file(duplicate.id, duplicate.media), &link)?;
         let replaced = durable::rename(&link, &self.file(id, media));
         if replaced.is_err() || link.exists() {
             remove(&link)?;

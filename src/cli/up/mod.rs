@@ -79,12 +79,12 @@ fn not_started(faults: &[String]) -> String {
 }
 
 async fn supervise(path: &Path, config: &Config, site: &Site) -> Result<()> {
-    let mut household = RoleSupervisor::new(path, config, site)?;
+    let mut supervisor = RoleSupervisor::new(path, config, site)?;
     let ended = tokio::select! {
         () = signalled() => Ok(()),
-        failed = household.run() => failed.map(|never| match never {}),
+        failed = supervisor.run() => failed.map(|never| match never {}),
     };
-    household.end().await;
+    supervisor.end().await;
     ended
 }
 
@@ -171,7 +171,7 @@ impl RoleSupervisor {
         loop {
             self.start_what_is_missing()?;
             match self.next().await? {
-                Happening::Told(pid, word) => self.hear(pid, word)?,
+                Happening::Told(pid, notification) => self.hear(pid, notification)?,
                 Happening::Ended(pid, status) => self.note_end(pid, status)?,
                 Happening::RenewalWanted => self.renew(),
                 Happening::HungUp if self.terminal.is_lost() => bail!("the terminal was closed"),
@@ -187,7 +187,7 @@ impl RoleSupervisor {
         tokio::select! {
             biased;
             // What a process reported comes before its end.
-            told = notices.next() => told.map(|(pid, word)| Happening::Told(pid, word)),
+            told = notices.next() => told.map(|(pid, notification)| Happening::Told(pid, notification)),
             _ = renew.recv() => Ok(Happening::RenewalWanted),
             _ = hangup.recv() => Ok(Happening::HungUp),
             ended = any_end(worker.iter_mut().chain([gateway])) => ended.map(|(pid, status)| Happening::Ended(pid, status)),
@@ -209,8 +209,8 @@ impl RoleSupervisor {
         Ok(())
     }
 
-    fn hear(&mut self, pid: u32, word: Notification) -> Result<()> {
-        match word {
+    fn hear(&mut self, pid: u32, notification: Notification) -> Result<()> {
+        match notification {
             Notification::Ready => self.note_ready(pid),
             Notification::Released => self.roles().for_each(|role| role.note_release(pid)),
             Notification::WantsSuccessor if self.gateway.has(pid) => self.renew(),

@@ -38,7 +38,7 @@ impl Notices {
         &self.path
     }
 
-    /// Waits for the next word; returns it with the ID of the process that sent it.
+    /// Waits for the next notification; returns it with the ID of the process that sent it.
     pub(super) async fn next(&mut self) -> Result<(u32, Notification)> {
         loop {
             if let Some(next) = self.rest.pop() {
@@ -55,7 +55,7 @@ impl Drop for Notices {
     }
 }
 
-/// Receives the words of one message. The kernel names the sender, so no process can speak for another.
+/// Receives the notifications of one message. The kernel names the sender, so no process can speak for another.
 fn receive(socket: impl AsFd) -> io::Result<Vec<(u32, Notification)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -66,9 +66,10 @@ fn receive(socket: impl AsFd) -> io::Result<Vec<(u32, Notification)>> {
         _ => None,
     });
     let said = message.get(..received.bytes).unwrap_or_default();
-    let mut words: Vec<_> = speaker.into_iter().flat_map(|pid| words(said).map(move |word| (pid, word))).collect();
-    words.reverse();
-    Ok(words)
+    let mut notifications: Vec<_> =
+        speaker.into_iter().flat_map(|pid| words(said).map(move |notification| (pid, notification))).collect();
+    notifications.reverse();
+    Ok(notifications)
 }
 
 #[cfg(test)]

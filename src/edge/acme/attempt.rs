@@ -25,7 +25,7 @@ const ORDER_TIMEOUT: Duration = Duration::from_mins(10);
 pub(super) struct Attempts {
     authorities: Vec<Authority>,
     challenges: Vec<Challenge>,
-    shelf: CertificateStore,
+    store: CertificateStore,
     /// How long one order may take, including the time for a domain's servers to publish a record.
     patience: Duration,
 }
@@ -55,7 +55,7 @@ pub(super) enum AttemptError {
     #[error(transparent)]
     Order(#[from] OrderError),
     #[error(transparent)]
-    Shelf(#[from] CertificateStoreError),
+    Store(#[from] CertificateStoreError),
     #[error("timed out")]
     Timeout,
     #[error("no authority and challenge to try")]
@@ -91,11 +91,11 @@ impl AttemptError {
             },
             Self::Order(OrderError::NotConvinced(_)) => AttemptOutcome::NotConvinced,
             Self::Order(OrderError::NotOffered) => AttemptOutcome::Refused,
-            Self::Shelf(
+            Self::Store(
                 CertificateStoreError::Unusable(_) | CertificateStoreError::OtherName(_) | CertificateStoreError::Ended,
             )
             | Self::Timeout => AttemptOutcome::Unreachable,
-            Self::Account(_) | Self::Order(_) | Self::Shelf(CertificateStoreError::Write(_)) | Self::Nobody => {
+            Self::Account(_) | Self::Order(_) | Self::Store(CertificateStoreError::Write(_)) | Self::Nobody => {
                 AttemptOutcome::Own
             }
         }
@@ -112,7 +112,7 @@ impl AttemptError {
 
     /// Returns true if another challenge could succeed.
     fn is_of_the_challenge(&self) -> bool {
-        !matches!(self, Self::Account(_) | Self::Shelf(_) | Self::Order(OrderError::Acme(_)))
+        !matches!(self, Self::Account(_) | Self::Store(_) | Self::Order(OrderError::Acme(_)))
     }
 }
 
@@ -134,19 +134,19 @@ impl Attempts {
         Ok(Self {
             authorities: authorities.collect::<Result<_, _>>()?,
             challenges: challenges.collect::<Result<_, AcmeKeyError>>()?,
-            shelf: CertificateStore::new(dir),
+            store: CertificateStore::new(dir),
             patience: ORDER_TIMEOUT + waits.sum::<Duration>(),
         })
     }
 
-    pub(super) fn shelf(&self) -> &CertificateStore {
-        &self.shelf
+    pub(super) fn store(&self) -> &CertificateStore {
+        &self.store
     }
 
     /// Returns the validity period of the current certificate; `None` if a new one is needed.
     pub(super) fn validity(&self, domain: &Domain) -> Option<Validity> {
         let directories = self.authorities.iter().map(|authority| &authority.config.directory);
-        self.shelf.validity(domain, directories)
+        self.store.validity(domain, directories)
     }
 
     /// Tries the authorities in order, and returns the directory of the one that issued a certificate.
@@ -156,7 +156,7 @@ impl Attempts {
             let directory = &authority.config.directory;
             match self.ask(authority, domain).await {
                 Ok(issued) => {
-                    self.shelf.put(domain, directory, &issued)?;
+                    self.store.put(domain, directory, &issued)?;
                     return Ok(directory);
                 }
                 Err(error) => last = error,

@@ -71,7 +71,7 @@ impl Acme {
 
     /// Returns the paths of the certificates, which need not exist yet.
     pub fn certificates(&self) -> impl Iterator<Item = CertificatePaths> {
-        self.domains.iter().map(|domain| self.attempts.shelf().paths(domain))
+        self.domains.iter().map(|domain| self.attempts.store().paths(domain))
     }
 
     /// Gets and renews certificates until `stop` becomes true. Reports each outcome to `tell`; a `nudge` retries failures at once.

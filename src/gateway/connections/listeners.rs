@@ -35,7 +35,7 @@ use crate::{
 /// The state that all accept loops share.
 pub(crate) struct Listeners {
     gateway: Arc<Gateway>,
-    threshold: Arc<Acceptor>,
+    acceptor: Arc<Acceptor>,
     certificates: Arc<Certificates>,
     clients: TaskTracker,
     slots: Arc<Slots>,
@@ -52,9 +52,9 @@ impl Listeners {
     ) -> Result<Self, rustls::Error> {
         let limits = &gateway.live.rules.load().config.limits;
         let slots = Arc::new(Slots::new(limits.max_connections, limits.max_connections_per_client));
-        let threshold = Arc::new(threshold(&gateway, certificates)?);
+        let acceptor = Arc::new(acceptor(&gateway, certificates)?);
         let (certificates, clients, loops) = (Arc::clone(certificates), TaskTracker::new(), JoinSet::new());
-        Ok(Self { gateway, threshold, certificates, clients, slots, loops, stopped })
+        Ok(Self { gateway, acceptor, certificates, clients, slots, loops, stopped })
     }
 
     /// Starts an accept loop for each port.
@@ -83,12 +83,12 @@ impl Listeners {
     }
 
     fn accept_tls(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + use<> {
-        let (threshold, gateway, stop, clients) =
-            (Arc::clone(&self.threshold), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
-        let serve = move |stream: TcpStream, socket: SocketAddr, place: SlotHandle| {
-            let (gateway, activity, stop) = (Arc::clone(&gateway), place.activity(), stop.clone());
+        let (acceptor, gateway, stop, clients) =
+            (Arc::clone(&self.acceptor), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
+        let serve = move |stream: TcpStream, socket: SocketAddr, slot: SlotHandle| {
+            let (gateway, activity, stop) = (Arc::clone(&gateway), slot.activity(), stop.clone());
             // The handshake's state is large; on the heap, it is freed before the first request.
-            let handshake = Box::pin(Arc::clone(&threshold).encrypted(stream, socket, place));
+            let handshake = Box::pin(Arc::clone(&acceptor).encrypted(stream, socket, slot));
             let open = gateway.live.metrics.connection(Listener::Tls);
             clients.track_future(async move {
                 let _open = open;
@@ -102,14 +102,14 @@ impl Listeners {
     }
 
     fn accept_plain(&self, listener: TcpListener, answers: &Arc<Plain>) -> impl Future<Output = ()> + Send + use<> {
-        let (answers, threshold, stop) = (Arc::clone(answers), Arc::clone(&self.threshold), self.stopped.clone());
+        let (answers, acceptor, stop) = (Arc::clone(answers), Arc::clone(&self.acceptor), self.stopped.clone());
         let (live, clients) = (Arc::clone(&self.gateway.live), self.clients.clone());
-        let serve = move |stream: TcpStream, socket: SocketAddr, place: SlotHandle| {
-            let (answers, threshold, stop) = (Arc::clone(&answers), Arc::clone(&threshold), stop.clone());
+        let serve = move |stream: TcpStream, socket: SocketAddr, slot: SlotHandle| {
+            let (answers, acceptor, stop) = (Arc::clone(&answers), Arc::clone(&acceptor), stop.clone());
             let (live, open) = (Arc::clone(&live), live.metrics.connection(Listener::Http));
             clients.track_future(async move {
                 let _open = open;
-                match threshold.plain(stream, socket, place).await {
+                match acceptor.plain(stream, socket, slot).await {
                     Ok(caller) => answers.serve(caller, stop).await,
                     Err(fault) => count(&live.metrics, &fault),
                 }
@@ -123,13 +123,13 @@ impl Listeners {
         F: Future<Output = ()> + Send + 'static,
         S: Fn(TcpStream, SocketAddr, SlotHandle) -> F + Send + 'static,
     {
-        let threshold = Arc::clone(&self.threshold);
-        let share = move |ip: IpAddr| threshold.share(ip);
+        let acceptor = Arc::clone(&self.acceptor);
+        let share = move |ip: IpAddr| acceptor.share(ip);
         listener::accept(listener, self.stopped.clone(), Arc::clone(&self.slots), share, serve)
     }
 }
 
-fn threshold(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Acceptor, rustls::Error> {
+fn acceptor(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Acceptor, rustls::Error> {
     let [rules, clients, bans] = [(); 3].map(|()| Arc::clone(&gateway.live));
     let in_force = move || Arc::clone(&rules.rules.load().config);
     let vouching = move || clients.rules.load().client_authorities.clone();

@@ -14,7 +14,7 @@ const SHARE: u64 = 64;
 /// A client that keeps us waiting for longer than this does not keep up.
 const PROMPT: Duration = Duration::from_millis(10);
 
-/// How readily one client takes data.
+/// Chooses the size of the next read, by how readily one client takes data.
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
     /// Bytes that the client has taken since it last kept us waiting.
@@ -41,16 +41,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_gets_large_pieces_for_as_long_as_it_is_prompt() {
-        let mut appetite = ReadBuffer::default();
-        appetite.took(1 << 20, Instant::now());
-        assert_eq!(appetite.bytes(), 16 << 10);
-        appetite.took(7 << 20, Instant::now());
-        assert_eq!(appetite.bytes(), 128 << 10);
-        appetite.took(1 << 30, Instant::now());
-        assert_eq!(appetite.bytes(), 256 << 10);
+        let mut buffer = ReadBuffer::default();
+        buffer.took(1 << 20, Instant::now());
+        assert_eq!(buffer.bytes(), 16 << 10);
+        buffer.took(7 << 20, Instant::now());
+        assert_eq!(buffer.bytes(), 128 << 10);
+        buffer.took(1 << 30, Instant::now());
+        assert_eq!(buffer.bytes(), 256 << 10);
         let asked = Instant::now();
         advance(PROMPT).await;
-        appetite.took(1, asked);
-        assert_eq!(appetite.bytes(), 16 << 10);
+        buffer.took(1, asked);
+        assert_eq!(buffer.bytes(), 16 << 10);
     }
 }

@@ -54,7 +54,7 @@ pub(crate) enum Starter {
 pub enum InheritanceError {
     /// The data folder is in use by another process.
     #[error(transparent)]
-    Tenure(#[from] InstanceLockError),
+    Lock(#[from] InstanceLockError),
     /// A descriptor from systemd is not a socket.
     #[error(transparent)]
     Systemd(#[from] NotASocket),

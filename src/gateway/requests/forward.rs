@@ -238,8 +238,8 @@ impl Passage<'_, '_> {
     async fn answer(&mut self, upstream: &mut Connection, head: ResponseHead, framing: Framing) -> Result<(), Failure> {
         self.traffic.status = Some(head.status);
         self.client.start(head, framing).await?;
-        let (mut body, mut appetite) = (BodyDecoder::new(framing), ReadBuffer::default());
-        while let Some(data) = self.next_piece(upstream, &mut body, appetite.bytes()).await? {
+        let (mut body, mut read_buffer) = (BodyDecoder::new(framing), ReadBuffer::default());
+        while let Some(data) = self.next_piece(upstream, &mut body, read_buffer.bytes()).await? {
             let (began, bytes) = (Instant::now(), data.len() as u64);
             self.traffic.bytes_out += bytes;
             tokio::select! {
@@ -247,7 +247,7 @@ impl Passage<'_, '_> {
                 sent = self.client.send(data, &mut self.pause) => sent?,
                 () = revoked(self.live, self.permit) => return Err(Failure::Revoked),
             }
-            appetite.took(bytes, began);
+            read_buffer.took(bytes, began);
             if self.patience.reset() {
                 self.look()?;
             }

@@ -41,12 +41,12 @@ pub(super) async fn download(
     named: Named,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<SendQueue>,
+    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let id = named.ok().and_then(|Path(id)| id.parse().ok());
     let found = finished(&app, &caller, id).await?;
     let (task, media) = found.ok_or_else(Refusal::no_such_download)?;
-    sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers, lane).await
+    sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers, send_queue).await
 }
 
 /// A finished file, for playback
@@ -65,7 +65,7 @@ pub(super) async fn stream(
     named: Named,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<SendQueue>,
+    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal::not_found("Archivo no encontrado");
     let Path(name) = named.map_err(|_| unknown())?;
@@ -73,7 +73,7 @@ pub(super) async fn stream(
     let name: String = name.nfc().collect();
     let found = finished(&app, &caller, task_of(&name)).await?;
     let (task, media) = found.filter(|(task, _)| task.file_name() == Some(name)).ok_or_else(unknown)?;
-    sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers, lane).await
+    sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers, send_queue).await
 }
 
 /// The thumbnail of a download
@@ -92,7 +92,7 @@ pub(super) async fn thumbnail(
     named: Named,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<SendQueue>,
+    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let id = named.ok().and_then(|Path(id)| id.parse().ok());
     let found = finished(&app, &caller, id).await?;
@@ -102,7 +102,7 @@ pub(super) async fn thumbnail(
     let (content_type, disposition) = ("image/jpeg", Disposition::Inline);
     let reading = app.queue.workshop().readers.begin(task.id);
     Sending { id: task.id, path, content_type, disposition, name: None, reading, known: None }
-        .answer(&method, &headers, lane)
+        .answer(&method, &headers, send_queue)
         .await
 }
 

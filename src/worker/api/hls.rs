@@ -79,7 +79,7 @@ pub(super) async fn stream(
     id: Id,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<SendQueue>,
+    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let task = own(&app, &caller, id).await?;
     let (id, workshop) = (task.id, app.queue.workshop());
@@ -90,7 +90,7 @@ pub(super) async fn stream(
     }
     let (content_type, disposition) = ("video/mp4", Disposition::Inline);
     Sending { id, path, content_type, disposition, name: None, reading, known: None }
-        .answer(&method, &headers, lane)
+        .answer(&method, &headers, send_queue)
         .await
 }
 

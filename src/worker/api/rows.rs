@@ -31,7 +31,7 @@ const MAX_LOOKED_AT: usize = 5_000;
 /// The text around the downloads.
 pub(super) struct Frame {
     pub(super) before: Vec<u8>,
-    /// Makes the text after the last download, from the place at which the list continues and from `rest`.
+    /// Makes the text after the last download, from the position at which the list continues and from `rest`.
     pub(super) after: fn(Option<Sequence>, &[u8]) -> Vec<u8>,
     /// The second argument of `after`.
     pub(super) rest: Vec<u8>,
@@ -42,7 +42,7 @@ pub(super) struct Rows {
     app: App,
     account: Account,
     selection: Selection,
-    /// The place at which the list continues.
+    /// The position at which the list continues.
     place: Option<Sequence>,
     left: usize,
     looks: usize,
@@ -120,8 +120,8 @@ impl Rows {
     async fn piece(&mut self) -> Result<Vec<u8>, StoreError> {
         let mut text = mem::take(&mut self.frame.before);
         while text.is_empty() || !self.ended {
-            let stretch = self.stretch(PIECE.saturating_sub(text.len())).await?;
-            self.add(&mut text, &stretch);
+            let page = self.page(PIECE.saturating_sub(text.len())).await?;
+            self.add(&mut text, &page);
             if text.len() >= PIECE {
                 break;
             }
@@ -129,7 +129,7 @@ impl Rows {
         Ok(text)
     }
 
-    async fn stretch(&self, bytes: usize) -> Result<Page, StoreError> {
+    async fn page(&self, bytes: usize) -> Result<Page, StoreError> {
         let app = self.app.clone();
         let write = move |task: Task, text: &mut Vec<u8>| {
             let progress = app.queue.progress(task.id);
@@ -138,19 +138,19 @@ impl Rows {
             let _ = serde_json::to_writer(text, &TaskView::new(task, progress));
         };
         let bounds = Bounds { rows: self.left, bytes };
-        self.app.queue.workshop().store.stretch(self.selection.clone(), self.place, bounds, write).await
+        self.app.queue.workshop().store.page(self.selection.clone(), self.place, bounds, write).await
     }
 
-    fn add(&mut self, text: &mut Vec<u8>, stretch: &Page) {
+    fn add(&mut self, text: &mut Vec<u8>, page: &Page) {
         // Each download has a comma before it, except the very first.
-        let skipped = usize::from(!self.begun && stretch.rows > 0);
-        text.extend_from_slice(stretch.text.get(skipped..).unwrap_or_default());
-        self.begun |= stretch.rows > 0;
-        self.left = self.left.saturating_sub(stretch.rows);
-        self.looks = self.looks.saturating_sub(stretch.looked_at);
-        self.place = stretch.next;
-        if stretch.next.is_none() || self.left == 0 || self.looks == 0 {
-            text.extend((self.frame.after)(stretch.next, &self.frame.rest));
+        let skipped = usize::from(!self.begun && page.rows > 0);
+        text.extend_from_slice(page.text.get(skipped..).unwrap_or_default());
+        self.begun |= page.rows > 0;
+        self.left = self.left.saturating_sub(page.rows);
+        self.looks = self.looks.saturating_sub(page.looked_at);
+        self.place = page.next;
+        if page.next.is_none() || self.left == 0 || self.looks == 0 {
+            text.extend((self.frame.after)(page.next, &self.frame.rest));
             self.ended = true;
             self.reading = None;
         }

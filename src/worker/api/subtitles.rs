@@ -74,7 +74,7 @@ pub(super) async fn file(
     named: Result<Path<(String, String)>, PathRejection>,
     method: Method,
     headers: HeaderMap,
-    ConnectInfo(lane): ConnectInfo<SendQueue>,
+    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let unknown = || Refusal::not_found("Subtitles not found");
     let Path((id, name)) = named.map_err(|_| unknown())?;
@@ -91,7 +91,7 @@ pub(super) async fn file(
         reading: workshop.readers.begin(task.id),
         known: None,
     };
-    sending.answer(&method, &headers, lane).await
+    sending.answer(&method, &headers, send_queue).await
 }
 
 impl SubtitlesView {

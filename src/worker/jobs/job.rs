@@ -94,7 +94,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Unready(#[from] Unready),
     #[error("{}", .0.message)]
-    Complaint(YtDlpError),
+    YtDlp(YtDlpError),
     #[error("the source is larger than the limit, longer than four hours, or live")]
     NotTaken,
     #[error("{}", .0.message())]
@@ -137,7 +137,7 @@ pub(crate) struct ChildOutput {
     awaited: Option<Awaited>,
     logged: usize,
     reported: Option<PathBuf>,
-    complaint: Option<YtDlpError>,
+    error: Option<YtDlpError>,
 }
 
 impl From<io::Error> for Failure {
@@ -175,7 +175,7 @@ impl Failure {
     pub(crate) fn passes(&self) -> bool {
         match self {
             Self::Stalled | Self::Resolve(ResolveError::Unresolved) => true,
-            Self::Complaint(complaint) => complaint.kind.passes(),
+            Self::YtDlp(error) => error.kind.passes(),
             _ => false,
         }
     }
@@ -183,7 +183,7 @@ impl Failure {
     /// Returns how long the site asks clients to wait.
     pub(crate) fn wait(&self) -> Option<Duration> {
         match self {
-            Self::Complaint(complaint) => complaint.wait,
+            Self::YtDlp(error) => error.wait,
             _ => None,
         }
     }
@@ -194,7 +194,7 @@ impl Failure {
             Self::Io(_) | Self::Store(_) | Self::Lost(_) | Self::NoRoom(NoRoom::Unknown(_) | NoRoom::Lost(_)) => {
                 "the download failed on this server".to_owned()
             }
-            told => told.to_string(),
+            failure => failure.to_string(),
         }
     }
 }
@@ -252,7 +252,7 @@ impl JobContext {
         let args = download(tools, film, task.quality, task.output, job, limits);
         let reported = match self.attempt(task, job, tools, args.clone(), running).await {
             // Media URLs expire after a while; the page has new ones.
-            Err(Failure::Complaint(complaint)) if complaint.kind == Kind::Expired => {
+            Err(Failure::YtDlp(error)) if error.kind == Kind::Expired => {
                 self.attempt(task, job, tools, args, running).await?
             }
             other => other?,
@@ -422,11 +422,11 @@ pub(crate) async fn discard(job: JobFolder) {
 }
 
 impl ChildOutput {
-    /// Keeps the first complaint and logs the first few error lines.
+    /// Keeps the first error and logs the first few error lines.
     pub(crate) fn hear(&mut self, id: TaskId, line: &Line) {
         let Line::Err(text) = line else { return };
-        if self.complaint.is_none() {
-            self.complaint = YtDlpError::of(text);
+        if self.error.is_none() {
+            self.error = YtDlpError::of(text);
         }
         if text.starts_with("ERROR:") && self.logged < LOGGED {
             self.logged += 1;
@@ -444,13 +444,13 @@ impl ChildOutput {
         }
     }
 
-    /// Fails unless the child exited successfully and without a complaint.
+    /// Fails unless the child exited successfully and yt-dlp reported no error.
     pub(crate) fn ended_well(self, end: End) -> Result<(), Failure> {
-        match (end, self.complaint) {
+        match (end, self.error) {
             (End::Stopped, _) => Err(Failure::Stopped),
             (End::TimedOut, _) => Err(Failure::TimedOut),
             (End::Exhausted(reason), _) => Err(reason.into()),
-            (_, Some(complaint)) => Err(Failure::Complaint(complaint)),
+            (_, Some(error)) => Err(Failure::YtDlp(error)),
             (End::Exited(status), None) if status.success() => Ok(()),
             _ => Err(Failure::Killed),
         }

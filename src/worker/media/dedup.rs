@@ -48,9 +48,9 @@ pub(crate) async fn share(workshop: &JobContext, own: Own, stop: &CancellationTo
 }
 
 async fn try_all(workshop: &JobContext, own: Own, stop: &CancellationToken) -> Result<(), SharingError> {
-    for twin in workshop.store.twins(own.id, own.digest, own.bytes, MAX_TRIED).await? {
+    for duplicate in workshop.store.duplicates(own.id, own.digest, own.bytes, MAX_TRIED).await? {
         let (media, stop) = (workshop.media.clone(), stop.clone());
-        match spawn_blocking(move || try_one(&media, own, twin, &stop)).await? {
+        match spawn_blocking(move || try_one(&media, own, duplicate, &stop)).await? {
             Ok(true) => {
                 tracing::info!(task = %own.id, bytes = own.bytes, "file linked to an identical one");
                 break;
@@ -63,13 +63,13 @@ async fn try_all(workshop: &JobContext, own: Own, stop: &CancellationToken) -> R
 }
 
 /// Links to the other file only if its content, read again, is still the same.
-fn try_one(media: &MediaFolder, own: Own, twin: Duplicate, stop: &CancellationToken) -> io::Result<bool> {
-    let found = Digest::of(&media.file(twin.id, twin.media), || stop.is_cancelled())?;
+fn try_one(media: &MediaFolder, own: Own, duplicate: Duplicate, stop: &CancellationToken) -> io::Result<bool> {
+    let found = Digest::of(&media.file(duplicate.id, duplicate.media), || stop.is_cancelled())?;
     let Some(found) = found else { return Ok(false) };
     if found != own.digest {
-        tracing::warn!(task = %twin.id, "file of a finished download has changed");
+        tracing::warn!(task = %duplicate.id, "file of a finished download has changed");
         return Ok(false);
     }
-    media.replace_by_link(own.id, own.media, &twin)?;
+    media.replace_by_link(own.id, own.media, &duplicate)?;
     Ok(true)
 }

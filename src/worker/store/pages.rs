@@ -1,4 +1,4 @@
-//! Reads lists of tasks one stretch at a time. Between two stretches others can use the database, however slowly a client reads.
+//! Reads lists of tasks one page at a time. Between two pages others can use the database, however slowly a client reads.
 
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Value};
 
@@ -37,12 +37,12 @@ pub(crate) enum Order {
 /// The position of a task among all tasks, which never changes.
 pub(crate) type Sequence = i64;
 
-/// Limits of one stretch.
+/// Limits of one page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// The most tasks.
     pub(crate) rows: usize,
-    /// A stretch ends with the task that brings it to this length, in bytes.
+    /// A page ends with the task that brings it to this length, in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Page {
     pub(crate) rows: usize,
     /// How many tasks were examined, including those that did not match.
     pub(crate) looked_at: usize,
-    /// The task after which the next stretch starts; none at the end.
+    /// The task after which the next page starts; none at the end.
     pub(crate) next: Option<Sequence>,
 }
 
@@ -61,11 +61,11 @@ pub(crate) struct Page {
 pub(crate) type Totals = Vec<(&'static str, u64)>;
 
 impl Store {
-    /// Reads the tasks after `place`, or from the beginning, and appends each matching one with `write`.
-    pub(crate) async fn stretch(
+    /// Reads the tasks after `after`, or from the beginning, and appends each matching one with `write`.
+    pub(crate) async fn page(
         &self,
         selection: Selection,
-        place: Option<Sequence>,
+        after: Option<Sequence>,
         bounds: Bounds,
         write: impl Fn(Task, &mut Vec<u8>) + Send + 'static,
     ) -> Result<Page, StoreError> {
@@ -73,30 +73,30 @@ impl Store {
             let sql = selection.order.query(selection.owner.is_some());
             let owner = selection.owner.as_ref().map(|owner| owner.as_str().to_owned());
             let mut statement = db.prepare_cached(&sql)?;
-            let behind = place.unwrap_or(selection.order.beginning());
+            let behind = after.unwrap_or(selection.order.beginning());
             let mut rows = match owner {
                 Some(owner) => statement.query(params![behind, owner])?,
                 None => statement.query(params![behind])?,
             };
-            let mut stretch = Page::default();
+            let mut page = Page::default();
             while let Some(row) = rows.next()? {
-                if stretch.is_full(bounds) {
-                    return Ok(stretch);
+                if page.is_full(bounds) {
+                    return Ok(page);
                 }
-                stretch.next = Some(row.get("sequence")?);
-                stretch.looked_at += 1;
+                page.next = Some(row.get("sequence")?);
+                page.looked_at += 1;
                 if selection.wants(row)? {
-                    write(read(row)?, &mut stretch.text);
-                    stretch.rows += 1;
+                    write(read(row)?, &mut page.text);
+                    page.rows += 1;
                 }
             }
-            stretch.next = None;
-            Ok(stretch)
+            page.next = None;
+            Ok(page)
         })
         .await
     }
 
-    /// The place before the newest `most` tasks of an owner, or of everybody; none if there are no more than that.
+    /// The position before the newest `most` tasks of an owner, or of everybody; none if there are no more than that.
     pub(crate) async fn before_newest(
         &self,
         owner: Option<Owner>,

@@ -1,4 +1,4 @@
-//! Stretches end where they should, continue where the last one ended, and hold no other user's tasks.
+//! Pages end where they should, continue where the last one ended, and hold no other user's tasks.
 
 use super::*;
 use crate::{
@@ -25,12 +25,12 @@ const TWO: Bounds = Bounds { rows: 2, bytes: 1 << 20 };
 
 async fn read_on(store: &Store, selection: &Selection, place: Option<Sequence>) -> (String, Option<Sequence>) {
     let write = |task: Task, text: &mut Vec<u8>| text.extend(task.url.bytes().skip("https://e.com/".len()));
-    let stretch = store.stretch(selection.clone(), place, TWO, write).await.unwrap();
-    (String::from_utf8(stretch.text).unwrap(), stretch.next)
+    let page = store.page(selection.clone(), place, TWO, write).await.unwrap();
+    (String::from_utf8(page.text).unwrap(), page.next)
 }
 
 #[tokio::test]
-async fn stretches_join_in_either_order_and_hold_one_owners_tasks() {
+async fn pages_join_in_either_order_and_hold_one_owners_tasks() {
     let (_dir, store) = with(&[("ana", "1"), ("bob", "x"), ("ana", "2"), ("ana", "3")]).await;
     for (order, first, second) in [(Order::OldestFirst, "12", "3"), (Order::NewestFirst, "32", "1")] {
         let selection = of("ana", order);

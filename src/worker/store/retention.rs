@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// At most `most` other tasks whose finished files had this digest and length, newest first.
-    pub(crate) async fn twins(
+    pub(crate) async fn duplicates(
         &self,
         id: TaskId,
         digest: Digest,
@@ -89,8 +89,8 @@ impl Store {
                  ORDER BY sequence DESC LIMIT ?4",
             )?;
             let same = params![id.to_string(), digest.to_string(), bytes.cast_signed(), most];
-            let twin = |row: &Row<'_>| Ok(Duplicate { id: parsed(row, 0)?, media: parsed(row, 1)? });
-            statement.query_map(same, twin)?.collect()
+            let duplicate = |row: &Row<'_>| Ok(Duplicate { id: parsed(row, 0)?, media: parsed(row, 1)? });
+            statement.query_map(same, duplicate)?.collect()
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! Reads a stretch of a file into the page cache before it is sent, so that no thread that serves other requests waits for a disk.
+//! Reads a range of a file into the page cache before it is sent, so that no thread that serves other requests waits for a disk.
 
 use std::{
     fs::File,
@@ -17,7 +17,7 @@ mod skips;
 /// If one byte is in memory, the bytes up to the next step are assumed to be as well: the kernel reads ahead in larger windows.
 const STEP: usize = 64 << 10;
 
-/// Completes once the stretch is in memory; fails if it cannot be read.
+/// Completes once the range is in memory; fails if it cannot be read.
 pub(crate) async fn bring(file: &Arc<File>, at: u64, bytes: u64) -> io::Result<()> {
     if is_there(file, at, bytes) {
         return Ok(());

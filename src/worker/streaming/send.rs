@@ -1,4 +1,4 @@
-//! Sends a file through the connection's lane, with conditional requests and ranges (RFC 9110, sections 13 and 14).
+//! Sends a file through the connection's send queue, with conditional requests and ranges (RFC 9110, sections 13 and 14).
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ use super::{
     multipart::{Multipart, Segment},
     page_cache,
     range::{Part, Slice},
-    sendfile::{MAX_STRETCH, SendQueue},
+    sendfile::{MAX_RANGE, SendQueue},
 };
 use crate::worker::{
     api::refusal::Refusal,
@@ -91,18 +91,18 @@ struct Validators {
 struct Rest {
     file: Arc<File>,
     segments: VecDeque<Segment>,
-    lane: SendQueue,
+    queue: SendQueue,
     /// Held until the response ends.
     _reading: Arc<ReadLease>,
 }
 
 impl Sending {
-    /// Answers a GET or HEAD with the given headers on the connection of `lane`. Fails with 404 if the file is gone.
+    /// Answers a GET or HEAD with the given headers on the connection of `queue`. Fails with 404 if the file is gone.
     pub(crate) async fn answer(
         self,
         method: &Method,
         headers: &HeaderMap,
-        lane: SendQueue,
+        queue: SendQueue,
     ) -> Result<Response, Refusal> {
         let path = self.path.clone();
         let opened = spawn_blocking(move || open_regular(&path)).await.map_err(|_| Refusal::internal())?;
@@ -116,7 +116,7 @@ impl Sending {
         let validators = Validators::of(self.id, &about, known);
         let mut response = match validators.judge(headers, SystemTime::now()) {
             Some(status) => status.into_response(),
-            None => self.respond(file, about.len(), validators.part(method, headers, about.len()), lane),
+            None => self.respond(file, about.len(), validators.part(method, headers, about.len()), queue),
         };
         validators.describe(response.headers_mut());
         if response.status() == StatusCode::OK
@@ -130,8 +130,8 @@ impl Sending {
         Ok(response)
     }
 
-    fn respond(&self, file: File, length: u64, part: Part, lane: SendQueue) -> Response {
-        let body = |segments| self.body(file, segments, lane);
+    fn respond(&self, file: File, length: u64, part: Part, queue: SendQueue) -> Response {
+        let body = |segments| self.body(file, segments, queue);
         match part {
             Part::Whole if length == 0 => StatusCode::OK.into_response(),
             Part::Whole => {
@@ -155,9 +155,9 @@ impl Sending {
         }
     }
 
-    fn body(&self, file: File, segments: VecDeque<Segment>, lane: SendQueue) -> Body {
+    fn body(&self, file: File, segments: VecDeque<Segment>, queue: SendQueue) -> Body {
         let file = Arc::new(file);
-        Body::from_stream(pieces(Rest { file, segments, lane, _reading: Arc::clone(&self.reading) }))
+        Body::from_stream(pieces(Rest { file, segments, queue, _reading: Arc::clone(&self.reading) }))
     }
 
     fn describe(&self, headers: &mut HeaderMap) {
@@ -251,9 +251,9 @@ fn pieces(rest: Rest) -> impl Stream<Item = io::Result<Bytes>> {
             Some(Segment::Text(text)) => return Ok(Some((text, rest))),
             Some(Segment::File(slice)) => slice,
         };
-        let wanted = slice.len().min(MAX_STRETCH as u64);
+        let wanted = slice.len().min(MAX_RANGE as u64);
         page_cache::bring(&rest.file, slice.first, wanted).await?;
-        let piece = rest.lane.lay(Arc::clone(&rest.file), slice.first, wanted);
+        let piece = rest.queue.lay(Arc::clone(&rest.file), slice.first, wanted);
         let first = slice.first + piece.len() as u64;
         if first <= slice.last {
             rest.segments.push_front(Segment::File(Slice { first, ..slice }));

@@ -1,7 +1,7 @@
-//! A connection that sends stretches of files with sendfile(2): the kernel passes their pages on, and they never enter this process.
+//! A connection that sends ranges of files with sendfile(2): the kernel passes their pages on, and they never enter this process.
 //!
-//! hyper can only send bytes in memory. It is therefore given placeholder bytes, which nothing ever reads, while the real stretch waits
-//! in the connection's lane, in the same order. When hyper writes a placeholder, the connection sends the stretch instead.
+//! hyper can only send bytes in memory. It is therefore given placeholder bytes, which nothing ever reads, while the real range waits
+//! in the connection's send queue, in the same order. When hyper writes a placeholder, the connection sends the range instead.
 //!
 //! This works for HTTP/1, where hyper passes on the buffers it is given. HTTP/2 framing would copy small pieces, placeholders included,
 //! so axum is built without it. Tests compare every byte that arrives.
@@ -25,11 +25,11 @@ use tokio::{
 
 use crate::worker::serve::UntilStopped;
 
-/// The longest stretch, in bytes.
-pub(crate) const MAX_STRETCH: usize = 256 << 10;
+/// The longest range, in bytes.
+pub(crate) const MAX_RANGE: usize = 256 << 10;
 
 /// The placeholder for bytes of files; it is never sent itself.
-static STAND_IN: [u8; MAX_STRETCH] = [0; MAX_STRETCH];
+static STAND_IN: [u8; MAX_RANGE] = [0; MAX_RANGE];
 
 /// A socket that can be polled for writability before a write.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
@@ -37,13 +37,13 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static 
     fn try_write(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize>;
 }
 
-/// A connection that sends stretches of files in place of their placeholders.
+/// A connection that sends ranges of files in place of their placeholders.
 pub(crate) struct SendfileStream<S> {
     socket: S,
-    lane: SendQueue,
+    queue: SendQueue,
 }
 
-/// The queue of stretches still to be sent on a connection.
+/// The queue of file ranges still to be sent on a connection.
 #[derive(Clone, Default)]
 pub(crate) struct SendQueue(Arc<Mutex<VecDeque<FileRange>>>);
 
@@ -54,15 +54,15 @@ struct FileRange {
 }
 
 impl SendQueue {
-    /// Queues a stretch of at most `bytes` bytes, and at most [`MAX_STRETCH`]. Returns a placeholder of the same length for hyper to send.
+    /// Queues a range of at most `bytes` bytes, and at most [`MAX_RANGE`]. Returns a placeholder of the same length for hyper to send.
     pub(crate) fn lay(&self, file: Arc<File>, at: u64, bytes: u64) -> Bytes {
-        let left = usize::try_from(bytes).map_or(MAX_STRETCH, |bytes| bytes.min(MAX_STRETCH));
-        self.stretches().push_back(FileRange { file, at, left });
+        let left = usize::try_from(bytes).map_or(MAX_RANGE, |bytes| bytes.min(MAX_RANGE));
+        self.ranges().push_back(FileRange { file, at, left });
         Bytes::from_static(STAND_IN.get(..left).unwrap_or_default())
     }
 
     /// Ignores poisoning: the queue is consistent even after a panic.
-    fn stretches(&self) -> MutexGuard<'_, VecDeque<FileRange>> {
+    fn ranges(&self) -> MutexGuard<'_, VecDeque<FileRange>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,31 +72,31 @@ where
     L: axum::serve::Listener<Io: Socket>,
 {
     fn connect_info(stream: IncomingStream<'_, UntilStopped<L>>) -> Self {
-        stream.io().lane.clone()
+        stream.io().queue.clone()
     }
 }
 
 impl<S: Socket> SendfileStream<S> {
     pub(crate) fn new(socket: S) -> Self {
-        Self { socket, lane: SendQueue::default() }
+        Self { socket, queue: SendQueue::default() }
     }
 
-    /// Sends as much as possible of the next stretch. Fails unless exactly `left` bytes of it remain, because hyper's count and ours must
+    /// Sends as much as possible of the next range. Fails unless exactly `left` bytes of it remain, because hyper's count and ours must
     /// agree.
-    fn poll_stretch(&self, cx: &mut Context<'_>, left: usize) -> Poll<io::Result<usize>> {
-        let mut stretches = self.lane.stretches();
-        let stretch = stretches.front_mut().filter(|s| s.left == left).ok_or(io::ErrorKind::InvalidData)?;
+    fn poll_range(&self, cx: &mut Context<'_>, left: usize) -> Poll<io::Result<usize>> {
+        let mut ranges = self.queue.ranges();
+        let range = ranges.front_mut().filter(|s| s.left == left).ok_or(io::ErrorKind::InvalidData)?;
         loop {
             ready!(self.socket.poll_writable(cx))?;
-            let FileRange { file, at, left } = stretch;
+            let FileRange { file, at, left } = range;
             match self.socket.try_write(|| Ok(sendfile(&self.socket, file, Some(at), *left)?)) {
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 // The file was truncated.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(sent) => {
-                    stretch.left = stretch.left.saturating_sub(sent);
-                    if stretch.left == 0 {
-                        stretches.pop_front();
+                    range.left = range.left.saturating_sub(sent);
+                    if range.left == 0 {
+                        ranges.pop_front();
                     }
                     return Poll::Ready(Ok(sent));
                 }
@@ -127,7 +127,7 @@ impl<S: Socket> AsyncWrite for SendfileStream<S> {
         let this = self.get_mut();
         let own = pieces.iter().position(|piece| stands_in(piece)).unwrap_or(pieces.len());
         match pieces.split_at(own) {
-            ([], [piece, ..]) => this.poll_stretch(cx, piece.len()),
+            ([], [piece, ..]) => this.poll_range(cx, piece.len()),
             (own, _) => Pin::new(&mut this.socket).poll_write_vectored(cx, own),
         }
     }
@@ -186,23 +186,23 @@ mod tests {
         Arc::new(file)
     }
 
-    async fn write(conduit: &mut SendfileStream<UnixStream>, pieces: &[&[u8]]) -> io::Result<usize> {
+    async fn write(stream: &mut SendfileStream<UnixStream>, pieces: &[&[u8]]) -> io::Result<usize> {
         let pieces: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        poll_fn(|cx| Pin::new(&mut *conduit).poll_write_vectored(cx, &pieces)).await
+        poll_fn(|cx| Pin::new(&mut *stream).poll_write_vectored(cx, &pieces)).await
     }
 
     #[tokio::test]
     async fn stretches_are_sent_in_order_between_other_bytes() {
         let (socket, mut other) = UnixStream::pair().unwrap();
-        let (mut conduit, film) = (SendfileStream::new(socket), file(b"0123456789"));
-        let (first, second) = (conduit.lane.lay(Arc::clone(&film), 2, 3), conduit.lane.lay(film, 7, 2));
+        let (mut stream, film) = (SendfileStream::new(socket), file(b"0123456789"));
+        let (first, second) = (stream.queue.lay(Arc::clone(&film), 2, 3), stream.queue.lay(film, 7, 2));
         let mut pieces: Vec<Bytes> = vec![Bytes::from_static(b"<"), first, Bytes::from_static(b"|"), second];
         while !pieces.is_empty() {
             let slices: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
-            let written = write(&mut conduit, &slices).await.unwrap();
+            let written = write(&mut stream, &slices).await.unwrap();
             assert_eq!(written, pieces.remove(0).len());
         }
-        drop(conduit);
+        drop(stream);
         let mut came = String::new();
         other.read_to_string(&mut came).await.unwrap();
         assert_eq!(came, "<234|78");
@@ -211,14 +211,14 @@ mod tests {
     #[tokio::test]
     async fn a_placeholder_without_its_stretch_is_never_sent() {
         let (socket, mut other) = UnixStream::pair().unwrap();
-        let (mut conduit, film) = (SendfileStream::new(socket), file(b"0123456789"));
-        let laid = conduit.lane.lay(film, 0, 4);
+        let (mut stream, film) = (SendfileStream::new(socket), file(b"0123456789"));
+        let laid = stream.queue.lay(film, 0, 4);
         for wrong in [&laid[1..], &laid[..3]] {
-            assert_eq!(write(&mut conduit, &[wrong]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert_eq!(write(&mut stream, &[wrong]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
-        assert_eq!(write(&mut conduit, &[&laid[..]]).await.unwrap(), 4);
-        assert_eq!(write(&mut conduit, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
-        drop(conduit);
+        assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap(), 4);
+        assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        drop(stream);
         let mut came = String::new();
         other.read_to_string(&mut came).await.unwrap();
         assert_eq!(came, "0123");
@@ -227,8 +227,8 @@ mod tests {
     #[tokio::test]
     async fn a_truncated_file_ends_the_connection() {
         let (socket, _other) = UnixStream::pair().unwrap();
-        let mut conduit = SendfileStream::new(socket);
-        let laid = conduit.lane.lay(file(b"01"), 2, 4);
-        assert_eq!(write(&mut conduit, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let mut stream = SendfileStream::new(socket);
+        let laid = stream.queue.lay(file(b"01"), 2, 4);
+        assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -50,21 +50,21 @@ pub(super) async fn run(
 }
 
 async fn answer(mut run: Run, question: &Question) -> Result<Bytes, LookError> {
-    let (mut answer, mut complaint) = (None, None);
+    let (mut answer, mut reported) = (None, None);
     while let Some(line) = run.next().await {
         match line {
             Line::Out(json) => answer = answer.or_else(|| question.read(&json)),
-            Line::Err(text) => complaint = complaint.or_else(|| YtDlpError::of(&text)),
+            Line::Err(text) => reported = reported.or_else(|| YtDlpError::of(&text)),
         }
     }
     match (run.end().await, answer) {
         (End::Exited(status), Some(answer)) if status.success() => Ok(answer),
-        (end, _) => Err(error(end, complaint)),
+        (end, _) => Err(error(end, reported)),
     }
 }
 
-fn error(end: End, complaint: Option<YtDlpError>) -> LookError {
-    match (end, complaint) {
+fn error(end: End, reported: Option<YtDlpError>) -> LookError {
+    match (end, reported) {
         (End::TimedOut, _) => LookError::TooSlow,
         (End::Exhausted(Exhausted::Disks(reason)), _) => reason.into(),
         (_, Some(YtDlpError { kind: Kind::Other | Kind::Faltering | Kind::Expired, message, .. })) => {

@@ -144,7 +144,7 @@ impl PlaylistText {
     }
 }
 
-/// Waits for a run's turn, then does it.
+/// Waits for the turn of a preparation, then does it.
 async fn work(queue: Queue, id: TaskId, run: Preparation, told: watch::Sender<Option<Result<(), RemuxError>>>) {
     let runs = &queue.workshop().streams.runs;
     let leaving = runs.leave_later(id);
@@ -164,7 +164,7 @@ async fn work(queue: Queue, id: TaskId, run: Preparation, told: watch::Sender<Op
 }
 
 async fn prepare(workshop: &JobContext, id: TaskId, stop: &CancellationToken) -> Result<(), RemuxError> {
-    // The task is read only now, when a removal would find and stop this run.
+    // The task is read only now, when a removal would find and stop this preparation.
     let task = workshop.store.get(id).await?;
     let film = task.as_ref().and_then(Task::finished).map(|media| workshop.media.file(id, media));
     let film = film.ok_or(RemuxError::Gone)?;
@@ -185,7 +185,7 @@ async fn prepare(workshop: &JobContext, id: TaskId, stop: &CancellationToken) ->
         Ok(codecs) => ffmpeg.remux(&codecs, bytes, workshop.config.job_timeout).await,
         Err(error) => Err(error),
     };
-    // The closure also drops, and so removes, the folder of a failed run.
+    // The closure also drops, and so removes, the folder of a failed preparation.
     let made = blocking(move || {
         let making = making;
         if made.is_ok() { making.publish(&prepared).map(|()| made) } else { Ok(made) }

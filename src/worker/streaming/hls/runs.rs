@@ -23,20 +23,20 @@ use crate::worker::{
     },
 };
 
-/// How many runs work at a time; each reads and writes a whole file.
+/// How many preparations work at a time; each reads and writes a whole file.
 const PLACES: Sizes = Sizes { all: 2, user: 1, link: 1 };
 
-/// The most runs, including those that wait for a slot: in total and for one user. A user without a run is admitted beyond
+/// The most preparations, including those that wait for a slot: in total and for one user. A user without one is admitted beyond
 /// `MAX_RUNS`, up to `MAX_RUNS_EVER`, which only many users together can reach.
 const MAX_RUNS: usize = 16;
 const MAX_RUNS_PER_USER: usize = 4;
 const MAX_RUNS_EVER: usize = 256;
 
-/// While other users wait, a run must process the file at this rate, in bytes per second, after a grace period.
+/// While other users wait, a preparation must process the file at this rate, in bytes per second, after a grace period.
 const LEAST_RATE: u64 = 2 << 20;
 const GRACE: Duration = Duration::from_mins(1);
 
-/// Each time a run was too slow, the next run for the same file may take twice as long, up to this factor, so that even a slow disk
+/// Each time a preparation was too slow, the next one of the same file may take twice as long, up to this factor, so that even a slow disk
 /// finishes it.
 const MAX_FACTOR: u32 = 64;
 
@@ -48,7 +48,7 @@ const MAX_REMEMBERED: usize = 1_024;
 
 type RunResult = Result<(), RemuxError>;
 
-/// All runs, working and waiting.
+/// All preparations, working and waiting.
 pub(super) struct Preparations {
     inner: Mutex<Inner>,
     places: Shares,
@@ -58,7 +58,7 @@ pub(super) struct Preparations {
 struct Inner {
     under_way: HashMap<TaskId, Preparation>,
     failed: HashMap<TaskId, (Instant, RemuxError)>,
-    /// How often the run for each file was too slow while other users waited.
+    /// How often the preparation of each file was too slow while other users waited.
     hurried: HashMap<TaskId, u32>,
 }
 
@@ -72,15 +72,15 @@ pub(super) struct Preparation {
     bytes: u64,
 }
 
-/// The run that a request has joined.
+/// The preparation that a request has joined.
 pub(super) enum Joined {
-    /// An existing run, which somebody else works on.
+    /// An existing one, which somebody else works on.
     UnderWay(Preparation),
-    /// A new run: the caller must do the work and send its outcome.
+    /// A new one: the caller must do the work and send its outcome.
     New(Preparation, watch::Sender<Option<RunResult>>),
 }
 
-/// Removes a run from the table on drop, even if its task panics.
+/// Removes a preparation from the table on drop, even if its task panics.
 pub(super) struct Leaving<'a> {
     runs: &'a Preparations,
     id: TaskId,
@@ -91,7 +91,7 @@ impl Preparations {
         Self { inner: Mutex::default(), places: Shares::new(PLACES, stop) }
     }
 
-    /// Joins the run for a finished download, or adds a new one, which `stop` ends.
+    /// Joins the preparation of a finished download, or adds a new one, which `stop` ends.
     pub(super) fn join(&self, film: &Task, stop: &CancellationToken) -> Result<Joined, RemuxError> {
         let Task { id, owner, filesize, .. } = film;
         let mut inner = self.lock();
@@ -114,17 +114,17 @@ impl Preparations {
         Ok(Joined::New(run, told))
     }
 
-    /// Removes the run when the returned guard is dropped.
+    /// Removes the preparation when the returned guard is dropped.
     pub(super) fn leave_later(&self, id: TaskId) -> Leaving<'_> {
         Leaving { runs: self, id }
     }
 
-    /// Waits for a slot. Users take turns, however many of their runs wait. Returns none if the run is stopped first.
+    /// Waits for a slot. Users take turns, however many of their preparations wait. Returns none if this one is stopped first.
     pub(super) async fn place(&self, run: &Preparation) -> Option<Taken> {
         run.stop.run_until_cancelled(self.places.of_user(&run.owner).take(1)).await?.ok()
     }
 
-    /// Stops a run that is too slow once another user waits for its slot. Never returns.
+    /// Stops a preparation that is too slow once another user waits for its slot. Never returns.
     pub(super) async fn hurry(&self, id: TaskId, run: &Preparation, place: &Taken) -> Infallible {
         let patience = (GRACE + Duration::from_secs(run.bytes / LEAST_RATE)) * self.factor(id);
         place.outstayed(patience, Taken::is_wanted_by_others).await;
@@ -179,10 +179,10 @@ impl Preparation {
         }
     }
 
-    /// Stops the run and waits until it has ended and left nothing behind.
+    /// Stops the preparation and waits until it has ended and left nothing behind.
     pub(super) async fn end(mut self) {
         self.stop.cancel();
-        // An error means that the run ended without an outcome.
+        // An error means that it ended without an outcome.
         drop(self.outcome.wait_for(Option::is_some).await);
     }
 }
@@ -204,7 +204,7 @@ mod tests {
         runs.join(&Task { id, ..film }, &CancellationToken::new())
     }
 
-    /// A new run for a file whose last run has ended.
+    /// A new preparation of a file whose last one has ended.
     fn again(runs: &Preparations, id: TaskId, owner: &str) -> Joined {
         drop(runs.leave_later(id));
         join(runs, id, owner).unwrap()
