@@ -47,7 +47,7 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 pub(crate) struct Queue(Arc<Inner>);
 
 struct Inner {
-    workshop: JobContext,
+    context: JobContext,
     running: JobRegistry,
     /// Held while a task changes state, so that none can be claimed and cancelled at the same time.
     handover: Mutex<()>,
@@ -62,13 +62,13 @@ enum Claim {
 }
 
 impl Queue {
-    pub(crate) fn new(workshop: JobContext, stop: CancellationToken) -> Self {
+    pub(crate) fn new(context: JobContext, stop: CancellationToken) -> Self {
         let (running, handover, wake) = (JobRegistry::default(), Mutex::default(), Notify::new());
-        Self(Arc::new(Inner { workshop, running, handover, wake, stop }))
+        Self(Arc::new(Inner { context, running, handover, wake, stop }))
     }
 
-    pub(crate) fn workshop(&self) -> &JobContext {
-        &self.0.workshop
+    pub(crate) fn context(&self) -> &JobContext {
+        &self.0.context
     }
 
     /// Returns the running jobs.
@@ -79,7 +79,7 @@ impl Queue {
     /// Returns the user for whom a download should give way. Returns `None` if a slot is free, if a download already gives way, or if
     /// only tasks of low priority are waiting.
     pub(crate) async fn waiting_for_a_place(&self) -> Result<Option<Owner>, StoreError> {
-        let JobContext { store, config, .. } = &self.0.workshop;
+        let JobContext { store, config, .. } = &self.0.context;
         let under_way = self.0.running.all();
         if under_way.len() < config.concurrent_downloads || under_way.iter().any(|(_, running)| running.gives_way()) {
             return Ok(None);
@@ -131,20 +131,20 @@ impl Queue {
 
     async fn add_and_tell(&self, task: Task, limits: UserLimits) -> Result<(), StoreError> {
         let id = task.id;
-        self.0.workshop.store.add(task, limits).await?;
-        self.0.workshop.tell(id).await;
+        self.0.context.store.add(task, limits).await?;
+        self.0.context.tell(id).await;
         self.0.wake.notify_one();
         Ok(())
     }
 
     async fn cancel_all(&self, id: TaskId) -> Result<Cancelled, StoreError> {
         let _handover = self.0.handover.lock().await;
-        let outcome = self.0.workshop.store.cancel(id).await?;
+        let outcome = self.0.context.store.cancel(id).await?;
         if let Cancelled::Yes { all, new } = &outcome {
             // All running jobs are stopped before any files are removed.
             all.iter().filter_map(|id| self.0.running.find(*id)).for_each(|running| running.stop.cancel());
             for id in new {
-                self.0.workshop.tell(*id).await;
+                self.0.context.tell(*id).await;
                 if self.0.running.find(*id).is_none() {
                     self.discard(*id).await;
                 }
@@ -158,20 +158,20 @@ impl Queue {
     ///
     /// Folders that cannot be removed are logged and do not keep the worker from starting.
     pub(crate) async fn tidy(&self) -> Result<(), StoreError> {
-        for list in self.0.workshop.store.unsettled().await? {
-            self.0.workshop.store.settle(list).await?;
+        for list in self.0.context.store.unsettled().await? {
+            self.0.context.store.settle(list).await?;
         }
-        for id in self.0.workshop.store.in_state(Status::Removing).await? {
+        for id in self.0.context.store.in_state(Status::Removing).await? {
             if let Err(failure) = self.remove_all(id).await {
                 tracing::error!(task = %id, error = %failure, "cannot remove a task");
             }
         }
-        let pending = self.0.workshop.store.in_state(Status::Pending).await?;
-        let media = self.0.workshop.media.clone();
+        let pending = self.0.context.store.in_state(Status::Pending).await?;
+        let media = self.0.context.media.clone();
         if let Err(error) = spawn_blocking(move || media.discard_jobs_except(&pending)).await? {
             tracing::error!(%error, "cannot remove the folders of earlier jobs");
         }
-        if let Err(error) = reconcile::take(&self.0.workshop.store, &self.0.workshop.media).await {
+        if let Err(error) = reconcile::take(&self.0.context.store, &self.0.context.media).await {
             tracing::error!(%error, "cannot compare the media folder with the database");
         }
         Ok(())
@@ -179,7 +179,7 @@ impl Queue {
 
     /// Runs jobs until the queue is stopped, which also stops the running jobs and makes them pending again.
     pub(crate) async fn work(&self) {
-        let slots = Arc::new(Semaphore::new(self.0.workshop.config.concurrent_downloads));
+        let slots = Arc::new(Semaphore::new(self.0.context.config.concurrent_downloads));
         let mut jobs = JoinSet::new();
         while let Some(slot) = self.unless_stopped(Arc::clone(&slots).acquire_owned()).await.and_then(Result::ok) {
             if let Some((task, running)) = self.next().await {
@@ -188,7 +188,7 @@ impl Queue {
                     let finished = queue.run(&task, &running).await;
                     drop(slot);
                     if let Some(own) = finished {
-                        share(&queue.0.workshop, own, &queue.0.stop).await;
+                        share(&queue.0.context, own, &queue.0.stop).await;
                     }
                 });
             }
@@ -199,7 +199,7 @@ impl Queue {
 
     /// Returns the next task, or `None` after waiting without one.
     async fn next(&self) -> Option<(Box<Task>, Arc<Running>)> {
-        if self.0.workshop.readiness.tools().await.is_err() {
+        if self.0.context.readiness.tools().await.is_err() {
             self.unless_stopped(sleep(PAUSE)).await;
             return None;
         }
@@ -218,12 +218,12 @@ impl Queue {
 
     async fn claim(&self) -> Result<Claim, StoreError> {
         let _handover = self.0.handover.lock().await;
-        let JobContext { store, config, .. } = &self.0.workshop;
+        let JobContext { store, config, .. } = &self.0.context;
         Ok(match store.claim(config.concurrent_downloads_per_user).await? {
             Next::Claimed(task) => {
                 let running =
                     self.0.running.enter(task.id, Running::new(task.owner.clone(), self.0.stop.child_token()));
-                self.0.workshop.tell(task.id).await;
+                self.0.context.tell(task.id).await;
                 Claim::Job(task, running)
             }
             Next::Later(time) => Claim::Wait(time.min(LONGEST_WAIT)),
@@ -235,14 +235,14 @@ impl Queue {
     async fn run(&self, task: &Task, running: &Running) -> Option<Own> {
         let _leaving = self.0.running.leave_later(task.id);
         tracing::info!(task = %task.id, user = %task.owner, "download started");
-        let outcome = self.0.workshop.run(task, running).await;
+        let outcome = self.0.context.run(task, running).await;
         let gave_way = matches!(outcome, Err(Failure::Stopped)) && running.gives_way();
         let own = if gave_way && self.waits_again(task.id).await {
             None
         } else {
             self.conclude_at_last(task, &outcome).await
         };
-        self.0.workshop.tell(task.id).await;
+        self.0.context.tell(task.id).await;
         if let Some(list) = task.part.list() {
             self.settle(list, &task.owner).await;
         }
@@ -253,7 +253,7 @@ impl Queue {
 
     /// Makes a task that gave way pending again, unless it was cancelled in the meantime.
     async fn waits_again(&self, id: TaskId) -> bool {
-        let store = &self.0.workshop.store;
+        let store = &self.0.context.store;
         while let Err(error) = store.give_way(id).await {
             tracing::error!(task = %id, %error, "cannot requeue a download that gave way");
             if self.unless_stopped(sleep(PAUSE)).await.is_none() {
@@ -275,11 +275,11 @@ impl Queue {
     }
 
     async fn conclude(&self, task: &Task, outcome: &Result<JobResult, Failure>) -> Result<Option<Own>, StoreError> {
-        let (id, store) = (task.id, &self.0.workshop.store);
+        let (id, store) = (task.id, &self.0.context.store);
         match outcome {
             Ok(JobResult::List(films)) => {
                 tracing::info!(task = %id, films, "playlist read");
-                self.0.workshop.events.publish(task.owner.clone(), TaskEvent::Many);
+                self.0.context.events.publish(task.owner.clone(), TaskEvent::Many);
             }
             Ok(JobResult::File(finished, digest)) => {
                 tracing::info!(task = %id, bytes = finished.bytes, "download completed");
@@ -300,7 +300,7 @@ impl Queue {
     }
 
     async fn retry(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
-        let JobContext { store, config, .. } = &self.0.workshop;
+        let JobContext { store, config, .. } = &self.0.context;
         let at_least = failure.wait().unwrap_or_default();
         let retries = Retries { most: config.retries, first: config.retry_delay, at_least };
         match store.retry(id, failure.message(), retries).await? {
@@ -316,7 +316,7 @@ impl Queue {
         let Some(wait) = awaited.wait(task.created_at, Timestamp::now()) else {
             return self.fail(task.id, &Failure::TooLongAwaited).await;
         };
-        if self.0.workshop.store.postpone(task.id, awaited.message(), wait).await? {
+        if self.0.context.store.postpone(task.id, awaited.message(), wait).await? {
             tracing::info!(task = %task.id, ?awaited, ?wait, "download waits for its announced source");
             Ok(())
         } else {
@@ -326,17 +326,17 @@ impl Queue {
 
     async fn fail(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
         tracing::warn!(task = %id, %failure, "download failed");
-        self.0.workshop.store.fail(id, failure.message()).await?;
+        self.0.context.store.fail(id, failure.message()).await?;
         self.discard(id).await;
         Ok(())
     }
 
     /// Removes a task, or a playlist with all its videos.
     async fn remove_all(&self, id: TaskId) -> Result<(), Failure> {
-        let Some(task) = self.0.workshop.store.get(id).await? else { return Ok(()) };
+        let Some(task) = self.0.context.store.get(id).await? else { return Ok(()) };
         let (hidden, running) = {
             let _handover = self.0.handover.lock().await;
-            let hidden = self.0.workshop.store.begin_removal(id).await?;
+            let hidden = self.0.context.store.begin_removal(id).await?;
             let running: Vec<_> = hidden.iter().map(|id| self.0.running.find(*id)).collect();
             running.iter().flatten().for_each(|running| running.stop.cancel());
             (hidden, running)
@@ -353,26 +353,26 @@ impl Queue {
     }
 
     async fn remove_one(&self, id: TaskId, owner: &Owner, running: Option<Arc<Running>>) -> Result<(), Failure> {
-        self.0.workshop.streams.forget(id).await;
+        self.0.context.streams.forget(id).await;
         if let Some(running) = running {
             running.ended().await;
         }
-        let media = self.0.workshop.media.clone();
+        let media = self.0.context.media.clone();
         spawn_blocking(move || media.remove(id)).await??;
-        self.0.workshop.store.forget(id).await?;
+        self.0.context.store.forget(id).await?;
         self.tell_removed(id, owner).await;
         Ok(())
     }
 
     async fn tell_removed(&self, id: TaskId, owner: &Owner) {
-        let _telling = self.0.workshop.telling.lock().await;
-        self.0.workshop.events.publish(owner.clone(), TaskEvent::Removed(id));
+        let _telling = self.0.context.telling.lock().await;
+        self.0.context.events.publish(owner.clone(), TaskEvent::Removed(id));
     }
 
     /// Updates a playlist after one of its videos has changed.
     async fn settle(&self, list: TaskId, owner: &Owner) {
-        match self.0.workshop.store.settle(list).await {
-            Ok(Settled::Changed) => self.0.workshop.tell(list).await,
+        match self.0.context.store.settle(list).await {
+            Ok(Settled::Changed) => self.0.context.tell(list).await,
             Ok(Settled::Gone) => self.tell_removed(list, owner).await,
             Ok(Settled::Unchanged) => {}
             Err(error) => tracing::error!(task = %list, %error, "cannot update the progress of a playlist"),
@@ -380,7 +380,7 @@ impl Queue {
     }
 
     async fn settle_list_of(&self, id: TaskId) -> Result<(), StoreError> {
-        let task = self.0.workshop.store.get(id).await?;
+        let task = self.0.context.store.get(id).await?;
         if let Some((list, owner)) = task.and_then(|task| task.part.list().zip(Some(task.owner))) {
             self.settle(list, &owner).await;
         }
@@ -389,7 +389,7 @@ impl Queue {
 
     /// Removes files that are no longer needed. Best effort: whatever remains is found again at the next startup.
     async fn discard(&self, id: TaskId) {
-        let media = self.0.workshop.media.clone();
+        let media = self.0.context.media.clone();
         if let Ok(Err(error)) = spawn_blocking(move || media.remove(id)).await {
             tracing::warn!(task = %id, %error, "cannot remove the remains of an unfinished download");
         }

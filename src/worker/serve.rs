@@ -102,17 +102,17 @@ pub async fn serve(
     reached: impl Fn(Stage),
 ) -> Result<(), WorkerError> {
     let stop = CancellationToken::new();
-    let (workshop, egress) = workshop(&config, &stop).await?;
-    let queue = Queue::new(workshop, stop.clone());
+    let (context, egress) = context(&config, &stop).await?;
+    let queue = Queue::new(context, stop.clone());
     queue.tidy().await.map_err(Reason::Store)?;
     // Logs a problem with yt-dlp at startup; the routes that need it report it again.
-    drop(queue.workshop().readiness.tools().await);
+    drop(queue.context().readiness.tools().await);
     let (seen, answering) = (config.data_dir.join("worker.seen"), TaskTracker::new());
     let guard = Arc::new(Guard::new(key, &config.worker.listen, &seen));
     let routes =
         routes(App::new(queue.clone(), stop.clone(), answering.clone()), Arc::clone(&guard), answering.clone());
     let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone()).map_err(Reason::Listen)?;
-    let store = queue.workshop().store.clone();
+    let store = queue.context().store.clone();
     let stopped = stop.clone();
     let working = tokio::spawn(async move {
         tokio::join!(
@@ -121,7 +121,7 @@ pub async fn serve(
             retention::enforce(&queue, &stopped),
             hls::tidy(&queue, &stopped)
         );
-        queue.workshop().streams.ended().await;
+        queue.context().streams.ended().await;
     });
     reached(Stage::Ready);
     shutdown.await;
@@ -152,7 +152,7 @@ async fn no_more_requests(answering: TaskTracker) {
 }
 
 /// Builds what every job needs, and the egress guard if it runs in this process.
-async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(JobContext, Option<egress::Serving>), Reason> {
+async fn context(config: &Config, stop: &CancellationToken) -> Result<(JobContext, Option<egress::Serving>), Reason> {
     let folder = |key, path: &Path| {
         let path = path.to_owned();
         move |error| Reason::Folder { key, path, error }
@@ -166,12 +166,12 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(JobConte
     let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
     let companion = companion::install(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
     let readiness = Readiness::new(config.worker.clone(), media.jobs(), companion, sandbox);
-    let passes = EgressTokens::new(egress::token_key(&config.egress)?);
+    let egress_tokens = EgressTokens::new(egress::token_key(&config.egress)?);
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
     let (events, readers, streams) = (Events::new(stop.clone()), ReadLeases::default(), Streams::new(stop.clone()));
     let lookups = Lookups::default();
     let (telling, sharing, config) = (Mutex::default(), Mutex::default(), config.worker.clone());
-    let workshop = JobContext {
+    let context = JobContext {
         config,
         store,
         media,
@@ -179,13 +179,13 @@ async fn workshop(config: &Config, stop: &CancellationToken) -> Result<(JobConte
         readers,
         readiness,
         lookups,
-        passes,
+        egress_tokens,
         events,
         streams,
         telling,
         sharing,
     };
-    Ok((workshop, egress))
+    Ok((context, egress))
 }
 
 fn routes(app: App, guard: Arc<Guard>, answering: TaskTracker) -> Router {

@@ -81,13 +81,13 @@ pub(super) async fn start(
     caller: Caller,
     Body(order): Body<Order>,
 ) -> Result<Json<TaskView>, Refusal> {
-    let workshop = app.queue.workshop();
-    let source = SourceUrl::parse(&order.url, &workshop.config.allow_private)?;
+    let context = app.queue.context();
+    let source = SourceUrl::parse(&order.url, &context.config.allow_private)?;
     let output = Output::parse(&order.download_type, order.format.as_deref())
         .map_err(|e| Refusal::invalid("invalid_value", e.to_string()))?;
-    let part = part(order.playlist, order.playlist_limit, workshop.config.max_playlist)?;
-    workshop.readiness.tools().await?;
-    workshop.disks.room().await?;
+    let part = part(order.playlist, order.playlist_limit, context.config.max_playlist)?;
+    context.readiness.tools().await?;
+    context.disks.room().await?;
     let (limits, max_filesize) = (caller.limits, caller.limits.max_filesize.map(NonZeroU64::get));
     let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
     let wanted = Wanted { languages: order.subtitles, automatic: order.automatic_subtitles };

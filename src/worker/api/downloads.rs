@@ -46,7 +46,7 @@ type Id = Result<Path<String>, PathRejection>;
 )]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Refusal> {
     let owner = (!caller.is_admin()).then(|| caller.user.clone());
-    let place = app.queue.workshop().store.before_newest(owner.clone(), MAX_LISTED).await?;
+    let place = app.queue.context().store.before_newest(owner.clone(), MAX_LISTED).await?;
     let selection = Selection { owner, ..Selection::default() };
     let frame = Frame { before: b"[".to_vec(), after: |_, _| b"]".to_vec(), rest: Vec::new() };
     Rows::new(&app, &caller, selection, place, MAX_LISTED, frame).answer().await
@@ -99,6 +99,6 @@ pub(super) async fn remove(State(app): State<App>, caller: Caller, id: Id) -> Re
 /// Returns the id in the path if it belongs to a task that the caller may see.
 async fn own(app: &App, caller: &Caller, id: Id) -> Result<TaskId, Refusal> {
     let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(Refusal::no_such_download)?;
-    let task = app.queue.workshop().store.find(id, caller).await?;
+    let task = app.queue.context().store.find(id, caller).await?;
     task.map(|task| task.id).ok_or_else(Refusal::no_such_download)
 }

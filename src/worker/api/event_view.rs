@@ -70,7 +70,7 @@ pub(super) async fn follow(
     after: Option<&str>,
 ) -> Result<Follower, Refusal> {
     let after = after.and_then(|id| id.parse().ok());
-    let follower = app.queue.workshop().events.follow(caller, whose, after).await;
+    let follower = app.queue.context().events.follow(caller, whose, after).await;
     follower.map_err(|Busy| {
         if app.stop.is_cancelled() {
             Refusal::unavailable("busy", "The worker is stopping; try again later")

@@ -98,9 +98,9 @@ pub(super) async fn thumbnail(
     let found = finished(&app, &caller, id).await?;
     let found = found.filter(|(task, _)| task.has_thumbnail);
     let (task, _) = found.ok_or_else(|| Refusal::not_found("Miniatura no encontrada"))?;
-    let path = app.queue.workshop().media.thumbnail(task.id);
+    let path = app.queue.context().media.thumbnail(task.id);
     let (content_type, disposition) = ("image/jpeg", Disposition::Inline);
-    let reading = app.queue.workshop().readers.begin(task.id);
+    let reading = app.queue.context().readers.begin(task.id);
     Sending { id: task.id, path, content_type, disposition, name: None, reading, known: None }
         .answer(&method, &headers, send_queue)
         .await
@@ -113,19 +113,19 @@ pub(super) async fn finished(
     id: Option<TaskId>,
 ) -> Result<Option<(Task, MediaType)>, Refusal> {
     let Some(id) = id else { return Ok(None) };
-    let task = app.queue.workshop().store.find(id, caller).await?;
+    let task = app.queue.context().store.find(id, caller).await?;
     Ok(task.and_then(|task| task.finished().map(|media| (task, media))))
 }
 
 fn sending(app: &App, task: &Task, media: MediaType, method: &Method, disposition: Disposition) -> Sending {
-    let workshop = app.queue.workshop();
+    let context = app.queue.context();
     if method == Method::GET {
-        note_play(&workshop.store, task.id);
+        note_play(&context.store, task.id);
     }
     Sending {
         id: task.id,
-        path: workshop.media.file(task.id, media),
-        reading: workshop.readers.begin(task.id),
+        path: context.media.file(task.id, media),
+        reading: context.readers.begin(task.id),
         content_type: media.content_type(),
         disposition,
         known: task.digest.zip(task.completed_at).map(|(digest, at)| Known { digest, bytes: task.filesize, at }),

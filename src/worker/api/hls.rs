@@ -49,11 +49,11 @@ pub(super) async fn playlist(
     id: Id,
 ) -> Result<([(HeaderName, &'static str); 2], Bytes), Refusal> {
     let task = own(&app, &caller, id).await?;
-    let workshop = app.queue.workshop();
-    let _reading = workshop.readers.begin(task.id);
-    let playlist = workshop.streams.playlist(&app.queue, &task, caller.link.as_deref()).await?;
+    let context = app.queue.context();
+    let _reading = context.readers.begin(task.id);
+    let playlist = context.streams.playlist(&app.queue, &task, caller.link.as_deref()).await?;
     let text = answer::text(&app, &caller, playlist.most, async { Ok(playlist.text().await?) }).await?;
-    note_play(&workshop.store, task.id);
+    note_play(&context.store, task.id);
     // The playlist may contain the caller's signed link, so no shared cache may store it.
     let headers = [(header::CONTENT_TYPE, PLAYLIST), (header::CACHE_CONTROL, "private, no-store")];
     Ok((headers, text))
@@ -82,11 +82,11 @@ pub(super) async fn stream(
     ConnectInfo(send_queue): ConnectInfo<SendQueue>,
 ) -> Result<Response, Refusal> {
     let task = own(&app, &caller, id).await?;
-    let (id, workshop) = (task.id, app.queue.workshop());
-    let reading = workshop.readers.begin(id);
-    let path = workshop.streams.file(&app.queue, &task).await?;
+    let (id, context) = (task.id, app.queue.context());
+    let reading = context.readers.begin(id);
+    let path = context.streams.file(&app.queue, &task).await?;
     if method == Method::GET {
-        note_play(&workshop.store, id);
+        note_play(&context.store, id);
     }
     let (content_type, disposition) = ("video/mp4", Disposition::Inline);
     Sending { id, path, content_type, disposition, name: None, reading, known: None }

@@ -179,7 +179,7 @@ pub(super) async fn info(
     caller: Caller,
     Body(asked): Body<Asked>,
 ) -> Result<Response, Refusal> {
-    let source = SourceUrl::parse(&asked.url, &app.queue.workshop().config.allow_private)?;
+    let source = SourceUrl::parse(&asked.url, &app.queue.context().config.allow_private)?;
     let (json, url) = about(&app, &caller, source).await?;
     answer::json(&app, &caller, json.len() + MAX_ADDED, || Info::read(&json, url)).await
 }

@@ -56,7 +56,7 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(queue: Queue, stop: CancellationToken, answering: TaskTracker) -> Self {
-        let looks = Looks::new(&queue.workshop().config, stop.clone());
+        let looks = Looks::new(&queue.context().config, stop.clone());
         let (archives, budget) = (Archives::new(stop.clone()), Budget::new(stop.clone()));
         Self { queue, looks, archives, budget, stop, answering }
     }

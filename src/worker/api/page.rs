@@ -89,7 +89,7 @@ pub(super) async fn list(
     let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
     let place = ask.place()?;
     let (limit, selection) = (ask.limit()?, ask.selection(&caller)?);
-    let totals = app.queue.workshop().store.totals(selection.owner.clone()).await?;
+    let totals = app.queue.context().store.totals(selection.owner.clone()).await?;
     let frame = Frame {
         before: b"{\"downloads\":[".to_vec(),
         after: end,

@@ -138,7 +138,7 @@ impl Rows {
             let _ = serde_json::to_writer(text, &TaskView::new(task, progress));
         };
         let bounds = Bounds { rows: self.left, bytes };
-        self.app.queue.workshop().store.page(self.selection.clone(), self.place, bounds, write).await
+        self.app.queue.context().store.page(self.selection.clone(), self.place, bounds, write).await
     }
 
     fn add(&mut self, text: &mut Vec<u8>, page: &Page) {

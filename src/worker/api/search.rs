@@ -152,7 +152,7 @@ pub(super) fn read(line: &str) -> Option<Vec<u8>> {
 }
 
 async fn one_page(app: &App, caller: &Caller, text: &str) -> Result<Response, Refusal> {
-    let source = SourceUrl::parse(text, &app.queue.workshop().config.allow_private)?;
+    let source = SourceUrl::parse(text, &app.queue.context().config.allow_private)?;
     let (json, url) = info::about(app, caller, source).await?;
     answer::json(app, caller, json.len() + MAX_ADDED, || {
         let page = Info::read(&json, url)?;

@@ -81,14 +81,14 @@ pub(super) async fn file(
     let language = name.strip_suffix(".vtt").and_then(|tag| tag.parse().ok()).ok_or_else(unknown)?;
     let (task, _) = finished(&app, &caller, id.parse().ok()).await?.ok_or_else(unknown)?;
     let language = task.subtitles.best(&language).ok_or_else(unknown)?;
-    let workshop = app.queue.workshop();
+    let context = app.queue.context();
     let sending = Sending {
         id: task.id,
-        path: workshop.media.subtitles(task.id, language),
+        path: context.media.subtitles(task.id, language),
         content_type: CONTENT_TYPE,
         disposition: Disposition::Inline,
         name: None,
-        reading: workshop.readers.begin(task.id),
+        reading: context.readers.begin(task.id),
         known: None,
     };
     sending.answer(&method, &headers, send_queue).await

@@ -112,14 +112,14 @@ fn parse(text: &str) -> Result<Vec<TaskId>, Refusal> {
 async fn member(app: &App, caller: &Caller, id: TaskId, method: &Method) -> Result<Member, Refusal> {
     let found = finished(app, caller, Some(id)).await?;
     let (task, media) = found.ok_or_else(Refusal::no_such_download)?;
-    let workshop = app.queue.workshop();
+    let context = app.queue.context();
     if method == Method::GET {
-        super::files::note_play(&workshop.store, id);
+        super::files::note_play(&context.store, id);
     }
     Ok(Member {
         name: task.file_name().ok_or_else(Refusal::no_such_download)?,
-        path: workshop.media.file(id, media),
+        path: context.media.file(id, media),
         finished: task.completed_at,
-        reading: workshop.readers.begin(id),
+        reading: context.readers.begin(id),
     })
 }

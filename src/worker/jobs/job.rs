@@ -65,7 +65,7 @@ pub(crate) struct JobContext {
     pub(crate) readers: ReadLeases,
     pub(crate) readiness: Readiness,
     pub(crate) lookups: Lookups<Owner>,
-    pub(crate) passes: EgressTokens,
+    pub(crate) egress_tokens: EgressTokens,
     pub(crate) events: Events,
     pub(crate) streams: Streams,
     /// Held from reading a task until its event is published, so that the last event shows the newest state.
@@ -322,7 +322,7 @@ impl JobContext {
         let allowance = Allowance { file: largest, cpu: time.as_secs() };
         // Video and audio separately, each of which may restart once.
         let bytes = largest.saturating_mul(4).saturating_add(ABOUT);
-        let proxy = Some(self.passes.proxy(&tools.sandbox, task.id.into(), time, bytes));
+        let proxy = Some(self.egress_tokens.proxy(&tools.sandbox, task.id.into(), time, bytes));
         Confined { tools, program: &tools.yt_dlp, args, folder, reads: &[], allowance, proxy }
     }
 

@@ -40,7 +40,7 @@ pub(crate) struct Wanted {
 
 /// Puts the available `wanted` subtitles next to the accepted file. Fails only if the state of that folder is unknown afterwards.
 pub(crate) async fn fetch(
-    workshop: &JobContext,
+    context: &JobContext,
     tools: &Tools,
     job: &JobFolder,
     film: Sought<'_>,
@@ -56,9 +56,9 @@ pub(crate) async fn fetch(
     let Some(folder) = folder.await.map_err(io::Error::other)?? else { return Ok(()) };
     let args = subtitles(tools, film, wanted, &folder);
     let allowance = Allowance { file: SCRATCH_FILE, cpu: TIMEOUT.as_secs() };
-    let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), TIMEOUT, MAX_FETCHED));
+    let proxy = Some(context.egress_tokens.proxy(&tools.sandbox, Uuid::new_v4(), TIMEOUT, MAX_FETCHED));
     let confined = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };
-    let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
+    let bounds = Bounds { disks: &context.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
     let mut run = Run::start(confined, bounds, stop)?;
     while let Some(line) = run.next().await {
         tracing::debug!(?line, "yt-dlp (subtitles)");

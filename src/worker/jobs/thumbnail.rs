@@ -21,9 +21,9 @@ const ALLOWANCE: Allowance = Allowance { file: 4 << 20, cpu: 60 };
 const MOMENTS: [&str; 2] = ["1", "0"];
 
 /// Puts a thumbnail of the accepted `file` next to it.
-pub(crate) async fn make(workshop: &JobContext, tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
+pub(crate) async fn make(context: &JobContext, tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
     let Some(ffmpeg) = &tools.ffmpeg else { return };
-    let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
+    let bounds = Bounds { disks: &context.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
     for moment in MOMENTS {
         let place = job.clone();
         // A new folder, in which the child that fetched the video cannot have left anything.

@@ -40,16 +40,16 @@ enum SharingError {
 }
 
 /// Replaces `own` with a link to an identical file, if there is one. Leaves it as it is if that fails.
-pub(crate) async fn share(workshop: &JobContext, own: Own, stop: &CancellationToken) {
-    let _one_at_a_time = workshop.sharing.lock().await;
-    if let Err(error) = try_all(workshop, own, stop).await {
+pub(crate) async fn share(context: &JobContext, own: Own, stop: &CancellationToken) {
+    let _one_at_a_time = context.sharing.lock().await;
+    if let Err(error) = try_all(context, own, stop).await {
         tracing::warn!(task = %own.id, %error, "cannot look for identical files");
     }
 }
 
-async fn try_all(workshop: &JobContext, own: Own, stop: &CancellationToken) -> Result<(), SharingError> {
-    for duplicate in workshop.store.duplicates(own.id, own.digest, own.bytes, MAX_TRIED).await? {
-        let (media, stop) = (workshop.media.clone(), stop.clone());
+async fn try_all(context: &JobContext, own: Own, stop: &CancellationToken) -> Result<(), SharingError> {
+    for duplicate in context.store.duplicates(own.id, own.digest, own.bytes, MAX_TRIED).await? {
+        let (media, stop) = (context.media.clone(), stop.clone());
         match spawn_blocking(move || try_one(&media, own, duplicate, &stop)).await? {
             Ok(true) => {
                 tracing::info!(task = %own.id, bytes = own.bytes, "file linked to an identical one");

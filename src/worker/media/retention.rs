@@ -83,7 +83,7 @@ struct Clock {
 
 /// Removes files beyond the limits until `stop` is cancelled. Returns immediately if no limit is configured.
 pub(crate) async fn enforce(queue: &Queue, stop: &CancellationToken) {
-    let limits = queue.workshop().config.retention;
+    let limits = queue.context().config.retention;
     if limits == Retention::default() {
         return;
     }
@@ -98,16 +98,16 @@ pub(crate) async fn enforce(queue: &Queue, stop: &CancellationToken) {
 }
 
 async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
-    let workshop = queue.workshop();
-    let (kept, media) = (workshop.store.kept().await?, workshop.media.clone());
+    let context = queue.context();
+    let (kept, media) = (context.store.kept().await?, context.media.clone());
     let kept = spawn_blocking(move || kept.into_iter().map(|file| Lying::of(&media, file)).collect()).await?;
-    for (file, why) in to_go(kept, limits, Timestamp::now(), |id| workshop.readers.any(id)) {
+    for (file, why) in to_go(kept, limits, Timestamp::now(), |id| context.readers.any(id)) {
         let FinishedFile { id, owner, bytes, last_used, .. } = file;
         // Failures are logged; the next check retries.
         match why {
             Why::StreamSize => {
                 tracing::info!(task = %id, user = %owner, %last_used, "prepared stream removed by retention");
-                hls::remove(&workshop.media, id).await;
+                hls::remove(&context.media, id).await;
             }
             Why::Age | Why::Size => {
                 tracing::info!(task = %id, user = %owner, bytes, %last_used, ?why, "file removed by retention");

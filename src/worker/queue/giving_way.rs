@@ -60,7 +60,7 @@ struct Judged {
 
 /// Checks the running downloads until `stop` is cancelled.
 pub(crate) async fn watch(queue: &Queue, stop: &CancellationToken) {
-    let least = queue.workshop().config.min_download_rate;
+    let least = queue.context().config.min_download_rate;
     let mut watch = Watch::default();
     while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
         if let Err(error) = watch.look(queue, least).await {
@@ -93,12 +93,12 @@ impl Watch {
 
     async fn judge(&mut self, queue: &Queue) -> Result<Vec<Judged>, StoreError> {
         let under_way = queue.under_way();
-        let downloading = queue.workshop().store.in_state(Status::Downloading).await?;
+        let downloading = queue.context().store.in_state(Status::Downloading).await?;
         self.samples.retain(|id, _| under_way.iter().any(|(known, _)| known == id));
         let owners: Vec<_> = under_way.iter().map(|(_, running)| running.owner.clone()).collect();
         let mut judged = Vec::with_capacity(under_way.len());
         for (id, running) in under_way {
-            let folder = queue.workshop().media.job(id).work();
+            let folder = queue.context().media.job(id).work();
             let written = spawn_blocking(move || DiskUsage::in_folder(&folder)).await;
             let bytes = written.ok().and_then(Result::ok).map_or(0, |written| written.bytes);
             let of_owner = owners.iter().filter(|owner| **owner == running.owner).count();

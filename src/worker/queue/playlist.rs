@@ -172,7 +172,7 @@ impl JobContext {
         let args = listing(tools, source, ask);
         let (folder, time) = (job.work(), TIMEOUT.min(self.config.job_timeout));
         let allowance = Allowance { file: SCRATCH_FILE, cpu: time.as_secs() };
-        let proxy = Some(self.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, ABOUT));
+        let proxy = Some(self.egress_tokens.proxy(&tools.sandbox, Uuid::new_v4(), time, ABOUT));
         let child = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };
         let bounds = Bounds { disks: &self.disks, most: SCRATCH, line: MAX_LINE, time };
         let (mut run, mut said) = (Run::start(child, bounds, &running.stop)?, ChildOutput::default());

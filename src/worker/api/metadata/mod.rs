@@ -175,7 +175,7 @@ impl Looks {
     /// Caches only successful answers: a site that has failed may work for the next client.
     async fn run(self, queue: Queue, question: Question, place: Taken) -> Result<Bytes, LookError> {
         let json = tokio::select! {
-            json = run::run(queue.workshop(), &question, &self.0.stop) => json?,
+            json = run::run(queue.context(), &question, &self.0.stop) => json?,
             () = place.outstayed(LONG_ENOUGH, Taken::is_wanted) => return Err(LookError::TooSlow),
         };
         self.0.kept.keep(question, json.clone());
@@ -257,7 +257,7 @@ impl LookError {
 /// Resolves the source and refuses private addresses. This check applies to every request, even if the answer is cached. A worker
 /// that is stopping does not wait for a name server.
 pub(super) async fn resolved(app: &App, user: &Owner, source: &SourceUrl, what: &'static str) -> Result<(), Refusal> {
-    let resolving = source.resolve(&app.queue.workshop().lookups, user);
+    let resolving = source.resolve(&app.queue.context().lookups, user);
     match app.stop.run_until_cancelled(resolving).await {
         Some(Ok(())) => Ok(()),
         Some(Err(ResolveError::Unresolved)) => Err(LookError::Unreachable.refusal(what)),

@@ -27,20 +27,20 @@ struct Scratch(PathBuf);
 
 /// Runs yt-dlp for a question. Dropping the future ends the run.
 pub(super) async fn run(
-    workshop: &JobContext,
+    context: &JobContext,
     question: &Question,
     stop: &CancellationToken,
 ) -> Result<Bytes, LookError> {
-    let tools = workshop.readiness.tools().await?;
-    workshop.disks.room().await?;
-    let scratch = Scratch::make(workshop.media.jobs()).await?;
+    let tools = context.readiness.tools().await?;
+    context.disks.room().await?;
+    let scratch = Scratch::make(context.media.jobs()).await?;
     let args = question.args(&tools);
-    let time = workshop.config.info_timeout;
+    let time = context.config.info_timeout;
     let allowance = Allowance { file: SCRATCH_FILE, cpu: time.as_secs() };
-    let proxy = Some(workshop.passes.proxy(&tools.sandbox, Uuid::new_v4(), time, MAX_BYTES));
+    let proxy = Some(context.egress_tokens.proxy(&tools.sandbox, Uuid::new_v4(), time, MAX_BYTES));
     let (program, folder) = (&tools.yt_dlp, &scratch.0);
     let confined = Confined { tools: &tools, program, args, folder, reads: &[], allowance, proxy };
-    let bounds = Bounds { disks: &workshop.disks, most: SCRATCH, line: MAX_ANSWER, time };
+    let bounds = Bounds { disks: &context.disks, most: SCRATCH, line: MAX_ANSWER, time };
     let run = Run::start(confined, bounds, stop);
     let run = run.map_err(|error| {
         tracing::error!(%error, "yt-dlp could not be started");

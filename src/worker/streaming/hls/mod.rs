@@ -90,7 +90,7 @@ impl Streams {
         link: Option<&str>,
     ) -> Result<PlaylistText, RemuxError> {
         self.ready(queue, task).await?;
-        let prepared = Prepared::of(&queue.workshop().media, task.id);
+        let prepared = Prepared::of(&queue.context().media, task.id);
         let uri = link.map_or_else(|| STREAM.to_owned(), |query| format!("{STREAM}?{query}"));
         blocking(move || {
             let most = prepared.playlist_size(&uri)?;
@@ -102,7 +102,7 @@ impl Streams {
     /// Returns the path of a finished download's stream.
     pub(crate) async fn file(&self, queue: &Queue, task: &Task) -> Result<PathBuf, RemuxError> {
         self.ready(queue, task).await?;
-        Ok(Prepared::of(&queue.workshop().media, task.id).stream())
+        Ok(Prepared::of(&queue.context().media, task.id).stream())
     }
 
     /// Stops preparing the stream of a task that is being removed.
@@ -119,7 +119,7 @@ impl Streams {
     }
 
     async fn ready(&self, queue: &Queue, task: &Task) -> Result<(), RemuxError> {
-        let prepared = Prepared::of(&queue.workshop().media, task.id);
+        let prepared = Prepared::of(&queue.context().media, task.id);
         if blocking(move || Ok(prepared.is_there())).await? {
             return Ok(());
         }
@@ -146,11 +146,11 @@ impl PlaylistText {
 
 /// Waits for the turn of a preparation, then does it.
 async fn work(queue: Queue, id: TaskId, run: Preparation, told: watch::Sender<Option<Result<(), RemuxError>>>) {
-    let runs = &queue.workshop().streams.runs;
+    let runs = &queue.context().streams.runs;
     let leaving = runs.leave_later(id);
     let outcome = match runs.place(&run).await {
         Some(place) => tokio::select! {
-            made = prepare(queue.workshop(), id, &run.stop) => made,
+            made = prepare(queue.context(), id, &run.stop) => made,
             never = runs.hurry(id, &run, &place) => match never {},
         },
         None => Err(RemuxError::Stopped),
@@ -163,26 +163,26 @@ async fn work(queue: Queue, id: TaskId, run: Preparation, told: watch::Sender<Op
     told.send_replace(Some(outcome));
 }
 
-async fn prepare(workshop: &JobContext, id: TaskId, stop: &CancellationToken) -> Result<(), RemuxError> {
+async fn prepare(context: &JobContext, id: TaskId, stop: &CancellationToken) -> Result<(), RemuxError> {
     // The task is read only now, when a removal would find and stop this preparation.
-    let task = workshop.store.get(id).await?;
-    let film = task.as_ref().and_then(Task::finished).map(|media| workshop.media.file(id, media));
+    let task = context.store.get(id).await?;
+    let film = task.as_ref().and_then(Task::finished).map(|media| context.media.file(id, media));
     let film = film.ok_or(RemuxError::Gone)?;
-    let prepared = Prepared::of(&workshop.media, id);
+    let prepared = Prepared::of(&context.media, id);
     if prepared.is_there() {
         return Ok(());
     }
     tracing::info!(task = %id, "a stream is being prepared");
-    let tools = workshop.readiness.tools().await?;
+    let tools = context.readiness.tools().await?;
     let program = tools.ffmpeg.clone().ok_or(RemuxError::NoFfmpeg)?;
-    workshop.disks.room().await?;
-    let media = workshop.media.clone();
+    context.disks.room().await?;
+    let media = context.media.clone();
     let making = blocking(move || Making::begin(&media)).await?;
     let (folder, bytes) = (making.folder(), task.map_or(0, |task| task.filesize));
-    let disks = &workshop.disks;
+    let disks = &context.disks;
     let ffmpeg = Ffmpeg { tools: &tools, program: &program, folder: &folder, film: &film, disks, stop };
     let made = match ffmpeg.codecs().await {
-        Ok(codecs) => ffmpeg.remux(&codecs, bytes, workshop.config.job_timeout).await,
+        Ok(codecs) => ffmpeg.remux(&codecs, bytes, context.config.job_timeout).await,
         Err(error) => Err(error),
     };
     // The closure also drops, and so removes, the folder of a failed preparation.
@@ -195,10 +195,10 @@ async fn prepare(workshop: &JobContext, id: TaskId, stop: &CancellationToken) ->
 
 /// Removes streams that have not been used for long, until `stop` is cancelled.
 pub(crate) async fn tidy(queue: &Queue, stop: &CancellationToken) {
-    let keep = queue.workshop().config.hls_keep_for;
+    let keep = queue.context().config.hls_keep_for;
     let pause = (keep / 4).clamp(Duration::from_secs(1), Duration::from_mins(10));
     while stop.run_until_cancelled(sleep(pause)).await.is_some() {
-        let (media, readers) = (queue.workshop().media.clone(), queue.workshop().readers.clone());
+        let (media, readers) = (queue.context().media.clone(), queue.context().readers.clone());
         let swept = blocking(move || {
             for id in media.tasks()? {
                 let prepared = Prepared::of(&media, id);
