@@ -43,7 +43,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub enum GatewayError {
     /// State, secrets or policies are unusable.
     #[error(transparent)]
-    Live(#[from] StateError),
+    State(#[from] StateError),
     /// The local certificate authority is unusable.
     #[error(transparent)]
     LocalCa(#[from] LocalCaError),
