@@ -24,6 +24,7 @@ from pages import shcheck
 from refusals import refusals
 from shares import shares
 from soak import soak
+from stranger import stranger
 from titles import titles
 from tls import sslscan, sslyze, testssl
 from verdict import Skipped, Unexpected
@@ -34,7 +35,7 @@ SUITES = {
     s.__name__: s
     for s in (
         sslyze, sslscan, testssl, http2, websocket, cors, forms, extension, video, clients, refusals, titles, api, shcheck, axe,
-        slowhttptest, flood, soak, shares, vm,
+        slowhttptest, flood, stranger, soak, shares, vm,
     )
 }
 # Suites that take longer than a test run should.
