@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use sallyport::{
     gateway::{Onward, to_upstream},
-    limits::Acquaintance,
     http1::{Framing, HeadScan, Http1Request, RequestHead, Version},
+    limits::Acquaintance,
     observe::RequestId,
     policy::{Addressing, Behind, Decision, Permit, RequestFacts},
     statement::{Delivery, StatementKey},

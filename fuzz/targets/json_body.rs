@@ -3,8 +3,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sallyport::{
-    json,
     http1::{Framing, RequestHead, Version},
+    json,
 };
 use serde_json::Value;
 
