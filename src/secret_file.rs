@@ -63,9 +63,13 @@ pub fn read(path: &Path) -> Result<Option<SecretString>, SecretError> {
     }
 }
 
-/// Returns when the file at `path` was last written, in Unix seconds.
-pub fn changed(path: &Path) -> Result<i64, SecretError> {
-    fs::metadata(path).map(|metadata| metadata.mtime()).map_err(|e| SecretError::Io(path.to_owned(), e))
+/// Returns when the file at `path` was last written, in Unix seconds, or None if there is no file.
+pub fn changed(path: &Path) -> Result<Option<i64>, SecretError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.mtime())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(SecretError::Io(path.to_owned(), e)),
+    }
 }
 
 /// Reads the secret in `path`, or creates one of 256 random bits (64 hexadecimal digits) and stores it there.

@@ -116,17 +116,17 @@ impl Secrets {
 
     /// Returns the secret of links in OfflineTube's style; creates it if its file is missing.
     pub fn offlinetube(&self) -> Result<DatedSecret, SecretError> {
-        let path = self.offlinetube_path();
-        let secret = secret_file::read_or_create(&path)?;
-        Ok(DatedSecret { secret, since: secret_file::changed(&path)? })
+        secret_file::read_or_create(&self.offlinetube_path())?;
+        self.offlinetube_at_hand()?.ok_or_else(|| self.gone("offlinetube.key"))
     }
 
     /// Returns the secret of links in OfflineTube's style, or None if its file is missing.
     pub fn offlinetube_at_hand(&self) -> Result<Option<DatedSecret>, SecretError> {
         let path = self.offlinetube_path();
+        // The time comes first: if the file is replaced in between, the new secret seems too old, never the old one too new.
+        let Some(since) = secret_file::changed(&path)? else { return Ok(None) };
         let Some(secret) = secret_file::read(&path)? else { return Ok(None) };
-        let secret = long_enough(secret, &path.display().to_string())?;
-        Ok(Some(DatedSecret { secret, since: secret_file::changed(&path)? }))
+        Ok(Some(DatedSecret { secret: long_enough(secret, &path.display().to_string())?, since }))
     }
 
     /// Returns the path of the file that holds the secret of links in OfflineTube's style.
