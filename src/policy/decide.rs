@@ -142,24 +142,29 @@ impl Site {
         if route.takes_basic() {
             judgement.basic = app.basic_challenge;
         }
-        let Known { identity, query, link } = judgement.authenticate(app, route, &matched, facts, (authority, now))?;
-        judgement.user_rate(route, identity.as_deref(), facts)?;
+        let known = judgement.authenticate(app, route, &matched, facts, (authority, now))?;
+        judgement.user_rate(route, known.identity.as_deref(), facts)?;
         declared_length_fits(facts.headers, route.max_body)?;
-        let permit = Permit {
+        let permit = judgement.permit(app, route, known);
+        Ok(if route.body.is_some() { Decision::Judge(PendingBody(permit)) } else { Decision::Forward(permit) })
+    }
+}
+
+impl<'s> Judgement<'s> {
+    fn permit(&mut self, app: &Arc<App>, route: &Arc<Route>, known: Known) -> Permit {
+        let Known { identity, query, link } = known;
+        Permit {
             app: Arc::clone(app),
             route: Arc::clone(route),
             identity,
             query,
             link,
             body: None,
-            cors: std::mem::take(&mut judgement.cors),
-            steps: std::mem::take(&mut judgement.steps),
-        };
-        Ok(if route.body.is_some() { Decision::Judge(PendingBody(permit)) } else { Decision::Forward(permit) })
+            cors: std::mem::take(&mut self.cors),
+            steps: std::mem::take(&mut self.steps),
+        }
     }
-}
 
-impl<'s> Judgement<'s> {
     fn enter(&mut self, app: &'s Arc<App>) {
         self.app = Some(app);
         self.steps.push(Step::App(Arc::clone(&app.name)));
@@ -289,13 +294,7 @@ impl<'s> Judgement<'s> {
             ),
             Credential::OfflineTubeLink(link) => QueryRewrite::Only(link.rest),
         };
-        if is_link(kind) {
-            if !matches!(*facts.method, Method::GET | Method::HEAD) {
-                return Err(Reason::CredentialNotAccepted.into());
-            }
-        } else if !identity.scopes.contain_all(&route.scopes) {
-            return Err(Reason::InsufficientScope.into());
-        }
+        judge_extent(kind, &identity, route, facts.method)?;
         self.steps.push(Step::Scopes);
         Ok(Known { identity: Some(identity), query, link })
     }
@@ -422,8 +421,21 @@ fn count_link(tracker: &Tracker, link: &Identity, facts: &RequestFacts<'_>) -> R
     }
 }
 
+/// Checks that a credential extends to the request: a link only reads, and any other needs the scopes of the route.
+fn judge_extent(kind: CredentialKind, identity: &Identity, route: &Route, method: &Method) -> Result<(), Fault> {
+    let (holds, reason) = if is_link(kind) {
+        (matches!(*method, Method::GET | Method::HEAD), Reason::CredentialNotAccepted)
+    } else {
+        (identity.scopes.contain_all(&route.scopes), Reason::InsufficientScope)
+    };
+    if holds { Ok(()) } else { Err(reason.into()) }
+}
+
 fn is_link(kind: CredentialKind) -> bool {
-    matches!(kind, CredentialKind::Link | CredentialKind::OfflinetubeLink)
+    match kind {
+        CredentialKind::Link | CredentialKind::OfflinetubeLink => true,
+        CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate => false,
+    }
 }
 
 /// Refuses a target that the application might parse differently from the form its routes were matched with.

@@ -113,16 +113,7 @@ pub async fn serve(
         routes(App::new(queue.clone(), stop.clone(), answering.clone()), Arc::clone(&guard), answering.clone());
     let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone()).map_err(Reason::Listen)?;
     let store = queue.context().store.clone();
-    let stopped = stop.clone();
-    let working = tokio::spawn(async move {
-        tokio::join!(
-            queue.work(),
-            giving_way::watch(&queue, &stopped),
-            retention::enforce(&queue, &stopped),
-            hls::tidy(&queue, &stopped)
-        );
-        queue.context().streams.ended().await;
-    });
+    let working = tokio::spawn(work(queue, stop.clone()));
     reached(Stage::Ready);
     shutdown.await;
     stop.cancel();
@@ -140,6 +131,17 @@ pub async fn serve(
     reached(Stage::Released);
     drop(timeout_at(drained, serving).await);
     Ok(())
+}
+
+/// Runs jobs and removes files until `stop` is cancelled and nothing runs any more.
+async fn work(queue: Queue, stop: CancellationToken) {
+    tokio::join!(
+        queue.work(),
+        giving_way::watch(&queue, &stop),
+        retention::enforce(&queue, &stop),
+        hls::tidy(&queue, &stop)
+    );
+    queue.context().streams.ended().await;
 }
 
 /// Waits until no response needs the database: every request has its response head, and every list has been read to its end. Sending
