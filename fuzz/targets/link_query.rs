@@ -18,7 +18,7 @@ pub fn run(data: &[u8]) {
     for namespace in [Namespace::Gateway, Namespace::Application] {
         let Ok(found) = LinkQuery::find(query, namespace, &[]) else { continue };
         if found.is_none() {
-            // What is forwarded does not contain a signature.
+            // The forwarded query does not contain a signature.
             assert!(!query.split('&').any(|pair| pair.starts_with("sp_sig=")), "{query:?}");
         }
         // A fuzzer cannot produce a valid signature.

@@ -46,7 +46,7 @@ impl State {
         Ok(Self { config, store, secrets })
     }
 
-    /// Tells the running gateway, if there is one, to load a change; the change is in force when this returns.
+    /// Tells the running gateway, if there is one, to load a change, and waits until the change is in force.
     pub(super) fn announce(&self) -> Result<()> {
         match control::tell(&self.config.data_dir) {
             Ok(Told::InForce | Told::NotRunning) => Ok(()),
@@ -69,7 +69,7 @@ impl State {
         }
     }
 
-    /// Revokes something; the revocation is in force when this returns. Returns false if there is no such thing.
+    /// Revokes something, and waits until the revocation is in force. Returns false if there is no such thing.
     ///
     /// If the disk is too full to store it, the running gateway enforces it and stores it later.
     pub(super) fn withdraw(&self, withdrawal: &Withdrawal) -> Result<bool> {
