@@ -2,10 +2,12 @@
 
 use std::{
     env, fs,
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -176,7 +178,18 @@ impl Worker {
     }
 
     fn wait_until_ready(&self) {
-        eventually("the worker", || TcpStream::connect(self.address).ok());
+        eventually("the worker", || self.answers().ok().filter(|answers| *answers));
+    }
+
+    /// Asks the worker whether it serves requests. A connection alone shows nothing: if the worker is killed while it starts a child,
+    /// its socket stays open until the child runs its own program.
+    fn answers(&self) -> io::Result<bool> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.starts_with("HTTP/1.1 200"))
     }
 }
 
