@@ -16,12 +16,11 @@ use super::{
     settings::settings,
     types::{
         AppConfig, BansConfig, CertificatePaths, ClientsConfig, Config, EgressConfig, GatewayLimits, JwtConfig,
-        JwtKeyConfig, LinksConfig, LogConfig, Network, ProxyConfig, Retention, TlsConfig, TlsMode, Upstream,
-        WorkerConfig,
+        JwtKeyConfig, LinksConfig, LogConfig, MAX_FORBIDDEN_PATHS, Network, ProxyConfig, Retention, TlsConfig, TlsMode,
+        Upstream, WorkerConfig,
     },
     wire::{self, LibraryAccess, TlsModeName, Wire},
 };
-use crate::limits::MAX_PATHS;
 
 /// The most rotated files of the access log.
 const MAX_KEEP: u32 = 1_000;
@@ -483,8 +482,8 @@ impl Faults {
 
     fn bans(&mut self, bans: wire::Bans) -> BansConfig {
         let key = |name| vec![table("bans"), table(name)];
-        if bans.forbidden_paths as usize > MAX_PATHS {
-            let what = format!("each path is remembered; write at most {MAX_PATHS}, or 0 for no limit");
+        if bans.forbidden_paths as usize > MAX_FORBIDDEN_PATHS {
+            let what = format!("each path is remembered; write at most {MAX_FORBIDDEN_PATHS}, or 0 for no limit");
             self.add(key("forbidden_paths"), what);
         }
         if bans.window.0 < SECOND {

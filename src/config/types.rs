@@ -16,12 +16,9 @@ use url::{Host, Url};
 use super::{
     acme::AcmeConfig,
     settings::Settings,
-    wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, LibraryAccess, TlsProfile},
+    wire::{AccessFormat, ForwardedHeader, JwtAlgorithm, LibraryAccess, TlsProfile, UserField},
 };
-use crate::{
-    address::{client_network, is_local},
-    identity::UserField,
-};
+use crate::address::{client_network, is_local};
 
 /// The validated configuration.
 #[derive(Clone, Debug)]
@@ -176,6 +173,9 @@ pub struct LinksConfig {
     /// The total number of links.
     pub max_in_all: u32,
 }
+
+/// The number of forbidden paths that are remembered per client; `bans.forbidden_paths` cannot be larger.
+pub const MAX_FORBIDDEN_PATHS: usize = 100;
 
 /// Which clients are banned, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]

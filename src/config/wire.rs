@@ -12,7 +12,6 @@ use super::{
     acme,
     units::{ByteSize, Duration},
 };
-use crate::identity::UserField;
 
 const LOOPBACK_V4: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
 const LOOPBACK_V6: IpNet = IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128);
@@ -145,6 +144,19 @@ pub(crate) struct JwtKey {
     pub(crate) id: Option<String>,
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Option<String>,
+}
+
+/// The field of a certificate that holds the user's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserField {
+    /// The subject's common name.
+    #[default]
+    CommonName,
+    /// The alternative name of type e-mail (rfc822Name).
+    Email,
+    /// The alternative name of type DNS.
+    Dns,
 }
 
 /// The signature algorithms of public keys; each key has exactly one.

@@ -12,7 +12,8 @@ use rcgen::{
 
 use super::local_ca::{AuthorityFiles, LocalCaError};
 use crate::{
-    identity::{USER_NUMBER, UserField, UserId},
+    config::UserField,
+    identity::{USER_NUMBER, UserId},
     username::UserName,
 };
 

@@ -9,13 +9,12 @@ use rustls::{
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem, pem::PemObject},
     server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
 
 use super::{MadeFor, Rejection, UserId};
-use crate::username::UserName;
+use crate::{config::UserField, username::UserName};
 
 /// The prefix of the alternative name that carries the user's id in certificates issued by this program.
 pub const USER_NUMBER: &str = "urn:sallyport:user:";
@@ -45,19 +44,6 @@ pub struct ClientCertificate {
 struct Judgement {
     by: [u8; 32],
     user: Result<UserName, Rejection>,
-}
-
-/// The field of a certificate that holds the user's name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UserField {
-    /// The subject's common name.
-    #[default]
-    CommonName,
-    /// The alternative name of type e-mail (rfc822Name).
-    Email,
-    /// The alternative name of type DNS.
-    Dns,
 }
 
 /// Why files cannot be used as authorities for client certificates.
@@ -147,7 +133,7 @@ impl ClientAuthorities {
             return Err(Rejection::Unusable);
         }
         let (_, leaf) = x509_parser::parse_x509_certificate(leaf).map_err(|_| Rejection::Unusable)?;
-        self.field.sole(&leaf).and_then(|name| name.parse().ok()).ok_or(Rejection::UnknownUser)
+        sole_value(self.field, &leaf).and_then(|name| name.parse().ok()).ok_or(Rejection::UnknownUser)
     }
 }
 
@@ -220,26 +206,24 @@ impl ClientCertificate {
     }
 }
 
-impl UserField {
-    /// Returns the only value of the field; a certificate with two names is treated as having none.
-    fn sole<'c>(self, certificate: &'c X509Certificate<'_>) -> Option<&'c str> {
-        let mut values: Box<dyn Iterator<Item = &'c str> + 'c> = match self {
-            Self::CommonName => {
-                Box::new(certificate.subject().iter_common_name().map(|cn| cn.as_str().unwrap_or_default()))
-            }
-            Self::Email | Self::Dns => {
-                let names = certificate.subject_alternative_name().ok().flatten();
-                let names = names.into_iter().flat_map(|names| &names.value.general_names);
-                Box::new(names.filter_map(move |name| match (self, name) {
-                    (Self::Email, GeneralName::RFC822Name(name)) | (Self::Dns, GeneralName::DNSName(name)) => {
-                        Some(*name)
-                    }
-                    _ => None,
-                }))
-            }
-        };
-        values.next().filter(|_| values.next().is_none())
-    }
+/// Returns the only value of the field; a certificate with two names is treated as having none.
+fn sole_value<'c>(field: UserField, certificate: &'c X509Certificate<'_>) -> Option<&'c str> {
+    let mut values: Box<dyn Iterator<Item = &'c str> + 'c> = match field {
+        UserField::CommonName => {
+            Box::new(certificate.subject().iter_common_name().map(|cn| cn.as_str().unwrap_or_default()))
+        }
+        UserField::Email | UserField::Dns => {
+            let names = certificate.subject_alternative_name().ok().flatten();
+            let names = names.into_iter().flat_map(|names| &names.value.general_names);
+            Box::new(names.filter_map(move |name| match (field, name) {
+                (UserField::Email, GeneralName::RFC822Name(name)) | (UserField::Dns, GeneralName::DNSName(name)) => {
+                    Some(*name)
+                }
+                _ => None,
+            }))
+        }
+    };
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// Reads the user's id from certificates issued by this program; others are matched by the start of their validity.

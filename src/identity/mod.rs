@@ -19,7 +19,7 @@ use crate::username::UserName;
 
 pub use self::authenticator::{Authenticator, Rejection};
 pub use client_certificate::{
-    ClientAuthorities, ClientCertificate, InvalidAuthorities, USER_NUMBER, UnreadableCertificate, UserField,
+    ClientAuthorities, ClientCertificate, InvalidAuthorities, USER_NUMBER, UnreadableCertificate,
 };
 pub use credential::{Credential, CredentialKind, CredentialKinds, PresentationError, Reads, presented};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};

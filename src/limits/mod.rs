@@ -8,5 +8,4 @@ mod strikes;
 pub use ban::{Ban, BanBook, BanChange, InForce, holds};
 pub use rate::{Acquaintance, Exceeded, RateLimit, Tracker};
 pub use recent::RecentClients;
-pub(crate) use strikes::MAX_PATHS;
 pub use strikes::{Offence, Strike, Strikes};

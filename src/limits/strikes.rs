@@ -2,10 +2,7 @@
 
 use std::{collections::HashMap, fmt, mem, net::IpAddr, num::NonZeroU32};
 
-use crate::config::BansConfig;
-
-/// The number of paths remembered per client; `bans.forbidden_paths` cannot be larger.
-pub(crate) const MAX_PATHS: usize = 100;
+use crate::config::{BansConfig, MAX_FORBIDDEN_PATHS};
 
 /// One thing that a client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +106,7 @@ impl Record {
         self.requests = self.requests.saturating_add(1);
         match strike {
             Strike::Credential => self.credentials = self.credentials.saturating_add(1),
-            Strike::Path(path) if self.paths.contains(&path) || self.paths.len() >= MAX_PATHS => {}
+            Strike::Path(path) if self.paths.contains(&path) || self.paths.len() >= MAX_FORBIDDEN_PATHS => {}
             Strike::Path(path) => self.paths.push(path),
             Strike::Denied => {}
         }
@@ -186,7 +183,7 @@ mod tests {
         assert!((0..1000).all(|n| strikes.add(client(1), Strike::Path(n), &config, 0).is_none()));
         assert_eq!(
             strikes.young[&client(1)].paths.len(),
-            MAX_PATHS,
+            MAX_FORBIDDEN_PATHS,
             "paths do not pile up if there is no limit on them"
         );
     }
