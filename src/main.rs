@@ -1,4 +1,8 @@
 //! The `sallyport` program.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod openapi;
 
 use std::process::ExitCode;
 
@@ -6,5 +10,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    sallyport::cli::main()
+    cli::main()
 }

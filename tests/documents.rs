@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use sallyport::policy::Reason;
+use sallyport_gateway::policy::Reason;
 
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
@@ -45,7 +45,7 @@ fn every_configuration_key_is_in_the_reference_and_explained() {
         assert!(document.contains(&format!("`{name}`")), "docs/configuration.md lacks {key}");
     }
     // The wire structs define what is parsed; a field that no document names would be a key that users cannot know of.
-    let wire = ["src/config/wire.rs", "src/config/acme/wire.rs"].map(read).concat();
+    let wire = ["crates/core/src/config/wire.rs", "crates/core/src/config/acme/wire.rs"].map(read).concat();
     let fields = wire.lines().filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "));
     for (field, _) in fields.filter(|(field, _)| field.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
         let tables = [
@@ -135,7 +135,7 @@ fn the_reference_shows_the_defaults() {
     fs::write(&full, read("config.toml")).unwrap();
     fs::write(&empty, "").unwrap();
     let load = |path| {
-        let mut config = sallyport::config::load(path).unwrap();
+        let mut config = sallyport_core::config::load(path).unwrap();
         config.apps.clear();
         config.file.clear();
         config.settings.clear();

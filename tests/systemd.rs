@@ -89,7 +89,7 @@ fn the_guard_starts_before_the_worker_and_stops_after_it() {
 fn the_ports_of_the_socket_are_those_of_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.toml"), "").unwrap();
-    let config = sallyport::config::load(&dir.path().join("config.toml")).unwrap();
+    let config = sallyport_core::config::load(&dir.path().join("config.toml")).unwrap();
     let configured: Vec<_> = config.listen.iter().chain(&config.http_listen).map(ToString::to_string).collect();
     let socket = unit("sallyport-gateway.socket");
     let opened: Vec<_> = socket.lines().filter_map(|line| line.strip_prefix("ListenStream=")).collect();

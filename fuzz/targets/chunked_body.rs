@@ -1,7 +1,7 @@
 //! A body has the same meaning however its bytes are split; what is written is read back, and an independent parser agrees.
 
 use bytes::{Buf, Bytes};
-use sallyport::http1::{BodyDecoder, BodyEncoder, BodyFault, Framing};
+use sallyport_core::http1::{BodyDecoder, BodyEncoder, BodyFault, Framing};
 
 /// The data, whether the body has ended or the error, and the rest of the input.
 type Read = (Vec<u8>, Result<bool, BodyFault>, Vec<u8>);

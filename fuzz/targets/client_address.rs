@@ -3,10 +3,8 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderValue, header};
-use sallyport::{
-    config::{ForwardedHeader, ProxyConfig},
-    gateway::client_address,
-};
+use sallyport_core::config::{ForwardedHeader, ProxyConfig};
+use sallyport_gateway::client_address;
 
 use super::parts::byte;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sallyport::config::{self, Diagnostics, Located};
+use sallyport_core::config::{self, Diagnostics, Located};
 
 pub fn run(data: &[u8]) {
     let Ok(source) = std::str::from_utf8(data) else { return };

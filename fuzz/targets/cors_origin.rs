@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
-use sallyport::policy::{CorsAnswer, CorsPolicy, Origin};
+use sallyport_gateway::policy::{CorsAnswer, CorsPolicy, Origin};
 
 use super::parts;
 

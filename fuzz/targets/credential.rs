@@ -1,6 +1,6 @@
 //! A request presents one credential, presents none, or is refused; and a credential that was never issued is never accepted.
 
-use sallyport::identity::{Credential, CredentialKind, PresentationError, Reads, presented};
+use sallyport_gateway::identity::{Credential, CredentialKind, PresentationError, Reads, presented};
 
 use super::{parts, site};
 

@@ -5,13 +5,16 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use sallyport::{
-    gateway::{Onward, to_upstream},
+use sallyport_core::{
     http1::{Framing, HeadScan, Http1Request, RequestHead, Version},
+    statement::{Delivery, StatementKey},
+};
+use sallyport_gateway::{
+    Onward,
     limits::Acquaintance,
     observe::RequestId,
     policy::{Addressing, Behind, Decision, Permit, RequestFacts},
-    statement::{Delivery, StatementKey},
+    to_upstream,
 };
 
 use super::{parts, site};

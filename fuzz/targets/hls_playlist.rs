@@ -1,6 +1,6 @@
 //! A playlist refers only to consecutive parts of its one file.
 
-use sallyport::worker::streaming::hls::playlist::Playlist;
+use sallyport_worker::streaming::hls::playlist::Playlist;
 
 /// Input: eight bytes for the file's length, then ffmpeg's output.
 pub fn run(data: &[u8]) {

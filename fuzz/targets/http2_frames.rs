@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sallyport::http1::{FrameFault, FrameWatch};
+use sallyport_core::http1::{FrameFault, FrameWatch};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -2,7 +2,7 @@
 //! changes nothing.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use sallyport::{
+use sallyport_core::{
     http1::{Framing, RequestHead, Version},
     json,
 };

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use sallyport::{identity::jwt::issue, username::UserName};
+use sallyport_core::names::username::UserName;
+use sallyport_gateway::identity::jwt::issue;
 use serde_json::{Value, json};
 
 use super::{parts::byte, site};

@@ -1,6 +1,6 @@
 //! The parameters of a link are found completely or not at all; a signed link opens only its own target.
 
-use sallyport::identity::{
+use sallyport_gateway::identity::{
     link::{LinkClaims, LinkError, LinkKeys, LinkQuery, Namespace},
     offlinetube::OfflineTubeQuery,
 };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sallyport::policy::compile_text;
+use sallyport_gateway::policy::compile_text;
 
 use super::{config_toml, site};
 

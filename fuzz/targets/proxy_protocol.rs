@@ -1,6 +1,6 @@
 //! The end of a PROXY header does not depend on the client's bytes after it, and no prefix of it is a complete header.
 
-use sallyport::edge::proxy_protocol::parse;
+use sallyport_gateway::edge::proxy_protocol::parse;
 
 pub fn run(data: &[u8]) {
     let Ok(Some(header)) = parse(data) else { return };

@@ -1,6 +1,6 @@
 //! A range lies within its file, and the range that is sent can be requested again.
 
-use sallyport::worker::streaming::range::Part;
+use sallyport_worker::streaming::range::Part;
 
 /// Input: eight bytes for the file's length, then the value of `Range`.
 pub fn run(data: &[u8]) {

@@ -1,7 +1,7 @@
 //! The end of a head is found at the same place however its bytes are split, and a minimal parser agrees with what is accepted.
 
 use bytes::Bytes;
-use sallyport::http1::{Framing, HeadScan, Http1Request, MAX_HEAD_BYTES, Version};
+use sallyport_core::http1::{Framing, HeadScan, Http1Request, MAX_HEAD_BYTES, Version};
 
 pub fn run(data: &[u8]) {
     let end = HeadScan::default().end(data);
@@ -14,7 +14,7 @@ pub fn run(data: &[u8]) {
     judge_fields(&lines[1..], &request);
 }
 
-fn scan_in_pieces(data: &[u8], whole: Result<Option<usize>, sallyport::http1::HeadFault>) {
+fn scan_in_pieces(data: &[u8], whole: Result<Option<usize>, sallyport_core::http1::HeadFault>) {
     for step in [1, 3, 16] {
         let (mut scan, mut seen) = (HeadScan::default(), Ok(None));
         for end in (0..data.len()).step_by(step).skip(1).chain([data.len()]) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use sallyport::http1::{Framing, HeadScan, Http1Response, Persistence, is_hop_by_hop, write_response};
+use sallyport_core::http1::{Framing, HeadScan, Http1Response, Persistence, is_hop_by_hop, write_response};
 
 use super::parts::byte;
 

@@ -1,7 +1,7 @@
 //! An accepted path leads nowhere else, however often and by whatever program it is decoded.
 
 use percent_encoding::percent_decode;
-use sallyport::policy::{Parameters, SafePath};
+use sallyport_gateway::policy::{Parameters, SafePath};
 
 pub fn run(data: &[u8]) {
     let Ok(raw) = std::str::from_utf8(data) else { return };

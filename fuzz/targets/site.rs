@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use sallyport::{
-    config::{self, Config},
+use sallyport_core::config::{self, Config};
+use sallyport_gateway::{
     identity::{
         Authenticator, KeyTable, People,
         api_key::ImportedKey,

@@ -1,6 +1,6 @@
 //! The worker accepts exactly what the gateway signed for this request, and no other byte sequence.
 
-use sallyport::statement::{Delivery, Role, Statement, StatementKey, UserLimits};
+use sallyport_core::statement::{Delivery, Role, Statement, StatementKey, UserLimits};
 
 use super::parts;
 

@@ -1,6 +1,6 @@
 //! Rewritten subtitles contain only cues, and rewriting them again changes nothing.
 
-use sallyport::worker::streaming::webvtt::rewrite;
+use sallyport_worker::streaming::webvtt::rewrite;
 
 /// Input: text of subtitles.
 pub fn run(data: &[u8]) {

@@ -5,6 +5,11 @@ use std::{net::IpAddr, str::FromStr};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
+use sallyport_core::{
+    addresses::{client_network, network_name},
+    config::Duration,
+};
+use sallyport_gateway::{lifecycle::control, limits, store::Withdrawal};
 use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
@@ -12,13 +17,6 @@ use thiserror::Error;
 use super::{
     output::{Common, moment, table},
     state::{State, now},
-};
-use crate::{
-    address::{client_network, network_name},
-    config::Duration,
-    gateway::lifecycle::control,
-    limits,
-    store::Withdrawal,
 };
 
 /// Upper limit for a reason, in characters.

@@ -8,21 +8,22 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey, PrivateKeyChain};
+use sallyport_core::{
+    names::username::UserName,
+    secrets::{random::random, secret_file},
+};
+use sallyport_gateway::{
+    edge::{
+        client_ca::{ClientCa, IssuedCertificate},
+        tls,
+    },
+    store::UserRecord,
+};
 use serde::Serialize;
 
 use super::{
     output::{Common, moment},
     state::State,
-};
-use crate::{
-    edge::{
-        client_ca::{ClientCa, IssuedCertificate},
-        tls,
-    },
-    random::random,
-    secret_file,
-    store::UserRecord,
-    username::UserName,
 };
 
 const DAY: Duration = Duration::from_hours(24);

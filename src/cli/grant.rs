@@ -3,9 +3,10 @@
 use std::time::Duration as Time;
 
 use anyhow::{Result, bail};
+use sallyport_core::{config::Duration, names::spelling::did_you_mean};
+use sallyport_gateway::{identity::Scopes, policy};
 
 use super::state::{State, now};
-use crate::{config::Duration, identity::Scopes, policy, spelling::did_you_mean};
 
 /// Upper limit for an explicit lifetime; to exceed it, omit the expiry.
 const LONGEST: Time = Time::from_hours(24 * 365 * 100);

@@ -7,6 +7,17 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use sallyport_core::{
+    config::{self, Config, TlsMode, Upstream},
+    names::{spelling::did_you_mean, username::UserName},
+    secrets::{random::random, secret_file},
+};
+use sallyport_gateway::{
+    edge::{local_ca::LocalCa, tls},
+    identity::Scopes,
+    policy,
+    store::{Secrets, Store},
+};
 use serde::Serialize;
 
 use super::{
@@ -15,17 +26,6 @@ use super::{
     state::{State, database, now},
     trust::page_url,
     user::{Role, hash_password},
-};
-use crate::{
-    config::{self, Config, TlsMode, Upstream},
-    edge::{local_ca::LocalCa, tls},
-    identity::Scopes,
-    policy,
-    random::random,
-    secret_file,
-    spelling::did_you_mean,
-    store::{Secrets, Store},
-    username::UserName,
 };
 
 /// The commented reference configuration, from which a new instance starts.

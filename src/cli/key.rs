@@ -4,6 +4,14 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use sallyport_core::{config::Duration, names::username::UserName, secrets::random::random};
+use sallyport_gateway::{
+    identity::{
+        Scopes,
+        api_key::{FreshKey, ImportedKey},
+    },
+    store::{KeyOrigin, KeyRecord, NewKey, Withdrawal},
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -11,16 +19,6 @@ use super::{
     grant,
     output::{Common, moment, table},
     state::{State, now},
-};
-use crate::{
-    config::Duration,
-    identity::{
-        Scopes,
-        api_key::{FreshKey, ImportedKey},
-    },
-    random::random,
-    store::{KeyOrigin, KeyRecord, NewKey, Withdrawal},
-    username::UserName,
 };
 
 #[derive(Debug, Subcommand)]

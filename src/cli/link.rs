@@ -4,6 +4,13 @@ use std::io::ErrorKind;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use sallyport_core::{config::Duration, names::username::UserName, secrets::secret_file::SecretError};
+use sallyport_gateway::{
+    LinkPlace, LinkRefusal, LinkRequest,
+    identity::{Grant, link::LinkKeys, offlinetube::OfflineTubeKey},
+    policy,
+    store::{LinkRecord, MakerRecord, UserRecord, Withdrawal},
+};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::json;
@@ -11,15 +18,6 @@ use serde_json::json;
 use super::{
     output::{Common, moment, table},
     state::{State, now},
-};
-use crate::{
-    config::Duration,
-    gateway::{LinkPlace, LinkRefusal, LinkRequest},
-    identity::{Grant, link::LinkKeys, offlinetube::OfflineTubeKey},
-    policy,
-    secret_file::SecretError,
-    store::{LinkRecord, MakerRecord, UserRecord, Withdrawal},
-    username::UserName,
 };
 
 #[derive(Debug, Subcommand)]

@@ -20,12 +20,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
-
-use crate::{
-    os_error,
+use sallyport_core::{
+    files::os_error,
     supervision::detach::{DETACH, detach},
-    worker,
 };
+use sallyport_worker as worker;
 
 /// Hidden subcommand that becomes another program and dies with its parent; its arguments are not for people and may start with dashes.
 const CONFINE: &str = "confine";
@@ -87,7 +86,7 @@ struct ConfigFile {
 
 /// Runs the command line. The exit status is 0 when done, 1 when refused or failed, 2 on wrong usage.
 #[must_use]
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let first = args.next();
     if first.as_ref().is_some_and(|first| first == CONFINE) {

@@ -3,6 +3,16 @@
 use std::{future::Future, path::Path, sync::Arc, thread::available_parallelism};
 
 use anyhow::{Context, Result};
+use sallyport_core::{
+    config,
+    sockets::inherited::Sockets,
+    statement::StatementKey,
+    supervision::{Notification, Worth, shutdown::signalled},
+};
+use sallyport_gateway as gateway;
+use sallyport_gateway::{observe, store::Secrets};
+use sallyport_worker as worker;
+use sallyport_worker::{Stage, egress};
 use secrecy::ExposeSecret;
 use tokio::{
     runtime::Builder,
@@ -10,16 +20,7 @@ use tokio::{
 };
 use tracing::info;
 
-use crate::{
-    config,
-    edge::sockets::Sockets,
-    egress, gateway, observe,
-    shutdown::signalled,
-    statement::StatementKey,
-    store::Secrets,
-    supervision::{Notification, Worth},
-    worker::{self, Stage},
-};
+use crate::openapi;
 
 /// Runs the gateway until it receives a signal to stop.
 pub(super) fn gateway(config: &Path) -> Result<()> {
@@ -42,7 +43,7 @@ pub(super) fn worker(config: &Path) -> Result<()> {
     };
     block_on(async {
         heed_hangups("the worker")?;
-        Ok(worker::serve(Arc::new(config), key, sockets, signalled(), tell).await?)
+        Ok(worker::serve(Arc::new(config), key, openapi::json(), sockets, signalled(), tell).await?)
     })
 }
 

@@ -8,15 +8,16 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
+use sallyport_core::{
+    config::{self, Config},
+    names::{account, username::UserName},
+};
+use sallyport_gateway::{
+    lifecycle::control::{self, Told},
+    store::{Secrets, Store, UserRecord, Withdrawal},
+};
 
 use super::output::{command_line, quoted};
-use crate::{
-    account,
-    config::{self, Config},
-    gateway::lifecycle::control::{self, Told},
-    store::{Secrets, Store, UserRecord, Withdrawal},
-    username::UserName,
-};
 
 /// The state of one instance.
 pub(super) struct State {

@@ -3,19 +3,17 @@
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
+use sallyport_core::{config::Duration, names::username::UserName, secrets::random::random};
+use sallyport_gateway::{
+    identity::{Scopes, jwt},
+    store::UserRecord,
+};
 use serde_json::{Map, Value, json};
 
 use super::{
     grant,
     output::Common,
     state::{State, now},
-};
-use crate::{
-    config::Duration,
-    identity::{Scopes, jwt},
-    random::random,
-    store::UserRecord,
-    username::UserName,
 };
 
 #[derive(Debug, Subcommand)]

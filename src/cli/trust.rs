@@ -10,15 +10,17 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use sallyport_core::{
+    addresses::is_local,
+    config::{self, Config, TlsMode},
+};
+use sallyport_gateway::{
+    TRUST_PAGE,
+    edge::{local_ca::LocalCa, trust_anchor::TrustAnchor},
+};
 use serde::Serialize;
 
 use super::output::{Common, command_line};
-use crate::{
-    address::is_local,
-    config::{self, Config, TlsMode},
-    edge::{local_ca::LocalCa, trust_anchor::TrustAnchor},
-    gateway::TRUST_PAGE,
-};
 
 /// Arguments of `sallyport trust`.
 #[derive(Debug, Args)]

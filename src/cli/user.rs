@@ -5,13 +5,14 @@ use std::io::BufRead;
 use anyhow::{Context, Result, bail};
 use argon2::{Argon2, password_hash::PasswordHasher};
 use clap::{Args, Subcommand, ValueEnum};
+use sallyport_core::names::username::UserName;
+use sallyport_gateway::store::Withdrawal;
 use serde_json::json;
 
 use super::{
     output::{Common, table},
     state::{State, now},
 };
-use crate::{store::Withdrawal, username::UserName};
 
 /// OWASP ASVS 6.2.1 requires at least 8 and recommends 15; the upper limit keeps hashing cheap.
 const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=256;

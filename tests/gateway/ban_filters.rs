@@ -3,7 +3,7 @@
 use std::{fs, io, num::NonZeroU32, path::PathBuf, process::Command};
 
 use regex::Regex;
-use sallyport::limits::Offence;
+use sallyport_gateway::limits::Offence;
 
 use crate::{
     canary::Canary,
@@ -104,7 +104,7 @@ fn a_log_line_that_quotes_somebody_else_bans_nobody() {
         let expression = expression(key.0, key.1);
         let line = |begin: &str| format!("2026-01-01T00:00:00.000000Z  {begin}{ban}");
         assert!(expression.is_match(&line("")));
-        for begin in ["WARN sallyport::worker: yt-dlp says: ", "WARN sallyport: ", "x Z ", "nas other[1]: "] {
+        for begin in ["WARN sallyport_worker: yt-dlp says: ", "WARN sallyport: ", "x Z ", "nas other[1]: "] {
             assert!(!expression.is_match(&line(begin)), "{}: {begin}", key.0);
         }
         assert!(!expression.is_match(&format!("{} and more", line(""))));
@@ -145,7 +145,7 @@ fn the_scenarios_count_the_same_codes_as_the_gateway() {
     let scenarios = fs::read_to_string(docs("crowdsec/sallyport-scenarios.yaml")).unwrap();
     let access = setting("fail2ban/sallyport-access.conf", "failregex =");
     for code in ["bad_credential", "bad_link", "no_route", "bad_path"] {
-        assert!(sallyport::policy::Reason::ALL.iter().any(|reason| reason.code() == code));
+        assert!(sallyport_gateway::policy::Reason::ALL.iter().any(|reason| reason.code() == code));
         assert!(scenarios.contains(&format!("'{code}'")) && access.contains(code), "{code}");
     }
     let canary = Canary::start();

@@ -14,7 +14,7 @@ use std::{
 use data_encoding::BASE64URL_NOPAD as B64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rusqlite::Connection;
-use sallyport::identity::offlinetube::OfflineTubeKey;
+use sallyport_gateway::identity::offlinetube::OfflineTubeKey;
 use serde_json::{Value, json};
 
 use crate::{

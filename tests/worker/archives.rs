@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sallyport::statement::{HEADER, Role, Statement};
+use sallyport_core::statement::{HEADER, Role, Statement};
 
 use crate::{
     client::{Request, sign, statement},

@@ -12,7 +12,7 @@ use std::{
 };
 
 use data_encoding::BASE64;
-use sallyport::egress::{EgressToken, EgressTokenKey};
+use sallyport_worker::egress::{EgressToken, EgressTokenKey};
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sallyport::statement::HEADER;
+use sallyport_core::statement::HEADER;
 use serde_json::{Value, json};
 use tungstenite::{
     Bytes, Error, HandshakeError, Message, WebSocket,

@@ -1,6 +1,6 @@
 //! The worker accepts only requests that the gateway signed.
 
-use sallyport::statement::{HEADER, StatementKey};
+use sallyport_core::statement::{HEADER, StatementKey};
 
 use crate::{
     client::{Answer, Request, now, sign, statement},

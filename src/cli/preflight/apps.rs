@@ -2,12 +2,13 @@
 
 use std::{io, net::TcpStream, os::unix::net::UnixStream, time::Duration};
 
-use super::{Depth, Inspection};
-use crate::{
+use sallyport_core::{
     config::{AppConfig, Key, Upstream},
-    os_error,
-    policy::Site,
+    files::os_error,
 };
+use sallyport_gateway::policy::Site;
+
+use super::{Depth, Inspection};
 
 /// An application on this machine or its network answers sooner.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -3,17 +3,20 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use sallyport_core::{
+    config::{CertificatePaths, Config, Key, TlsMode},
+    secrets::secret_file,
+};
+use sallyport_gateway as gateway;
+use sallyport_gateway::{
+    GeoIp,
+    edge::{acme::Acme, certificates::CertificateFiles},
+    identity::link::LinkKeys,
+    store::Secrets,
+};
 use secrecy::ExposeSecret;
 
 use super::{Depth, Inspection};
-use crate::{
-    config::{CertificatePaths, Config, Key, TlsMode},
-    edge::{acme::Acme, certificates::CertificateFiles},
-    gateway::{self, GeoIp},
-    identity::link::LinkKeys,
-    secret_file,
-    store::Secrets,
-};
 
 impl Inspection<'_> {
     pub(super) fn secrets(&mut self) {
@@ -57,7 +60,7 @@ impl Inspection<'_> {
                 }
             }
             Ok(_) => {}
-            Err(error) => self.fault(key(error.at()), crate::os_error::plain(&error.to_string())),
+            Err(error) => self.fault(key(error.at()), sallyport_core::files::os_error::plain(&error.to_string())),
         }
     }
 }

@@ -10,13 +10,13 @@ use rustix::{
     fs::{Access, access},
     process::geteuid,
 };
+use sallyport_core::{
+    config::{Key, TlsMode},
+    names::account,
+};
+use sallyport_gateway::policy::Site;
 
 use super::{Inspection, key};
-use crate::{
-    account,
-    config::{Key, TlsMode},
-    policy::Site,
-};
 
 impl Inspection<'_> {
     pub(super) fn folders(&mut self, site: Option<&Site>) {
@@ -81,7 +81,7 @@ fn usable(folder: &Path) -> Result<(), (PathBuf, String)> {
             return fault(format!("{} is not a folder; move it away or choose another path", place.display()));
         }
         Ok(_) => {}
-        Err(error) => return fault(format!("{}: {}", place.display(), crate::os_error::words(&error))),
+        Err(error) => return fault(format!("{}: {}", place.display(), sallyport_core::files::os_error::words(&error))),
     }
     match access(place, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from) {
         Ok(()) => Ok(()),
@@ -104,7 +104,7 @@ fn closed(place: &Path, error: &io::Error) -> String {
                 "{shown} belongs to {owner}, and {us} (the account of this process) may not write to it; run this as {owner}, or hand the folder over: chown {us} {shown}"
             )
         }
-        _ => format!("{shown}: {}", crate::os_error::words(error)),
+        _ => format!("{shown}: {}", sallyport_core::files::os_error::words(error)),
     }
 }
 

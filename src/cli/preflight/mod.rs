@@ -8,14 +8,16 @@ mod programs;
 
 use std::{collections::HashSet, fmt::Display, path::Path};
 
-use crate::{
+use sallyport_core::{
     config::{Config, Fault, Key, Sources, Survey},
+    files::os_error,
+};
+use sallyport_gateway::{
     edge::tls,
-    os_error,
     policy::{self, Site},
 };
 
-pub(super) use ports::Patience;
+pub(super) use self::ports::Patience;
 
 /// The findings, each one line.
 #[derive(Debug, Default)]

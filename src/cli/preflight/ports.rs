@@ -11,16 +11,15 @@ use std::{
 };
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt::set_socket_reuseaddr};
-
-use super::{Depth, Inspection, key};
-use crate::{
+use sallyport_core::{
     config::{Key, Upstream},
-    edge::listener,
-    gateway::lifecycle::control,
-    os_error,
-    policy::Site,
+    files::os_error,
+    sockets::listener,
     supervision::Supervisor,
 };
+use sallyport_gateway::{lifecycle::control, policy::Site};
+
+use super::{Depth, Inspection, key};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);

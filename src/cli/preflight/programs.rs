@@ -1,9 +1,11 @@
 //! Tries yt-dlp, ffmpeg, the JavaScript runtime and the sandbox in which they run.
 
+use sallyport_core::config::Key;
+use sallyport_gateway::policy::Site;
+use sallyport_worker as worker;
 use tokio::runtime::Builder;
 
 use super::{Inspection, key};
-use crate::{config::Key, policy::Site, worker};
 
 impl Inspection<'_> {
     pub(super) fn programs(&mut self, site: &Site) {

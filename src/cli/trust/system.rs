@@ -8,12 +8,10 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use sallyport_core::secrets::secret_file::{self, SecretError};
 
 use super::{Authority, Store, StoreOutcome, Wish, program};
-use crate::{
-    cli::output::quoted,
-    secret_file::{self, SecretError},
-};
+use crate::cli::output::quoted;
 
 /// One kind of store.
 struct Layout {

@@ -15,6 +15,17 @@ use std::{
 
 use anyhow::{Result, bail};
 use futures_util::future::select_all;
+use sallyport_core::{
+    config::{self, Config, Upstream},
+    secrets::secret_file,
+    sockets::inherited::Sockets,
+    supervision::{InstanceLock, Notification, shutdown::signalled},
+};
+use sallyport_gateway::{
+    lifecycle::control,
+    observe,
+    policy::{self, Site},
+};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
@@ -29,16 +40,6 @@ use self::{
 use super::{
     preflight::{self, Depth, Patience, Roles},
     trust::page_url,
-};
-use crate::{
-    config::{self, Config, Upstream},
-    edge::sockets::Sockets,
-    gateway::lifecycle::control,
-    observe,
-    policy::{self, Site},
-    secret_file,
-    shutdown::signalled,
-    supervision::{InstanceLock, Notification},
 };
 
 /// The children of an `up` that was killed a moment ago may still hold ports.

@@ -10,9 +10,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred};
+use sallyport_core::supervision::{Notification, words};
 use tokio::{io::Interest, net::UnixDatagram};
-
-use crate::supervision::{Notification, words};
 
 const MAX_MESSAGE: usize = 512;
 

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
+use sallyport_core::supervision::shutdown::signalled;
 use tokio::{
     process::{Child, Command},
     time::Instant,
@@ -19,7 +20,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use crate::{cli::CONFINE, shutdown::signalled};
+use crate::cli::CONFINE;
 
 /// If a role is not ready within this time, its start has failed.
 const START_TIMEOUT: Duration = Duration::from_mins(1);

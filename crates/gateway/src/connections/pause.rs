@@ -1,0 +1,97 @@
+//! Pauses: a player whose user is known may stop reading an answer for longer than others, while memory allows.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use sallyport_core::names::username::UserName;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{
+    admission::{Admission, AdmissionGuard},
+    timeouts::LOOK_EVERY,
+};
+use crate::lifecycle::state::GatewayState;
+
+/// Tracks how long one client has stopped reading, for each time that it does.
+pub(crate) struct Pause<'a> {
+    live: &'a GatewayState,
+    load: &'a Admission,
+    user: Option<&'a UserName>,
+    stall: Option<Stall<'a>>,
+}
+
+/// A time in which a client reads nothing.
+struct Stall<'a> {
+    since: Instant,
+    limits: Allowed,
+    timer: Pin<Box<Sleep>>,
+    /// Set if the client counts as paused.
+    place: Option<AdmissionGuard<'a>>,
+}
+
+/// How long clients may stop reading.
+#[derive(Clone, Copy)]
+struct Allowed {
+    anybody: Duration,
+    paused: Duration,
+}
+
+/// The state of a stall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StallState {
+    /// How long it has lasted.
+    pub(crate) lasted: Duration,
+    /// How long it may last.
+    pub(crate) limit: Duration,
+}
+
+impl<'a> Pause<'a> {
+    /// Creates the tracker of a client, with its user if known.
+    pub(crate) fn new(live: &'a GatewayState, load: &'a Admission, user: Option<&'a UserName>) -> Self {
+        Self { live, load, user, stall: None }
+    }
+
+    /// Polled while a client reads nothing; completes at regular intervals.
+    pub(crate) fn poll_standing(&mut self, cx: &mut Context<'_>) -> Poll<StallState> {
+        let (live, load, user) = (self.live, self.load, self.user);
+        let stall = self.stall.get_or_insert_with(|| Stall::new(live));
+        ready!(stall.timer.as_mut().poll(cx));
+        let now = Instant::now();
+        stall.timer.as_mut().reset(now + stall.limits.look_every());
+        if load.is_short_of_memory() {
+            stall.place = None;
+        } else if stall.place.is_none() {
+            stall.place = user.and_then(|user| load.admit_paused(user));
+        }
+        Poll::Ready(StallState { lasted: now - stall.since, limit: stall.limit() })
+    }
+
+    /// Records that the client reads again. Returns the limit to apply from now on, if a different one was set.
+    pub(crate) fn end(&mut self) -> Option<Duration> {
+        let stall = self.stall.take()?;
+        stall.place.map(|_| stall.limits.anybody)
+    }
+}
+
+impl Stall<'_> {
+    fn new(live: &GatewayState) -> Self {
+        let limits = live.rules.load().config.limits;
+        let (since, limits) = (Instant::now(), Allowed { anybody: limits.send_timeout, paused: limits.pause_timeout });
+        Self { since, limits, timer: Box::pin(sleep_until(since + limits.look_every())), place: None }
+    }
+
+    fn limit(&self) -> Duration {
+        if self.place.is_some() { self.limits.paused } else { self.limits.anybody }
+    }
+}
+
+impl Allowed {
+    /// Returns an interval that is short enough to grant a pause before the shorter limit has passed.
+    fn look_every(self) -> Duration {
+        LOOK_EVERY.min(self.anybody / 2)
+    }
+}

@@ -1,0 +1,21 @@
+//! The edge: sockets, certificates and TLS. It produces client streams and knows nothing of HTTP.
+
+mod accept;
+pub mod accept_loop;
+pub mod acme;
+pub mod certificates;
+pub mod client_ca;
+pub mod connection_limits;
+pub mod local_ca;
+mod peer_address;
+mod pem_file;
+pub mod proxy_protocol;
+mod server_names;
+mod shared_address;
+mod stream;
+pub mod tls;
+pub mod trust_anchor;
+
+pub use self::accept::{AcceptFault, Acceptor, Caller};
+pub use self::server_names::{Certificates, ServedName};
+pub use self::stream::{Downstream, Inspect};

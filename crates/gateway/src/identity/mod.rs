@@ -1,0 +1,71 @@
+//! Turns credentials into identities: API keys, tokens, signed links and client certificates, each verified in its own file.
+
+use sallyport_core::names::username::UserName;
+
+pub mod api_key;
+mod authenticator;
+mod client_certificate;
+mod credential;
+mod fingerprint;
+mod grant;
+pub mod jwt;
+mod key_table;
+pub mod link;
+mod link_book;
+mod link_target;
+pub mod offlinetube;
+mod people;
+mod scopes;
+
+pub use self::authenticator::{Authenticator, Rejection};
+pub use self::client_certificate::{
+    ClientAuthorities, ClientCertificate, InvalidAuthorities, USER_NUMBER, UnreadableCertificate,
+};
+pub use self::credential::{Credential, CredentialKind, CredentialKinds, PresentationError, Reads, presented};
+pub use self::fingerprint::{Fingerprint, InvalidFingerprint};
+pub use self::grant::{Grant, KeyGrant};
+pub use self::key_table::KeyTable;
+pub use self::link_book::{LinkBook, MadeLink, Maker};
+pub use self::people::{MadeFor, NameUse, People, Standing, User, UserId};
+pub use self::scopes::{InvalidScope, Scopes};
+
+/// The user behind a request, after a credential was verified.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// The user.
+    pub user: UserName,
+    /// Distinguishes the user from earlier users with the same name; `None` if there were none.
+    pub generation: Option<UserId>,
+    /// Whether the user may act on all users' objects.
+    pub admin: bool,
+    /// The scopes of the credential.
+    pub scopes: Scopes,
+    /// The recognised credential.
+    pub grant: Grant,
+}
+
+impl Identity {
+    /// Returns the kind of credential that proved the identity.
+    #[must_use]
+    pub const fn kind(&self) -> CredentialKind {
+        self.grant.kind()
+    }
+
+    /// Returns the id of the link that proved the identity; `None` for any other credential.
+    #[must_use]
+    pub fn link_id(&self) -> Option<&str> {
+        match self.kind() {
+            CredentialKind::Link | CredentialKind::OfflinetubeLink => self.grant.id(),
+            CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate => None,
+        }
+    }
+
+    /// Returns true if this is the same user with the same permissions.
+    fn is_as_good_as(&self, earlier: &Self) -> bool {
+        let Self { user, generation, admin, scopes, grant: _ } = self;
+        *user == earlier.user
+            && *generation == earlier.generation
+            && *admin == earlier.admin
+            && *scopes == earlier.scopes
+    }
+}

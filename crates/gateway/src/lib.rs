@@ -1,0 +1,24 @@
+//! The gateway: reads a request, asks for a decision, and forwards or answers. HTTP/2 uses pingora's connections, HTTP/1 a strict parser of
+//! our own.
+#![forbid(unsafe_code)]
+
+mod connections;
+pub mod edge;
+pub mod identity;
+pub mod lifecycle;
+pub mod limits;
+pub mod observe;
+mod pages;
+pub mod policy;
+mod requests;
+pub mod store;
+pub mod upstream;
+
+pub use self::connections::client_address::client_address;
+pub use self::lifecycle::geoip::{GeoIp, GeoIpError};
+pub use self::lifecycle::hot_restart::{Inheritance, InheritanceError};
+pub use self::lifecycle::run::{GatewayError, run};
+pub use self::lifecycle::state::{GatewayState, StateError, client_authorities, jwt_verifier};
+pub use self::pages::trust_page::TRUST_PAGE;
+pub use self::requests::headers::{Onward, to_upstream};
+pub use self::requests::links::{LinkPlace, LinkRefusal, LinkRequest, MadeLink};

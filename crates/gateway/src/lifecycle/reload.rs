@@ -1,0 +1,155 @@
+//! Reload: `config.toml`, policies and public keys are re-read when they change or at SIGHUP, and applied atomically.
+//!
+//! A change counts once two checks in a row have found the same contents, so that a file that is still being written or replaced is left
+//! alone.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sallyport_core::{
+    config::{ClientsConfig, Config},
+    files::settled::Settled,
+    supervision::shutdown::stopped,
+};
+use tokio::{signal::unix::Signal, sync::watch};
+use tracing::{error, info, warn};
+
+use super::{
+    effect::Effect,
+    state::{GatewayState, Rules},
+};
+
+/// How often the files are checked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The changes of a reload.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    settings: Vec<Change>,
+    policies: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Change {
+    name: String,
+    from: String,
+    to: String,
+}
+
+/// The contents of the files; `None` for a file that cannot be read. The files are small, so their contents are compared, which no clock
+/// and no copying tool can mislead.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Seen(Vec<(PathBuf, Option<Vec<u8>>)>);
+
+/// Watches the files and reloads until `stop` becomes true.
+pub(crate) async fn watch(
+    live: Arc<GatewayState>,
+    (seen, mut hangup): (Seen, Signal),
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut files = Settled::new(seen);
+    let mut pending = Pending::default();
+    loop {
+        let asked = tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => false,
+            _ = hangup.recv() => true,
+            () = stopped(&mut stop) => return,
+        };
+        let Some(now) = look(&live).await else { continue };
+        // A SIGHUP says that the files are complete.
+        let changed = if asked { Some(files.believe(now)) } else { files.look(now) };
+        if changed.is_some() {
+            pending = Pending::default();
+        } else if pending.error.is_none() {
+            continue;
+        }
+        pending.note(reload(&live).await);
+    }
+}
+
+/// A change that could not be applied yet. The cause can be outside the watched files, so the gateway retries.
+#[derive(Debug, Default)]
+struct Pending {
+    /// The error of the last attempt.
+    error: Option<String>,
+}
+
+impl Pending {
+    /// Records the result of an attempt, and logs it unless the same error was logged before.
+    fn note(&mut self, attempt: Result<Changes, String>) {
+        let failed = match attempt {
+            Ok(changes) => {
+                changes.tell();
+                None
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failed.as_ref().filter(|error| self.error.as_ref() != Some(error)) {
+            error!(%error, "reload failed; keeping the current configuration and retrying every second");
+        }
+        self.error = failed;
+    }
+}
+
+async fn reload(live: &Arc<GatewayState>) -> Result<Changes, String> {
+    let live = Arc::clone(live);
+    let attempt = tokio::task::spawn_blocking(move || live.reload()).await;
+    attempt.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+async fn look(live: &Arc<GatewayState>) -> Option<Seen> {
+    let config = Arc::clone(&live.rules.load().config);
+    tokio::task::spawn_blocking(move || Seen::of(&config)).await.ok()
+}
+
+impl Seen {
+    pub(crate) fn of(config: &Config) -> Self {
+        let mut paths = vec![config.file.clone()];
+        paths.extend(policies(&config.policies_dir));
+        paths.extend(config.jwt.keys.iter().map(|key| key.file.clone()));
+        paths.extend(config.tls.clients.iter().flat_map(ClientsConfig::files).cloned());
+        let read = |path: PathBuf| {
+            let bytes = fs::read(&path).ok();
+            (path, bytes)
+        };
+        Self(paths.into_iter().map(read).collect())
+    }
+}
+
+fn policies(folder: &Path) -> BTreeSet<PathBuf> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect()
+}
+
+impl Changes {
+    pub(crate) fn between(old: &Rules, new: &Rules) -> Self {
+        let (before, after) = (&old.config.settings, &new.config.settings);
+        let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let value = |settings: &sallyport_core::config::Settings, name| settings.get(name).cloned().unwrap_or_default();
+        let changes = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+        Self {
+            settings: changes
+                .map(|name| Change { name: name.clone(), from: value(before, name), to: value(after, name) })
+                .collect(),
+            policies: new.site.changed_policies(&old.site).map(|app| app.name.to_string()).collect(),
+        }
+    }
+
+    fn tell(&self) {
+        for Change { name, from, to } in &self.settings {
+            let effect = Effect::of(name);
+            match effect {
+                Effect::AtOnce => info!(setting = name, from, to, "{effect}"),
+                Effect::AtOnceInPolicies | Effect::AfterRestart(_) => warn!(setting = name, from, to, "{effect}"),
+            }
+        }
+        for app in &self.policies {
+            info!(app, "the policy has changed");
+        }
+        info!("configuration and policies were reloaded");
+    }
+}

@@ -1,0 +1,391 @@
+//! Limits for each client, per second and per day, on the lines that it can cause, and summaries of the requests beyond them.
+//!
+//! Allowed and denied requests have separate budgets, so that no client can hide the former with the latter.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    mem,
+    net::IpAddr,
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
+
+use sallyport_core::addresses::client_network;
+
+use super::{
+    allowance::Allowance,
+    line::{Entry, More, Payer, Why},
+};
+
+/// Clients of a class that are distinguished; all others share one budget.
+const MAX_CLIENTS: usize = 10_000;
+/// Summaries per second, for the clients with the most omitted requests; one line covers the rest.
+const MAX_SUMMARIES: usize = 100;
+/// Lines per second of all clients without a credential of their own, as a multiple of one client's limit.
+const OF_ALL_STRANGERS: u32 = 5;
+/// Shares of a day's bytes, in hundredths. The three classes and the summaries together make 100.
+const EACH_USER: u64 = 10;
+const ALL_USERS: u64 = 50;
+const EACH_STRANGER: u64 = 5;
+const ALL_STRANGERS: u64 = 20;
+const SUMMARIES: u64 = 10;
+
+/// The budgets of all clients.
+#[derive(Debug)]
+pub(super) struct Budget {
+    lines_per_client: u32,
+    /// Allowed requests of users.
+    users: Class,
+    /// Other allowed requests: by link, or without a credential.
+    visitors: Class,
+    /// Denied requests.
+    denied: Class,
+    summaries: Pot,
+    /// Requests that no summary has counted yet.
+    unsaid: u64,
+    /// How long the budget has existed, as of the last turn.
+    age: Duration,
+    hasher: RandomState,
+}
+
+/// A group of clients whose budget is independent of the other groups.
+#[derive(Debug)]
+struct Class {
+    clients: HashMap<u64, Client>,
+    others: Client,
+    each: Allowance,
+    all: Pot,
+    max_lines: u32,
+    /// Written in the current second.
+    lines: u32,
+}
+
+/// A daily allowance of bytes that several clients share.
+#[derive(Debug)]
+struct Pot {
+    allowance: Allowance,
+    used: u64,
+}
+
+/// What one client has used, and which of its requests were omitted.
+#[derive(Debug, Default)]
+struct Client {
+    /// Written in the current second.
+    lines: u32,
+    bytes: u64,
+    left_out: Option<LeftOut>,
+}
+
+/// Requests without a line.
+#[derive(Debug)]
+struct LeftOut {
+    count: u64,
+    decision: &'static str,
+    status: u16,
+    /// None if the requests differ in this; likewise the next two.
+    code: Option<&'static str>,
+    client: Option<IpAddr>,
+    user: Option<Box<str>>,
+}
+
+impl Budget {
+    /// Creates the budgets. `per_day` is the log's maximum daily growth in bytes; None means no limit.
+    pub(super) fn new(lines_per_client: NonZeroU32, per_day: Option<NonZeroU64>) -> Self {
+        let share = |hundredths| Allowance::hundredths(per_day, hundredths);
+        let lines_per_client = lines_per_client.get();
+        let strangers_lines = lines_per_client.saturating_mul(OF_ALL_STRANGERS);
+        let strangers = || Class::new(share(EACH_STRANGER), share(ALL_STRANGERS), strangers_lines);
+        Self {
+            lines_per_client,
+            users: Class::new(share(EACH_USER), share(ALL_USERS), u32::MAX),
+            visitors: strangers(),
+            denied: strangers(),
+            summaries: Pot::new(share(SUMMARIES)),
+            unsaid: 0,
+            age: Duration::ZERO,
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Calls `write`, which returns the length of the line, if the budget allows it. Otherwise counts the request and returns false.
+    pub(super) fn admit(&mut self, entry: &Entry<'_>, write: impl FnOnce() -> usize) -> bool {
+        let payer = entry.payer();
+        let class = match payer {
+            Payer::User(_) => &mut self.users,
+            Payer::Link(_) | Payer::Visitor(_) => &mut self.visitors,
+            Payer::Denied(_) => &mut self.denied,
+        };
+        class.admit(self.hasher.hash_one(payer), self.lines_per_client, entry, write)
+    }
+
+    /// Begins the next second, `age` after the budget was created. `say` writes a summary of the last second and returns its length, or None if
+    /// there is no space; the requests are then part of a later summary.
+    pub(super) fn turn(&mut self, age: Duration, mut say: impl FnMut(&More) -> Option<usize>) {
+        let from = mem::replace(&mut self.age, age);
+        self.summaries.regain(from, age);
+        let classes = [&mut self.users, &mut self.visitors, &mut self.denied];
+        let mut left_out: Vec<_> = classes.into_iter().flat_map(|class| class.turn(from, age)).collect();
+        left_out.sort_by_key(|more| Reverse(more.count));
+        for more in left_out.drain(..left_out.len().min(MAX_SUMMARIES)) {
+            if !self.summaries.spend_on(|| say(&more)) {
+                self.unsaid += more.count;
+            }
+        }
+        self.unsaid += left_out.iter().map(|more| more.count).sum::<u64>();
+        if self.unsaid > 0 && self.summaries.spend_on(|| say(&More::of_all(self.unsaid, Why::ClientBudget))) {
+            self.unsaid = 0;
+        }
+    }
+}
+
+impl Class {
+    fn new(each: Allowance, all: Allowance, max_lines: u32) -> Self {
+        Self { clients: HashMap::new(), others: Client::default(), each, all: Pot::new(all), max_lines, lines: 0 }
+    }
+
+    /// A client may use at most as many bytes as remain for all others, so that clients with few lines still have space when those with many
+    /// have used theirs up.
+    fn admit(&mut self, key: u64, max_lines: u32, entry: &Entry<'_>, write: impl FnOnce() -> usize) -> bool {
+        let (most, is_open) = (self.each.most().min(self.all.left()), self.lines < self.max_lines);
+        let client = if self.clients.len() < MAX_CLIENTS || self.clients.contains_key(&key) {
+            self.clients.entry(key).or_default()
+        } else {
+            &mut self.others
+        };
+        if !is_open || client.lines >= max_lines || client.bytes >= most {
+            client.leave_out(entry);
+            return false;
+        }
+        let bytes = write() as u64;
+        client.lines += 1;
+        client.bytes = client.bytes.saturating_add(bytes);
+        self.lines += 1;
+        self.all.used = self.all.used.saturating_add(bytes);
+        true
+    }
+
+    /// Begins the next second. Clients that have regained their whole allowance are forgotten.
+    fn turn(&mut self, from: Duration, to: Duration) -> Vec<More> {
+        self.lines = 0;
+        self.all.regain(from, to);
+        let back = self.each.regained(from, to);
+        let all = self.clients.values_mut().chain([&mut self.others]);
+        let left_out = all.filter_map(|client| client.turn(back)).collect();
+        self.clients.retain(|_, client| client.bytes > 0);
+        self.clients.shrink_to(MAX_CLIENTS / 10);
+        left_out
+    }
+}
+
+impl Pot {
+    const fn new(allowance: Allowance) -> Self {
+        Self { allowance, used: 0 }
+    }
+
+    fn left(&self) -> u64 {
+        self.allowance.most().saturating_sub(self.used)
+    }
+
+    fn regain(&mut self, from: Duration, to: Duration) {
+        self.used = self.used.saturating_sub(self.allowance.regained(from, to));
+    }
+
+    /// Returns false if nothing is left or nothing was written.
+    fn spend_on(&mut self, write: impl FnOnce() -> Option<usize>) -> bool {
+        let written = if self.left() > 0 { write() } else { None };
+        self.used = self.used.saturating_add(written.unwrap_or(0) as u64);
+        written.is_some()
+    }
+}
+
+impl Client {
+    fn turn(&mut self, back: u64) -> Option<More> {
+        self.lines = 0;
+        self.bytes = self.bytes.saturating_sub(back);
+        self.left_out.take().map(More::from)
+    }
+
+    fn leave_out(&mut self, entry: &Entry<'_>) {
+        let (client, user, code) = (Some(client_network(entry.client_ip)), entry.user, entry.code);
+        let left_out = self.left_out.get_or_insert_with(|| LeftOut {
+            count: 0,
+            decision: entry.decision.name(),
+            status: entry.status,
+            code,
+            client,
+            user: user.map(Box::from),
+        });
+        left_out.count += 1;
+        left_out.code = left_out.code.filter(|known| Some(*known) == code);
+        left_out.client = left_out.client.filter(|known| Some(*known) == client);
+        left_out.user = left_out.user.take().filter(|known| Some(&**known) == user);
+    }
+}
+
+impl From<LeftOut> for More {
+    fn from(left_out: LeftOut) -> Self {
+        let LeftOut { count, decision, status, code, client, user } = left_out;
+        Self { client, user, decision: Some(decision), code, status, count, why: Why::ClientBudget }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::line::tests::entry, *};
+    use crate::observe::metrics::Verdict;
+
+    /// The length of each line in these tests.
+    const LINE: usize = 500;
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn client(n: u32) -> IpAddr {
+        IpAddr::from(n.to_be_bytes())
+    }
+
+    fn denied() -> Entry<'static> {
+        Entry { decision: Verdict::Deny, code: Some("no_route"), status: 404, user: None, ..entry() }
+    }
+
+    fn denied_at(n: u32) -> Entry<'static> {
+        Entry { client_ip: client(n), ..denied() }
+    }
+
+    fn budget(lines: u32) -> Budget {
+        Budget::new(NonZeroU32::new(lines).unwrap(), None)
+    }
+
+    fn per_day(bytes: u64) -> Budget {
+        Budget::new(NonZeroU32::MAX, NonZeroU64::new(bytes))
+    }
+
+    fn admit(budget: &mut Budget, entry: &Entry<'_>) -> bool {
+        budget.admit(entry, || LINE)
+    }
+
+    fn admitted(budget: &mut Budget, count: u32, entry: &Entry<'_>) -> usize {
+        (0..count).filter(|_| admit(budget, entry)).count()
+    }
+
+    fn turn(budget: &mut Budget, seconds: u32) -> Vec<More> {
+        let mut said = Vec::new();
+        budget.turn(budget.age + SECOND * seconds, |more| {
+            said.push(more.clone());
+            Some(LINE)
+        });
+        said
+    }
+
+    fn requests(said: &[More]) -> u64 {
+        said.iter().map(|more| more.count).sum()
+    }
+
+    #[test]
+    fn requests_beyond_a_clients_budget_become_one_line_and_others_have_their_own_budget() {
+        let mut budget = budget(3);
+        assert_eq!(admitted(&mut budget, 1_000, &denied_at(1)), 3);
+        assert!(admit(&mut budget, &denied_at(2)));
+        let said = turn(&mut budget, 1);
+        assert_eq!(
+            (said.len(), said[0].client, said[0].count, said[0].code),
+            (1, Some(client(1)), 997, Some("no_route"))
+        );
+        assert!(admit(&mut budget, &denied_at(1)), "the next second has a new budget");
+        assert!(turn(&mut budget, 1).is_empty());
+    }
+
+    #[test]
+    fn a_summary_names_only_what_its_requests_have_in_common() {
+        let mut budget = budget(1);
+        for (code, n) in [("no_route", 1), ("no_route", 1), ("bad_path", 1)] {
+            admit(&mut budget, &Entry { code: Some(code), ..denied_at(n) });
+        }
+        let said = turn(&mut budget, 1);
+        assert_eq!((said[0].code, said[0].client, budget.denied.clients.len()), (None, Some(client(1)), 0));
+        for n in [1, 1, 2] {
+            admit(&mut budget, &Entry { client_ip: client(n), ..entry() });
+        }
+        let said = turn(&mut budget, 1);
+        assert_eq!((said[0].client, said[0].user.as_deref(), said[0].count), (None, Some("ana"), 2));
+    }
+
+    #[test]
+    fn many_clients_together_fill_neither_log_nor_memory_and_leave_space_for_users() {
+        let mut budget = budget(10);
+        let lines = (0..100_000).filter(|n| admit(&mut budget, &denied_at(*n))).count();
+        assert_eq!(lines, 50);
+        assert!(budget.denied.clients.len() <= MAX_CLIENTS);
+        assert!(admit(&mut budget, &Entry { client_ip: client(1), ..entry() }), "a user's line");
+        let said = turn(&mut budget, 1);
+        assert!(said.len() <= MAX_SUMMARIES + 2, "{}", said.len());
+        assert_eq!(requests(&said), 100_000 - 50);
+    }
+
+    #[test]
+    fn each_payer_spends_only_its_own_budget() {
+        let ben = || Entry { user: Some("ben"), ..entry() };
+        let by_link = |id| Entry { link: Some(id), ..entry() };
+        let anybody = || Entry { user: None, ..entry() };
+        let all = [denied(), entry(), ben(), by_link("1"), by_link("2"), anybody()];
+        for flood in &all {
+            let mut budget = budget(3);
+            assert_eq!(admitted(&mut budget, 100, flood), 3);
+            let others = all.iter().filter(|other| other.payer() != flood.payer());
+            assert_eq!(others.filter(|other| admit(&mut budget, other)).count(), all.len() - 1, "{flood:?}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_day_are_limited_for_each_client_and_for_all() {
+        let mut budget = per_day(1_000_000);
+        assert_eq!(admitted(&mut budget, 10_000, &denied()), 50, "half of 5% at once");
+        assert_eq!(admitted(&mut budget, 10_000, &entry()), 100, "half of 10%");
+        let said = turn(&mut budget, 1);
+        assert_eq!(requests(&said), 20_000 - 150);
+        let mut later = 0;
+        for _ in 0..24 {
+            later += admitted(&mut budget, 1_000, &entry());
+            turn(&mut budget, 3_600);
+        }
+        assert!((94..=101).contains(&later), "{later} lines in a day after that");
+    }
+
+    #[test]
+    fn clients_with_few_lines_have_space_after_others_have_used_up_the_common_share() {
+        let mut budget = per_day(10_000_000);
+        let names: Vec<_> = (0..10).map(|n| format!("greedy{n}")).collect();
+        let greedy: usize =
+            names.iter().map(|name| admitted(&mut budget, 10_000, &Entry { user: Some(name), ..entry() })).sum();
+        assert!((4_000..=5_000).contains(&greedy), "{greedy} lines of half of 50%");
+        assert!(admit(&mut budget, &entry()), "a line of ana");
+        for n in 0..1_000 {
+            admitted(&mut budget, 100, &denied_at(n));
+        }
+        assert!(budget.denied.all.used <= 1_000_000 + LINE as u64, "{}", budget.denied.all.used);
+    }
+
+    #[test]
+    fn summaries_have_a_share_of_the_day_and_postpone_what_exceeds_it() {
+        let mut budget = per_day(1_000_000);
+        let (mut lines, mut left_out) = (0, 0);
+        for _ in 0..10 {
+            for n in 0..150 {
+                left_out += 20 - admitted(&mut budget, 20, &denied_at(n)) as u64;
+            }
+            let said = turn(&mut budget, 1);
+            lines += said.len();
+            left_out -= requests(&said);
+        }
+        assert!(lines <= 101 && budget.unsaid == left_out && left_out > 0, "{lines} lines, {left_out} unsaid");
+        assert_eq!(requests(&turn(&mut budget, 86_400)), left_out);
+    }
+
+    #[test]
+    fn a_summary_without_space_in_the_queue_is_written_later() {
+        let mut budget = budget(1);
+        admitted(&mut budget, 8, &denied());
+        budget.turn(SECOND, |_| None);
+        assert_eq!(requests(&turn(&mut budget, 1)), 7);
+    }
+}

@@ -1,0 +1,35 @@
+//! Policies: compiles human-readable files to a table of routes, and holds the only place where a request is judged.
+
+mod addresses;
+mod body;
+mod compile;
+mod cors;
+mod decide;
+mod decision;
+mod denial;
+pub mod exact_json;
+mod headers;
+mod host;
+mod own_routes;
+mod permit;
+mod route;
+mod safe_path;
+mod site;
+mod source;
+mod trace;
+mod wire;
+
+pub use self::addresses::{AddressRules, Countries, CountryCode, InvalidCountryCode};
+pub use self::body::{BodyFault, BodyRule};
+pub use self::compile::{compile, compile_after, compile_text};
+pub use self::cors::{CorsAnswer, CorsPolicy, Origin, PreflightAnswer};
+pub use self::decide::{Addressing, Behind, RequestFacts};
+pub use self::decision::{Decision, PendingBody};
+pub use self::denial::{BasicChallenge, Denial, ErrorStyle, Guess, Reason};
+pub use self::headers::{DEFAULT_REFERRER_POLICY, ReferrerPolicy, SecurityHeaders, is_discreet};
+pub use self::permit::{Permit, Target};
+pub use self::route::{LimitBy, Route, RouteTable};
+pub use self::safe_path::{Names, Parameters, SafePath, UnsafePath};
+pub use self::site::{App, Site, Stated, host_name};
+pub use self::source::{builtin, builtin_names};
+pub use self::trace::{Step, Trace};

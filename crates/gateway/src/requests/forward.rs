@@ -1,0 +1,343 @@
+//! Forwards a permitted request to its application and the answer back, both as streams.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use sallyport_core::{
+    http1::{BodyDecoder, Framing, Http1Response, RequestHead, ResponseHead},
+    names::username::UserName,
+};
+use thiserror::Error;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use super::{
+    exchange::{Exchange, Outcome, Traffic},
+    handle::{Gateway, deny},
+    headers::{self, Onward},
+    upload::{Stage, Upload},
+};
+use crate::{
+    connections::{
+        client::{Client, ClientFault, Speaks},
+        pause::Pause,
+        read_buffer::ReadBuffer,
+        timeouts::{LOOK_EVERY, Lapse, Patience},
+        tunnel,
+    },
+    identity::CredentialKind,
+    lifecycle::state::{GatewayState, now},
+    limits::Acquaintance,
+    policy::{Denial, Permit, Reason},
+    upstream::{AnswerFault, ConnectFault, Connection, UpstreamResponse},
+};
+
+/// The most early hints of one answer that are forwarded.
+const MAX_HINTS: u8 = 8;
+
+/// A failure between client and application.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientFault),
+    #[error(transparent)]
+    Connect(#[from] ConnectFault),
+    #[error(transparent)]
+    Answer(#[from] AnswerFault),
+    #[error("the application was silent for {0:?}")]
+    Silence(Duration),
+    #[error("the body exceeds the limit of its route")]
+    TooLarge,
+    #[error("the application switched protocols although the client did not ask for it")]
+    Switched,
+    #[error("the credential was revoked")]
+    Revoked,
+    #[error("the worker is down")]
+    WorkerDown,
+    #[error("no permit")]
+    NoPermit,
+}
+
+impl Failure {
+    /// Returns true for failures that a client can cause at will, and could fill the log with.
+    const fn is_the_clients(&self) -> bool {
+        matches!(self, Self::Client(_) | Self::TooLarge | Self::Revoked | Self::WorkerDown)
+    }
+
+    /// Returns the reason that the client is told; `None` if the client has disconnected.
+    const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Client(ClientFault::Gone) => None,
+            Self::Client(ClientFault::TooSlow) => Some(Reason::BodyTooSlow),
+            Self::Client(ClientFault::Malformed(_)) => Some(Reason::BadFraming),
+            Self::TooLarge => Some(Reason::BodyTooLarge),
+            Self::Silence(_) => Some(Reason::UpstreamTimeout),
+            Self::Connect(_) | Self::Answer(_) | Self::Switched | Self::WorkerDown => Some(Reason::UpstreamUnreachable),
+            Self::Revoked => Some(Reason::BadCredential),
+            Self::NoPermit => Some(Reason::Internal),
+        }
+    }
+}
+
+/// Forwards a request. A failure before its answer has begun is answered with a denial.
+pub(crate) async fn forward(
+    gateway: &Gateway,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+) -> Result<(), ClientFault> {
+    let Err(failure) = pass(gateway, client, exchange).await else { return Ok(()) };
+    let Some(reason) = failure.reason() else { return Err(ClientFault::Gone) };
+    if failure.is_the_clients() {
+        debug!(request_id = %exchange.id, error = %failure, code = reason.code(), "a request failed");
+    } else {
+        warn!(request_id = %exchange.id, error = %failure, code = reason.code(), "a request failed");
+    }
+    if exchange.traffic.status.is_some() {
+        exchange.traffic.broken_off = Some(reason);
+        return Err(ClientFault::Gone);
+    }
+    let denial = match exchange.take_permit() {
+        Some(permit) if matches!(failure, Failure::Revoked) => {
+            let reason = revoked_reason(&permit);
+            permit.revoke(reason)
+        }
+        Some(permit) => permit.revoke(reason),
+        None => Denial::bare(reason),
+    };
+    deny(client, exchange, denial).await
+}
+
+async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<(), Failure> {
+    let Exchange { id, client: address, outcome: Outcome::Permitted(permit), head, traffic, .. } = exchange else {
+        return Err(Failure::NoPermit);
+    };
+    let (framing, websocket) = (client.framing(), client.asks_for_websocket());
+    // If enough of the body has arrived to refuse the request, none of it is forwarded.
+    if framing == Framing::Chunked && client.arrived().await? > permit.route().max_body {
+        return Err(Failure::TooLarge);
+    }
+    let onward = Onward { head, permit, client: *address, id: *id, framing, websocket };
+    let request = headers::to_upstream(&onward, &gateway.live.statement_key, now());
+    let patience = Patience::new(permit.app().timeout);
+    let upload = Upload::new(request, framing, permit);
+    let live = &gateway.live;
+    let pause = Pause::new(live, &gateway.load, known_user(permit));
+    let mut passage = Passage { live, client, permit, asked: head, traffic, patience, pause, upload };
+    let (mut upstream, answer) = passage.ask(gateway).await?;
+    let switches = websocket && answer.switches_to_websocket();
+    let Http1Response { head: mut answered, framing, connection, reusable } = answer;
+    headers::from_upstream(&mut answered, &connection, permit, *id, &head.host);
+    if answered.status == StatusCode::SWITCHING_PROTOCOLS {
+        return passage.tunnel(upstream, answered, switches).await;
+    }
+    passage.answer(&mut upstream, answered, framing).await?;
+    if reusable && passage.upload.is_whole() {
+        gateway.pool.give_back(permit, upstream);
+    }
+    Ok(())
+}
+
+/// Returns the user who makes the request. A link may be used by anybody, so it does not count against the user who made it.
+fn known_user(permit: &Permit) -> Option<&UserName> {
+    let identity = permit.identity()?;
+    match identity.kind().acquaintance() {
+        Acquaintance::Known => Some(&identity.user),
+        Acquaintance::Stranger => None,
+    }
+}
+
+/// One request and its answer in transit.
+struct Passage<'a, 's> {
+    live: &'a GatewayState,
+    client: &'a mut Client<'s>,
+    permit: &'a Permit,
+    asked: &'a RequestHead,
+    traffic: &'a mut Traffic,
+    patience: Patience,
+    pause: Pause<'a>,
+    upload: Upload,
+}
+
+impl Passage<'_, '_> {
+    /// Sends the request and waits for the head of its answer.
+    ///
+    /// The application may have closed a pooled connection in the meantime, and then it is unknown whether it has read the request. So a request
+    /// that is not idempotent (RFC 9110, section 9.2.2) uses a pooled connection only just after that connection's last answer, and is never
+    /// sent twice.
+    async fn ask(&mut self, gateway: &Gateway) -> Result<(Connection, Http1Response), Failure> {
+        if gateway.worker.keeps_waiting(self.live, self.permit) {
+            return Err(Failure::WorkerDown);
+        }
+        let (pool, repeatable) = (&gateway.pool, self.asked.method.is_idempotent());
+        let waiting = if repeatable { pool.take(self.permit) } else { pool.take_fresh(self.permit) };
+        if let Some(mut upstream) = waiting {
+            match self.head(&mut upstream).await {
+                Err(Failure::Answer(AnswerFault::Silent)) if repeatable && self.upload.restart() => {}
+                Err(fault @ Failure::Answer(AnswerFault::Silent)) => {
+                    pool.distrust(self.permit);
+                    return Err(fault);
+                }
+                answer => return answer.map(|answer| (upstream, answer)),
+            }
+        }
+        let mut upstream = pool.connect(self.permit).await?;
+        let answer = self.head(&mut upstream).await?;
+        Ok((upstream, answer))
+    }
+
+    async fn head(&mut self, upstream: &mut Connection) -> Result<Http1Response, Failure> {
+        let mut hints = MAX_HINTS;
+        loop {
+            let said = poll_fn(|cx| {
+                let stage = self.advance(cx, upstream)?;
+                if let Poll::Ready(said) = upstream.poll_head(cx, &self.asked.method) {
+                    return Poll::Ready(said.map_err(Failure::from));
+                }
+                self.poll_wait(cx, stage).map(Err)
+            });
+            match said.await? {
+                UpstreamResponse::Answer(answer) => {
+                    self.traffic.note_upstream_answer();
+                    return Ok(answer);
+                }
+                UpstreamResponse::Interim(head) => self.interim(&head, &mut hints)?,
+            }
+        }
+    }
+
+    /// An interim response shows that the application is alive. Its early hints are forwarded only to a browser that opens a page; few other
+    /// clients expect a response before the answer.
+    fn interim(&mut self, head: &ResponseHead, hints: &mut u8) -> Result<(), Failure> {
+        if self.patience.reset() {
+            self.look()?;
+        }
+        if *hints > 0
+            && headers::opens_a_page(&self.asked.headers)
+            && let Some(hint) = headers::early_hints(head)
+        {
+            *hints -= 1;
+            self.client.hint(hint)?;
+        }
+        Ok(())
+    }
+
+    /// Advances the upload. An application that is reading the request is not silent, however long that takes.
+    fn advance(&mut self, cx: &mut Context<'_>, upstream: &mut Connection) -> Result<Stage, Failure> {
+        let stage = self.upload.advance(cx, self.client, upstream, self.traffic)?;
+        if self.upload.has_moved() && self.patience.reset() {
+            self.look()?;
+        }
+        Ok(stage)
+    }
+
+    async fn answer(&mut self, upstream: &mut Connection, head: ResponseHead, framing: Framing) -> Result<(), Failure> {
+        self.traffic.status = Some(head.status);
+        self.client.start(head, framing).await?;
+        let (mut body, mut read_buffer) = (BodyDecoder::new(framing), ReadBuffer::default());
+        while let Some(data) = self.next_piece(upstream, &mut body, read_buffer.bytes()).await? {
+            let (began, bytes) = (Instant::now(), data.len() as u64);
+            self.traffic.bytes_out += bytes;
+            tokio::select! {
+                biased;
+                sent = self.client.send(data, &mut self.pause) => sent?,
+                () = revoked(self.live, self.permit) => return Err(Failure::Revoked),
+            }
+            read_buffer.took(bytes, began);
+            if self.patience.reset() {
+                self.look()?;
+            }
+        }
+        Ok(self.client.finish().await?)
+    }
+
+    async fn next_piece(
+        &mut self,
+        upstream: &mut Connection,
+        body: &mut BodyDecoder,
+        most: usize,
+    ) -> Result<Option<Bytes>, Failure> {
+        poll_fn(|cx| {
+            let stage = self.advance(cx, upstream)?;
+            if let Poll::Ready(data) = upstream.poll_body(cx, body, most) {
+                return Poll::Ready(data.map_err(Failure::from));
+            }
+            // The application has sent no more yet, so flush the data that the client is waiting for.
+            if let Poll::Ready(Err(fault)) = self.client.poll_flush(cx) {
+                return Poll::Ready(Err(fault.into()));
+            }
+            self.poll_wait(cx, stage).map(Err)
+        })
+        .await
+    }
+
+    /// Completes with the failure that ends the wait for the application.
+    fn poll_wait(&mut self, cx: &mut Context<'_>, stage: Stage) -> Poll<Failure> {
+        match stage {
+            Stage::Ended if self.client.poll_gone(cx).is_ready() => return Poll::Ready(ClientFault::Gone.into()),
+            // The client has its own limits, and its silence does not count as the application's.
+            Stage::AwaitsClient
+                if self.patience.reset()
+                    && let Err(revoked) = self.look() =>
+            {
+                return Poll::Ready(revoked);
+            }
+            Stage::Ended | Stage::AwaitsClient | Stage::AwaitsUpstream => {}
+        }
+        loop {
+            match ready!(self.patience.poll_lapse(cx)) {
+                Lapse::Over => return Poll::Ready(Failure::Silence(self.permit.app().timeout)),
+                Lapse::Look => {
+                    if let Err(revoked) = self.look() {
+                        return Poll::Ready(revoked);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fails if the credential of the request is no longer valid.
+    fn look(&self) -> Result<(), Failure> {
+        if is_still_valid(self.live, self.permit) { Ok(()) } else { Err(Failure::Revoked) }
+    }
+
+    /// Connects client and application, which both speak WebSocket from now on.
+    async fn tunnel(&mut self, upstream: Connection, head: ResponseHead, asked: bool) -> Result<(), Failure> {
+        let Speaks::Http1(http1) = &mut self.client.speaks else { return Err(Failure::Switched) };
+        if !asked {
+            return Err(Failure::Switched);
+        }
+        self.traffic.status = Some(head.status);
+        let stream = http1.switch(&head).await?;
+        tokio::select! {
+            () = tunnel::join(stream, upstream, self.traffic) => Ok(()),
+            () = revoked(self.live, self.permit) => Err(Failure::Revoked),
+        }
+    }
+}
+
+/// Returns the reason for a credential that is no longer valid. A link has expired, and the client is not asked for a credential.
+pub(crate) fn revoked_reason(permit: &Permit) -> Reason {
+    match permit.identity().map(|identity| identity.kind()) {
+        Some(CredentialKind::Link | CredentialKind::OfflinetubeLink) => Reason::ExpiredLink,
+        Some(CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate) | None => {
+            Reason::BadCredential
+        }
+    }
+}
+
+/// Returns whether the credential of a permitted request is still valid.
+pub(crate) fn is_still_valid(live: &GatewayState, permit: &Permit) -> bool {
+    permit.identity().is_none_or(|identity| live.authority.load().is_still_valid(identity, now()))
+}
+
+/// Completes once the credential of a permitted request is no longer valid.
+async fn revoked(live: &GatewayState, permit: &Permit) {
+    while is_still_valid(live, permit) {
+        sleep(LOOK_EVERY).await;
+    }
+}

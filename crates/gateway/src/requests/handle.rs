@@ -1,0 +1,242 @@
+//! Handles one request from its head to its answer, over HTTP/1 or HTTP/2.
+
+use std::{future::poll_fn, net::IpAddr, sync::Arc};
+
+use http::StatusCode;
+use sallyport_core::http1::RequestHead;
+use serde::Deserialize;
+use tracing::debug;
+
+use super::{
+    exchange::{Exchange, Outcome, Peer},
+    forward::{self, forward},
+    links::{LinkPlace, LinkRefusal, LinkRequest},
+    respond,
+};
+use crate::{
+    connections::{
+        admission::Admission,
+        client::{Answer, Client, ClientFault},
+        client_address::client_address,
+        head_error::HeadError,
+    },
+    lifecycle::{state::GatewayState, worker_watch::WorkerWatch},
+    policy::{Behind, Decision, Denial, PendingBody, Permit, Reason, RequestFacts, Target},
+    upstream::Pool,
+};
+
+/// The shared state that every request needs.
+pub(crate) struct Gateway {
+    pub(crate) live: Arc<GatewayState>,
+    pub(crate) pool: Pool,
+    pub(crate) load: Admission,
+    pub(crate) worker: Arc<WorkerWatch>,
+}
+
+/// The body of `POST /.sallyport/links`, which its policy rule has already validated.
+#[derive(Deserialize)]
+struct CreateLink {
+    path: String,
+    expires: Option<String>,
+    user: Option<String>,
+}
+
+/// The client that a request counts against; `None` for an address that many clients share.
+pub(crate) type CountedAs = Option<IpAddr>;
+
+/// Decides on one request and answers it.
+pub(crate) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: RequestHead, peer: Peer) -> CountedAs {
+    let mut exchange = Exchange::new(&gateway.live, head, peer);
+    let counted_as = identify(gateway, &mut exchange);
+    let limits = gateway.live.rules.load().config.limits;
+    let Some(_share) = gateway.load.admit(&limits, counted_as) else {
+        client.close_after();
+        let denial = exchange.denial(Reason::Overloaded);
+        let _ = deny(client, &mut exchange, denial).await;
+        return counted_as;
+    };
+    if answer(gateway, client, &mut exchange).await.is_err() {
+        client.abort();
+    }
+    counted_as
+}
+
+/// Answers a request whose head violates the grammar.
+pub(crate) async fn refuse(
+    gateway: &Gateway,
+    client: &mut Client<'_>,
+    head: RequestHead,
+    peer: Peer,
+    refusal: HeadError,
+) -> CountedAs {
+    let mut exchange = Exchange::new(&gateway.live, head, peer);
+    let counted_as = identify(gateway, &mut exchange);
+    gateway.live.note_unread(exchange.client, refusal.reason());
+    let denial = Denial { detail: refusal.detail(), ..exchange.denial(refusal.reason()) };
+    let _ = deny(client, &mut exchange, denial).await;
+    counted_as
+}
+
+/// Decides on the request, including its body if the route has a rule for it, and carries out the decision.
+async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<(), ClientFault> {
+    let permit = match judge_head(&gateway.live, exchange, client.asks_for_websocket()) {
+        Decision::Forward(permit) => permit,
+        Decision::Judge(pending) => match judge_body(client, exchange, pending).await? {
+            // A body may take long to arrive, and the credential may have been revoked in the meantime.
+            Ok(permit) if !forward::is_still_valid(&gateway.live, &permit) => {
+                let reason = forward::revoked_reason(&permit);
+                return deny(client, exchange, permit.revoke(reason)).await;
+            }
+            Ok(permit) => permit,
+            Err(denial) => return deny(client, exchange, denial).await,
+        },
+        Decision::Preflight(answer) => {
+            let answer = respond::preflight(exchange, &answer);
+            exchange.outcome = Outcome::Preflight;
+            return reply(client, exchange, answer).await;
+        }
+        Decision::Respond(denial) => return deny(client, exchange, denial).await,
+    };
+    // On the heap, so that a denial does not pay for the state that only forwarding needs.
+    Box::pin(permitted(gateway, client, exchange, permit)).await
+}
+
+/// Determines the client's address.
+fn identify(gateway: &Gateway, exchange: &mut Exchange) -> CountedAs {
+    let rules = gateway.live.rules.load();
+    let proxies = &rules.config.proxies;
+    exchange.client = client_address(exchange.client, &exchange.head.headers, proxies);
+    (!proxies.is_shared(exchange.client)).then_some(exchange.client)
+}
+
+/// Answers with a denial.
+pub(crate) async fn deny(client: &mut Client<'_>, exchange: &mut Exchange, denial: Denial) -> Result<(), ClientFault> {
+    debug!(request_id = %exchange.id, steps = ?denial.steps, "denied");
+    // A proxy's connection also carries requests of other clients, which are not banned.
+    let banned = denial.reason == Reason::Banned && exchange.is_direct();
+    if banned {
+        client.end_connection();
+    } else if matches!(denial.reason, Reason::BadHost | Reason::BadFraming) {
+        client.close_after();
+    }
+    let answer = respond::denial(exchange, &denial);
+    exchange.outcome = Outcome::Denied(denial.reason, denial.identity, denial.steps);
+    reply(client, exchange, answer).await
+}
+
+async fn reply(client: &mut Client<'_>, exchange: &mut Exchange, answer: Answer) -> Result<(), ClientFault> {
+    exchange.traffic.status = Some(answer.head.status);
+    exchange.traffic.bytes_out = answer.body.len() as u64;
+    client.answer(answer).await
+}
+
+fn judge_head(live: &GatewayState, exchange: &mut Exchange, upgrade: bool) -> Decision {
+    let (head, rules) = (&exchange.head, live.rules.load());
+    let now = exchange.at.as_second();
+    if live.bans.shut_out(&rules.config, exchange.client, now) {
+        return Decision::Respond(exchange.denial(Reason::Banned));
+    }
+    let facts = RequestFacts {
+        method: &head.method,
+        path: head.path(),
+        query: head.query(),
+        headers: &head.headers,
+        host: &head.host,
+        addressing: exchange.addressing(),
+        client: exchange.client,
+        behind: if rules.config.proxies.is_shared(exchange.client) { Behind::Many } else { Behind::One },
+        acquaintance: live.bans.acquaintance(exchange.client, now),
+        countries: rules.countries.as_ref().map(|known| known as _),
+        upgrade,
+        certificate: exchange.certificate(),
+    };
+    let authority = live.authority.load();
+    let decision = rules.site.decide(&facts, &authority, now);
+    live.bans.note(&rules.config, &facts, &decision, &authority, now);
+    decision
+}
+
+async fn judge_body(
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    pending: PendingBody,
+) -> Result<Result<Permit, Denial>, ClientFault> {
+    let mut body = Vec::new();
+    loop {
+        match poll_fn(|cx| client.poll_body(cx)).await {
+            Ok(Some(data)) if body.len() as u64 + data.len() as u64 > pending.max_bytes() => {
+                return Ok(Err(pending.deny(Reason::BodyTooLarge)));
+            }
+            Ok(Some(data)) => body.extend_from_slice(&data),
+            Ok(None) => break,
+            Err(ClientFault::Gone) => return Err(ClientFault::Gone),
+            Err(ClientFault::TooSlow) => return Ok(Err(pending.deny(Reason::BodyTooSlow))),
+            Err(ClientFault::Malformed(_)) => return Ok(Err(pending.deny(Reason::BadFraming))),
+        }
+        exchange.traffic.bytes_in = body.len() as u64;
+    }
+    Ok(pending.judge(&exchange.head.headers, &body))
+}
+
+async fn permitted(
+    gateway: &Gateway,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    permit: Permit,
+) -> Result<(), ClientFault> {
+    debug!(request_id = %exchange.id, steps = ?permit.steps(), "permitted");
+    match permit.target() {
+        Target::CreateLink => create_link(&gateway.live, client, exchange, permit).await,
+        Target::Welcome => {
+            let answer = respond::welcome(exchange, &permit);
+            exchange.outcome = Outcome::Permitted(permit);
+            reply(client, exchange, answer).await
+        }
+        Target::Upstream(_) => {
+            exchange.outcome = Outcome::Permitted(permit);
+            forward(gateway, client, exchange).await
+        }
+    }
+}
+
+/// Creates the link that a permitted request asks for.
+async fn create_link(
+    live: &Arc<GatewayState>,
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    permit: Permit,
+) -> Result<(), ClientFault> {
+    let made = match link_request(&exchange.head, &permit) {
+        Ok(request) => live.make_link(request).await,
+        Err(refusal) => Err(refusal),
+    };
+    match made {
+        Ok(link) => {
+            let answer = respond::json(exchange, StatusCode::CREATED, &permit, &link);
+            exchange.outcome = Outcome::Permitted(permit);
+            reply(client, exchange, answer).await
+        }
+        Err(refusal) => {
+            let mut denial = permit.revoke(refusal.reason());
+            denial.detail = Some(refusal.to_string());
+            deny(client, exchange, denial).await
+        }
+    }
+}
+
+fn link_request(head: &RequestHead, permit: &Permit) -> Result<LinkRequest, LinkRefusal> {
+    let maker = permit.identity().ok_or(LinkRefusal::Forbidden)?;
+    let body = permit.body().ok_or(LinkRefusal::Internal)?;
+    let body: CreateLink = serde_json::from_slice(body).map_err(|_| LinkRefusal::Internal)?;
+    let user = body.user.map(|user| user.parse()).transpose().map_err(|_| LinkRefusal::BadUser)?;
+    let life = body.expires.map(|text| text.parse()).transpose().map_err(|_| LinkRefusal::BadLife)?;
+    Ok(LinkRequest {
+        place: LinkPlace::Host(head.host.clone()),
+        target: body.path,
+        life,
+        user: user.unwrap_or_else(|| maker.user.clone()),
+        owner: None,
+        maker: Some(Arc::clone(maker)),
+        base: format!("https://{}", head.host),
+    })
+}

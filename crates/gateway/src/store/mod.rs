@@ -1,0 +1,17 @@
+//! State that outlives a process: users, API keys, links and bans in SQLite; secrets in separate files.
+
+mod bans;
+mod database;
+mod keys;
+mod links;
+mod reserve;
+mod secrets;
+mod users;
+mod withdrawal;
+
+pub use self::database::{Store, StoreError};
+pub use self::keys::{KeyOrigin, KeyRecord, NewKey};
+pub use self::links::{Added, LinkQuota, LinkRecord, MakerRecord};
+pub use self::secrets::{DatedSecret, Secrets, SecretsError};
+pub use self::users::UserRecord;
+pub use self::withdrawal::Withdrawal;

@@ -1,0 +1,47 @@
+//! The user named by a signed statement, and which other users' objects they may see.
+
+use std::sync::Arc;
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use sallyport_core::statement::{Role, UserLimits};
+
+use super::refusal::Refusal;
+use crate::tasks::owner::Owner;
+
+/// The user behind a request. Only the guard creates one.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) user: Owner,
+    pub(crate) role: Role,
+    /// The user's own limits, in addition to those that apply to everybody.
+    pub(crate) limits: UserLimits,
+    /// If the request came by a signed link: the query of a link to the object that belongs to the requested one.
+    pub(crate) link: Option<String>,
+    /// The id of the signed link that the request came by.
+    pub(crate) by_link: Option<Arc<str>>,
+}
+
+impl Caller {
+    #[cfg(test)]
+    pub(crate) fn test(user: &str, link: Option<&str>) -> Self {
+        let (user, limits, by_link) = (user.parse().unwrap(), UserLimits::default(), link.map(Into::into));
+        Self { user, role: Role::User, limits, link: None, by_link }
+    }
+
+    pub(crate) fn is_admin(&self) -> bool {
+        self.role == Role::Admin
+    }
+
+    /// Returns true if this caller may see objects of `owner`.
+    pub(crate) fn may_see(&self, owner: &Owner) -> bool {
+        self.is_admin() || self.user == *owner
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Refusal::internal)
+    }
+}

@@ -1,0 +1,271 @@
+//! Accepts a request only with a statement that the gateway signed for this exact request, that names a user and was not used before.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use sallyport_core::{
+    config::Upstream,
+    problem::Problem,
+    secrets::secret_file::{self, SecretError},
+    statement::{Delivery, HEADER, LIFETIME, Statement, StatementError, StatementKey},
+};
+use thiserror::Error;
+
+use super::{
+    caller::Caller,
+    replay::{ReplayError, ReplayMemory},
+};
+use crate::tasks::owner::Owner;
+
+/// The key for statements and the request ids already seen.
+pub(crate) struct Guard {
+    key: StatementKey,
+    /// The address that the worker listens on, or `None` if the gateway cannot know it.
+    own: Option<String>,
+    /// `None` once it was handed over to the next process.
+    seen: Mutex<Option<ReplayMemory>>,
+    past: Past,
+    start: Moment,
+}
+
+/// What is known about the requests that an earlier process accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    /// Every request that still matters is known.
+    Inherited,
+    /// Nothing is known.
+    Unknown,
+}
+
+/// A point in time on two clocks: the wall clock that statements use, and a monotonic one.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// Seconds since the Unix epoch.
+    unix: i64,
+    steady: Instant,
+}
+
+/// The reason why a request is rejected.
+#[derive(Debug, Error)]
+enum NotLetIn {
+    #[error("the request has no statement, or more than one")]
+    NotOne,
+    #[error("invalid statement: {0}")]
+    Statement(#[from] StatementError),
+    #[error("the statement was signed before the worker started")]
+    BeforeStart,
+    #[error("invalid statement: {0}")]
+    Replay(#[from] ReplayError),
+    #[error("the statement names no user")]
+    Nobody,
+    #[error("the next worker process has taken over")]
+    Released,
+}
+
+impl Guard {
+    /// Creates a guard that takes over the request ids that an earlier process left in the file `left`. The file is removed, because it
+    /// would no longer be complete if this process were killed.
+    pub(crate) fn new(key: StatementKey, listen: &Upstream, left: &Path) -> Self {
+        let inherited = fs::read(left).ok().filter(|_| fs::remove_file(left).is_ok());
+        let (seen, past) = match inherited.as_deref().and_then(ReplayMemory::from_bytes) {
+            Some(seen) => (seen, Past::Inherited),
+            None => (ReplayMemory::default(), Past::Unknown),
+        };
+        let own = listen.is_local().then(|| listen.to_string());
+        Self { key, own, seen: Mutex::new(Some(seen)), past, start: Moment::now() }
+    }
+
+    /// Stops accepting requests and writes the seen request ids to `file` for the next process.
+    pub(crate) fn leave(&self, file: &Path) -> Result<(), SecretError> {
+        let seen = self.lock().take();
+        seen.map_or(Ok(()), |seen| secret_file::write(file, &seen.into_bytes()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ReplayMemory>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge(&self, request: &Request, now: Moment) -> Result<Caller, NotLetIn> {
+        let mut values = request.headers().get_all(HEADER).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(NotLetIn::NotOne) };
+        let value = value.to_str().map_err(|_| StatementError::Malformed)?;
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let delivery = Delivery { to: self.own.as_deref(), method: request.method().as_str(), target };
+        let statement = self.key.verify(value, delivery, now.unix)?;
+        let age = now.steady.duration_since(self.start.steady);
+        // For as long as such a statement is valid at all, an earlier process may already have accepted it.
+        if self.past == Past::Unknown && age <= 2 * LIFETIME && statement.at < self.start.unix {
+            return Err(NotLetIn::BeforeStart);
+        }
+        let mut seen = self.lock();
+        let seen = seen.as_mut().ok_or(NotLetIn::Released)?;
+        seen.remember(&statement.request_id, age.as_secs().cast_signed())?;
+        caller(statement)
+    }
+}
+
+impl Moment {
+    fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self { unix: since.map_or(0, |since| since.as_secs().cast_signed()), steady: Instant::now() }
+    }
+}
+
+impl NotLetIn {
+    fn problem(&self) -> Problem<'static> {
+        let (status, code, detail) = match self {
+            Self::Nobody => (StatusCode::FORBIDDEN, "no_user", "This route requires a user"),
+            Self::Replay(ReplayError::Full) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many requests per minute; try again later")
+            }
+            // The signature is valid, but this process cannot know whether an earlier one already accepted the statement.
+            Self::BeforeStart => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The worker has just started; try again"),
+            Self::Released => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The worker is restarting; try again"),
+            _ => (StatusCode::UNAUTHORIZED, "unsigned", "The request must come through the gateway, which signs it"),
+        };
+        Problem::new(status, code, detail)
+    }
+}
+
+impl IntoResponse for NotLetIn {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        let status = problem.status();
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let kind = HeaderValue::from_static("application/problem+json");
+        let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// The middleware around every route except the health check.
+pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    match guard.judge(&request, Moment::now()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(reason) => {
+            tracing::warn!(%reason, method = %request.method(), path = request.uri().path(), "request rejected");
+            reason.into_response()
+        }
+    }
+}
+
+fn caller(statement: Statement) -> Result<Caller, NotLetIn> {
+    let user = statement.user.ok_or(NotLetIn::Nobody)?;
+    let user = Owner::new(&user, statement.generation);
+    let by_link = statement.link_id.map(Into::into);
+    Ok(Caller { user, role: statement.role, limits: statement.limits, link: statement.link, by_link })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sallyport_core::statement::{Role, UserLimits};
+
+    use axum::body::Body;
+
+    use super::*;
+
+    const START: i64 = 10_000;
+
+    fn after(guard: &Guard, seconds: u64) -> Moment {
+        let passed = Duration::from_secs(seconds);
+        Moment { unix: START + seconds.cast_signed(), steady: guard.start.steady + passed }
+    }
+
+    fn request(guard: &Guard, id: &str, user: Option<&str>, at: i64) -> Request {
+        let statement = Statement {
+            user: user.map(|u| u.parse().unwrap()),
+            generation: None,
+            role: Role::User,
+            limits: UserLimits::default(),
+            to: "unix:/w".into(),
+            request_id: id.into(),
+            method: "GET".into(),
+            target: "/a?b=1".into(),
+            at,
+            link: None,
+            link_id: None,
+        };
+        Request::builder().uri("/a?b=1").header(HEADER, guard.key.sign(&statement)).body(Body::empty()).unwrap()
+    }
+
+    fn guard() -> Guard {
+        Guard {
+            key: StatementKey::new(b"k"),
+            own: Some("unix:/w".into()),
+            seen: Mutex::new(Some(ReplayMemory::default())),
+            past: Past::Unknown,
+            start: Moment { unix: START, steady: Instant::now() },
+        }
+    }
+
+    #[test]
+    fn a_statement_is_accepted_once() {
+        let guard = guard();
+        let (now, later) = (after(&guard, 1), after(&guard, 31));
+        let ask = |id, at: Moment| guard.judge(&request(&guard, id, Some("ana"), START + 1), at);
+        assert_eq!(ask("1", now).unwrap().user.as_str(), "ana");
+        assert!(matches!(ask("1", later), Err(NotLetIn::Replay(_))));
+        assert!(ask("2", later).is_ok());
+    }
+
+    #[test]
+    fn a_statement_that_an_earlier_process_may_have_seen_is_rejected() {
+        let guard = guard();
+        let early = request(&guard, "1", Some("ana"), START - 1);
+        assert!(matches!(guard.judge(&early, after(&guard, 1)), Err(NotLetIn::BeforeStart)));
+    }
+
+    #[test]
+    fn a_process_that_knows_what_the_earlier_one_saw_accepts_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let (left, listen) = (dir.path().join("seen"), Upstream::Unix("/w".into()));
+        let first = Guard::new(StatementKey::new(b"k"), &listen, &left);
+        let at = first.start.unix - 1;
+        first.seen.lock().unwrap().as_mut().unwrap().remember("1", 0).unwrap();
+        first.leave(&left).unwrap();
+        let late = request(&first, "3", Some("ana"), at + 1);
+        assert!(matches!(first.judge(&late, first.start), Err(NotLetIn::Released)));
+        let next = Guard::new(StatementKey::new(b"k"), &listen, &left);
+        assert!(matches!(next.judge(&request(&next, "1", Some("ana"), at), next.start), Err(NotLetIn::Replay(_))));
+        assert!(next.judge(&request(&next, "2", Some("ana"), at), next.start).is_ok());
+        let after_a_kill = Guard::new(StatementKey::new(b"k"), &listen, &left);
+        let refused = after_a_kill.judge(&request(&next, "2", Some("ana"), at - 1), after_a_kill.start);
+        assert!(matches!(refused, Err(NotLetIn::BeforeStart)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out_for_long() {
+        let guard = guard();
+        let set_back = Moment { unix: START - 3_600, ..after(&guard, 61) };
+        assert!(guard.judge(&request(&guard, "1", Some("ana"), START - 3_600), set_back).is_ok());
+    }
+
+    #[test]
+    fn no_user_and_two_statements_are_refused() {
+        let guard = guard();
+        let now = after(&guard, 1);
+        assert!(matches!(guard.judge(&request(&guard, "1", None, START), now), Err(NotLetIn::Nobody)));
+        let mut twice = request(&guard, "2", Some("ana"), START);
+        let value = twice.headers().get(HEADER).unwrap().clone();
+        twice.headers_mut().append(HEADER, value);
+        assert!(matches!(guard.judge(&twice, now), Err(NotLetIn::NotOne)));
+    }
+}

@@ -1,0 +1,265 @@
+//! Queries sites for clients that wait for the answer: a few yt-dlp runs at a time, one run for identical questions, and a cache of
+//! answers.
+//!
+//! The answer is the same for everybody, so users share runs and answers. A run continues for as long as anybody waits for it.
+
+mod cache;
+mod run;
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::http::StatusCode;
+use bytes::Bytes;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared, WeakShared},
+};
+use sallyport_core::config::WorkerConfig;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use utoipa::IntoResponses;
+
+use self::cache::AnswerCache;
+use super::{
+    App,
+    caller::Caller,
+    info,
+    refusal::{Refusal, RefusalBody},
+    search,
+};
+use crate::{
+    disk::NoRoom,
+    queue::Queue,
+    shares::{Busy, Shares, Sizes, Taken},
+    tasks::{
+        owner::Owner,
+        source::{ResolveError, SourceUrl},
+    },
+    ytdlp::{self, Tools, Unready},
+};
+
+/// How many runs there are at a time. Each is one yt-dlp process, and for sites that need it a JavaScript runtime.
+const PLACES: Sizes = Sizes { all: 4, user: 2, link: 1 };
+
+/// How long a client waits for a slot.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// A run that takes longer is ended if others wait for its slot.
+const LONG_ENOUGH: Duration = Duration::from_secs(20);
+
+/// A question for yt-dlp; equal questions get the same answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Question {
+    /// What a page offers.
+    Page(SourceUrl),
+    /// A search with at most `count` results.
+    Search { text: String, count: u8 },
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, Error)]
+pub(super) enum LookError {
+    #[error("too many of these requests are running already")]
+    Busy,
+    #[error(transparent)]
+    Unready(#[from] Unready),
+    #[error("the site took too long")]
+    TooSlow,
+    #[error("the site refused the request: {0}")]
+    Refused(String),
+    #[error("the site could not be reached")]
+    Unreachable,
+    #[error("the site could not be read")]
+    Unreadable,
+    #[error("yt-dlp could not be run")]
+    NotRun,
+    #[error("the disk is full")]
+    Full,
+    #[error("the disk is read-only")]
+    ReadOnly,
+}
+
+/// A cloneable handle to the running queries and the cached answers.
+#[derive(Clone)]
+pub(super) struct Looks(Arc<Inner>);
+
+struct Inner {
+    kept: AnswerCache,
+    places: Shares,
+    /// Locked while deciding whether a run is needed.
+    under_way: Mutex<HashMap<Question, WeakShared<SharedLookup>>>,
+    stop: CancellationToken,
+}
+
+type SharedLookup = BoxFuture<'static, Result<Bytes, LookError>>;
+
+/// Where an answer comes from.
+enum Answer {
+    Kept(Bytes),
+    Coming(Shared<SharedLookup>),
+}
+
+/// The error responses of the routes that query a site.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes what `Refusal` makes")]
+pub(super) enum NotSeen {
+    /// A value is not accepted, or the site refused the request (`invalid_value`, `url_refused`, `upstream_refused`)
+    #[response(status = 422)]
+    Refused(RefusalBody),
+    /// The site could not be reached or read (`upstream_unreachable`, `upstream_failed`)
+    #[response(status = 502)]
+    Unreadable(RefusalBody),
+    /// The worker cannot query sites now (`busy`, `yt_dlp_missing`, `yt_dlp_too_old`, `yt_dlp_broken`, `sandbox_missing`)
+    #[response(status = 503)]
+    Unready(RefusalBody),
+    /// The site took too long (`upstream_timeout`)
+    #[response(status = 504)]
+    TooSlow(RefusalBody),
+    /// The server cannot store anything (`disk_full`, `disk_read_only`)
+    #[response(status = 507)]
+    NoRoom(RefusalBody),
+}
+
+impl Looks {
+    /// Cancelling `stop` ends all runs.
+    pub(super) fn new(config: &WorkerConfig, stop: CancellationToken) -> Self {
+        let (kept, places) = (AnswerCache::new(config.look_keep_for), Shares::new(PLACES, stop.clone()));
+        Self(Arc::new(Inner { kept, places, under_way: Mutex::default(), stop }))
+    }
+
+    /// Returns the answer as JSON. If a run is needed, it takes one of `caller`'s slots.
+    pub(super) async fn look(&self, queue: &Queue, caller: &Caller, question: Question) -> Result<Bytes, LookError> {
+        let known = self.known(&self.under_way(), &question);
+        let answer = if let Some(answer) = known {
+            answer
+        } else {
+            let place = self.0.places.of(caller).take_within(1, PATIENCE).await;
+            self.join_or_begin(queue, question, place)?
+        };
+        match answer {
+            Answer::Kept(json) => Ok(json),
+            Answer::Coming(outcome) => outcome.await,
+        }
+    }
+
+    fn known(&self, under_way: &HashMap<Question, WeakShared<SharedLookup>>, question: &Question) -> Option<Answer> {
+        let coming = under_way.get(question).and_then(WeakShared::upgrade).map(Answer::Coming);
+        // A run caches its answer before it ends, so one of the two is found.
+        coming.or_else(|| self.0.kept.get(question).map(Answer::Kept))
+    }
+
+    /// Looks for an answer again first: somebody else may have asked the same while this caller waited for a slot.
+    fn join_or_begin(
+        &self,
+        queue: &Queue,
+        question: Question,
+        place: Result<Taken, Busy>,
+    ) -> Result<Answer, LookError> {
+        let mut under_way = self.under_way();
+        if let Some(answer) = self.known(&under_way, &question) {
+            return Ok(answer);
+        }
+        let outcome = self.clone().run(queue.clone(), question.clone(), place?).boxed().shared();
+        under_way.retain(|_, outcome| outcome.upgrade().is_some());
+        under_way.extend(outcome.downgrade().map(|weak| (question, weak)));
+        Ok(Answer::Coming(outcome))
+    }
+
+    /// Caches only successful answers: a site that has failed may work for the next client.
+    async fn run(self, queue: Queue, question: Question, place: Taken) -> Result<Bytes, LookError> {
+        let json = tokio::select! {
+            json = run::run(queue.context(), &question, &self.0.stop) => json?,
+            () = place.outstayed(LONG_ENOUGH, Taken::is_wanted) => return Err(LookError::TooSlow),
+        };
+        self.0.kept.keep(question, json.clone());
+        Ok(json)
+    }
+
+    /// Ignores poisoning: the map is consistent even after a panic.
+    fn under_way(&self) -> MutexGuard<'_, HashMap<Question, WeakShared<SharedLookup>>> {
+        self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Question {
+    fn args(&self, tools: &Tools) -> Vec<OsString> {
+        match self {
+            Self::Page(source) => ytdlp::look_at(tools, source),
+            Self::Search { text, count } => ytdlp::search(tools, text, *count),
+        }
+    }
+
+    /// Extracts the fields that clients get from yt-dlp's answer.
+    fn read(&self, line: &str) -> Option<Bytes> {
+        let json = match self {
+            Self::Page(_) => info::read(line),
+            Self::Search { .. } => search::read(line),
+        };
+        // Drops the spare capacity that serialising it has left.
+        json.map(|json| json.into_boxed_slice().into())
+    }
+
+    /// The size in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Page(source) => source.as_str().len(),
+            Self::Search { text, .. } => text.len(),
+        }
+    }
+}
+
+impl From<Busy> for LookError {
+    fn from(_: Busy) -> Self {
+        Self::Busy
+    }
+}
+
+impl From<NoRoom> for LookError {
+    fn from(reason: NoRoom) -> Self {
+        match reason {
+            NoRoom::Full => Self::Full,
+            NoRoom::ReadOnly => Self::ReadOnly,
+            NoRoom::Unknown(_) | NoRoom::Lost(_) => Self::NotRun,
+        }
+    }
+}
+
+impl LookError {
+    /// The refusal for a client that requested `what`.
+    pub(super) fn refusal(self, what: &str) -> Refusal {
+        let bad_gateway =
+            |code, why: &Self| Refusal::new(StatusCode::BAD_GATEWAY, code, format!("{what} is not available: {why}"));
+        match self {
+            Self::Busy => Refusal::unavailable("busy", "Too many of these requests are running; try again later"),
+            Self::Unready(unready) => unready.into(),
+            Self::TooSlow => Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_timeout",
+                format!("{what} is not available: {self}"),
+            ),
+            Self::Refused(message) => Refusal::invalid("upstream_refused", message),
+            Self::Unreachable => bad_gateway("upstream_unreachable", &self),
+            Self::Unreadable => bad_gateway("upstream_failed", &self),
+            Self::NotRun => Refusal::internal(),
+            Self::Full => NoRoom::Full.into(),
+            Self::ReadOnly => NoRoom::ReadOnly.into(),
+        }
+    }
+}
+
+/// Resolves the source and refuses private addresses. This check applies to every request, even if the answer is cached. A worker
+/// that is stopping does not wait for a name server.
+pub(super) async fn resolved(app: &App, user: &Owner, source: &SourceUrl, what: &'static str) -> Result<(), Refusal> {
+    let resolving = source.resolve(&app.queue.context().lookups, user);
+    match app.stop.run_until_cancelled(resolving).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(ResolveError::Unresolved)) => Err(LookError::Unreachable.refusal(what)),
+        Some(Err(private)) => Err(Refusal::invalid("url_refused", private.to_string())),
+        None => Err(LookError::Busy.refusal(what)),
+    }
+}

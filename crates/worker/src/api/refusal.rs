@@ -1,0 +1,116 @@
+//! The error responses of the API: `{"detail": …, "code": …}` with a matching status.
+//!
+//! The texts belong to the API. Internal errors are logged where they occur and never sent to a client.
+
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{disk::NoRoom, store::StoreError};
+
+/// An error response.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    body: RefusalBody,
+    retry_after: bool,
+}
+
+/// The reason why a request was refused.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Refusal)]
+pub(crate) struct RefusalBody {
+    /// For people; the words may change.
+    detail: Cow<'static, str>,
+    /// For programs; it does not change. Absent with a 404.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, body: RefusalBody { detail: detail.into(), code: Some(code) }, retry_after: false }
+    }
+
+    /// Returns a 404 with a text of the API, which is the same for missing objects and those of other users.
+    pub(crate) fn not_found(detail: &'static str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            body: RefusalBody { detail: detail.into(), code: None },
+            retry_after: false,
+        }
+    }
+
+    pub(crate) fn no_such_download() -> Self {
+        Self::not_found("Descarga no encontrada")
+    }
+
+    pub(crate) fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    pub(crate) fn invalid(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+
+    pub(crate) fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { retry_after: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    }
+
+    pub(crate) fn too_many(code: &'static str, detail: &'static str) -> Self {
+        Self { retry_after: true, ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail) }
+    }
+
+    pub(crate) fn disk_full() -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full")
+    }
+
+    fn read_only() -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_read_only", "The disk is read-only")
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal Server Error")
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "task database failed");
+        match error {
+            StoreError::Full => Self::disk_full(),
+            StoreError::ListFull => {
+                Self::new(StatusCode::CONFLICT, "too_many_downloads", "There are too many downloads; remove some first")
+            }
+            StoreError::QueueFull => Self::unavailable("queue_full", "Too many downloads are waiting already"),
+            _ => Self::internal(),
+        }
+    }
+}
+
+impl From<NoRoom> for Refusal {
+    fn from(reason: NoRoom) -> Self {
+        tracing::warn!(%reason, "request refused: cannot write to the disk");
+        match reason {
+            NoRoom::Full => Self::disk_full(),
+            NoRoom::ReadOnly => Self::read_only(),
+            NoRoom::Unknown(_) | NoRoom::Lost(_) => Self::internal(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        if self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}

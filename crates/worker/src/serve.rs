@@ -1,0 +1,262 @@
+//! Runs the worker: opens everything and then the socket, serves until told to stop, and makes running jobs pending again.
+
+use std::{
+    future::pending,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::get,
+    serve::Listener,
+};
+use sallyport_core::{
+    addresses::lookup::Lookups,
+    config::{Config, Upstream},
+    sockets::{inherited::Sockets, listener::ListenError, tcp_tuning::hasten},
+    statement::StatementKey,
+};
+use thiserror::Error;
+use tokio::{
+    sync::Mutex,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    api::{
+        self, App,
+        guard::{self, Guard},
+    },
+    disk::Disks,
+    jobs::{egress_tokens::EgressTokens, job::JobContext},
+    media::{MediaFolder, make_private, read_leases::ReadLeases, retention},
+    queue::{Queue, giving_way},
+    sandbox::Source,
+    store::{Store, StoreError},
+    streaming::{
+        hls::{self, Streams},
+        sendfile::{SendQueue, SendfileStream, Socket},
+    },
+    tasks::events::Events,
+    ytdlp::{Readiness, companion},
+};
+use crate::egress::{self, Egress, EgressError};
+
+/// The reason why the worker cannot run.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct WorkerError(Reason);
+
+#[derive(Debug, Error)]
+enum Reason {
+    #[error("{key}: {path}: {error}")]
+    Folder { key: &'static str, path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Store(StoreError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+}
+
+impl From<Reason> for WorkerError {
+    fn from(reason: Reason) -> Self {
+        Self(reason)
+    }
+}
+
+/// A stage in the life of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The worker serves requests.
+    Ready,
+    /// The next worker can use the data folder; only responses that have begun continue.
+    Released,
+}
+
+/// How long to wait for a request that was in flight when the socket stopped accepting.
+const LAST_REQUEST: Duration = Duration::from_millis(200);
+
+/// Runs the worker until `shutdown` completes. Unless it is among `sockets`, its socket opens once everything else is ready. Calls
+/// `reached` at each stage. Clients that ask for a description of the API get `openapi`.
+///
+/// Children are started through this program itself, so its `main` must pass the arguments after `confine` to
+/// [`confine`](super::confine()).
+///
+/// # Errors
+/// If the folders, the database or the socket cannot be opened.
+pub async fn serve(
+    config: Arc<Config>,
+    key: StatementKey,
+    openapi: Vec<u8>,
+    mut sockets: Sockets,
+    shutdown: impl Future<Output = ()> + Send,
+    reached: impl Fn(Stage),
+) -> Result<(), WorkerError> {
+    let stop = CancellationToken::new();
+    let (context, egress) = context(&config, &stop).await?;
+    let queue = Queue::new(context, stop.clone());
+    queue.tidy().await.map_err(Reason::Store)?;
+    // Logs a problem with yt-dlp at startup; the routes that need it report it again.
+    drop(queue.context().readiness.tools().await);
+    let (seen, answering) = (config.data_dir.join("worker.seen"), TaskTracker::new());
+    let guard = Arc::new(Guard::new(key, &config.worker.listen, &seen));
+    let routes = routes(
+        App::new(queue.clone(), openapi.into(), stop.clone(), answering.clone()),
+        Arc::clone(&guard),
+        answering.clone(),
+    );
+    let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone()).map_err(Reason::Listen)?;
+    let store = queue.context().store.clone();
+    let working = tokio::spawn(work(queue, stop.clone()));
+    reached(Stage::Ready);
+    shutdown.await;
+    stop.cancel();
+    let drained = Instant::now() + config.drain_timeout;
+    // Jobs first: their state is stored even if clients are still reading files.
+    drop(working.await);
+    drop(timeout_at(drained, no_more_requests(answering)).await);
+    if let Err(error) = guard.leave(&seen) {
+        tracing::warn!(%error, "cannot save the seen request ids; the next worker will reject requests signed before its start");
+    }
+    if let Some(egress) = egress {
+        egress.close().await;
+    }
+    store.release_file().await;
+    reached(Stage::Released);
+    drop(timeout_at(drained, serving).await);
+    Ok(())
+}
+
+/// Runs jobs and removes files until `stop` is cancelled and nothing runs any more.
+async fn work(queue: Queue, stop: CancellationToken) {
+    tokio::join!(
+        queue.work(),
+        giving_way::watch(&queue, &stop),
+        retention::enforce(&queue, &stop),
+        hls::tidy(&queue, &stop)
+    );
+    queue.context().streams.ended().await;
+}
+
+/// Waits until no response needs the database: every request has its response head, and every list has been read to its end. Sending
+/// files does not use the database.
+async fn no_more_requests(answering: TaskTracker) {
+    // Connections close after the first of these periods; requests that arrived on them until then are counted during the second.
+    sleep(2 * LAST_REQUEST).await;
+    answering.close();
+    answering.wait().await;
+}
+
+/// Builds what every job needs, and the egress guard if it runs in this process.
+async fn context(config: &Config, stop: &CancellationToken) -> Result<(JobContext, Option<egress::Serving>), Reason> {
+    let folder = |key, path: &Path| {
+        let path = path.to_owned();
+        move |error| Reason::Folder { key, path, error }
+    };
+    make_private(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
+    let media = MediaFolder::open(&config.worker.media_dir)
+        .and_then(|media| media.for_readers(config.worker.library_access))
+        .map_err(folder("worker.media_dir", &config.worker.media_dir))?;
+    let store = Store::open(&config.data_dir.join("worker.db")).map_err(Reason::Store)?;
+    let (sandbox, door) = Source::new(config).await;
+    let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
+    let companion = companion::install(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
+    let readiness = Readiness::new(config.worker.clone(), media.jobs(), companion, sandbox);
+    let egress_tokens = EgressTokens::new(egress::token_key(&config.egress)?);
+    let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
+    let (events, readers, streams) = (Events::new(stop.clone()), ReadLeases::default(), Streams::new(stop.clone()));
+    let lookups = Lookups::default();
+    let (telling, sharing, config) = (Mutex::default(), Mutex::default(), config.worker.clone());
+    let context = JobContext {
+        config,
+        store,
+        media,
+        disks,
+        readers,
+        readiness,
+        lookups,
+        egress_tokens,
+        events,
+        streams,
+        telling,
+        sharing,
+    };
+    Ok((context, egress))
+}
+
+fn routes(app: App, guard: Arc<Guard>, answering: TaskTracker) -> Router {
+    api::router(app)
+        .layer(from_fn_with_state(guard, guard::guard))
+        .layer(from_fn_with_state(answering, counted))
+        .route("/healthz", get(async || "ok"))
+}
+
+async fn counted(State(answering): State<TaskTracker>, request: Request, next: Next) -> Response {
+    answering.track_future(next.run(request)).await
+}
+
+fn listen(
+    at: &Upstream,
+    sockets: &mut Sockets,
+    routes: Router,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>, ListenError> {
+    Ok(match at {
+        Upstream::Tcp(address) => {
+            let listener = sockets.tcp(*address)?;
+            hasten(&listener, address.ip());
+            spawn(listener, routes, stop)
+        }
+        Upstream::Unix(path) => spawn(sockets.unix(path)?, routes, stop),
+    })
+}
+
+/// A listener that stops accepting once `stop` is cancelled. Later connections wait for the next worker.
+pub(super) struct UntilStopped<L> {
+    listener: L,
+    stop: CancellationToken,
+}
+
+impl<L: Listener<Io: Socket>> Listener for UntilStopped<L> {
+    type Io = SendfileStream<L::Io>;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        match self.stop.run_until_cancelled(self.listener.accept()).await {
+            Some((socket, from)) => (SendfileStream::new(socket), from),
+            None => pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+fn spawn<L>(listener: L, routes: Router, stop: CancellationToken) -> JoinHandle<()>
+where
+    L: Listener<Io: Socket>,
+    L::Addr: std::fmt::Debug,
+{
+    tokio::spawn(async move {
+        let listener = UntilStopped { listener, stop: stop.clone() };
+        let routes = routes.into_make_service_with_connect_info::<SendQueue>();
+        let serving = axum::serve(listener, routes).with_graceful_shutdown(async move {
+            stop.cancelled().await;
+            // Otherwise a connection that was just accepted would be closed before its request is read.
+            sleep(LAST_REQUEST).await;
+        });
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the listener failed");
+        }
+    })
+}
