@@ -26,6 +26,9 @@ use super::{
 
 /// How often the files are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The target of its messages. Their number is not limited, since only the owner can cause them.
+const TARGET: &str = "sallyport::reload";
+
 /// The changes of a reload.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -89,7 +92,7 @@ impl Pending {
             Err(error) => Some(error),
         };
         if let Some(error) = failed.as_ref().filter(|error| self.error.as_ref() != Some(error)) {
-            error!(%error, "reload failed; keeping the current configuration and retrying every second");
+            error!(target: TARGET, %error, "reload failed; keeping the current configuration and retrying every second");
         }
         self.error = failed;
     }
@@ -143,13 +146,15 @@ impl Changes {
         for Change { name, from, to } in &self.settings {
             let effect = Effect::of(name);
             match effect {
-                Effect::AtOnce => info!(setting = name, from, to, "{effect}"),
-                Effect::AtOnceInPolicies | Effect::AfterRestart(_) => warn!(setting = name, from, to, "{effect}"),
+                Effect::AtOnce => info!(target: TARGET, setting = name, from, to, "{effect}"),
+                Effect::AtOnceInPolicies | Effect::AfterRestart(_) => {
+                    warn!(target: TARGET, setting = name, from, to, "{effect}");
+                }
             }
         }
         for app in &self.policies {
-            info!(app, "the policy has changed");
+            info!(target: TARGET, app, "the policy has changed");
         }
-        info!("configuration and policies were reloaded");
+        info!(target: TARGET, "configuration and policies were reloaded");
     }
 }

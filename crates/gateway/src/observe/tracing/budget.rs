@@ -25,7 +25,7 @@ const MAX_FOREIGN: u32 = 10;
 const MAX_KINDS: usize = 1_000;
 /// Targets whose volume is limited elsewhere: a ban is one line, which other programs read; each job has lines of its own; and only the owner
 /// can make the gateway reload.
-const BOUNDED_ELSEWHERE: [&str; 3] = ["sallyport", "sallyport::egress", "sallyport::gateway::lifecycle::reload"];
+const BOUNDED_ELSEWHERE: [&str; 3] = ["sallyport", "sallyport::egress", "sallyport::reload"];
 
 /// Counts messages of each kind, so that none is written without limit. Messages at `debug` and `trace` level are not limited.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +111,8 @@ impl Visit for LogTarget {
 }
 
 fn is_own(target: &str) -> bool {
-    target.split("::").next() == Some("sallyport")
+    let own = ["sallyport", "sallyport_core", "sallyport_gateway", "sallyport_worker"];
+    target.split("::").next().is_some_and(|package| own.contains(&package))
 }
 
 #[cfg(test)]
