@@ -2,6 +2,7 @@
 //! our own.
 #![forbid(unsafe_code)]
 
+mod clients;
 mod connections;
 pub mod edge;
 pub mod identity;
@@ -11,14 +12,15 @@ pub mod observe;
 mod pages;
 pub mod policy;
 mod requests;
+mod state;
 pub mod store;
 pub mod upstream;
 
-pub use self::connections::client_address::client_address;
-pub use self::lifecycle::geoip::{GeoIp, GeoIpError};
+pub use self::clients::client_address::client_address;
 pub use self::lifecycle::hot_restart::{Inheritance, InheritanceError};
 pub use self::lifecycle::run::{GatewayError, run};
-pub use self::lifecycle::state::{GatewayState, StateError, client_authorities, jwt_verifier};
 pub use self::pages::trust_page::TRUST_PAGE;
 pub use self::requests::headers::{Onward, to_upstream};
-pub use self::requests::links::{LinkPlace, LinkRefusal, LinkRequest, MadeLink};
+pub use self::state::gateway_state::{GatewayState, StateError, client_authorities, jwt_verifier};
+pub use self::state::geoip::{GeoIp, GeoIpError};
+pub use self::state::links::{LinkPlace, LinkRefusal, LinkRequest, MadeLink};

@@ -22,12 +22,12 @@ use tokio::{sync::Notify, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::{
-    client::{Client, Speaks},
-    http2::{Ending, Http2},
-    leftovers::Allowance,
-};
 use crate::{
+    clients::{
+        client::{Client, Speaks},
+        http2::{Ending, Http2},
+        leftovers::Allowance,
+    },
     edge::{Downstream, Inspect, connection_limits::Activity},
     requests::{
         exchange::Peer,

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::{connection, http2_connection};
+use super::{http1_connection, http2_connection};
 use crate::{
     edge::{
         AcceptFault, Acceptor, Caller, Certificates, accept_loop,
@@ -154,6 +154,6 @@ async fn serve(caller: Caller, gateway: Arc<Gateway>, activity: Arc<Activity>, s
         // On the heap, so that an HTTP/1 connection, which may be parked for long, does not reserve as much.
         Box::pin(http2_connection::serve(stream, peer, gateway, activity, stop)).await;
     } else {
-        connection::serve(stream, peer, gateway, activity, stop).await;
+        http1_connection::serve(stream, peer, gateway, activity, stop).await;
     }
 }

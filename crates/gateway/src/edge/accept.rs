@@ -4,25 +4,21 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use sallyport_core::config::Config;
-use thiserror::Error;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
     Certificates, Downstream, ServedName,
-    acme::ACME_TLS,
+    accept_fault::{AcceptFault, HANDSHAKE_TIMEOUT},
+    challenge_responder::ACME_TLS,
     connection_limits::{PeerLimit, SlotHandle},
     peer_address::PeerAddresses,
     tls::Handshakes,
 };
 use crate::identity::{ClientAuthorities, ClientCertificate};
-
-/// How long PROXY header and handshake may take together before the connection is closed.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The checks that every connection passes.
 pub struct Acceptor {
@@ -47,26 +43,6 @@ pub struct Caller {
     pub name: Option<ServedName>,
     /// Its client certificate. `None` for a trusted proxy, whose certificate is not that of its clients.
     pub certificate: Option<Arc<ClientCertificate>>,
-}
-
-/// The reasons why a connection does not pass.
-#[derive(Debug, Error)]
-pub enum AcceptFault {
-    /// The client that its proxy names is banned, or at its connection limit.
-    #[error("the client is banned or at its connection limit")]
-    NoPlace,
-    /// It comes from a trusted proxy and does not begin with a complete PROXY header.
-    #[error("the PROXY header is missing or invalid")]
-    Proxy,
-    /// The TLS handshake failed.
-    #[error("the TLS handshake failed: {0}")]
-    Tls(#[from] io::Error),
-    /// Not a fault: a certificate authority only needs the handshake (RFC 8737, section 3).
-    #[error("a certificate authority has completed its challenge")]
-    Proven,
-    /// PROXY header and handshake were not complete in time.
-    #[error("the handshake was not complete within {HANDSHAKE_TIMEOUT:?}")]
-    TooSlow,
 }
 
 impl Acceptor {

@@ -1,9 +1,11 @@
 //! The edge: sockets, certificates and TLS. It produces client streams and knows nothing of HTTP.
 
 mod accept;
+mod accept_fault;
 pub mod accept_loop;
 pub mod acme;
 pub mod certificates;
+pub mod challenge_responder;
 pub mod client_ca;
 pub mod connection_limits;
 pub mod local_ca;
@@ -16,6 +18,7 @@ mod stream;
 pub mod tls;
 pub mod trust_anchor;
 
-pub use self::accept::{AcceptFault, Acceptor, Caller};
+pub use self::accept::{Acceptor, Caller};
+pub use self::accept_fault::AcceptFault;
 pub use self::server_names::{Certificates, ServedName};
 pub use self::stream::{Downstream, Inspect};

@@ -13,9 +13,9 @@ use sallyport_core::config::Config;
 use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
-use super::accept_loop::give_up_after;
 use super::{
-    accept::AcceptFault,
+    accept_fault::AcceptFault,
+    accept_loop::give_up_after,
     connection_limits::{PeerLimit, SlotHandle},
     proxy_protocol::{ProxyFault, Source, read_source},
     shared_address::SharedAddress,

@@ -11,7 +11,7 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use super::{acme::ChallengeResponder, certificates::CertificateFiles};
+use super::{certificates::CertificateFiles, challenge_responder::ChallengeResponder};
 
 /// All certificates that are served.
 #[derive(Debug)]

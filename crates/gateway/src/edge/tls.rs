@@ -16,7 +16,7 @@ use sallyport_core::config::TlsProfile;
 
 use tracing::error;
 
-use super::acme::ACME_TLS;
+use super::challenge_responder::ACME_TLS;
 use crate::identity::ClientAuthorities;
 
 /// Mozilla's groups, the same in both profiles. The client's preference decides, and current clients prefer the hybrid.

@@ -21,11 +21,11 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{
-    hot_restart::Estate,
-    state::{GatewayState, Refreshed},
+use super::hot_restart::Estate;
+use crate::{
+    state::gateway_state::{GatewayState, Refreshed},
+    store::Withdrawal,
 };
-use crate::store::Withdrawal;
 
 const REFRESH: &str = "refresh";
 /// Precedes a revocation that could not be stored.

@@ -19,10 +19,8 @@ use sallyport_core::{
 use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{error, info, warn};
 
-use super::{
-    effect::Effect,
-    state::{GatewayState, Rules},
-};
+use super::effect::Effect;
+use crate::state::gateway_state::{GatewayState, Rules};
 
 /// How often the files are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

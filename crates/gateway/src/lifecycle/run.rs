@@ -21,15 +21,15 @@ use super::{
     certificates, control,
     hot_restart::{Estate, Inheritance, Starter},
     reload,
-    state::{GatewayState, StateError},
-    worker_watch::WorkerWatch,
 };
 use crate::{
-    connections::{admission::Admission, listeners::Listeners},
+    clients::admission::Admission,
+    connections::listeners::Listeners,
     edge::{Certificates, acme::Acme, certificates::CertificateError, local_ca::LocalCaError, tls},
     pages::admin::{self, Admin},
     requests::handle::Gateway,
-    upstream::Pool,
+    state::gateway_state::{GatewayState, StateError},
+    upstream::{Pool, worker_watch::WorkerWatch},
 };
 
 /// How often unused connections to applications are closed and memory is checked.

@@ -170,7 +170,7 @@ mod tests {
     use std::{num::NonZeroU32, path::Path};
 
     use super::{line::tests::entry, *};
-    use crate::observe::metrics::Verdict;
+    use crate::observe::Verdict;
 
     fn config(path: &Path, disk_reserve: u64) -> LogConfig {
         LogConfig {

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use super::{access_log::LeftOut, histogram::Durations, process::Process};
+use super::{Verdict, access_log::LeftOut, histogram::Durations, process::Process};
 use crate::{
     edge::acme::AttemptOutcome,
     policy::{Reason, Site},
@@ -25,19 +25,6 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 type Labels<const N: usize> = [(&'static str, String); N];
-
-/// What the gateway did with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// An application answered it, or should have.
-    Forward,
-    /// It was denied.
-    Deny,
-    /// The gateway itself answered it.
-    Own,
-    /// It was a CORS preflight.
-    Preflight,
-}
 
 /// The kind of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,19 +136,6 @@ struct Families {
     bytes_out: Family<Labels<1>, Counter>,
     duration: Family<Labels<1>, Durations>,
     upstream: Family<Labels<1>, Durations>,
-}
-
-impl Verdict {
-    /// Returns the name used in logs and labels.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Forward => "forward",
-            Self::Deny => "deny",
-            Self::Own => "own",
-            Self::Preflight => "preflight",
-        }
-    }
 }
 
 impl TurnedAway {

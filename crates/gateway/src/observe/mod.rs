@@ -6,5 +6,7 @@ pub mod metrics;
 pub mod process;
 mod request_id;
 pub mod tracing;
+mod verdict;
 
 pub use self::request_id::RequestId;
+pub use self::verdict::Verdict;

@@ -21,15 +21,13 @@ use tokio_util::either::Either;
 use tracing::warn;
 
 use crate::{
-    connections::{
-        client::Answer,
-        connection::{Next, rest_of_head},
-        http1::last_answer,
-    },
+    clients::{client::Answer, http1::last_answer},
+    connections::http1_connection::{Next, rest_of_head},
     edge::Certificates,
-    lifecycle::{state::GatewayState, worker_watch::WorkerWatch},
     observe::metrics::{CONTENT_TYPE, Listener, Looked},
     policy::host_name,
+    state::gateway_state::GatewayState,
+    upstream::worker_watch::WorkerWatch,
 };
 
 /// The most connections at a time. When one more arrives, the oldest is closed.

@@ -16,16 +16,16 @@ use super::{
     trust_page::{TRUST_PAGE, TrustPage},
 };
 use crate::{
-    connections::{
+    clients::{
         client::Answer,
         client_address::client_address,
-        connection::{Next, Vigil, end, next},
         http1::{Then, answer_once},
     },
+    connections::http1_connection::{Next, Vigil, end, next},
     edge::{Caller, Certificates, local_ca::LocalCa, trust_anchor::TrustAnchor},
-    lifecycle::state::GatewayState,
     observe::RequestId,
     requests::headers::{REQUEST_ID, request_id},
+    state::gateway_state::GatewayState,
 };
 
 /// The answers of the plaintext listener, in order: the ACME challenge, the trust page and the redirect, which always applies.

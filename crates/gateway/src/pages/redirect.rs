@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode, header};
 use sallyport_core::{config::Config, http1::RequestHead};
 
 use super::plaintext::bare;
-use crate::{connections::client::Answer, policy::host_name};
+use crate::{clients::client::Answer, policy::host_name};
 
 /// The target of redirects from the plaintext listener.
 #[derive(Clone, Debug)]

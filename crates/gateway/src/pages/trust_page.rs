@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::plaintext::bare;
-use crate::{connections::client::Answer, edge::trust_anchor::TrustAnchor, requests::respond::own_headers};
+use crate::{clients::client::Answer, edge::trust_anchor::TrustAnchor, requests::respond::own_headers};
 
 const PAGE: &str = include_str!("trust.html");
 const PROFILE: &str = include_str!("trust.mobileconfig");

@@ -13,13 +13,13 @@ use sallyport_core::http1::RequestHead;
 use crate::{
     edge::ServedName,
     identity::{ClientCertificate, Identity},
-    lifecycle::state::GatewayState,
     observe::{
-        RequestId,
+        RequestId, Verdict,
         access_log::{Asked, Entry},
-        metrics::{Ended, Verdict},
+        metrics::Ended,
     },
     policy::{Addressing, Denial, Permit, Reason, Step, Target, Trace, host_name},
+    state::gateway_state::GatewayState,
 };
 
 /// The client at the other end of a connection.

@@ -20,20 +20,20 @@ use super::{
     exchange::{Exchange, Outcome, Traffic},
     handle::{Gateway, deny},
     headers::{self, Onward},
+    tunnel,
     upload::{Stage, Upload},
 };
 use crate::{
-    connections::{
+    clients::{
         client::{Client, ClientFault, Speaks},
         pause::Pause,
         read_buffer::ReadBuffer,
         timeouts::{LOOK_EVERY, Lapse, Patience},
-        tunnel,
     },
     identity::CredentialKind,
-    lifecycle::state::{GatewayState, now},
     limits::Acquaintance,
     policy::{Denial, Permit, Reason},
+    state::gateway_state::{GatewayState, now},
     upstream::{AnswerFault, ConnectFault, Connection, UpstreamResponse},
 };
 

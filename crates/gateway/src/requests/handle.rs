@@ -10,19 +10,21 @@ use tracing::debug;
 use super::{
     exchange::{Exchange, Outcome, Peer},
     forward::{self, forward},
-    links::{LinkPlace, LinkRefusal, LinkRequest},
     respond,
 };
 use crate::{
-    connections::{
+    clients::{
         admission::Admission,
         client::{Answer, Client, ClientFault},
         client_address::client_address,
         head_error::HeadError,
     },
-    lifecycle::{state::GatewayState, worker_watch::WorkerWatch},
     policy::{Behind, Decision, Denial, PendingBody, Permit, Reason, RequestFacts, Target},
-    upstream::Pool,
+    state::{
+        gateway_state::GatewayState,
+        links::{LinkPlace, LinkRefusal, LinkRequest},
+    },
+    upstream::{Pool, worker_watch::WorkerWatch},
 };
 
 /// The shared state that every request needs.

@@ -12,7 +12,7 @@ use super::{
     headers::{REQUEST_ID, request_id, set_cors, set_transport_security},
 };
 use crate::{
-    connections::client::Answer,
+    clients::client::Answer,
     limits::Exceeded,
     pages::welcome,
     policy::{App, BasicChallenge, CorsAnswer, Denial, ErrorStyle, Permit, PreflightAnswer, Reason},

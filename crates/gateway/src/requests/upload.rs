@@ -7,7 +7,7 @@ use sallyport_core::http1::{BodyEncoder, Encoded, Framing};
 
 use super::{exchange::Traffic, forward::Failure};
 use crate::{
-    connections::client::{Client, ClientFault},
+    clients::client::{Client, ClientFault},
     policy::Permit,
     upstream::Connection,
 };

@@ -12,11 +12,11 @@ use url::Url;
 use super::{
     account::{AccountError, Authority},
     certificate_store::{CertificateStore, CertificateStoreError},
-    challenge_responder::ChallengeResponder,
     dns::Zone,
     order::{Challenge, Issued, OrderError},
     schedule::Validity,
 };
+use crate::edge::challenge_responder::ChallengeResponder;
 
 /// How long an order may take, so that an authority or a hook that hangs does not block the attempt.
 const ORDER_TIMEOUT: Duration = Duration::from_mins(10);

@@ -1,12 +1,13 @@
-//! The DNS record of a challenge (RFC 8555, section 8.4), and the two ways to write it.
+//! Writes the DNS record of a challenge, in one of two ways.
 
 use std::time::Duration;
 
-use sallyport_core::config::acme::{AcmeKeyError, DnsConfig, DnsWriter, Domain};
+use sallyport_core::config::acme::{AcmeKeyError, DnsConfig, DnsWriter};
 use thiserror::Error;
 
 use super::{
     dns_hook::{Hook, HookError},
+    dns_record::{ChallengeRecord, Change},
     dns_update::{UpdateError, Updates},
 };
 
@@ -21,21 +22,6 @@ enum Writer {
     Updates(Updates),
 }
 
-/// One TXT record.
-pub(super) struct ChallengeRecord {
-    /// Its full name, with a dot at the end.
-    pub(super) name: String,
-    /// Its text.
-    pub(super) value: String,
-}
-
-/// A change of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    Add,
-    Remove,
-}
-
 /// The reasons why a record cannot be changed.
 #[derive(Debug, Error)]
 pub(super) enum DnsError {
@@ -45,12 +31,6 @@ pub(super) enum DnsError {
     /// The update failed.
     #[error(transparent)]
     Update(#[from] UpdateError),
-}
-
-impl ChallengeRecord {
-    pub(super) fn new(domain: &Domain, value: String) -> Self {
-        Self { name: format!("_acme-challenge.{}.", domain.base()), value }
-    }
 }
 
 impl Zone {

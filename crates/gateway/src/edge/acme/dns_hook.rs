@@ -10,7 +10,7 @@ use std::{
 use thiserror::Error;
 use tokio::{process::Command, time::timeout};
 
-use super::dns::{ChallengeRecord, Change};
+use super::dns_record::{ChallengeRecord, Change};
 
 const TIMEOUT: Duration = Duration::from_mins(2);
 /// How much of its error output is reported, in characters.

@@ -23,7 +23,7 @@ use secrecy::{ExposeSecret, SecretBox};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::dns::{ChallengeRecord, Change};
+use super::dns_record::{ChallengeRecord, Change};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// The record's TTL in seconds: only the authority asks for it, and another record soon follows.

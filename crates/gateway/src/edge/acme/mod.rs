@@ -4,9 +4,9 @@
 mod account;
 mod attempt;
 mod certificate_store;
-mod challenge_responder;
 mod dns;
 mod dns_hook;
+mod dns_record;
 mod dns_update;
 mod order;
 mod schedule;
@@ -28,11 +28,9 @@ use sallyport_core::{
 use tokio::{signal::unix::Signal, sync::watch, time::sleep};
 use tracing::{info, warn};
 
-pub use self::{
-    attempt::AttemptOutcome,
-    challenge_responder::{ACME_TLS, ChallengeResponder},
-};
+pub use self::attempt::AttemptOutcome;
 use self::{attempt::Attempts, schedule::Chance};
+use super::challenge_responder::ChallengeResponder;
 
 /// The longest sleep before the clock is read again: it may have been set in the meantime, or the machine may have slept.
 const LONGEST_SLEEP: Duration = Duration::from_mins(10);

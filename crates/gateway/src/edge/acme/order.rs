@@ -12,9 +12,10 @@ use thiserror::Error;
 use tracing::warn;
 
 use super::{
-    challenge_responder::{ChallengeCertificateError, ChallengeResponder, ServedChallenge},
-    dns::{ChallengeRecord, DnsError, Zone},
+    dns::{DnsError, Zone},
+    dns_record::ChallengeRecord,
 };
+use crate::edge::challenge_responder::{ChallengeCertificateError, ChallengeResponder, ServedChallenge};
 
 /// How long an authority has for validating and for signing, each.
 const PATIENCE: RetryPolicy =

@@ -234,7 +234,7 @@ impl From<LeftOut> for More {
 #[cfg(test)]
 mod tests {
     use super::{super::line::tests::entry, *};
-    use crate::observe::metrics::Verdict;
+    use crate::observe::Verdict;
 
     /// The length of each line in these tests.
     const LINE: usize = 500;

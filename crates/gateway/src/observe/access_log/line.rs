@@ -8,7 +8,7 @@ use sallyport_core::{
     config::AccessFormat,
 };
 
-use crate::observe::metrics::Verdict;
+use crate::observe::Verdict;
 
 /// Maximum length of a logged path, in bytes; a path may be four times as long as the longest file name.
 const MAX_PATH: usize = 1_024;

@@ -18,13 +18,13 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{
-    client::{Client, Speaks},
-    head_error::HeadError,
-    http1::{Http1, Then, answer_once},
-    leftovers::drop_rest,
-};
 use crate::{
+    clients::{
+        client::{Client, Speaks},
+        head_error::HeadError,
+        http1::{Http1, Then, answer_once},
+        leftovers::drop_rest,
+    },
     edge::{Downstream, connection_limits::Activity},
     requests::{
         exchange::{Exchange, Outcome, Peer},

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::requests::exchange::Traffic;
+use super::exchange::Traffic;
 
 /// The most bytes that are read at once.
 const READ_BYTES: usize = 16 * 1024;

@@ -24,9 +24,10 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
+    bans::Bans,
     credentials::CredentialState,
     geoip::{GeoIp, GeoIpError},
-    reload::{Changes, Seen},
+    links::{LinkRefusal, LinkRequest, MadeLink},
     withdrawn::Withdrawn,
 };
 use crate::{
@@ -35,12 +36,9 @@ use crate::{
         jwt::{Expected, InvalidPublicKey, JwtVerifier},
         link::MalformedLinkKeys,
     },
+    lifecycle::reload::{Changes, Seen},
     observe::{access_log::AccessLog, metrics::Metrics},
     policy::{self, Reason, Site},
-    requests::{
-        bans::Bans,
-        links::{LinkRefusal, LinkRequest, MadeLink},
-    },
     store::{Secrets, SecretsError, Store, StoreError, Withdrawal},
 };
 

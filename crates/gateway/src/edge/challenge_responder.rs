@@ -25,7 +25,7 @@ pub struct ChallengeResponder {
 
 /// A guard for one response, which is served until the guard is dropped.
 #[derive(Debug)]
-pub(super) struct ServedChallenge {
+pub(crate) struct ServedChallenge {
     shown: Arc<ChallengeResponder>,
     what: ChallengeResponse,
 }
@@ -38,7 +38,7 @@ enum ChallengeResponse {
 
 /// The reasons why the certificate for a challenge cannot be created.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ChallengeCertificateError {
+pub(crate) enum ChallengeCertificateError {
     /// It cannot be created.
     #[error(transparent)]
     Make(#[from] rcgen::Error),
@@ -55,22 +55,22 @@ impl ChallengeResponder {
     }
 
     /// Returns the challenge certificate for an authority; no other client gets it.
-    pub(in crate::edge) fn certificate(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    pub(super) fn certificate(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name()?.to_ascii_lowercase();
         self.certificates.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
     }
 
     /// Returns true for a client that offers the challenge's protocol and no other.
-    pub(in crate::edge) fn is_asked(hello: &ClientHello<'_>) -> bool {
+    pub(super) fn is_asked(hello: &ClientHello<'_>) -> bool {
         hello.alpn().is_some_and(|mut offered| offered.next() == Some(ACME_TLS) && offered.next().is_none())
     }
 
-    pub(super) fn show_answer(self: &Arc<Self>, token: String, answer: String) -> ServedChallenge {
+    pub(crate) fn show_answer(self: &Arc<Self>, token: String, answer: String) -> ServedChallenge {
         self.answers.write().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), answer);
         ServedChallenge { shown: Arc::clone(self), what: ChallengeResponse::Answer(token) }
     }
 
-    pub(super) fn show_certificate(
+    pub(crate) fn show_certificate(
         self: &Arc<Self>,
         name: &str,
         digest: &[u8; 32],

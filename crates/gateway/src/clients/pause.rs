@@ -14,7 +14,7 @@ use super::{
     admission::{Admission, AdmissionGuard},
     timeouts::LOOK_EVERY,
 };
-use crate::lifecycle::state::GatewayState;
+use crate::state::gateway_state::GatewayState;
 
 /// Tracks how long one client has stopped reading, for each time that it does.
 pub(crate) struct Pause<'a> {

@@ -7,7 +7,7 @@ use sallyport_core::secrets::secret_file::SecretError;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    state::{Rules, StateError},
+    gateway_state::{Rules, StateError},
     withdrawn::Withdrawn,
 };
 use crate::{

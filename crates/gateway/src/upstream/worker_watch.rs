@@ -17,8 +17,10 @@ use tokio::{
 use tokio_util::either::Either;
 use tracing::{info, warn};
 
-use super::state::GatewayState;
-use crate::policy::{Permit, Target};
+use crate::{
+    policy::{Permit, Target},
+    state::gateway_state::GatewayState,
+};
 
 /// How often the worker is probed.
 const ASK_EVERY: Duration = Duration::from_secs(2);

@@ -1,0 +1,12 @@
+//! One client: its address, the body of its request, its answer, and the limits that apply to it.
+
+pub(super) mod admission;
+pub(super) mod client;
+pub(super) mod client_address;
+pub(super) mod head_error;
+pub(super) mod http1;
+pub(super) mod http2;
+pub(super) mod leftovers;
+pub(super) mod pause;
+pub(super) mod read_buffer;
+pub(super) mod timeouts;
