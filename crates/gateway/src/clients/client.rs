@@ -2,16 +2,14 @@
 
 use std::{
     future::poll_fn,
-    io,
     num::NonZeroU64,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use sallyport_core::http1::{BodyFault, Framing, ResponseHead};
-use thiserror::Error;
+use sallyport_core::http1::{Framing, ResponseHead};
 
-use super::{http1::Http1, http2::Http2, pause::Pause, timeouts::Pace};
+use super::{answer::Answer, fault::ClientFault, http1::Http1, http2::Http2, pause::Pause, timeouts::Pace};
 
 /// A client that waits for an answer.
 pub(crate) struct Client<'s> {
@@ -23,33 +21,6 @@ pub(crate) struct Client<'s> {
 pub(crate) enum Speaks<'s> {
     Http1(Http1<'s>),
     Http2(Box<Http2>),
-}
-
-/// A complete answer of the gateway itself.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) head: ResponseHead,
-    pub(crate) body: Vec<u8>,
-}
-
-/// The ways in which a client fails.
-#[derive(Debug, Error)]
-pub(crate) enum ClientFault {
-    /// It has disconnected.
-    #[error("the client has disconnected")]
-    Gone,
-    /// It has stopped sending or reading.
-    #[error("the client is too slow")]
-    TooSlow,
-    /// Its body violates its framing.
-    #[error(transparent)]
-    Malformed(#[from] BodyFault),
-}
-
-impl From<io::Error> for ClientFault {
-    fn from(_: io::Error) -> Self {
-        Self::Gone
-    }
 }
 
 impl<'s> Client<'s> {

@@ -23,10 +23,7 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{
-    client::{Answer, ClientFault},
-    pause::Pause,
-};
+use super::{answer::Answer, fault::ClientFault, http1_end::Then, pause::Pause};
 use crate::edge::Downstream;
 
 /// The most bytes of a body that are read at once.
@@ -68,19 +65,6 @@ enum Interim {
     None,
     Awaited,
     Written,
-}
-
-/// What happens to a connection once its request is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// It accepts another request.
-    Next,
-    /// It closes, and the client may still be sending.
-    Linger,
-    /// It closes.
-    Close,
-    /// It closes without a TLS closure alert, because the answer is incomplete.
-    Cut,
 }
 
 impl<'s> Http1<'s> {
@@ -335,21 +319,4 @@ impl<'s> Http1<'s> {
     async fn put(&mut self, mut bytes: impl Buf) -> Result<(), ClientFault> {
         Ok(poll_fn(|cx| poll_write_all(&mut *self.stream, cx, &mut bytes)).await?)
     }
-}
-
-/// Serialises an answer to a request of `method`, after which the connection closes.
-pub(crate) fn last_answer(method: &Method, answer: &Answer) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
-    let framing = Some(Framing::Length(answer.body.len() as u64));
-    write_response(&mut out, &answer.head, Some(http_date(SystemTime::now())), framing, Persistence::Close);
-    if method != Method::HEAD {
-        out.extend_from_slice(&answer.body);
-    }
-    out
-}
-
-/// Sends an answer to a request of `method`, after which the connection closes.
-pub(crate) async fn answer_once(stream: &mut Downstream, method: &Method, answer: &Answer) {
-    let _ = stream.write_all(&last_answer(method, answer)).await;
-    let _ = stream.flush().await;
 }

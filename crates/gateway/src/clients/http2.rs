@@ -10,12 +10,13 @@ use std::{
 use bytes::Bytes;
 use h2::{RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use pingora::protocols::http::v2::write_body;
 use sallyport_core::http1::{Framing, RequestHead, ResponseHead, http_date};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
-    client::{Answer, ClientFault},
+    answer::Answer,
+    fault::ClientFault,
+    http2_transport::write,
     leftovers::{Allowance, drop_rest},
     pause::Pause,
 };
@@ -130,10 +131,10 @@ impl Http2 {
         let sending = self.sending.as_mut().ok_or(ClientFault::Gone)?;
         while !data.is_empty() {
             let part = data.split_to(data.len().min(MAX_PART));
-            let mut writing = pin!(write_body(sending, part, false, None));
+            let mut writing = pin!(write(sending, part));
             poll_fn(|cx| {
                 if let Poll::Ready(written) = writing.as_mut().poll(cx) {
-                    return Poll::Ready(written.map_err(|_| ClientFault::Gone));
+                    return Poll::Ready(written);
                 }
                 loop {
                     let standing = ready!(pause.poll_standing(cx));

@@ -14,7 +14,7 @@ use super::{
     admission::{Admission, AdmissionGuard},
     timeouts::LOOK_EVERY,
 };
-use crate::state::gateway_state::GatewayState;
+use crate::state::GatewayState;
 
 /// Tracks how long one client has stopped reading, for each time that it does.
 pub(crate) struct Pause<'a> {

@@ -8,17 +8,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::{RecvStream, server::SendResponse};
-use http::{Request, header, request::Parts, uri::PathAndQuery};
-use pingora::{
-    protocols::http::v2::server::{H2Options, default_h2_options, handshake},
-    server::ShutdownWatch,
+use h2::{
+    RecvStream,
+    server::{Builder, SendResponse},
 };
+use http::{Request, header, request::Parts, uri::PathAndQuery};
 use sallyport_core::{
     http1::{FrameWatch, Framing, HeadFault, MAX_HEAD_BYTES, RequestHead, Version},
     supervision::shutdown::stopped,
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -26,12 +28,14 @@ use crate::{
     clients::{
         client::{Client, Speaks},
         http2::{Ending, Http2},
+        http2_transport::handshake,
         leftovers::Allowance,
     },
     edge::{Downstream, Inspect, connection_limits::Activity},
     requests::{
         exchange::Peer,
-        handle::{Gateway, handle, refuse},
+        gateway::Gateway,
+        handle::{handle, refuse},
     },
 };
 
@@ -62,12 +66,12 @@ pub(crate) async fn serve(
     peer: Peer,
     gateway: Arc<Gateway>,
     activity: Arc<Activity>,
-    mut stop: ShutdownWatch,
+    mut stop: watch::Receiver<bool>,
 ) {
     let watch = Arc::new(Mutex::new(FrameWatch::default()));
     stream.inspect(inspector(Arc::clone(&watch)));
-    let shaken = timeout(HANDSHAKE_TIMEOUT, handshake(Box::new(stream), Some(options()))).await;
-    let Ok(Ok(mut connection)) = shaken else { return };
+    let shaken = timeout(HANDSHAKE_TIMEOUT, handshake(stream, &options())).await;
+    let Ok(Some(mut connection)) = shaken else { return };
     let streams = Streams::new(peer, gateway, activity, Arc::clone(&watch));
     let mut life = Life::default();
     let mut tick = tokio::time::interval(TICK);
@@ -104,8 +108,8 @@ pub(crate) async fn serve(
     }
 }
 
-fn options() -> H2Options {
-    let mut options = default_h2_options();
+fn options() -> Builder {
+    let mut options = Builder::new();
     options
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))

@@ -28,7 +28,7 @@ use crate::{
     },
     observe::metrics::{Listener, Metrics, TurnedAway},
     pages::plaintext::Plain,
-    requests::{exchange::Peer, handle::Gateway},
+    requests::{exchange::Peer, gateway::Gateway},
 };
 
 /// The state that all accept loops share.

@@ -21,7 +21,7 @@ use super::{
 use crate::identity::{ClientAuthorities, ClientCertificate};
 
 /// The checks that every connection passes.
-pub struct Acceptor {
+pub(crate) struct Acceptor {
     handshakes: Handshakes,
     vouching: Vouching,
     callers: PeerAddresses,
@@ -33,7 +33,7 @@ type Vouching = Box<dyn Fn() -> Option<Arc<ClientAuthorities>> + Send + Sync>;
 
 /// A client that has passed the checks.
 #[derive(Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Its stream.
     pub stream: Downstream,
     /// Its address.
@@ -48,7 +48,7 @@ pub struct Caller {
 impl Acceptor {
     /// Creates the checks. The TLS profile is the current one; `in_force` (proxies), `vouching` (client authorities) and `banned` are called for
     /// each connection.
-    pub fn new(
+    pub(crate) fn new(
         certificates: Arc<Certificates>,
         in_force: impl Fn() -> Arc<Config> + Send + Sync + 'static,
         vouching: impl Fn() -> Option<Arc<ClientAuthorities>> + Send + Sync + 'static,
@@ -64,7 +64,7 @@ impl Acceptor {
 
     /// Returns which limit applies to connections from `address`.
     #[must_use]
-    pub fn share(&self, address: IpAddr) -> PeerLimit {
+    pub(crate) fn share(&self, address: IpAddr) -> PeerLimit {
         self.callers.share(address)
     }
 
@@ -72,7 +72,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// Fails if the connection does not pass; it is closed then.
-    pub async fn encrypted(
+    pub(crate) async fn encrypted(
         self: Arc<Self>,
         mut stream: TcpStream,
         socket: SocketAddr,
@@ -87,7 +87,7 @@ impl Acceptor {
         if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) {
             return Err(AcceptFault::Proven);
         }
-        let stream = Downstream::tls(stream, address);
+        let stream = Downstream::tls(stream);
         if self.callers.is_proxy(address.ip()) {
             return Ok(Caller { stream, address, name: None, certificate: None });
         }
@@ -98,14 +98,14 @@ impl Acceptor {
     }
 
     /// Accepts a connection without TLS.
-    pub async fn plain(
+    pub(crate) async fn plain(
         &self,
         mut stream: TcpStream,
         socket: SocketAddr,
         slot: SlotHandle,
     ) -> Result<Caller, AcceptFault> {
         let address = in_time(self.callers.identify(&mut stream, socket, &slot)).await?;
-        Ok(Caller { stream: Downstream::plain(stream, address), address, name: None, certificate: None })
+        Ok(Caller { stream: Downstream::plain(stream), address, name: None, certificate: None })
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The reasons why a connection does not pass.
 #[derive(Debug, Error)]
-pub enum AcceptFault {
+pub(crate) enum AcceptFault {
     /// The client that its proxy names is banned, or at its connection limit.
     #[error("the client is banned or at its connection limit")]
     NoPlace,

@@ -25,7 +25,7 @@ const KEEPALIVE: Duration = Duration::from_mins(2);
 /// Accepts until `stop` becomes true, and starts `serve` for each client that gets a slot.
 ///
 /// If accepting fails, for example for lack of descriptors, an idle connection is closed, and the loop continues after a short pause.
-pub async fn accept<F>(
+pub(crate) async fn accept<F>(
     listener: TcpListener,
     mut stop: watch::Receiver<bool>,
     slots: Arc<Slots>,

@@ -14,7 +14,7 @@ use rustls::{
 };
 
 /// The ALPN protocol that only authorities ask for (RFC 8737, section 4).
-pub const ACME_TLS: &[u8] = b"acme-tls/1";
+pub(super) const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// The responses that are served now.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 /// The slots of all listeners together.
 #[derive(Debug)]
-pub struct Slots {
+pub(crate) struct Slots {
     max: usize,
     max_per_client: usize,
     taken: Mutex<Taken>,
@@ -22,7 +22,7 @@ pub struct Slots {
 
 /// One connection's slot. Dropping it releases it.
 #[derive(Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     slots: Arc<Slots>,
     id: u64,
     activity: Arc<Activity>,
@@ -30,15 +30,15 @@ pub struct Slot {
 
 /// Counts a connection's running requests. When room is needed, a connection without any is closed first.
 #[derive(Debug, Default)]
-pub struct Activity(AtomicUsize);
+pub(crate) struct Activity(AtomicUsize);
 
 /// A guard for a running request.
 #[derive(Debug)]
-pub struct Busy<'a>(&'a Activity);
+pub(crate) struct Busy<'a>(&'a Activity);
 
 /// A handle to a slot for the task that serves its connection.
 #[derive(Clone, Debug)]
-pub struct SlotHandle {
+pub(crate) struct SlotHandle {
     slots: Arc<Slots>,
     id: u64,
     activity: Arc<Activity>,
@@ -46,7 +46,7 @@ pub struct SlotHandle {
 
 /// Which limit applies to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerLimit {
+pub(crate) enum PeerLimit {
     /// The limit for each client.
     One,
     /// Only the total limit: this peer carries connections of many clients.
@@ -74,13 +74,13 @@ struct Holder {
 impl Slots {
     /// Creates `max` slots in total, of which one client may have `max_per_client`.
     #[must_use]
-    pub fn new(max: usize, max_per_client: usize) -> Self {
+    pub(crate) fn new(max: usize, max_per_client: usize) -> Self {
         Self { max, max_per_client, taken: Mutex::default() }
     }
 
     /// Returns a slot for a new connection. At a limit, the oldest connection without a request is closed: one of the same client if that client
     /// is at its limit, otherwise one of any client. Returns `None` if every one has a running request, or if the client is banned.
-    pub fn admit(self: &Arc<Self>, peer: IpAddr, share: PeerLimit) -> Option<Slot> {
+    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr, share: PeerLimit) -> Option<Slot> {
         let (client, activity) = (client_network(peer), Arc::new(Activity::default()));
         let mut taken = self.lock();
         if !self.has_room(&mut taken, client, share) || (taken.all.len() >= self.max && !taken.evict_any()) {
@@ -101,7 +101,7 @@ impl Slots {
     }
 
     /// Sets the task that serves a slot, so that the slot can be reclaimed.
-    pub fn bind(&self, id: u64, task: AbortHandle) {
+    pub(crate) fn bind(&self, id: u64, task: AbortHandle) {
         match self.lock().all.get_mut(&id) {
             Some(holder) => holder.task = Some(task),
             // The slot was reclaimed or released in the meantime.
@@ -110,18 +110,8 @@ impl Slots {
     }
 
     /// Closes an idle connection when the system has no resources left for another one.
-    pub fn evict(&self) -> bool {
+    pub(crate) fn evict(&self) -> bool {
         self.lock().evict_any()
-    }
-
-    /// Returns the number of slots in use.
-    pub fn len(&self) -> usize {
-        self.lock().all.len()
-    }
-
-    /// Returns true if no slot is in use.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -132,13 +122,13 @@ impl Slots {
 impl Slot {
     /// Returns the id for [`Slots::bind`].
     #[must_use]
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     /// Returns a handle for the task that serves its connection.
     #[must_use]
-    pub fn place(&self) -> SlotHandle {
+    pub(crate) fn place(&self) -> SlotHandle {
         SlotHandle { slots: Arc::clone(&self.slots), id: self.id, activity: Arc::clone(&self.activity) }
     }
 }
@@ -146,14 +136,14 @@ impl Slot {
 impl SlotHandle {
     /// Returns the counter of the connection's requests.
     #[must_use]
-    pub fn activity(&self) -> Arc<Activity> {
+    pub(crate) fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
     }
 
     /// Reassigns the connection to `peer`, the client behind the proxy that it was counted for at first. Returns false if that client is at its
     /// limit or banned.
     #[must_use]
-    pub fn assign(&self, peer: IpAddr, share: PeerLimit) -> bool {
+    pub(crate) fn assign(&self, peer: IpAddr, share: PeerLimit) -> bool {
         let client = client_network(peer);
         let mut taken = self.slots.lock();
         self.slots.has_room(&mut taken, client, share) && taken.assign(self.id, client)
@@ -169,7 +159,7 @@ impl Drop for Slot {
 impl Activity {
     /// Counts a request until the guard is dropped.
     #[must_use]
-    pub fn begin(&self) -> Busy<'_> {
+    pub(crate) fn begin(&self) -> Busy<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Busy(self)
     }
@@ -250,9 +240,9 @@ mod tests {
         let slots = Arc::new(Slots::new(10, 2));
         let one = slots.admit(ip("192.0.2.1"), PeerLimit::One).unwrap();
         let two = slots.admit(ip("192.0.2.1"), PeerLimit::One).unwrap();
-        assert_eq!(slots.len(), 2);
+        assert_eq!(slots.lock().all.len(), 2);
         drop((one, two));
-        assert!(slots.is_empty() && slots.lock().clients.is_empty());
+        assert!(slots.lock().all.is_empty() && slots.lock().clients.is_empty());
     }
 
     #[test]
@@ -260,7 +250,7 @@ mod tests {
         let slots = Arc::new(Slots::new(1, 1));
         let _held = slots.admit(ip("192.0.2.1"), PeerLimit::One).unwrap();
         assert!(slots.admit(ip("192.0.2.2"), PeerLimit::None).is_none());
-        assert_eq!(slots.len(), 1);
+        assert_eq!(slots.lock().all.len(), 1);
     }
 
     #[tokio::test]
@@ -302,9 +292,9 @@ mod tests {
         drop(request);
         assert!(two.place().assign(client, PeerLimit::One), "in place of the first");
         assert!(three.place().assign(ip("192.0.2.2"), PeerLimit::One), "another client");
-        assert_eq!(slots.len(), 2);
+        assert_eq!(slots.lock().all.len(), 2);
         drop((one, two, three));
-        assert!(slots.is_empty() && slots.lock().clients.is_empty());
+        assert!(slots.lock().all.is_empty() && slots.lock().clients.is_empty());
     }
 
     #[test]

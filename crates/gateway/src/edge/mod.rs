@@ -2,12 +2,12 @@
 
 mod accept;
 mod accept_fault;
-pub mod accept_loop;
+pub(crate) mod accept_loop;
 pub mod acme;
 pub mod certificates;
-pub mod challenge_responder;
+mod challenge_responder;
 pub mod client_ca;
-pub mod connection_limits;
+pub(crate) mod connection_limits;
 pub mod local_ca;
 mod peer_address;
 mod pem_file;
@@ -18,7 +18,7 @@ mod stream;
 pub mod tls;
 pub mod trust_anchor;
 
-pub use self::accept::{Acceptor, Caller};
-pub use self::accept_fault::AcceptFault;
-pub use self::server_names::{Certificates, ServedName};
-pub use self::stream::{Downstream, Inspect};
+pub(crate) use self::accept::{Acceptor, Caller};
+pub(crate) use self::accept_fault::AcceptFault;
+pub(crate) use self::server_names::{Certificates, ServedName};
+pub(crate) use self::stream::{Downstream, Inspect};

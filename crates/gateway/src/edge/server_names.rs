@@ -15,7 +15,7 @@ use super::{certificates::CertificateFiles, challenge_responder::ChallengeRespon
 
 /// All certificates that are served.
 #[derive(Debug)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     /// In order of precedence. The first one that is available also serves clients that send no name, or a name that no certificate covers.
     all: Vec<CertificateFiles>,
     shown: Arc<ChallengeResponder>,
@@ -23,7 +23,7 @@ pub struct Certificates {
 
 /// The name that a TLS connection was made for, and the certificate that its client saw.
 #[derive(Debug)]
-pub struct ServedName {
+pub(crate) struct ServedName {
     name: Box<str>,
     certificate: Option<Arc<CertifiedKey>>,
 }
@@ -31,30 +31,30 @@ pub struct ServedName {
 impl Certificates {
     /// Creates the set from all certificates, in order of precedence, and the challenge responses for ACME authorities.
     #[must_use]
-    pub fn new(all: Vec<CertificateFiles>, shown: Arc<ChallengeResponder>) -> Self {
+    pub(crate) fn new(all: Vec<CertificateFiles>, shown: Arc<ChallengeResponder>) -> Self {
         Self { all, shown }
     }
 
     /// Returns the answer to a request for the challenge `token`, while one is served.
     #[must_use]
-    pub fn challenge_answer(&self, token: &str) -> Option<String> {
+    pub(crate) fn challenge_answer(&self, token: &str) -> Option<String> {
         self.shown.answer(token)
     }
 
     /// Returns the names that a connection may be used for whose client asked for `name`.
     #[must_use]
-    pub fn served(&self, name: &str) -> ServedName {
+    pub(crate) fn served(&self, name: &str) -> ServedName {
         ServedName { name: name.into(), certificate: self.choose(Some(name)) }
     }
 
     /// Returns when the first of them expires, in seconds since the Unix epoch.
     #[must_use]
-    pub fn ends(&self) -> Option<i64> {
+    pub(crate) fn ends(&self) -> Option<i64> {
         self.all.iter().filter_map(CertificateFiles::ends).min()
     }
 
     /// Applies changes of the files until `stop` becomes true.
-    pub async fn watch(self: Arc<Self>, stop: watch::Receiver<bool>) {
+    pub(crate) async fn watch(self: Arc<Self>, stop: watch::Receiver<bool>) {
         join_all(self.all.iter().map(|files| files.watch(stop.clone()))).await;
     }
 
@@ -81,7 +81,7 @@ impl ServedName {
     ///
     /// Browsers send requests for every name that the certificate covers over one connection (RFC 9113, section 9.1.1).
     #[must_use]
-    pub fn covers(&self, host: &str) -> bool {
+    pub(crate) fn covers(&self, host: &str) -> bool {
         let of_certificate = || self.certificate.as_ref().is_some_and(|certificate| covers(certificate, host));
         self.name.eq_ignore_ascii_case(host) || of_certificate()
     }

@@ -1,25 +1,18 @@
-//! The stream of one client, TLS or plaintext, with the traits and socket data that pingora requires.
+//! The stream of one client, TLS or plaintext.
 
 use std::{
     fmt, io,
-    net::SocketAddr,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, RawFd},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use arrayvec::ArrayVec;
-use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
-use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    l4::socket::SocketAddr as PingoraAddr, raw_connect::ProxyDigest, tls::SslDigest,
-};
 use rustls::pki_types::CertificateDer;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -39,14 +32,12 @@ const PART: usize = 2 * 1024;
 ///
 /// Small writes wait until they are flushed, so that a head and its body become one TLS record and one system call. The writer flushes at
 /// the end of an answer, or when data must not wait.
-pub struct Downstream {
+pub(crate) struct Downstream {
     io: Transport,
-    fd: i32,
     /// Bytes that were read ahead and are returned first.
     ahead: Bytes,
     /// Bytes that were written and wait for a flush.
     waiting: BytesMut,
-    socket: Arc<SocketDigest>,
     tls_version: Option<&'static str>,
     inspect: Option<Inspect>,
     /// The number of bytes written.
@@ -54,33 +45,29 @@ pub struct Downstream {
 }
 
 /// Inspects all received bytes, together with the number of bytes written so far, and may end the stream with an error.
-pub type Inspect = Box<dyn FnMut(&[u8], u64) -> io::Result<()> + Send + Sync>;
+pub(crate) type Inspect = Box<dyn FnMut(&[u8], u64) -> io::Result<()> + Send + Sync>;
 
 /// Plaintext or encrypted.
 type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 impl Downstream {
-    /// Creates a plaintext stream from `peer`.
+    /// Creates a plaintext stream.
     #[must_use]
-    pub fn plain(io: TcpStream, peer: SocketAddr) -> Self {
-        let fd = io.as_raw_fd();
+    pub(crate) fn plain(io: TcpStream) -> Self {
         Self {
             io: Transport::Left(io),
-            fd,
             ahead: Bytes::new(),
             waiting: BytesMut::new(),
-            socket: socket_digest(fd, peer),
             tls_version: None,
             inspect: None,
             sent: 0,
         }
     }
 
-    /// Creates a TLS stream from `peer`, after its handshake.
+    /// Creates a TLS stream, after its handshake.
     #[must_use]
-    pub fn tls(mut io: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
+    pub(crate) fn tls(mut io: TlsStream<TcpStream>) -> Self {
         io.get_mut().1.set_buffer_limit(Some(MAX_ENCRYPTED));
-        let fd = io.get_ref().0.as_raw_fd();
         let version = match io.get_ref().1.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -88,10 +75,8 @@ impl Downstream {
         };
         Self {
             io: Transport::Right(Box::new(io)),
-            fd,
             ahead: Bytes::new(),
             waiting: BytesMut::new(),
-            socket: socket_digest(fd, peer),
             tls_version: Some(version),
             inspect: None,
             sent: 0,
@@ -99,7 +84,7 @@ impl Downstream {
     }
 
     /// Puts bytes that were read from this stream back, in front of bytes that were put back before.
-    pub fn unread(&mut self, bytes: Bytes) {
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
         self.ahead = match (bytes.is_empty(), self.ahead.is_empty()) {
             (true, _) => return,
             (false, true) => bytes,
@@ -108,7 +93,7 @@ impl Downstream {
     }
 
     /// Inspects every byte that is received from now on.
-    pub fn inspect(&mut self, inspect: Inspect) {
+    pub(crate) fn inspect(&mut self, inspect: Inspect) {
         self.inspect = Some(inspect);
     }
 
@@ -122,35 +107,30 @@ impl Downstream {
 
     /// Returns the version of TLS; `None` on a plaintext stream.
     #[must_use]
-    pub fn tls_version(&self) -> Option<&'static str> {
+    pub(crate) fn tls_version(&self) -> Option<&'static str> {
         self.tls_version
     }
 
     /// Returns the server name in the client's handshake.
     #[must_use]
-    pub fn server_name(&self) -> Option<&str> {
+    pub(crate) fn server_name(&self) -> Option<&str> {
         let Transport::Right(io) = &self.io else { return None };
         io.get_ref().1.server_name()
     }
 
     /// Returns the client's certificate chain, from this handshake or from that of the session that it resumes.
     #[must_use]
-    pub fn client_chain(&self) -> Option<&[CertificateDer<'static>]> {
+    pub(crate) fn client_chain(&self) -> Option<&[CertificateDer<'static>]> {
         let Transport::Right(io) = &self.io else { return None };
         io.get_ref().1.peer_certificates()
     }
 
     /// Returns true if HTTP/2 was negotiated in the handshake.
     #[must_use]
-    pub fn is_http2(&self) -> bool {
-        matches!(self.selected_alpn_proto(), Some(ALPN::H2))
+    pub(crate) fn is_http2(&self) -> bool {
+        let Transport::Right(io) = &self.io else { return false };
+        io.get_ref().1.alpn_protocol() == Some(b"h2")
     }
-}
-
-fn socket_digest(fd: i32, peer: SocketAddr) -> Arc<SocketDigest> {
-    let digest = SocketDigest::from_raw_fd(fd);
-    let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
-    Arc::new(digest)
 }
 
 impl Downstream {
@@ -259,67 +239,17 @@ impl AsyncWrite for Downstream {
     }
 }
 
-impl fmt::Debug for Downstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Downstream").field("fd", &self.fd).finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl Shutdown for Downstream {
-    async fn shutdown(&mut self) {
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for Downstream {
-    fn id(&self) -> i32 {
-        self.fd
-    }
-}
-
-impl Ssl for Downstream {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.tls_version.map(|version| Arc::new(SslDigest::new("", version, None, None, Vec::new())))
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        let Transport::Right(io) = &self.io else { return None };
-        match io.get_ref().1.alpn_protocol()? {
-            b"h2" => Some(ALPN::H2),
-            _ => Some(ALPN::H1),
+impl AsRawFd for Downstream {
+    fn as_raw_fd(&self) -> RawFd {
+        match &self.io {
+            Transport::Left(io) => io.as_raw_fd(),
+            Transport::Right(io) => io.get_ref().0.as_raw_fd(),
         }
     }
 }
 
-impl Peek for Downstream {}
-
-impl GetTimingDigest for Downstream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-impl GetProxyDigest for Downstream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Downstream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(&self.socket))
-    }
-
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.socket = Arc::new(digest);
+impl fmt::Debug for Downstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Downstream").field("fd", &self.as_raw_fd()).finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, time::SystemTime};
 
 use sallyport_core::config::{CertificatePaths, Config, TlsMode};
 
-use super::run::GatewayError;
+use super::error::GatewayError;
 use crate::edge::{Certificates, acme::Acme, certificates::CertificateFiles, local_ca::LocalCa};
 
 /// Returns the certificates to serve and, in mode "acme", the client that obtains them.

@@ -1,43 +1,29 @@
-//! The control socket: over it, a command that has changed state tells the running gateway and waits until the change is in force.
+//! The control socket, as commands and a new gateway see it: a command that has changed state tells the running gateway and waits until
+//! the change is in force.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
     net::IpAddr,
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        net::UnixStream,
-    },
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use rustix::net::sockopt::socket_peercred;
-use sallyport_core::supervision::shutdown::stopped;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader as AsyncBufReader},
-    net::{UnixListener, UnixStream as AsyncUnixStream},
-    sync::watch,
-};
-use tracing::warn;
 
-use super::hot_restart::Estate;
-use crate::{
-    state::gateway_state::{GatewayState, Refreshed},
-    store::Withdrawal,
-};
+use crate::store::Withdrawal;
 
-const REFRESH: &str = "refresh";
+pub(super) const REFRESH: &str = "refresh";
 /// Precedes a revocation that could not be stored.
-const WITHDRAW: &str = "withdraw";
+pub(super) const WITHDRAW: &str = "withdraw";
 /// Precedes the address of a client whose ban is to end, if the ban is not stored.
-const UNBAN: &str = "unban";
+pub(super) const UNBAN: &str = "unban";
 /// Asks for all revocations that are not stored.
-const WITHDRAWN: &str = "withdrawn";
+pub(super) const WITHDRAWN: &str = "withdrawn";
 /// Asks for the listening sockets.
-pub(crate) const HANDOVER: &str = "handover";
+pub(super) const HANDOVER: &str = "handover";
 /// How long an exchange over the socket may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The result of telling the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,98 +114,5 @@ fn connect(data_dir: &Path) -> io::Result<Option<UnixStream>> {
         Ok(stream) => Ok(Some(stream)),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
         Err(e) => Err(e),
-    }
-}
-
-/// The socket, open to the owner of the data folder only.
-pub(crate) struct Door {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Door {
-    /// Opens the socket, replacing a predecessor's. Returns `None` if that fails; then the gateway finds changes by polling.
-    pub(crate) fn open(data_dir: &Path) -> Option<Self> {
-        let path = socket_path(data_dir);
-        match bind(&path) {
-            Ok(listener) => Some(Self { listener, path }),
-            Err(error) => {
-                warn!(%error, path = %path.display(), "cannot open the control socket; changes made by commands take effect within a second or two");
-                None
-            }
-        }
-    }
-}
-
-/// Answers questions until `stop` becomes true.
-pub(crate) async fn serve(door: Door, live: Arc<GatewayState>, estate: Arc<Estate>, mut stop: watch::Receiver<bool>) {
-    let Door { listener, path } = door;
-    let bound = inode(&path);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                if let Ok((stream, _)) = accepted {
-                    tokio::spawn(tokio::time::timeout(PATIENCE, answer(stream, Arc::clone(&live), Arc::clone(&estate))));
-                }
-            }
-            () = stopped(&mut stop) => break,
-        }
-    }
-    // The file may belong to a successor by now.
-    if inode(&path) == bound {
-        let _ = std::fs::remove_file(&path);
-    }
-}
-
-fn inode(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|about| about.ino())
-}
-
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-async fn answer(stream: AsyncUnixStream, live: Arc<GatewayState>, estate: Arc<Estate>) -> io::Result<()> {
-    let mut stream = AsyncBufReader::new(stream);
-    let mut line = String::new();
-    stream.read_line(&mut line).await?;
-    if line.trim() == HANDOVER {
-        let stream = stream.into_inner().into_std()?;
-        stream.set_nonblocking(false)?;
-        // A successor takes a while to start, and must not hold up this task.
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = estate.hand_over(stream) {
-                warn!(%error, "handover failed; this gateway keeps serving");
-            }
-        });
-        return Ok(());
-    }
-    let answer = match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
-        (REFRESH, "") => refreshed(live.refresh().await),
-        (WITHDRAWN, "") => serde_json::to_string(&live.withdrawn.list())?,
-        (WITHDRAW, text) => match serde_json::from_str(text) {
-            Ok(withdrawal) => refreshed(live.withdraw(withdrawal).await),
-            Err(_) => refreshed(Refreshed::Failed),
-        },
-        (UNBAN, text) => match text.parse() {
-            Ok(network) if live.forget_ban(network).await => "ok".to_owned(),
-            Ok(_) | Err(_) => "none".to_owned(),
-        },
-        _ => refreshed(Refreshed::Failed),
-    };
-    stream.write_all(format!("{answer}\n").as_bytes()).await
-}
-
-fn refreshed(how: Refreshed) -> String {
-    match how {
-        Refreshed::Whole => "ok".to_owned(),
-        Refreshed::Partly(why) => format!("partly {}", why.replace(['\n', '\r'], " ")),
-        Refreshed::Failed => "failed".to_owned(),
     }
 }

@@ -1,8 +1,14 @@
 //! The running gateway: start, reload, hot restart and stop.
 
-pub(super) mod certificates;
+mod certificates;
 pub mod control;
-pub(super) mod effect;
-pub(super) mod hot_restart;
-pub(super) mod reload;
-pub(super) mod run;
+mod control_server;
+mod effect;
+mod error;
+mod hot_restart;
+mod reload;
+mod run;
+
+pub use self::error::GatewayError;
+pub use self::hot_restart::{Inheritance, InheritanceError};
+pub use self::run::run;

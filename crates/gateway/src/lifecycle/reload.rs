@@ -12,7 +12,7 @@ use std::{
 };
 
 use sallyport_core::{
-    config::{ClientsConfig, Config},
+    config::{self, ClientsConfig, Config},
     files::settled::Settled,
     supervision::shutdown::stopped,
 };
@@ -20,7 +20,7 @@ use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{error, info, warn};
 
 use super::effect::Effect;
-use crate::state::gateway_state::{GatewayState, Rules};
+use crate::state::{GatewayState, Rules, StateError};
 
 /// How often the files are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const TARGET: &str = "sallyport::reload";
 
 /// The changes of a reload.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+struct Changes {
     settings: Vec<Change>,
     policies: Vec<String>,
 }
@@ -47,11 +47,7 @@ struct Change {
 pub(crate) struct Seen(Vec<(PathBuf, Option<Vec<u8>>)>);
 
 /// Watches the files and reloads until `stop` becomes true.
-pub(crate) async fn watch(
-    live: Arc<GatewayState>,
-    (seen, mut hangup): (Seen, Signal),
-    mut stop: watch::Receiver<bool>,
-) {
+pub(crate) async fn watch(live: Arc<GatewayState>, seen: Seen, mut hangup: Signal, mut stop: watch::Receiver<bool>) {
     let mut files = Settled::new(seen);
     let mut pending = Pending::default();
     loop {
@@ -98,8 +94,22 @@ impl Pending {
 
 async fn reload(live: &Arc<GatewayState>) -> Result<Changes, String> {
     let live = Arc::clone(live);
-    let attempt = tokio::task::spawn_blocking(move || live.reload()).await;
+    let attempt = tokio::task::spawn_blocking(move || reload_now(&live)).await;
     attempt.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+/// Re-reads `config.toml`, the policies and the public keys, and puts all of them in force, or none.
+fn reload_now(live: &GatewayState) -> Result<Changes, StateError> {
+    let old = live.rules.load_full();
+    let before = Seen::of(&old.config);
+    let config = Arc::new(config::load(&old.config.file)?);
+    let new = Arc::new(live.read_rules(config, &old)?);
+    if Seen::of(&old.config) != before {
+        return Err(StateError::Unsteady);
+    }
+    let changes = Changes::between(&old, &new);
+    live.put_in_force(new)?;
+    Ok(changes)
 }
 
 async fn look(live: &Arc<GatewayState>) -> Option<Seen> {
@@ -127,7 +137,7 @@ fn policies(folder: &Path) -> BTreeSet<PathBuf> {
 }
 
 impl Changes {
-    pub(crate) fn between(old: &Rules, new: &Rules) -> Self {
+    fn between(old: &Rules, new: &Rules) -> Self {
         let (before, after) = (&old.config.settings, &new.config.settings);
         let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
         let value = |settings: &sallyport_core::config::Settings, name| settings.get(name).cloned().unwrap_or_default();

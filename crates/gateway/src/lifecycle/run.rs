@@ -4,11 +4,10 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sallyport_core::{
-    config::{Config, GatewayLimits, acme::AcmeKeyError},
-    sockets::{inherited::Sockets, listener::ListenError},
+    config::{Config, GatewayLimits},
+    sockets::inherited::Sockets,
     supervision::{Supervisor, shutdown::stopped},
 };
-use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -18,48 +17,23 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    certificates, control,
+    certificates, control, control_server,
+    error::GatewayError,
     hot_restart::{Estate, Inheritance, Starter},
     reload,
 };
 use crate::{
     clients::admission::Admission,
     connections::listeners::Listeners,
-    edge::{Certificates, acme::Acme, certificates::CertificateError, local_ca::LocalCaError, tls},
+    edge::{Certificates, acme::Acme, tls},
     pages::admin::{self, Admin},
-    requests::handle::Gateway,
-    state::gateway_state::{GatewayState, StateError},
-    upstream::{Pool, worker_watch::WorkerWatch},
+    requests::gateway::Gateway,
+    state::GatewayState,
+    upstream::{Pool, WorkerWatch},
 };
 
 /// How often unused connections to applications are closed and memory is checked.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
-/// Why the gateway cannot run.
-#[derive(Debug, Error)]
-pub enum GatewayError {
-    /// State, secrets or policies are unusable.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The local certificate authority is unusable.
-    #[error(transparent)]
-    LocalCa(#[from] LocalCaError),
-    /// A certificate is unusable.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// A key for ACME is unusable.
-    #[error(transparent)]
-    AcmeKey(#[from] AcmeKeyError),
-    /// The TLS settings are invalid.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
-    /// An address cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The operating system returned an error.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
 
 /// Runs the gateway until `stop` completes or a successor has taken over, then until running requests have ended or the drain timeout has
 /// passed. `ready` is called once every port is open, as inherited ports already are. After that, the predecessor, if any, is released.
@@ -130,10 +104,10 @@ impl Running {
         // Opened before this gateway reports that it is ready: the next successor must find this gateway and not its predecessor.
         let data_dir = live.rules.load().config.data_dir.clone();
         live.inherit(control::withdrawn(&data_dir));
-        if let Some(door) = control::Door::open(&data_dir) {
-            tasks.spawn(control::serve(door, Arc::clone(live), Arc::clone(estate), ending.subscribe()));
+        if let Some(door) = control_server::Door::open(&data_dir) {
+            tasks.spawn(control_server::serve(door, Arc::clone(live), Arc::clone(estate), ending.subscribe()));
         }
-        tasks.spawn(reload::watch(Arc::clone(live), (seen, signals.reload), stopping.subscribe()));
+        tasks.spawn(reload::watch(Arc::clone(live), seen, signals.reload, stopping.subscribe()));
         tasks.spawn(Arc::clone(estate).watch(signals.succeed, stopping.subscribe()));
         tasks.spawn(Arc::clone(live).keep_house(ending.subscribe()));
         tasks.spawn(Arc::clone(&gateway.worker).watch(Arc::clone(live), stopping.subscribe()));

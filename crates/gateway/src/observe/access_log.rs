@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use sallyport_core::config::{AccessFormat, LogConfig};
 
-pub use self::line::{Asked, Entry};
+pub(crate) use self::line::{Asked, Entry};
 use self::{
     budget::Budget,
     file::LogFile,
@@ -34,14 +34,14 @@ const MAX_PENDING: usize = 8 << 20;
 const MAX_PENDING_OF_STRANGERS: usize = MAX_PENDING / 2;
 
 /// The access log, to which requests write entries.
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     shared: Arc<Shared>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
 /// Counters of omitted lines, by reason.
 #[derive(Clone, Debug, Default)]
-pub struct LeftOut {
+pub(crate) struct LeftOut {
     /// The client exceeded its lines per second or its bytes per day.
     pub client_budget: Counter,
     /// The queue was full because the disk was too slow.
@@ -75,7 +75,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// Fails if the file cannot be opened or the thread cannot be started.
-    pub fn open(config: &LogConfig, left_out: LeftOut) -> io::Result<Self> {
+    pub(crate) fn open(config: &LogConfig, left_out: LeftOut) -> io::Result<Self> {
         let file = LogFile::open(&config.access, config.access_max_size, config.access_keep)?;
         let writer = Writer::new(file, config.disk_reserve);
         let shared = Arc::new(Shared {
@@ -92,7 +92,7 @@ impl AccessLog {
     }
 
     /// Accepts one entry, which is soon in the file, or counted as omitted.
-    pub fn write(&self, entry: &Entry<'_>) {
+    pub(crate) fn write(&self, entry: &Entry<'_>) {
         let Shared { format, pending, sparing, left_out, .. } = &*self.shared;
         let weight = entry.weight();
         let is_spared = weight == Weight::Stranger && sparing.load(Ordering::Relaxed);

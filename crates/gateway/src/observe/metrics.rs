@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The content type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Classes by the first digit of a status; HTTP has no sixth class.
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -28,7 +28,7 @@ type Labels<const N: usize> = [(&'static str, String); N];
 
 /// The kind of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// TLS.
     Tls,
     /// Plain HTTP, which redirects to TLS.
@@ -39,7 +39,7 @@ pub enum Listener {
 
 /// Why a connection was closed before its first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnedAway {
+pub(crate) enum TurnedAway {
     /// The TLS handshake failed.
     Tls,
     /// The handshake or the PROXY header took too long.
@@ -52,7 +52,7 @@ pub enum TurnedAway {
 
 /// A completed request.
 #[derive(Debug)]
-pub struct Ended<'a> {
+pub(crate) struct Ended<'a> {
     /// The application that it was for.
     pub app: Option<&'a Arc<str>>,
     /// What the gateway did with it.
@@ -73,7 +73,7 @@ pub struct Ended<'a> {
 
 /// Values that are read for each scrape.
 #[derive(Clone, Copy, Debug)]
-pub struct Looked {
+pub(crate) struct Looked {
     /// The number of clients that the rate limits track.
     pub rate_limited_clients: usize,
     /// When the first of the served certificates expires, in seconds since the Unix epoch.
@@ -84,7 +84,7 @@ pub struct Looked {
 
 /// All metrics of the gateway.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     families: Families,
     /// The applications of the current configuration. The series of a removed application remain in the registry.
@@ -126,7 +126,7 @@ struct Connections {
 
 /// A connection, which counts as open until this is dropped.
 #[derive(Debug)]
-pub struct OpenConnection(Gauge);
+pub(crate) struct OpenConnection(Gauge);
 
 /// The metrics with a label for the application.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl TurnedAway {
 impl Metrics {
     /// Creates the metrics, with all counters at zero.
     #[must_use]
-    pub fn new(site: &Site) -> Self {
+    pub(crate) fn new(site: &Site) -> Self {
         let mut registry = Registry::default();
         let families = Families::registered(&mut registry);
         let [tls, http, admin] = connections(&mut registry);
@@ -187,17 +187,17 @@ impl Metrics {
 
     /// Returns the counters of lines that the access log omits.
     #[must_use]
-    pub fn access_log(&self) -> LeftOut {
+    pub(crate) fn access_log(&self) -> LeftOut {
         self.access_log.clone()
     }
 
     /// Adds the series of new applications.
-    pub fn know(&self, site: &Site) {
+    pub(crate) fn know(&self, site: &Site) {
         self.apps.store(Arc::new(self.families.of_all(site)));
     }
 
     /// Counts one completed request.
-    pub fn ended(&self, request: &Ended<'_>) {
+    pub(crate) fn ended(&self, request: &Ended<'_>) {
         let apps = self.apps.load();
         let app = request.app.and_then(|name| apps.iter().find(|(known, _)| known == name));
         let app = app.map_or(&self.nowhere, |(_, app)| app);
@@ -216,7 +216,7 @@ impl Metrics {
 
     /// Counts an accepted connection.
     #[must_use]
-    pub fn connection(&self, listener: Listener) -> OpenConnection {
+    pub(crate) fn connection(&self, listener: Listener) -> OpenConnection {
         let connections = match listener {
             Listener::Tls => &self.tls,
             Listener::Http => &self.http,
@@ -228,14 +228,14 @@ impl Metrics {
     }
 
     /// Counts a connection that was closed before its first request.
-    pub fn turned_away(&self, why: TurnedAway) {
+    pub(crate) fn turned_away(&self, why: TurnedAway) {
         if let Some(counter) = self.handshakes_failed.get(why as usize) {
             counter.inc();
         }
     }
 
     /// Counts an attempt to obtain a certificate.
-    pub fn acme(&self, outcome: AttemptOutcome) {
+    pub(crate) fn acme(&self, outcome: AttemptOutcome) {
         if let Some(counter) = self.acme.get(outcome as usize) {
             counter.inc();
         }
@@ -243,7 +243,7 @@ impl Metrics {
 
     /// Formats all metrics as [`CONTENT_TYPE`].
     #[must_use]
-    pub fn render(&self, looked: Looked) -> String {
+    pub(crate) fn render(&self, looked: Looked) -> String {
         self.rate_limited_clients.set(i64::try_from(looked.rate_limited_clients).unwrap_or(i64::MAX));
         self.certificate_ends.set(looked.certificate_ends.unwrap_or(0));
         self.worker_down.set(looked.worker_down.into());

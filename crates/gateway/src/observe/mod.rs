@@ -1,12 +1,12 @@
 //! Observability: the access log, metrics and the set-up of `tracing`.
 
-pub mod access_log;
+pub(crate) mod access_log;
 mod histogram;
-pub mod metrics;
-pub mod process;
+pub(crate) mod metrics;
+pub(crate) mod process;
 mod request_id;
 pub mod tracing;
 mod verdict;
 
 pub use self::request_id::RequestId;
-pub use self::verdict::Verdict;
+pub(crate) use self::verdict::Verdict;

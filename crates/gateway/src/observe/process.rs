@@ -30,7 +30,7 @@ struct Stat {
 
 /// Returns the resident memory of this process, or None if the system does not report it.
 #[must_use]
-pub fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     stat().map(|stat| stat.resident_bytes())
 }
 

@@ -2,7 +2,7 @@
 
 /// What the gateway did with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// An application answered it, or should have.
     Forward,
     /// It was denied.
@@ -16,7 +16,7 @@ pub enum Verdict {
 impl Verdict {
     /// Returns the name used in logs and labels.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Forward => "forward",
             Self::Deny => "deny",

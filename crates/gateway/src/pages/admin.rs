@@ -21,13 +21,16 @@ use tokio_util::either::Either;
 use tracing::warn;
 
 use crate::{
-    clients::{client::Answer, http1::last_answer},
-    connections::http1_connection::{Next, rest_of_head},
+    clients::{
+        answer::Answer,
+        http1_end::last_answer,
+        http1_head::{Next, rest_of_head},
+    },
     edge::Certificates,
     observe::metrics::{CONTENT_TYPE, Listener, Looked},
     policy::host_name,
-    state::gateway_state::GatewayState,
-    upstream::worker_watch::WorkerWatch,
+    state::GatewayState,
+    upstream::WorkerWatch,
 };
 
 /// The most connections at a time. When one more arrives, the oldest is closed.

@@ -2,11 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use sallyport_core::{
     addresses::is_local,
     config::{Config, TlsMode},
-    http1::{RequestHead, ResponseHead},
+    http1::RequestHead,
 };
 use tokio::sync::watch;
 use tracing::warn;
@@ -17,15 +17,14 @@ use super::{
 };
 use crate::{
     clients::{
-        client::Answer,
+        answer::{Answer, REQUEST_ID, request_id},
         client_address::client_address,
-        http1::{Then, answer_once},
+        http1_end::{Then, answer_once, end},
+        http1_head::{Next, Vigil, next},
     },
-    connections::http1_connection::{Next, Vigil, end, next},
     edge::{Caller, Certificates, local_ca::LocalCa, trust_anchor::TrustAnchor},
     observe::RequestId,
-    requests::headers::{REQUEST_ID, request_id},
-    state::gateway_state::GatewayState,
+    state::GatewayState,
 };
 
 /// The answers of the plaintext listener, in order: the ACME challenge, the trust page and the redirect, which always applies.
@@ -51,7 +50,7 @@ impl Plain {
                 let answer = self.answer(&request.head, address.ip());
                 (request.head.method, answer)
             }
-            Next::Refused(_) => (http::Method::GET, bare(StatusCode::BAD_REQUEST)),
+            Next::Refused(_) => (http::Method::GET, Answer::bare(StatusCode::BAD_REQUEST)),
             Next::Closed => return,
         };
         answer.head.headers.insert(REQUEST_ID, request_id(RequestId::next()));
@@ -70,7 +69,7 @@ impl Plain {
     fn acme_answer(&self, head: &RequestHead) -> Option<Answer> {
         let token = head.target().strip_prefix("/.well-known/acme-challenge/")?;
         let body = self.certificates.challenge_answer(token)?;
-        let mut answer = bare(StatusCode::OK);
+        let mut answer = Answer::bare(StatusCode::OK);
         answer.head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         answer.body = body.into_bytes();
         Some(answer)
@@ -94,9 +93,4 @@ fn trust_page(mode: &TlsMode) -> Option<TrustPage> {
             None
         }
     }
-}
-
-/// Returns an answer without a body.
-pub(crate) fn bare(status: StatusCode) -> Answer {
-    Answer { head: ResponseHead { status, headers: HeaderMap::new() }, body: Vec::new() }
 }

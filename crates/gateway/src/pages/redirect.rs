@@ -3,8 +3,7 @@
 use http::{HeaderValue, StatusCode, header};
 use sallyport_core::{config::Config, http1::RequestHead};
 
-use super::plaintext::bare;
-use crate::{clients::client::Answer, policy::host_name};
+use crate::{clients::answer::Answer, policy::host_name};
 
 /// The target of redirects from the plaintext listener.
 #[derive(Clone, Debug)]
@@ -41,8 +40,8 @@ impl Redirect {
 
     /// Redirects a request for anything that is not served without TLS.
     pub(crate) fn answer(&self, head: &RequestHead, reach: Reach) -> Answer {
-        let Some(location) = self.location(head, reach) else { return bare(StatusCode::BAD_REQUEST) };
-        let mut answer = bare(StatusCode::PERMANENT_REDIRECT);
+        let Some(location) = self.location(head, reach) else { return Answer::bare(StatusCode::BAD_REQUEST) };
+        let mut answer = Answer::bare(StatusCode::PERMANENT_REDIRECT);
         answer.head.headers.insert(header::LOCATION, location);
         answer
     }

@@ -6,8 +6,10 @@ use sallyport_core::http1::RequestHead;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::plaintext::bare;
-use crate::{clients::client::Answer, edge::trust_anchor::TrustAnchor, requests::respond::own_headers};
+use crate::{
+    clients::answer::{Answer, own_headers},
+    edge::trust_anchor::TrustAnchor,
+};
 
 const PAGE: &str = include_str!("trust.html");
 const PROFILE: &str = include_str!("trust.mobileconfig");
@@ -55,7 +57,7 @@ impl TrustPage {
 
 impl File {
     fn answer(&self) -> Answer {
-        let mut answer = bare(StatusCode::OK);
+        let mut answer = Answer::bare(StatusCode::OK);
         let headers = &mut answer.head.headers;
         headers.extend(own_headers());
         headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
@@ -74,7 +76,7 @@ impl File {
 }
 
 fn not_allowed() -> Answer {
-    let mut answer = bare(StatusCode::METHOD_NOT_ALLOWED);
+    let mut answer = Answer::bare(StatusCode::METHOD_NOT_ALLOWED);
     answer.head.headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     answer
 }

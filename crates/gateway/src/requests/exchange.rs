@@ -19,7 +19,7 @@ use crate::{
         metrics::Ended,
     },
     policy::{Addressing, Denial, Permit, Reason, Step, Target, Trace, host_name},
-    state::gateway_state::GatewayState,
+    state::GatewayState,
 };
 
 /// The client at the other end of a connection.

@@ -3,7 +3,6 @@
 use std::{
     future::poll_fn,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -12,20 +11,23 @@ use sallyport_core::{
     http1::{BodyDecoder, Framing, Http1Response, RequestHead, ResponseHead},
     names::username::UserName,
 };
-use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::{
+    deny::deny,
     exchange::{Exchange, Outcome, Traffic},
-    handle::{Gateway, deny},
-    headers::{self, Onward},
+    failure::Failure,
+    from_upstream::{early_hints, from_upstream, opens_a_page},
+    gateway::Gateway,
+    to_upstream::{Onward, to_upstream},
     tunnel,
     upload::{Stage, Upload},
 };
 use crate::{
     clients::{
-        client::{Client, ClientFault, Speaks},
+        client::{Client, Speaks},
+        fault::ClientFault,
         pause::Pause,
         read_buffer::ReadBuffer,
         timeouts::{LOOK_EVERY, Lapse, Patience},
@@ -33,56 +35,12 @@ use crate::{
     identity::CredentialKind,
     limits::Acquaintance,
     policy::{Denial, Permit, Reason},
-    state::gateway_state::{GatewayState, now},
-    upstream::{AnswerFault, ConnectFault, Connection, UpstreamResponse},
+    state::{GatewayState, now},
+    upstream::{AnswerFault, Connection, UpstreamResponse},
 };
 
 /// The most early hints of one answer that are forwarded.
 const MAX_HINTS: u8 = 8;
-
-/// A failure between client and application.
-#[derive(Debug, Error)]
-pub(crate) enum Failure {
-    #[error(transparent)]
-    Client(#[from] ClientFault),
-    #[error(transparent)]
-    Connect(#[from] ConnectFault),
-    #[error(transparent)]
-    Answer(#[from] AnswerFault),
-    #[error("the application was silent for {0:?}")]
-    Silence(Duration),
-    #[error("the body exceeds the limit of its route")]
-    TooLarge,
-    #[error("the application switched protocols although the client did not ask for it")]
-    Switched,
-    #[error("the credential was revoked")]
-    Revoked,
-    #[error("the worker is down")]
-    WorkerDown,
-    #[error("no permit")]
-    NoPermit,
-}
-
-impl Failure {
-    /// Returns true for failures that a client can cause at will, and could fill the log with.
-    const fn is_the_clients(&self) -> bool {
-        matches!(self, Self::Client(_) | Self::TooLarge | Self::Revoked | Self::WorkerDown)
-    }
-
-    /// Returns the reason that the client is told; `None` if the client has disconnected.
-    const fn reason(&self) -> Option<Reason> {
-        match self {
-            Self::Client(ClientFault::Gone) => None,
-            Self::Client(ClientFault::TooSlow) => Some(Reason::BodyTooSlow),
-            Self::Client(ClientFault::Malformed(_)) => Some(Reason::BadFraming),
-            Self::TooLarge => Some(Reason::BodyTooLarge),
-            Self::Silence(_) => Some(Reason::UpstreamTimeout),
-            Self::Connect(_) | Self::Answer(_) | Self::Switched | Self::WorkerDown => Some(Reason::UpstreamUnreachable),
-            Self::Revoked => Some(Reason::BadCredential),
-            Self::NoPermit => Some(Reason::Internal),
-        }
-    }
-}
 
 /// Forwards a request. A failure before its answer has begun is answered with a denial.
 pub(crate) async fn forward(
@@ -122,7 +80,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
         return Err(Failure::TooLarge);
     }
     let onward = Onward { head, permit, client: *address, id: *id, framing, websocket };
-    let request = headers::to_upstream(&onward, &gateway.live.statement_key, now());
+    let request = to_upstream(&onward, &gateway.live.statement_key, now());
     let patience = Patience::new(permit.app().timeout);
     let upload = Upload::new(request, framing, permit);
     let live = &gateway.live;
@@ -131,7 +89,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     let (mut upstream, answer) = passage.ask(gateway).await?;
     let switches = websocket && answer.switches_to_websocket();
     let Http1Response { head: mut answered, framing, connection, reusable } = answer;
-    headers::from_upstream(&mut answered, &connection, permit, *id, &head.host);
+    from_upstream(&mut answered, &connection, permit, *id, &head.host);
     if answered.status == StatusCode::SWITCHING_PROTOCOLS {
         return passage.tunnel(upstream, answered, switches).await;
     }
@@ -217,8 +175,8 @@ impl Passage<'_, '_> {
             self.look()?;
         }
         if *hints > 0
-            && headers::opens_a_page(&self.asked.headers)
-            && let Some(hint) = headers::early_hints(head)
+            && opens_a_page(&self.asked.headers)
+            && let Some(hint) = early_hints(head)
         {
             *hints -= 1;
             self.client.hint(hint)?;

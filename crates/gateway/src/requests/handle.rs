@@ -1,47 +1,23 @@
 //! Handles one request from its head to its answer, over HTTP/1 or HTTP/2.
 
-use std::{future::poll_fn, net::IpAddr, sync::Arc};
+use std::{future::poll_fn, net::IpAddr};
 
-use http::StatusCode;
 use sallyport_core::http1::RequestHead;
-use serde::Deserialize;
 use tracing::debug;
 
 use super::{
+    create_link::create_link,
+    deny::{deny, reply},
     exchange::{Exchange, Outcome, Peer},
     forward::{self, forward},
+    gateway::Gateway,
     respond,
 };
 use crate::{
-    clients::{
-        admission::Admission,
-        client::{Answer, Client, ClientFault},
-        client_address::client_address,
-        head_error::HeadError,
-    },
+    clients::{client::Client, client_address::client_address, fault::ClientFault, head_error::HeadError},
     policy::{Behind, Decision, Denial, PendingBody, Permit, Reason, RequestFacts, Target},
-    state::{
-        gateway_state::GatewayState,
-        links::{LinkPlace, LinkRefusal, LinkRequest},
-    },
-    upstream::{Pool, worker_watch::WorkerWatch},
+    state::GatewayState,
 };
-
-/// The shared state that every request needs.
-pub(crate) struct Gateway {
-    pub(crate) live: Arc<GatewayState>,
-    pub(crate) pool: Pool,
-    pub(crate) load: Admission,
-    pub(crate) worker: Arc<WorkerWatch>,
-}
-
-/// The body of `POST /.sallyport/links`, which its policy rule has already validated.
-#[derive(Deserialize)]
-struct CreateLink {
-    path: String,
-    expires: Option<String>,
-    user: Option<String>,
-}
 
 /// The client that a request counts against; `None` for an address that many clients share.
 pub(crate) type CountedAs = Option<IpAddr>;
@@ -111,27 +87,6 @@ fn identify(gateway: &Gateway, exchange: &mut Exchange) -> CountedAs {
     (!proxies.is_shared(exchange.client)).then_some(exchange.client)
 }
 
-/// Answers with a denial.
-pub(crate) async fn deny(client: &mut Client<'_>, exchange: &mut Exchange, denial: Denial) -> Result<(), ClientFault> {
-    debug!(request_id = %exchange.id, steps = ?denial.steps, "denied");
-    // A proxy's connection also carries requests of other clients, which are not banned.
-    let banned = denial.reason == Reason::Banned && exchange.is_direct();
-    if banned {
-        client.end_connection();
-    } else if matches!(denial.reason, Reason::BadHost | Reason::BadFraming) {
-        client.close_after();
-    }
-    let answer = respond::denial(exchange, &denial);
-    exchange.outcome = Outcome::Denied(denial.reason, denial.identity, denial.steps);
-    reply(client, exchange, answer).await
-}
-
-async fn reply(client: &mut Client<'_>, exchange: &mut Exchange, answer: Answer) -> Result<(), ClientFault> {
-    exchange.traffic.status = Some(answer.head.status);
-    exchange.traffic.bytes_out = answer.body.len() as u64;
-    client.answer(answer).await
-}
-
 fn judge_head(live: &GatewayState, exchange: &mut Exchange, upgrade: bool) -> Decision {
     let (head, rules) = (&exchange.head, live.rules.load());
     let now = exchange.at.as_second();
@@ -199,46 +154,4 @@ async fn permitted(
             forward(gateway, client, exchange).await
         }
     }
-}
-
-/// Creates the link that a permitted request asks for.
-async fn create_link(
-    live: &Arc<GatewayState>,
-    client: &mut Client<'_>,
-    exchange: &mut Exchange,
-    permit: Permit,
-) -> Result<(), ClientFault> {
-    let made = match link_request(&exchange.head, &permit) {
-        Ok(request) => live.make_link(request).await,
-        Err(refusal) => Err(refusal),
-    };
-    match made {
-        Ok(link) => {
-            let answer = respond::json(exchange, StatusCode::CREATED, &permit, &link);
-            exchange.outcome = Outcome::Permitted(permit);
-            reply(client, exchange, answer).await
-        }
-        Err(refusal) => {
-            let mut denial = permit.revoke(refusal.reason());
-            denial.detail = Some(refusal.to_string());
-            deny(client, exchange, denial).await
-        }
-    }
-}
-
-fn link_request(head: &RequestHead, permit: &Permit) -> Result<LinkRequest, LinkRefusal> {
-    let maker = permit.identity().ok_or(LinkRefusal::Forbidden)?;
-    let body = permit.body().ok_or(LinkRefusal::Internal)?;
-    let body: CreateLink = serde_json::from_slice(body).map_err(|_| LinkRefusal::Internal)?;
-    let user = body.user.map(|user| user.parse()).transpose().map_err(|_| LinkRefusal::BadUser)?;
-    let life = body.expires.map(|text| text.parse()).transpose().map_err(|_| LinkRefusal::BadLife)?;
-    Ok(LinkRequest {
-        place: LinkPlace::Host(head.host.clone()),
-        target: body.path,
-        life,
-        user: user.unwrap_or_else(|| maker.user.clone()),
-        owner: None,
-        maker: Some(Arc::clone(maker)),
-        base: format!("https://{}", head.host),
-    })
 }

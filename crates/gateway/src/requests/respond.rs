@@ -1,6 +1,6 @@
 //! The one place where a denial becomes a response.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sallyport_core::{http1::ResponseHead, problem::Problem};
@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::{
     exchange::Exchange,
-    headers::{REQUEST_ID, request_id, set_cors, set_transport_security},
+    from_upstream::{set_cors, set_transport_security},
 };
 use crate::{
-    clients::client::Answer,
+    clients::answer::{Answer, REQUEST_ID, own_headers, request_id},
     limits::Exceeded,
     pages::welcome,
     policy::{App, BasicChallenge, CorsAnswer, Denial, ErrorStyle, Permit, PreflightAnswer, Reason},
@@ -21,20 +21,6 @@ use crate::{
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-
-/// The headers of every answer of the gateway itself: it is data, not a page.
-static OWN_ANSWER: LazyLock<HeaderMap> = LazyLock::new(|| {
-    let mut headers = HeaderMap::with_capacity(16);
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers
-});
 
 /// Returns the answer to a denied request.
 pub(crate) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
@@ -112,14 +98,9 @@ pub(crate) fn welcome(exchange: &Exchange, permit: &Permit) -> Answer {
     Answer { head, body }
 }
 
-/// Returns the headers of an answer of the gateway itself that belongs to no application.
-pub(crate) fn own_headers() -> HeaderMap {
-    OWN_ANSWER.clone()
-}
-
 /// Begins an answer of the gateway itself. The application's policy decides on HSTS here too; without an application there is none.
 fn start(exchange: &Exchange, app: Option<&App>, status: StatusCode) -> ResponseHead {
-    let mut headers = OWN_ANSWER.clone();
+    let mut headers = own_headers();
     headers.insert(REQUEST_ID, request_id(exchange.id));
     if let Some(app) = app {
         set_transport_security(&mut headers, &app.headers, &exchange.head.host);

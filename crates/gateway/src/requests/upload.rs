@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use sallyport_core::http1::{BodyEncoder, Encoded, Framing};
 
-use super::{exchange::Traffic, forward::Failure};
+use super::{exchange::Traffic, failure::Failure};
 use crate::{
-    clients::client::{Client, ClientFault},
+    clients::{client::Client, fault::ClientFault},
     policy::Permit,
     upstream::Connection,
 };

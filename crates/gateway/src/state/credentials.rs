@@ -6,10 +6,7 @@ use std::sync::Arc;
 use sallyport_core::secrets::secret_file::SecretError;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    gateway_state::{Rules, StateError},
-    withdrawn::Withdrawn,
-};
+use super::{error::StateError, rules::Rules, withdrawn::Withdrawn};
 use crate::{
     identity::{
         Authenticator, KeyTable, LinkBook, People, Standing, User, link::LinkKeys, offlinetube::OfflineTubeKey,

@@ -65,6 +65,9 @@ pub struct MadeLink {
     pub expires: Timestamp,
 }
 
+/// The text for a maker who may not create the link, whatever the cause.
+const FORBIDDEN: &str = "you lack a scope that the link's route requires, or you may not create links for this user";
+
 /// The reasons for refusing to create a link.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum LinkRefusal {
@@ -82,9 +85,21 @@ pub enum LinkRefusal {
     /// The user is not a valid name.
     #[error("user must be a valid user name")]
     BadUser,
-    /// The maker may not use that route, or not in that user's name.
-    #[error("you lack a scope that the link's route requires, or you may not create links for this user")]
-    Forbidden,
+    /// Nobody is known to make it.
+    #[error("{FORBIDDEN}")]
+    NoMaker,
+    /// The maker's credential is no longer valid.
+    #[error("{FORBIDDEN}")]
+    MakerRevoked,
+    /// The maker uses a link, which cannot create links.
+    #[error("{FORBIDDEN}")]
+    MakerIsLink,
+    /// The maker lacks a scope that the link's route requires.
+    #[error("{FORBIDDEN}")]
+    MissingScope,
+    /// The maker may not create links for that user.
+    #[error("{FORBIDDEN}")]
+    OtherUser,
     /// The maker's credential is too large to be stored with the link.
     #[error(
         "your credential is too large to be stored with a link; use an API key, or a client certificate with a shorter chain"
@@ -104,7 +119,9 @@ impl LinkRefusal {
     pub const fn reason(self) -> Reason {
         match self {
             Self::BadPath | Self::NoRoute | Self::BadLife | Self::BadUser | Self::LargeMaker => Reason::LinkRefused,
-            Self::Forbidden => Reason::Forbidden,
+            Self::NoMaker | Self::MakerRevoked | Self::MakerIsLink | Self::MissingScope | Self::OtherUser => {
+                Reason::Forbidden
+            }
             Self::TooMany => Reason::TooManyLinks,
             Self::Internal => Reason::Internal,
         }
@@ -133,7 +150,7 @@ impl LinkRequest {
         let signed = keys.sign(&LinkClaims { app: &app.name, target, user, expires, id: &id });
         let separator = if target.contains('?') { '&' } else { '?' };
         let url = format!("{}{target}{separator}{signed}", self.base);
-        let record = self.record(app, id.clone(), (now, expires))?;
+        let record = self.record(app, id.clone(), now, expires)?;
         let quota = LinkQuota { per_user: config.links.max_per_user, in_all: config.links.max_in_all };
         match store.add_link(&record, quota) {
             Ok(Added::Kept) => {}
@@ -147,9 +164,9 @@ impl LinkRequest {
         Ok((MadeLink { id, url, expires }, record))
     }
 
-    fn record(&self, app: &App, id: String, (created, expires): (i64, i64)) -> Result<LinkRecord, LinkRefusal> {
+    fn record(&self, app: &App, id: String, created: i64, expires: i64) -> Result<LinkRecord, LinkRefusal> {
         let maker = match &self.maker {
-            Some(maker) => Some(maker.grant.to_record().ok_or(LinkRefusal::Forbidden)?),
+            Some(maker) => Some(maker.grant.to_record().ok_or(LinkRefusal::MakerIsLink)?),
             None => None,
         };
         if maker.as_ref().is_some_and(|maker| maker.name.len() + maker.proof.len() > MAX_MAKER) {
@@ -190,8 +207,8 @@ impl LinkRequest {
         let route = route.ok_or(LinkRefusal::NoRoute)?;
         path.judge_names(route.names).map_err(|_| LinkRefusal::BadPath)?;
         match &self.maker {
-            Some(maker) if !maker.scopes.contain_all(&route.scopes) => Err(LinkRefusal::Forbidden),
-            Some(maker) if maker.user != self.user && !maker.admin => Err(LinkRefusal::Forbidden),
+            Some(maker) if !maker.scopes.contain_all(&route.scopes) => Err(LinkRefusal::MissingScope),
+            Some(maker) if maker.user != self.user && !maker.admin => Err(LinkRefusal::OtherUser),
             _ => Ok(app),
         }
     }

@@ -31,7 +31,7 @@ const MAX_INFORMATIONAL: u16 = 1_000;
 
 /// A connection to an application.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     io: Io,
     input: BytesMut,
     /// Bytes that arrived with a head and follow it.
@@ -45,7 +45,7 @@ pub(super) type Io = Either<TcpStream, UnixStream>;
 
 /// A response of an application.
 #[derive(Debug)]
-pub enum UpstreamResponse {
+pub(crate) enum UpstreamResponse {
     /// An interim response before its answer (RFC 9110, section 15.2).
     Interim(ResponseHead),
     /// The answer, or a switch of protocols.
@@ -54,7 +54,7 @@ pub enum UpstreamResponse {
 
 /// The faults of an application's answer.
 #[derive(Debug, Error)]
-pub enum AnswerFault {
+pub(crate) enum AnswerFault {
     /// It closed the connection without sending anything, as it does with an idle connection.
     #[error("the application closed the connection without an answer")]
     Silent,
@@ -94,12 +94,16 @@ impl Connection {
     }
 
     /// Writes all of `bytes`, and advances it past the written part.
-    pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut impl Buf) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut impl Buf) -> Poll<io::Result<()>> {
         poll_write_all(&mut self.io, cx, bytes)
     }
 
     /// Returns the application's next response to a request with this method, up to the head of its answer.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<UpstreamResponse, AnswerFault>> {
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+    ) -> Poll<Result<UpstreamResponse, AnswerFault>> {
         loop {
             if let Some(end) = self.scan.end(&self.input)? {
                 let answer = Http1Response::parse(&self.input.split_to(end).freeze(), method)?;
@@ -136,7 +140,7 @@ impl Connection {
     }
 
     /// Returns the next data of the answer's body, reading at most `most` bytes at once; `None` at its end.
-    pub fn poll_body(
+    pub(crate) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
         decoder: &mut BodyDecoder,

@@ -4,7 +4,8 @@
 
 mod connection;
 mod pool;
-pub(super) mod worker_watch;
+mod worker_watch;
 
-pub use self::connection::{AnswerFault, Connection, UpstreamResponse};
-pub use self::pool::{ConnectFault, Pool};
+pub(crate) use self::connection::{AnswerFault, Connection, UpstreamResponse};
+pub(crate) use self::pool::{ConnectFault, Pool};
+pub(crate) use self::worker_watch::WorkerWatch;

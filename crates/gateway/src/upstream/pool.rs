@@ -30,7 +30,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// The idle connections, by application.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub(crate) struct Pool {
     idle: Mutex<HashMap<Upstream, Waiting>>,
 }
 
@@ -51,7 +51,7 @@ struct Idle {
 
 /// The reasons why an application cannot be reached.
 #[derive(Debug, Error)]
-pub enum ConnectFault {
+pub(crate) enum ConnectFault {
     /// The permit is not for an application.
     #[error("this request is not for an application")]
     NoUpstream,
@@ -65,7 +65,7 @@ pub enum ConnectFault {
 
 impl Pool {
     /// Takes an idle connection that is still open, if there is one.
-    pub fn take(&self, permit: &Permit) -> Option<Connection> {
+    pub(crate) fn take(&self, permit: &Permit) -> Option<Connection> {
         let upstream = upstream(permit).ok()?;
         loop {
             let Idle { connection, since } = self.lock().get_mut(upstream)?.connections.pop()?;
@@ -76,7 +76,7 @@ impl Pool {
     }
 
     /// Takes an idle connection for a request that must not be sent twice: only one that its application is not about to close.
-    pub fn take_fresh(&self, permit: &Permit) -> Option<Connection> {
+    pub(crate) fn take_fresh(&self, permit: &Permit) -> Option<Connection> {
         let mut all = self.lock();
         let waiting = all.get_mut(upstream(permit).ok()?)?;
         waiting.look();
@@ -88,14 +88,14 @@ impl Pool {
     }
 
     /// Records that an application has closed a connection of [`Pool::take_fresh`].
-    pub fn distrust(&self, permit: &Permit) {
+    pub(crate) fn distrust(&self, permit: &Permit) {
         if let Ok(upstream) = upstream(permit) {
             self.lock().remove(upstream);
         }
     }
 
     /// Opens a new connection.
-    pub async fn connect(&self, permit: &Permit) -> Result<Connection, ConnectFault> {
+    pub(crate) async fn connect(&self, permit: &Permit) -> Result<Connection, ConnectFault> {
         let connecting = async {
             Ok(match upstream(permit)? {
                 Upstream::Tcp(address) => {
@@ -111,7 +111,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose answer is complete.
-    pub fn give_back(&self, permit: &Permit, mut connection: Connection) {
+    pub(crate) fn give_back(&self, permit: &Permit, mut connection: Connection) {
         let Ok(upstream) = upstream(permit) else { return };
         if connection.has_more() {
             return;
@@ -129,7 +129,7 @@ impl Pool {
     }
 
     /// Closes connections that have been idle too long.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.lock().retain(|_, waiting| {
             waiting.connections.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT);
             !waiting.connections.is_empty()

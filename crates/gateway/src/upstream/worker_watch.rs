@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::{
     policy::{Permit, Target},
-    state::gateway_state::GatewayState,
+    state::GatewayState,
 };
 
 /// How often the worker is probed.

@@ -19,7 +19,7 @@ const MAX_METHOD: usize = 32;
 
 /// One request, as logged: with its path, but without the query, which can contain signatures.
 #[derive(Debug)]
-pub struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// When the request arrived.
     pub ts: Timestamp,
     /// The request ID.
@@ -60,7 +60,7 @@ pub struct Entry<'a> {
 
 /// The head of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// The method.
     pub method: &'a str,
     /// The host that the client named.
