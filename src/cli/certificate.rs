@@ -90,7 +90,7 @@ impl Create {
         std::fs::create_dir_all(&certs).with_context(|| format!("cannot create {}", certs.display()))?;
         let (authority, clients) = (ClientCa::new(&certs), state.config.tls.clients.as_ref());
         let field = clients.map(|clients| clients.user).unwrap_or_default();
-        let issued = authority.issue((&user, id), field, DAY * self.days, SystemTime::now())?;
+        let issued = authority.issue(&user, id, field, DAY * self.days, SystemTime::now())?;
         let password = data_encoding::BASE32_NOPAD.encode(&random::<10>()).to_ascii_lowercase();
         let files = [
             (&pkcs12, sealed(&user, &issued, &password)?),

@@ -135,8 +135,8 @@ fn allotted() -> Option<u64> {
     let group = fs::read_to_string("/proc/self/cgroup").ok()?;
     let folder = format!("/sys/fs/cgroup{}", group.lines().find_map(|line| line.strip_prefix("0::"))?);
     let read = |name: &str| fs::read_to_string(format!("{folder}/{name}")).ok();
-    let (max, current) =
-        (read("memory.max")?.trim().parse::<u64>().ok()?, read("memory.current")?.trim().parse().ok()?);
+    let max = read("memory.max")?.trim().parse::<u64>().ok()?;
+    let current = read("memory.current")?.trim().parse().ok()?;
     let reclaimable = read("memory.stat").as_deref().and_then(inactive_file).unwrap_or(0);
     Some(max.saturating_sub(current).saturating_add(reclaimable))
 }
@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn a_share_is_released_and_no_more_are_admitted_than_the_limit() {
-        let (load, limits) = (Admission::default(), limits(2, 9));
+        let load = Admission::default();
+        let limits = limits(2, 9);
         let one = load.admit(&limits, None).unwrap();
         let two = load.admit(&limits, None);
         assert!(two.is_some() && load.admit(&limits, None).is_none() && load.admit(&limits, None).is_none());
@@ -175,7 +176,8 @@ mod tests {
 
     #[test]
     fn one_client_cannot_have_all_shares() {
-        let (load, limits) = (Admission::default(), limits(9, 1));
+        let load = Admission::default();
+        let limits = limits(9, 1);
         let client = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
         let _one = load.admit(&limits, client(1)).unwrap();
         assert!(load.admit(&limits, client(1)).is_none() && load.admit(&limits, client(1)).is_none());
@@ -185,7 +187,8 @@ mod tests {
 
     #[test]
     fn streams_that_are_read_to_their_end_are_counted_apart_from_requests() {
-        let (load, client) = (Admission::default(), Some(IpAddr::from([192, 0, 2, 1])));
+        let load = Admission::default();
+        let client = Some(IpAddr::from([192, 0, 2, 1]));
         let held: Vec<_> = (0..MAX_LEFTOVERS_PER_CLIENT).map(|_| load.admit_leftovers(client).unwrap()).collect();
         assert!(load.admit_leftovers(client).is_none() && load.admit_leftovers(None).is_some());
         assert!(load.admit(&limits(1, 1), client).is_some(), "they do not count as requests");
@@ -195,7 +198,8 @@ mod tests {
 
     #[test]
     fn one_user_cannot_use_up_all_pauses() {
-        let (load, [ana, eve]) = (Admission::default(), ["ana", "eve"].map(|name| name.parse::<UserName>().unwrap()));
+        let load = Admission::default();
+        let [ana, eve] = ["ana", "eve"].map(|name| name.parse::<UserName>().unwrap());
         let held: Vec<_> = (0..MAX_PAUSED_PER_USER).map(|_| load.admit_paused(&ana).unwrap()).collect();
         assert!(load.admit_paused(&ana).is_none() && load.admit_paused(&eve).is_some());
         drop(held);
@@ -213,7 +217,8 @@ mod tests {
     #[test]
     fn a_process_over_its_memory_limit_admits_no_more_requests() {
         let load = Admission::default();
-        let (little, plenty) = (NonZeroU64::new(1), NonZeroU64::new(u64::MAX));
+        let little = NonZeroU64::new(1);
+        let plenty = NonZeroU64::new(u64::MAX);
         assert!(load.look_at_memory(little), "it is reported once");
         assert!(!load.look_at_memory(little) && load.admit(&limits(9, 9), None).is_none());
         assert!(!load.look_at_memory(plenty) && load.admit(&limits(9, 9), None).is_some());

@@ -175,7 +175,8 @@ impl<'s> Http1<'s> {
     pub(crate) async fn switch(&mut self, head: &ResponseHead) -> Result<&mut Downstream, ClientFault> {
         let mut out = Vec::with_capacity(512);
         write_response(&mut out, head, None, None, Persistence::Upgrade);
-        (self.answer, self.keeps_alive) = (Sent::Whole, false);
+        self.answer = Sent::Whole;
+        self.keeps_alive = false;
         self.put(&out[..]).await?;
         self.stream.flush().await?;
         self.stream.unread(std::mem::take(&mut self.ahead));
@@ -236,7 +237,8 @@ impl<'s> Http1<'s> {
     }
 
     pub(crate) fn abort(&mut self) {
-        (self.answer, self.keeps_alive) = (Sent::Part, false);
+        self.answer = Sent::Part;
+        self.keeps_alive = false;
     }
 
     /// Ends the request and prepares the connection for the next one, or for closing.

@@ -200,7 +200,8 @@ impl Http2 {
 
     /// Reads and discards the rest of the body. If this stops before the body has ended, the stream is reset.
     pub(crate) async fn drop_leftovers(mut self, allowance: &Allowance) -> Ending {
-        let (mut wait, mut ending) = (None::<Pin<Box<Sleep>>>, Ending::Body);
+        let mut wait = None::<Pin<Box<Sleep>>>;
+        let mut ending = Ending::Body;
         drop_rest(|cx| {
             if let Some(waiting) = &mut wait {
                 ready!(waiting.as_mut().poll(cx));
@@ -221,6 +222,7 @@ impl Http2 {
 
 fn response(head: ResponseHead) -> Response<()> {
     let mut response = Response::new(());
-    (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
     response
 }

@@ -39,7 +39,8 @@ impl Allowance {
 
 /// Polls `read`, which returns how many bytes arrived, until it returns `None` or a limit is reached.
 pub(crate) async fn drop_rest(mut read: impl FnMut(&mut Context<'_>) -> Poll<Option<usize>>) {
-    let (end, mut left) = (Instant::now() + MAX_TIME, MAX_BYTES);
+    let end = Instant::now() + MAX_TIME;
+    let mut left = MAX_BYTES;
     let reading = async {
         while let Ok(Some(bytes)) = timeout(MAX_SILENCE, poll_fn(&mut read)).await {
             match left.checked_sub(bytes as u64) {
@@ -61,7 +62,8 @@ mod tests {
 
     /// Returns how many bytes are read, and for how many seconds, from a client that sends `bytes` after each pause.
     async fn dropped(bytes: usize, pause: Duration) -> (u64, u64) {
-        let (start, mut total) = (Instant::now(), 0);
+        let start = Instant::now();
+        let mut total = 0;
         let mut pauses = interval_at(start + pause, pause);
         drop_rest(|cx| {
             ready!(pauses.poll_tick(cx));
@@ -81,7 +83,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_sends_more_than_its_rate_has_to_wait() {
-        let (allowance, now) = (Allowance::default(), Instant::now());
+        let allowance = Allowance::default();
+        let now = Instant::now();
         assert_eq!(allowance.spend(64 << 20, now), None);
         assert_eq!(allowance.spend(32 << 20, now), Some(Duration::from_millis(500)));
         assert_eq!(

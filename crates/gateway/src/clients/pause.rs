@@ -57,7 +57,9 @@ impl<'a> Pause<'a> {
 
     /// Polled while a client reads nothing; completes at regular intervals.
     pub(crate) fn poll_standing(&mut self, cx: &mut Context<'_>) -> Poll<StallState> {
-        let (live, load, user) = (self.live, self.load, self.user);
+        let live = self.live;
+        let load = self.load;
+        let user = self.user;
         let stall = self.stall.get_or_insert_with(|| Stall::new(live));
         ready!(stall.timer.as_mut().poll(cx));
         let now = Instant::now();
@@ -80,7 +82,8 @@ impl<'a> Pause<'a> {
 impl Stall<'_> {
     fn new(live: &GatewayState) -> Self {
         let limits = live.rules.load().config.limits;
-        let (since, limits) = (Instant::now(), Allowed { anybody: limits.send_timeout, paused: limits.pause_timeout });
+        let since = Instant::now();
+        let limits = Allowed { anybody: limits.send_timeout, paused: limits.pause_timeout };
         Self { since, limits, timer: Box::pin(sleep_until(since + limits.look_every())), place: None }
     }
 

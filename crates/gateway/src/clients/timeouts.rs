@@ -105,7 +105,8 @@ impl Patience {
 
     /// Completes when a wait has lasted for some time. The timer is set once, and again only after it has fired.
     pub(crate) fn poll_lapse(&mut self, cx: &mut Context<'_>) -> Poll<Lapse> {
-        let (over, look) = (self.since + self.limit, self.looked + LOOK_EVERY);
+        let over = self.since + self.limit;
+        let look = self.looked + LOOK_EVERY;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(over.min(look))));
         loop {
             ready!(timer.as_mut().poll(cx));
@@ -130,7 +131,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trickle_is_tolerated_for_a_while_and_a_steady_stream_for_ever() {
-        let (mut pace, start) = (Pace::new(NonZeroU64::new(1_024)), Instant::now());
+        let mut pace = Pace::new(NonZeroU64::new(1_024));
+        let start = Instant::now();
         let trickle = async {
             loop {
                 let slow = poll_fn(|cx| pace.poll_too_slow(cx));
@@ -152,7 +154,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_fast_beginning_gains_a_minute_at_most() {
-        let (mut pace, start) = (Pace::new(NonZeroU64::new(1_024)), Instant::now());
+        let mut pace = Pace::new(NonZeroU64::new(1_024));
+        let start = Instant::now();
         pace.received(100 << 20);
         poll_fn(|cx| pace.poll_too_slow(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 75);

@@ -85,15 +85,16 @@ pub(crate) async fn serve(
                 continue;
             }
             () = streams.over.notified() => {
-                (life.closing, life.shut_out) = (true, true);
+                life.closing = true;
+                life.shut_out = true;
                 connection.graceful_shutdown();
                 continue;
             }
             _ = tick.tick() => {
                 match life.tick(&streams.tasks, &watch) {
-                    Verdict::GoOn => {}
-                    Verdict::Close => connection.graceful_shutdown(),
-                    Verdict::Cut => return,
+                    AfterCheck::GoOn => {}
+                    AfterCheck::Close => connection.graceful_shutdown(),
+                    AfterCheck::Cut => return,
                 }
                 continue;
             }
@@ -141,25 +142,27 @@ struct Life {
     late: u32,
 }
 
-enum Verdict {
+/// What a check of the connection leads to.
+enum AfterCheck {
     GoOn,
     Close,
     Cut,
 }
 
 impl Life {
-    fn tick(&mut self, tasks: &TaskTracker, watch: &Mutex<FrameWatch>) -> Verdict {
+    fn tick(&mut self, tasks: &TaskTracker, watch: &Mutex<FrameWatch>) -> AfterCheck {
         let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
         watch.forgive();
         self.idle_ticks = if tasks.is_empty() { self.idle_ticks + 1 } else { 0 };
         if watch.judge_block(Instant::now()).is_err() || (self.closing && self.idle_ticks > 1) {
-            return Verdict::Cut;
+            return AfterCheck::Cut;
         }
         if self.closing || self.idle_ticks < MAX_IDLE_TICKS {
-            return Verdict::GoOn;
+            return AfterCheck::GoOn;
         }
-        (self.closing, self.idle_ticks) = (true, 0);
-        Verdict::Close
+        self.closing = true;
+        self.idle_ticks = 0;
+        AfterCheck::Close
     }
 }
 
@@ -176,8 +179,15 @@ struct Streams {
 
 impl Streams {
     fn new(peer: Peer, gateway: Arc<Gateway>, activity: Arc<Activity>, watch: Arc<Mutex<FrameWatch>>) -> Self {
-        let (tasks, allowance, over) = (TaskTracker::new(), Arc::default(), Arc::default());
-        Self { tasks, peer, gateway, activity, allowance, over, watch }
+        Self {
+            tasks: TaskTracker::new(),
+            peer,
+            gateway,
+            activity,
+            allowance: Arc::default(),
+            over: Arc::default(),
+            watch,
+        }
     }
 
     /// Serves a request in its own task, which also answers a head that violates the grammar.
@@ -189,8 +199,12 @@ impl Streams {
         let limits = self.gateway.live.rules.load().config.limits;
         let http2 = Box::new(Http2::new(&head, framing, body, respond));
         let mut client = Client::new(Speaks::Http2(http2), limits.min_body_rate);
-        let (gateway, activity, peer) = (Arc::clone(&self.gateway), Arc::clone(&self.activity), self.peer.clone());
-        let (allowance, over, watch) = (Arc::clone(&self.allowance), Arc::clone(&self.over), Arc::clone(&self.watch));
+        let gateway = Arc::clone(&self.gateway);
+        let activity = Arc::clone(&self.activity);
+        let peer = self.peer.clone();
+        let allowance = Arc::clone(&self.allowance);
+        let over = Arc::clone(&self.over);
+        let watch = Arc::clone(&self.watch);
         self.tasks.spawn(async move {
             let busy = activity.begin();
             let counted_as = match judged {

@@ -52,15 +52,23 @@ impl Listeners {
         let limits = &gateway.live.rules.load().config.limits;
         let slots = Arc::new(Slots::new(limits.max_connections, limits.max_connections_per_client));
         let acceptor = Arc::new(acceptor(&gateway, certificates)?);
-        let (certificates, clients, loops) = (Arc::clone(certificates), TaskTracker::new(), JoinSet::new());
-        Ok(Self { gateway, acceptor, certificates, clients, slots, loops, stopped })
+        Ok(Self {
+            gateway,
+            acceptor,
+            certificates: Arc::clone(certificates),
+            clients: TaskTracker::new(),
+            slots,
+            loops: JoinSet::new(),
+            stopped,
+        })
     }
 
     /// Starts an accept loop for each port.
     pub(crate) fn listen(&mut self, config: &Config, sockets: &mut Sockets) -> Result<(), ListenError> {
         let mut open =
             |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
-        let (encrypted, plain) = (open(&config.listen)?, open(&config.http_listen)?);
+        let encrypted = open(&config.listen)?;
+        let plain = open(&config.http_listen)?;
         let answers = Arc::new(Plain::new(config, Arc::clone(&self.certificates), &self.gateway.live));
         for listener in encrypted {
             self.loops.spawn(self.accept_tls(listener));
@@ -82,10 +90,14 @@ impl Listeners {
     }
 
     fn accept_tls(&self, listener: TcpListener) -> impl Future<Output = ()> + Send + use<> {
-        let (acceptor, gateway, stop, clients) =
-            (Arc::clone(&self.acceptor), Arc::clone(&self.gateway), self.stopped.clone(), self.clients.clone());
+        let acceptor = Arc::clone(&self.acceptor);
+        let gateway = Arc::clone(&self.gateway);
+        let stop = self.stopped.clone();
+        let clients = self.clients.clone();
         let serve = move |stream: TcpStream, socket: SocketAddr, slot: SlotHandle| {
-            let (gateway, activity, stop) = (Arc::clone(&gateway), slot.activity(), stop.clone());
+            let gateway = Arc::clone(&gateway);
+            let activity = slot.activity();
+            let stop = stop.clone();
             // The handshake's state is large; on the heap, it is freed before the first request.
             let handshake = Box::pin(Arc::clone(&acceptor).encrypted(stream, socket, slot));
             let open = gateway.live.metrics.connection(Listener::Tls);
@@ -101,11 +113,17 @@ impl Listeners {
     }
 
     fn accept_plain(&self, listener: TcpListener, answers: &Arc<Plain>) -> impl Future<Output = ()> + Send + use<> {
-        let (answers, acceptor, stop) = (Arc::clone(answers), Arc::clone(&self.acceptor), self.stopped.clone());
-        let (live, clients) = (Arc::clone(&self.gateway.live), self.clients.clone());
+        let answers = Arc::clone(answers);
+        let acceptor = Arc::clone(&self.acceptor);
+        let stop = self.stopped.clone();
+        let live = Arc::clone(&self.gateway.live);
+        let clients = self.clients.clone();
         let serve = move |stream: TcpStream, socket: SocketAddr, slot: SlotHandle| {
-            let (answers, acceptor, stop) = (Arc::clone(&answers), Arc::clone(&acceptor), stop.clone());
-            let (live, open) = (Arc::clone(&live), live.metrics.connection(Listener::Http));
+            let answers = Arc::clone(&answers);
+            let acceptor = Arc::clone(&acceptor);
+            let stop = stop.clone();
+            let live = Arc::clone(&live);
+            let open = live.metrics.connection(Listener::Http);
             clients.track_future(async move {
                 let _open = open;
                 match acceptor.plain(stream, socket, slot).await {

@@ -44,7 +44,8 @@ pub(crate) async fn accept<F>(
                 let peer = canonical(peer);
                 let Some(slot) = slots.admit(peer.ip(), share(peer.ip())) else { continue };
                 prepare(&stream);
-                let (id, served) = (slot.id(), serve(stream, peer, slot.place()));
+                let id = slot.id();
+                let served = serve(stream, peer, slot.place());
                 let task = tokio::spawn(async move {
                     served.await;
                     drop(slot);

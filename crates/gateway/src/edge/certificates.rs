@@ -83,7 +83,8 @@ impl CertificateFiles {
         let current = self.current()?;
         let (_, leaf) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
         let [begins, ends] = [leaf.validity().not_before, leaf.validity().not_after].map(|time| time.timestamp());
-        let (shown, cert) = (|time| Timestamp::from_second(time).unwrap_or(Timestamp::MAX), self.paths.cert.display());
+        let shown = |time| Timestamp::from_second(time).unwrap_or(Timestamp::MAX);
+        let cert = self.paths.cert.display();
         if ends < now.as_second() {
             let when = shown(ends);
             return Some(format!("{cert} expired on {when}, so clients reject it; renew the certificate"));

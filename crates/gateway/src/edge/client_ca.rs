@@ -38,7 +38,8 @@ impl ClientCa {
     /// Returns the authority in `dir`, which need not exist yet.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        let (cert, key) = (dir.join("clients-ca.pem"), dir.join("clients-ca.key"));
+        let cert = dir.join("clients-ca.pem");
+        let key = dir.join("clients-ca.key");
         Self { files: AuthorityFiles { cert, key, name: "Sallyport client authority" } }
     }
 
@@ -51,20 +52,23 @@ impl ClientCa {
     /// Issues a certificate for `user` that is valid for `life` from now on. Creates the authority if there is none.
     pub fn issue(
         &self,
-        (user, id): (&UserName, UserId),
+        user: &UserName,
+        id: UserId,
         field: UserField,
         life: Duration,
         now: SystemTime,
     ) -> Result<IssuedCertificate, LocalCaError> {
         let error = |e| LocalCaError::Certificate(self.files.cert.clone(), e);
         let authority = self.files.open(now)?;
-        let (key, ends) = (KeyPair::generate().map_err(error)?, now + life);
+        let key = KeyPair::generate().map_err(error)?;
+        let ends = now + life;
         let mut params = leaf(user, field).map_err(error)?;
         // Somebody else may get the same name later.
         let number = Ia5String::try_from(format!("{USER_NUMBER}{}", id.0)).map_err(error)?;
         params.subject_alt_names.push(SanType::URI(number));
         // Phones' clocks may be slow.
-        (params.not_before, params.not_after) = ((now - DAY).into(), ends.into());
+        params.not_before = (now - DAY).into();
+        params.not_after = ends.into();
         let made = params.signed_by(&key, &authority).map_err(error)?;
         Ok(IssuedCertificate { der: made.der().to_vec(), pem: made.pem(), key, ends })
     }

@@ -81,7 +81,8 @@ impl Slots {
     /// Returns a slot for a new connection. At a limit, the oldest connection without a request is closed: one of the same client if that client
     /// is at its limit, otherwise one of any client. Returns `None` if every one has a running request, or if the client is banned.
     pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr, share: PeerLimit) -> Option<Slot> {
-        let (client, activity) = (client_network(peer), Arc::new(Activity::default()));
+        let client = client_network(peer);
+        let activity = Arc::new(Activity::default());
         let mut taken = self.lock();
         if !self.has_room(&mut taken, client, share) || (taken.all.len() >= self.max && !taken.evict_any()) {
             return None;
@@ -268,7 +269,8 @@ mod tests {
         let busy = slots.admit(ip("2001:db8::1"), PeerLimit::One).unwrap();
         let activity = busy.place().activity();
         let request = activity.begin();
-        let (busy, idle) = (serve(busy), serve(slots.admit(ip("2001:db8::2"), PeerLimit::One).unwrap()));
+        let busy = serve(busy);
+        let idle = serve(slots.admit(ip("2001:db8::2"), PeerLimit::One).unwrap());
         let newcomer = slots.admit(ip("2001:db8::3"), PeerLimit::One).unwrap();
         assert!(idle.await.unwrap_err().is_cancelled());
         assert!(!busy.is_finished());
@@ -285,7 +287,8 @@ mod tests {
     fn a_connection_behind_a_proxy_is_counted_as_its_clients() {
         let slots = Arc::new(Slots::new(10, 1));
         let [one, two, three] = [(); 3].map(|()| slots.admit(ip("10.0.0.1"), PeerLimit::Many).unwrap());
-        let (activity, client) = (one.place().activity(), ip("192.0.2.1"));
+        let activity = one.place().activity();
+        let client = ip("192.0.2.1");
         let request = activity.begin();
         assert!(one.place().assign(client, PeerLimit::One));
         assert!(!two.place().assign(client, PeerLimit::One), "its other connection has a running request");

@@ -97,7 +97,8 @@ impl LocalCa {
     }
 
     fn authority(&self) -> AuthorityFiles {
-        let (cert, key) = (self.authority_cert(), self.dir.join("ca.key"));
+        let cert = self.authority_cert();
+        let key = self.dir.join("ca.key");
         AuthorityFiles { cert, key, name: "Sallyport local authority" }
     }
 

@@ -111,9 +111,11 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, ProxyFault> {
 fn client_v1<A: FromStr + Into<IpAddr>>(text: &str) -> Option<Source> {
     let mut words = text.split(' ');
     let mut address = || words.next()?.parse::<A>().ok();
-    let (source, _) = (address()?, address()?);
+    let source = address()?;
+    let _destination = address()?;
     let mut port = || parse_port(words.next()?);
-    let (source_port, _) = (port()?, port()?);
+    let source_port = port()?;
+    let _destination_port = port()?;
     words.next().is_none().then(|| client(source.into(), source_port))
 }
 

@@ -90,7 +90,8 @@ impl ServedName {
 /// Returns true if one of the certificate's names matches `name`, as clients compare them (RFC 9525).
 pub(super) fn covers(certificate: &CertifiedKey, name: &str) -> bool {
     let name = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    let (Ok(name), Ok(leaf)) = (ServerName::try_from(name), certificate.end_entity_cert()) else { return false };
+    let Ok(name) = ServerName::try_from(name) else { return false };
+    let Ok(leaf) = certificate.end_entity_cert() else { return false };
     ParsedCertificate::try_from(leaf).is_ok_and(|leaf| verify_server_name(&leaf, &name).is_ok())
 }
 
@@ -103,7 +104,8 @@ mod tests {
     use sallyport_core::config::CertificatePaths;
 
     fn files(dir: &Path, names: &[&str]) -> CertificateFiles {
-        let (cert, key) = (dir.join(format!("{}.pem", names[0])), dir.join(format!("{}.key", names[0])));
+        let cert = dir.join(format!("{}.pem", names[0]));
+        let key = dir.join(format!("{}.key", names[0]));
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         std::fs::write(&cert, made.cert.pem()).unwrap();
@@ -128,7 +130,8 @@ mod tests {
             (Some("elsewhere.example"), 0),
             (None, 0),
         ] {
-            let (chosen, expected) = (certificates.choose(name).unwrap(), all[expected].as_ref().unwrap());
+            let chosen = certificates.choose(name).unwrap();
+            let expected = all[expected].as_ref().unwrap();
             assert!(Arc::ptr_eq(&chosen, expected), "{name:?}");
         }
     }

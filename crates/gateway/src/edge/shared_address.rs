@@ -81,7 +81,8 @@ mod tests {
 
     /// Returns how many warnings there are when connections come from `addresses`, one every `pause`.
     fn suspicions<'a>(addresses: impl IntoIterator<Item = &'a str>, pause: Duration) -> usize {
-        let (mut seen, mut now) = (None, Instant::now());
+        let mut seen = None;
+        let mut now = Instant::now();
         let mut note = |address: &str| {
             now += pause;
             Seen::note(&mut seen, address.parse().unwrap(), now)

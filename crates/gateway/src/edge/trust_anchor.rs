@@ -34,7 +34,8 @@ impl TrustAnchor {
         if !read.is_ca() {
             return Err(TrustAnchorError::NoAuthority(path.to_owned()));
         }
-        let (name, ends) = (common_name(&read), read.validity().not_after.timestamp());
+        let name = common_name(&read);
+        let ends = read.validity().not_after.timestamp();
         Ok(Self { der: der.to_vec(), name, ends })
     }
 

@@ -138,7 +138,8 @@ fn policies(folder: &Path) -> BTreeSet<PathBuf> {
 
 impl Changes {
     fn between(old: &Rules, new: &Rules) -> Self {
-        let (before, after) = (&old.config.settings, &new.config.settings);
+        let before = &old.config.settings;
+        let after = &new.config.settings;
         let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
         let value = |settings: &sallyport_core::config::Settings, name| settings.get(name).cloned().unwrap_or_default();
         let changes = names.into_iter().filter(|name| before.get(*name) != after.get(*name));

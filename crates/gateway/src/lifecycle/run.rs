@@ -76,11 +76,17 @@ impl Running {
         let live = Arc::new(GatewayState::open(config)?);
         let (certificates, acme) = certificates::open(config)?;
         let certificates = Arc::new(certificates);
-        let (signals, nudge) = (Signals::listen()?, signal(SignalKind::hangup())?);
-        let (stopping, ending) = (watch::Sender::new(false), watch::Sender::new(false));
+        let signals = Signals::listen()?;
+        let nudge = signal(SignalKind::hangup())?;
+        let stopping = watch::Sender::new(false);
+        let ending = watch::Sender::new(false);
         let worker = Arc::new(WorkerWatch::default());
-        let (pool, load) = (Pool::default(), Admission::default());
-        let gateway = Arc::new(Gateway { live: Arc::clone(&live), pool, load, worker: Arc::clone(&worker) });
+        let gateway = Arc::new(Gateway {
+            live: Arc::clone(&live),
+            pool: Pool::default(),
+            load: Admission::default(),
+            worker: Arc::clone(&worker),
+        });
         let mut front = Listeners::new(Arc::clone(&gateway), &certificates, stopping.subscribe())?;
         let admin_socket = admin::Socket::open(&config.admin_listen, &mut sockets)?;
         let admin_handle = sockets.in_use();
@@ -88,8 +94,12 @@ impl Running {
         let starter = supervisor.map_or_else(|| Starter::Itself(config.file.clone()), Starter::Supervisor);
         let estate = Arc::new(Estate::new(sockets.in_use(), admin_handle, starter));
         sockets.all_taken()?;
-        let (live_too, certificates_too) = (Arc::clone(&live), Arc::clone(&certificates));
-        let admin = Admin { live: live_too, certificates: certificates_too, worker, stopping: stopping.subscribe() };
+        let admin = Admin {
+            live: Arc::clone(&live),
+            certificates: Arc::clone(&certificates),
+            worker,
+            stopping: stopping.subscribe(),
+        };
         tokio::spawn(Arc::clone(&estate).until_retired(Arc::new(admin).serve(admin_socket)));
         let mut running = Self { live, front, estate, stopping, ending, tasks: JoinSet::new() };
         running.keep(gateway, seen, signals);

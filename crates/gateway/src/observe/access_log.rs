@@ -2,8 +2,10 @@
 
 mod allowance;
 mod budget;
+mod entry;
 mod file;
 mod line;
+mod summary;
 mod writer;
 
 use std::{
@@ -20,11 +22,12 @@ use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use sallyport_core::config::{AccessFormat, LogConfig};
 
-pub(crate) use self::line::{Asked, Entry};
+pub(crate) use self::entry::{Asked, Entry};
 use self::{
     budget::Budget,
+    entry::Weight,
     file::LogFile,
-    line::{More, Weight, Why},
+    summary::{More, Why},
     writer::Writer,
 };
 
@@ -192,7 +195,8 @@ mod tests {
     #[test]
     fn with_little_disk_space_only_users_are_logged_and_the_others_are_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let (path, left_out) = (dir.path().join("access.log"), LeftOut::default());
+        let path = dir.path().join("access.log");
+        let left_out = LeftOut::default();
         let log = AccessLog::open(&config(&path, u64::MAX), left_out.clone()).unwrap();
         log.write(&denied());
         log.write(&Entry { decision: Verdict::Preflight, user: None, ..entry() });

@@ -274,7 +274,8 @@ impl AppMetrics {
 impl Families {
     fn registered(registry: &mut Registry) -> Self {
         let of_requests = "Completed requests; the app is empty if no application matched";
-        let (received, sent) = ("Body bytes received from clients", "Body bytes sent to clients");
+        let received = "Body bytes received from clients";
+        let sent = "Body bytes sent to clients";
         let duration = "Time from the head of a request to the end of its response";
         let upstream = "Time from the head of a request to the head of the application's response";
         Self {

@@ -38,8 +38,12 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) fn new(config: &Config, certificates: Arc<Certificates>, live: &Arc<GatewayState>) -> Self {
-        let (trust_page, redirect) = (trust_page(&config.tls.mode), Redirect::new(config));
-        Self { live: Arc::clone(live), certificates, trust_page, redirect }
+        Self {
+            live: Arc::clone(live),
+            certificates,
+            trust_page: trust_page(&config.tls.mode),
+            redirect: Redirect::new(config),
+        }
     }
 
     /// Answers one request and closes the connection.

@@ -85,7 +85,8 @@ mod tests {
 
     fn location(host: &str, path: &str, public_port: u16, reach: Reach) -> Option<HeaderValue> {
         let head = RequestHead::new(Method::GET, path.into(), host.into(), HeaderMap::new(), Version::Http11);
-        let (public_host, plain_ports) = ("home.example".to_owned(), vec![8080]);
+        let public_host = "home.example".to_owned();
+        let plain_ports = vec![8080];
         Redirect { public_host, public_port, plain_ports, tls_port: 8443 }.location(&head, reach)
     }
 

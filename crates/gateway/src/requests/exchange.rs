@@ -94,8 +94,16 @@ impl Exchange {
             bytes_out: 0,
             upstream: None,
         };
-        let (outcome, at, live) = (Outcome::Undecided, Timestamp::now(), Arc::clone(live));
-        Self { id: RequestId::next(), client: peer.ip, head, outcome, traffic, at, peer, live }
+        Self {
+            id: RequestId::next(),
+            client: peer.ip,
+            head,
+            outcome: Outcome::Undecided,
+            traffic,
+            at: Timestamp::now(),
+            peer,
+            live: Arc::clone(live),
+        }
     }
 
     /// Returns whether the connection was made for the host that the request names.
@@ -142,7 +150,8 @@ impl Exchange {
     }
 
     fn place(&self) -> (Option<&Arc<str>>, Option<&str>) {
-        let (mut app, mut route) = (None, None);
+        let mut app = None;
+        let mut route = None;
         for step in self.steps().into_iter().flatten() {
             match step {
                 Step::App(name) => app = Some(name),
@@ -186,7 +195,8 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let (app, route) = self.place();
         let identity = self.identity();
-        let (verdict, denied) = (self.verdict(), self.denied());
+        let verdict = self.verdict();
+        let denied = self.denied();
         let status = self.traffic.status.map_or(499, |s| s.as_u16());
         let Traffic { started, bytes_in, bytes_out, upstream, .. } = self.traffic;
         let duration = started.elapsed();

@@ -74,7 +74,8 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     let Exchange { id, client: address, outcome: Outcome::Permitted(permit), head, traffic, .. } = exchange else {
         return Err(Failure::NoPermit);
     };
-    let (framing, websocket) = (client.framing(), client.asks_for_websocket());
+    let framing = client.framing();
+    let websocket = client.asks_for_websocket();
     // If enough of the body has arrived to refuse the request, none of it is forwarded.
     if framing == Framing::Chunked && client.arrived().await? > permit.route().max_body {
         return Err(Failure::TooLarge);
@@ -131,7 +132,8 @@ impl Passage<'_, '_> {
         if gateway.worker.keeps_waiting(self.live, self.permit) {
             return Err(Failure::WorkerDown);
         }
-        let (pool, repeatable) = (&gateway.pool, self.asked.method.is_idempotent());
+        let pool = &gateway.pool;
+        let repeatable = self.asked.method.is_idempotent();
         let waiting = if repeatable { pool.take(self.permit) } else { pool.take_fresh(self.permit) };
         if let Some(mut upstream) = waiting {
             match self.head(&mut upstream).await {
@@ -196,9 +198,11 @@ impl Passage<'_, '_> {
     async fn answer(&mut self, upstream: &mut Connection, head: ResponseHead, framing: Framing) -> Result<(), Failure> {
         self.traffic.status = Some(head.status);
         self.client.start(head, framing).await?;
-        let (mut body, mut read_buffer) = (BodyDecoder::new(framing), ReadBuffer::default());
+        let mut body = BodyDecoder::new(framing);
+        let mut read_buffer = ReadBuffer::default();
         while let Some(data) = self.next_piece(upstream, &mut body, read_buffer.bytes()).await? {
-            let (began, bytes) = (Instant::now(), data.len() as u64);
+            let began = Instant::now();
+            let bytes = data.len() as u64;
             self.traffic.bytes_out += bytes;
             tokio::select! {
                 biased;

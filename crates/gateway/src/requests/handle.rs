@@ -88,7 +88,8 @@ fn identify(gateway: &Gateway, exchange: &mut Exchange) -> CountedAs {
 }
 
 fn judge_head(live: &GatewayState, exchange: &mut Exchange, upgrade: bool) -> Decision {
-    let (head, rules) = (&exchange.head, live.rules.load());
+    let head = &exchange.head;
+    let rules = live.rules.load();
     let now = exchange.at.as_second();
     if live.bans.shut_out(&rules.config, exchange.client, now) {
         return Decision::Respond(exchange.denial(Reason::Banned));

@@ -48,8 +48,16 @@ impl Upload {
     pub(crate) fn new(request: Bytes, framing: Framing, permit: &Permit) -> Self {
         let bodiless = permit.body().is_some() || framing == Framing::Length(0);
         let first = if bodiless { State::Whole } else { State::Open };
-        let (piece, max_bytes) = (Some(whole(request.clone())), permit.route().max_body);
-        Self { request, piece, encoder: framing.into(), max_bytes, state: first, first, spent: false, moved: false }
+        Self {
+            piece: Some(whole(request.clone())),
+            request,
+            encoder: framing.into(),
+            max_bytes: permit.route().max_body,
+            state: first,
+            first,
+            spent: false,
+            moved: false,
+        }
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -63,7 +71,8 @@ impl Upload {
 
     /// Restarts for another connection; returns false if some of the client's body was spent on the last one.
     pub(crate) fn restart(&mut self) -> bool {
-        (self.piece, self.state) = (Some(whole(self.request.clone())), self.first);
+        self.piece = Some(whole(self.request.clone()));
+        self.state = self.first;
         !self.spent
     }
 
@@ -83,7 +92,10 @@ impl Upload {
                 match sent {
                     Poll::Pending => return Ok(Stage::AwaitsUpstream),
                     Poll::Ready(Ok(())) => self.piece = None,
-                    Poll::Ready(Err(_)) => (self.piece, self.state) = (None, State::Refused),
+                    Poll::Ready(Err(_)) => {
+                        self.piece = None;
+                        self.state = State::Refused;
+                    }
                 }
             }
             if matches!(self.state, State::Whole | State::Refused) {
@@ -100,7 +112,8 @@ impl Upload {
         self.spent = true;
         let Some(data) = data else {
             let end = self.encoder.end().ok_or(ClientFault::Gone)?;
-            (self.piece, self.state) = (Some(whole(Bytes::from_static(end))), State::Whole);
+            self.piece = Some(whole(Bytes::from_static(end)));
+            self.state = State::Whole;
             return Ok(());
         };
         traffic.bytes_in += data.len() as u64;

@@ -126,7 +126,8 @@ impl Bans {
     }
 
     fn count(&self, config: &Config, client: IpAddr, strike: Strike, now: i64) {
-        let (bans, network) = (&config.bans, client_network(client));
+        let bans = &config.bans;
+        let network = client_network(client);
         if config.never_bans(client) || self.authenticated.knows(network, bans.spare_authenticated, now) {
             return;
         }

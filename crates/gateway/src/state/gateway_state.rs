@@ -104,7 +104,8 @@ impl GatewayState {
     fn make_link_now(&self, mut request: LinkRequest) -> Result<MadeLink, LinkRefusal> {
         // State that was read before the link is stored must not be put in force afterwards.
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rules, authority) = (self.rules.load(), self.authority.load());
+        let rules = self.rules.load();
+        let authority = self.authority.load();
         if let Some(maker) = request.maker.take() {
             if !authority.is_still_valid(&maker, now()) {
                 return Err(LinkRefusal::MakerRevoked);

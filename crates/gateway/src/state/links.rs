@@ -146,7 +146,8 @@ impl LinkRequest {
         let ends = self.maker.as_ref().and_then(|maker| maker.grant.expires()).unwrap_or(i64::MAX);
         let expires = now.saturating_add_unsigned(life.as_secs()).min(ends);
         let id = data_encoding::HEXLOWER.encode(&random::<8>());
-        let (user, target) = (self.user.as_str(), without_empty_query(&self.target));
+        let user = self.user.as_str();
+        let target = without_empty_query(&self.target);
         let signed = keys.sign(&LinkClaims { app: &app.name, target, user, expires, id: &id });
         let separator = if target.contains('?') { '&' } else { '?' };
         let url = format!("{}{target}{separator}{signed}", self.base);

@@ -116,7 +116,8 @@ impl GatewayState {
     fn refresh_now(&self, rules: Option<Arc<Rules>>) -> Result<Vec<StateError>, StateError> {
         let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.store.version()?;
-        let (old, in_force) = (self.authority.load_full(), self.rules.load_full());
+        let old = self.authority.load_full();
+        let in_force = self.rules.load_full();
         let judged_by = rules.as_ref().unwrap_or(&in_force);
         let CredentialState { authority, link_keys, mut unread } =
             CredentialState::again(&self.store, &self.withdrawn, &self.secrets, judged_by, &old, now())?;

@@ -89,8 +89,7 @@ impl From<HeadFault> for AnswerFault {
 
 impl Connection {
     pub(super) fn new(io: Io) -> Self {
-        let (input, ahead) = (BytesMut::new(), Bytes::new());
-        Self { io, input, ahead, scan: HeadScan::default(), informational: 0 }
+        Self { io, input: BytesMut::new(), ahead: Bytes::new(), scan: HeadScan::default(), informational: 0 }
     }
 
     /// Writes all of `bytes`, and advances it past the written part.

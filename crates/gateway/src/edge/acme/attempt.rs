@@ -190,7 +190,8 @@ impl Attempts {
                 Ok(Err(error)) => AttemptError::from(error),
                 Err(_) => AttemptError::Timeout,
             };
-            let (challenge, error_text) = (challenge.kind(), error.to_string());
+            let challenge = challenge.kind();
+            let error_text = error.to_string();
             warn!(%domain, authority = %directory, ?challenge, error = error_text, "the authority did not issue a certificate");
             if !error.is_of_the_challenge() {
                 return Err(error);

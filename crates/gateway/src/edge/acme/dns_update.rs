@@ -73,7 +73,8 @@ impl Updates {
 
     async fn exchange(&self, change: Change, record: &ChallengeRecord) -> Result<ResponseCode, UpdateError> {
         let server = |e| UpdateError::Server(self.config.server, e);
-        let (zone, txt) = (name(&self.config.zone)?, txt(record)?);
+        let zone = name(&self.config.zone)?;
+        let txt = txt(record)?;
         let (connecting, sender) =
             TcpClientStream::new(self.config.server, None, Some(TIMEOUT), TokioRuntimeProvider::new());
         let multiplexer = DnsMultiplexer::new(connecting.await.map_err(server)?, sender).with_signer(self.signer()?);

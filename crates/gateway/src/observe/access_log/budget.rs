@@ -16,7 +16,8 @@ use sallyport_core::addresses::client_network;
 
 use super::{
     allowance::Allowance,
-    line::{Entry, More, Payer, Why},
+    entry::{Entry, Payer},
+    summary::{More, Why},
 };
 
 /// Clients of a class that are distinguished; all others share one budget.
@@ -148,7 +149,8 @@ impl Class {
     /// A client may use at most as many bytes as remain for all others, so that clients with few lines still have space when those with many
     /// have used theirs up.
     fn admit(&mut self, key: u64, max_lines: u32, entry: &Entry<'_>, write: impl FnOnce() -> usize) -> bool {
-        let (most, is_open) = (self.each.most().min(self.all.left()), self.lines < self.max_lines);
+        let most = self.each.most().min(self.all.left());
+        let is_open = self.lines < self.max_lines;
         let client = if self.clients.len() < MAX_CLIENTS || self.clients.contains_key(&key) {
             self.clients.entry(key).or_default()
         } else {
@@ -208,7 +210,9 @@ impl Client {
     }
 
     fn leave_out(&mut self, entry: &Entry<'_>) {
-        let (client, user, code) = (Some(client_network(entry.client_ip)), entry.user, entry.code);
+        let client = Some(client_network(entry.client_ip));
+        let user = entry.user;
+        let code = entry.code;
         let left_out = self.left_out.get_or_insert_with(|| LeftOut {
             count: 0,
             decision: entry.decision.name(),
@@ -368,7 +372,8 @@ mod tests {
     #[test]
     fn summaries_have_a_share_of_the_day_and_postpone_what_exceeds_it() {
         let mut budget = per_day(1_000_000);
-        let (mut lines, mut left_out) = (0, 0);
+        let mut lines = 0;
+        let mut left_out = 0;
         for _ in 0..10 {
             for n in 0..150 {
                 left_out += 20 - admitted(&mut budget, 20, &denied_at(n)) as u64;

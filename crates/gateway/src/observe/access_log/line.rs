@@ -1,14 +1,14 @@
 //! One line of the access log, in either format. Overlong client input is truncated, and its length is logged.
 
-use std::{io::Write, net::IpAddr, time::Duration};
+use std::{io::Write, time::Duration};
 
 use jiff::Timestamp;
-use sallyport_core::{
-    addresses::{client_network, network_name},
-    config::AccessFormat,
-};
+use sallyport_core::{addresses::network_name, config::AccessFormat};
 
-use crate::observe::Verdict;
+use super::{
+    entry::{Asked, Entry},
+    summary::More,
+};
 
 /// Maximum length of a logged path, in bytes; a path may be four times as long as the longest file name.
 const MAX_PATH: usize = 1_024;
@@ -17,128 +17,11 @@ const MAX_HOST: usize = 261;
 const MAX_USER_AGENT: usize = 256;
 const MAX_METHOD: usize = 32;
 
-/// One request, as logged: with its path, but without the query, which can contain signatures.
-#[derive(Debug)]
-pub(crate) struct Entry<'a> {
-    /// When the request arrived.
-    pub ts: Timestamp,
-    /// The request ID.
-    pub request_id: &'a str,
-    /// The client's address.
-    pub client_ip: IpAddr,
-    /// The head of the request; None if it could not be parsed.
-    pub asked: Option<Asked<'a>>,
-    /// The route's name.
-    pub route: Option<&'a str>,
-    /// The application's name.
-    pub app: Option<&'a str>,
-    /// The user.
-    pub user: Option<&'a str>,
-    /// The kind of credential.
-    pub credential: Option<&'a str>,
-    /// The ID of the link that was used; it is not logged.
-    pub link: Option<&'a str>,
-    /// The gateway's verdict.
-    pub decision: Verdict,
-    /// The public code of a denial.
-    pub code: Option<&'static str>,
-    /// The status of the response; 499 if the client disconnected before there was one.
-    pub status: u16,
-    /// Bytes of body from the client.
-    pub bytes_in: u64,
-    /// Bytes of body to the client.
-    pub bytes_out: u64,
-    /// From the head of the request to the end of the response.
-    pub duration: Duration,
-    /// Until the head of the application's response; None if the application was not contacted.
-    pub upstream: Option<Duration>,
-    /// The TLS version.
-    pub tls: Option<&'a str>,
-    /// The `User-Agent` header.
-    pub user_agent: Option<&'a str>,
-}
-
-/// The head of a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
-    /// The method.
-    pub method: &'a str,
-    /// The host that the client named.
-    pub host: &'a str,
-    /// The path, as sent.
-    pub path: &'a str,
-    /// The HTTP version.
-    pub http: &'a str,
-}
-
-/// The importance of a line when there is not enough space for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weight {
-    /// A request of a user that was allowed.
-    User,
-    /// A line that anybody can cause.
-    Stranger,
-}
-
-/// The client whose budget a line is written from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Payer<'a> {
-    /// A user who was allowed in by a credential of their own.
-    User(&'a str),
-    /// Everybody who was allowed in by one link, which anybody may have.
-    Link(&'a str),
-    /// A client that was allowed in without a credential, by network.
-    Visitor(IpAddr),
-    /// A client that was denied, by network.
-    Denied(IpAddr),
-}
-
-/// Why lines were omitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    /// The client exceeded its lines per second or its bytes per day.
-    ClientBudget,
-    /// The queue was full because the disk was too slow.
-    QueueFull,
-    /// The free space on the disk is below its reserve.
-    DiskReserve,
-}
-
-/// A summary of omitted lines.
-#[derive(Clone, Debug)]
-pub(super) struct More {
-    /// The client's network; None for several clients.
-    pub(super) client: Option<IpAddr>,
-    /// The user; None for no user or several.
-    pub(super) user: Option<Box<str>>,
-    pub(super) decision: Option<&'static str>,
-    pub(super) code: Option<&'static str>,
-    pub(super) status: u16,
-    pub(super) count: u64,
-    pub(super) why: Why,
-}
-
 /// A text that fits into a line, and the length of the whole text if it was truncated.
 #[derive(Clone, Copy)]
 struct Cut<'a>(&'a str, Option<usize>);
 
 impl Entry<'_> {
-    pub(super) fn weight(&self) -> Weight {
-        match self.decision {
-            Verdict::Forward | Verdict::Own if self.user.is_some() => Weight::User,
-            Verdict::Forward | Verdict::Own | Verdict::Deny | Verdict::Preflight => Weight::Stranger,
-        }
-    }
-
-    pub(super) fn payer(&self) -> Payer<'_> {
-        match (self.decision, self.link, self.user) {
-            (Verdict::Forward | Verdict::Own, Some(id), _) => Payer::Link(id),
-            (Verdict::Forward | Verdict::Own, None, Some(user)) => Payer::User(user),
-            (Verdict::Forward | Verdict::Own, None, None) => Payer::Visitor(client_network(self.client_ip)),
-            (Verdict::Deny | Verdict::Preflight, _, _) => Payer::Denied(client_network(self.client_ip)),
-        }
-    }
-
     /// Appends the line.
     pub(super) fn write(&self, format: AccessFormat, out: &mut Vec<u8>) {
         match format {
@@ -149,26 +32,12 @@ impl Entry<'_> {
     }
 }
 
-impl Why {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::ClientBudget => "client_budget",
-            Self::QueueFull => "queue_full",
-            Self::DiskReserve => "disk_reserve",
-        }
-    }
-}
-
 impl More {
-    /// Creates a summary of `count` requests of any kind.
-    pub(super) const fn of_all(count: u64, why: Why) -> Self {
-        Self { client: None, user: None, decision: None, code: None, status: 0, count, why }
-    }
-
     /// Appends the line.
     pub(super) fn write(&self, format: AccessFormat, now: Timestamp, out: &mut Vec<u8>) {
         let Self { decision, code, status, count, why, .. } = *self;
-        let (client, user) = (self.client.map(network_name), self.user.as_deref());
+        let client = self.client.map(network_name);
+        let user = self.user.as_deref();
         match format {
             AccessFormat::Json => {
                 let _ = write!(out, "{{\"ts\":\"{now}\"");
@@ -181,8 +50,10 @@ impl More {
                 let _ = writeln!(out, ",\"status\":{status},\"more\":{count},\"why\":\"{}\"}}", why.name());
             }
             AccessFormat::Combined => {
-                let (client, time) = (client.as_deref().unwrap_or("-"), combined_time(now));
-                let (why, user) = (why.name(), user.unwrap_or("-"));
+                let client = client.as_deref().unwrap_or("-");
+                let time = combined_time(now);
+                let why = why.name();
+                let user = user.unwrap_or("-");
                 let _ = writeln!(
                     out,
                     "{client} - {user} [{time}] \"-\" {status} 0 \"-\" \"sallyport: {count} more like this ({why})\""
@@ -206,9 +77,9 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let _ = write!(out, "{{\"ts\":\"{}\",\"client_ip\":\"{}\"", entry.ts, entry.client_ip);
     write_text(out, "request_id", Some(entry.request_id));
     let asked = entry.asked;
-    write_cut(out, ["method", "method_length"], asked.map(|asked| Cut::at(asked.method, MAX_METHOD)));
-    write_cut(out, ["host", "host_length"], asked.map(|asked| Cut::at(asked.host, MAX_HOST)));
-    write_cut(out, ["path", "path_length"], asked.map(|asked| Cut::at(asked.path, MAX_PATH)));
+    write_cut(out, "method", "method_length", asked.map(|asked| Cut::at(asked.method, MAX_METHOD)));
+    write_cut(out, "host", "host_length", asked.map(|asked| Cut::at(asked.host, MAX_HOST)));
+    write_cut(out, "path", "path_length", asked.map(|asked| Cut::at(asked.path, MAX_PATH)));
     for (name, text) in [
         ("route", entry.route),
         ("app", entry.app),
@@ -221,7 +92,7 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     ] {
         write_text(out, name, text);
     }
-    write_cut(out, ["user_agent", "user_agent_length"], entry.user_agent.map(|text| Cut::at(text, MAX_USER_AGENT)));
+    write_cut(out, "user_agent", "user_agent_length", entry.user_agent.map(|text| Cut::at(text, MAX_USER_AGENT)));
     let Entry { status, bytes_in, bytes_out, .. } = entry;
     let _ = write!(out, ",\"status\":{status},\"bytes_in\":{bytes_in},\"bytes_out\":{bytes_out}");
     write_millis(out, "duration_ms", Some(entry.duration));
@@ -229,7 +100,7 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     out.push(b'}');
 }
 
-fn write_cut(out: &mut Vec<u8>, [name, length_name]: [&str; 2], cut: Option<Cut<'_>>) {
+fn write_cut(out: &mut Vec<u8>, name: &str, length_name: &str, cut: Option<Cut<'_>>) {
     let Some(Cut(text, length)) = cut else { return write_text(out, name, None) };
     write_text(out, name, Some(text));
     if let Some(length) = length {
@@ -271,12 +142,16 @@ fn write_name(out: &mut Vec<u8>, name: &str) {
 fn write_combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let user = entry.user.unwrap_or("-");
     let line = |asked: Asked<'_>| {
-        let (method, path) = (Cut::at(asked.method, MAX_METHOD), Cut::at(asked.path, MAX_PATH));
+        let method = Cut::at(asked.method, MAX_METHOD);
+        let path = Cut::at(asked.path, MAX_PATH);
         format!("{} {} {}", escaped(&method), escaped(&path), asked.http)
     };
-    let (line, time) = (entry.asked.map_or_else(|| "-".to_owned(), line), combined_time(entry.ts));
+    let line = entry.asked.map_or_else(|| "-".to_owned(), line);
+    let time = combined_time(entry.ts);
     let agent = escaped(&Cut::at(entry.user_agent.unwrap_or("-"), MAX_USER_AGENT));
-    let (ip, status, bytes) = (entry.client_ip, entry.status, entry.bytes_out);
+    let ip = entry.client_ip;
+    let status = entry.status;
+    let bytes = entry.bytes_out;
     let _ = write!(out, "{ip} - {user} [{time}] \"{line}\" {status} {bytes} \"-\" \"{agent}\"");
 }
 
@@ -293,6 +168,7 @@ fn combined_time(at: Timestamp) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::observe::{Verdict, access_log::summary::Why};
 
     /// An allowed request of a user.
     pub(in super::super) fn entry() -> Entry<'static> {
@@ -355,7 +231,8 @@ pub(super) mod tests {
 
     #[test]
     fn long_texts_are_truncated_at_a_character_boundary_and_their_length_is_logged() {
-        let (path, name) = (format!("/{}", "é".repeat(2_000)), "n".repeat(4_000));
+        let path = format!("/{}", "é".repeat(2_000));
+        let name = "n".repeat(4_000);
         let asked = Some(Asked { method: &name, host: &name, path: &path, http: "HTTP/2" });
         let entry = Entry { asked, user_agent: Some(&name), ..entry() };
         let value = json(&written_of(&entry, AccessFormat::Json));
@@ -371,7 +248,8 @@ pub(super) mod tests {
     #[test]
     fn a_summary_has_the_format_of_other_lines() {
         let client = Some("2001:db8::".parse().unwrap());
-        let (decision, code) = (Some("deny"), Some("no_route"));
+        let decision = Some("deny");
+        let code = Some("no_route");
         let more = More { client, user: None, decision, code, status: 404, count: 7, why: Why::ClientBudget };
         let of_user = More { user: Some("ana".into()), ..more.clone() };
         let of = |more: &More, format| {

@@ -48,8 +48,9 @@ impl Writer {
     pub(super) fn new(file: LogFile, reserve: u64) -> Self {
         // Terminates an incomplete last line, whose end is lost.
         let rest = if file.is_torn() { b"\n".to_vec() } else { Vec::new() };
-        let (mid_line, trouble, is_stuck, now) = (false, None, false, Instant::now());
-        let mut writer = Self { file, rest, mid_line, reserve, trouble, is_stuck, started: now, turned: now };
+        let now = Instant::now();
+        let mut writer =
+            Self { file, rest, mid_line: false, reserve, trouble: None, is_stuck: false, started: now, turned: now };
         writer.notice_room();
         writer
     }

@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_kind_is_counted_and_hides_no_other_kind() {
-        let (lines, budget) = (Lines::default(), Budget::default());
+        let lines = Lines::default();
+        let budget = Budget::default();
         let to = lines.clone();
         let subscriber =
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).finish().with(budget.clone());
