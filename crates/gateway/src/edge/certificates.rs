@@ -71,7 +71,7 @@ impl CertificateFiles {
     }
 
     /// Logs an error if the certificate has expired or is not valid yet.
-    pub fn tell_out_of_time(&self) {
+    pub(crate) fn tell_out_of_time(&self) {
         if let Some(fault) = self.out_of_time(Timestamp::now()) {
             error!("{fault}");
         }
@@ -97,13 +97,13 @@ impl CertificateFiles {
 
     /// Reads files that may not exist yet.
     #[must_use]
-    pub fn awaited(paths: &CertificatePaths) -> Self {
+    pub(crate) fn awaited(paths: &CertificatePaths) -> Self {
         Self { paths: paths.clone(), current: ArcSwapOption::from_pointee(certified_key(paths).ok()) }
     }
 
     /// Returns the certificate that is served now; `None` while its files do not exist yet.
     #[must_use]
-    pub fn current(&self) -> Option<Arc<CertifiedKey>> {
+    pub(crate) fn current(&self) -> Option<Arc<CertifiedKey>> {
         self.current.load_full()
     }
 
@@ -134,7 +134,7 @@ impl CertificateFiles {
 
     /// Returns when the certificate expires, in seconds since the Unix epoch.
     #[must_use]
-    pub fn ends(&self) -> Option<i64> {
+    pub(crate) fn ends(&self) -> Option<i64> {
         let current = self.current()?;
         let (_, leaf) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
         Some(leaf.validity().not_after.timestamp())

@@ -18,7 +18,7 @@ pub(super) const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// The responses that are served now.
 #[derive(Debug, Default)]
-pub struct ChallengeResponder {
+pub(crate) struct ChallengeResponder {
     answers: RwLock<HashMap<String, String>>,
     certificates: RwLock<HashMap<String, Arc<CertifiedKey>>>,
 }
@@ -50,7 +50,7 @@ pub(crate) enum ChallengeCertificateError {
 impl ChallengeResponder {
     /// Returns the answer to a request for `/.well-known/acme-challenge/{token}` (RFC 8555, section 8.3).
     #[must_use]
-    pub fn answer(&self, token: &str) -> Option<String> {
+    pub(crate) fn answer(&self, token: &str) -> Option<String> {
         self.answers.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned()
     }
 

@@ -71,7 +71,7 @@ impl LocalCa {
 
     /// Returns the paths of the served chain and its key.
     #[must_use]
-    pub fn served(&self) -> CertificatePaths {
+    pub(crate) fn served(&self) -> CertificatePaths {
         CertificatePaths { cert: self.cert(), key: self.key() }
     }
 

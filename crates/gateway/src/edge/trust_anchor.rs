@@ -66,13 +66,13 @@ impl TrustAnchor {
 
     /// Returns when it expires, in Unix seconds.
     #[must_use]
-    pub fn ends(&self) -> i64 {
+    pub(crate) fn ends(&self) -> i64 {
         self.ends
     }
 
     /// Returns the SHA-256 digest of the certificate.
     #[must_use]
-    pub fn digest(&self) -> [u8; 32] {
+    pub(crate) fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.der).into()
     }
 

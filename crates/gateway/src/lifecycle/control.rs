@@ -38,7 +38,7 @@ pub enum Told {
 
 /// Returns the path of the socket.
 #[must_use]
-pub fn socket_path(data_dir: &Path) -> PathBuf {
+pub(super) fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 

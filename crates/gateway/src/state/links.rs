@@ -222,3 +222,21 @@ fn listed(target: &str) -> String {
     let end = (0..=MAX_LISTED_TARGET).rev().find(|end| target.is_char_boundary(*end)).unwrap_or(0);
     format!("{}…", target.get(..end).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_that_forbids_a_link_is_answered_alike() {
+        for refusal in [
+            LinkRefusal::NoMaker,
+            LinkRefusal::MakerRevoked,
+            LinkRefusal::MakerIsLink,
+            LinkRefusal::MissingScope,
+            LinkRefusal::OtherUser,
+        ] {
+            assert_eq!((refusal.reason(), &*refusal.to_string()), (Reason::Forbidden, FORBIDDEN), "{refusal:?}");
+        }
+    }
+}

@@ -63,17 +63,17 @@ impl Acme {
 
     /// Returns the challenge responses that the listeners must serve.
     #[must_use]
-    pub fn shown(&self) -> Arc<ChallengeResponder> {
+    pub(crate) fn shown(&self) -> Arc<ChallengeResponder> {
         Arc::clone(&self.shown)
     }
 
     /// Returns the paths of the certificates, which need not exist yet.
-    pub fn certificates(&self) -> impl Iterator<Item = CertificatePaths> {
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = CertificatePaths> {
         self.domains.iter().map(|domain| self.attempts.store().paths(domain))
     }
 
     /// Gets and renews certificates until `stop` becomes true. Reports each outcome to `tell`; a `nudge` retries failures at once.
-    pub async fn keep(self, mut nudge: Signal, mut stop: watch::Receiver<bool>, tell: impl Fn(AttemptOutcome)) {
+    pub(crate) async fn keep(self, mut nudge: Signal, mut stop: watch::Receiver<bool>, tell: impl Fn(AttemptOutcome)) {
         let mut courses: Vec<Course> = self.domains.iter().map(|domain| self.course(domain)).collect();
         loop {
             let now = SystemTime::now();
