@@ -159,21 +159,23 @@ fn users_create_links_over_http_for_themselves_and_administrators_for_others() {
 }
 
 #[test]
-fn a_maker_is_told_the_same_whether_it_lacks_a_scope_or_names_another_user() {
+fn a_maker_is_told_the_same_whether_it_lacks_a_scope_or_names_another_user_and_the_log_tells_which() {
     let canary = Canary::start();
-    let i = Instance::start(&canary);
+    let i = Instance::with(&canary.address.to_string(), |i| i.replace("level = \"info\"", "level = \"debug\""));
     i.command(&["user", "add", "ana"]);
     let ana = i.new_key(&["--user", "ana"]);
     let reader = i.new_key(&["--scope", "links:write"]);
-    for (key, body) in
-        [(&ana, format!(r#"{{"path":"{FILE}","user":"admin"}}"#)), (&reader, format!(r#"{{"path":"{FILE}"}}"#))]
-    {
+    for (key, body, cause) in [
+        (&ana, format!(r#"{{"path":"{FILE}","user":"admin"}}"#), "OtherUser"),
+        (&reader, format!(r#"{{"path":"{FILE}"}}"#), "MissingScope"),
+    ] {
         let answer = i.send(&Request::new("POST", "/.sallyport/links").key(key).json(&body));
         let problem = answer.json();
         assert_eq!((answer.status, &problem["code"]), (403, &"forbidden".into()), "{body}");
         let detail = problem["detail"].as_str().unwrap();
         let told = "you lack a scope that the link's route requires, or you may not create links for this user";
         assert!(detail.ends_with(&format!(": {told}")), "{detail}");
+        assert!(i.stderr().contains(cause), "{cause}");
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use sallyport_core::http1::RequestHead;
 use serde::Deserialize;
+use tracing::debug;
 
 use super::{
     deny::{deny, reply},
@@ -43,6 +44,8 @@ pub(crate) async fn create_link(
             reply(client, exchange, answer).await
         }
         Err(refusal) => {
+            // The answer is the same for several causes; whoever runs the gateway may see which it was.
+            debug!(request_id = %exchange.id, ?refusal, "a link was refused");
             let mut denial = permit.revoke(refusal.reason());
             denial.detail = Some(refusal.to_string());
             deny(client, exchange, denial).await
