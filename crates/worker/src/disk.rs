@@ -1,6 +1,8 @@
 //! Checks whether there is disk space for more downloads. Databases and logs lie on the same disks and must still be writable when
 //! downloads no longer are.
 
+pub(super) mod usage;
+
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
@@ -10,11 +12,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::jobs::disk_usage::DiskUsage;
-
-/// Disk limits in bytes, for one file and in total, of a run that should keep almost nothing. A JavaScript runtime has a cache.
-pub(crate) const SCRATCH_FILE: u64 = 64 << 20;
-pub(crate) const SCRATCH: u64 = 4 * SCRATCH_FILE;
+use self::usage::DiskUsage;
 
 /// How often the disks are checked while a job writes to them.
 const LOOK: Duration = Duration::from_secs(1);

@@ -1,13 +1,15 @@
 //! The download and stream worker: serves the OfflineTube v5 API on loopback to requests that the gateway signed.
 //!
-//! A request passes `guard` (which user is it?) and a handler in `api`, and ends at the `store` (tasks) or in `media` (files).
-//! Meanwhile the `queue` claims pending tasks in order and runs each as a `job`: one yt-dlp child in a folder of its own, whose result is
-//! moved into place only after it has been checked.
+//! A request passes `api::guard` (which user is it?) and a handler in `api`, and ends at the `store` (tasks) or in `media` (files).
+//! Meanwhile the `queue` claims pending tasks in order and runs each as one of the `jobs`: one yt-dlp child in a folder of its own, whose
+//! result is moved into place only after it has been checked.
 #![forbid(unsafe_code)]
 
 mod api;
 mod disk;
 pub mod egress;
+mod events;
+mod housekeeping;
 mod jobs;
 mod media;
 mod queue;
@@ -21,8 +23,8 @@ mod trial;
 mod ytdlp;
 
 pub use self::api::openapi::document as openapi;
-pub use self::media::file_name::public_name;
 pub use self::sandbox::confine;
 pub use self::serve::{Stage, WorkerError, serve};
-pub use self::tasks::task::{InvalidTaskId, TaskId};
+pub use self::tasks::file_name::public_name;
+pub use self::tasks::id::{InvalidTaskId, TaskId};
 pub use self::trial::{Lack, trial};

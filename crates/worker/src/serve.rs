@@ -1,7 +1,6 @@
 //! Runs the worker: opens everything and then the socket, serves until told to stop, and makes running jobs pending again.
 
 use std::{
-    future::pending,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,7 +23,6 @@ use sallyport_core::{
 };
 use thiserror::Error;
 use tokio::{
-    sync::Mutex,
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
@@ -36,19 +34,21 @@ use super::{
         guard::{self, Guard},
     },
     disk::Disks,
-    jobs::{egress_tokens::EgressTokens, job::JobContext},
-    media::{MediaFolder, make_private, read_leases::ReadLeases, retention},
+    egress::{self, Egress, EgressError},
+    events::Events,
+    housekeeping,
+    jobs::{announcer::Announcer, context::JobContext},
+    media::{MediaFolder, files::make_private},
     queue::{Queue, giving_way},
-    sandbox::Source,
+    sandbox::{Source, egress_tokens::EgressTokens},
     store::{Store, StoreError},
     streaming::{
-        hls::{self, Streams},
-        sendfile::{SendQueue, SendfileStream, Socket},
+        hls::{Remuxer, Streams},
+        listener::UntilStopped,
+        sendfile::{SendQueue, Socket},
     },
-    tasks::events::Events,
     ytdlp::{Readiness, companion},
 };
-use crate::egress::{self, Egress, EgressError};
 
 /// The reason why the worker cannot run.
 #[derive(Debug, Error)]
@@ -102,9 +102,8 @@ pub async fn serve(
     reached: impl Fn(Stage),
 ) -> Result<(), WorkerError> {
     let stop = CancellationToken::new();
-    let (context, egress) = context(&config, &stop).await?;
-    let queue = Queue::new(context, stop.clone());
-    queue.tidy().await.map_err(Reason::Store)?;
+    let (queue, egress) = queue(&config, &stop).await?;
+    housekeeping::at_startup(&queue).await.map_err(Reason::Store)?;
     // Logs a problem with yt-dlp at startup; the routes that need it report it again.
     drop(queue.context().readiness.tools().await);
     let (seen, answering) = (config.data_dir.join("worker.seen"), TaskTracker::new());
@@ -138,13 +137,8 @@ pub async fn serve(
 
 /// Runs jobs and removes files until `stop` is cancelled and nothing runs any more.
 async fn work(queue: Queue, stop: CancellationToken) {
-    tokio::join!(
-        queue.work(),
-        giving_way::watch(&queue, &stop),
-        retention::enforce(&queue, &stop),
-        hls::tidy(&queue, &stop)
-    );
-    queue.context().streams.ended().await;
+    tokio::join!(queue.work(), giving_way::watch(&queue, &stop), housekeeping::keep(&queue, &stop));
+    queue.streams().ended().await;
 }
 
 /// Waits until no response needs the database: every request has its response head, and every list has been read to its end. Sending
@@ -156,8 +150,8 @@ async fn no_more_requests(answering: TaskTracker) {
     answering.wait().await;
 }
 
-/// Builds what every job needs, and the egress guard if it runs in this process.
-async fn context(config: &Config, stop: &CancellationToken) -> Result<(JobContext, Option<egress::Serving>), Reason> {
+/// Builds the queue with everything that it needs, and the egress guard if it runs in this process.
+async fn queue(config: &Config, stop: &CancellationToken) -> Result<(Queue, Option<egress::Serving>), Reason> {
     let folder = |key, path: &Path| {
         let path = path.to_owned();
         move |error| Reason::Folder { key, path, error }
@@ -170,27 +164,28 @@ async fn context(config: &Config, stop: &CancellationToken) -> Result<(JobContex
     let (sandbox, door) = Source::new(config).await;
     let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
     let companion = companion::install(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
-    let readiness = Readiness::new(config.worker.clone(), media.jobs(), companion, sandbox);
-    let egress_tokens = EgressTokens::new(egress::token_key(&config.egress)?);
+    let readiness = Arc::new(Readiness::new(config.worker.clone(), media.jobs(), companion, sandbox));
     let disks = Disks::new(vec![config.worker.media_dir.clone(), config.data_dir.clone()], config.worker.disk_reserve);
-    let (events, readers, streams) = (Events::new(stop.clone()), ReadLeases::default(), Streams::new(stop.clone()));
-    let lookups = Lookups::default();
-    let (telling, sharing, config) = (Mutex::default(), Mutex::default(), config.worker.clone());
+    let events = Events::new(stop.clone());
+    let remuxer = Remuxer {
+        store: store.clone(),
+        media: media.clone(),
+        disks: disks.clone(),
+        readiness: Arc::clone(&readiness),
+        time: config.worker.job_timeout,
+    };
     let context = JobContext {
-        config,
+        config: config.worker.clone(),
+        announcer: Announcer::new(store.clone(), events.clone()),
         store,
         media,
         disks,
-        readers,
         readiness,
-        lookups,
-        egress_tokens,
+        lookups: Lookups::default(),
+        egress_tokens: EgressTokens::new(egress::token_key(&config.egress)?),
         events,
-        streams,
-        telling,
-        sharing,
     };
-    Ok((context, egress))
+    Ok((Queue::new(context, Streams::new(remuxer, stop.clone()), stop.clone()), egress))
 }
 
 fn routes(app: App, guard: Arc<Guard>, answering: TaskTracker) -> Router {
@@ -220,35 +215,13 @@ fn listen(
     })
 }
 
-/// A listener that stops accepting once `stop` is cancelled. Later connections wait for the next worker.
-pub(super) struct UntilStopped<L> {
-    listener: L,
-    stop: CancellationToken,
-}
-
-impl<L: Listener<Io: Socket>> Listener for UntilStopped<L> {
-    type Io = SendfileStream<L::Io>;
-    type Addr = L::Addr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.stop.run_until_cancelled(self.listener.accept()).await {
-            Some((socket, from)) => (SendfileStream::new(socket), from),
-            None => pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
 fn spawn<L>(listener: L, routes: Router, stop: CancellationToken) -> JoinHandle<()>
 where
     L: Listener<Io: Socket>,
     L::Addr: std::fmt::Debug,
 {
     tokio::spawn(async move {
-        let listener = UntilStopped { listener, stop: stop.clone() };
+        let listener = UntilStopped::new(listener, stop.clone());
         let routes = routes.into_make_service_with_connect_info::<SendQueue>();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(async move {
             stop.cancelled().await;

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{api::caller::Caller, tasks::owner::Owner};
+use crate::tasks::{caller::Caller, owner::Owner};
 
 /// How many requests may wait for the share of one user or one link. Further ones are refused immediately.
 const MAX_WAITING: usize = 32;

@@ -7,7 +7,8 @@ use axum::{
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{App, caller::Caller, refusal::Refusal};
+use super::{App, refusal::Refusal};
+use crate::tasks::caller::Caller;
 
 const JSON: &str = "application/json";
 

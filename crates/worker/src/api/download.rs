@@ -9,20 +9,18 @@ use utoipa::{ToSchema, openapi::Object};
 use super::{
     App,
     body::Body,
-    caller::Caller,
     openapi::one_of,
     refusal::{Refusal, RefusalBody},
     view::{TaskView, kinds, qualities},
 };
-use crate::{
-    jobs::subtitles::Wanted,
-    queue::playlist::{Extent, Part, Tally},
-    tasks::{
-        language::Languages,
-        order::{FORMATS, Output, Priority, Quality},
-        source::{SourceError, SourceUrl},
-        task::Task,
-    },
+use crate::tasks::{
+    caller::Caller,
+    language::Languages,
+    order::{FORMATS, Output, Priority, Quality},
+    playlist::{Extent, Part, Tally},
+    source::SourceUrl,
+    subtitles::WantedSubtitles,
+    task::Task,
 };
 
 /// A request for a download.
@@ -90,7 +88,7 @@ pub(super) async fn start(
     context.disks.room().await?;
     let (limits, max_filesize) = (caller.limits, caller.limits.max_filesize.map(NonZeroU64::get));
     let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
-    let wanted = Wanted { languages: order.subtitles, automatic: order.automatic_subtitles };
+    let wanted = WantedSubtitles { languages: order.subtitles, automatic: order.automatic_subtitles };
     let task = Task { priority: order.priority, wanted, part, max_filesize, ..task };
     app.queue.add(task.clone(), limits).await?;
     Ok(Json(TaskView::new(task, None)))
@@ -104,12 +102,6 @@ fn part(playlist: bool, limit: Option<NonZeroU16>, most: u16) -> Result<Part, Re
             Err(Refusal::invalid("invalid_value", format!("playlist_limit must be at most {most}")))
         }
         (true, limit) => Ok(Part::List(limit.map_or(Extent::Whole, Extent::First), Tally::default())),
-    }
-}
-
-impl From<SourceError> for Refusal {
-    fn from(error: SourceError) -> Self {
-        Self::invalid("url_refused", error.to_string())
     }
 }
 

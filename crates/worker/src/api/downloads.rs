@@ -11,14 +11,13 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    caller::Caller,
     refusal::{Refusal, RefusalBody},
     rows::{Frame, Rows},
     view::TaskView,
 };
 use crate::{
     store::{Cancelled, Selection},
-    tasks::task::TaskId,
+    tasks::{caller::Caller, id::TaskId},
 };
 
 /// A confirmation.

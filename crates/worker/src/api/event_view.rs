@@ -7,14 +7,11 @@ use axum::http::StatusCode;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::{App, caller::Caller, refusal::Refusal, view::TaskView};
+use super::{App, refusal::Refusal, view::TaskView};
 use crate::{
+    events::{Audience, EventId, Follower, Missed, TaskEvent},
     shares::Busy,
-    tasks::{
-        events::{Audience, EventId, Follower, Missed, TaskEvent},
-        task::TaskId,
-    },
-    ytdlp::Progress,
+    tasks::{caller::Caller, id::TaskId, progress::Progress},
 };
 
 /// An event.

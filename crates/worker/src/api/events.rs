@@ -16,11 +16,10 @@ use utoipa::IntoParams;
 
 use super::{
     App,
-    caller::Caller,
     event_view::{self, Told},
     refusal::{Refusal, RefusalBody},
 };
-use crate::tasks::events::Follower;
+use crate::{events::Follower, tasks::caller::Caller};
 
 /// More often than any proxy times out a silent response.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -7,7 +7,7 @@ use utoipa::{
     openapi::{Content, RefOr, Response},
 };
 
-use crate::media::media_type::MediaType;
+use crate::tasks::media_type::MediaType;
 
 /// Conditional and range headers (RFC 9110, sections 13 and 14).
 #[derive(IntoParams)]

@@ -9,18 +9,16 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{
     App,
-    caller::Caller,
     file_answers::{Conditions, MediaAnswers, ThumbnailAnswers},
     refusal::{Refusal, RefusalBody},
 };
 use crate::{
-    media::{file_name::task_of, media_type::MediaType},
     store::Store,
     streaming::{
         send::{Disposition, Known, Sending},
         sendfile::SendQueue,
     },
-    tasks::task::{Task, TaskId},
+    tasks::{caller::Caller, file_name::task_of, id::TaskId, media_type::MediaType, task::Task},
 };
 
 type Named = Result<Path<String>, PathRejection>;
@@ -46,7 +44,7 @@ pub(super) async fn download(
     let id = named.ok().and_then(|Path(id)| id.parse().ok());
     let found = finished(&app, &caller, id).await?;
     let (task, media) = found.ok_or_else(Refusal::no_such_download)?;
-    sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers, send_queue).await
+    Ok(sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers, send_queue).await?)
 }
 
 /// A finished file, for playback
@@ -73,7 +71,7 @@ pub(super) async fn stream(
     let name: String = name.nfc().collect();
     let found = finished(&app, &caller, task_of(&name)).await?;
     let (task, media) = found.filter(|(task, _)| task.file_name() == Some(name)).ok_or_else(unknown)?;
-    sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers, send_queue).await
+    Ok(sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers, send_queue).await?)
 }
 
 /// The thumbnail of a download
@@ -100,10 +98,10 @@ pub(super) async fn thumbnail(
     let (task, _) = found.ok_or_else(|| Refusal::not_found("Miniatura no encontrada"))?;
     let path = app.queue.context().media.thumbnail(task.id);
     let (content_type, disposition) = ("image/jpeg", Disposition::Inline);
-    let reading = app.queue.context().readers.begin(task.id);
-    Sending { id: task.id, path, content_type, disposition, name: None, reading, known: None }
+    let reading = app.queue.context().media.read(task.id);
+    Ok(Sending { id: task.id, path, content_type, disposition, name: None, reading, known: None }
         .answer(&method, &headers, send_queue)
-        .await
+        .await?)
 }
 
 /// Returns the task with this id if the caller may see it and it has a finished file.
@@ -125,7 +123,7 @@ fn sending(app: &App, task: &Task, media: MediaType, method: &Method, dispositio
     Sending {
         id: task.id,
         path: context.media.file(task.id, media),
-        reading: context.readers.begin(task.id),
+        reading: context.media.read(task.id),
         content_type: media.content_type(),
         disposition,
         known: task.digest.zip(task.completed_at).map(|(digest, at)| Known { digest, bytes: task.filesize, at }),

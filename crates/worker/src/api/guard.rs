@@ -8,8 +8,8 @@ use std::{
 };
 
 use axum::{
-    extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -22,10 +22,10 @@ use sallyport_core::{
 use thiserror::Error;
 
 use super::{
-    caller::Caller,
+    refusal::Refusal,
     replay::{ReplayError, ReplayMemory},
 };
-use crate::tasks::owner::Owner;
+use crate::tasks::{caller::Caller, owner::Owner};
 
 /// The key for statements and the request ids already seen.
 pub(crate) struct Guard {
@@ -170,6 +170,15 @@ fn caller(statement: Statement) -> Result<Caller, NotLetIn> {
     let user = Owner::new(&user, statement.generation);
     let by_link = statement.link_id.map(Into::into);
     Ok(Caller { user, role: statement.role, limits: statement.limits, link: statement.link, by_link })
+}
+
+/// The caller that the guard has found.
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(Refusal::internal)
+    }
 }
 
 #[cfg(test)]

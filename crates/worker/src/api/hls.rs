@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::{
     App, answer,
-    caller::Caller,
     file_answers::{Conditions, StreamAnswers},
     files::{finished, note_play},
     refusal::{Refusal, RefusalBody},
@@ -19,7 +18,7 @@ use crate::{
         send::{Disposition, Sending},
         sendfile::SendQueue,
     },
-    tasks::task::Task,
+    tasks::{caller::Caller, task::Task},
 };
 
 /// RFC 8216, section 4.
@@ -50,8 +49,8 @@ pub(super) async fn playlist(
 ) -> Result<([(HeaderName, &'static str); 2], Bytes), Refusal> {
     let task = own(&app, &caller, id).await?;
     let context = app.queue.context();
-    let _reading = context.readers.begin(task.id);
-    let playlist = context.streams.playlist(&app.queue, &task, caller.link.as_deref()).await?;
+    let _reading = context.media.read(task.id);
+    let playlist = app.queue.streams().playlist(&task, caller.link.as_deref()).await?;
     let text = answer::text(&app, &caller, playlist.most, async { Ok(playlist.text().await?) }).await?;
     note_play(&context.store, task.id);
     // The playlist may contain the caller's signed link, so no shared cache may store it.
@@ -83,15 +82,15 @@ pub(super) async fn stream(
 ) -> Result<Response, Refusal> {
     let task = own(&app, &caller, id).await?;
     let (id, context) = (task.id, app.queue.context());
-    let reading = context.readers.begin(id);
-    let path = context.streams.file(&app.queue, &task).await?;
+    let reading = context.media.read(id);
+    let path = app.queue.streams().file(&task).await?;
     if method == Method::GET {
         note_play(&context.store, id);
     }
     let (content_type, disposition) = ("video/mp4", Disposition::Inline);
-    Sending { id, path, content_type, disposition, name: None, reading, known: None }
+    Ok(Sending { id, path, content_type, disposition, name: None, reading, known: None }
         .answer(&method, &headers, send_queue)
-        .await
+        .await?)
 }
 
 async fn own(app: &App, caller: &Caller, id: Id) -> Result<Task, Refusal> {

@@ -9,11 +9,10 @@ use utoipa::ToSchema;
 use super::{
     App, answer,
     body::Body,
-    caller::Caller,
     metadata::{LookError, NotSeen, Question, resolved},
     refusal::{Refusal, RefusalBody},
 };
-use crate::tasks::source::SourceUrl;
+use crate::tasks::{caller::Caller, source::SourceUrl};
 
 const WHAT: &str = "Information";
 

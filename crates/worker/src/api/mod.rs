@@ -2,7 +2,6 @@
 
 mod answer;
 pub(super) mod body;
-pub(super) mod caller;
 mod download;
 mod downloads;
 mod event_view;

@@ -11,14 +11,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
-    caller::Caller,
     refusal::{Refusal, RefusalBody},
     rows::{Frame, Rows},
     view::TaskView,
 };
 use crate::{
     store::{Order, Selection, Sequence},
-    tasks::task::Status,
+    tasks::{caller::Caller, task::Status},
 };
 
 pub(super) const MAX_LIMIT: usize = 100;

@@ -12,7 +12,14 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{disk::NoRoom, store::StoreError};
+use crate::{
+    disk::NoRoom,
+    queue::QueueError,
+    store::StoreError,
+    streaming::{budget::Unread, hls::RemuxError, send::SendError},
+    tasks::source::SourceError,
+    ytdlp::Unready,
+};
 
 /// An error response.
 #[derive(Debug)]
@@ -102,6 +109,74 @@ impl From<NoRoom> for Refusal {
             NoRoom::ReadOnly => Self::read_only(),
             NoRoom::Unknown(_) | NoRoom::Lost(_) => Self::internal(),
         }
+    }
+}
+
+/// A task database that failed is logged here, all other failures of the queue where they occur.
+impl From<QueueError> for Refusal {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Store(error) => error.into(),
+            QueueError::NotRemoved | QueueError::Lost(_) => Self::internal(),
+        }
+    }
+}
+
+impl From<SourceError> for Refusal {
+    fn from(error: SourceError) -> Self {
+        Self::invalid("url_refused", error.to_string())
+    }
+}
+
+impl From<Unready> for Refusal {
+    fn from(unready: Unready) -> Self {
+        let code = match unready {
+            Unready::Missing => "yt_dlp_missing",
+            Unready::TooOld(_) => "yt_dlp_too_old",
+            Unready::Broken => "yt_dlp_broken",
+            Unready::Sandbox(_) => "sandbox_missing",
+        };
+        Self::unavailable(code, unready.to_string())
+    }
+}
+
+impl From<RemuxError> for Refusal {
+    fn from(error: RemuxError) -> Self {
+        match error {
+            RemuxError::NotStreamable => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "not_streamable",
+                "This file cannot be streamed without re-encoding its video or audio; download it instead",
+            ),
+            RemuxError::NoFfmpeg => Self::unavailable("ffmpeg_missing", "ffmpeg was not found on this server"),
+            RemuxError::Unready(unready) => unready.into(),
+            RemuxError::Full => NoRoom::Full.into(),
+            RemuxError::ReadOnly => NoRoom::ReadOnly.into(),
+            RemuxError::Busy => Self::unavailable("busy", "Too many streams are being prepared; try again later"),
+            RemuxError::Stopped => Self::unavailable("busy", "The worker is restarting; try again"),
+            RemuxError::NotYet => Self::unavailable("preparing", "The stream is being prepared; try again shortly"),
+            RemuxError::Gone => Self::no_such_download(),
+            RemuxError::Failed | RemuxError::Ours => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "remux_failed",
+                "The stream could not be prepared on this server",
+            ),
+        }
+    }
+}
+
+impl From<SendError> for Refusal {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Gone => Self::not_found("Archivo no encontrado"),
+            SendError::Lost(_) => Self::internal(),
+        }
+    }
+}
+
+impl From<Unread> for Refusal {
+    fn from(_: Unread) -> Self {
+        Self::unavailable("busy", "Other answers to this user are still unread")
     }
 }
 

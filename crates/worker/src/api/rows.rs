@@ -9,11 +9,11 @@ use futures_util::stream::{self, Stream, StreamExt};
 use thiserror::Error;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{App, answer, caller::Caller, refusal::Refusal, view::TaskView};
+use super::{App, answer, refusal::Refusal, view::TaskView};
 use crate::{
     store::{Bounds, Page, Selection, Sequence, StoreError},
     streaming::budget::{Account, Room},
-    tasks::task::Task,
+    tasks::{caller::Caller, task::Task},
 };
 
 /// A piece ends with the download that brings it to this length, in bytes.

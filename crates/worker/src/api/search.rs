@@ -10,12 +10,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App, answer,
-    caller::Caller,
     info::{self, Info, MAX_ADDED, MAX_FOUND},
     metadata::{LookError, NotSeen, Question},
     refusal::Refusal,
 };
-use crate::tasks::source::SourceUrl;
+use crate::tasks::{caller::Caller, source::SourceUrl};
 
 pub(super) const MAX_RESULTS: u8 = 50;
 pub(super) const MAX_TEXT: usize = 200;

@@ -27,12 +27,10 @@ use tungstenite::error::Error as SocketError;
 use utoipa::IntoParams;
 
 use super::{
-    App,
-    caller::Caller,
-    event_view,
+    App, event_view,
     refusal::{Refusal, RefusalBody},
 };
-use crate::tasks::events::Follower;
+use crate::{events::Follower, tasks::caller::Caller};
 
 /// The largest message that a client may send, in bytes.
 const MAX_MESSAGE: usize = 4 << 10;

@@ -11,7 +11,6 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    caller::Caller,
     file_answers::{Conditions, SubtitlesAnswers},
     files::finished,
     refusal::{Refusal, RefusalBody},
@@ -21,7 +20,7 @@ use crate::{
         send::{Disposition, Sending},
         sendfile::SendQueue,
     },
-    tasks::{language::Language, task::TaskId},
+    tasks::{caller::Caller, id::TaskId, language::Language},
 };
 
 const CONTENT_TYPE: &str = "text/vtt; charset=utf-8";
@@ -88,10 +87,10 @@ pub(super) async fn file(
         content_type: CONTENT_TYPE,
         disposition: Disposition::Inline,
         name: None,
-        reading: context.readers.begin(task.id),
+        reading: context.media.read(task.id),
         known: None,
     };
-    sending.answer(&method, &headers, send_queue).await
+    Ok(sending.answer(&method, &headers, send_queue).await?)
 }
 
 impl SubtitlesView {

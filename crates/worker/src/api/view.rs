@@ -4,14 +4,12 @@ use serde::Serialize;
 use utoipa::{ToSchema, openapi::Object};
 
 use super::openapi::one_of;
-use crate::{
-    queue::playlist::{Part, Tally},
-    tasks::{
-        language::Language,
-        order::{KINDS, QUALITIES},
-        task::{Status, Task},
-    },
-    ytdlp::Progress,
+use crate::tasks::{
+    language::Language,
+    order::{KINDS, QUALITIES},
+    playlist::{Part, Tally},
+    progress::Progress,
+    task::{Status, Task},
 };
 
 /// A download.

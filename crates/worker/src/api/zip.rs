@@ -13,14 +13,13 @@ use utoipa::IntoParams;
 
 use super::{
     App,
-    caller::Caller,
     files::finished,
     refusal::{Refusal, RefusalBody},
 };
 use crate::{
     shares::{Busy, Shares, Sizes},
     streaming::archive::{self, Member},
-    tasks::task::TaskId,
+    tasks::{caller::Caller, id::TaskId},
 };
 
 /// The most files in one archive.
@@ -120,6 +119,6 @@ async fn member(app: &App, caller: &Caller, id: TaskId, method: &Method) -> Resu
         name: task.file_name().ok_or_else(Refusal::no_such_download)?,
         path: context.media.file(id, media),
         finished: task.completed_at,
-        reading: context.readers.begin(id),
+        reading: context.media.read(id),
     })
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    job::Failure,
+    failure::Failure,
     parts::{MOST, Parts, WORKING, is_fragment, names, regular},
 };
 use crate::media::{
@@ -80,7 +80,7 @@ mod tests {
         for (name, bytes) in files {
             fs::write(tmp.join(name), bytes).unwrap();
         }
-        Beginnings::new(Parts::new(dir.path(), dir.path().to_owned())).look()
+        Beginnings::new(Parts::new(dir.path().to_owned(), dir.path().join("synced.json"))).look()
     }
 
     fn long(head: &[u8]) -> Vec<u8> {

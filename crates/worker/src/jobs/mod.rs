@@ -1,12 +1,17 @@
 //! Jobs: what one download runs, watches, limits and leaves behind.
 
-pub(super) mod beginnings;
-pub(super) mod disk_usage;
-pub(super) mod egress_tokens;
+pub(super) mod announcer;
+mod beginnings;
+mod child_output;
+pub(super) mod context;
+pub(super) mod dedup;
+pub(super) mod failure;
 pub(super) mod job;
-pub(super) mod parts;
+mod listen;
+mod parts;
+mod playlist;
 pub(super) mod registry;
-pub(super) mod stall_watchdog;
-pub(super) mod subtitles;
-pub(super) mod thumbnail;
-pub(super) mod watch;
+mod stall_watchdog;
+mod subtitles;
+mod thumbnail;
+mod watch;

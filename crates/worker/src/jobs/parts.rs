@@ -98,8 +98,9 @@ struct Reading {
 }
 
 impl Parts {
-    pub(crate) fn new(job: &Path, work: PathBuf) -> Self {
-        Self { work, note: job.join("synced.json") }
+    /// Returns the parts in `work`, whose note is at `note`.
+    pub(crate) fn new(work: PathBuf, note: PathBuf) -> Self {
+        Self { work, note }
     }
 
     /// Prepares the files of an earlier run for the next one: sets them aside, where only the companion picks them up, and truncates them
@@ -367,7 +368,7 @@ mod tests {
     fn job() -> (tempfile::TempDir, Parts) {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("work/tmp")).unwrap();
-        let parts = Parts::new(dir.path(), dir.path().join("work"));
+        let parts = Parts::new(dir.path().join("work"), dir.path().join("synced.json"));
         (dir, parts)
     }
 

@@ -11,10 +11,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    tasks::{owner::Owner, task::TaskId},
-    ytdlp::Progress,
-};
+use crate::tasks::{id::TaskId, owner::Owner, progress::Progress};
 
 /// A running job.
 pub(crate) struct Running {

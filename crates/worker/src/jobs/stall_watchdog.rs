@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::disk_usage::DiskUsage;
+use crate::disk::usage::DiskUsage;
 
 /// How many times the files are checked within the longest allowed silence.
 const LOOKS: u32 = 8;

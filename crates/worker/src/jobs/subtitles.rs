@@ -12,14 +12,16 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::job::JobContext;
 use crate::{
-    disk::{SCRATCH, SCRATCH_FILE},
-    media::{JobFolder, open_regular},
-    sandbox::Allowance,
+    disk::Disks,
+    media::{JobFolder, files::open_regular},
+    sandbox::egress_tokens::EgressTokens,
     streaming::webvtt,
-    tasks::language::{Language, Languages},
-    ytdlp::{Bounds, Confined, Run, Sought, Tools, subtitles},
+    tasks::{
+        language::{Language, Languages},
+        subtitles::WantedSubtitles,
+    },
+    ytdlp::{End, Limits, SandboxedRun, Sought, Tools, subtitles},
 };
 
 /// The largest subtitle file, in bytes; enough for the text of several feature films.
@@ -27,52 +29,50 @@ const MAX_BYTES: u64 = 4 << 20;
 
 /// The most that a run may transfer, in bytes, including web pages.
 const MAX_FETCHED: u64 = 128 << 20;
-const MAX_LINE: usize = 4_096;
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The subtitles that a request asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) languages: Languages,
-    /// Accept automatically generated subtitles where the site has no others.
-    pub(crate) automatic: bool,
+/// A run that fetches subtitles.
+pub(super) struct SubtitlesFetch<'a> {
+    pub(super) tools: &'a Tools,
+    pub(super) job: &'a JobFolder,
+    pub(super) film: Sought<'a>,
+    pub(super) wanted: &'a WantedSubtitles,
+    pub(super) stop: &'a CancellationToken,
 }
 
-/// Puts the available `wanted` subtitles next to the accepted file. Fails only if the state of that folder is unknown afterwards.
-pub(crate) async fn fetch(
-    context: &JobContext,
-    tools: &Tools,
-    job: &JobFolder,
-    film: Sought<'_>,
-    wanted: &Wanted,
-    stop: &CancellationToken,
-) -> io::Result<()> {
-    let (place, languages) = (job.clone(), wanted.languages.clone());
-    // Only subtitles made here are published, whatever the child has left.
-    let folder = spawn_blocking(move || {
-        place.forget_subtitles()?;
-        if languages.is_empty() { Ok(None) } else { place.begin_subtitles().map(Some) }
-    });
-    let Some(folder) = folder.await.map_err(io::Error::other)?? else { return Ok(()) };
-    let args = subtitles(tools, film, wanted, &folder);
-    let allowance = Allowance { file: SCRATCH_FILE, cpu: TIMEOUT.as_secs() };
-    let proxy = Some(context.egress_tokens.proxy(&tools.sandbox, Uuid::new_v4(), TIMEOUT, MAX_FETCHED));
-    let confined = Confined { tools, program: &tools.yt_dlp, args, folder: &folder, reads: &[], allowance, proxy };
-    let bounds = Bounds { disks: &context.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
-    let mut run = Run::start(confined, bounds, stop)?;
-    while let Some(line) = run.next().await {
-        tracing::debug!(?line, "yt-dlp (subtitles)");
+impl SubtitlesFetch<'_> {
+    /// Puts the available subtitles next to the accepted file. Fails only if the state of that folder is unknown afterwards.
+    pub(super) async fn run(&self, disks: &Disks, tokens: &EgressTokens) -> io::Result<()> {
+        let job = self.job.clone();
+        let languages = self.wanted.languages.clone();
+        // Only subtitles made here are published, whatever the child has left.
+        let folder = spawn_blocking(move || {
+            job.forget_subtitles()?;
+            if languages.is_empty() { Ok(None) } else { job.begin_subtitles().map(Some) }
+        });
+        let Some(folder) = folder.await.map_err(io::Error::other)?? else { return Ok(()) };
+        let end = self.download(&folder, disks, tokens).await?;
+        let job = self.job.clone();
+        let languages = self.wanted.languages.clone();
+        let collected = spawn_blocking(move || collect(&folder, &job, &languages)).await;
+        if let Ok(Ok(())) = collected {
+            return Ok(());
+        }
+        // A video without subtitles is better than no video.
+        tracing::warn!(?end, ?collected, "continuing without subtitles");
+        let job = self.job.clone();
+        spawn_blocking(move || job.forget_subtitles()).await.map_err(io::Error::other)?
     }
-    let end = run.end().await;
-    let (place, languages) = (job.clone(), wanted.languages.clone());
-    let collected = spawn_blocking(move || collect(&folder, &place, &languages)).await;
-    if let Ok(Ok(())) = collected {
-        return Ok(());
+
+    async fn download(&self, folder: &Path, disks: &Disks, tokens: &EgressTokens) -> io::Result<End> {
+        let args = subtitles(self.tools, self.film, self.wanted, folder);
+        let run = SandboxedRun::yt_dlp(self.tools, args, folder, Limits::scratch(TIMEOUT));
+        let mut run = run.online(tokens, Uuid::new_v4(), MAX_FETCHED).start(disks, self.stop)?;
+        while let Some(line) = run.next().await {
+            tracing::debug!(?line, "yt-dlp (subtitles)");
+        }
+        Ok(run.end().await)
     }
-    // A video without subtitles is better than no video.
-    tracing::warn!(?end, ?collected, "continuing without subtitles");
-    let place = job.clone();
-    spawn_blocking(move || place.forget_subtitles()).await.map_err(io::Error::other)?
 }
 
 /// Takes the files that yt-dlp has left, if they are WebVTT in a requested language.
@@ -129,7 +129,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::{media::MediaFolder, tasks::task::TaskId};
+    use crate::{media::MediaFolder, tasks::id::TaskId};
 
     const CUE: &str = "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nHello\n";
 

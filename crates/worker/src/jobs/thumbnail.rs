@@ -5,34 +5,32 @@ use std::{ffi::OsString, io::Read, path::Path, time::Duration};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::job::JobContext;
 use crate::{
-    disk::SCRATCH,
-    media::{JobFolder, open_regular},
-    sandbox::Allowance,
-    ytdlp::{Bounds, Confined, DEMUXERS, Run, Tools},
+    disk::Disks,
+    media::{JobFolder, files::open_regular},
+    ytdlp::{DEMUXERS, Limits, SandboxedRun, Tools},
 };
 
-const MAX_LINE: usize = 4_096;
 const TIMEOUT: Duration = Duration::from_secs(30);
-const ALLOWANCE: Allowance = Allowance { file: 4 << 20, cpu: 60 };
+
+/// The largest picture, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
+const LIMITS: Limits = Limits { file: MAX_BYTES, cpu: Duration::from_mins(1), ..Limits::scratch(TIMEOUT) };
 
 /// The positions to try, in seconds: one second in, because many videos begin in black, or the first frame of a shorter one.
 const MOMENTS: [&str; 2] = ["1", "0"];
 
 /// Puts a thumbnail of the accepted `file` next to it.
-pub(crate) async fn make(context: &JobContext, tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
+pub(crate) async fn make(disks: &Disks, tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
     let Some(ffmpeg) = &tools.ffmpeg else { return };
-    let bounds = Bounds { disks: &context.disks, most: SCRATCH, line: MAX_LINE, time: TIMEOUT };
     for moment in MOMENTS {
         let place = job.clone();
         // A new folder, in which the child that fetched the video cannot have left anything.
         let Ok(Ok(folder)) = spawn_blocking(move || place.begin_thumbnail()).await else { return };
         let picture = folder.join("picture.jpg");
-        let (args, reads) = (arguments(file, moment, &picture), &[job.ready()]);
-        let confined =
-            Confined { tools, program: ffmpeg, args, folder: &folder, reads, allowance: ALLOWANCE, proxy: None };
-        let Ok(mut run) = Run::start(confined, bounds, stop) else { return };
+        let (args, ready) = (arguments(file, moment, &picture), job.ready());
+        let run = SandboxedRun::new(tools, ffmpeg, args, &folder, LIMITS).reading(&ready);
+        let Ok(mut run) = run.start(disks, stop) else { return };
         while run.next().await.is_some() {}
         run.end().await;
         let job = job.clone();
@@ -60,5 +58,5 @@ fn arguments(file: &Path, moment: &str, picture: &Path) -> Vec<OsString> {
 fn is_picture(path: &Path) -> bool {
     let mut head = [0; 3];
     let read = open_regular(path).and_then(|(mut file, about)| file.read_exact(&mut head).map(|()| about.len()));
-    read.is_ok_and(|length| length <= ALLOWANCE.file) && head == *b"\xff\xd8\xff"
+    read.is_ok_and(|length| length <= MAX_BYTES) && head == *b"\xff\xd8\xff"
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     beginnings::Beginnings,
-    job::Failure,
+    failure::Failure,
     parts::{Noting, Parts},
 };
 

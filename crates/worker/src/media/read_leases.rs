@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::tasks::task::TaskId;
+use crate::tasks::id::TaskId;
 
 /// The number of readers of each task's file.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ReadLeases(Arc<Mutex<HashMap<TaskId, usize>>>);
 
 /// One reader; it counts until this is dropped.

@@ -15,12 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Queue;
 use crate::{
-    jobs::{disk_usage::DiskUsage, registry::Running},
+    disk::usage::DiskUsage,
+    jobs::registry::Running,
     store::StoreError,
-    tasks::{
-        owner::Owner,
-        task::{Status, TaskId},
-    },
+    tasks::{id::TaskId, owner::Owner, task::Status},
 };
 
 /// How often running downloads are checked.

@@ -3,7 +3,7 @@
 //! It runs as a helper process between the worker and each child, because these settings would otherwise have to be made between fork
 //! and exec, which requires unsafe code.
 
-use std::{ffi::OsString, io, os::unix::process::CommandExt, path::PathBuf, process::Command};
+use std::{ffi::OsString, io, os::unix::process::CommandExt, process::Command};
 
 use rustix::{
     process::{
@@ -15,7 +15,8 @@ use sallyport_core::supervision::Worth;
 
 use super::{
     Strictness,
-    landlock::{self, Network},
+    confinement::{Confinement, Network},
+    landlock,
     reaper::keep,
     syscalls,
 };
@@ -28,29 +29,6 @@ const MAX_TASKS: u64 = 512;
 /// Processes and threads, counted for the worker's account: three quarters of the unit's `TasksMax=`. Outside a unit the limit is not
 /// set, because the account also runs other programs.
 const MAX_TASKS_OF_UNIT: u64 = 768;
-
-/// The parsed arguments of the helper.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Confinement {
-    /// The process id that the parent must have; otherwise the helper exits.
-    parent: Option<i32>,
-    max_file_size: Option<u64>,
-    max_cpu: Option<u64>,
-    /// The egress guard's socket, for the reaper's relay. If it is set, the reaper enters namespaces.
-    pub(super) relay: Option<PathBuf>,
-    files: Option<Files>,
-    program: OsString,
-    args: Vec<OsString>,
-}
-
-/// The only files that the program may read and write, and the only port that it may connect to.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Files {
-    pub(super) read: Vec<PathBuf>,
-    pub(super) write: PathBuf,
-    pub(super) connect: Option<u16>,
-    pub(super) strictness: Strictness,
-}
 
 /// Replaces this process with `PROGRAM`; the arguments are `[OPTIONS] -- PROGRAM ARGS…`.
 ///
@@ -70,31 +48,6 @@ pub fn confine(mut args: Vec<OsString>) -> io::Error {
 }
 
 impl Confinement {
-    fn parse(args: Vec<OsString>) -> Option<Self> {
-        let mut confinement = Self::default();
-        let mut files = Files::default();
-        let mut args = args.into_iter();
-        loop {
-            match args.next()?.to_str()? {
-                "--" => break,
-                "--parent" => confinement.parent = Some(args.next()?.to_str()?.parse().ok()?),
-                "--max-file-size" => confinement.max_file_size = Some(args.next()?.to_str()?.parse().ok()?),
-                "--max-cpu" => confinement.max_cpu = Some(args.next()?.to_str()?.parse().ok()?),
-                "--relay" => confinement.relay = Some(args.next()?.into()),
-                "--read" => files.read.push(args.next()?.into()),
-                "--write" => files.write = args.next()?.into(),
-                "--connect" => files.connect = Some(args.next()?.to_str()?.parse().ok()?),
-                "--partial" => files.strictness = Strictness::Partial,
-                _ => return None,
-            }
-        }
-        // Without a folder to write to, no sandbox is requested.
-        confinement.files = (!files.write.as_os_str().is_empty()).then_some(files);
-        confinement.program = args.next()?;
-        confinement.args = args.collect();
-        Some(confinement)
-    }
-
     fn apply(self) -> io::Error {
         if let Err(error) = self.restrict() {
             return error;
@@ -146,39 +99,4 @@ fn refuse_root_capabilities() -> io::Result<()> {
 fn limit(resource: Resource, value: u64) -> io::Result<()> {
     let value = Some(getrlimit(resource).maximum.map_or(value, |hard| value.min(hard)));
     Ok(setrlimit(resource, Rlimit { current: value, maximum: value })?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(args: &[&str]) -> Option<Confinement> {
-        Confinement::parse(args.iter().map(OsString::from).collect())
-    }
-
-    #[test]
-    fn everything_after_the_dashes_belongs_to_the_program() {
-        let expected = Confinement {
-            max_file_size: Some(5),
-            parent: Some(7),
-            program: "yt-dlp".into(),
-            args: vec!["--parent".into(), "--".into()],
-            ..Confinement::default()
-        };
-        assert_eq!(parse(&["--max-file-size", "5", "--parent", "7", "--", "yt-dlp", "--parent", "--"]), Some(expected));
-    }
-
-    #[test]
-    fn invalid_arguments_run_nothing() {
-        for args in [
-            &["--"][..],
-            &[],
-            &["sh"],
-            &["--parent", "x", "--", "sh"],
-            &["--max-file-size", "--", "sh"],
-            &["--connect", "99999", "--", "sh"],
-        ] {
-            assert_eq!(parse(args), None, "{args:?}");
-        }
-    }
 }

@@ -7,7 +7,10 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
 };
 
-use super::{Strictness, confine::Files};
+use super::{
+    Strictness,
+    confinement::{Files, Network},
+};
 
 /// The newest version that this program knows. Features that the kernel lacks are left out.
 const ABI: ABI = ABI::V10;
@@ -37,15 +40,6 @@ const SYSTEM: [&str; 20] = [
     "/proc/self",
 ];
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
-
-/// The network namespace of the process. With its own network comes its own PID namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Network {
-    /// Its own, in which nothing needs protection.
-    Own,
-    /// The host's, shared with the host's processes. Landlock can restrict ports there since Linux 6.7, and signals since 6.12.
-    Shared,
-}
 
 /// Restricts this process and all its future children.
 ///

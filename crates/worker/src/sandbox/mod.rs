@@ -7,6 +7,8 @@
 
 mod choose;
 mod confine;
+mod confinement;
+pub(super) mod egress_tokens;
 mod landlock;
 mod namespace;
 mod outside;

@@ -27,7 +27,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{NOT_KEPT, confine::Confinement, namespace, relay::Relay};
+use super::{NOT_KEPT, confinement::Confinement, namespace, relay::Relay};
 
 /// The children of this process (proc_tid_children(5)). The list may be incomplete while some of them end.
 const CHILDREN: &str = "/proc/thread-self/children";

@@ -12,7 +12,7 @@ use seccompiler::{
 };
 use thiserror::Error;
 
-use super::landlock::Network;
+use super::confinement::Network;
 
 /// Calls that concern other processes, namespaces, mounts, keys, and kernel interfaces with a history of vulnerabilities; and calls
 /// that Landlock permits for any file of the account: changing modes, owners, attributes and times, and watching for changes.

@@ -10,13 +10,7 @@ use super::{
     row::{COLUMNS, parsed, read},
     text::Field,
 };
-use crate::{
-    queue::retry::Retries,
-    tasks::{
-        owner::Owner,
-        task::{Task, TaskId},
-    },
-};
+use crate::tasks::{id::TaskId, owner::Owner, retries::Retries, task::Task};
 
 /// What the queue offers for a free slot.
 #[derive(Debug)]

@@ -20,11 +20,12 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
 
+use self::text::Field;
 pub(crate) use self::{
     claim::{Next, Retried},
     pages::{Bounds, Order, Page, Selection, Sequence},
     playlists::{Expanded, Settled},
-    transitions::{Cancelled, Description},
+    transitions::Cancelled,
 };
 
 /// Schema migrations: the step at index `n` upgrades a database from version `n` to `n + 1`.
@@ -129,6 +130,11 @@ impl Store {
     }
 }
 
+/// Returns a title as it is stored, which may be shorter.
+pub(crate) fn stored_title(title: &str) -> &str {
+    Field::Title.cut(title)
+}
+
 /// Creates the file with mode 0600 before it holds any data; SQLite gives its other files the same mode.
 fn keep_private(path: &Path) -> io::Result<()> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
@@ -146,13 +152,12 @@ fn migrate(db: &Connection) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        media::Finished,
-        tasks::{
-            language::Languages,
-            order::{Output, Quality},
-            task::{Status, Task, TaskId},
-        },
+    use crate::tasks::{
+        finished::Finished,
+        id::TaskId,
+        language::Languages,
+        order::{Output, Quality},
+        task::{Status, Task},
     };
     use sallyport_core::statement::UserLimits;
 

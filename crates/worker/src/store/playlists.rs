@@ -4,13 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, StoreError, row::parsed, tasks::Room, text::Field};
-use crate::{
-    queue::playlist::PlaylistEntry,
-    tasks::{
-        owner::Owner,
-        task::{Status, TaskId},
-    },
-};
+use crate::tasks::{id::TaskId, owner::Owner, playlist::PlaylistEntry, task::Status};
 
 /// The result of expanding a playlist into its videos.
 #[derive(Debug, PartialEq, Eq)]

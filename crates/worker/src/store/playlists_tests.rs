@@ -4,10 +4,10 @@ use sallyport_core::statement::UserLimits;
 
 use super::*;
 use crate::{
-    queue::playlist::{Extent, Part, Tally},
     store::{Cancelled, Next, tasks::MAX_PENDING_PER_USER},
     tasks::{
         order::{Output, Quality},
+        playlist::{Extent, Part, Tally},
         task::Task,
     },
 };

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use rusqlite::{Row, params};
 
 use super::{Store, StoreError, row::parsed};
-use crate::{
-    media::{dedup::Duplicate, digest::Digest, reconcile::LibraryTask, retention::FinishedFile},
-    tasks::task::TaskId,
+use crate::tasks::{
+    digest::Digest,
+    finished::{Duplicate, FinishedFile, LibraryTask},
+    id::TaskId,
 };
 
 /// The error message of a task whose finished file is gone.

@@ -4,13 +4,11 @@ use rusqlite::{Row, types::Type};
 
 use super::text::Field;
 
-use crate::{
-    jobs::subtitles::Wanted,
-    queue::playlist::{Extent, Part, PlaylistPosition, Tally},
-    tasks::{
-        order::{Output, Priority},
-        task::Task,
-    },
+use crate::tasks::{
+    order::{Output, Priority},
+    playlist::{Extent, Part, PlaylistPosition, Tally},
+    subtitles::WantedSubtitles,
+    task::Task,
 };
 
 /// The columns, in the order in which [`read`] expects them.
@@ -40,7 +38,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         completed_at: optional(row, 14)?,
         digest: optional(row, 15)?,
         priority: Priority::of_rank(row.get(16)?),
-        wanted: Wanted { languages: parsed(row, 17)?, automatic: row.get(18)? },
+        wanted: WantedSubtitles { languages: parsed(row, 17)?, automatic: row.get(18)? },
         subtitles: parsed(row, 19)?,
         part: part(row)?,
         max_filesize: row.get::<_, Option<i64>>(26)?.map(i64::cast_unsigned),

@@ -9,13 +9,12 @@ use super::{
     Store, StoreError,
     row::{COLUMNS, parsed, read},
 };
-use crate::{
-    api::caller::Caller,
-    queue::playlist::Part,
-    tasks::{
-        owner::Owner,
-        task::{Status, Task, TaskId},
-    },
+use crate::tasks::{
+    caller::Caller,
+    id::TaskId,
+    owner::Owner,
+    playlist::Part,
+    task::{Status, Task},
 };
 
 /// The most pending tasks of all users. Each user can have [`ALWAYS_PER_USER`] beyond that, so that nobody can fill the queue for others.

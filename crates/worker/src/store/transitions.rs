@@ -7,25 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
 use super::{Store, StoreError, row::parsed, text::Field};
-use crate::{
-    media::{Finished, digest::Digest},
-    tasks::task::TaskId,
-};
-
-/// What a source reports about itself before it is downloaded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Description {
-    pub(crate) title: String,
-    pub(crate) format_note: String,
-    pub(crate) filesize: u64,
-}
-
-impl Description {
-    /// The title as it is stored, which may be shorter.
-    pub(crate) fn stored_title(&self) -> &str {
-        Field::Title.cut(&self.title)
-    }
-}
+use crate::tasks::{description::Description, digest::Digest, finished::Finished, id::TaskId};
 
 /// The result of a cancellation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +28,7 @@ impl Store {
                 "UPDATE task SET title = ?2, format_note = ?3, filesize = ?4 WHERE id = ?1",
                 params![
                     id.to_string(),
-                    about.stored_title(),
+                    Field::Title.cut(&about.title),
                     Field::Note.cut(&about.format_note),
                     about.filesize.cast_signed()
                 ],

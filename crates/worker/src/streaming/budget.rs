@@ -6,11 +6,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{caller::Caller, refusal::Refusal},
     shares::{Busy, Share, Shares, Sizes, Taken},
+    tasks::caller::Caller,
 };
 
 /// The unit of counting, in bytes.
@@ -34,6 +35,11 @@ pub(crate) struct Account(Share);
 pub(crate) struct Room {
     _taken: Taken,
 }
+
+/// The error if a user's other responses are read too slowly.
+#[derive(Debug, Error)]
+#[error("other responses to this user are still unread")]
+pub(crate) struct Unread;
 
 struct Held {
     bytes: Box<[u8]>,
@@ -59,9 +65,9 @@ impl Account {
     }
 
     /// Like [`room`](Self::room), for a response that has not begun. Refuses it if the user's other responses are read too slowly.
-    pub(crate) async fn first_room(&self, bytes: usize) -> Result<Room, Refusal> {
+    pub(crate) async fn first_room(&self, bytes: usize) -> Result<Room, Unread> {
         let room = self.0.take_within(units(bytes), PATIENCE).await.map(|taken| Room { _taken: taken });
-        room.map_err(|Busy| Refusal::unavailable("busy", "Other answers to this user are still unread"))
+        room.map_err(|Busy| Unread)
     }
 }
 

@@ -3,6 +3,7 @@
 pub(super) mod archive;
 pub(super) mod budget;
 pub mod hls;
+pub(super) mod listener;
 pub(super) mod multipart;
 pub(super) mod page_cache;
 pub mod range;

@@ -18,7 +18,8 @@ use axum::{
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::task::spawn_blocking;
+use thiserror::Error;
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::{
     multipart::{Multipart, Segment},
@@ -27,9 +28,8 @@ use super::{
     sendfile::{MAX_RANGE, SendQueue},
 };
 use crate::{
-    api::refusal::Refusal,
-    media::{digest::Digest, open_regular, read_leases::ReadLease},
-    tasks::task::TaskId,
+    media::{files::open_regular, read_leases::ReadLease},
+    tasks::{digest::Digest, id::TaskId},
 };
 
 /// RFC 9530, section 3: the digest of the whole file, whatever part of it is sent.
@@ -81,6 +81,16 @@ pub(crate) struct Known {
     pub(crate) at: Timestamp,
 }
 
+/// The reason why a file cannot be sent.
+#[derive(Debug, Error)]
+pub(crate) enum SendError {
+    /// The cause is in the log.
+    #[error("the file cannot be read")]
+    Gone,
+    #[error("a background thread failed: {0}")]
+    Lost(#[from] JoinError),
+}
+
 /// The validators of the current version of a file.
 struct Validators {
     etag: String,
@@ -97,18 +107,18 @@ struct Rest {
 }
 
 impl Sending {
-    /// Answers a GET or HEAD with the given headers on the connection of `queue`. Fails with 404 if the file is gone.
+    /// Answers a GET or HEAD with the given headers on the connection of `queue`. Fails if the file is gone.
     pub(crate) async fn answer(
         self,
         method: &Method,
         headers: &HeaderMap,
         queue: SendQueue,
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Response, SendError> {
         let path = self.path.clone();
-        let opened = spawn_blocking(move || open_regular(&path)).await.map_err(|_| Refusal::internal())?;
+        let opened = spawn_blocking(move || open_regular(&path)).await?;
         let (file, about) = opened.map_err(|error| {
             tracing::error!(task = %self.id, %error, "cannot read a finished file");
-            Refusal::not_found("Archivo no encontrado")
+            SendError::Gone
         })?;
         // A file of another length was replaced, so the digest does not apply.
         let known = self.known.filter(|known| known.bytes == about.len());

@@ -16,14 +16,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::{body::Bytes, extract::connect_info::Connected, serve::IncomingStream};
+use axum::body::Bytes;
 use rustix::fs::sendfile;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
-
-use crate::serve::UntilStopped;
 
 /// The longest range, in bytes.
 pub(crate) const MAX_RANGE: usize = 256 << 10;
@@ -67,18 +65,14 @@ impl SendQueue {
     }
 }
 
-impl<L> Connected<IncomingStream<'_, UntilStopped<L>>> for SendQueue
-where
-    L: axum::serve::Listener<Io: Socket>,
-{
-    fn connect_info(stream: IncomingStream<'_, UntilStopped<L>>) -> Self {
-        stream.io().queue.clone()
-    }
-}
-
 impl<S: Socket> SendfileStream<S> {
     pub(crate) fn new(socket: S) -> Self {
         Self { socket, queue: SendQueue::default() }
+    }
+
+    /// Returns the queue of this connection.
+    pub(crate) fn send_queue(&self) -> SendQueue {
+        self.queue.clone()
     }
 
     /// Sends as much as possible of the next range. Fails unless exactly `left` bytes of it remain, because hyper's count and ours must

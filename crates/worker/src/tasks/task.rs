@@ -1,36 +1,21 @@
 //! A download task: its identity, its states and its metadata.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use thiserror::Error;
-use uuid::Uuid;
 
 use super::{
+    digest::Digest,
+    file_name::public_name,
+    id::TaskId,
     language::Languages,
+    media_type::MediaType,
     order::{Output, Priority, Quality},
     owner::Owner,
+    playlist::Part,
+    subtitles::WantedSubtitles,
 };
-use crate::{
-    jobs::subtitles::Wanted,
-    media::{digest::Digest, file_name::public_name, media_type::MediaType},
-    queue::playlist::Part,
-};
-
-/// The id of a task: a random UUID in its canonical spelling, hard to guess and safe as a folder name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TaskId(Uuid);
-
-impl From<TaskId> for Uuid {
-    fn from(id: TaskId) -> Self {
-        id.0
-    }
-}
-
-/// The error for a text that is not a task id.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("not a task id")]
-pub struct InvalidTaskId;
 
 /// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +50,7 @@ pub(crate) struct Task {
     pub(crate) output: Output,
     pub(crate) priority: Priority,
     /// The requested subtitles.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: WantedSubtitles,
     pub(crate) part: Part,
     /// The owner's own limit for the size of a file, in bytes; `None` if only the worker's limit applies.
     pub(crate) max_filesize: Option<u64>,
@@ -84,27 +69,6 @@ pub(crate) struct Task {
     pub(crate) error_message: String,
     pub(crate) created_at: Timestamp,
     pub(crate) completed_at: Option<Timestamp>,
-}
-
-impl TaskId {
-    pub(crate) fn random() -> Self {
-        Self(Uuid::new_v4())
-    }
-}
-
-impl FromStr for TaskId {
-    type Err = InvalidTaskId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidTaskId> {
-        let id = Uuid::try_parse(text).map(Self).map_err(|_| InvalidTaskId)?;
-        if id.to_string() == text { Ok(id) } else { Err(InvalidTaskId) }
-    }
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
-    }
 }
 
 impl Status {
@@ -154,7 +118,7 @@ impl Task {
             quality,
             output,
             priority: Priority::default(),
-            wanted: Wanted::default(),
+            wanted: WantedSubtitles::default(),
             part: Part::Alone,
             max_filesize: None,
             announced: false,
@@ -180,19 +144,5 @@ impl Task {
     /// Returns the public name of its finished file.
     pub(crate) fn file_name(&self) -> Option<String> {
         self.finished().map(|media| public_name(&self.title, self.id, media.extension()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_has_one_spelling() {
-        let id = TaskId::random().to_string();
-        assert!(id.parse::<TaskId>().is_ok());
-        for other in [id.replace('-', ""), id.to_uppercase() + "A", format!("{{{id}}}"), format!("urn:uuid:{id}")] {
-            assert_eq!(other.parse::<TaskId>(), Err(InvalidTaskId), "{other}");
-        }
     }
 }

@@ -4,11 +4,11 @@ use std::{ffi::OsString, path::Path};
 
 use super::tools::Tools;
 use crate::{
-    jobs::subtitles::Wanted,
     media::JobFolder,
     tasks::{
         order::{Output, Quality, VideoFormat},
         source::SourceUrl,
+        subtitles::WantedSubtitles,
     },
 };
 
@@ -108,7 +108,7 @@ pub(crate) fn download(
 }
 
 /// Arguments that fetch the subtitles of one video into a folder, as WebVTT if possible.
-pub(crate) fn subtitles(tools: &Tools, film: Sought<'_>, wanted: &Wanted, folder: &Path) -> Vec<OsString> {
+pub(crate) fn subtitles(tools: &Tools, film: Sought<'_>, wanted: &WantedSubtitles, folder: &Path) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
     args.accompany(tools);
     args.pick(film.item);
@@ -237,7 +237,7 @@ mod tests {
     use crate::{
         media::MediaFolder,
         sandbox::{Sandbox, Strictness, WayOut},
-        tasks::{order::AudioFormat, task::TaskId},
+        tasks::{id::TaskId, order::AudioFormat},
     };
 
     fn args(quality: Quality, output: Output) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{run::Line, tracks::Tracks};
-use crate::store::Description;
+use crate::tasks::{description::Description, progress::Progress};
 
 /// Longer titles are cut before they are stored. In characters.
 const MAX_TITLE: usize = 500;
@@ -27,21 +27,6 @@ pub(crate) enum Event {
     Processing,
     /// The result is complete, at this path.
     Reported(PathBuf),
-}
-
-/// The progress of a download.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Progress {
-    /// 0 to 100.
-    pub(crate) percent: f64,
-    pub(crate) downloaded: u64,
-    pub(crate) total: Option<u64>,
-    /// In bytes per second.
-    pub(crate) speed: Option<f64>,
-    /// In seconds.
-    pub(crate) eta: Option<f64>,
-    /// Whether this track is complete.
-    pub(crate) finished: bool,
 }
 
 #[derive(Deserialize)]

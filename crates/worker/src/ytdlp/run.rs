@@ -1,6 +1,6 @@
 //! One run of a child: its output line by line, and how it ended.
 
-use std::{io, process::ExitStatus, time::Duration};
+use std::{path::Path, process::ExitStatus};
 
 use futures_util::StreamExt;
 use tokio::{
@@ -14,7 +14,7 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
 };
 
-use super::child::{Confined, Group};
+use super::{child::Group, limits::Limits};
 use crate::{
     disk::{DiskAllowance, Disks, Exhausted},
     sandbox::is_kept,
@@ -29,18 +29,6 @@ const MAX_WAITING_BYTES: usize = 8 << 20;
 pub(crate) enum Line {
     Out(String),
     Err(String),
-}
-
-/// Limits of a run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds<'a> {
-    /// The run ends when it uses space that these disks reserve.
-    pub(crate) disks: &'a Disks,
-    /// The most bytes of all files in its folder together.
-    pub(crate) most: u64,
-    /// The longest line, in bytes; a longer one ends the run.
-    pub(crate) line: usize,
-    pub(crate) time: Duration,
 }
 
 /// How a run ended.
@@ -76,12 +64,18 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts the child. It runs until it exits, `stop` is cancelled or one of its limits is reached.
-    pub(crate) fn start(confined: Confined<'_>, bounds: Bounds<'_>, stop: &CancellationToken) -> io::Result<Self> {
-        let Bounds { disks, most, line, time } = bounds;
-        let (stop, disks, share) =
-            (stop.child_token(), disks.clone(), DiskAllowance { folder: confined.folder.to_owned(), most });
-        let mut group = Group::spawn(confined)?;
+    /// Watches a child that was started in `folder`. It runs until it exits, `stop` is cancelled, or it reaches one of its limits or the
+    /// reserve of `disks`.
+    pub(super) fn begin(
+        mut group: Group,
+        folder: &Path,
+        limits: Limits,
+        disks: &Disks,
+        stop: &CancellationToken,
+    ) -> Self {
+        let Limits { folder: most, line, time, .. } = limits;
+        let share = DiskAllowance { folder: folder.to_owned(), most };
+        let (stop, disks) = (stop.child_token(), disks.clone());
         let (sender, lines) = channel((MAX_WAITING_BYTES / line.max(1)).clamp(1, MAX_WAITING));
         if let Some(stdout) = group.take_stdout() {
             tokio::spawn(forward(stdout, line, Line::Out, sender.clone()));
@@ -98,7 +92,7 @@ impl Run {
             }
         };
         let end = tokio::spawn(supervise(group, early));
-        Ok(Self { lines, end, stop: stop.drop_guard() })
+        Self { lines, end, stop: stop.drop_guard() }
     }
 
     /// Returns the next line; none once the child and all processes that it started have ended.

@@ -13,14 +13,8 @@ use sallyport_core::config::WorkerConfig;
 use thiserror::Error;
 use tokio::{io::AsyncReadExt, sync::Mutex, time::timeout};
 
-use super::{
-    child::{Confined, Group},
-    program_paths,
-};
-use crate::{
-    api::refusal::Refusal,
-    sandbox::{Allowance, Sandbox, Source},
-};
+use super::{limits::Limits, program_paths, sandboxed::SandboxedRun};
+use crate::sandbox::{Sandbox, Source};
 
 /// The oldest version without a known vulnerability (CVE-2026-55404).
 const OLDEST: Version = Version(2026, 7, 4);
@@ -131,18 +125,6 @@ impl Readiness {
     }
 }
 
-impl From<Unready> for Refusal {
-    fn from(unready: Unready) -> Self {
-        let code = match unready {
-            Unready::Missing => "yt_dlp_missing",
-            Unready::TooOld(_) => "yt_dlp_too_old",
-            Unready::Broken => "yt_dlp_broken",
-            Unready::Sandbox(_) => "sandbox_missing",
-        };
-        Self::unavailable(code, unready.to_string())
-    }
-}
-
 impl Tools {
     fn locate(config: &WorkerConfig, companion: &Path, sandbox: &Sandbox) -> Option<Self> {
         let yt_dlp = located(config, &config.yt_dlp)?;
@@ -180,9 +162,8 @@ impl fmt::Display for Version {
 
 async fn version_output(tools: &Tools, folder: &Path) -> Option<String> {
     let args = ["--ignore-config", "--no-plugin-dirs", "--version"].map(OsString::from).to_vec();
-    let allowance = Allowance { file: 1 << 20, cpu: PROBE_TIMEOUT.as_secs() };
-    let confined = Confined { tools, program: &tools.yt_dlp, args, folder, reads: &[], allowance, proxy: None };
-    let mut group = Group::spawn(confined).ok()?;
+    let limits = Limits { file: 1 << 20, ..Limits::scratch(PROBE_TIMEOUT) };
+    let mut group = SandboxedRun::yt_dlp(tools, args, folder, limits).spawn().ok()?;
     let stdout = group.take_stdout()?;
     let mut output = String::new();
     let read = timeout(PROBE_TIMEOUT, async move {

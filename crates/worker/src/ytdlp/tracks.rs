@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::event::Progress;
+use crate::tasks::progress::Progress;
 
 /// The tracks in the order in which they are fetched, and how many of them are complete.
 #[derive(Debug, Default, PartialEq)]

@@ -26,9 +26,7 @@ use utoipa::IntoResponses;
 
 use self::cache::AnswerCache;
 use super::{
-    App,
-    caller::Caller,
-    info,
+    App, info,
     refusal::{Refusal, RefusalBody},
     search,
 };
@@ -37,6 +35,7 @@ use crate::{
     queue::Queue,
     shares::{Busy, Shares, Sizes, Taken},
     tasks::{
+        caller::Caller,
         owner::Owner,
         source::{ResolveError, SourceUrl},
     },

@@ -9,11 +9,10 @@ use uuid::Uuid;
 
 use super::{LookError, Question};
 use crate::{
-    disk::{Exhausted, SCRATCH, SCRATCH_FILE},
-    jobs::job::JobContext,
+    disk::Exhausted,
+    jobs::context::JobContext,
     media::removal::remove,
-    sandbox::Allowance,
-    ytdlp::{Bounds, Confined, End, Kind, Line, Run, YtDlpError},
+    ytdlp::{End, Kind, Limits, Line, Run, SandboxedRun, YtDlpError},
 };
 
 /// The largest answer of yt-dlp: the metadata of one page, in bytes.
@@ -35,14 +34,10 @@ pub(super) async fn run(
     context.disks.room().await?;
     let scratch = Scratch::make(context.media.jobs()).await?;
     let args = question.args(&tools);
-    let time = context.config.info_timeout;
-    let allowance = Allowance { file: SCRATCH_FILE, cpu: time.as_secs() };
-    let proxy = Some(context.egress_tokens.proxy(&tools.sandbox, Uuid::new_v4(), time, MAX_BYTES));
-    let (program, folder) = (&tools.yt_dlp, &scratch.0);
-    let confined = Confined { tools: &tools, program, args, folder, reads: &[], allowance, proxy };
-    let bounds = Bounds { disks: &context.disks, most: SCRATCH, line: MAX_ANSWER, time };
-    let run = Run::start(confined, bounds, stop);
-    let run = run.map_err(|error| {
+    let limits = Limits { line: MAX_ANSWER, ..Limits::scratch(context.config.info_timeout) };
+    let run = SandboxedRun::yt_dlp(&tools, args, &scratch.0, limits);
+    let run = run.online(&context.egress_tokens, Uuid::new_v4(), MAX_BYTES);
+    let run = run.start(&context.disks, stop).map_err(|error| {
         tracing::error!(%error, "yt-dlp could not be started");
         LookError::NotRun
     })?;

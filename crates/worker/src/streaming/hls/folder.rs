@@ -13,8 +13,12 @@ use uuid::Uuid;
 
 use super::playlist::Playlist;
 use crate::{
-    media::{MediaFolder, make_private, open_regular, removal},
-    tasks::task::TaskId,
+    media::{
+        MediaFolder,
+        files::{make_private, open_regular},
+        removal,
+    },
+    tasks::id::TaskId,
 };
 
 /// The media file, and its index, from which the playlist is made.

@@ -3,40 +3,39 @@
 //! The first request has the stream prepared, for itself and for all later ones. The stream is stored beside the file until it has not
 //! been used for a while, or the file is removed.
 
+mod error;
 mod folder;
 pub mod playlist;
+mod prepare;
 mod remux;
 mod runs;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use axum::http::StatusCode;
-use thiserror::Error;
-use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::{error::RemuxError, prepare::Remuxer};
 use self::{
-    folder::{Making, Prepared, STREAM},
-    remux::Ffmpeg,
+    error::blocking,
+    folder::{Prepared, STREAM},
     runs::{Joined, Preparation, Preparations},
 };
 use crate::{
-    api::refusal::Refusal,
-    disk::{Exhausted, NoRoom},
-    jobs::job::JobContext,
     media::MediaFolder,
-    queue::Queue,
-    store::StoreError,
-    tasks::task::{Task, TaskId},
-    ytdlp::Unready,
+    tasks::{id::TaskId, task::Task},
 };
 
 /// How long a request waits for a stream: less than players do.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The streams that are being prepared.
-pub(crate) struct Streams {
+/// The prepared streams, and those that are being prepared. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Streams(Arc<Inner>);
+
+struct Inner {
     runs: Preparations,
+    remuxer: Remuxer,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -49,48 +48,17 @@ pub(crate) struct PlaylistText {
     pub(crate) most: usize,
 }
 
-/// Why there is no stream.
-#[derive(Clone, Debug, Error)]
-pub(crate) enum RemuxError {
-    #[error("MP4 cannot hold its streams, or no player supports them")]
-    NotStreamable,
-    #[error("ffmpeg was not found on this server")]
-    NoFfmpeg,
-    #[error(transparent)]
-    Unready(#[from] Unready),
-    #[error("the disk is full")]
-    Full,
-    #[error("the disk is read-only")]
-    ReadOnly,
-    #[error("too many streams are being prepared")]
-    Busy,
-    #[error("the stream is still being prepared")]
-    NotYet,
-    #[error("stopped")]
-    Stopped,
-    #[error("the file no longer exists")]
-    Gone,
-    #[error("ffmpeg failed")]
-    Failed,
-    #[error("internal error")]
-    Ours,
-}
-
 impl Streams {
     /// Cancelling `stop` ends all preparations.
-    pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { runs: Preparations::new(stop.clone()), tracker: TaskTracker::new(), stop }
+    pub(crate) fn new(remuxer: Remuxer, stop: CancellationToken) -> Self {
+        let runs = Preparations::new(stop.clone());
+        Self(Arc::new(Inner { runs, remuxer, tracker: TaskTracker::new(), stop }))
     }
 
     /// Returns the playlist of a finished download, still unwritten. It refers to [`STREAM`] beside it, with `link` as the query.
-    pub(crate) async fn playlist(
-        &self,
-        queue: &Queue,
-        task: &Task,
-        link: Option<&str>,
-    ) -> Result<PlaylistText, RemuxError> {
-        self.ready(queue, task).await?;
-        let prepared = Prepared::of(&queue.context().media, task.id);
+    pub(crate) async fn playlist(&self, task: &Task, link: Option<&str>) -> Result<PlaylistText, RemuxError> {
+        self.ready(task).await?;
+        let prepared = self.prepared(task.id);
         let uri = link.map_or_else(|| STREAM.to_owned(), |query| format!("{STREAM}?{query}"));
         blocking(move || {
             let most = prepared.playlist_size(&uri)?;
@@ -100,40 +68,81 @@ impl Streams {
     }
 
     /// Returns the path of a finished download's stream.
-    pub(crate) async fn file(&self, queue: &Queue, task: &Task) -> Result<PathBuf, RemuxError> {
-        self.ready(queue, task).await?;
-        Ok(Prepared::of(&queue.context().media, task.id).stream())
+    pub(crate) async fn file(&self, task: &Task) -> Result<PathBuf, RemuxError> {
+        self.ready(task).await?;
+        Ok(self.prepared(task.id).stream())
     }
 
     /// Stops preparing the stream of a task that is being removed.
     pub(crate) async fn forget(&self, id: TaskId) {
-        if let Some(run) = self.runs.find(id) {
+        if let Some(run) = self.0.runs.find(id) {
             run.end().await;
         }
     }
 
-    /// Waits until no stream is being prepared.
-    pub(crate) async fn ended(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
+    /// Removes the streams that have not been used for longer than `keep`, except those that are being read.
+    pub(crate) async fn remove_idle(&self, keep: Duration) -> Result<(), RemuxError> {
+        let media = self.0.remuxer.media.clone();
+        blocking(move || {
+            for id in media.tasks()? {
+                let prepared = Prepared::of(&media, id);
+                if prepared.idle().is_some_and(|idle| idle > keep)
+                    && !media.is_being_read(id)
+                    && let Err(error) = prepared.remove(&media)
+                {
+                    tracing::error!(task = %id, %error, "a prepared stream could not be removed");
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
-    async fn ready(&self, queue: &Queue, task: &Task) -> Result<(), RemuxError> {
-        let prepared = Prepared::of(&queue.context().media, task.id);
+    /// Waits until no stream is being prepared.
+    pub(crate) async fn ended(&self) {
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
+    }
+
+    async fn ready(&self, task: &Task) -> Result<(), RemuxError> {
+        let prepared = self.prepared(task.id);
         if blocking(move || Ok(prepared.is_there())).await? {
             return Ok(());
         }
-        if self.stop.is_cancelled() {
+        if self.0.stop.is_cancelled() {
             return Err(RemuxError::Stopped);
         }
-        let mut run = match self.runs.join(task, &self.stop)? {
+        let mut run = match self.0.runs.join(task, &self.0.stop)? {
             Joined::UnderWay(run) => run,
             Joined::New(run, told) => {
-                self.tracker.spawn(work(queue.clone(), task.id, run.clone(), told));
+                self.0.tracker.spawn(self.clone().work(task.id, run.clone(), told));
                 run
             }
         };
         run.outcome(PATIENCE).await
+    }
+
+    /// Waits for the turn of a preparation, then does it.
+    async fn work(self, id: TaskId, run: Preparation, told: watch::Sender<Option<Result<(), RemuxError>>>) {
+        let Inner { runs, remuxer, .. } = &*self.0;
+        let leaving = runs.leave_later(id);
+        let outcome = match runs.place(&run).await {
+            Some(place) => tokio::select! {
+                made = remuxer.prepare(id, &run.stop) => made,
+                never = runs.hurry(id, &run, &place) => match never {},
+            },
+            None => Err(RemuxError::Stopped),
+        };
+        if let Err(error) = &outcome {
+            tracing::warn!(task = %id, %error, "a stream was not prepared");
+        }
+        runs.note(id, &outcome);
+        drop(leaving);
+        told.send_replace(Some(outcome));
+    }
+
+    fn prepared(&self, id: TaskId) -> Prepared {
+        Prepared::of(&self.0.remuxer.media, id)
     }
 }
 
@@ -141,79 +150,6 @@ impl PlaylistText {
     pub(crate) async fn text(self) -> Result<String, RemuxError> {
         let Self { prepared, uri, .. } = self;
         blocking(move || prepared.playlist(&uri)).await
-    }
-}
-
-/// Waits for the turn of a preparation, then does it.
-async fn work(queue: Queue, id: TaskId, run: Preparation, told: watch::Sender<Option<Result<(), RemuxError>>>) {
-    let runs = &queue.context().streams.runs;
-    let leaving = runs.leave_later(id);
-    let outcome = match runs.place(&run).await {
-        Some(place) => tokio::select! {
-            made = prepare(queue.context(), id, &run.stop) => made,
-            never = runs.hurry(id, &run, &place) => match never {},
-        },
-        None => Err(RemuxError::Stopped),
-    };
-    if let Err(error) = &outcome {
-        tracing::warn!(task = %id, %error, "a stream was not prepared");
-    }
-    runs.note(id, &outcome);
-    drop(leaving);
-    told.send_replace(Some(outcome));
-}
-
-async fn prepare(context: &JobContext, id: TaskId, stop: &CancellationToken) -> Result<(), RemuxError> {
-    // The task is read only now, when a removal would find and stop this preparation.
-    let task = context.store.get(id).await?;
-    let film = task.as_ref().and_then(Task::finished).map(|media| context.media.file(id, media));
-    let film = film.ok_or(RemuxError::Gone)?;
-    let prepared = Prepared::of(&context.media, id);
-    if prepared.is_there() {
-        return Ok(());
-    }
-    tracing::info!(task = %id, "a stream is being prepared");
-    let tools = context.readiness.tools().await?;
-    let program = tools.ffmpeg.clone().ok_or(RemuxError::NoFfmpeg)?;
-    context.disks.room().await?;
-    let media = context.media.clone();
-    let making = blocking(move || Making::begin(&media)).await?;
-    let (folder, bytes) = (making.folder(), task.map_or(0, |task| task.filesize));
-    let disks = &context.disks;
-    let ffmpeg = Ffmpeg { tools: &tools, program: &program, folder: &folder, film: &film, disks, stop };
-    let made = match ffmpeg.codecs().await {
-        Ok(codecs) => ffmpeg.remux(&codecs, bytes, context.config.job_timeout).await,
-        Err(error) => Err(error),
-    };
-    // The closure also drops, and so removes, the folder of a failed preparation.
-    let made = blocking(move || {
-        let making = making;
-        if made.is_ok() { making.publish(&prepared).map(|()| made) } else { Ok(made) }
-    });
-    made.await?
-}
-
-/// Removes streams that have not been used for long, until `stop` is cancelled.
-pub(crate) async fn tidy(queue: &Queue, stop: &CancellationToken) {
-    let keep = queue.context().config.hls_keep_for;
-    let pause = (keep / 4).clamp(Duration::from_secs(1), Duration::from_mins(10));
-    while stop.run_until_cancelled(sleep(pause)).await.is_some() {
-        let (media, readers) = (queue.context().media.clone(), queue.context().readers.clone());
-        let swept = blocking(move || {
-            for id in media.tasks()? {
-                let prepared = Prepared::of(&media, id);
-                if prepared.idle().is_some_and(|idle| idle > keep)
-                    && !readers.any(id)
-                    && let Err(error) = prepared.remove(&media)
-                {
-                    tracing::error!(task = %id, %error, "a prepared stream could not be removed");
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = swept.await {
-            tracing::error!(%error, "prepared streams could not be scanned");
-        }
     }
 }
 
@@ -227,71 +163,5 @@ pub(crate) async fn remove(media: &MediaFolder, id: TaskId) {
     let media = media.clone();
     if let Err(error) = blocking(move || Prepared::of(&media, id).remove(&media)).await {
         tracing::error!(task = %id, %error, "a prepared stream could not be removed");
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T, RemuxError> {
-    let result = spawn_blocking(work).await.map_err(|_| RemuxError::Ours)?;
-    result.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => RemuxError::Gone,
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => RemuxError::Full,
-        std::io::ErrorKind::ReadOnlyFilesystem => RemuxError::ReadOnly,
-        _ => {
-            tracing::error!(%error, "the files of a stream could not be accessed");
-            RemuxError::Ours
-        }
-    })
-}
-
-impl From<NoRoom> for RemuxError {
-    fn from(reason: NoRoom) -> Self {
-        match reason {
-            NoRoom::Full => Self::Full,
-            NoRoom::ReadOnly => Self::ReadOnly,
-            NoRoom::Unknown(_) | NoRoom::Lost(_) => Self::Ours,
-        }
-    }
-}
-
-impl From<Exhausted> for RemuxError {
-    fn from(reason: Exhausted) -> Self {
-        match reason {
-            Exhausted::Disks(reason) => reason.into(),
-            Exhausted::Share => Self::Failed,
-        }
-    }
-}
-
-impl From<StoreError> for RemuxError {
-    fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "the task database failed");
-        Self::Ours
-    }
-}
-
-impl From<RemuxError> for Refusal {
-    fn from(error: RemuxError) -> Self {
-        match error {
-            RemuxError::NotStreamable => Self::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "not_streamable",
-                "This file cannot be streamed without re-encoding its video or audio; download it instead",
-            ),
-            RemuxError::NoFfmpeg => Self::unavailable("ffmpeg_missing", "ffmpeg was not found on this server"),
-            RemuxError::Unready(unready) => unready.into(),
-            RemuxError::Full => NoRoom::Full.into(),
-            RemuxError::ReadOnly => NoRoom::ReadOnly.into(),
-            RemuxError::Busy => Self::unavailable("busy", "Too many streams are being prepared; try again later"),
-            RemuxError::Stopped => Self::unavailable("busy", "The worker is restarting; try again"),
-            RemuxError::NotYet => Self::unavailable("preparing", "The stream is being prepared; try again shortly"),
-            RemuxError::Gone => Self::no_such_download(),
-            RemuxError::Failed | RemuxError::Ours => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "remux_failed",
-                "The stream could not be prepared on this server",
-            ),
-        }
     }
 }

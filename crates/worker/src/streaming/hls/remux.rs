@@ -1,11 +1,6 @@
 //! Runs ffmpeg to list the streams of a file, and to copy them unchanged into fragmented MP4.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    slice,
-    time::Duration,
-};
+use std::{ffi::OsString, path::Path, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +10,9 @@ use super::{
 };
 use crate::{
     disk::Disks,
-    sandbox::Allowance,
-    ytdlp::{Bounds, Confined, DEMUXERS, End, Line, Run, Tools},
+    ytdlp::{DEMUXERS, End, Limits, Line, SandboxedRun, Tools},
 };
 
-const MAX_LINE: usize = 4_096;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The length of a segment in seconds; ffmpeg cuts at the next keyframe.
@@ -38,7 +31,7 @@ pub(super) struct Ffmpeg<'a> {
     /// The folder that ffmpeg may write to.
     pub(super) folder: &'a Path,
     /// The media file to read.
-    pub(super) film: &'a PathBuf,
+    pub(super) film: &'a Path,
     pub(super) disks: &'a Disks,
     pub(super) stop: &'a CancellationToken,
 }
@@ -51,7 +44,7 @@ impl Ffmpeg<'_> {
     pub(super) async fn codecs(&self) -> Result<Vec<&'static str>, RemuxError> {
         let mut args = self.input();
         args.extend(STREAMS.into_iter().chain(["-t", "0", "-f", "framehash", "-"]).map(OsString::from));
-        let said = self.run(args, Allowance { file: 1 << 20, cpu: PROBE_TIMEOUT.as_secs() }, PROBE_TIMEOUT).await?;
+        let said = self.run(args, 1 << 20, PROBE_TIMEOUT).await?;
         let names: Vec<_> = said.iter().filter_map(|line| line.strip_prefix("#codec_id ")?.split_once(": ")).collect();
         let known = names.iter().map(|(_, name)| CODECS.into_iter().find(|codec| codec == name));
         known.collect::<Option<Vec<_>>>().filter(|known| !known.is_empty()).ok_or(RemuxError::NotStreamable)
@@ -74,7 +67,7 @@ impl Ffmpeg<'_> {
         add(&["-f", "hls", "-hls_time", SEGMENT, "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4"]);
         add(&["-hls_flags", "single_file", "-hls_segment_filename"]);
         args.extend([self.folder.join(STREAM).into(), self.folder.join(INDEX).into()]);
-        self.run(args, Allowance { file: most(film_bytes), cpu: time.as_secs() }, time).await.map(drop)
+        self.run(args, most(film_bytes), time).await.map(drop)
     }
 
     fn input(&self) -> Vec<OsString> {
@@ -85,13 +78,12 @@ impl Ffmpeg<'_> {
         args
     }
 
-    /// Runs ffmpeg and returns the lines it printed, if it succeeded.
-    async fn run(&self, args: Vec<OsString>, allowance: Allowance, time: Duration) -> Result<Vec<String>, RemuxError> {
-        let Self { tools, program, folder, disks, stop, .. } = *self;
-        let bounds = Bounds { disks, most: allowance.file, line: MAX_LINE, time };
-        let reads = slice::from_ref(self.film);
-        let confined = Confined { tools, program, args, folder, reads, allowance, proxy: None };
-        let mut run = Run::start(confined, bounds, stop).map_err(|error| {
+    /// Runs ffmpeg, which may write up to `most` bytes, and returns the lines it printed, if it succeeded.
+    async fn run(&self, args: Vec<OsString>, most: u64, time: Duration) -> Result<Vec<String>, RemuxError> {
+        let Self { tools, program, folder, film, disks, stop } = *self;
+        let limits = Limits { file: most, folder: most, ..Limits::scratch(time) };
+        let run = SandboxedRun::new(tools, program, args, folder, limits).reading(film);
+        let mut run = run.start(disks, stop).map_err(|error| {
             tracing::error!(%error, "ffmpeg could not be started");
             RemuxError::Ours
         })?;

@@ -17,10 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::RemuxError;
 use crate::{
     shares::{Shares, Sizes, Taken},
-    tasks::{
-        owner::Owner,
-        task::{Task, TaskId},
-    },
+    tasks::{id::TaskId, owner::Owner, task::Task},
 };
 
 /// How many preparations work at a time; each reads and writes a whole file.

@@ -4,10 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-use crate::{
-    egress::{EgressToken, EgressTokenKey},
-    sandbox::Sandbox,
-};
+use super::Sandbox;
+use crate::egress::{EgressToken, EgressTokenKey};
 
 const MARGIN: Duration = Duration::from_secs(2);
 

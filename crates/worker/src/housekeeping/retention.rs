@@ -11,12 +11,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{FileId, MediaFolder, media_type::MediaType};
 use crate::{
+    media::{FileId, MediaFolder},
     queue::Queue,
     store::StoreError,
     streaming::hls,
-    tasks::{owner::Owner, task::TaskId},
+    tasks::{finished::FinishedFile, id::TaskId},
 };
 
 /// How often the limits are checked.
@@ -27,17 +27,6 @@ const JUMP: Duration = Duration::from_mins(1);
 
 /// How long after a jump no file is removed for its age. If the clock is wrong, the administrator has this time to correct it.
 const DISTRUST: Duration = Duration::from_hours(1);
-
-/// A finished file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FinishedFile {
-    pub(crate) id: TaskId,
-    pub(crate) owner: Owner,
-    pub(crate) bytes: u64,
-    /// When it was last played, or when it was finished if it was never played.
-    pub(crate) last_used: Timestamp,
-    pub(crate) media: MediaType,
-}
 
 /// A finished file and what it occupies on disk.
 #[derive(Clone, Debug)]
@@ -80,7 +69,7 @@ struct Clock {
 }
 
 /// Removes files beyond the limits until `stop` is cancelled. Returns immediately if no limit is configured.
-pub(crate) async fn enforce(queue: &Queue, stop: &CancellationToken) {
+pub(super) async fn enforce(queue: &Queue, stop: &CancellationToken) {
     let limits = queue.context().config.retention;
     if limits == Retention::default() {
         return;
@@ -99,7 +88,7 @@ async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
     let context = queue.context();
     let (kept, media) = (context.store.kept().await?, context.media.clone());
     let kept = spawn_blocking(move || kept.into_iter().map(|file| Lying::of(&media, file)).collect()).await?;
-    for (file, why) in to_go(kept, limits, Timestamp::now(), |id| context.readers.any(id)) {
+    for (file, why) in to_go(kept, limits, Timestamp::now(), |id| context.media.is_being_read(id)) {
         let FinishedFile { id, owner, bytes, last_used, .. } = file;
         // Failures are logged; the next check retries.
         match why {

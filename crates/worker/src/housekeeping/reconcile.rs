@@ -1,22 +1,15 @@
 //! Compares the library with the database at startup, to find files without a task and tasks whose file is gone.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, io, path::PathBuf};
 
-use tokio::task::spawn_blocking;
+use thiserror::Error;
+use tokio::task::{JoinError, spawn_blocking};
 
-use super::MediaFolder;
 use crate::{
-    jobs::job::Failure,
-    store::Store,
-    tasks::task::{Status, TaskId},
+    media::MediaFolder,
+    store::{Store, StoreError},
+    tasks::{finished::LibraryTask, id::TaskId, task::Status},
 };
-
-/// A task that has, or had, a finished file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LibraryTask {
-    pub(crate) id: TaskId,
-    pub(crate) status: Status,
-}
 
 /// The differences between the library and the database.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,8 +22,19 @@ struct Differences {
     found: Vec<TaskId>,
 }
 
+/// The reason why the two cannot be compared.
+#[derive(Debug, Error)]
+pub(super) enum ReconcileError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot read the media folder: {0}")]
+    Media(#[from] io::Error),
+    #[error("a background thread failed: {0}")]
+    Lost(#[from] JoinError),
+}
+
 /// Logs orphaned files and updates the status of tasks whose file is gone or has returned. Deletes nothing.
-pub(crate) async fn take(store: &Store, media: &MediaFolder) -> Result<(), Failure> {
+pub(super) async fn take(store: &Store, media: &MediaFolder) -> Result<(), ReconcileError> {
     let (known, finished) = (store.ids().await?, store.finished_ones().await?);
     let folder = media.clone();
     let differences = spawn_blocking(move || compare(&folder, &known, &finished)).await??;
@@ -48,7 +52,7 @@ pub(crate) async fn take(store: &Store, media: &MediaFolder) -> Result<(), Failu
     Ok(())
 }
 
-fn compare(media: &MediaFolder, known: &HashSet<TaskId>, finished: &[LibraryTask]) -> std::io::Result<Differences> {
+fn compare(media: &MediaFolder, known: &HashSet<TaskId>, finished: &[LibraryTask]) -> io::Result<Differences> {
     let mut differences = Differences { orphans: media.strangers(|id| known.contains(&id))?, ..Differences::default() };
     for LibraryTask { id, status } in finished.iter().copied() {
         let there = media.finished(id)?.is_some();

@@ -4,7 +4,7 @@ use std::iter;
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::tasks::task::TaskId;
+use super::id::TaskId;
 
 /// In characters.
 const MAX_TITLE: usize = 120;

@@ -15,14 +15,9 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    owner::Owner,
-    task::{Task, TaskId},
-};
 use crate::{
-    api::caller::Caller,
     shares::{Busy, Shares, Sizes, Taken},
-    ytdlp::Progress,
+    tasks::{caller::Caller, id::TaskId, owner::Owner, progress::Progress, task::Task},
 };
 
 /// How many events are kept: about 5 MiB with the longest titles and URLs.

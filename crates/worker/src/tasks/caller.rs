@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::{extract::FromRequestParts, http::request::Parts};
 use sallyport_core::statement::{Role, UserLimits};
 
-use super::refusal::Refusal;
-use crate::tasks::owner::Owner;
+use super::owner::Owner;
 
 /// The user behind a request. Only the guard creates one.
 #[derive(Clone, Debug)]
@@ -35,13 +33,5 @@ impl Caller {
     /// Returns true if this caller may see objects of `owner`.
     pub(crate) fn may_see(&self, owner: &Owner) -> bool {
         self.is_admin() || self.user == *owner
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(Refusal::internal)
     }
 }

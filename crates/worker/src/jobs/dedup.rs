@@ -1,0 +1,89 @@
+//! Deduplicates identical files of several tasks: the content is stored once, and each task has its own hard link to it.
+//!
+//! Each user has downloaded the file themselves and removes only their own link, so nobody gains, loses or learns anything from what
+//! others have. It happens after the task is completed, because the time it takes would reveal that another user has the same file.
+
+use std::io;
+
+use thiserror::Error;
+use tokio::{
+    sync::Mutex,
+    task::{JoinError, spawn_blocking},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    media::MediaFolder,
+    store::{Store, StoreError},
+    tasks::{digest::Digest, finished::Duplicate, id::TaskId, media_type::MediaType},
+};
+
+/// How many candidates are tried. A file may have reached the maximum number of links, or may have changed.
+const MAX_TRIED: u32 = 4;
+
+/// The file that a task has just been completed with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    pub(crate) id: TaskId,
+    pub(crate) media: MediaType,
+    pub(crate) bytes: u64,
+    pub(crate) digest: Digest,
+}
+
+#[derive(Debug, Error)]
+enum SharingError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a background thread failed: {0}")]
+    Lost(#[from] JoinError),
+}
+
+/// Finds identical files and links them.
+pub(crate) struct Dedup {
+    store: Store,
+    media: MediaFolder,
+    /// Held while a file is replaced by a link to an identical one.
+    turn: Mutex<()>,
+}
+
+impl Dedup {
+    pub(crate) fn new(store: Store, media: MediaFolder) -> Self {
+        Self { store, media, turn: Mutex::default() }
+    }
+
+    /// Replaces `own` with a link to an identical file, if there is one. Leaves it as it is if that fails, or once `stop` is cancelled.
+    pub(crate) async fn share(&self, own: Own, stop: &CancellationToken) {
+        let _turn = self.turn.lock().await;
+        if let Err(error) = self.try_all(own, stop).await {
+            tracing::warn!(task = %own.id, %error, "cannot look for identical files");
+        }
+    }
+
+    async fn try_all(&self, own: Own, stop: &CancellationToken) -> Result<(), SharingError> {
+        for duplicate in self.store.duplicates(own.id, own.digest, own.bytes, MAX_TRIED).await? {
+            let media = self.media.clone();
+            let stop = stop.clone();
+            match spawn_blocking(move || try_one(&media, own, duplicate, &stop)).await? {
+                Ok(true) => {
+                    tracing::info!(task = %own.id, bytes = own.bytes, "file linked to an identical one");
+                    break;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::debug!(task = %own.id, %error, "file not linked to an identical one"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Links to the other file only if its content, read again, is still the same.
+fn try_one(media: &MediaFolder, own: Own, duplicate: Duplicate, stop: &CancellationToken) -> io::Result<bool> {
+    let found = Digest::of(&media.file(duplicate.id, duplicate.media), || stop.is_cancelled())?;
+    let Some(found) = found else { return Ok(false) };
+    if found != own.digest {
+        tracing::warn!(task = %duplicate.id, "file of a finished download has changed");
+        return Ok(false);
+    }
+    media.replace_by_link(own.id, own.media, &duplicate)?;
+    Ok(true)
+}

@@ -1,0 +1,86 @@
+//! Stores how a job ended: its task is completed, has failed, or waits for another attempt.
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::{PAUSE, Queue};
+use crate::{
+    jobs::{context::JobContext, dedup::Own, failure::Failure, job::JobResult},
+    store::{Retried, StoreError},
+    tasks::{digest::Digest, finished::Finished, id::TaskId, premiere::Awaited, retries::Retries, task::Task},
+};
+
+impl Queue {
+    /// Stores the outcome, retrying as often as necessary: otherwise the task would occupy its owner's slot until the next startup.
+    pub(super) async fn conclude_at_last(&self, task: &Task, outcome: &Result<JobResult, Failure>) -> Option<Own> {
+        loop {
+            match self.conclude(task, outcome).await {
+                Ok(own) => return own,
+                Err(error) => tracing::error!(task = %task.id, %error, "cannot store the outcome of a download"),
+            }
+            self.unless_stopped(sleep(PAUSE)).await?;
+        }
+    }
+
+    async fn conclude(&self, task: &Task, outcome: &Result<JobResult, Failure>) -> Result<Option<Own>, StoreError> {
+        let id = task.id;
+        let JobContext { store, announcer, .. } = &self.0.context;
+        match outcome {
+            Ok(JobResult::List(films)) => {
+                tracing::info!(task = %id, films, "playlist read");
+                announcer.many_changed(&task.owner);
+            }
+            Ok(JobResult::File(finished, digest)) => return self.complete(id, finished, *digest).await,
+            Err(Failure::Stopped) if self.0.stop.is_cancelled() => store.release(id).await?,
+            // The task runs once the administrator has fixed the programs or the sandbox.
+            Err(Failure::Unready(_)) => store.release(id).await?,
+            Err(Failure::Awaited(awaited)) => self.postpone(task, *awaited).await?,
+            Err(failure) if failure.passes() => self.retry(id, failure).await?,
+            Err(failure) => self.fail(id, failure).await?,
+        }
+        Ok(None)
+    }
+
+    /// Returns the file, unless its task was cancelled or removed meanwhile.
+    async fn complete(&self, id: TaskId, finished: &Finished, digest: Digest) -> Result<Option<Own>, StoreError> {
+        tracing::info!(task = %id, bytes = finished.bytes, "download completed");
+        let own = Own { id, media: finished.media, bytes: finished.bytes, digest };
+        if self.0.context.store.complete(id, finished.clone(), digest).await? {
+            return Ok(Some(own));
+        }
+        self.discard(id).await;
+        Ok(None)
+    }
+
+    async fn retry(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
+        let JobContext { store, config, .. } = &self.0.context;
+        let at_least = failure.wait().unwrap_or_default();
+        let retries = Retries { most: config.retries, first: config.retry_delay, at_least };
+        match store.retry(id, failure.message(), retries).await? {
+            Retried::After(wait) => {
+                tracing::warn!(task = %id, %failure, ?wait, "download failed; waiting to retry");
+                Ok(())
+            }
+            Retried::Spent | Retried::Gone => self.fail(id, failure).await,
+        }
+    }
+
+    async fn postpone(&self, task: &Task, awaited: Awaited) -> Result<(), StoreError> {
+        let Some(wait) = awaited.wait(task.created_at, Timestamp::now()) else {
+            return self.fail(task.id, &Failure::TooLongAwaited).await;
+        };
+        if self.0.context.store.postpone(task.id, awaited.message(), wait).await? {
+            tracing::info!(task = %task.id, ?awaited, ?wait, "download waits for its announced source");
+            Ok(())
+        } else {
+            self.fail(task.id, &Failure::Stopped).await
+        }
+    }
+
+    async fn fail(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
+        tracing::warn!(task = %id, %failure, "download failed");
+        self.0.context.store.fail(id, failure.message()).await?;
+        self.discard(id).await;
+        Ok(())
+    }
+}
