@@ -1,27 +1,15 @@
-//! Finished files and thumbnails. The id or name that a client sends is looked up; it never becomes part of a path.
+//! Finished files and thumbnails.
 
-use axum::{
-    extract::{ConnectInfo, Path, State, rejection::PathRejection},
-    http::{HeaderMap, Method},
-    response::Response,
-};
-use unicode_normalization::UnicodeNormalization;
+use axum::{extract::State, response::Response};
 
 use super::{
     App,
     file_answers::{Conditions, MediaAnswers, ThumbnailAnswers},
+    file_response::FileResponse,
+    readable_file::{ReadableFile, Unreadable},
     refusal::{Refusal, RefusalBody},
 };
-use crate::{
-    store::Store,
-    streaming::{
-        send::{Disposition, Known, Sending},
-        sendfile::SendQueue,
-    },
-    tasks::{caller::Caller, file_name::task_of, id::TaskId, media_type::MediaType, task::Task},
-};
-
-type Named = Result<Path<String>, PathRejection>;
+use crate::streaming::send::Disposition;
 
 /// A finished file, for saving
 #[utoipa::path(
@@ -33,18 +21,8 @@ type Named = Result<Path<String>, PathRejection>;
         (status = 404, body = RefusalBody, description = "No such download, it is not finished, or it belongs to another user"),
     )
 )]
-pub(super) async fn download(
-    State(app): State<App>,
-    caller: Caller,
-    named: Named,
-    method: Method,
-    headers: HeaderMap,
-    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
-) -> Result<Response, Refusal> {
-    let id = named.ok().and_then(|Path(id)| id.parse().ok());
-    let found = finished(&app, &caller, id).await?;
-    let (task, media) = found.ok_or_else(Refusal::no_such_download)?;
-    Ok(sending(&app, &task, media, &method, Disposition::Attachment).answer(&method, &headers, send_queue).await?)
+pub(super) async fn download(file: ReadableFile, response: FileResponse) -> Result<Response, Refusal> {
+    response.media(file, Disposition::Attachment).await
 }
 
 /// A finished file, for playback
@@ -58,20 +36,11 @@ pub(super) async fn download(
     )
 )]
 pub(super) async fn stream(
-    State(app): State<App>,
-    caller: Caller,
-    named: Named,
-    method: Method,
-    headers: HeaderMap,
-    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
+    file: Result<ReadableFile, Unreadable>,
+    response: FileResponse,
 ) -> Result<Response, Refusal> {
-    let unknown = || Refusal::not_found("Archivo no encontrado");
-    let Path(name) = named.map_err(|_| unknown())?;
-    // File names in the API are in NFC; macOS decomposes them.
-    let name: String = name.nfc().collect();
-    let found = finished(&app, &caller, task_of(&name)).await?;
-    let (task, media) = found.filter(|(task, _)| task.file_name() == Some(name)).ok_or_else(unknown)?;
-    Ok(sending(&app, &task, media, &method, Disposition::Inline).answer(&method, &headers, send_queue).await?)
+    let file = file.map_err(|reason| reason.refusal("Archivo no encontrado"))?;
+    response.media(file, Disposition::Inline).await
 }
 
 /// The thumbnail of a download
@@ -86,57 +55,14 @@ pub(super) async fn stream(
 )]
 pub(super) async fn thumbnail(
     State(app): State<App>,
-    caller: Caller,
-    named: Named,
-    method: Method,
-    headers: HeaderMap,
-    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
+    file: Result<ReadableFile, Unreadable>,
+    response: FileResponse,
 ) -> Result<Response, Refusal> {
-    let id = named.ok().and_then(|Path(id)| id.parse().ok());
-    let found = finished(&app, &caller, id).await?;
-    let found = found.filter(|(task, _)| task.has_thumbnail);
-    let (task, _) = found.ok_or_else(|| Refusal::not_found("Miniatura no encontrada"))?;
-    let path = app.queue.context().media.thumbnail(task.id);
-    let (content_type, disposition) = ("image/jpeg", Disposition::Inline);
-    let reading = app.queue.context().media.read(task.id);
-    Ok(Sending { id: task.id, path, content_type, disposition, name: None, reading, known: None }
-        .answer(&method, &headers, send_queue)
-        .await?)
-}
-
-/// Returns the task with this id if the caller may see it and it has a finished file.
-pub(super) async fn finished(
-    app: &App,
-    caller: &Caller,
-    id: Option<TaskId>,
-) -> Result<Option<(Task, MediaType)>, Refusal> {
-    let Some(id) = id else { return Ok(None) };
-    let task = app.queue.context().store.find(id, caller).await?;
-    Ok(task.and_then(|task| task.finished().map(|media| (task, media))))
-}
-
-fn sending(app: &App, task: &Task, media: MediaType, method: &Method, disposition: Disposition) -> Sending {
-    let context = app.queue.context();
-    if method == Method::GET {
-        note_play(&context.store, task.id);
+    let unknown = "Miniatura no encontrada";
+    let file = file.map_err(|reason| reason.refusal(unknown))?;
+    if !file.task.has_thumbnail {
+        return Err(Refusal::not_found(unknown));
     }
-    Sending {
-        id: task.id,
-        path: context.media.file(task.id, media),
-        reading: context.media.read(task.id),
-        content_type: media.content_type(),
-        disposition,
-        known: task.digest.zip(task.completed_at).map(|(digest, at)| Known { digest, bytes: task.filesize, at }),
-        name: task.file_name(),
-    }
-}
-
-/// Records a play in the background, so that the first byte does not wait for the disk.
-pub(super) fn note_play(store: &Store, id: TaskId) {
-    let store = store.clone();
-    tokio::spawn(async move {
-        if let Err(error) = store.played(id).await {
-            tracing::warn!(task = %id, %error, "a play could not be recorded");
-        }
-    });
+    let path = app.queue.context().media.thumbnail(file.task.id);
+    response.beside(file, path, "image/jpeg").await
 }

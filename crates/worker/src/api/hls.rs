@@ -1,8 +1,8 @@
 //! Finished downloads as HLS, for players that cannot play the file itself.
 
 use axum::{
-    extract::{ConnectInfo, Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderName, Method, header},
+    extract::State,
+    http::{HeaderName, header},
     response::Response,
 };
 use bytes::Bytes;
@@ -10,21 +10,14 @@ use bytes::Bytes;
 use super::{
     App, answer,
     file_answers::{Conditions, StreamAnswers},
-    files::{finished, note_play},
+    file_response::{FileResponse, note_play},
+    readable_file::ReadableFile,
     refusal::{Refusal, RefusalBody},
 };
-use crate::{
-    streaming::{
-        send::{Disposition, Sending},
-        sendfile::SendQueue,
-    },
-    tasks::{caller::Caller, task::Task},
-};
+use crate::tasks::caller::Caller;
 
 /// RFC 8216, section 4.
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
-
-type Id = Result<Path<String>, PathRejection>;
 
 /// A finished download as HLS
 ///
@@ -45,14 +38,11 @@ type Id = Result<Path<String>, PathRejection>;
 pub(super) async fn playlist(
     State(app): State<App>,
     caller: Caller,
-    id: Id,
+    file: ReadableFile,
 ) -> Result<([(HeaderName, &'static str); 2], Bytes), Refusal> {
-    let task = own(&app, &caller, id).await?;
-    let context = app.queue.context();
-    let _reading = context.media.read(task.id);
-    let playlist = app.queue.streams().playlist(&task, caller.link.as_deref()).await?;
+    let playlist = app.queue.streams().playlist(&file.task, caller.link.as_deref()).await?;
     let text = answer::text(&app, &caller, playlist.most, async { Ok(playlist.text().await?) }).await?;
-    note_play(&context.store, task.id);
+    note_play(&app.queue.context().store, file.task.id);
     // The playlist may contain the caller's signed link, so no shared cache may store it.
     let headers = [(header::CONTENT_TYPE, PLAYLIST), (header::CACHE_CONTROL, "private, no-store")];
     Ok((headers, text))
@@ -74,27 +64,10 @@ pub(super) async fn playlist(
 )]
 pub(super) async fn stream(
     State(app): State<App>,
-    caller: Caller,
-    id: Id,
-    method: Method,
-    headers: HeaderMap,
-    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
+    file: ReadableFile,
+    response: FileResponse,
 ) -> Result<Response, Refusal> {
-    let task = own(&app, &caller, id).await?;
-    let (id, context) = (task.id, app.queue.context());
-    let reading = context.media.read(id);
-    let path = app.queue.streams().file(&task).await?;
-    if method == Method::GET {
-        note_play(&context.store, id);
-    }
-    let (content_type, disposition) = ("video/mp4", Disposition::Inline);
-    Ok(Sending { id, path, content_type, disposition, name: None, reading, known: None }
-        .answer(&method, &headers, send_queue)
-        .await?)
-}
-
-async fn own(app: &App, caller: &Caller, id: Id) -> Result<Task, Refusal> {
-    let id = id.ok().and_then(|Path(id)| id.parse().ok());
-    let found = finished(app, caller, id).await?;
-    found.map(|(task, _)| task).ok_or_else(Refusal::no_such_download)
+    let path = app.queue.streams().file(&file.task).await?;
+    response.note_play(&file);
+    response.beside(file, path, "video/mp4").await
 }

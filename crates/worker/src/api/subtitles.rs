@@ -2,8 +2,7 @@
 
 use axum::{
     Json,
-    extract::{ConnectInfo, Path, State, rejection::PathRejection},
-    http::{HeaderMap, Method},
+    extract::{Path, State, rejection::PathRejection},
     response::Response,
 };
 use serde::Serialize;
@@ -12,18 +11,14 @@ use utoipa::ToSchema;
 use super::{
     App,
     file_answers::{Conditions, SubtitlesAnswers},
-    files::finished,
+    file_response::FileResponse,
+    readable_file::{ReadableFile, Unreadable},
     refusal::{Refusal, RefusalBody},
 };
-use crate::{
-    streaming::{
-        send::{Disposition, Sending},
-        sendfile::SendQueue,
-    },
-    tasks::{caller::Caller, id::TaskId, language::Language},
-};
+use crate::tasks::{id::TaskId, language::Language};
 
 const CONTENT_TYPE: &str = "text/vtt; charset=utf-8";
+const UNKNOWN: &str = "Subtitles not found";
 
 /// Subtitles in one language.
 #[derive(Debug, Serialize, ToSchema)]
@@ -42,15 +37,9 @@ pub(super) struct SubtitlesView {
         (status = 404, body = RefusalBody, description = "No such download, it is not finished, or it belongs to another user"),
     )
 )]
-pub(super) async fn list(
-    State(app): State<App>,
-    caller: Caller,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Vec<SubtitlesView>>, Refusal> {
-    let id = id.ok().and_then(|Path(id)| id.parse().ok());
-    let found = finished(&app, &caller, id).await?;
-    let (task, _) = found.ok_or_else(Refusal::no_such_download)?;
-    Ok(Json(task.subtitles.iter().map(|language| SubtitlesView::new(task.id, language)).collect()))
+pub(super) async fn list(file: ReadableFile) -> Json<Vec<SubtitlesView>> {
+    let task = file.task;
+    Json(task.subtitles.iter().map(|language| SubtitlesView::new(task.id, language)).collect())
 }
 
 /// Subtitles as WebVTT
@@ -69,28 +58,17 @@ pub(super) async fn list(
 )]
 pub(super) async fn file(
     State(app): State<App>,
-    caller: Caller,
+    file: Result<ReadableFile, Unreadable>,
     named: Result<Path<(String, String)>, PathRejection>,
-    method: Method,
-    headers: HeaderMap,
-    ConnectInfo(send_queue): ConnectInfo<SendQueue>,
+    response: FileResponse,
 ) -> Result<Response, Refusal> {
-    let unknown = || Refusal::not_found("Subtitles not found");
-    let Path((id, name)) = named.map_err(|_| unknown())?;
+    let file = file.map_err(|reason| reason.refusal(UNKNOWN))?;
+    let unknown = || Refusal::not_found(UNKNOWN);
+    let Path((_, name)) = named.map_err(|_| unknown())?;
     let language = name.strip_suffix(".vtt").and_then(|tag| tag.parse().ok()).ok_or_else(unknown)?;
-    let (task, _) = finished(&app, &caller, id.parse().ok()).await?.ok_or_else(unknown)?;
-    let language = task.subtitles.best(&language).ok_or_else(unknown)?;
-    let context = app.queue.context();
-    let sending = Sending {
-        id: task.id,
-        path: context.media.subtitles(task.id, language),
-        content_type: CONTENT_TYPE,
-        disposition: Disposition::Inline,
-        name: None,
-        reading: context.media.read(task.id),
-        known: None,
-    };
-    Ok(sending.answer(&method, &headers, send_queue).await?)
+    let language = file.task.subtitles.best(&language).ok_or_else(unknown)?;
+    let path = app.queue.context().media.subtitles(file.task.id, language);
+    response.beside(file, path, CONTENT_TYPE).await
 }
 
 impl SubtitlesView {

@@ -13,7 +13,8 @@ use utoipa::IntoParams;
 
 use super::{
     App,
-    files::finished,
+    file_response::note_play,
+    readable_file::ReadableFile,
     refusal::{Refusal, RefusalBody},
 };
 use crate::{
@@ -109,16 +110,16 @@ fn parse(text: &str) -> Result<Vec<TaskId>, Refusal> {
 
 /// Gives the same 404 for a download that does not exist, is not finished, or belongs to somebody else.
 async fn member(app: &App, caller: &Caller, id: TaskId, method: &Method) -> Result<Member, Refusal> {
-    let found = finished(app, caller, Some(id)).await?;
-    let (task, media) = found.ok_or_else(Refusal::no_such_download)?;
+    let file = ReadableFile::find(app, caller, id).await?;
+    let ReadableFile { task, media, reading } = file.ok_or_else(Refusal::no_such_download)?;
     let context = app.queue.context();
     if method == Method::GET {
-        super::files::note_play(&context.store, id);
+        note_play(&context.store, id);
     }
     Ok(Member {
         name: task.file_name().ok_or_else(Refusal::no_such_download)?,
         path: context.media.file(id, media),
         finished: task.completed_at,
-        reading: context.media.read(id),
+        reading,
     })
 }
