@@ -10,7 +10,10 @@ use std::{
 
 use super::{
     failure::Failure,
-    parts::{MOST, Parts, WORKING, is_fragment, names, regular},
+    parts::{
+        MOST, Parts, WORKING,
+        files::{is_fragment, names, regular},
+    },
 };
 use crate::media::{
     AcceptError,
