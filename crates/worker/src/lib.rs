@@ -3,6 +3,22 @@
 //! A request passes `api::guard` (which user is it?) and a handler in `api`, and ends at the `store` (tasks) or in `media` (files).
 //! Meanwhile the `queue` claims pending tasks in order and runs each as one of the `jobs`: one yt-dlp child in a folder of its own, whose
 //! result is moved into place only after it has been checked.
+//!
+//! The rooms, from top to bottom. Each imports only rooms below it:
+//!
+//! * `serve` starts and stops the worker; `trial` checks what downloads need, for `sallyport check`.
+//! * `api` holds the routes, who may call them, and the only place where errors become responses.
+//! * `housekeeping` sweeps at startup and later: retention, idle streams, the media folder against the database.
+//! * `queue` decides which task runs when, and stores how it ended.
+//! * `jobs` are the runs of tasks: one download, its thumbnail and subtitles, its note for a power cut.
+//! * `streaming` is what clients read: files, ranges, archives and HLS.
+//! * `ytdlp` runs yt-dlp and ffmpeg as children: their arguments, their sandboxed run and their output.
+//! * `media` is the folder of files, finished and unfinished.
+//! * `store` is the database of tasks.
+//! * `events` are the changes of tasks, for subscribers.
+//! * `shares` limits what users share, in total, per user and per link.
+//! * `tasks` are the types that everything above speaks of.
+//! * `sandbox` confines children, `disk` watches the free space, and `egress` is the egress guard.
 #![forbid(unsafe_code)]
 
 mod api;
