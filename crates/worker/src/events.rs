@@ -112,7 +112,8 @@ impl Events {
     /// Creates an empty log. Nobody waits for a stream any longer once `stop` is cancelled.
     pub(crate) fn new(stop: CancellationToken) -> Self {
         let process = u64::from_ne_bytes(sallyport_core::secrets::random::random());
-        let (log, streams) = (Mutex::default(), Shares::new(STREAMS, stop));
+        let log = Mutex::default();
+        let streams = Shares::new(STREAMS, stop);
         Self(Arc::new(Inner { process, log, last: watch::Sender::new(0), streams }))
     }
 

@@ -106,7 +106,8 @@ pub async fn serve(
     housekeeping::at_startup(&queue).await.map_err(Reason::Store)?;
     // Logs a problem with yt-dlp at startup; the routes that need it report it again.
     drop(queue.context().readiness.tools().await);
-    let (seen, answering) = (config.data_dir.join("worker.seen"), TaskTracker::new());
+    let seen = config.data_dir.join("worker.seen");
+    let answering = TaskTracker::new();
     let guard = Arc::new(Guard::new(key, &config.worker.listen, &seen));
     let routes = routes(
         App::new(queue.clone(), openapi.into(), stop.clone(), answering.clone()),

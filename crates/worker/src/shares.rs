@@ -77,7 +77,8 @@ struct Waiting<'a>(&'a Level);
 impl Shares {
     /// Creates the capacity. Nobody waits for it any longer once `stop` is cancelled.
     pub(crate) fn new(sizes: Sizes, stop: CancellationToken) -> Self {
-        let (users, links) = (Levels(Mutex::default()), Levels(Mutex::default()));
+        let users = Levels(Mutex::default());
+        let links = Levels(Mutex::default());
         // Users wait here for each other, so one user with many requests must not use up the places in the queue.
         let all = Level::new(sizes.all, Semaphore::MAX_PERMITS);
         Self { sizes, stop, all, users, links }
@@ -164,7 +165,8 @@ impl Share {
     }
 
     async fn take_in_turn(&self, amount: u32) -> Result<Taken, Busy> {
-        let (mut taken, mut queued) = (Vec::with_capacity(self.levels.len()), Vec::with_capacity(self.levels.len()));
+        let mut taken = Vec::with_capacity(self.levels.len());
+        let mut queued = Vec::with_capacity(self.levels.len());
         for level in &self.levels {
             queued.push(level.queue.try_acquire().map_err(|_| Busy)?);
             taken.push((Arc::clone(level), level.acquire(amount).await?));

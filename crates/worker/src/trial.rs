@@ -24,6 +24,17 @@ pub struct Lack {
     pub needed: bool,
 }
 
+/// A program that downloads use.
+struct Program<'a> {
+    /// The key of its path under `[worker]`.
+    key: &'static str,
+    path: &'a Path,
+    /// True if no download works without it.
+    needed: bool,
+    /// How to fix its absence.
+    mend: &'static str,
+}
+
 /// A temporary folder for the check.
 struct Scratch(PathBuf);
 
@@ -64,21 +75,35 @@ async fn version_lack(readiness: &Readiness) -> Option<Lack> {
 
 fn programs(config: &Config) -> Vec<Lack> {
     let worker = &config.worker;
-    let wanted = [
-        ("yt_dlp", &worker.yt_dlp, true, "install it (pip install 'yt-dlp[default]') and set its path here"),
-        ("ffmpeg", &worker.ffmpeg, true, "install it (apt-get install ffmpeg) or set its path here"),
-        (
-            "js_runtime",
-            &worker.js_runtime,
-            false,
-            "YouTube and some other sites fail without it; install it (pip install deno) and set its path here",
-        ),
+    let programs = [
+        Program {
+            key: "yt_dlp",
+            path: &worker.yt_dlp,
+            needed: true,
+            mend: "install it (pip install 'yt-dlp[default]') and set its path here",
+        },
+        Program {
+            key: "ffmpeg",
+            path: &worker.ffmpeg,
+            needed: true,
+            mend: "install it (apt-get install ffmpeg) or set its path here",
+        },
+        Program {
+            key: "js_runtime",
+            path: &worker.js_runtime,
+            needed: false,
+            mend: "YouTube and some other sites fail without it; install it (pip install deno) and set its path here",
+        },
     ];
-    let lack = |(key, program, needed, mend): (_, &PathBuf, _, _)| {
-        let missing = located(worker, program).is_none();
-        missing.then(|| Lack { key, what: format!("{} was not found; {mend}", program.display()), needed })
-    };
-    wanted.into_iter().filter_map(lack).collect()
+    let missing = programs.into_iter().filter(|program| located(worker, program.path).is_none());
+    missing.map(Program::lack).collect()
+}
+
+impl Program<'_> {
+    fn lack(self) -> Lack {
+        let Self { key, path, needed, mend } = self;
+        Lack { key, what: format!("{} was not found; {mend}", path.display()), needed }
+    }
 }
 
 fn yt_dlp(unready: &Unready) -> String {

@@ -86,7 +86,8 @@ pub(super) async fn start(
     let part = part(order.playlist, order.playlist_limit, context.config.max_playlist)?;
     context.readiness.tools().await?;
     context.disks.room().await?;
-    let (limits, max_filesize) = (caller.limits, caller.limits.max_filesize.map(NonZeroU64::get));
+    let limits = caller.limits;
+    let max_filesize = caller.limits.max_filesize.map(NonZeroU64::get);
     let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
     let wanted = WantedSubtitles { languages: order.subtitles, automatic: order.automatic_subtitles };
     let task = Task { priority: order.priority, wanted, part, max_filesize, ..task };

@@ -60,7 +60,8 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(queue: Queue, openapi: Bytes, stop: CancellationToken, answering: TaskTracker) -> Self {
         let looks = Looks::new(&queue.context().config, stop.clone());
-        let (archives, budget) = (Archives::new(stop.clone()), Budget::new(stop.clone()));
+        let archives = Archives::new(stop.clone());
+        let budget = Budget::new(stop.clone());
         Self { queue, looks, archives, budget, stop, answering, openapi }
     }
 }

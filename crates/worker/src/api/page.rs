@@ -87,7 +87,8 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
     let place = ask.place()?;
-    let (limit, selection) = (ask.limit()?, ask.selection(&caller)?);
+    let limit = ask.limit()?;
+    let selection = ask.selection(&caller)?;
     let totals = app.queue.context().store.totals(selection.owner.clone()).await?;
     let frame = Frame {
         before: b"{\"downloads\":[".to_vec(),

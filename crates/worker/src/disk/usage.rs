@@ -38,7 +38,8 @@ pub(crate) enum DiskUsageError {
 impl DiskUsage {
     /// Measures `folder`. Entries that disappear in the meantime are not counted.
     pub(crate) fn in_folder(folder: &Path) -> Result<Self, DiskUsageError> {
-        let (mut written, mut folders) = (Self::default(), vec![(folder.to_owned(), 0)]);
+        let mut written = Self::default();
+        let mut folders = vec![(folder.to_owned(), 0)];
         while let Some((folder, depth)) = folders.pop() {
             if depth > MAX_DEPTH {
                 return Err(DiskUsageError::TooDeep);

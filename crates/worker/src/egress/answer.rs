@@ -19,7 +19,8 @@ const OF_CONNECTION: [&[u8]; 3] = [b"connection", b"keep-alive", b"proxy-connect
 ///
 /// Anything that does not look like an answer is passed on unchanged: the child handles it in its sandbox.
 pub(super) async fn head(host: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
-    let (mut out, mut input) = (Vec::new(), BytesMut::new());
+    let mut out = Vec::new();
+    let mut input = BytesMut::new();
     for _ in 0..=MAX_INTERIM {
         let Some(end) = read_head(host, &mut input).await? else { break };
         let head = input.split_to(end);

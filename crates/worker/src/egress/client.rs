@@ -55,7 +55,8 @@ where
         Ok(request) => request,
         Err(error) => return refuse(&mut stream, &error.into()).await,
     };
-    let (host, port) = (shown(&request.to.host), request.to.port);
+    let host = shown(&request.to.host);
+    let port = request.to.port;
     let token = request.credential.as_deref().ok_or(EgressTokenError::Malformed);
     let token = match token.and_then(|credential| guard.key.verify(credential, now())) {
         Ok(token) => token,
@@ -65,7 +66,8 @@ where
         Ok(remote) => {
             let passed = remote.passed();
             let end = relay(stream, remote, request.kind, rest, &token).await;
-            let (bytes, end) = (passed.load(Ordering::Relaxed), end.err().map(|e| e.to_string()).unwrap_or_default());
+            let bytes = passed.load(Ordering::Relaxed);
+            let end = end.err().map(|e| e.to_string()).unwrap_or_default();
             if guard.budgets.admits_line(&token, now()) {
                 tracing::info!(target: "sallyport::egress", job = %token.job, host, port, bytes, end, "egress");
             }
@@ -96,7 +98,8 @@ async fn open(guard: &Inner, token: &EgressToken, request: &Request) -> Result<M
 
 /// Reads the head. Returns it, or what is wrong with it, and the bytes after it.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Result<Bytes, HeadFault>, Bytes)> {
-    let (mut input, mut scan) = (BytesMut::new(), HeadScan::default());
+    let mut input = BytesMut::new();
+    let mut scan = HeadScan::default();
     loop {
         match scan.end(&input) {
             Ok(Some(end)) => {

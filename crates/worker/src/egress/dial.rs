@@ -108,7 +108,8 @@ fn in_turn(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let is_preferred = |address: &SocketAddr| address.is_ipv6() == first_is_v6;
     let (preferred, other): (Vec<_>, Vec<_>) = addresses.iter().copied().partition(is_preferred);
-    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
+    let mut preferred = preferred.into_iter();
+    let mut other = other.into_iter();
     let mut order = Vec::new();
     while order.len() < MAX_TRIES {
         let pair = [preferred.next(), other.next()];

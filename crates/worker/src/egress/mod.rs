@@ -141,7 +141,8 @@ impl Egress {
     /// Creates a guard that accepts tokens signed with `key`, for `destinations`.
     #[must_use]
     pub fn new(key: EgressTokenKey, destinations: AllowedDestinations) -> Self {
-        let (budgets, slots) = (Budgets::default(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+        let budgets = Budgets::default();
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         Self(Arc::new(Inner { key, destinations, budgets, lookups: Lookups::default(), slots }))
     }
 
@@ -165,7 +166,8 @@ impl Egress {
             };
             match accepted {
                 Ok(stream) => {
-                    let (inner, stop) = (Arc::clone(&self.0), stop.clone());
+                    let inner = Arc::clone(&self.0);
+                    let stop = stop.clone();
                     tokio::spawn(async move {
                         stop.run_until_cancelled(client::serve(&inner, stream)).await;
                         drop(slot);

@@ -53,7 +53,9 @@ impl FromStr for EgressToken {
     fn from_str(text: &str) -> Result<Self, EgressTokenError> {
         let mut parts = text.split('.');
         let token = (|| {
-            let (job, until, bytes) = (parts.next()?, parts.next()?, parts.next()?);
+            let job = parts.next()?;
+            let until = parts.next()?;
+            let bytes = parts.next()?;
             let job = Uuid::try_parse(job).ok()?;
             Some(Self { job, until: until.parse().ok()?, bytes: bytes.parse().ok()? })
         })();

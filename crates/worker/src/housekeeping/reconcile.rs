@@ -35,7 +35,8 @@ pub(super) enum ReconcileError {
 
 /// Logs orphaned files and updates the status of tasks whose file is gone or has returned. Deletes nothing.
 pub(super) async fn take(store: &Store, media: &MediaFolder) -> Result<(), ReconcileError> {
-    let (known, finished) = (store.ids().await?, store.finished_ones().await?);
+    let known = store.ids().await?;
+    let finished = store.finished_ones().await?;
     let folder = media.clone();
     let differences = spawn_blocking(move || compare(&folder, &known, &finished)).await??;
     for path in &differences.orphans {

@@ -47,7 +47,8 @@ impl Drop for Leaving<'_> {
 impl Running {
     /// Creates a job that starts now and is stopped by `stop`.
     pub(crate) fn new(owner: Owner, stop: CancellationToken) -> Self {
-        let (done, progress) = (CancellationToken::new(), Mutex::default());
+        let done = CancellationToken::new();
+        let progress = Mutex::default();
         Self { owner, since: Instant::now(), gives_way: AtomicBool::new(false), stop, done, progress }
     }
 

@@ -28,7 +28,8 @@ pub(crate) async fn make(disks: &Disks, tools: &Tools, job: &JobFolder, file: &P
         // A new folder, in which the child that fetched the video cannot have left anything.
         let Ok(Ok(folder)) = spawn_blocking(move || place.begin_thumbnail()).await else { return };
         let picture = folder.join("picture.jpg");
-        let (args, ready) = (arguments(file, moment, &picture), job.ready());
+        let args = arguments(file, moment, &picture);
+        let ready = job.ready();
         let run = SandboxedRun::new(tools, ffmpeg, args, &folder, LIMITS).reading(&ready);
         let Ok(mut run) = run.start(disks, stop) else { return };
         while run.next().await.is_some() {}

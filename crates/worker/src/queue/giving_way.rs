@@ -71,7 +71,8 @@ pub(crate) async fn watch(queue: &Queue, stop: &CancellationToken) {
 /// than their share.
 fn chosen<'a>(judged: &'a [Judged], waiting: &Owner, least: u64) -> Option<&'a Judged> {
     let under_way = |user: &Owner| judged.iter().filter(|job| job.running.owner == *user).count();
-    let (own, others) = (under_way(waiting), || judged.iter().filter(|job| job.running.owner != *waiting));
+    let own = under_way(waiting);
+    let others = || judged.iter().filter(|job| job.running.owner != *waiting);
     let ready = || others().filter_map(|job| Some((job.speed?, job)));
     let slowest = ready().filter(|(speed, _)| *speed < least).min_by_key(|(speed, _)| *speed);
     let beyond_share = ready().filter(|(_, job)| under_way(&job.running.owner) > own + 1);
@@ -117,7 +118,8 @@ impl Watch {
 
     /// Returns the speed over the last [`WINDOW`], or `None` until the download has run for `undisturbed`.
     fn speed(&mut self, id: TaskId, running: &Running, bytes: u64, undisturbed: Duration) -> Option<u64> {
-        let (now, samples) = (Instant::now(), self.samples.entry(id).or_default());
+        let now = Instant::now();
+        let samples = self.samples.entry(id).or_default();
         samples.push_back((now, bytes));
         while samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
             samples.pop_front();

@@ -78,7 +78,8 @@ impl Sandbox {
         if config.egress.listen.is_some() {
             return None;
         }
-        let (socket, folder) = (config.data_dir.join("egress.sock"), env::temp_dir());
+        let socket = config.data_dir.join("egress.sock");
+        let folder = env::temp_dir();
         let sandbox = Self { way_out: WayOut::Namespace(socket), strictness: Strictness::Whole };
         Some(sandbox.try_out(&folder).await.map(|()| sandbox))
     }

@@ -26,7 +26,8 @@ const RAISE_LOOPBACK: [[u8; 4]; 8] = [
 /// # Errors
 /// Fails if the system does not allow users to do that, as on some distributions, or if the process has several threads.
 pub(super) fn enter() -> io::Result<()> {
-    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    let user = geteuid().as_raw();
+    let group = getegid().as_raw();
     unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWPID)?;
     // Maps the account to itself. The group can be mapped only after setgroups is denied (user_namespaces(7)).
     fs::write("/proc/self/setgroups", "deny")?;

@@ -4,7 +4,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, StoreError, row::parsed, tasks::Room, text::Field};
-use crate::tasks::{id::TaskId, owner::Owner, playlist::PlaylistEntry, task::Status};
+use crate::tasks::{
+    id::TaskId,
+    owner::Owner,
+    playlist::{PlaylistEntry, PlaylistPosition},
+    task::Status,
+};
 
 /// The result of expanding a playlist into its videos.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,14 +93,15 @@ fn expand(db: &Connection, list: TaskId, title: &str, entries: &[PlaylistEntry])
     let sql = "SELECT owner FROM task WHERE id = ?1 AND status = 'downloading'";
     let owner: Option<Owner> = db.query_row(sql, [list.to_string()], |row| parsed(row, 0)).optional()?;
     let Some(owner) = owner else { return Ok(Expanded::Gone) };
-    let (room, total) = (Room::of(db, &owner)?, i64::try_from(entries.len()).unwrap_or(i64::MAX));
-    if total > room.waiting || total > room.listed {
+    let room = Room::of(db, &owner)?;
+    let total = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    if i64::from(total) > room.waiting || i64::from(total) > room.listed {
         return Ok(Expanded::NoRoom);
     }
     let mut films = Vec::with_capacity(entries.len());
-    for (entry, index) in entries.iter().zip(1_i64..) {
+    for (entry, index) in entries.iter().zip(1..) {
         let id = TaskId::random();
-        insert(db, id, list, (index, total), entry)?;
+        insert(db, id, PlaylistPosition { list, index, total, item: entry.item }, entry)?;
         films.push(id);
     }
     db.execute(
@@ -107,7 +113,7 @@ fn expand(db: &Connection, list: TaskId, title: &str, entries: &[PlaylistEntry])
 }
 
 /// Inserts a video with the options that were requested for its playlist.
-fn insert(db: &Connection, id: TaskId, list: TaskId, place: (i64, i64), entry: &PlaylistEntry) -> rusqlite::Result<()> {
+fn insert(db: &Connection, id: TaskId, at: PlaylistPosition, entry: &PlaylistEntry) -> rusqlite::Result<()> {
     let now = Timestamp::now().to_string();
     let (status, ended) = match entry.fault {
         Some(_) => (Status::Error, Some(&now)),
@@ -123,16 +129,16 @@ fn insert(db: &Connection, id: TaskId, list: TaskId, place: (i64, i64), entry: &
     )?
     .execute(params![
         id.to_string(),
-        list.to_string(),
+        at.list.to_string(),
         Field::Url.cut(&entry.url),
         status.name(),
         now,
         Field::Title.cut(&entry.title),
         Field::Message.cut(entry.fault.as_deref().unwrap_or_default()),
         ended,
-        place.0,
-        place.1,
-        entry.item,
+        at.index,
+        at.total,
+        at.item,
     ])?;
     Ok(())
 }

@@ -18,7 +18,8 @@ pub(super) const COLUMNS: &str = "id, owner, url, quality, download_type, format
     max_filesize, announced";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
-    let (kind, format): (String, Option<String>) = (row.get(4)?, row.get(5)?);
+    let kind: String = row.get(4)?;
+    let format: Option<String> = row.get(5)?;
     let output = Output::parse(&kind, format.as_deref()).map_err(|e| unreadable(5, e))?;
     let extension: Option<String> = row.get(10)?;
     Ok(Task {
@@ -47,7 +48,8 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
 }
 
 fn part(row: &Row<'_>) -> rusqlite::Result<Part> {
-    let (extent, total): (Option<u16>, u32) = (row.get(20)?, row.get(21)?);
+    let extent: Option<u16> = row.get(20)?;
+    let total: u32 = row.get(21)?;
     Ok(match (extent, optional(row, 23)?) {
         (Some(extent), _) => Part::List(Extent::of_number(extent), Tally { total, ended: row.get(22)? }),
         (None, Some(list)) => Part::Entry(PlaylistPosition { list, index: row.get(24)?, total, item: row.get(25)? }),

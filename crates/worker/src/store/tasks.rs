@@ -104,7 +104,8 @@ impl Store {
 }
 
 fn limit(db: &Connection, owner: &Owner, limits: UserLimits) -> rusqlite::Result<()> {
-    let (at_a_time, waiting) = (limits.concurrent_downloads, limits.waiting_downloads);
+    let at_a_time = limits.concurrent_downloads;
+    let waiting = limits.waiting_downloads;
     db.prepare_cached(
         "INSERT INTO turn (owner, at, at_a_time, waiting) VALUES (?1, 0, ?2, ?3) \
          ON CONFLICT (owner) DO UPDATE SET at_a_time = ?2, waiting = ?3",

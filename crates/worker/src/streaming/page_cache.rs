@@ -36,7 +36,8 @@ fn is_there(file: &File, at: u64, bytes: u64) -> bool {
 }
 
 fn read(file: &File, at: u64, bytes: u64) -> io::Result<()> {
-    let (mut place, end) = (at, at.saturating_add(bytes));
+    let mut place = at;
+    let end = at.saturating_add(bytes);
     let mut space = vec![0; STEP];
     while place < end {
         match rustix::io::pread(file, &mut space[..], place)? {

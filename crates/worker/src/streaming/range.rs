@@ -98,7 +98,8 @@ fn one(member: &str) -> Option<Asked> {
         ("", count) => number(count).map(Asked::Last),
         (first, "") => number(first).map(Asked::From),
         (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
+            let first = number(first)?;
+            let last = number(last)?;
             (first <= last).then_some(Asked::Between(first, last))
         }
     }

@@ -53,7 +53,8 @@ fn without_empty_lines(cue: &str) -> String {
 fn timing(line: &str) -> Option<String> {
     let (start, rest) = line.split_once(ARROW)?;
     let mut words = rest.split_ascii_whitespace();
-    let (start, end) = (Moment::parse(start.trim())?, Moment::parse(words.next()?)?);
+    let start = Moment::parse(start.trim())?;
+    let end = Moment::parse(words.next()?)?;
     let settings: String = words.filter(|word| is_setting(word)).flat_map(|word| [" ", word]).collect();
     (start < end).then(|| format!("{} {ARROW} {}{settings}", start.write(), end.write()))
 }
@@ -70,7 +71,9 @@ impl Moment {
     fn parse(text: &str) -> Option<Self> {
         let (clock, thousandths) = text.split_once('.')?;
         let mut parts = clock.split(':').map(number);
-        let (first, second, third) = (parts.next()??, parts.next()??, parts.next());
+        let first = parts.next()??;
+        let second = parts.next()??;
+        let third = parts.next();
         let (hours, minutes, seconds) = match third {
             Some(third) => (first, second, third?),
             None => (0, first, second),
@@ -85,7 +88,8 @@ impl Moment {
     }
 
     fn write(self) -> String {
-        let (seconds, thousandths) = (self.0 / 1_000, self.0 % 1_000);
+        let seconds = self.0 / 1_000;
+        let thousandths = self.0 % 1_000;
         format!("{:02}:{:02}:{:02}.{thousandths:03}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
     }
 }

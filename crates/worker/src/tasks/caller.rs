@@ -22,7 +22,9 @@ pub(crate) struct Caller {
 impl Caller {
     #[cfg(test)]
     pub(crate) fn test(user: &str, link: Option<&str>) -> Self {
-        let (user, limits, by_link) = (user.parse().unwrap(), UserLimits::default(), link.map(Into::into));
+        let user = user.parse().unwrap();
+        let limits = UserLimits::default();
+        let by_link = link.map(Into::into);
         Self { user, role: Role::User, limits, link: None, by_link }
     }
 

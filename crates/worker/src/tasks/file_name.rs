@@ -67,7 +67,8 @@ fn without_loose_joiners(title: &[char]) -> String {
     let at = |place: Option<usize>| place.and_then(|place| title.get(place)).copied();
     let shaped = |c: Option<char>| c.is_some_and(|c| !c.is_ascii() && !is_joiner(c));
     let shapes = |place: usize| {
-        let (before, after) = (at(place.checked_sub(1)), at(Some(place + 1)));
+        let before = at(place.checked_sub(1));
+        let after = at(Some(place + 1));
         before.is_some_and(|c| !is_joiner(c)) && (shaped(before) || shaped(after))
     };
     title.iter().enumerate().filter(|(place, c)| !is_joiner(**c) || shapes(*place)).map(|(_, c)| *c).collect()

@@ -34,7 +34,8 @@ impl Retries {
 
     /// Returns the message of a task that waits after `tries` failed attempts. The next one is at `at`, in milliseconds since the epoch.
     pub(crate) fn notice(self, tries: u32, at: i64, why: &str) -> String {
-        let (next, all) = (tries.saturating_add(1), self.most.saturating_add(1));
+        let next = tries.saturating_add(1);
+        let all = self.most.saturating_add(1);
         let when = Timestamp::from_second(at.div_euclid(1_000)).unwrap_or(Timestamp::MAX);
         format!("waiting to retry ({next} of {all}) at {when}: {why}")
     }

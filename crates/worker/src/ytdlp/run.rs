@@ -75,7 +75,8 @@ impl Run {
     ) -> Self {
         let Limits { folder: most, line, time, .. } = limits;
         let share = DiskAllowance { folder: folder.to_owned(), most };
-        let (stop, disks) = (stop.child_token(), disks.clone());
+        let stop = stop.child_token();
+        let disks = disks.clone();
         let (sender, lines) = channel((MAX_WAITING_BYTES / line.max(1)).clamp(1, MAX_WAITING));
         if let Some(stdout) = group.take_stdout() {
             tokio::spawn(forward(stdout, line, Line::Out, sender.clone()));

@@ -65,7 +65,8 @@ impl<'a> SandboxedRun<'a> {
 
     /// Starts the child. It runs until it exits, `stop` is cancelled, or it reaches one of its limits or the reserve of `disks`.
     pub(crate) fn start(self, disks: &Disks, stop: &CancellationToken) -> io::Result<Run> {
-        let (folder, limits) = (self.folder, self.limits);
+        let folder = self.folder;
+        let limits = self.limits;
         Ok(Run::begin(self.spawn()?, folder, limits, disks, stop))
     }
 

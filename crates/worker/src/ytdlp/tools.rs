@@ -147,7 +147,9 @@ impl FromStr for Version {
     fn from_str(text: &str) -> Result<Self, InvalidVersion> {
         let mut parts = text.split(['.', '@', '-', '+']);
         let version = (|| {
-            let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+            let year = parts.next()?;
+            let month = parts.next()?;
+            let day = parts.next()?;
             Some(Self(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?))
         })();
         version.filter(|v| v.0 >= 2000).ok_or(InvalidVersion)

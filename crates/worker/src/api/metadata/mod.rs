@@ -127,7 +127,8 @@ pub(super) enum NotSeen {
 impl Looks {
     /// Cancelling `stop` ends all runs.
     pub(super) fn new(config: &WorkerConfig, stop: CancellationToken) -> Self {
-        let (kept, places) = (AnswerCache::new(config.look_keep_for), Shares::new(PLACES, stop.clone()));
+        let kept = AnswerCache::new(config.look_keep_for);
+        let places = Shares::new(PLACES, stop.clone());
         Self(Arc::new(Inner { kept, places, under_way: Mutex::default(), stop }))
     }
 

@@ -45,7 +45,8 @@ pub(super) async fn run(
 }
 
 async fn answer(mut run: Run, question: &Question) -> Result<Bytes, LookError> {
-    let (mut answer, mut reported) = (None, None);
+    let mut answer = None;
+    let mut reported = None;
     while let Some(line) = run.next().await {
         match line {
             Line::Out(json) => answer = answer.or_else(|| question.read(&json)),

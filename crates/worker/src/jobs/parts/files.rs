@@ -60,7 +60,8 @@ pub(super) fn hash(
     hasher: &mut Hasher,
     goes_on: impl Fn() -> bool,
 ) -> io::Result<Option<u64>> {
-    let (mut at, mut piece) = (from, vec![0; PIECE]);
+    let mut at = from;
+    let mut piece = vec![0; PIECE];
     while at < to {
         if !goes_on() {
             return Ok(None);

@@ -53,7 +53,8 @@ impl Parts {
     /// to what is safely on disk if the machine has rebooted since. Returns `None` if `stop` is cancelled before that is done.
     pub(crate) fn begin(&self, stop: &CancellationToken) -> io::Result<Option<Noting>> {
         let kept = self.set_aside()?;
-        let (boot, noted) = (boot_id(), Note::read(&self.note));
+        let boot = boot_id();
+        let noted = Note::read(&self.note);
         let last = if noted.boot == boot && !boot.is_empty() {
             noted
         } else {
@@ -66,7 +67,8 @@ impl Parts {
     }
 
     fn set_aside(&self) -> io::Result<OwnedFd> {
-        let (working, kept) = (self.folder(WORKING)?, self.folder(KEPT)?);
+        let working = self.folder(WORKING)?;
+        let kept = self.folder(KEPT)?;
         for name in names(&working)? {
             if is_fragment(&name) {
                 unlinkat(&working, &name, AtFlags::empty())?;
@@ -79,7 +81,8 @@ impl Parts {
 
     /// Removes the finished files that do not match their note, and returns the others.
     fn keep_finished(&self, noted: &BTreeMap<String, u64>) -> io::Result<BTreeMap<String, u64>> {
-        let (out, mut finished) = (self.folder(OUT)?, BTreeMap::new());
+        let out = self.folder(OUT)?;
+        let mut finished = BTreeMap::new();
         for name in names(&out)? {
             let Some((_, about)) = regular(&out, &name)? else { continue };
             if let Ok(text) = name.to_str()
@@ -95,7 +98,8 @@ impl Parts {
 
     /// Syncs the finished files and returns their lengths.
     fn sync_finished(&self) -> io::Result<BTreeMap<String, u64>> {
-        let (out, mut finished) = (self.folder(OUT)?, BTreeMap::new());
+        let out = self.folder(OUT)?;
+        let mut finished = BTreeMap::new();
         for name in names(&out)?.iter().take(MOST) {
             if let (Ok(text), Some((file, about))) = (name.to_str(), regular(&out, name)?) {
                 file.sync_all()?;

@@ -57,7 +57,8 @@ impl Noting {
     /// Syncs and notes what was written since the last call.
     pub(crate) fn look(&mut self) -> io::Result<()> {
         let working = self.parts.folder(WORKING)?;
-        let (mut files, mut seen) = (BTreeMap::new(), HashMap::new());
+        let mut files = BTreeMap::new();
+        let mut seen = HashMap::new();
         for name in names(&working)? {
             let Ok(text) = name.to_str() else { continue };
             if is_fragment(&name) || files.len() == MOST {

@@ -100,7 +100,8 @@ impl Making {
 
     /// Validates ffmpeg's output and moves it into place durably.
     pub(super) fn publish(&self, to: &Prepared) -> io::Result<()> {
-        let (made, ready) = (self.folder(), self.ready());
+        let made = self.folder();
+        let ready = self.ready();
         // An error here is ffmpeg's fault; a `NotFound` further down means that the download's folder is gone.
         let (_, about) = open_regular(&made.join(STREAM)).map_err(io::Error::other)?;
         let playlist = read(&made.join(INDEX), about.len()).map_err(io::Error::other)?;

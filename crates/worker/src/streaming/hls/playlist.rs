@@ -29,7 +29,10 @@ const MAX_SECONDS: f64 = 36_000.0;
 impl Playlist {
     /// Parses ffmpeg's playlist of a file of `length` bytes.
     pub fn read(text: &str, length: u64) -> Result<Self, NotAPlaylist> {
-        let (mut head, mut micros, mut end, mut segments) = (None, None, 0, Vec::new());
+        let mut head = None;
+        let mut micros = None;
+        let mut end = 0;
+        let mut segments = Vec::new();
         for line in text.lines() {
             if let Some(attributes) = line.strip_prefix("#EXT-X-MAP:") {
                 let range = attributes.split_once("BYTERANGE=\"").and_then(|(_, rest)| rest.strip_suffix('"'));
@@ -61,7 +64,8 @@ impl Playlist {
         );
         let mut at = self.head;
         for Segment { micros, bytes } in &self.segments {
-            let (seconds, rest) = (micros / 1_000_000, micros % 1_000_000);
+            let seconds = micros / 1_000_000;
+            let rest = micros % 1_000_000;
             // Writing to a String cannot fail.
             let _ = write!(text, "#EXTINF:{seconds}.{rest:06},\n#EXT-X-BYTERANGE:{bytes}@{at}\n{uri}\n");
             at += bytes;
@@ -74,7 +78,8 @@ impl Playlist {
 /// Returns the length of a range like `1314@0`, if it starts at `end`.
 fn follows(range: &str, end: u64) -> Option<u64> {
     let (bytes, at) = range.split_once('@')?;
-    let (bytes, at): (u64, u64) = (bytes.parse().ok()?, at.parse().ok()?);
+    let bytes: u64 = bytes.parse().ok()?;
+    let at: u64 = at.parse().ok()?;
     (at == end && bytes > 0 && end.checked_add(bytes).is_some()).then_some(bytes)
 }
 

@@ -100,7 +100,8 @@ impl Preparations {
         {
             return Err(error.clone());
         }
-        let (all, own) = (inner.under_way.len(), inner.under_way.values().filter(|run| run.owner == *owner).count());
+        let all = inner.under_way.len();
+        let own = inner.under_way.values().filter(|run| run.owner == *owner).count();
         let room = if own == 0 { MAX_RUNS_EVER } else { MAX_RUNS };
         if all >= room || own >= MAX_RUNS_PER_USER {
             return Err(RemuxError::Busy);
