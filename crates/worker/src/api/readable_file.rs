@@ -112,3 +112,32 @@ impl IntoResponse for Unreadable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::{
+        order::{Output, Quality},
+        task::Status,
+    };
+
+    fn task() -> Task {
+        let task = Task::new("ana".parse().unwrap(), String::new(), Quality::Best, Output::Video(None));
+        Task { title: "é".into(), media: "mp4".parse().ok(), status: Status::Completed, ..task }
+    }
+
+    #[test]
+    fn a_file_is_named_by_its_id_or_by_its_exact_public_name() {
+        let task = task();
+        let names = |key: &str, value: &str| {
+            Name::parse(key, value).is_some_and(|name| name.id() == Some(task.id) && name.names(&task))
+        };
+        assert!(names("id", &task.id.to_string()));
+        assert!(names("filename", &format!("é__{}.mp4", task.id)));
+        assert!(names("filename", &format!("e\u{301}__{}.mp4", task.id)), "macOS decomposes names");
+        for wrong in [format!("e__{}.mp4", task.id), format!("é__{}.mkv", task.id), task.id.to_string()] {
+            assert!(!names("filename", &wrong), "{wrong}");
+        }
+        assert!(!names("id", &TaskId::random().to_string()) && !names("file", &task.id.to_string()));
+    }
+}

@@ -104,3 +104,54 @@ impl<'a> SandboxedRun<'a> {
         command
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, time::Duration};
+
+    use super::*;
+    use crate::{
+        egress::EgressTokenKey,
+        sandbox::{Sandbox, Strictness, WayOut},
+    };
+
+    fn tools() -> Tools {
+        Tools {
+            yt_dlp: "/opt/yt-dlp".into(),
+            ffmpeg: None,
+            js_runtime: None,
+            path: "/usr/bin".into(),
+            companion: "".into(),
+            readable: vec!["/opt".into()],
+            sandbox: Sandbox { way_out: WayOut::Loopback(1), strictness: Strictness::Whole },
+        }
+    }
+
+    /// The paths that the child may read.
+    fn readable(command: &Command) -> Vec<&OsStr> {
+        let args: Vec<_> = command.as_std().get_args().collect();
+        args.windows(2).filter(|pair| pair[0] == "--read").map(|pair| pair[1]).collect()
+    }
+
+    fn proxy(command: &Command) -> Option<&OsStr> {
+        command.as_std().get_envs().find(|(name, _)| *name == "https_proxy")?.1
+    }
+
+    #[test]
+    fn a_run_is_offline_and_reads_only_its_programs_unless_told_otherwise() {
+        let tools = tools();
+        let limits = Limits { cpu: Duration::from_secs(7), ..Limits::scratch(Duration::from_secs(5)) };
+        let run = || SandboxedRun::yt_dlp(&tools, vec!["--version".into()], Path::new("/job"), limits);
+        let command = run().command();
+        assert_eq!((readable(&command), proxy(&command)), (vec![OsStr::new("/opt")], None));
+        let args: Vec<_> = command.as_std().get_args().collect();
+        assert!(args.ends_with(&["--".as_ref(), "/opt/yt-dlp".as_ref(), "--version".as_ref()]), "{args:?}");
+        for limit in [["--write", "/job"], ["--max-file-size", "67108864"], ["--max-cpu", "7"]] {
+            assert!(args.windows(2).any(|pair| pair == limit), "{limit:?} in {args:?}");
+        }
+        let tokens = EgressTokens::new(EgressTokenKey::new(b"key"));
+        let command = run().reading(Path::new("/film")).online(&tokens, Uuid::nil(), 1).command();
+        assert_eq!(readable(&command), ["/opt", "/film"]);
+        assert!(proxy(&command).is_some());
+    }
+}
