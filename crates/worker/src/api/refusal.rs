@@ -112,7 +112,7 @@ impl From<NoRoom> for Refusal {
     }
 }
 
-/// A task database that failed is logged here, all other failures of the queue where they occur.
+/// A task that could not be removed was logged where that failed.
 impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Self {
         match error {

@@ -24,18 +24,18 @@ use crate::media::{
 const PART: &[u8] = b".part";
 
 /// The files of a run whose first bytes were already judged, by inode.
-pub(crate) struct Beginnings {
+pub(super) struct Beginnings {
     parts: Parts,
     judged: HashSet<u64>,
 }
 
 impl Beginnings {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
         Self { parts, judged: HashSet::new() }
     }
 
     /// Judges each partial file that has become long enough since the last call.
-    pub(crate) fn look(&mut self) -> Result<(), Failure> {
+    pub(super) fn look(&mut self) -> Result<(), Failure> {
         let folder = self.parts.folder(WORKING)?;
         let names = names(&folder)?;
         let mut judged = HashSet::new();

@@ -16,7 +16,7 @@ use crate::disk::usage::DiskUsage;
 const LOOKS: u32 = 8;
 
 /// The stall detector of one job, on a monotonic clock.
-pub(crate) struct StallWatchdog {
+pub(super) struct StallWatchdog {
     longest: Duration,
     folder: PathBuf,
     heard: Instant,
@@ -24,17 +24,17 @@ pub(crate) struct StallWatchdog {
 }
 
 impl StallWatchdog {
-    pub(crate) fn new(longest: Duration, folder: &Path) -> Self {
+    pub(super) fn new(longest: Duration, folder: &Path) -> Self {
         Self { longest, folder: folder.to_owned(), heard: Instant::now(), written: None }
     }
 
     /// Notes that the child printed a line.
-    pub(crate) fn heard(&mut self) {
+    pub(super) fn heard(&mut self) {
         self.heard = Instant::now();
     }
 
     /// Waits until nothing has been printed or written for too long. Files count because ffmpeg prints nothing while it works.
-    pub(crate) async fn stalled(&mut self) {
+    pub(super) async fn stalled(&mut self) {
         while self.heard.elapsed() < self.longest {
             sleep(self.longest / LOOKS).await;
             let folder = self.folder.clone();

@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits { file: MAX_BYTES, cpu: Duration::from_mins(1), ..
 const MOMENTS: [&str; 2] = ["1", "0"];
 
 /// Puts a thumbnail of the accepted `file` next to it.
-pub(crate) async fn make(disks: &Disks, tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
+pub(super) async fn make(disks: &Disks, tools: &Tools, job: &JobFolder, file: &Path, stop: &CancellationToken) {
     let Some(ffmpeg) = &tools.ffmpeg else { return };
     for moment in MOMENTS {
         let place = job.clone();

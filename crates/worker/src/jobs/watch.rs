@@ -24,7 +24,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const LOOKS_PER_SYNC: u32 = 10;
 
 /// The watch over a run; dropping it ends the watch.
-pub(crate) struct Watch {
+pub(super) struct Watch {
     trouble: JoinHandle<Failure>,
     stop: DropGuard,
 }
@@ -44,7 +44,7 @@ enum Look {
 }
 
 impl Watch {
-    pub(crate) fn begin(parts: Parts, noting: Noting) -> Self {
+    pub(super) fn begin(parts: Parts, noting: Noting) -> Self {
         let stop = CancellationToken::new();
         let files = Files { beginnings: Beginnings::new(parts), noting };
         let trouble = tokio::spawn(look_after(files, stop.clone()));
@@ -52,7 +52,7 @@ impl Watch {
     }
 
     /// Waits for a reason to end the run.
-    pub(crate) async fn trouble(&mut self) -> Failure {
+    pub(super) async fn trouble(&mut self) -> Failure {
         match (&mut self.trouble).await {
             Ok(failure) => failure,
             Err(lost) => lost.into(),
@@ -60,7 +60,7 @@ impl Watch {
     }
 
     /// Syncs and notes what the run has left.
-    pub(crate) async fn end(self) {
+    pub(super) async fn end(self) {
         let Self { trouble, stop } = self;
         drop(stop);
         // A failure now is found again by the next run.
