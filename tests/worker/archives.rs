@@ -22,8 +22,7 @@ use crate::{
 fn listed(archive: &[u8]) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), archive).unwrap();
-    let script = "import sys, zipfile, hashlib\nz = zipfile.ZipFile(sys.argv[1])\nassert z.testzip() is None\n\
-                  for i in z.infolist(): print(i.filename, i.file_size, hashlib.sha256(z.read(i)).hexdigest())";
+    let script = include_str!("python/list_archive.py");
     let python = Command::new("python3").args(["-X", "utf8", "-c", script]).arg(file.path()).output().unwrap();
     assert!(python.status.success(), "{python:?}");
     if let Ok(unzip) = Command::new("unzip").arg("-tqq").arg(file.path()).output() {

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use crate::{
     client::Request,
     origin::Origin,
-    process::{Setup, Worker, eventually, fake_yt_dlp, signal},
+    process::{Setup, Worker, eventually, signal},
+    stand_in::fake_yt_dlp,
 };
 
 const TASKS: usize = 5_000;

@@ -6,8 +6,9 @@ use crate::{
     media,
     origin::Origin,
     places,
-    process::{Setup, Worker, eventually, fake_yt_dlp, yt_dlp},
+    process::{Setup, Worker, eventually, yt_dlp},
     skips::skipped,
+    stand_in::fake_yt_dlp,
 };
 
 /// The offset of the worker's clock from the correct time, in a file that libfaketime reads at each call.

@@ -21,7 +21,8 @@ use crate::{
     client::{KEY, now},
     origin::Origin,
     places,
-    process::{Setup, Worker, eventually, fake_yt_dlp},
+    process::{Setup, Worker, eventually},
+    stand_in::python_yt_dlp,
     town::{Canary, PUBLIC, Town, run},
 };
 
@@ -288,9 +289,9 @@ fn an_address_that_does_not_answer_delays_no_download_for_long() {
         run("ip", &["address", "add", &format!("{address}/32"), "dev", "lo"]);
         run("nft", &[&format!("add rule inet dead in ip daddr {address} drop")]);
     }
-    town.name("films.example.com", &[&[&dead[..], &[PUBLIC]].concat()]);
+    town.name("videos.example.com", &[&[&dead[..], &[PUBLIC]].concat()]);
     let guard = Guard::start("", &[]);
-    let answer = guard.get("http://films.example.com/sample.mp4", &token(1 << 20));
+    let answer = guard.get("http://videos.example.com/sample.mp4", &token(1 << 20));
     assert_eq!(status(&answer), "200", "within the time that a client waits: {}", guard.log());
 }
 
@@ -298,7 +299,7 @@ fn an_address_that_does_not_answer_delays_no_download_for_long() {
 fn a_job_whose_names_are_never_answered_uses_few_threads_and_delays_nobody() {
     let Some(town) = Town::enter() else { return };
     let _origin = Origin::at(&format!("{PUBLIC}:80"));
-    town.name("films.example.com", &[&[PUBLIC]]);
+    town.name("videos.example.com", &[&[PUBLIC]]);
     town.name("silent.example.com", &[&[]]);
     let guard = Guard::start("", &[]);
     let (greedy, other) = (token(1 << 20), token(1 << 20));
@@ -307,7 +308,7 @@ fn a_job_whose_names_are_never_answered_uses_few_threads_and_delays_nobody() {
             scope.spawn(|| assert_eq!(status(&guard.connect("silent.example.com:443", &greedy)), "502"));
         }
         eventually("a DNS query", || town.asked("silent.example.com").then_some(()));
-        let answer = guard.get("http://films.example.com/sample.mp4", &other);
+        let answer = guard.get("http://videos.example.com/sample.mp4", &other);
         assert_eq!(status(&answer), "200");
         let threads = fs::read_dir(format!("/proc/{}/task", guard.child.id())).unwrap().count();
         assert!(threads < 20, "{threads} threads");
@@ -337,11 +338,11 @@ fn a_response_announces_that_its_connection_closes() {
     assert_eq!(answer, format!("HTTP/1.1 302 Found\r\n{fields}"));
 }
 
-/// Sets up a network with a public host, `films.example.com`, that children can reach, and canaries that they must not reach.
+/// Sets up a network with a public host, `videos.example.com`, that children can reach, and canaries that they must not reach.
 fn town() -> Option<(Town, Origin, Canary)> {
     let town = Town::enter()?;
     let origin = Origin::at(&format!("{PUBLIC}:80"));
-    town.name("films.example.com", &[&[PUBLIC]]);
+    town.name("videos.example.com", &[&[PUBLIC]]);
     let canary = Canary::new();
     canary.at(&[
         "127.0.0.1:80",
@@ -363,11 +364,11 @@ fn town() -> Option<(Town, Origin, Canary)> {
 fn a_video_is_downloaded_from_a_public_host() {
     let Some((_town, origin, canary)) = town() else { return };
     let worker = Worker::with(&Origin::start(), &Setup::default());
-    let task = worker.completed("ana", "http://films.example.com/sample.mp4");
+    let task = worker.completed("ana", "http://videos.example.com/sample.mp4");
     assert!(task["filesize"].as_u64().unwrap() > 100_000, "{task}");
     assert!(origin.requests().iter().any(|request| request.contains("sample.mp4")));
     let log = worker.log();
-    assert!(log.contains("egress job=") && log.contains("films.example.com"), "the hosts are in the log: {log}");
+    assert!(log.contains("egress job=") && log.contains("videos.example.com"), "the hosts are in the log: {log}");
     assert!(canary.seen().is_empty());
 }
 
@@ -399,7 +400,7 @@ fn no_redirect_and_no_manifest_reaches_a_private_host() {
         orders.extend([format!("r{i}.mp4"), format!("m{i}.m3u8")]);
     }
     let ids: Vec<_> =
-        orders.iter().map(|name| worker.download("ana", &format!("http://films.example.com/{name}"))).collect();
+        orders.iter().map(|name| worker.download("ana", &format!("http://videos.example.com/{name}"))).collect();
     for id in ids {
         let task = worker.wait_for_status(&id, "error");
         assert!(!task["error_message"].as_str().unwrap().is_empty());
@@ -426,14 +427,8 @@ fn a_name_that_resolves_differently_at_the_second_lookup_leads_nowhere() {
 fn a_malicious_child_finds_no_way_around_the_guard() {
     let Some((_town, _origin, canary)) = town() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let script = "unset http_proxy https_proxy\n\
-        for at in 127.0.0.1:80 10.0.0.5:80 169.254.169.254:80 93.184.216.34:80; do curl -s -m 2 http://$at/; done\n\
-        python3 -c '\nimport socket\n\
-        for at in [(\"127.0.0.1\", 53), (\"10.0.0.5\", 80), (\"93.184.216.35\", 8080)]:\n\
-        \x20   try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b\"x\", at)\n\
-        \x20   except OSError: pass\n'\n\
-        echo '{\"entries\": []}'";
-    let worker = Worker::with(&Origin::start(), &Setup { yt_dlp: fake_yt_dlp(dir.path(), script), ..Setup::default() });
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), include_str!("python/bypasses_guard.py"));
+    let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra: readable.leak(), ..Setup::default() });
     let before = canary.seen();
     assert_eq!(worker.get("ana", "/api/search?q=x").json()["results"], json!([]));
     thread::sleep(Duration::from_millis(300));
@@ -447,7 +442,7 @@ fn a_host_that_trickles_forever_and_one_that_never_ends_are_cut_off() {
     let worker = Worker::with(&Origin::start(), &setup);
     let start = Instant::now();
     let ids = ["trickle/film.mp4", "endless/film.mp4"]
-        .map(|name| worker.download("ana", &format!("http://films.example.com/{name}")));
+        .map(|name| worker.download("ana", &format!("http://videos.example.com/{name}")));
     for id in ids {
         worker.wait_for_status(&id, "error");
     }

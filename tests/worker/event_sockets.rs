@@ -22,7 +22,8 @@ use crate::{
     client::{Request, sign, statement},
     events::{Event, Stream, is},
     origin::Origin,
-    process::{Setup, Worker, eventually, fake_yt_dlp},
+    process::{Setup, Worker, eventually},
+    stand_in::fake_yt_dlp,
 };
 
 const TARGET: &str = "/api/v2/events/socket";

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::{
     origin::Origin,
-    process::{Setup, Worker, eventually, python_yt_dlp},
+    process::{Setup, Worker, eventually},
+    stand_in::python_yt_dlp,
 };
 
 #[test]
@@ -109,23 +110,12 @@ fn no_download_gives_way_to_one_of_low_priority() {
 }
 
 /// Depending on the URL: waits as if it were merging, fails immediately, or downloads slowly.
-const BY_ADDRESS: &str = "import os, sys, time
-asked = ' '.join(sys.argv)
-if 'merged' in asked:
-    print('Q {\"status\":\"started\",\"postprocessor\":\"Merger\"}', file=sys.stderr, flush=True)
-    time.sleep(300)
-if 'brief' in asked:
-    sys.exit('ERROR: it was its turn')
-with open(os.environ['HOME'] + '/tmp/media.mp4.part', 'wb', buffering=0) as part:
-    while True:
-        part.write(bytes(8192))
-        time.sleep(1)
-";
+const BY_URL: &str = include_str!("python/manner_by_url.py");
 
 #[test]
 fn a_download_that_is_being_merged_does_not_keep_another_from_giving_way() {
     let (origin, dir) = (Origin::start(), tempfile::tempdir().unwrap());
-    let (yt_dlp, readable) = python_yt_dlp(dir.path(), BY_ADDRESS);
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), BY_URL);
     let extra = format!("{readable}\nstall_timeout = \"5m\"").leak();
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra, ..Setup::default() });
     let merged = worker.download("ana", &origin.url("merged.mp4"));

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::{
     media,
     origin::Origin,
-    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of},
+    process::{Setup, Worker, eventually, processes_of},
+    stand_in::fake_yt_dlp,
 };
 
 /// Returns the task's error once nothing is left of its job.

@@ -10,8 +10,9 @@ use crate::{
     account::{AS_ACCOUNT, open_folder},
     media,
     origin::Origin,
-    process::{Setup, Worker, fake_yt_dlp},
+    process::{Setup, Worker},
     skips::skipped,
+    stand_in::fake_yt_dlp,
 };
 
 /// Returns a group that nobody is in, or the current one if the tests cannot change the group of a file.

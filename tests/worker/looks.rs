@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::{
     client::{Answer, Request},
     origin::Origin,
-    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of, python_yt_dlp},
+    process::{Setup, Worker, eventually, processes_of},
+    stand_in::{fake_yt_dlp, python_yt_dlp},
     town::{PUBLIC, Town},
 };
 
@@ -193,12 +194,7 @@ fn the_cache_is_limited_and_evicts_the_oldest() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     // About 110 KiB each, which is within the limit for one answer.
-    let program = "import json, time
-url = 'https://e.com/' + 'x' * 2_000
-entry = {'id': str(time.time_ns()), 'title': 'x' * 500, 'url': url, 'thumbnails': [{'url': url}]}
-print(json.dumps({'entries': [entry] * 24}))
-";
-    let (yt_dlp, extra) = python_yt_dlp(dir.path(), program);
+    let (yt_dlp, extra) = python_yt_dlp(dir.path(), include_str!("python/large_answers.py"));
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra: extra.leak(), ..Setup::default() });
     let ask = |n: usize| run_of(&search(&worker, "ana", &n.to_string()));
     // Together more than the limit of 8 MiB.
@@ -213,14 +209,14 @@ print(json.dumps({'entries': [entry] * 24}))
 fn the_cache_does_not_bypass_the_check_of_addresses() {
     let Some(town) = Town::enter() else { return };
     let _films = Origin::at(&format!("{PUBLIC}:80"));
-    town.name("films.example.com", &[&[PUBLIC]]);
+    town.name("videos.example.com", &[&[PUBLIC]]);
     let worker = Worker::start(&Origin::start());
-    let info = || worker.post("ana", "/api/info", &json!({"url": "http://films.example.com/sample.mp4"}).to_string());
+    let info = || worker.post("ana", "/api/info", &json!({"url": "http://videos.example.com/sample.mp4"}).to_string());
     assert_eq!(info().status, 200);
-    town.name("films.example.com", &[&["10.0.0.5"]]);
+    town.name("videos.example.com", &[&["10.0.0.5"]]);
     let inside = info();
     assert_eq!((inside.status, &inside.json()["code"]), (422, &json!("url_refused")));
-    town.name("films.example.com", &[&[PUBLIC]]);
+    town.name("videos.example.com", &[&[PUBLIC]]);
     assert_eq!(info().status, 200);
 }
 
@@ -250,11 +246,8 @@ fn a_searchs_results_have_the_api_shape() {
 fn a_search_is_a_single_argument_and_its_child_has_a_minimal_environment() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
-    let told = "import json, os, sys; told = lambda texts: chr(10).join(texts); \
-                print(json.dumps({\"entries\": [{\"id\": told(sys.argv[-2:]), \"uploader\": told(sys.argv[1:3]), \
-                \"title\": told(os.environ)}]}))";
-    let script = format!("exec python3 -c '{told}' \"$@\"");
-    let worker = Worker::with(&origin, &Setup { yt_dlp: fake_yt_dlp(dir.path(), &script), ..Setup::default() });
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), include_str!("python/shows_arguments.py"));
+    let worker = Worker::with(&origin, &Setup { yt_dlp, extra: readable.leak(), ..Setup::default() });
     let answer = worker.get("ana", "/api/search?q=--exec%3Did%20%22x%22&max_results=2").json();
     let said = |field: &str| answer["results"][0][field].as_str().unwrap().to_owned();
     let (first, last, environment) = (said("uploader"), said("id"), said("title"));

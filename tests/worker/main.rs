@@ -27,6 +27,7 @@ mod skips;
 mod account;
 mod client;
 mod process;
+mod stand_in;
 mod town;
 
 mod archives;

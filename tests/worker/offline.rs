@@ -36,7 +36,7 @@ fn all_are_unreachable() {
     let worker = Worker::start(&Origin::start());
     is_unreachable("Search", || worker.get("ana", "/api/search?q=film"));
     is_unreachable("Trending", || worker.get("ana", "/api/trending"));
-    for url in ["https://films.example.com/a", "http://93.184.216.99/a.mp4", "https://93.184.216.99/a"] {
+    for url in ["https://videos.example.com/a", "http://93.184.216.99/a.mp4", "https://93.184.216.99/a"] {
         is_unreachable("Information", || worker.post("ana", "/api/info", &json!({ "url": url }).to_string()));
     }
     is_unreachable("Information", || worker.get("ana", "/api/search?q=https://93.184.216.99/a"));
@@ -75,5 +75,5 @@ fn with_a_silent_name_server_nothing_is_reached() {
     let worker = Worker::start(&Origin::start());
     is_unreachable("Search", || worker.get("ana", "/api/search?q=film"));
     is_unreachable("Trending", || worker.get("ana", "/api/trending"));
-    is_unreachable("Information", || worker.post("ana", "/api/info", r#"{"url": "https://films.example.com/a"}"#));
+    is_unreachable("Information", || worker.post("ana", "/api/info", r#"{"url": "https://videos.example.com/a"}"#));
 }

@@ -6,20 +6,14 @@ use crate::{
     account::{AS_ACCOUNT, open_folder, yt_dlp_for_account},
     media,
     origin::Origin,
-    process::{Setup, Worker, python_yt_dlp},
-    sandbox::{TELL, told},
+    process::{Setup, Worker},
+    sandbox::told,
+    stand_in::python_yt_dlp,
 };
-
-/// Reports the child's rights: no usable capabilities, no way to gain one, and filtered system calls.
-const RIGHTS: &str = "
-wanted = ('CapInh', 'CapPrm', 'CapEff', 'CapAmb', 'NoNewPrivs', 'Seccomp')
-status = dict(line.split(':', 1) for line in open('/proc/self/status'))
-tell([int(status[name], 16) for name in wanted])
-";
 
 fn rights_of_a_child(wrapper: &'static [&'static str]) -> Value {
     let dir = open_folder();
-    let (yt_dlp, readable) = python_yt_dlp(dir.path(), &format!("import json{TELL}{RIGHTS}"));
+    let (yt_dlp, readable) = python_yt_dlp(dir.path(), include_str!("python/rights.py"));
     let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra: readable.leak(), wrapper });
     told(&worker)
 }

@@ -15,25 +15,14 @@ use crate::{
     retries::asked_for,
 };
 
-const EXTRACTOR: &str = "
-from yt_dlp.extractor.common import InfoExtractor
-
-
-class PremiereIE(InfoExtractor):
-    _VALID_URL = r'https?://127\\.0\\.0\\.1:[0-9]+/premiere/(?P<id>[0-9a-z]+)'
-
-    def _real_extract(self, url):
-        info = self._download_json(url, self._match_id(url))
-        if not info.get('url'):
-            self.raise_no_formats('Premieres in a few moments', expected=True)
-        return {'id': '1', 'title': 'Premiere', 'ext': 'mp4', **info}
-";
+/// A plugin of yt-dlp, whose extractor reads what it says about a video from the page.
+const EXTRACTOR: &str = include_str!("python/premiere_plugin.py");
 
 fn worker(origin: &Origin) -> Worker {
     let worker = Worker::start(origin);
     let folder = worker.dir.path().join("data/yt-dlp/test/yt_dlp_plugins/extractor");
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("premiere.py"), EXTRACTOR.replace("\\\\", "\\")).unwrap();
+    fs::write(folder.join("premiere.py"), EXTRACTOR).unwrap();
     worker
 }
 

@@ -229,20 +229,3 @@ fn spawn(dir: &Path, wrapper: &[&str]) -> Child {
         .spawn()
         .unwrap()
 }
-
-/// Creates a program that reports an accepted version, and otherwise runs `script`.
-pub(crate) fn fake_yt_dlp(dir: &Path, script: &str) -> PathBuf {
-    let path = dir.join("yt-dlp");
-    let version = "case \"$*\" in *--version) echo 2026.07.04; exit;; esac";
-    fs::write(&path, format!("#!/bin/sh\n{version}\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
-/// Creates the same with a Python program. Also returns the configuration line that makes it readable.
-pub(crate) fn python_yt_dlp(dir: &Path, program: &str) -> (PathBuf, String) {
-    let path = dir.join("program.py");
-    fs::write(&path, program).unwrap();
-    let yt_dlp = fake_yt_dlp(dir, &format!("exec python3 {} \"$@\"", path.display()));
-    (yt_dlp, format!("readable = [\"{}\"]", dir.display()))
-}

@@ -3,7 +3,8 @@
 use crate::{
     media,
     origin::{Origin, STALL_AFTER},
-    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of, signal},
+    process::{Setup, Worker, eventually, processes_of, signal},
+    stand_in::fake_yt_dlp,
 };
 
 const HALF: u64 = STALL_AFTER as u64 / 2;

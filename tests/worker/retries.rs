@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::{
     media,
     origin::{Origin, STALL_AFTER},
-    process::{Setup, Worker, eventually, fake_yt_dlp, processes_of},
+    process::{Setup, Worker, eventually, processes_of},
+    stand_in::fake_yt_dlp,
 };
 
 pub(crate) fn asked_for(origin: &Origin, path: &str) -> usize {

@@ -6,7 +6,8 @@ use crate::{
     client::Request,
     media,
     origin::Origin,
-    process::{Setup, Worker, eventually, fake_yt_dlp},
+    process::{Setup, Worker, eventually},
+    stand_in::fake_yt_dlp,
 };
 
 const ENGLISH: &str =

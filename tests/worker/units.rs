@@ -16,8 +16,9 @@ use crate::{
     media,
     origin::Origin,
     places,
-    process::{Setup, Worker, eventually, processes_of, python_yt_dlp, signal},
-    sandbox::{RUNS_JAVASCRIPT, TELL, told},
+    process::{Setup, Worker, eventually, processes_of, signal},
+    sandbox::{RUNS_JAVASCRIPT, told},
+    stand_in::python_yt_dlp_with,
     town::{Canary, PUBLIC, Town, run},
 };
 
@@ -33,13 +34,13 @@ struct Unit {
 
 impl Unit {
     /// Starts both in the current network, with `program` as yt-dlp.
-    fn start(port: u16, program: &str) -> Self {
-        Self::with(port, program, "")
+    fn start(port: u16, program: &str, variables: &[(&str, &str)]) -> Self {
+        Self::with(port, program, variables, "")
     }
 
-    fn with(port: u16, program: &str, extra: &str) -> Self {
+    fn with(port: u16, program: &str, variables: &[(&str, &str)], extra: &str) -> Self {
         let dir = open_folder();
-        let (yt_dlp, readable) = python_yt_dlp(dir.path(), program);
+        let (yt_dlp, readable) = python_yt_dlp_with(dir.path(), program, variables);
         Self::of(port, yt_dlp, &format!("{readable}\n{extra}"), dir)
     }
 
@@ -92,49 +93,25 @@ fn keep_the_account_in() {
     }
 }
 
-/// Downloads normally in a job; otherwise reports which forbidden addresses it has reached.
-const GOES_OUT: &str = "import os, socket, sys, urllib.request
-film = os.environ['HOME'] + '/out/media.mp4'
-if os.path.isdir(os.path.dirname(film)):
-    urllib.request.urlretrieve('http://films.example.com/sample.mp4', film)
-    print('A ' + json.dumps({'filepath': film}))
-    sys.exit()
-reached = []
-for address in ADDRESSES:
-    host, port = address.rsplit(':', 1)
-    family = socket.AF_INET6 if host.startswith('[') else socket.AF_INET
-    to = (host.strip('[]'), int(port))
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        try:
-            with socket.socket(family, kind) as s:
-                s.settimeout(2)
-                s.connect(to)
-                s.send(b'x')
-                reached.append(address)
-        except PermissionError:
-            pass
-        except OSError as error:
-            reached.append(address + str(error))
-tell(reached)
-";
+/// Downloads normally in a job; otherwise reports which of the forbidden `ADDRESSES` it has reached.
+const GOES_OUT: &str = include_str!("python/goes_out.py");
 
 #[test]
 fn a_unit_lets_nothing_out_except_through_the_guard() {
     let Some((town, port)) = town() else { return };
     let origin = Origin::at(&format!("{PUBLIC}:80"));
-    town.name("films.example.com", &[&[PUBLIC]]);
+    town.name("videos.example.com", &[&[PUBLIC]]);
     let inside = ["10.0.0.5", "192.168.1.1", "100.64.0.9", "169.254.169.254", "93.184.216.35", "[fd00::5]"];
     let mut addresses: Vec<_> =
         inside.iter().flat_map(|host| [80, 443, port].map(|port| format!("{host}:{port}"))).collect();
     addresses.extend(["127.0.0.1:80", "127.0.0.1:443", "127.0.0.1:6379", "[::1]:80", "[::1]:443"].map(str::to_owned));
     let canary = Canary::new();
     canary.at(&addresses.iter().map(String::as_str).collect::<Vec<_>>());
-    let program = format!("import json{TELL}ADDRESSES = {addresses:?}\n{GOES_OUT}");
-    let unit = Unit::start(port, &program);
+    let unit = Unit::start(port, GOES_OUT, &[("ADDRESSES", &addresses.join(" "))]);
     let before = canary.seen();
     assert_eq!(told(&unit.worker), json!([]));
     assert_eq!((before, canary.seen()), (vec![], vec![]));
-    unit.worker.completed("ana", "http://films.example.com/sample.mp4");
+    unit.worker.completed("ana", "http://videos.example.com/sample.mp4");
     assert!(origin.requests().iter().any(|request| request.contains("sample.mp4")));
     assert_eq!(canary.seen(), Vec::<String>::new());
     TcpStream::connect("10.0.0.5:80").unwrap();
@@ -145,9 +122,9 @@ fn a_unit_lets_nothing_out_except_through_the_guard() {
 fn a_unit_without_a_route_is_accepted_as_soon_as_its_packets_are_kept_in() {
     let Some((town, port)) = town_without_a_route() else { return };
     let _origin = Origin::at(&format!("{PUBLIC}:80"));
-    town.name("films.example.com", &[&[PUBLIC]]);
-    let unit = Unit::start(port, &format!("import json\n{GOES_OUT}"));
-    let url = "http://films.example.com/sample.mp4";
+    town.name("videos.example.com", &[&[PUBLIC]]);
+    let unit = Unit::start(port, GOES_OUT, &[]);
+    let url = "http://videos.example.com/sample.mp4";
     let order = json!({ "url": url }).to_string();
     let refused = unit.worker.post("ana", "/api/download", &order);
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("sandbox_missing")));
@@ -163,11 +140,11 @@ fn a_unit_processes_sources_in_the_same_way_as_up() {
     let dir = open_folder();
     let Some(yt_dlp) = yt_dlp_for_account(dir.path()) else { return };
     let _origin = Origin::at(&format!("{PUBLIC}:80"));
-    town.name("films.example.com", &[&[PUBLIC]]);
+    town.name("videos.example.com", &[&[PUBLIC]]);
     let unit = Unit::of(port, yt_dlp, "", dir);
     let orders = [("sample.mp4", "mp4"), ("hls.m3u8", "mp4"), ("dash.mpd", "mp4"), ("sample.mp4", "mkv")];
     let ids = orders.map(|(name, format)| {
-        let order = json!({"url": format!("http://films.example.com/{name}"), "format": format});
+        let order = json!({"url": format!("http://videos.example.com/{name}"), "format": format});
         let answer = unit.worker.post("ana", "/api/download", &order.to_string());
         assert_eq!(answer.status, 200, "{:?} {}", answer.json(), unit.worker.log());
         answer.json()["id"].as_str().unwrap().to_owned()
@@ -185,52 +162,17 @@ fn a_unit_processes_sources_in_the_same_way_as_up() {
 fn a_javascript_runtime_works_in_a_unit() {
     let (dir, Some((_town, port))) = (open_folder(), town()) else { return };
     let Some(runtime) = js_runtime_for_account(dir.path()) else { return };
-    let unit = Unit::with(port, &format!("import json{TELL}{RUNS_JAVASCRIPT}"), &runtime);
+    let unit = Unit::with(port, RUNS_JAVASCRIPT, &[], &runtime);
     assert_eq!(told(&unit.worker), json!([0, "number 1,2,3\n", "", -9]));
 }
 
-/// A hidden process keeps the result open to change it later. `reaper` is the program's parent.
-const KEEPS_IT_OPEN: &str = "import ctypes, json, os, resource, sys, time
-home, reaper = os.environ['HOME'], os.getppid()
-film = os.open(home + '/out/media.mp4', os.O_RDWR | os.O_CREAT, 0o600)
-os.write(film, b'\\0\\0\\0\\x20ftypisom' + bytes(100000))
-hidden, ready = os.pipe()
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        for fd in (0, 1, 2):
-            os.close(fd)
-        os.write(ready, b'x')
-        time.sleep(60)
-        os.pwrite(film, b'changed', 1000)
-    os._exit(0)
-os.read(hidden, 1)
-";
+/// A download with a hidden process, which keeps the result open to change it later. `THEN` says what it does next.
+const KEEPS_RESULT_OPEN: &str = include_str!("python/keeps_result_open.py");
 
 #[test]
 fn a_child_in_a_unit_cannot_keep_its_reaper_from_ending_hidden_processes() {
     let Some((_town, port)) = town() else { return };
-    let program = format!(
-        "{KEEPS_IT_OPEN}
-done = []
-def attempt(name, what):
-    try:
-        what()
-        done.append(name)
-    except OSError:
-        pass
-attempt('prlimit', lambda: resource.prlimit(reaper, resource.RLIMIT_NOFILE, (0, 0)))
-attempt('setpriority', lambda: os.setpriority(os.PRIO_PROCESS, reaper, 19))
-attempt('of all', lambda: os.setpriority(os.PRIO_USER, 0, 19))
-attempt('affinity', lambda: os.sched_setaffinity(reaper, {{0}}))
-attempt('scheduler', lambda: os.sched_setscheduler(reaper, os.SCHED_IDLE, os.sched_param(0)))
-attempt('kill', lambda: os.kill(reaper, 0))
-attempt('kill all', lambda: os.kill(-1, 0))
-print('B ' + json.dumps({{'title': json.dumps(done)}}), flush=True)
-print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
-"
-    );
-    let unit = Unit::start(port, &program);
+    let unit = Unit::start(port, KEEPS_RESULT_OPEN, &[("THEN", "attack")]);
     let id = unit.worker.download("ana", &format!("http://{PUBLIC}/film.mp4"));
     let task = unit.worker.wait_for(&id, |task| task["status"] == "completed" || task["status"] == "error");
     assert_eq!((&task["title"], &task["status"]), (&json!("[]"), &json!("completed")), "{task} {}", unit.worker.log());
@@ -240,14 +182,7 @@ print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
 #[test]
 fn a_job_fails_if_its_reaper_cannot_look_for_hidden_processes() {
     let Some((_town, port)) = town() else { return };
-    let program = format!(
-        "{KEEPS_IT_OPEN}
-print('A ' + json.dumps({{'filepath': home + '/out/media.mp4'}}), flush=True)
-while not os.path.exists(home + '/go'):
-    time.sleep(0.05)
-"
-    );
-    let unit = Unit::start(port, &program);
+    let unit = Unit::start(port, KEEPS_RESULT_OPEN, &[("THEN", "wait")]);
     let id = unit.worker.download("ana", &format!("http://{PUBLIC}/film.mp4"));
     let reaper = eventually("the hidden process", || {
         let all = processes_of(&id);
@@ -272,21 +207,7 @@ fn command_of(pid: u32) -> String {
 #[test]
 fn a_child_in_a_unit_leaves_process_slots_for_the_worker() {
     let Some((_town, port)) = town() else { return };
-    let program = format!(
-        "import json, os, time{TELL}
-started = 0
-try:
-    while started < 1024:
-        if os.fork() == 0:
-            time.sleep(60)
-            os._exit(0)
-        started += 1
-except OSError:
-    pass
-tell(started)
-"
-    );
-    let unit = Unit::start(port, &program);
+    let unit = Unit::start(port, include_str!("python/many_processes.py"), &[]);
     let started = told(&unit.worker).as_u64().unwrap();
     assert!((100..=768).contains(&started), "{started} of the unit's tasks");
     assert!(include_str!("../../systemd/sallyport-worker.service").contains("\nTasksMax=1024\n"));
