@@ -254,7 +254,7 @@ grep -q 'worker.yt_dlp: yt-dlp was not found; install it' run.out
 ! grep -q 'scripts/call sample' run.out
 for _ in 1 2; do
   scripts/call sample && exit 1
-  sleep 4
+  sleep 4 # long enough for a second message, which must not come
 done
 [ \"$(grep -c 'nothing can be downloaded' run.err)\" = 1 ]
 echo 'said once'

@@ -477,6 +477,7 @@ fn guesses_outside_the_window_do_not_count() {
     let i = with_bans(&canary, &[("failed_credentials", "2"), ("window", "\"1s\"")]);
     for _ in 0..3 {
         assert_eq!(guess(&i, STRANGER), 401);
+        // The window is the subject.
         sleep(Duration::from_secs(1));
     }
     assert_eq!(knock(&i, STRANGER), 200);

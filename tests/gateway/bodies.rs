@@ -164,6 +164,7 @@ fn a_validated_body_arrives_whole_even_if_trailers_follow_it_over_http2() {
         let request = request.header("content-type", "application/json").body(()).unwrap();
         let (response, mut body) = client.send_request(request, false).unwrap();
         body.send_data(r#"{"url":"https://example.com/a"}"#.into(), false).unwrap();
+        // So that the trailers arrive on their own; nothing shows that the gateway has read the data.
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         body.send_trailers([("x-trailer".parse().unwrap(), "1".parse().unwrap())].into_iter().collect()).unwrap();
         response.await.unwrap().status().as_u16()

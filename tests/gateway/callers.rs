@@ -157,6 +157,7 @@ fn a_header_in_pieces_is_read_and_one_that_does_not_end_is_timed_out() {
     let mut stalled = dial(i.tls, &V1[..20]);
     let mut stream = dial(i.tls, &V1[..9]);
     for piece in [&V1[9..10], &V1[10..30], &V1[30..]] {
+        // So that each piece arrives on its own.
         std::thread::sleep(Duration::from_millis(20));
         stream.write_all(piece).unwrap();
     }

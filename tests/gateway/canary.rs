@@ -105,6 +105,7 @@ fn serve(
     while let Some(request) = read_request(&mut reader) {
         let head_only = request.head.starts_with("HEAD ");
         seen.lock().unwrap().push(request);
+        // The delay that the test has requested.
         thread::sleep(delay);
         let answer = if head_only { answer.split_inclusive("\r\n\r\n").next().unwrap() } else { answer };
         if writer.write_all(answer.as_bytes()).is_err() {

@@ -308,6 +308,7 @@ fn endless() -> SocketAddr {
                 let _ = stream.read(&mut [0; 4096]);
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").ok();
                 while stream.write_all(b"x").is_ok() {
+                    // The pace of the answer.
                     thread::sleep(Duration::from_millis(50));
                 }
             });

@@ -140,6 +140,7 @@ fn a_key_is_limited_to_its_scopes_until_it_expires() {
     let other = i.send(&Request::new("DELETE", "/api/downloads/x").key(&reader));
     assert_eq!((other.status, other.code().as_str()), (403, "insufficient_scope"));
     let short = i.new_key(&["--expires", "1s"]);
+    // The lifetime is the subject: the application sees no request with this key, not even an early one.
     std::thread::sleep(std::time::Duration::from_millis(2_100));
     refused(&i, &Request::new("GET", PATH).key(&short), 401, "expired_credential");
     assert_eq!(canary.seen().len(), 1);

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
@@ -107,10 +107,16 @@ fn a_body_that_ends_with_an_empty_frame_ends_once() {
         let request = http::Request::builder().method("PUT").uri("https://localhost/a").body(()).unwrap();
         let (answer, mut body) = sender.send_request(request, false).unwrap();
         body.send_data(Bytes::from_static(b"Wiki"), false).unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let forwarded = async {
+            while !String::from_utf8_lossy(&seen.lock().unwrap()).contains("Wiki") {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(40), forwarded).await.expect("the first frame is forwarded");
         body.send_data(Bytes::new(), true).unwrap();
         assert_eq!(answer.await.unwrap().status(), 200);
     });
+    // Long enough for a second end, which must not come.
     thread::sleep(Duration::from_millis(200));
     let seen = String::from_utf8(seen.lock().unwrap().clone()).unwrap();
     assert!(seen.ends_with("\r\n\r\n4\r\nWiki\r\n0\r\n\r\n"), "{seen}");
@@ -146,9 +152,11 @@ fn a_request_whose_end_comes_after_its_last_byte_is_not_reset() {
 
 #[test]
 fn no_request_is_lost_among_many_that_arrive_together() {
-    let address = upstream(|_, mut stream| {
+    let (begins, begun) = mpsc::channel();
+    let address = upstream(move |_, mut stream| {
         while let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
             if head.starts_with("POST") {
+                begins.send(()).unwrap();
                 let _ = stream.read_exact(&mut [0; 10]);
             }
             let _ = stream.write_all(OK);
@@ -162,7 +170,7 @@ fn no_request_is_lost_among_many_that_arrive_together() {
     let mut bytes = "0123456789".to_owned();
     bytes.extend((0..24).map(next));
     bytes.push_str("GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    thread::sleep(Duration::from_millis(200));
+    begun.recv_timeout(Duration::from_secs(40)).expect("the head is forwarded before the body");
     stream.write_all(bytes.as_bytes()).unwrap();
     let mut answers = Vec::new();
     let _ = stream.read_to_end(&mut answers);
@@ -172,15 +180,24 @@ fn no_request_is_lost_among_many_that_arrive_together() {
 
 #[test]
 fn to_http_1_0_an_answer_that_is_cut_short_does_not_end_like_a_complete_one() {
-    let address = upstream(|_, mut stream| {
+    let (ends, ended) = mpsc::channel();
+    let ended = Mutex::new(ended);
+    let address = upstream(move |_, mut stream| {
         let _ = read_until(&mut stream, b"\r\n\r\n");
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n");
-        thread::sleep(Duration::from_millis(200));
+        // The connection is cut off once the client has read this.
+        ended.lock().unwrap().recv_timeout(Duration::from_secs(40)).ok();
     });
     let i = open(address);
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(b"GET /a HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = Vec::new();
+    while !answer.ends_with(b"only this") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    ends.send(()).unwrap();
     let end = stream.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.ends_with("only this"), "{answer}");
@@ -196,6 +213,7 @@ fn an_upload_that_makes_progress_is_not_silence() {
         while left > 0 {
             let Ok(n @ 1..) = stream.read(&mut buffer) else { return };
             left -= n;
+            // The pace of the upstream is the subject.
             thread::sleep(Duration::from_millis(10));
         }
         let _ = stream.write_all(OK);
@@ -237,6 +255,7 @@ fn a_denial_that_ends_the_connection_is_not_lost_while_the_client_still_sends() 
                 if stream.write_all(&[b'x'; 16 * 1024]).is_err() {
                     break;
                 }
+                // The client still sends while it is refused.
                 thread::sleep(Duration::from_millis(1));
             }
             let mut answer = Vec::new();

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     canary::Canary,
     client::{Request, connect},
-    instance::Instance,
+    instance::{Instance, eventually},
 };
 
 /// A policy with one route that accepts any method and streams bodies.
@@ -276,8 +276,10 @@ fn a_chunked_body_is_forwarded_in_the_gateways_own_chunks() {
     let head = "POST /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: Chunked\r\n\r\n";
     let answer = i.send_bytes(format!("{head}{body}").as_bytes());
     assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
-    thread::sleep(Duration::from_millis(200));
-    let seen = String::from_utf8(all.lock().unwrap().concat()).unwrap();
+    let seen = eventually("the end of the body", || {
+        let seen = String::from_utf8(all.lock().unwrap().concat()).unwrap();
+        seen.ends_with("0\r\n\r\n").then_some(seen)
+    });
     assert!(seen.contains("transfer-encoding: chunked\r\n"), "{seen}");
     assert!(seen.ends_with("4\r\nWiki\r\n5\r\npedia\r\n0\r\n\r\n"), "{seen}");
 }

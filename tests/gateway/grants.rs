@@ -49,6 +49,7 @@ fn ticking() -> SocketAddr {
                 };
                 let _ = stream.write_all(answer);
                 while stream.write_all(b"data: tick\n\n").is_ok() {
+                    // The pace of the response.
                     thread::sleep(Duration::from_millis(50));
                 }
             });
@@ -172,6 +173,7 @@ fn running_responses_end_when_their_credential_expires() {
             &command_link(&i, &["/object/x", "--style", "offlinetube", "--expires", "10s"]),
         ),
     ];
+    // The lifetime of the credentials is the subject.
     thread::sleep(Duration::from_secs(10));
     all_end(streams, Instant::now());
     control.goes_on();
@@ -214,6 +216,14 @@ fn running_responses_over_http2_end_in_the_same_time() {
     control.wait().unwrap();
 }
 
+/// Returns when a key was last used, or null.
+fn last_used(i: &Instance, id: &Value) -> Value {
+    hang_up(i);
+    let listed = i.command(&["key", "list"]);
+    let keys = listed["keys"].as_array().unwrap();
+    keys.iter().find(|listed| listed["id"] == *id).unwrap()["last_used"].clone()
+}
+
 #[test]
 fn using_a_link_does_not_count_as_using_the_key_behind_it() {
     let i = instance(Canary::start().address);
@@ -221,13 +231,9 @@ fn using_a_link_does_not_count_as_using_the_key_behind_it() {
     let key = made["key"].as_str().unwrap();
     let link = post_link(&i, &[("X-API-Key", key)], &json!({ "path": "/x" }));
     assert_eq!(link.status, 201);
-    let used = || {
-        hang_up(&i);
-        let listed = i.command(&["key", "list"]);
-        let keys = listed["keys"].as_array().unwrap();
-        keys.iter().find(|listed| listed["id"] == made["id"]).unwrap()["last_used"].clone()
-    };
+    let used = || last_used(&i, &made["id"]);
     let first = eventually("its use", || Some(used()).filter(Value::is_string));
+    // The next second, in which another use would show.
     thread::sleep(Duration::from_millis(1_100));
     assert_eq!(get(&i, &path_of(&link.json())).0, 200);
     i.command(&["user", "add", "ana"]);
@@ -324,7 +330,8 @@ fn a_request_whose_key_is_revoked_while_its_body_arrives_is_refused() {
         &body[..9]
     )
     .unwrap();
-    thread::sleep(Duration::from_millis(300));
+    // The head was judged, and the gateway waits for the rest of the body.
+    eventually("the key's use", || last_used(&i, &made["id"]).is_string().then_some(()));
     i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
     tls.write_all(&body.as_bytes()[9..]).unwrap();
     let mut answer = String::new();

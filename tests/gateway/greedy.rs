@@ -145,6 +145,7 @@ fn a_long_response_may_take_longer_than_the_timeout_for_a_pause() {
                 let _ = stream.read(&mut [0; 4096]);
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n");
                 for _ in 0..8 {
+                    // The pauses are the subject.
                     thread::sleep(Duration::from_millis(500));
                     let _ = stream.write_all(b".");
                 }

@@ -223,6 +223,7 @@ fn a_post_never_goes_over_a_connection_that_its_application_may_have_closed() {
             thread::spawn(move || {
                 let _ = stream.read(&mut [0; 4096]);
                 let _ = stream.write_all(OK);
+                // Time for the gateway to put the connection into its pool.
                 thread::sleep(Duration::from_millis(2));
             });
         }

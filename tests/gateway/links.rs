@@ -87,6 +87,7 @@ fn a_tampered_link_is_forbidden_and_an_expired_one_is_gone() {
     assert_eq!(i.send(&Request::new("DELETE", &target)).status, 404);
 
     let short = link(&i, &[FILE, "--expires", "1s"]);
+    // The lifetime is the subject: the application sees no request with this link, not even an early one.
     sleep(Duration::from_millis(2_100));
     refused(&i, &short, 410, "expired_link");
     refused(&i, &short.replace("sp_sig=", "sp_sig=A"), 403, "bad_link");
@@ -200,6 +201,7 @@ fn offlinetube_links_are_accepted_if_the_policy_says_so() {
     let endless = ["link", "create", "/api/download/v1/file", "--style", "offlinetube", "--expires", "365d"];
     assert!(!i.output(&endless).status.success());
     let short = link(&i, &["/api/download/v1/file", "--style", "offlinetube", "--expires", "1s"]);
+    // The lifetime is the subject: the application sees no request with this link, not even an early one.
     sleep(Duration::from_millis(2_100));
     refused(&i, &short, 410, "expired_link");
 }

@@ -5,7 +5,10 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
     process::Command,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -27,19 +30,24 @@ fn open(upstream: SocketAddr) -> Instance {
     })
 }
 
-/// Starts an upstream that takes `seconds` for a response of as many letters.
-fn slow(seconds: usize) -> SocketAddr {
+/// Starts an upstream that takes `seconds` for a response of as many letters. The flag is set once such a response has begun.
+fn slow(seconds: usize) -> (SocketAddr, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let begun = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&begun);
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
+            let flag = Arc::clone(&flag);
             thread::spawn(move || {
                 let mut request = [0; 4096];
                 while let Ok(n @ 1..) = stream.read(&mut request) {
                     let letters = if request[..n].starts_with(b"GET /slow") { seconds } else { 1 };
                     let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {letters}\r\n\r\n");
+                    flag.fetch_or(letters > 1, Ordering::Relaxed);
                     for _ in 0..letters {
                         if letters > 1 {
+                            // The pace of the response.
                             thread::sleep(Duration::from_secs(1));
                         }
                         let _ = stream.write_all(b"x");
@@ -48,7 +56,7 @@ fn slow(seconds: usize) -> SocketAddr {
             });
         }
     });
-    address
+    (address, begun)
 }
 
 /// Returns the process ids of the gateways that run on this instance.
@@ -71,7 +79,8 @@ fn wait_for_one(i: &Instance, not: u32) -> u32 {
 
 #[test]
 fn twenty_restarts_under_load_refuse_no_request_and_cut_no_stream() {
-    let mut i = open(slow(8));
+    let (upstream, begun) = slow(8);
+    let mut i = open(upstream);
     let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (tls, authority) = (i.tls, i.authority());
     thread::scope(|scope| {
@@ -86,7 +95,7 @@ fn twenty_restarts_under_load_refuse_no_request_and_cut_no_stream() {
                 }
             });
         }
-        thread::sleep(Duration::from_millis(300));
+        eventually("the stream", || begun.load(Ordering::Relaxed).then_some(()));
         for _ in 0..20 {
             let before = i.stderr().matches("the gateway is ready").count();
             i.succeed();
@@ -138,7 +147,7 @@ fn at_sigusr2_a_gateway_starts_its_own_successor() {
 /// systemd waits only for its own children to end, and kills a main process that is the child of another process.
 #[test]
 fn a_successor_is_not_the_child_of_its_predecessor() {
-    let i = open(slow(30));
+    let i = open(slow(30).0);
     let first = i.pid();
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(&Request::new("GET", "/slow").bytes()).unwrap();
@@ -156,7 +165,7 @@ fn a_successor_is_not_the_child_of_its_predecessor() {
 
 #[test]
 fn revoking_a_key_ends_its_stream_in_a_draining_gateway() {
-    let mut i = Instance::with(&slow(30).to_string(), |i| {
+    let mut i = Instance::with(&slow(30).0.to_string(), |i| {
         fs::write(
             i.path("policies/open.toml"),
             "[[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/{*rest}\"\n",
@@ -184,7 +193,7 @@ fn revoking_a_key_ends_its_stream_in_a_draining_gateway() {
 
 #[test]
 fn a_stopping_gateway_releases_its_ports_while_it_drains() {
-    let mut i = open(slow(6));
+    let mut i = open(slow(6).0);
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(&Request::new("GET", "/slow").bytes()).unwrap();
     assert!(stream.read(&mut [0; 4096]).unwrap() > 0);

@@ -144,6 +144,7 @@ fn a_certificate_that_is_being_written_is_served_once_it_stops_changing() {
     let chain = fs::read_to_string(other.path("certs/server.pem")).unwrap();
     for n in 0..30 {
         fs::write(i.path("own/server.pem"), format!("{chain}# {n}\n")).unwrap();
+        // The interval is the subject: the file changes more often than the gateway looks at it.
         thread::sleep(Duration::from_millis(150));
         assert_eq!(replaced(), 0, "{n}");
     }

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -153,6 +153,7 @@ fn revoking_a_key_ends_a_running_stream() {
                 let _ = stream.read(&mut [0; 4096]);
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
                 while stream.write_all(b"data: tick\n\n").is_ok() {
+                    // The pace of the events.
                     thread::sleep(Duration::from_millis(100));
                 }
             });
@@ -183,9 +184,31 @@ fn revoking_a_key_ends_a_running_stream() {
     assert!(!seen.ends_with("0\r\n\r\n"), "and it does not look complete");
 }
 
+/// Starts an upstream that never answers. The flag is set once it has received the first bytes of a body.
+fn silent_upload() -> (SocketAddr, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let received = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&received);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let flag = Arc::clone(&flag);
+            thread::spawn(move || {
+                let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+                while let Ok(n @ 1..) = stream.read(&mut buffer) {
+                    seen.extend_from_slice(&buffer[..n]);
+                    flag.fetch_or(String::from_utf8_lossy(&seen).contains("first"), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    (address, received)
+}
+
 #[test]
 fn revoking_a_key_ends_an_upload_whose_client_is_silent() {
-    let i = Instance::with(&crate::canary::silent().to_string(), |i| {
+    let (silent, received) = silent_upload();
+    let i = Instance::with(&silent.to_string(), |i| {
         std::fs::write(i.path("policies/sockets.toml"), POLICY.replace("\"GET\"", "\"POST\"")).unwrap();
         i.replace("policy = \"worker\"", "policy = \"sockets\"");
     });
@@ -194,7 +217,7 @@ fn revoking_a_key_ends_an_upload_whose_client_is_silent() {
     let key = made["key"].as_str().unwrap();
     let head = format!("POST /a HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nContent-Length: 10\r\n\r\nfirst");
     stream.write_all(head.as_bytes()).unwrap();
-    thread::sleep(Duration::from_millis(300));
+    eventually("the beginning of the upload", || received.load(Ordering::Relaxed).then_some(()));
     i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
     let revoked = Instant::now();
     let mut answer = [0; 4096];

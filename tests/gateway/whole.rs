@@ -340,8 +340,8 @@ fn a_failing_worker_does_not_affect_the_gateway_and_recovers_when_it_can() {
     assert_eq!(process(&i, "gateway"), Some(gateway));
 }
 
-/// Wraps the program in a script: the first worker is killed as soon as the gateway starts, and each later one fails until there is
-/// a file `mended`.
+/// Wraps the program in a script: the first worker is killed as soon as the gateway starts, a second before the gateway is there,
+/// and each later one fails until there is a file `mended`.
 fn with_a_worker_that_served_once(i: &Instance) -> PathBuf {
     let (script, program) = (i.path("sallyport"), places::program());
     let text = format!(

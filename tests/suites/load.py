@@ -59,7 +59,7 @@ def slowhttptest(gateways, quick):
         numbers = ["-c", connections, "-r", connections // 4, "-i", "10", "-l", seconds]
         attack = [tool, *options, *numbers, "-u", f"{gateway.url}/open/attack"]
         attack = subprocess.Popen([str(a) for a in attack], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        time.sleep(2)
+        time.sleep(2)  # the attack has opened its connections
         memory.start()
         honest.start()
         output = re.sub(r"\x1b\[[\d;]*\w", "", attack.communicate()[0])

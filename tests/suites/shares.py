@@ -151,7 +151,7 @@ def shares(gateways, quick):
         memory, gateway = Memory(shares.worker()), shares.process.pid
         memory.start()
         held = greed(shares, large, f"{link.path}?{link.query}")
-        time.sleep(3)
+        time.sleep(3)  # the greed lasts a while before it is measured
         beside = ordinary(shares, film, times)
         _, download = shares.completed("ana", "clip")
         status, body = shares.ask("ana", "/api/search?q=cats")

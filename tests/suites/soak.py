@@ -161,7 +161,7 @@ def kill_again_and_again(installation, size):
     """Kills the worker repeatedly, never the same process twice; returns the number of kills."""
     done, last = 0, None
     for _ in range(size.kills):
-        time.sleep(size.between)
+        time.sleep(size.between)  # the moments of the kills are the subject
         pid = installation.worker()
         if pid and pid != last:
             os.kill(pid, signal.SIGKILL)

@@ -173,7 +173,7 @@ def broken_heads(gateway, source):
 def silence(gateway, source):
     """Connections that say nothing."""
     held = [gateway.dial(source) for _ in range(20)]
-    time.sleep(5)
+    time.sleep(5)  # the silence is the subject
     for stream in held:
         stream.close()
 
@@ -207,7 +207,7 @@ def ask_as_owner(gateway, seconds):
         status = gateway.with_key(gateway.key)
         expect(status == 200, f"the owner's request {len(taken)} was refused with {status}")
         taken.append(time.monotonic() - started)
-        time.sleep(0.02)
+        time.sleep(0.02)  # the pace of the requests
     return taken
 
 

@@ -110,6 +110,7 @@ fn archives_are_limited_in_total_more_per_user_and_most_per_link() {
     let first = [reading(by_link("l1")), reading(by_link("l1"))];
     thread::scope(|scope| {
         let third = scope.spawn(|| begin(&worker, &by_link("l1")).1);
+        // Until the request waits for a place, which nothing shows.
         thread::sleep(Duration::from_secs(1));
         let _own = reading(of(0));
         assert_eq!(third.join().unwrap(), BUSY, "two per link, although the user has places left");
@@ -125,6 +126,7 @@ fn archives_are_limited_in_total_more_per_user_and_most_per_link() {
     let others: Vec<_> = (1..4).flat_map(|user| [user; 4]).map(|user| reading(of(user))).collect();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| begin(&worker, &of(4)).1);
+        // Until the request waits for a place, which nothing shows.
         thread::sleep(Duration::from_secs(2));
         anas.pop();
         assert_eq!(waiting.join().unwrap(), OK, "a waiting request gets the place that becomes free");
@@ -163,6 +165,7 @@ impl Reader {
         thread::spawn(move || {
             let mut piece = vec![0; 32 << 10];
             while reading.read(&mut piece).is_ok_and(|read| read > 0) {
+                // The pace of the reader.
                 thread::sleep(Duration::from_millis(100));
             }
         });
@@ -185,6 +188,7 @@ fn a_request_that_waits_for_a_place_does_not_delay_a_stopping_worker() {
     let (pid, request) = (worker.pid(), by_link());
     thread::scope(|scope| {
         let third = scope.spawn(|| begin(&worker, &request).1);
+        // Until the request waits for a place, which nothing shows.
         thread::sleep(Duration::from_secs(1));
         signal("-TERM", pid);
         // The worker ends after `drain_timeout`, which is shorter than the wait for a place.

@@ -93,6 +93,7 @@ fn watch(worker: &Worker, time: Duration) -> u64 {
     let (start, mut most) = (Instant::now(), 0);
     while start.elapsed() < time {
         most = most.max(resident(worker.pid()));
+        // The interval of the samples.
         sleep(Duration::from_millis(100));
     }
     most

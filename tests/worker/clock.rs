@@ -73,7 +73,7 @@ fn a_download_survives_a_clock_that_jumps_and_jumps_back() {
             worker.wait_for_partial(id, 1);
         }
         clock.set(ahead);
-        // A task that waits to retry now has a time that lies in the future of the correct clock.
+        // How long the clock is wrong. A task that waits to retry then has a time that lies in the future of the correct clock.
         sleep(Duration::from_secs(5));
         clock.set("+0");
         for id in &ids {
@@ -94,6 +94,7 @@ fn a_wrong_clock_does_not_make_a_job_look_stalled() {
     let id = worker.download("ana", &origin.url("sample.mp4"));
     worker.wait_for_partial(&id, 1);
     clock.set("+1d");
+    // Longer than `stall_timeout`, and than the script runs.
     sleep(Duration::from_secs(8));
     clock.set("+0");
     assert_eq!(worker.wait_for_status(&id, "error")["error_message"], "it is over");

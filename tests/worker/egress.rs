@@ -431,6 +431,7 @@ fn a_malicious_child_finds_no_way_around_the_guard() {
     let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra: readable.leak(), ..Setup::default() });
     let before = canary.seen();
     assert_eq!(worker.get("ana", "/api/search?q=x").json()["results"], json!([]));
+    // Long enough for a connection or a datagram, which must not come.
     thread::sleep(Duration::from_millis(300));
     assert_eq!((before, canary.seen()), (vec![], vec![]));
 }

@@ -52,6 +52,7 @@ fn a_single_slow_download_never_gives_way_if_no_minimum_rate_is_configured() {
     let anas = worker.download("ana", &origin.url("trickle/a.mp4"));
     worker.wait_for_status(&anas, "downloading");
     let bobs = worker.download("bob", &origin.url("sample.mp4"));
+    // Longer than a download takes to give way, which must not happen.
     sleep(Duration::from_secs(25));
     assert_eq!(worker.task(&bobs).unwrap()["status"], "pending");
     worker.delete("ana", &format!("/api/downloads/{anas}"));
@@ -102,6 +103,7 @@ fn no_download_gives_way_to_one_of_low_priority() {
     }
     let order = json!({"url": origin.url("sample.mp4"), "priority": "low"}).to_string();
     let bobs = worker.post("bob", "/api/download", &order).json()["id"].as_str().unwrap().to_owned();
+    // Longer than a download takes to give way, which must not happen.
     sleep(Duration::from_secs(25));
     assert!(!worker.log().contains("gives way"), "{}", worker.log());
     assert_eq!(worker.task(&bobs).unwrap()["status"], "pending");

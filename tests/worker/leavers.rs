@@ -24,6 +24,7 @@ fn leave_after(worker: &Worker, request: Request<'_>, wait: Duration) {
     let text = request.signed("ana", worker.address).to_string();
     let start = Instant::now();
     stream.write_all(text.as_bytes()).unwrap();
+    // The moment of leaving is the subject.
     sleep(wait.saturating_sub(start.elapsed()));
 }
 
@@ -43,6 +44,7 @@ fn a_stored_download_is_announced_even_if_its_client_has_disconnected() {
     let stored = eventually("the last request to be processed", || {
         let list = worker.get("ana", "/api/downloads").json();
         let ids: BTreeSet<_> = list.as_array()?.iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect();
+        // Nothing more is stored for a while.
         sleep(Duration::from_millis(500));
         let later = worker.get("ana", "/api/downloads").json();
         (later.as_array()?.len() == ids.len()).then_some(ids)

@@ -166,6 +166,7 @@ fn a_lookup_continues_for_remaining_clients_when_others_disconnect() {
     thread::scope(|scope| {
         let others = ["bob", "carl"].map(|user| scope.spawn(move || run_of(&search(worker, user, "a"))));
         let short = ask("dora");
+        // Until these requests share the run, which nothing shows.
         thread::sleep(Duration::from_millis(500));
         drop((first, short));
         while others.iter().any(|other| !other.is_finished()) {

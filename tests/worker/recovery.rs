@@ -103,6 +103,7 @@ fn a_worker_that_is_killed_repeatedly_loses_nothing() {
     let names = ["sample.mp4", "hls.m3u8", "dash.mpd"];
     let ids = names.map(|name| worker.download("ana", &origin.url(name)));
     for pause in [150, 400, 700] {
+        // The moments of the kills are the subject.
         std::thread::sleep(std::time::Duration::from_millis(pause));
         worker.kill();
         worker.start_again();

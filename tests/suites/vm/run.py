@@ -152,7 +152,7 @@ def restarts(server):
     server.until_ready()
     for _ in range(6):
         server.machine.run("systemctl kill -s KILL --kill-whom=main sallyport-gateway sallyport-worker sallyport-egress || true")
-        time.sleep(0.5)
+        time.sleep(0.5)  # the next kill comes while the units start again
     back = server.until_ready()
     server.machine.run(f"systemctl is-active {' '.join(UNITS)}")
     return f"12 quick restarts: the ports are open, serving again {back:.0f} s after the last"
@@ -181,7 +181,7 @@ def power_cut(server, seconds):
     keys.start()
     ordered = [server.order(name, f"cut{seconds}-{number}") for number, name in enumerate(ORDERS)]
     states = until_coming(server, ordered)
-    time.sleep(seconds)
+    time.sleep(seconds)  # the moment of the power cut is the subject
     server.machine.power_cut()
     keys.join(60)
     boot, ready = server.machine.boot(), server.until_ready()
