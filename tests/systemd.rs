@@ -129,7 +129,7 @@ impl Staged {
     }
 
     /// Returns the status of a request that the gateway forwards to the worker.
-    fn ask(&self) -> String {
+    fn fetch(&self) -> String {
         let authority = format!("/etc/{NAME}/certs/ca.pem");
         let key = format!("X-API-Key: {}", self.key);
         let args = ["-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", &authority, "-H", &key];
@@ -191,10 +191,10 @@ fn both_roles_work_under_their_restrictions_and_a_restart_refuses_no_request() {
         return;
     }
     let staged = Staged::start();
-    assert_eq!(staged.ask(), "200", "the gateway reaches the worker's socket");
+    assert_eq!(staged.fetch(), "200", "the gateway reaches the worker's socket");
     done("systemctl", &["reload", &format!("{NAME}-gateway.service")]);
     std::thread::scope(|scope| {
-        let asked = scope.spawn(|| (0..30).map(|_| staged.ask()).collect::<Vec<_>>());
+        let asked = scope.spawn(|| (0..30).map(|_| staged.fetch()).collect::<Vec<_>>());
         for _ in 0..2 {
             done("systemctl", &["restart", &format!("{NAME}-gateway.service")]);
         }

@@ -103,12 +103,12 @@ fn each_client_has_its_own_lines_and_the_rest_is_one_summary() {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
         i.replace("access_lines_per_client = 200", "access_lines_per_client = 2");
     });
-    let ask = |client: &str| i.send(&Request::new("GET", "/nowhere").header("X-Forwarded-For", client));
+    let fetch = |client: &str| i.send(&Request::new("GET", "/nowhere").header("X-Forwarded-For", client));
     eventually("a second with more than two requests", || {
-        (0..10).for_each(|_| drop(ask("2001:db8::7")));
+        (0..10).for_each(|_| drop(fetch("2001:db8::7")));
         log(&i).iter().any(|line| line["client_ip"] == "2001:db8::/64" && line["more"].is_u64()).then_some(())
     });
-    let other = ask("192.0.2.8");
+    let other = fetch("192.0.2.8");
     assert_eq!(i.log_line(&other)["client_ip"], "192.0.2.8");
 }
 
@@ -201,16 +201,16 @@ fn a_days_bytes_are_shared_so_that_one_user_never_fills_the_log() {
     i.command(&["user", "add", "ana"]);
     let (ana, agent) = (i.new_key(&["--user", "ana"]), "u".repeat(256));
     let path = format!("/nowhere/{}", "x".repeat(1_100));
-    let mut asked = 0;
+    let mut requested = 0;
     for _ in 0..8 {
         let denied = (0..50).map(|_| signed(&path, &ana, &agent));
         let heads: Vec<_> = denied.chain((0..50).map(|_| signed("/api/downloads", &ana, &agent))).collect();
         assert_eq!(pipeline(&i, &heads), 100);
-        asked += 100;
+        requested += 100;
     }
     i.log_line(&i.get("/api/downloads"));
-    let said = all_of(&i, asked + 1);
-    assert_eq!(said.iter().map(requests).sum::<u64>(), asked + 1, "each request has a line or is counted");
+    let said = all_of(&i, requested + 1);
+    assert_eq!(said.iter().map(requests).sum::<u64>(), requested + 1, "each request has a line or is counted");
     // Half of 10 % and half of 5 % of the day's bytes, a line beyond each, the summaries, and the administrator's line.
     let size = fs::metadata(i.path("data/access.log")).unwrap().len();
     assert!(size < (52_428 + 26_214) + 4_096 + 52_428, "{size} bytes");
@@ -279,15 +279,15 @@ fn lines_that_a_full_disk_rejected_are_counted_and_none_is_glued_to_a_torn_one()
     disk.leave(16 << 10);
     let user = || i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("User-Agent", &agent));
     let stranger = || i.send(&Request::new("GET", "/nowhere").header("User-Agent", &agent));
-    let mut asked = 0;
+    let mut requested = 0;
     eventually("a full disk", || {
         assert_eq!((user().status, stranger().status), (200, 404));
-        asked += 2;
+        requested += 2;
         i.stderr().contains("cannot write the access log").then_some(())
     });
     // From now on, strangers are only counted, and lines of users wait.
     eventually("a line that is left out", || {
-        asked += 1;
+        requested += 1;
         stranger();
         (crate::admin::metric(&i, "sallyport_access_log_left_out_total{reason=\"disk_reserve\"}") > 0.0).then_some(())
     });
@@ -298,10 +298,10 @@ fn lines_that_a_full_disk_rejected_are_counted_and_none_is_glued_to_a_torn_one()
     let said = eventually("the lines that waited", || {
         let said = lines(&i.path("log/access.log"));
         let whole =
-            said.iter().any(|line| line["request_id"] == *id) && said.iter().map(requests).sum::<u64>() >= asked + 2;
+            said.iter().any(|line| line["request_id"] == *id) && said.iter().map(requests).sum::<u64>() >= requested + 2;
         whole.then_some(said)
     });
-    assert_eq!(said.iter().map(requests).sum::<u64>(), asked + 2);
+    assert_eq!(said.iter().map(requests).sum::<u64>(), requested + 2);
     assert!(said.iter().any(|line| line["why"] == "disk_reserve"), "a summary reports the omitted requests");
 }
 

@@ -83,8 +83,8 @@ fn a_denied_address_learns_nothing_about_routes_and_credentials() {
         problem["instance"].take();
         problem
     };
-    let asked = |request: Request| from(&i, "192.0.2.7", request);
-    let first = body(&asked(Request::new("GET", "/api/downloads").key(i.key())));
+    let send = |request: Request| from(&i, "192.0.2.7", request);
+    let first = body(&send(Request::new("GET", "/api/downloads").key(i.key())));
     for request in [
         Request::new("GET", "/api/downloads"),
         Request::new("GET", "/api/downloads").key("sp_wrong"),
@@ -97,12 +97,12 @@ fn a_denied_address_learns_nothing_about_routes_and_credentials() {
         preflight("/api/downloads"),
         preflight("/nowhere"),
     ] {
-        let answer = asked(request.clone());
+        let answer = send(request.clone());
         assert_eq!(answer.status, 403, "{request:?}");
         assert_eq!(body(&answer), first, "{request:?}");
         assert_eq!(answer.header("vary"), Some("Origin"), "the same on every route: {request:?}");
     }
-    let line = i.log_line(&asked(Request::new("GET", "/api/downloads").key(i.key())));
+    let line = i.log_line(&send(Request::new("GET", "/api/downloads").key(i.key())));
     assert_eq!((&line["code"], &line["client_ip"]), (&"address_denied".into(), &"192.0.2.7".into()));
     assert_eq!((&line["app"], &line["route"], &line["user"]), (&"worker".into(), &"list-downloads".into(), &().into()));
     assert!(canary.seen().is_empty());
@@ -149,14 +149,14 @@ fn a_routes_own_list_replaces_that_of_the_defaults() {
         on_route(i, "stream", "allow_from = []");
         on_route(i, "search", "allow_from = [\"192.0.2.0/24\"]\ndeny_from = []");
     });
-    let asked = |path: &str| ["10.0.0.1", "10.0.0.66", "192.0.2.1", "198.51.100.1"].map(|client| get(&i, client, path));
-    assert_eq!(asked("/api/downloads"), [200, 403, 403, 403]);
+    let statuses = |path: &str| ["10.0.0.1", "10.0.0.66", "192.0.2.1", "198.51.100.1"].map(|client| get(&i, client, path));
+    assert_eq!(statuses("/api/downloads"), [200, 403, 403, 403]);
     assert_eq!(
-        asked("/api/stream/x"),
+        statuses("/api/stream/x"),
         [200, 403, 200, 200],
         "the defaults apply to a list that the route does not have"
     );
-    assert_eq!(asked("/api/search"), [403, 403, 200, 403]);
+    assert_eq!(statuses("/api/search"), [403, 403, 200, 403]);
     let link = i.post("/.sallyport/links", r#"{"path":"/api/search"}"#);
     assert_eq!(link.status, 422, "the gateway's own route is for the lan, where this test is");
 }

@@ -51,13 +51,13 @@ fn a_page_whose_name_resolves_to_this_machine_reads_nothing() {
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("admin_hosts = []", "admin_hosts = [\"nas.local\"]");
     });
-    let ask = |host: &str| send_plain(i.admin, format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+    let fetch = |host: &str| send_plain(i.admin, format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
     let port = i.admin.port();
     for host in ["127.0.0.1", "[::1]", "192.168.1.5", "localhost", "gateway", "nas.local", "NAS.LOCAL"] {
-        assert_eq!([ask(host).status, ask(&format!("{host}:{port}")).status], [200; 2], "{host}");
+        assert_eq!([fetch(host).status, fetch(&format!("{host}:{port}")).status], [200; 2], "{host}");
     }
     for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "x.nas.local"] {
-        let answers = [ask(host), ask(&format!("{host}:{port}"))];
+        let answers = [fetch(host), fetch(&format!("{host}:{port}"))];
         for answer in answers {
             let body = String::from_utf8(answer.body).unwrap();
             assert_eq!(answer.status, 421, "{host}");

@@ -62,7 +62,7 @@ fn guess(i: &Instance, client: &str) -> u16 {
     from(i, client, list("sp_wrong")).status
 }
 
-fn ask(i: &Instance, client: &str, path: &str) -> u16 {
+fn fetch(i: &Instance, client: &str, path: &str) -> u16 {
     from(i, client, Request::new("GET", path)).status
 }
 
@@ -84,7 +84,7 @@ fn a_client_that_guesses_ten_times_is_banned_and_no_other_is() {
     assert_eq!(guess(&i, STRANGER), 401);
     let answer = from(&i, STRANGER, list(i.key()));
     assert_eq!((answer.status, answer.code().as_str()), (403, "banned"), "even with the right key");
-    assert_eq!(ask(&i, STRANGER, "/nowhere"), 403, "it learns nothing about paths");
+    assert_eq!(fetch(&i, STRANGER, "/nowhere"), 403, "it learns nothing about paths");
     assert!(canary.seen().is_empty());
     assert_eq!(knock(&i, OTHER), 200);
     let line = i.log_line(&answer);
@@ -240,7 +240,7 @@ fn a_ban_ends_the_http2_connection_that_led_to_it() {
         i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", "shared_addresses = []");
         set(i, &[("include_local", "true"), ("denied_requests", "3")]);
     });
-    let ask = async {
+    let fetch = async {
         let stream = connect_http2(i.tls, &i.authority()).await;
         let (sender, connection) = h2::client::handshake(stream).await.unwrap();
         let connection = tokio::spawn(connection);
@@ -254,7 +254,7 @@ fn a_ban_ends_the_http2_connection_that_led_to_it() {
         drop(sender);
         (answers, connection.await.unwrap())
     };
-    let (answers, ended) = tokio::runtime::Runtime::new().unwrap().block_on(ask);
+    let (answers, ended) = tokio::runtime::Runtime::new().unwrap().block_on(fetch);
     assert!(answers > 3, "the client is told of the ban: {answers}");
     assert!(ended.is_ok(), "by GOAWAY, so that running requests are not cut off: {ended:?}");
 }
@@ -273,12 +273,12 @@ fn a_flood_beyond_the_rate_of_an_address_leads_to_a_ban() {
 fn twenty_different_forbidden_paths_are_too_many_and_one_is_not_however_often() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[]);
-    assert!((0..30).all(|n| ask(&i, STRANGER, &format!("/admin?{n}")) == 404));
-    assert!((0..17).all(|n| ask(&i, STRANGER, &format!("/admin/{n}")) == 404));
-    assert_eq!((ask(&i, STRANGER, "/admin/%2e%2e/x"), ask(&i, STRANGER, "/api/../x")), (400, 400));
-    assert_eq!(ask(&i, STRANGER, "/admin/x"), 403, "the previous path was the twentieth");
+    assert!((0..30).all(|n| fetch(&i, STRANGER, &format!("/admin?{n}")) == 404));
+    assert!((0..17).all(|n| fetch(&i, STRANGER, &format!("/admin/{n}")) == 404));
+    assert_eq!((fetch(&i, STRANGER, "/admin/%2e%2e/x"), fetch(&i, STRANGER, "/api/../x")), (400, 400));
+    assert_eq!(fetch(&i, STRANGER, "/admin/x"), 403, "the previous path was the twentieth");
     assert!(i.stderr().contains("banned 192.0.2.7 for 10m: 20 forbidden paths"), "{}", i.stderr());
-    assert_eq!(ask(&i, OTHER, "/admin/x"), 404);
+    assert_eq!(fetch(&i, OTHER, "/admin/x"), 404);
     assert!(canary.seen().is_empty());
 }
 
@@ -290,17 +290,17 @@ fn automatic_requests_of_browsers_do_not_count_as_probing() {
     let known = (0..30).map(|n| format!("/.well-known/{n}"));
     let files = ["/favicon.ico", "/robots.txt", "/site.webmanifest", "/apple-app-site-association"].map(String::from);
     for path in touch.chain(known).chain(files) {
-        assert_eq!(ask(&i, STRANGER, &path), 404, "{path}");
+        assert_eq!(fetch(&i, STRANGER, &path), 404, "{path}");
     }
     assert_eq!(knock(&i, STRANGER), 200);
-    assert_eq!((ask(&i, OTHER, "/x/favicon.ico"), ask(&i, OTHER, "/.env"), ask(&i, OTHER, "/")), (404, 404, 403));
+    assert_eq!((fetch(&i, OTHER, "/x/favicon.ico"), fetch(&i, OTHER, "/.env"), fetch(&i, OTHER, "/")), (404, 404, 403));
 }
 
 #[test]
 fn a_flood_of_denied_requests_leads_to_a_ban_whatever_the_path() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("denied_requests", "40")]);
-    let denied = |client: &str, path: &str, status| (0..40).all(|_| ask(&i, client, path) == status);
+    let denied = |client: &str, path: &str, status| (0..40).all(|_| fetch(&i, client, path) == status);
     assert!(denied(STRANGER, "/nowhere", 404) && denied(OTHER, "/api/downloads", 401));
     assert!(denied("192.0.2.9", "/favicon.ico", 404));
     for client in [STRANGER, OTHER, "192.0.2.9"] {
@@ -320,8 +320,8 @@ fn a_link_opens_its_file_but_does_not_spare_its_user_from_a_ban() {
     let i = with_bans(&canary, &[("failed_credentials", "2")]);
     let link = i.command(&["link", "create", "/api/stream/a.mp4"])["url"].as_str().unwrap().to_owned();
     let target = format!("/api/stream/a.mp4?{}", link.split_once('?').unwrap().1);
-    assert_eq!(ask(&i, STRANGER, &target), 200);
-    assert_eq!((guess(&i, STRANGER), guess(&i, STRANGER), ask(&i, STRANGER, &target)), (401, 401, 403));
+    assert_eq!(fetch(&i, STRANGER, &target), 200);
+    assert_eq!((guess(&i, STRANGER), guess(&i, STRANGER), fetch(&i, STRANGER, &target)), (401, 401, 403));
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn zero_means_no_limit() {
     let canary = Canary::start();
     let i = with_bans(&canary, &[("failed_credentials", "0"), ("forbidden_paths", "0"), ("denied_requests", "0")]);
     assert!((0..15).all(|_| guess(&i, STRANGER) == 401));
-    assert!((0..25).all(|n| ask(&i, STRANGER, &format!("/{n}")) == 404));
+    assert!((0..25).all(|n| fetch(&i, STRANGER, &format!("/{n}")) == 404));
     assert_eq!(knock(&i, STRANGER), 200);
 }
 
@@ -466,7 +466,7 @@ fn a_successor_and_a_restart_know_bans_caused_by_the_last_request() {
     i.await_end();
     i.start_role("gateway");
     assert_eq!((knock(&i, STRANGER), guess(&i, OTHER)), (403, 401));
-    i.succeed();
+    i.start_successor();
     eventually("the successor", || i.stderr().contains("a successor has taken over").then_some(()));
     assert_eq!([STRANGER, OTHER, "192.0.2.9"].map(|client| knock(&i, client)), [403, 403, 200]);
 }

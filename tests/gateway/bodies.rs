@@ -59,7 +59,7 @@ fn white_space_around_a_url_does_not_arrive() {
 fn the_refusal_of_a_private_host_names_the_setting_that_allows_it() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
-    let answer = i.post("/api/info", r#"{"url":"http://192.168.1.1/film.mp4"}"#);
+    let answer = i.post("/api/info", r#"{"url":"http://192.168.1.1/video.mp4"}"#);
     assert_eq!(answer.status, 422);
     let detail = answer.json()["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("worker.allow_private"), "{detail}");

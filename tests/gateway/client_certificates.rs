@@ -50,11 +50,11 @@ fn open(i: &Instance, client: &Arc<ClientConfig>) -> std::io::Result<Tls> {
 }
 
 /// Returns `None` if the connection closes during its handshake, which a TLS 1.3 client notices only afterwards.
-fn ask(i: &Instance, shown: &Shown, request: &Request) -> Option<Answer> {
-    ask_as(i, &shown.client(&i.authority(), rustls::ALL_VERSIONS), request)
+fn fetch(i: &Instance, shown: &Shown, request: &Request) -> Option<Answer> {
+    fetch_as(i, &shown.client(&i.authority(), rustls::ALL_VERSIONS), request)
 }
 
-fn ask_as(i: &Instance, client: &Arc<ClientConfig>, request: &Request) -> Option<Answer> {
+fn fetch_as(i: &Instance, client: &Arc<ClientConfig>, request: &Request) -> Option<Answer> {
     try_finish(open(i, client).ok()?, &request.bytes())
 }
 
@@ -97,7 +97,7 @@ fn a_certificate_authenticates_its_user_even_when_its_session_is_resumed() {
         });
         assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed], "{version:?}");
     }
-    let admin = ask(&i, &authority.sign("admin"), &get()).unwrap();
+    let admin = fetch(&i, &authority.sign("admin"), &get()).unwrap();
     assert_eq!(admin.status, 200);
     let seen = canary.seen();
     let stated = |i: usize| {
@@ -137,13 +137,13 @@ fn a_wrong_certificate_ends_the_handshake() {
         for version in [&TLS12, &TLS13] {
             let client = wrong.client(&i.authority(), &[version]);
             for request in [get(), get().key(i.key())] {
-                let answer = ask_as(&i, &client, &request);
+                let answer = fetch_as(&i, &client, &request);
                 assert!(answer.is_none(), "{what} {version:?}: {answer:?}");
             }
         }
     }
     assert!(canary.seen().is_empty());
-    assert_eq!(ask(&i, &authority.sign_numbered("ana", 8, &[]), &get()).unwrap().status, 200);
+    assert_eq!(fetch(&i, &authority.sign_numbered("ana", 8, &[]), &get()).unwrap().status, 200);
 }
 
 #[test]
@@ -152,13 +152,13 @@ fn a_certificate_of_an_unknown_user_is_refused_with_its_own_reason() {
     let i = gateway(&canary.address, &authority, "");
     let named_too = |kind: DnType| authority.sign_with("ana", |p| p.distinguished_name.push(kind, "ben"));
     let unit = named_too(DnType::OrganizationalUnitName);
-    assert_eq!(ask(&i, &unit, &get()).unwrap().status, 200, "only the common name counts");
+    assert_eq!(fetch(&i, &unit, &get()).unwrap().status, 200, "only the common name counts");
     let both = named_too(DnType::CustomDnType(vec![2, 5, 4, 3]));
     let nobody = authority.sign_with("ben", |p| p.distinguished_name.remove(DnType::CommonName).then_some(()).unwrap());
     for shown in
         [authority.sign("ben"), authority.sign("Ana"), authority.sign("a na"), authority.sign("ana\0"), nobody, both]
     {
-        let answer = ask(&i, &shown, &get()).unwrap();
+        let answer = fetch(&i, &shown, &get()).unwrap();
         assert_eq!(status_and_code(&answer), (401, "unknown_user".into()));
         assert!(answer.header("www-authenticate").is_some());
         let line = i.log_line(&answer);
@@ -174,7 +174,7 @@ fn the_users_name_is_taken_from_the_configured_field() {
     let host = |name: &str| SanType::DnsName(name.try_into().unwrap());
     for (field, right, wrong) in [("email", mail("ana"), host("ana")), ("dns", host("ana"), mail("ana"))] {
         let i = gateway(&canary.address, &authority, &format!("user = \"{field}\""));
-        let status = |names: &[SanType]| ask(&i, &authority.sign_numbered("ana", 1, names), &get()).unwrap().status;
+        let status = |names: &[SanType]| fetch(&i, &authority.sign_numbered("ana", 1, names), &get()).unwrap().status;
         assert_eq!(status(std::slice::from_ref(&right)), 200, "{field}");
         assert_eq!(status(&[right.clone(), wrong.clone()]), 200, "{field}");
         for names in [&[][..], &[wrong], &[right.clone(), right]] {
@@ -188,7 +188,7 @@ fn a_certificate_yields_to_an_explicit_credential_and_never_stands_in_for_a_wron
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = gateway(&canary.address, &authority, "");
     let ana = authority.sign("ana");
-    let answer = ask(&i, &ana, &get().key(i.key())).unwrap();
+    let answer = fetch(&i, &ana, &get().key(i.key())).unwrap();
     assert_eq!(i.log_line(&answer)["user"], "admin");
     assert_eq!(i.log_line(&answer)["credential"], "api-key");
     for (request, expected) in [
@@ -198,10 +198,10 @@ fn a_certificate_yields_to_an_explicit_credential_and_never_stands_in_for_a_wron
         (get().key(i.key()).bearer(i.key()), (400, "two_credentials")),
         (Request::new("GET", "/api/stream/a?sp_user=ana&sp_exp=1&sp_kid=k&sp_id=i&sp_sig=AAAA"), (403, "bad_link")),
     ] {
-        let answer = ask(&i, &ana, &request).unwrap();
+        let answer = fetch(&i, &ana, &request).unwrap();
         assert_eq!(status_and_code(&answer), (expected.0, expected.1.to_owned()), "{request:?}");
     }
-    let unknown = ask(&i, &authority.sign("ben"), &get().key(i.key())).unwrap();
+    let unknown = fetch(&i, &authority.sign("ben"), &get().key(i.key())).unwrap();
     assert_eq!(unknown.status, 200, "the explicit key counts, whomever the certificate names");
     assert_eq!(canary.seen().len(), 2);
 }
@@ -217,7 +217,7 @@ fn a_route_that_accepts_no_certificates_ignores_them() {
         i.replace("policy = \"worker\"", "policy = \"own\"");
     });
     let ana = authority.sign("ana");
-    let get = |path: &str| status_and_code(&ask(&i, &ana, &Request::new("GET", path)).unwrap());
+    let get = |path: &str| status_and_code(&fetch(&i, &ana, &Request::new("GET", path)).unwrap());
     assert_eq!(get("/keys"), (401, "not_authenticated".into()));
     assert_eq!(get("/all"), (200, String::new()), "by default a route accepts them");
     assert_eq!(get("/open").0, 200);
@@ -242,24 +242,26 @@ fn pages_of_other_sites_cannot_change_anything_with_a_certificate() {
             ("Sec-Fetch-Site", "same-site"),
             ("Origin", "https://app.example.com"),
         ] {
-            let answer = ask(&i, &ana, &request.clone().header(name, value)).unwrap();
+            let answer = fetch(&i, &ana, &request.clone().header(name, value)).unwrap();
             assert_eq!(status_and_code(&answer), (403, "foreign_origin".into()), "{name}: {value}");
         }
     }
     assert!(canary.seen().is_empty());
     let allowed = delete().header("Origin", "https://app.example.com").header("Sec-Fetch-Site", "cross-site");
-    assert_eq!(ask(&i, &ana, &allowed.clone().key(i.key())).unwrap().status, 200, "that page has its own key");
+    assert_eq!(fetch(&i, &ana, &allowed.clone().key(i.key())).unwrap().status, 200, "that page has its own key");
     for own in [
         delete(),
         delete().header("Sec-Fetch-Site", "none"),
         delete().header("Origin", "https://localhost").header("Sec-Fetch-Site", "same-origin"),
         get().header("Sec-Fetch-Site", "cross-site"),
     ] {
-        assert_eq!(ask(&i, &ana, &own).unwrap().status, 200, "{own:?}");
+        assert_eq!(fetch(&i, &ana, &own).unwrap().status, 200, "{own:?}");
     }
     i.replace_in("policies/worker.toml", "[cors]\n", "[cors]\ncredentials = true\n");
-    eventually("credentials for that page", || ask(&i, &ana, &allowed).filter(|answer| answer.status == 200).map(drop));
-    assert_eq!(ask(&i, &ana, &delete().header("Origin", "https://evil.example")).unwrap().status, 403);
+    eventually("credentials for that page", || {
+        fetch(&i, &ana, &allowed).filter(|answer| answer.status == 200).map(drop)
+    });
+    assert_eq!(fetch(&i, &ana, &delete().header("Origin", "https://evil.example")).unwrap().status, 403);
 }
 
 #[test]
@@ -272,7 +274,7 @@ fn a_client_with_a_valid_certificate_is_not_banned_for_wrong_paths() {
     });
     let ana = authority.sign("ana");
     for n in 0..6 {
-        let answer = ask(&i, &ana, &Request::new("GET", &format!("/wrong/{n}")));
+        let answer = fetch(&i, &ana, &Request::new("GET", &format!("/wrong/{n}")));
         assert_eq!(answer.map(|answer| answer.status), Some(404), "{n}");
     }
 }
@@ -283,7 +285,7 @@ fn a_trusted_proxys_certificate_is_not_its_clients() {
     let i = gateway_with(&canary.address, &authority, "", |i| {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.1/32\"]");
     });
-    let answer = ask(&i, &authority.sign("ana"), &get()).unwrap();
+    let answer = fetch(&i, &authority.sign("ana"), &get()).unwrap();
     assert_eq!(status_and_code(&answer), (401, "not_authenticated".into()));
 }
 
@@ -372,7 +374,7 @@ fn revocation_lists_and_authorities_are_replaced_at_run_time() {
 
     fs::write(i.path("revoked.pem"), authority.revoke(&[7])).unwrap();
     eventually("the end of new connections", || {
-        ask_as(&i, &client, &Request::new("GET", "/none")).is_none().then_some(())
+        fetch_as(&i, &client, &Request::new("GET", "/none")).is_none().then_some(())
     });
     let since = Instant::now();
     assert_eq!(exchange(&mut idle), (401, "bad_credential".into()));
@@ -383,9 +385,9 @@ fn revocation_lists_and_authorities_are_replaced_at_run_time() {
     fs::write(i.path("revoked.pem"), new.revoke(&[])).unwrap();
     fs::write(i.path("clients.pem"), &new.pem).unwrap();
     let theirs = new.sign("ana");
-    eventually("the new authority", || ask(&i, &theirs, &Request::new("GET", "/none")));
+    eventually("the new authority", || fetch(&i, &theirs, &Request::new("GET", "/none")));
     let old = authority.sign_numbered("ana", 9, &[]);
-    assert!(ask(&i, &old, &Request::new("GET", "/none")).is_none(), "the old authority is no longer trusted");
+    assert!(fetch(&i, &old, &Request::new("GET", "/none")).is_none(), "the old authority is no longer trusted");
 }
 
 #[test]
@@ -497,13 +499,13 @@ fn certificates_are_requested_as_soon_as_the_configuration_says_so() {
     let (canary, authority) = (Canary::start(), Authority::new("clients"));
     let i = Instance::start(&canary);
     let client = authority.sign("admin").client(&i.authority(), &[&TLS13]);
-    assert_eq!(ask_as(&i, &client, &get()).unwrap().status, 401, "no certificate is requested");
+    assert_eq!(fetch_as(&i, &client, &get()).unwrap().status, 401, "no certificate is requested");
     fs::write(i.path("clients.pem"), &authority.pem).unwrap();
     i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"clients.pem\"\n\n[jwt]\n");
-    eventually("the authority", || ask_as(&i, &client, &get()).filter(|answer| answer.status == 200));
+    eventually("the authority", || fetch_as(&i, &client, &get()).filter(|answer| answer.status == 200));
     let mut stream = open(&i, &client).unwrap();
     i.replace("\n[tls.clients]\nca = \"clients.pem\"\n", "");
-    eventually("its removal", || ask_as(&i, &client, &get()).filter(|answer| answer.status == 401));
+    eventually("its removal", || fetch_as(&i, &client, &get()).filter(|answer| answer.status == 401));
     assert_eq!(
         exchange(&mut stream),
         (401, "bad_credential".into()),

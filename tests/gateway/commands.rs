@@ -82,8 +82,8 @@ fn init_creates_the_instance_of_an_existing_configuration_and_commands_act_on_it
     assert!(eve.status.success(), "{eve:?}");
     let key = in_folder(i.dir.path(), &["key", "create", "--user", "eve", "--json"]);
     let key: serde_json::Value = serde_json::from_slice(&key.stdout).unwrap();
-    let asked = Request::new("GET", "/api/downloads").key(key["key"].as_str().unwrap());
-    assert_eq!(i.send(&asked).status, 200, "the running gateway accepts the new user at once");
+    let request = Request::new("GET", "/api/downloads").key(key["key"].as_str().unwrap());
+    assert_eq!(i.send(&request).status, 200, "the running gateway accepts the new user at once");
 }
 
 #[test]
@@ -114,10 +114,10 @@ fn a_command_never_creates_a_secret() {
     assert!(complaint(&issue().output().unwrap()).contains("JWT_SECRET_KEY"));
     let issued = issue().env("JWT_SECRET_KEY", secret).output().unwrap();
     let token: serde_json::Value = serde_json::from_slice(&issued.stdout).unwrap();
-    let asked = || i.send(&Request::new("GET", "/api/downloads").bearer(token["token"].as_str().unwrap())).status;
-    assert_eq!(asked(), 200);
+    let status = || i.send(&Request::new("GET", "/api/downloads").bearer(token["token"].as_str().unwrap())).status;
+    assert_eq!(status(), 200);
     i.command(&["key", "create"]);
-    assert_eq!(asked(), 200, "nothing has replaced the secret");
+    assert_eq!(status(), 200, "nothing has replaced the secret");
     assert!(!i.path("data/secrets/jwt.key").exists());
 }
 

@@ -97,7 +97,7 @@ fn a_policys_faults_are_reported_at_their_position() {
         ("type = \"media-url\"", "type = \"text\", values = [\"x\"]", "values is only for one-of"),
         ("max_body = \"16KiB\"", "max_body = \"1MiB\"", "64KiB"),
         ("link_object = \"id\"", "", "offlinetube-link"),
-        ("link_also = \"stream.mp4\"", "link_also = \"film.mp4\"", "a route in the same folder"),
+        ("link_also = \"stream.mp4\"", "link_also = \"video.mp4\"", "a route in the same folder"),
         ("statement = true", "statement = false", "[upstream] statement"),
         ("statement = true", "statement = false\n[upstream.limits]\nmax_filesize = \"1GiB\"\n# ", "require statement"),
         ("statement = true", "statement = true\n[upstream.limits]\nmax_filesize = \"0B\"\n# ", "keep nothing"),

@@ -48,28 +48,28 @@ fn only_a_client_that_may_use_a_path_learns_its_allowed_methods() {
     let i = Instance::start(&canary);
     let narrow = i.new_key(&["--scope", "media:read"]);
     let other = Instance::made(&[]);
-    let ask = |method: &str, path: &str| Request::new(method, path);
+    let request = |method: &str, path: &str| Request::new(method, path);
     for (request, allow) in [
-        (ask("PUT", PATH).key(i.key()), "GET, HEAD"),
-        (ask("OPTIONS", PATH).key(i.key()), "GET, HEAD"),
-        (ask("POST", PATH).key(i.key()).json("{}"), "GET, HEAD"),
-        (ask("GET", "/api/download").key(i.key()), "POST"),
-        (ask("PATCH", "/api/downloads/1").key(i.key()), "DELETE"),
-        (ask("GET", "/.sallyport/links").key(i.key()), "POST"),
-        (ask("POST", "/"), "GET, HEAD"),
+        (request("PUT", PATH).key(i.key()), "GET, HEAD"),
+        (request("OPTIONS", PATH).key(i.key()), "GET, HEAD"),
+        (request("POST", PATH).key(i.key()).json("{}"), "GET, HEAD"),
+        (request("GET", "/api/download").key(i.key()), "POST"),
+        (request("PATCH", "/api/downloads/1").key(i.key()), "DELETE"),
+        (request("GET", "/.sallyport/links").key(i.key()), "POST"),
+        (request("POST", "/"), "GET, HEAD"),
     ] {
         let answer = i.send(&request);
         let seen = (answer.status, answer.code(), answer.header("allow"));
         assert_eq!(seen, (405, "method_not_allowed".to_owned(), Some(allow)), "{request:?}");
     }
     for request in [
-        ask("PUT", PATH),
-        ask("PUT", PATH).key("sp_wrong"),
-        ask("PUT", PATH).key(other.key()),
-        ask("PUT", PATH).key(&narrow),
-        ask("PUT", PATH).key(i.key()).bearer("a.b.c"),
-        ask("GET", "/api/download"),
-        ask("PUT", "/nowhere").key(i.key()),
+        request("PUT", PATH),
+        request("PUT", PATH).key("sp_wrong"),
+        request("PUT", PATH).key(other.key()),
+        request("PUT", PATH).key(&narrow),
+        request("PUT", PATH).key(i.key()).bearer("a.b.c"),
+        request("GET", "/api/download"),
+        request("PUT", "/nowhere").key(i.key()),
     ] {
         refused(&i, &request, 404, "no_route");
         assert_eq!(i.send(&request).header("allow"), None, "{request:?}");

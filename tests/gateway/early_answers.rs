@@ -303,18 +303,18 @@ fn over_http2_100_continue_is_sent_only_if_the_body_is_wanted() {
     let i = instance(&canary.address.to_string(), "");
     run(async {
         let sender = http2(&i).await;
-        let ask = async |path: &str| {
+        let fetch = async |path: &str| {
             let mut request = post(path, ("expect", "100-continue"));
             request.headers_mut().insert("content-length", 4.into());
             let (mut answer, body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
             let word = timeout(Duration::from_secs(5), poll_fn(|cx| answer.poll_informational(cx))).await;
             (word.expect("no interim response arrived").map(|word| word.unwrap().status().as_u16()), answer, body)
         };
-        let (word, answer, mut body) = ask("/open/a").await;
+        let (word, answer, mut body) = fetch("/open/a").await;
         assert_eq!(word, Some(100));
         body.send_data(Bytes::from_static(b"Wiki"), true).unwrap();
         assert_eq!(answer.await.unwrap().status(), 200);
-        let (word, answer, _) = ask("/guarded").await;
+        let (word, answer, _) = fetch("/guarded").await;
         assert_eq!((word, answer.await.unwrap().status().as_u16()), (None, 401));
     });
     let seen = canary.only();

@@ -315,7 +315,7 @@ fn an_unread_body_is_never_read_as_the_next_request() {
 fn a_100_continue_is_sent_only_if_the_body_is_wanted() {
     let canary = Canary::start();
     let i = uploads(&canary.address.to_string());
-    let ask = |target: &str| {
+    let fetch = |target: &str| {
         let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
         let head = format!(
             "PUT {target} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
@@ -325,7 +325,7 @@ fn a_100_continue_is_sent_only_if_the_body_is_wanted() {
         let n = stream.read(&mut answer).unwrap();
         (stream, String::from_utf8_lossy(&answer[..n]).into_owned())
     };
-    let (mut stream, word) = ask("/a");
+    let (mut stream, word) = fetch("/a");
     assert_eq!(word, "HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"Wiki").unwrap();
     let mut answer = String::new();
@@ -333,7 +333,7 @@ fn a_100_continue_is_sent_only_if_the_body_is_wanted() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let seen = canary.only();
     assert_eq!((seen.body.as_str(), seen.header("expect").len()), ("Wiki", 0));
-    let (_, denial) = ask("/a/../b");
+    let (_, denial) = fetch("/a/../b");
     assert!(denial.starts_with("HTTP/1.1 400 ") && denial.contains("connection: close"), "{denial}");
 }
 

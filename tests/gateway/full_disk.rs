@@ -117,7 +117,7 @@ fn revocations_beyond_the_reserve_are_in_force_at_once_and_stored_later() {
     }
     assert_eq!((with(&i, &key), with(&i, &ana), opens(&i), banned(&i)), (401, 401, 410, true), "at once");
     assert!(!i.output(&["key", "revoke", "unknown"]).status.success(), "there is no such key");
-    i.succeed();
+    i.start_successor();
     eventually("the successor", || i.stderr().contains("a successor has taken over").then_some(()));
     assert_eq!((with(&i, &key), with(&i, &ana), opens(&i), banned(&i)), (401, 401, 410, true), "in a successor too");
 

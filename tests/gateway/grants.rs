@@ -481,7 +481,7 @@ fn a_certificate_of_a_removed_user_does_not_authenticate_a_new_user_with_that_na
         i.command(&["certificate", "create", "--user", "ana", "--out", i.path("first.pem").to_str().unwrap()]);
         i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"certs/clients-ca.pem\"\n\n[jwt]\n");
     });
-    let ask = |file: &str| {
+    let fetch = |file: &str| {
         let output = Command::new("curl")
             .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"])
             .arg(i.authority())
@@ -492,12 +492,12 @@ fn a_certificate_of_a_removed_user_does_not_authenticate_a_new_user_with_that_na
             .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    assert_eq!(ask("first.pem"), "200");
+    assert_eq!(fetch("first.pem"), "200");
     i.command(&["user", "remove", "ana"]);
-    assert_eq!(ask("first.pem"), "401");
+    assert_eq!(fetch("first.pem"), "401");
     i.command(&["user", "add", "ana"]);
     i.command(&["certificate", "create", "--user", "ana", "--out", i.path("second.pem").to_str().unwrap()]);
-    assert_eq!((ask("first.pem"), ask("second.pem")), ("401".to_owned(), "200".to_owned()));
+    assert_eq!((fetch("first.pem"), fetch("second.pem")), ("401".to_owned(), "200".to_owned()));
 }
 
 #[test]

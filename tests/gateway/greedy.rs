@@ -60,12 +60,12 @@ fn a_client_at_its_limit_loses_its_oldest_idle_connection_and_not_its_new_one() 
 fn a_connection_with_a_running_request_is_not_closed_for_a_new_one() {
     let canary = Canary::with(Duration::from_secs(2));
     let i = open(canary.address, "max_connections = 2");
-    let ask = || {
+    let fetch = || {
         let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
         stream.write_all(&Request::new("GET", "/a").bytes()).unwrap();
         stream
     };
-    let running = [ask(), ask()];
+    let running = [fetch(), fetch()];
     eventually("both", || (canary.seen().len() == 2).then_some(()));
     assert!(connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err(), "a third connection is refused");
     for mut stream in running {

@@ -113,7 +113,7 @@ impl Instance {
     }
 
     /// Starts a successor to the running process, which may take a while to end.
-    pub(crate) fn succeed(&mut self) {
+    pub(crate) fn start_successor(&mut self) {
         let successor = self.spawn("gateway", &[]);
         let mut predecessor = self.child.replace(successor).unwrap();
         std::thread::spawn(move || predecessor.wait());

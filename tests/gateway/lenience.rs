@@ -69,7 +69,7 @@ async fn http2(i: &Instance) -> SendRequest<Bytes> {
     sender
 }
 
-async fn ask(i: &Instance, request: Request<()>) -> (u16, String) {
+async fn fetch(i: &Instance, request: Request<()>) -> (u16, String) {
     let answer = http2(i).await.send_request(request, true).unwrap().0.await.unwrap();
     let (status, mut body, mut text) = (answer.status().as_u16(), answer.into_body(), Vec::new());
     while let Some(data) = body.data().await {
@@ -86,22 +86,22 @@ fn http2_requests_are_refused_for_the_same_faults_as_http1() {
     run(async {
         for value in [" 1", "1 ", "\t1", "1\t"] {
             let request = get().header("x-a", value).body(()).unwrap();
-            let (status, text) = ask(&i, request).await;
+            let (status, text) = fetch(&i, request).await;
             assert!(status == 400 && text.contains("bad_framing"), "{value:?}: {status} {text}");
         }
         for (host, code) in [("localhost:99999", "bad_host"), ("localhost:65536", "bad_host")] {
             let request = Request::get(format!("https://{host}/a")).body(()).unwrap();
-            let (status, text) = ask(&i, request).await;
+            let (status, text) = fetch(&i, request).await;
             assert!(status == 400 && text.contains(code), "{host}: {status} {text}");
             let head = format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
             let answer = i.send_bytes(head.as_bytes());
             assert_eq!((answer.status, answer.code().as_str()), (400, code), "{host}");
         }
         let other = get().header("host", "other").body(()).unwrap();
-        assert_eq!(ask(&i, other).await.0, 400, "two authorities");
+        assert_eq!(fetch(&i, other).await.0, 400, "two authorities");
         assert!(canary.seen().is_empty(), "{:?}", canary.seen());
         let same = Request::get("https://localhost:65535/a").header("host", "localhost:65535").header("x-a", "1 2");
-        assert_eq!(ask(&i, same.body(()).unwrap()).await.0, 200);
+        assert_eq!(fetch(&i, same.body(()).unwrap()).await.0, 200);
     });
 }
 
@@ -248,7 +248,7 @@ fn a_method_that_no_policy_can_name_gets_501() {
     assert_eq!(other.header("allow"), Some("GET, POST, HEAD"));
     run(async {
         let request = Request::builder().method("PROPFIND").uri("https://localhost/a").body(()).unwrap();
-        assert_eq!(ask(&i, request).await.0, 501);
+        assert_eq!(fetch(&i, request).await.0, 501);
     });
     assert!(canary.seen().is_empty());
 }

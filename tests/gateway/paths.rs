@@ -115,19 +115,19 @@ fn over_http2_a_fragment_is_removed_before_the_path_is_judged_and_never_arrives(
         "#/api/downloads",
     ];
     let without = [format!("/{target}#?{query}"), format!("/{link}#b"), "/api/downloads#".into()];
-    let ask = |path: &str, more: &[(&str, &str)]| {
+    let fetch = |path: &str, more: &[(&str, &str)]| {
         let head = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
         first_frame(&i, &[&head[..], more].concat())
     };
     for path in with_key {
-        ask(path, &[("x-api-key", i.key())]);
+        fetch(path, &[("x-api-key", i.key())]);
     }
     for path in &without {
-        ask(path, &[]);
+        fetch(path, &[]);
     }
     let arrived: Vec<_> = canary.seen().iter().map(|seen| seen.target().to_owned()).collect();
-    let [list, film] = ["/api/downloads", "/api/stream/a.mp4"].map(str::to_owned);
-    assert_eq!(arrived, [list.clone(), list.clone(), format!("{list}?a=1"), list, film]);
+    let [list, video] = ["/api/downloads", "/api/stream/a.mp4"].map(str::to_owned);
+    assert_eq!(arrived, [list.clone(), list.clone(), format!("{list}?a=1"), list, video]);
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn five_hundred_reloads_under_load_lose_no_request_and_leave_nothing_behind() {
     });
     let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
-        scope.spawn(|| ask_on_one_connection(&i, &over, &served));
+        scope.spawn(|| fetch_on_one_connection(&i, &over, &served));
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 assert_eq!(status(&i, "/two"), 200);
@@ -187,9 +187,9 @@ fn five_hundred_reloads_under_load_lose_no_request_and_leave_nothing_behind() {
         for n in 1..=500 {
             fs::write(i.path("policies/mine.toml"), format!("{SECOND}# {n}\n")).unwrap();
             hang_up(&i);
-            let asked = Instant::now();
+            let begun = Instant::now();
             while reloads(&i) < n {
-                assert!(asked.elapsed() < Duration::from_secs(40), "timed out waiting for reload {n}");
+                assert!(begun.elapsed() < Duration::from_secs(40), "timed out waiting for reload {n}");
                 thread::sleep(Duration::from_millis(5));
             }
             if n == 100 {
@@ -211,7 +211,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-fn ask_on_one_connection(i: &Instance, over: &AtomicBool, served: &AtomicUsize) {
+fn fetch_on_one_connection(i: &Instance, over: &AtomicBool, served: &AtomicUsize) {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     let mut answer = [0; 4096];
     while !over.load(Ordering::Relaxed) {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Downloads a video in a container that browsers do not play.
-fn film(i: &Instance, origin: &Origin) -> String {
+fn video(i: &Instance, origin: &Origin) -> String {
     let order = json!({"url": origin.url("sample.mp4"), "format": "mkv"});
     let id = i.post("/api/download", &order.to_string()).json()["id"].as_str().unwrap().to_owned();
     completed(i, &id);
@@ -43,7 +43,7 @@ fn play(i: &Instance, target: &str, headers: &[&str]) -> Output {
 fn a_player_needs_a_key_or_a_link_to_the_playlist_and_gets_every_packet() {
     let origin = Origin::start();
     let i = up_with(&origin, |_| ());
-    let id = film(&i, &origin);
+    let id = video(&i, &origin);
     let playlist = format!("/api/v2/hls/{id}/index.m3u8");
     let file = i.path(&format!("data/media/{id}/media.mkv"));
     let copy = ["-map", "0", "-c", "copy", "-f", "streamhash", "-"];
@@ -63,7 +63,7 @@ fn a_player_needs_a_key_or_a_link_to_the_playlist_and_gets_every_packet() {
 fn a_link_to_a_playlist_opens_its_video_and_no_other() {
     let origin = Origin::start();
     let i = up_with(&origin, |_| ());
-    let (id, other) = (film(&i, &origin), film(&i, &origin));
+    let (id, other) = (video(&i, &origin), video(&i, &origin));
     let (link_id, target) = link(&i, &format!("/api/v2/hls/{id}/index.m3u8"));
     let get = |target: &str| i.send(&Request::new("GET", target)).status;
     let list = i.send(&Request::new("GET", &target));

@@ -196,7 +196,7 @@ fn behind_a_router_that_forwards_443_each_client_is_redirected_to_the_port_that_
         ("192.168.1.7", "home.example".to_owned(), "https://home.example/a?b".to_owned()),
         ("192.168.1.7", format!("home.example:{plain}"), "https://home.example/a?b".to_owned()),
         ("192.0.2.7", "home.example".to_owned(), "https://home.example/a?b".to_owned()),
-        ("192.0.2.7", format!("films.example:{plain}"), "https://films.example/a?b".to_owned()),
+        ("192.0.2.7", format!("videos.example:{plain}"), "https://videos.example/a?b".to_owned()),
     ] {
         assert_eq!(sent(client, &host), url, "{client} {host}");
     }

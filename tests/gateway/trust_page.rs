@@ -14,7 +14,7 @@ use crate::{
 const PATHS: [&str; 4] =
     ["/.sallyport/trust", "/.sallyport/ca.crt", "/.sallyport/ca.pem", "/.sallyport/ca.mobileconfig"];
 
-fn ask(i: &Instance, method: &str, path: &str) -> Answer {
+fn fetch(i: &Instance, method: &str, path: &str) -> Answer {
     send_plain(i.plain, format!("{method} {path} HTTP/1.1\r\nHost: 192.168.1.2:8080\r\n\r\n").as_bytes())
 }
 
@@ -32,7 +32,7 @@ fn fingerprint(i: &Instance, form: &str, bytes: &[u8]) -> String {
 fn page_and_files_show_the_same_certificate() {
     let i = Instance::start(&Canary::start());
     let expected = fingerprint(&i, "PEM", &fs::read(i.authority()).unwrap());
-    let [page, der, pem, profile] = PATHS.map(|path| ask(&i, "GET", path));
+    let [page, der, pem, profile] = PATHS.map(|path| fetch(&i, "GET", path));
     let types = [&page, &der, &pem, &profile].map(|answer| answer.header("content-type").unwrap().to_owned());
     assert_eq!(
         types,
@@ -63,7 +63,7 @@ fn page_and_files_show_the_same_certificate() {
 fn the_page_can_load_nothing_and_cannot_be_framed() {
     let i = Instance::start(&Canary::start());
     for path in PATHS {
-        let answer = ask(&i, "GET", path);
+        let answer = fetch(&i, "GET", path);
         assert_eq!(answer.status, 200, "{path}");
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
@@ -91,18 +91,18 @@ fn the_page_can_load_nothing_and_cannot_be_framed() {
 fn only_get_and_head_are_answered() {
     let i = Instance::start(&Canary::start());
     for path in PATHS {
-        let (get, head) = (ask(&i, "GET", path), ask(&i, "HEAD", path));
+        let (get, head) = (fetch(&i, "GET", path), fetch(&i, "HEAD", path));
         assert_eq!((head.status, head.body.len()), (200, 0));
         assert_eq!(head.header("content-length"), Some(&*get.body.len().to_string()));
         for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
-            let refused = ask(&i, method, path);
+            let refused = fetch(&i, method, path);
             assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")), "{method} {path}");
         }
-        assert_eq!(ask(&i, "GET", &format!("{path}?x=y")).body, get.body);
+        assert_eq!(fetch(&i, "GET", &format!("{path}?x=y")).body, get.body);
     }
     for path in ["/", "/.sallyport", "/.sallyport/", "/.sallyport/trust/", "/.sallyport/%74rust", "/.sallyport/ca.key"]
     {
-        let answer = ask(&i, "GET", path);
+        let answer = fetch(&i, "GET", path);
         assert_eq!((answer.status, answer.body.len()), (308, 0), "{path}");
     }
     assert_eq!(i.get(PATHS[0]).status, 404, "there is no such page over TLS");
@@ -141,7 +141,7 @@ fn without_a_local_authority_there_is_no_page() {
         i.replace("mode = \"local-ca\"", "mode = \"files\"\ncert = \"certs/server.pem\"\nkey = \"certs/server.key\"");
     });
     for path in PATHS {
-        assert_eq!(ask(&i, "GET", path).status, 308, "{path}");
+        assert_eq!(fetch(&i, "GET", path).status, 308, "{path}");
     }
 }
 

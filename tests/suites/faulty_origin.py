@@ -118,15 +118,15 @@ def make_media(folder, seconds):
         pattern = f"testsrc2=size=640x360:rate=25:duration={length}"
         source = ["-f", "lavfi", "-i", pattern, "-f", "lavfi", "-i", f"sine=frequency={300 + number}:duration={length}"]
         codec = ["-c:v", "libx264", "-preset", "ultrafast", "-b:v", "1M", "-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac"]
-        encode(folder, [*source, *codec, "-movflags", "+faststart", f"film{number}.mp4"])
+        encode(folder, [*source, *codec, "-movflags", "+faststart", f"video{number}.mp4"])
     for number in (0, 1):
         segments = ["-hls_time", "2", "-hls_list_size", "0", "-hls_segment_filename", f"hls{number}-%03d.ts"]
-        encode(folder, ["-i", f"film{number}.mp4", "-c", "copy", "-f", "hls", *segments, f"hls{number}.m3u8"])
+        encode(folder, ["-i", f"video{number}.mp4", "-c", "copy", "-f", "hls", *segments, f"hls{number}.m3u8"])
         names = ["-init_seg_name", f"dash{number}-$RepresentationID$.mp4"]
         names += ["-media_seg_name", f"dash{number}-$RepresentationID$-$Number$.m4s"]
         apart = ["-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "dash", "-seg_duration", "2", "-use_template", "1"]
-        encode(folder, ["-i", f"film{number}.mp4", *apart, *names, f"dash{number}.mpd"])
-    return [path.name for path in folder.iterdir() if path.match("film*.mp4") or path.suffix in (".m3u8", ".mpd")]
+        encode(folder, ["-i", f"video{number}.mp4", *apart, *names, f"dash{number}.mpd"])
+    return [path.name for path in folder.iterdir() if path.match("video*.mp4") or path.suffix in (".m3u8", ".mpd")]
 
 
 def encode(folder, args):

@@ -105,11 +105,11 @@ class Shares(Whole):
         return next(int(pid) for pid in children if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:2])
 
 
-def ordinary(shares, film, times):
+def ordinary(shares, video, times):
     """Measures how long requests of an ordinary user take, in seconds; each must succeed."""
     taken = []
     for n in range(times):
-        target = ("/api/v2/downloads?limit=20", "/api/downloads", f"/api/download/{film}/file", f"/api/v2/zip?ids={film}")[n % 4]
+        target = ("/api/v2/downloads?limit=20", "/api/downloads", f"/api/download/{video}/file", f"/api/v2/zip?ids={video}")[n % 4]
         started = time.monotonic()
         status, body = shares.ask("ana", target)
         expect(status == 200, f"an ordinary request was refused: {target}: {status} {body[:300]}")
@@ -117,14 +117,14 @@ def ordinary(shares, film, times):
     return taken
 
 
-def greed(shares, film, link):
+def greed(shares, video, link):
     """Sends everything that the greedy user leaves unread; returns the open connections."""
     held = [shares.send("eve", "/api/downloads") for _ in range(UNREAD_LISTS)]
     held += [shares.send(None, link) for _ in range(UNREAD_ARCHIVES)]
-    held += [shares.send("eve", f"/api/v2/zip?ids={film}") for _ in range(UNREAD_ARCHIVES)]
+    held += [shares.send("eve", f"/api/v2/zip?ids={video}") for _ in range(UNREAD_ARCHIVES)]
     held += [shares.send("eve", "/api/v2/events") for _ in range(EVENT_STREAMS)]
     held += [shares.send("eve", f"/api/search?q=slow{n}") for n in range(12)]
-    held += [shares.send("eve", f"/api/v2/hls/{film}/index.m3u8") for _ in range(8)]
+    held += [shares.send("eve", f"/api/v2/hls/{video}/index.m3u8") for _ in range(8)]
     for n in range(20):
         shares.order("eve", f"slow{n}")
     return held
@@ -138,7 +138,7 @@ def shares(gateways, quick):
     shares = Shares(gateways.binary, gateways.folder / "shares", gateways.media / "clip.mp4")
     held, times = [], 100 if quick else 400
     try:
-        (film, _), (large, _) = shares.completed("ana", "clip"), shares.completed("eve", "clip")
+        (video, _), (large, _) = shares.completed("ana", "clip"), shares.completed("eve", "clip")
         with (shares.folder / "data/media" / large / "media.mp4").open("ab") as file:
             file.truncate(LARGE)
         link = urllib.parse.urlsplit(shares.command("link", "create", f"/api/v2/zip?ids={large}", "--user", "eve")["url"])
@@ -146,17 +146,17 @@ def shares(gateways, quick):
         shares.stop()
         shares.fill()
         shares.start("up")
-        alone = ordinary(shares, film, times)
+        alone = ordinary(shares, video, times)
         _, download_alone = shares.completed("ana", "clip")
         memory, gateway = Memory(shares.worker()), shares.process.pid
         memory.start()
         held = greed(shares, large, f"{link.path}?{link.query}")
         time.sleep(3)  # the greed lasts a while before it is measured
-        beside = ordinary(shares, film, times)
+        beside = ordinary(shares, video, times)
         _, download = shares.completed("ana", "clip")
         status, body = shares.ask("ana", "/api/search?q=cats")
         expect(status == 200, f"an ordinary search was refused: {status} {body[:300]}")
-        beside += ordinary(shares, film, times)
+        beside += ordinary(shares, video, times)
         memory.over.set()
         figures = f"p99 {p99(alone) * 1e3:.0f} ms alone and {p99(beside) * 1e3:.0f} ms beside; a download {download_alone:.0f} s and {download:.0f} s"
         figures += f"; worker {memory.most:.0f} MiB at most; {len(beside)} requests, none refused"

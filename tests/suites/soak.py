@@ -37,7 +37,7 @@ class Size:
     between: float  # seconds between kills
     rate: int  # bytes per second for each connection
     stall: float  # seconds that a response stalls
-    films: tuple  # length of each video, in seconds
+    videos: tuple  # length of each video, in seconds
     patience: float  # seconds after the last kill
 
     @property
@@ -259,7 +259,7 @@ def soak(gateways, quick):
     size, folder, started = QUICK if quick else WHOLE, gateways.folder / "soak", time.monotonic()
     for path in (folder, folder / "origin", folder / "instance"):
         path.mkdir()
-    names = make_media(folder / "origin", size.films)
+    names = make_media(folder / "origin", size.videos)
     origin = Origin(folder / "origin", 20 * size.rate, size.stall, seed=1)
     installation = Installation(gateways.binary, folder / "instance", origin)
     try:

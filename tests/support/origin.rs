@@ -48,7 +48,7 @@ struct Shared {
     /// How often each path that fails a few times has failed so far.
     failed: Mutex<HashMap<String, u32>>,
     /// How often each path was requested.
-    asked: Mutex<HashMap<String, u32>>,
+    counts: Mutex<HashMap<String, u32>>,
     /// How many bytes of endless answers were sent, by path.
     sent: Mutex<HashMap<String, usize>>,
 }
@@ -120,8 +120,8 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut first = String::new();
     reader.read_line(&mut first)?;
     let path = first.split_whitespace().nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
-    let asked = read_head(&mut reader)?;
-    shared.requests.lock().unwrap().push(asked.range.map_or(path.clone(), |at| format!("{path} from {at}")));
+    let fields = read_head(&mut reader)?;
+    shared.requests.lock().unwrap().push(fields.range.map_or(path.clone(), |at| format!("{path} from {at}")));
     if let Some(url) = shared.moved.lock().unwrap().get(&path) {
         return write!(
             stream,
@@ -140,7 +140,7 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         _ => {}
     }
     match content(shared, &path, name) {
-        Some(body) => send(&mut stream, shared, (&path, manner, name), body, asked),
+        Some(body) => send(&mut stream, shared, (&path, manner, name), body, fields),
         None => stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
     }
 }
@@ -151,7 +151,7 @@ fn send(
     shared: &Shared,
     (path, manner, name): (&str, &str, &str),
     body: Vec<u8>,
-    Asked { range, if_range }: Asked,
+    RangeFields { range, if_range }: RangeFields,
 ) -> std::io::Result<()> {
     let times = shared.times(path);
     // From the third request on, serves the second of two entirely different versions.
@@ -194,16 +194,16 @@ fn said_length(manner: &str, length: usize) -> usize {
 }
 
 /// Another version of a file: the same length and beginning, but other bytes everywhere else.
-pub(crate) fn another_version(film: &[u8]) -> Vec<u8> {
-    let changed = film.iter().skip(CUT_AFTER / 2).map(|byte| byte ^ 0x55);
-    film.iter().copied().take(CUT_AFTER / 2).chain(changed).collect()
+pub(crate) fn another_version(video: &[u8]) -> Vec<u8> {
+    let changed = video.iter().skip(CUT_AFTER / 2).map(|byte| byte ^ 0x55);
+    video.iter().copied().take(CUT_AFTER / 2).chain(changed).collect()
 }
 
 impl Shared {
     /// Counts a request for `path`; returns how often it was requested, including this time.
     fn times(&self, path: &str) -> u32 {
-        let mut asked = self.asked.lock().unwrap();
-        let count = asked.entry(path.to_owned()).or_default();
+        let mut counts = self.counts.lock().unwrap();
+        let count = counts.entry(path.to_owned()).or_default();
         *count += 1;
         *count
     }
@@ -226,25 +226,25 @@ fn content(shared: &Shared, path: &str, name: &str) -> Option<Vec<u8>> {
 
 /// The relevant header fields of a request.
 #[derive(Default)]
-struct Asked {
+struct RangeFields {
     range: Option<usize>,
     if_range: Option<String>,
 }
 
-fn read_head(reader: &mut impl BufRead) -> std::io::Result<Asked> {
-    let mut asked = Asked::default();
+fn read_head(reader: &mut impl BufRead) -> std::io::Result<RangeFields> {
+    let mut fields = RangeFields::default();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let line = line.trim().to_ascii_lowercase();
         if line.is_empty() {
-            return Ok(asked);
+            return Ok(fields);
         }
         if let Some(value) = line.strip_prefix("if-range: ") {
-            asked.if_range = Some(value.to_owned());
+            fields.if_range = Some(value.to_owned());
         }
         if let Some(value) = line.strip_prefix("range: bytes=") {
-            asked.range = value.split('-').next().and_then(|n| n.parse().ok());
+            fields.range = value.split('-').next().and_then(|n| n.parse().ok());
         }
     }
 }

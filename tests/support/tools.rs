@@ -17,11 +17,11 @@ pub(crate) fn yt_dlp() -> PathBuf {
     env::var_os("TEST_YT_DLP").map(PathBuf::from).or(installed).unwrap_or_else(|| "yt-dlp".into())
 }
 
-/// Polls until `look` returns something, for at most 40 seconds.
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Polls until `condition` returns something, for at most 40 seconds.
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = condition() {
             return found;
         }
         assert!(start.elapsed() < Duration::from_secs(40), "timed out waiting for {what}");

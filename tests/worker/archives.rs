@@ -67,17 +67,17 @@ fn with_large_file(origin: &Origin) -> (Worker, String) {
     let worker = Worker::start(origin);
     let task = worker.completed("ana", &origin.url("sample.mp4"));
     let id = task["id"].as_str().unwrap();
-    let film = fs::OpenOptions::new().append(true).open(worker.media(id).join("media.mp4")).unwrap();
-    film.set_len(200 << 20).unwrap();
+    let video = fs::OpenOptions::new().append(true).open(worker.media(id).join("media.mp4")).unwrap();
+    video.set_len(200 << 20).unwrap();
     let target = format!("/api/v2/zip?ids={id}");
     (worker, target)
 }
 
 /// Builds a request by a user who may read everybody's files, by a link or not.
-fn asking<'a>(worker: &Worker, target: &'a str, user: &str, link: Option<&str>) -> Request<'a> {
+fn request_by<'a>(worker: &Worker, target: &'a str, user: &str, link: Option<&str>) -> Request<'a> {
     let link_id = link.map(str::to_owned);
-    let asked = Statement { role: Role::Admin, link_id, ..statement(Some(user), worker.address, "GET", target) };
-    Request::new("GET", target).header(HEADER, sign(&asked))
+    let requested = Statement { role: Role::Admin, link_id, ..statement(Some(user), worker.address, "GET", target) };
+    Request::new("GET", target).header(HEADER, sign(&requested))
 }
 
 /// Requests an archive and reads the first bytes of the response.
@@ -99,8 +99,8 @@ const BUSY: &str = "HTTP/1.1 503";
 fn archives_are_limited_in_total_more_per_user_and_most_per_link() {
     let origin = Origin::start();
     let (worker, target) = with_large_file(&origin);
-    let of = |user: usize| asking(&worker, &target, USERS[user], None);
-    let by_link = |id: &str| asking(&worker, &target, USERS[0], Some(id));
+    let of = |user: usize| request_by(&worker, &target, USERS[user], None);
+    let by_link = |id: &str| request_by(&worker, &target, USERS[0], Some(id));
     // Clients that read are not disconnected; each of these keeps reading in the background.
     let reading = |request: Request<'_>| {
         let (stream, start) = begin(&worker, &request);
@@ -138,7 +138,7 @@ fn archives_are_limited_in_total_more_per_user_and_most_per_link() {
 fn an_unread_archive_makes_room_for_others_and_does_not_end_as_if_complete() {
     let origin = Origin::start();
     let (worker, target) = with_large_file(&origin);
-    let of = |user: usize| asking(&worker, &target, USERS[user], None);
+    let of = |user: usize| request_by(&worker, &target, USERS[user], None);
     let mut unread: Vec<_> = (0..16).map(|n| begin(&worker, &of(n / 4))).collect();
     assert!(unread.iter().all(|(_, start)| start == OK), "{unread:?}");
     let (mut eves, start) = begin(&worker, &of(4));
@@ -183,7 +183,7 @@ impl Drop for Reader {
 fn a_request_that_waits_for_a_place_does_not_delay_a_stopping_worker() {
     let origin = Origin::start();
     let (mut worker, target) = with_large_file(&origin);
-    let by_link = || asking(&worker, &target, USERS[0], Some("l1"));
+    let by_link = || request_by(&worker, &target, USERS[0], Some("l1"));
     let _held = [begin(&worker, &by_link()), begin(&worker, &by_link())];
     let (pid, request) = (worker.pid(), by_link());
     thread::scope(|scope| {

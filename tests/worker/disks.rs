@@ -57,7 +57,7 @@ fn a_completely_full_disk_fails_the_task_which_leaves_nothing_behind() {
     let origin = Origin::start();
     let Some((worker, disk)) = with_disk(&origin, "16M", "disk_reserve = \"0B\"") else { return };
     let before = disk.free();
-    let id = worker.download("ana", &origin.url("endless/film.mp4"));
+    let id = worker.download("ana", &origin.url("endless/video.mp4"));
     assert_eq!(worker.wait_for_status(&id, "error")["error_message"], "the disk is full");
     eventually("free space again", || (disk.free() >= before).then_some(()));
     worker.completed("ana", &origin.url("sample.mp4"));

@@ -138,11 +138,11 @@ fn a_playlist_instead_of_a_video_cannot_reach_another_users_file() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let victim = worker.completed("bob", &origin.url("sample.mp4"));
-    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
-    assert!(film.exists());
+    let video = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    assert!(video.exists());
     let list = |what: &str| format!("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{what}\n#EXT-X-ENDLIST\n");
-    origin.serve("list.mp4", &list(&format!("file://{}", film.display())));
-    origin.serve("segment.ts", &list(&format!("file://{}", film.display())));
+    origin.serve("list.mp4", &list(&format!("file://{}", video.display())));
+    origin.serve("segment.ts", &list(&format!("file://{}", video.display())));
     origin.serve("stream.m3u8", &list("segment.ts"));
     origin.serve(
         "master.m3u8",

@@ -442,7 +442,7 @@ fn a_host_that_trickles_forever_and_one_that_never_ends_are_cut_off() {
     let setup = Setup { extra: "max_filesize = \"1MiB\"\njob_timeout = \"20s\"", ..Setup::default() };
     let worker = Worker::with(&Origin::start(), &setup);
     let start = Instant::now();
-    let ids = ["trickle/film.mp4", "endless/film.mp4"]
+    let ids = ["trickle/video.mp4", "endless/video.mp4"]
         .map(|name| worker.download("ana", &format!("http://videos.example.com/{name}")));
     for id in ids {
         worker.wait_for_status(&id, "error");

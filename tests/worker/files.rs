@@ -31,7 +31,7 @@ fn finished() -> Finished {
 }
 
 impl Finished {
-    fn ask(&self, method: &str, headers: &[(&str, &str)]) -> Answer {
+    fn fetch(&self, method: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = Request::new(method, &self.stream);
         for (name, value) in headers {
             request = request.header(name, *value);
@@ -40,7 +40,7 @@ impl Finished {
     }
 
     fn range(&self, range: &str) -> Answer {
-        self.ask("GET", &[("range", range)])
+        self.fetch("GET", &[("range", range)])
     }
 }
 
@@ -48,7 +48,7 @@ impl Finished {
 fn rfc9110_14_ranges_in_every_form() {
     let finished = finished();
     let (source, length) = (&finished.source, finished.source.len());
-    let whole = finished.ask("GET", &[]);
+    let whole = finished.fetch("GET", &[]);
     assert_eq!((whole.status, whole.header("accept-ranges")), (200, Some("bytes")));
     assert_eq!(whole.header("content-length"), Some(length.to_string().as_str()));
     assert_eq!(&whole.body, source);
@@ -102,7 +102,7 @@ fn rfc9110_14_6_several_ranges_are_sent_as_multipart() {
     let one = finished.range(&format!("bytes=7-8,{length}-"));
     assert_eq!((one.status, &*one.body), (206, &source[7..=8]), "the other range lies outside the file");
     assert_eq!(finished.range(&format!("bytes={length}-,-0")).status, 416);
-    let other = finished.ask("GET", &[("range", "bytes=0-1,5-6"), ("if-range", "\"other\"")]);
+    let other = finished.fetch("GET", &[("range", "bytes=0-1,5-6"), ("if-range", "\"other\"")]);
     assert_eq!((other.status, other.body.len()), (200, length));
 }
 
@@ -132,7 +132,7 @@ fn rfc8187_any_title_survives_as_a_name() {
 fn rfc9110_13_preconditions_and_head() {
     let finished = finished();
     let length = finished.source.len();
-    let head = finished.ask("HEAD", &[("range", "bytes=0-9")]);
+    let head = finished.fetch("HEAD", &[("range", "bytes=0-9")]);
     assert_eq!((head.status, head.body.len()), (200, 0), "ranges apply only to GET");
     assert_eq!(head.header("content-length"), Some(length.to_string().as_str()));
     let (etag, modified) = (head.header("etag").unwrap(), head.header("last-modified").unwrap());
@@ -157,7 +157,7 @@ fn rfc9110_13_preconditions_and_head() {
         ("if-none-match", "\"other\"", 206),
         ("if-modified-since", modified, 304),
     ] {
-        let answer = finished.ask("GET", &[range, (name, value)]);
+        let answer = finished.fetch("GET", &[range, (name, value)]);
         assert_eq!(answer.status, status, "{name}: {value}");
         assert_eq!(answer.header("etag"), Some(etag));
     }
@@ -177,11 +177,11 @@ fn rfc9530_the_whole_file_is_sent_with_its_checksum() {
             ("GET", Some("bytes=-0"), 416, None),
         ] {
             let range: Vec<_> = range.map(|range| ("range", range)).into_iter().collect();
-            let answer = finished.ask(method, &range);
+            let answer = finished.fetch(method, &range);
             assert_eq!((answer.status, answer.header("repr-digest")), (status, told), "{method} {range:?}");
             assert_eq!(answer.header("etag"), Some(&*etag));
         }
-        assert_eq!(finished.ask("GET", &[("if-none-match", &etag)]).status, 304);
+        assert_eq!(finished.fetch("GET", &[("if-none-match", &etag)]).status, 304);
     };
     check(&finished);
     assert!(finished.worker.terminate());
@@ -190,7 +190,7 @@ fn rfc9530_the_whole_file_is_sent_with_its_checksum() {
     // Changed content is not sent with the old digest.
     let path = finished.worker.media(finished.file.split('/').nth(3).unwrap()).join("media.mp4");
     std::fs::write(path, "other").unwrap();
-    let other = finished.ask("GET", &[("if-none-match", &etag)]);
+    let other = finished.fetch("GET", &[("if-none-match", &etag)]);
     assert_eq!((other.status, other.header("repr-digest")), (200, None));
 }
 
@@ -226,7 +226,7 @@ fn names_are_looked_up_and_never_used_as_paths() {
     assert_eq!(worker.get("ana", &finished.stream.replace("sample", "%73ample")).status, 200, "percent-encoded");
 
     let id = &name["sample__".len()..name.len() - ".mp4".len()];
-    for stranger in [
+    for unknown in [
         format!("other__{id}.mp4"),
         format!("sample__{id}.mkv"),
         format!("sample__{}.mp4", id.to_uppercase()),
@@ -237,7 +237,7 @@ fn names_are_looked_up_and_never_used_as_paths() {
         "%ff".to_owned(),
         "media.mp4".to_owned(),
     ] {
-        assert_eq!(worker.get("ana", &format!("/api/stream/{stranger}")).status, 404, "{stranger}");
+        assert_eq!(worker.get("ana", &format!("/api/stream/{unknown}")).status, 404, "{unknown}");
     }
 }
 

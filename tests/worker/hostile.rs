@@ -38,11 +38,11 @@ fn a_file_beyond_the_limit_is_cut_off_whatever_its_announced_length_is() {
     let setup = Setup { extra: "max_filesize = \"4MiB\"\nretries = 0", ..Setup::default() };
     let worker = Worker::with(&origin, &setup);
     // The source announces 10 GiB, so nothing is downloaded.
-    assert!(error_of(&worker, &origin.url("huge/film.mp4")).contains("larger than the limit"));
-    assert!(origin.sent("huge/film.mp4") < 64 << 20, "{}", origin.sent("huge/film.mp4"));
+    assert!(error_of(&worker, &origin.url("huge/video.mp4")).contains("larger than the limit"));
+    assert!(origin.sent("huge/video.mp4") < 64 << 20, "{}", origin.sent("huge/video.mp4"));
     // Without a length, the kernel enforces the limit; only what is in flight is sent beyond it.
-    assert_eq!(error_of(&worker, &origin.url("endless/film.mp4")), "the file is larger than the limit");
-    let sent = origin.sent("endless/film.mp4");
+    assert_eq!(error_of(&worker, &origin.url("endless/video.mp4")), "the file is larger than the limit");
+    let sent = origin.sent("endless/video.mp4");
     assert!((4 << 20..64 << 20).contains(&sent), "{sent}");
 }
 
@@ -66,7 +66,7 @@ fn anything_but_media_is_refused() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { extra: "retries = 0", ..Setup::default() });
     origin.serve("empty.mp4", "");
-    origin.serve("page.mp4", "<!DOCTYPE html><html><title>Sign in</title><p>No film here.</html>");
+    origin.serve("page.mp4", "<!DOCTYPE html><html><title>Sign in</title><p>No video here.</html>");
     origin.serve("login.mp4", "\n\n <HTML><script>location='/login'</script></HTML>");
     origin.serve("text.mp4", "Not found");
     for name in ["empty.mp4", "page.mp4", "login.mp4", "text.mp4"] {
@@ -80,15 +80,15 @@ fn a_dash_manifest_cannot_reach_local_files() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { extra: "retries = 0", ..Setup::default() });
     let victim = worker.completed("bob", &origin.url("sample.mp4"));
-    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    let video = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
     let database = worker.dir.path().join("data/worker.db");
     let itself = format!("http://{}/api/downloads", worker.address);
     let places = [
-        format!("file://{}", film.display()),
+        format!("file://{}", video.display()),
         format!("file://{}", database.display()),
         itself,
         "http://169.254.169.254/latest/meta-data/".to_owned(),
-        film.display().to_string(),
+        video.display().to_string(),
     ];
     for (number, place) in places.iter().enumerate() {
         let name = format!("inside{number}.mpd");
@@ -136,8 +136,8 @@ fn a_downloader_that_crashes_or_prints_garbage_leads_to_an_accurate_error() {
 /// Creates an ffmpeg that answers queries about itself like the real one and otherwise runs `script`.
 fn fake_ffmpeg(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("ffmpeg");
-    let asked = "case \" $* \" in *' -version '*|*' -bsfs '*|*' -protocols '*) exec /usr/bin/ffmpeg \"$@\";; esac";
-    fs::write(&path, format!("#!/bin/sh\n{asked}\n{script}\n")).unwrap();
+    let queries = "case \" $* \" in *' -version '*|*' -bsfs '*|*' -protocols '*) exec /usr/bin/ffmpeg \"$@\";; esac";
+    fs::write(&path, format!("#!/bin/sh\n{queries}\n{script}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }

@@ -12,17 +12,17 @@ use crate::{
 fn a_video_is_accepted_under_any_name() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
-    let film = media::read("sample.mp4");
+    let video = media::read("sample.mp4");
     for (name, kind, extension) in [
-        ("FILM.MP4", "video/mp4", ".mp4"),
-        ("Film.MOV", "video/mp4", ".mov"),
-        ("film", "application/octet-stream", ".mp4"),
-        ("film.bin", "application/octet-stream", ".mp4"),
-        ("film.ogv", "video/mp4", ".mp4"),
+        ("VIDEO.MP4", "video/mp4", ".mp4"),
+        ("Video.MOV", "video/mp4", ".mov"),
+        ("video", "application/octet-stream", ".mp4"),
+        ("video.bin", "application/octet-stream", ".mp4"),
+        ("video.ogv", "video/mp4", ".mp4"),
     ] {
-        origin.serve_bytes(name, &film);
+        origin.serve_bytes(name, &video);
         origin.declare(name, kind);
-        assert_kept(&worker, &origin.url(name), &film, extension);
+        assert_kept(&worker, &origin.url(name), &video, extension);
     }
 }
 
@@ -30,12 +30,12 @@ fn a_video_is_accepted_under_any_name() {
 fn theora_and_mpeg_keep_their_formats() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
-    for (made, name, kind) in [("film.ogg", "film.ogv", "video/ogg"), ("film.mpg", "FILM.MPEG", "video/mpeg")] {
-        let film = convert(made);
-        origin.serve_bytes(name, &film);
+    for (made, name, kind) in [("video.ogg", "video.ogv", "video/ogg"), ("video.mpg", "VIDEO.MPEG", "video/mpeg")] {
+        let video = convert(made);
+        origin.serve_bytes(name, &video);
         origin.declare(name, kind);
-        let (extension, stream) = (if made == "film.ogg" { ".ogv" } else { ".mpg" }, kind);
-        let target = assert_kept(&worker, &origin.url(name), &film, extension);
+        let (extension, stream) = (if made == "video.ogg" { ".ogv" } else { ".mpg" }, kind);
+        let target = assert_kept(&worker, &origin.url(name), &video, extension);
         assert_eq!(worker.get("ana", &target).header("content-type"), Some(stream));
     }
 }
@@ -45,7 +45,7 @@ fn anything_but_media_is_refused_at_its_first_bytes() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let archive = [&b"PK\x03\x04\x14\0"[..], &vec![7; 1 << 20]].concat();
-    let page = format!("<!DOCTYPE html><html>{}", "No film here. ".repeat(80_000));
+    let page = format!("<!DOCTYPE html><html>{}", "No video here. ".repeat(80_000));
     for (name, bytes, message) in [
         ("archive.mp4", &archive[..], "the source sent an unsupported type of file"),
         ("page.mp4", page.as_bytes(), "the source sent text or a playlist instead of media"),
@@ -60,10 +60,10 @@ fn anything_but_media_is_refused_at_its_first_bytes() {
 }
 
 /// Downloads a video, which must arrive unchanged under a name with `extension`. Returns the path of its stream.
-fn assert_kept(worker: &Worker, url: &str, film: &[u8], extension: &str) -> String {
+fn assert_kept(worker: &Worker, url: &str, video: &[u8], extension: &str) -> String {
     let task = worker.completed("ana", url);
     let id = task["id"].as_str().unwrap();
-    assert!(worker.get("ana", &format!("/api/download/{id}/file")).body == film, "{url}");
+    assert!(worker.get("ana", &format!("/api/download/{id}/file")).body == video, "{url}");
     let name = task["filename"].as_str().unwrap();
     assert!(name.ends_with(extension), "{url}: {name}");
     format!("/api/stream/{name}")
@@ -74,7 +74,7 @@ fn convert(name: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     let codecs = match name {
-        "film.ogg" => ["-c:v", "libtheora", "-c:a", "flac"],
+        "video.ogg" => ["-c:v", "libtheora", "-c:a", "flac"],
         _ => ["-c:v", "mpeg1video", "-c:a", "mp2"],
     };
     let mut ffmpeg = Command::new("ffmpeg");

@@ -20,9 +20,9 @@ use crate::{
 /// Less than a request may take (`info_timeout`): a few attempts, each of which waits for a name.
 const SOON: Duration = Duration::from_secs(55);
 
-fn is_unreachable(what: &str, ask: impl FnOnce() -> Answer) {
+fn is_unreachable(what: &str, fetch: impl FnOnce() -> Answer) {
     let start = Instant::now();
-    let answer = ask();
+    let answer = fetch();
     println!("{what}: {} in {:?}", answer.status, start.elapsed());
     let body = answer.json();
     assert_eq!((answer.status, &body["code"]), (502, &json!("upstream_unreachable")), "{what}: {body}");
@@ -34,7 +34,7 @@ fn is_unreachable(what: &str, ask: impl FnOnce() -> Answer) {
 /// Tries each of the three routes with the real yt-dlp.
 fn all_are_unreachable() {
     let worker = Worker::start(&Origin::start());
-    is_unreachable("Search", || worker.get("ana", "/api/search?q=film"));
+    is_unreachable("Search", || worker.get("ana", "/api/search?q=video"));
     is_unreachable("Trending", || worker.get("ana", "/api/trending"));
     for url in ["https://videos.example.com/a", "http://93.184.216.99/a.mp4", "https://93.184.216.99/a"] {
         is_unreachable("Information", || worker.post("ana", "/api/info", &json!({ "url": url }).to_string()));
@@ -73,7 +73,7 @@ fn with_a_silent_name_server_nothing_is_reached() {
     run("ip", &["link", "set", "lo", "up"]);
     let _silent = UdpSocket::bind("127.0.0.1:53").unwrap();
     let worker = Worker::start(&Origin::start());
-    is_unreachable("Search", || worker.get("ana", "/api/search?q=film"));
+    is_unreachable("Search", || worker.get("ana", "/api/search?q=video"));
     is_unreachable("Trending", || worker.get("ana", "/api/trending"));
     is_unreachable("Information", || worker.post("ana", "/api/info", r#"{"url": "https://videos.example.com/a"}"#));
 }

@@ -9,13 +9,13 @@ use crate::{
     media,
     origin::Origin,
     process::{Setup, Worker, eventually, processes_of},
-    retries::asked_for,
+    retries::requests_for,
 };
 
 /// Serves a feed with these links at `name`; returns its URL.
 fn feed(origin: &Origin, name: &str, links: &[String]) -> String {
     let item =
-        |(link, number): (&String, usize)| format!("<item><title>Film {number}</title><link>{link}</link></item>");
+        |(link, number): (&String, usize)| format!("<item><title>Video {number}</title><link>{link}</link></item>");
     let items = links.iter().zip(1..).map(item).collect::<Vec<_>>().concat();
     origin.serve(
         name,
@@ -35,20 +35,20 @@ fn order(worker: &Worker, url: &str, more: &Value) -> String {
 }
 
 /// The videos of a playlist, in order.
-fn films(worker: &Worker, list: &str) -> Vec<Value> {
+fn videos_of(worker: &Worker, list: &str) -> Vec<Value> {
     let all = worker.get("ana", "/api/downloads").json();
-    let mut films: Vec<_> =
+    let mut videos: Vec<_> =
         all.as_array().unwrap().iter().filter(|task| task["playlist_id"] == list).cloned().collect();
-    films.sort_by_key(|film| film["playlist_index"].as_u64());
-    films
+    videos.sort_by_key(|video| video["playlist_index"].as_u64());
+    videos
 }
 
 fn ended(worker: &Worker, list: &str) -> Value {
     worker.wait_for(list, |task| matches!(task["status"].as_str(), Some("completed" | "error" | "cancelled")))
 }
 
-fn wait_for_films(worker: &Worker, list: &str, count: usize) -> Vec<Value> {
-    eventually("the videos of a playlist", || Some(films(worker, list)).filter(|films| films.len() == count))
+fn wait_for_videos(worker: &Worker, list: &str, count: usize) -> Vec<Value> {
+    eventually("the videos of a playlist", || Some(videos_of(worker, list)).filter(|videos| videos.len() == count))
 }
 
 fn id(task: &Value) -> &str {
@@ -68,15 +68,15 @@ fn a_playlist_becomes_a_download_for_each_of_its_videos_and_ends_with_the_last()
     );
     let counts = [&whole["is_playlist"], &whole["playlist_index"], &whole["playlist_total"], &whole["progress"]];
     assert_eq!(counts, [&json!(true), &json!(3), &json!(3), &json!(100.0)]);
-    let films = films(&worker, &list);
+    let videos = videos_of(&worker, &list);
     let seen: Vec<_> =
-        films.iter().map(|film| (film["status"].as_str().unwrap(), film["url"].as_str().unwrap())).collect();
+        videos.iter().map(|video| (video["status"].as_str().unwrap(), video["url"].as_str().unwrap())).collect();
     assert_eq!(seen, [("completed", &*links[0]), ("completed", &*links[1]), ("error", &*links[2])]);
-    for (film, index) in films.iter().zip(1..) {
-        assert_eq!((&film["playlist_index"], &film["playlist_total"]), (&json!(index), &json!(3)));
-        assert_eq!((&film["is_playlist"], &film["quality"]), (&json!(false), &json!("480p")));
+    for (video, index) in videos.iter().zip(1..) {
+        assert_eq!((&video["playlist_index"], &video["playlist_total"]), (&json!(index), &json!(3)));
+        assert_eq!((&video["is_playlist"], &video["quality"]), (&json!(false), &json!("480p")));
     }
-    let file = worker.get("ana", &format!("/api/download/{}/file", id(&films[1])));
+    let file = worker.get("ana", &format!("/api/download/{}/file", id(&videos[1])));
     assert!(file.body == media::read("sample.mp4"));
     assert_eq!(worker.get("ana", &format!("/api/download/{list}/file")).status, 404, "a playlist has no file");
     assert_eq!(whole["filesize"], json!(2 * media::read("sample.mp4").len()));
@@ -93,11 +93,11 @@ fn videos_without_pages_of_their_own_are_distinguished_by_their_index() {
     );
     let list = order(&worker, &origin.url("page.html"), &json!({}));
     assert_eq!(ended(&worker, &list)["status"], "completed");
-    let films = films(&worker, &list);
-    assert_eq!(films.len(), 2);
-    let asked = |what: &str| origin.requests().iter().filter(|path| path.starts_with(what)).count();
-    assert!(asked("sample.mp4") >= 1 && asked("hls.m3u8") >= 1, "{:?}", origin.requests());
-    assert!(worker.get("ana", &format!("/api/download/{}/file", id(&films[0]))).body == media::read("sample.mp4"));
+    let videos = videos_of(&worker, &list);
+    assert_eq!(videos.len(), 2);
+    let requested = |what: &str| origin.requests().iter().filter(|path| path.starts_with(what)).count();
+    assert!(requested("sample.mp4") >= 1 && requested("hls.m3u8") >= 1, "{:?}", origin.requests());
+    assert!(worker.get("ana", &format!("/api/download/{}/file", id(&videos[0]))).body == media::read("sample.mp4"));
 }
 
 #[test]
@@ -117,9 +117,9 @@ fn the_episodes_of_a_podcast_are_downloaded_by_their_index_in_its_feed() {
     let list = order(&worker, &url, &json!({}));
     let whole = ended(&worker, &list);
     assert_eq!((&whole["status"], &whole["error_message"]), (&json!("completed"), &json!("")));
-    for (film, name) in films(&worker, &list).iter().zip(["a", "b", "c"]) {
-        assert_eq!((&film["title"], &film["url"]), (&json!(format!("Episode {name}")), &json!(url)));
-        assert!(asked_for(&origin, &format!("{name}/sample.mp4")) >= 1);
+    for (video, name) in videos_of(&worker, &list).iter().zip(["a", "b", "c"]) {
+        assert_eq!((&video["title"], &video["url"]), (&json!(format!("Episode {name}")), &json!(url)));
+        assert!(requests_for(&origin, &format!("{name}/sample.mp4")) >= 1);
     }
     // A new first episode appears before the old ones are fetched, so that every index changes.
     origin.serve("podcast.xml", &feed(&["stall", "b"]));
@@ -131,7 +131,7 @@ fn the_episodes_of_a_podcast_are_downloaded_by_their_index_in_its_feed() {
     // The playlist itself has no slot while two of ana's downloads run.
     let list = order(&worker, &url, &json!({}));
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{running}")).status, 200);
-    let waiting = wait_for_films(&worker, &list, 2);
+    let waiting = wait_for_videos(&worker, &list, 2);
     worker.wait_for(id(&waiting[0]), |task| task["status"] == "downloading");
     origin.serve("podcast.xml", &feed(&["new", "stall", "b"]));
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{blocking}")).status, 200);
@@ -158,8 +158,8 @@ fn a_channel_expands_to_the_videos_of_its_tabs() {
         (&whole["status"], &whole["title"], &whole["error_message"]),
         (&json!("completed"), &json!("Channel"), &json!("1 of 4 downloads failed"))
     );
-    let films = films(&worker, &list);
-    let seen: Vec<_> = films.iter().map(|film| (&film["status"], film["url"].as_str().unwrap())).collect();
+    let tasks = videos_of(&worker, &list);
+    let seen: Vec<_> = tasks.iter().map(|video| (&video["status"], video["url"].as_str().unwrap())).collect();
     let (completed, error) = (&json!("completed"), &json!("error"));
     let expected = [(completed, &*videos[0]), (completed, &videos[1]), (error, &tabs[1]), (completed, &videos[2])];
     assert_eq!(seen, expected, "a missing tab is an entry with an error");
@@ -202,9 +202,9 @@ fn an_entry_whose_title_is_cut_is_found_by_its_index() {
     );
     let list = order(&worker, &origin.url("podcast.xml"), &json!({}));
     let whole = ended(&worker, &list);
-    let films = films(&worker, &list);
-    assert_eq!((films.len(), &whole["status"]), (1, &json!("completed")), "{films:?}");
-    let stored = films[0]["title"].as_str().unwrap();
+    let videos = videos_of(&worker, &list);
+    assert_eq!((videos.len(), &whole["status"]), (1, &json!("completed")), "{videos:?}");
+    let stored = videos[0]["title"].as_str().unwrap();
     assert!(title.starts_with(stored) && (900..=1_000).contains(&stored.len()), "{}", stored.len());
 }
 
@@ -242,11 +242,11 @@ fn a_forbidden_url_in_a_playlist_is_an_entry_with_an_error_and_is_never_requeste
     ];
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
     assert_eq!(ended(&worker, &list)["status"], "completed");
-    let films = films(&worker, &list);
-    assert_eq!((films.len(), &films[0]["status"]), (links.len(), &json!("completed")));
-    for film in &films[1..] {
-        assert_eq!(film["status"], "error", "{film}");
-        assert!(!film["error_message"].as_str().unwrap().is_empty() && film["url"].as_str().unwrap().len() <= 2_048);
+    let videos = videos_of(&worker, &list);
+    assert_eq!((videos.len(), &videos[0]["status"]), (links.len(), &json!("completed")));
+    for video in &videos[1..] {
+        assert_eq!(video["status"], "error", "{video}");
+        assert!(!video["error_message"].as_str().unwrap().is_empty() && video["url"].as_str().unwrap().len() <= 2_048);
     }
     assert_eq!(inside.requests(), Vec::<String>::new());
 }
@@ -272,7 +272,8 @@ fn the_first_videos_of_a_playlist_that_is_too_long_can_be_requested() {
     let links: Vec<_> = (0..5).map(|n| origin.url(&format!("{n}/sample.mp4"))).collect();
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({"playlist_limit": 2}));
     assert_eq!(ended(&worker, &list)["status"], "completed");
-    let urls: Vec<_> = films(&worker, &list).iter().map(|film| film["url"].as_str().unwrap().to_owned()).collect();
+    let urls: Vec<_> =
+        videos_of(&worker, &list).iter().map(|video| video["url"].as_str().unwrap().to_owned()).collect();
     assert_eq!(urls, links[..2]);
 }
 
@@ -313,18 +314,18 @@ fn cancelling_a_playlist_cancels_all_its_videos() {
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
     let running = eventually("two running downloads", || {
         let running: Vec<_> =
-            films(&worker, &list).into_iter().filter(|film| film["status"] == "downloading").collect();
+            videos_of(&worker, &list).into_iter().filter(|video| video["status"] == "downloading").collect();
         (running.len() == 2).then_some(running)
     });
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200);
     let answered = Instant::now();
-    for film in &running {
-        eventually("the end of the child", || processes_of(id(film)).is_empty().then_some(()));
+    for video in &running {
+        eventually("the end of the child", || processes_of(id(video)).is_empty().then_some(()));
     }
     assert!(answered.elapsed() < Duration::from_secs(2), "{:?}", answered.elapsed());
     assert_eq!(worker.task(&list).unwrap()["status"], "cancelled");
-    let films = films(&worker, &list);
-    assert!(films.len() == 6 && films.iter().all(|film| film["status"] == "cancelled"), "{films:?}");
+    let videos = videos_of(&worker, &list);
+    assert!(videos.len() == 6 && videos.iter().all(|video| video["status"] == "cancelled"), "{videos:?}");
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200, "cancelling twice is no error");
 }
 
@@ -338,7 +339,7 @@ fn followers_get_a_reset_when_a_playlist_expands_and_then_events_for_each_video(
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
     let before = stream.until(|event| event.name == "reset");
     assert!(before.iter().all(|event| event.data.get("id").is_none_or(|id| *id == list)), "{before:?}");
-    assert_eq!(films(&worker, &list).len(), 2, "the new list has them");
+    assert_eq!(videos_of(&worker, &list).len(), 2, "the new list has them");
     let events = stream.until(|event| is("completed")(event) && event.data["id"] == list);
     let tally: Vec<_> = events.iter().filter(|event| event.data["id"] == list).map(|event| &event.data).collect();
     let counts: Vec<_> = tally.iter().filter_map(|data| data["playlist_index"].as_u64()).collect();
@@ -352,9 +353,9 @@ fn removing_a_playlist_removes_all_its_videos() {
     let worker = Worker::start(&origin);
     let links = ["a/sample.mp4", "stall/sample.mp4", "stall/b/sample.mp4"].map(|path| origin.url(path));
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
-    let films = eventually("one completed video", || {
-        let films = films(&worker, &list);
-        films.iter().any(|film| film["status"] == "completed").then_some(films)
+    let videos = eventually("one completed video", || {
+        let videos = videos_of(&worker, &list);
+        videos.iter().any(|video| video["status"] == "completed").then_some(videos)
     });
     assert_eq!(
         worker.delete("bob", &format!("/api/downloads/{list}/remove")).status,
@@ -363,9 +364,9 @@ fn removing_a_playlist_removes_all_its_videos() {
     );
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}/remove")).status, 200);
     assert_eq!(worker.get("ana", "/api/downloads").json(), json!([]));
-    for film in &films {
-        assert!(!worker.media(id(film)).exists() && !worker.job(id(film)).exists(), "{film}");
-        assert_eq!(processes_of(id(film)), Vec::<u32>::new());
+    for video in &videos {
+        assert!(!worker.media(id(video)).exists() && !worker.job(id(video)).exists(), "{video}");
+        assert_eq!(processes_of(id(video)), Vec::<u32>::new());
     }
 }
 
@@ -376,10 +377,10 @@ fn a_playlist_is_removed_with_the_last_of_its_videos() {
     let links = ["a/sample.mp4", "b/sample.mp4"].map(|path| origin.url(path));
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
     ended(&worker, &list);
-    let films = films(&worker, &list);
-    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", id(&films[0]))).status, 200);
+    let videos = videos_of(&worker, &list);
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", id(&videos[0]))).status, 200);
     assert_eq!(worker.task(&list).unwrap()["status"], "completed");
-    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", id(&films[1]))).status, 200);
+    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", id(&videos[1]))).status, 200);
     assert_eq!(worker.task(&list), None);
 }
 
@@ -389,9 +390,9 @@ fn a_playlist_whose_videos_are_cancelled_one_by_one_is_cancelled() {
     let worker = Worker::start(&origin);
     let links = ["stall/a/sample.mp4", "stall/b/sample.mp4"].map(|path| origin.url(path));
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
-    for film in wait_for_films(&worker, &list, 2) {
+    for video in wait_for_videos(&worker, &list, 2) {
         assert_eq!(worker.task(&list).unwrap()["status"], "downloading");
-        assert_eq!(worker.delete("ana", &format!("/api/downloads/{}", id(&film))).status, 200);
+        assert_eq!(worker.delete("ana", &format!("/api/downloads/{}", id(&video))).status, 200);
     }
     assert_eq!(worker.task(&list).unwrap()["status"], "cancelled");
 }
@@ -404,17 +405,17 @@ fn a_playlist_survives_kills_at_any_moment() {
     let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
     for count in 0..4 {
         eventually("another video", || {
-            let done = films(&worker, &list).iter().filter(|film| film["status"] == "completed").count();
+            let done = videos_of(&worker, &list).iter().filter(|video| video["status"] == "completed").count();
             (done >= count).then_some(())
         });
         worker.kill();
         worker.start_again();
     }
     assert_eq!(ended(&worker, &list)["status"], "completed");
-    let films = films(&worker, &list);
-    assert_eq!(films.len(), 4, "each video once: {films:?}");
-    for film in films {
-        assert!(worker.get("ana", &format!("/api/download/{}/file", id(&film))).body == media::read("sample.mp4"));
+    let videos = videos_of(&worker, &list);
+    assert_eq!(videos.len(), 4, "each video once: {videos:?}");
+    for video in videos {
+        assert!(worker.get("ana", &format!("/api/download/{}/file", id(&video))).body == media::read("sample.mp4"));
     }
     assert!(worker.terminate());
     worker.start_again();
@@ -428,7 +429,7 @@ fn a_playlist_that_cannot_be_reached_is_retried() {
     feed(&origin, "feed.xml", &[origin.url("sample.mp4"), origin.url("a/sample.mp4")]);
     let list = order(&worker, &origin.url("fail2/feed.xml"), &json!({}));
     assert_eq!(ended(&worker, &list)["status"], "completed");
-    assert_eq!(films(&worker, &list).len(), 2);
+    assert_eq!(videos_of(&worker, &list).len(), 2);
 }
 
 #[test]
@@ -439,11 +440,11 @@ fn a_playlist_with_more_videos_than_may_wait_is_refused() {
     let links: Vec<_> = (0..300).map(|n| origin.url(&format!("stall/{n}/sample.mp4"))).collect();
     let url = feed(&origin, "feed.xml", &links);
     let first = order(&worker, &url, &json!({}));
-    let running = wait_for_films(&worker, &first, 300);
+    let running = wait_for_videos(&worker, &first, 300);
     let second = order(&worker, &url, &json!({"priority": "high"}));
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{}", id(&running[0]))).status, 200);
     let refused = ended(&worker, &second);
     assert_eq!(refused["status"], "error");
     assert!(refused["error_message"].as_str().unwrap().contains("room"), "{refused}");
-    assert!(films(&worker, &second).is_empty());
+    assert!(videos_of(&worker, &second).is_empty());
 }

@@ -12,7 +12,7 @@ use crate::{
     media,
     origin::Origin,
     process::{Worker, eventually},
-    retries::asked_for,
+    retries::requests_for,
 };
 
 /// A plugin of yt-dlp, whose extractor reads what it says about a video from the page.
@@ -47,7 +47,7 @@ fn a_premiere_waits_for_its_time_and_is_then_downloaded() {
     assert_eq!((&task["title"], &task["error_message"]), (&json!("Premiere"), &json!("")));
     assert!(worker.get("ana", &format!("/api/download/{id}/file")).body == media::read("sample.mp4"));
     // Once when it was requested and once at its time, only for the download itself.
-    assert_eq!(asked_for(&origin, "premiere/one"), 2, "{:?}", origin.requests());
+    assert_eq!(requests_for(&origin, "premiere/one"), 2, "{:?}", origin.requests());
 }
 
 /// Restarts the worker so that a task that waits for its time runs at once.
@@ -81,7 +81,7 @@ fn a_premiere_that_is_live_at_its_time_is_waited_for_and_a_live_stream_is_refuse
     worker.wait_for(&id, says("announced: is live now"));
     // It is still live at the next attempt, after a restart.
     skip_the_wait(&mut worker, &id);
-    eventually("another attempt", || (asked_for(&origin, "premiere/one") == 3).then_some(()));
+    eventually("another attempt", || (requests_for(&origin, "premiere/one") == 3).then_some(()));
     worker.wait_for(&id, says("announced: is live now"));
     origin.serve("premiere/one", &json!({"live_status": "was_live", "url": origin.url("sample.mp4")}).to_string());
     skip_the_wait(&mut worker, &id);

@@ -45,10 +45,10 @@ fn downloads_run_in_the_order_of_their_priority() {
     for id in &ids {
         worker.wait_for_status(id, "completed");
     }
-    let mut asked = origin.requests();
-    asked.retain(|path| !path.starts_with("stall"));
-    asked.dedup();
-    assert_eq!(asked, ["high/sample.mp4", "sample.mp4", "low/sample.mp4"]);
+    let mut requested = origin.requests();
+    requested.retain(|path| !path.starts_with("stall"));
+    requested.dedup();
+    assert_eq!(requested, ["high/sample.mp4", "sample.mp4", "low/sample.mp4"]);
     let wrong = json!({"url": origin.url("x"), "priority": "urgent"}).to_string();
     assert_eq!(worker.post("ana", "/api/download", &wrong).status, 422);
 }

@@ -10,7 +10,7 @@ use crate::{
     media,
     origin::{Origin, another_version},
     process::{Setup, Worker, eventually},
-    retries::asked_for,
+    retries::requests_for,
     skips::skipped,
 };
 
@@ -138,16 +138,16 @@ fn a_download_in_fragments_resumes_at_the_last_whole_one() {
     origin.first("h002.ts", &[UNAVAILABLE, UNAVAILABLE]);
     let task = worker.completed("ana", &origin.url("hls.m3u8"));
     assert_eq!(media::probe(&file(&worker, task["id"].as_str().unwrap())), ("h264,aac".to_owned(), 6));
-    let asked = ["h000.ts", "h001.ts", "h002.ts"].map(|name| asked_for(&origin, name));
-    assert_eq!(asked, [1, 3, 3], "the last whole fragment is compared each time: {:?}", origin.requests());
+    let requested = ["h000.ts", "h001.ts", "h002.ts"].map(|name| requests_for(&origin, name));
+    assert_eq!(requested, [1, 3, 3], "the last whole fragment is compared each time: {:?}", origin.requests());
 
     // The third chunk of the video.
     let chunk = "chunk-stream0-00003.m4s";
     origin.first(chunk, &[UNAVAILABLE]);
     let task = worker.completed("ana", &origin.url("dash.mpd"));
     assert_eq!(media::probe(&file(&worker, task["id"].as_str().unwrap())), ("h264,aac".to_owned(), 6));
-    let asked = ["00001", "00002", "00003"].map(|n| asked_for(&origin, &chunk.replace("00003", n)));
-    assert_eq!(asked, [1, 2, 2], "{:?}", origin.requests());
+    let requested = ["00001", "00002", "00003"].map(|n| requests_for(&origin, &chunk.replace("00003", n)));
+    assert_eq!(requested, [1, 2, 2], "{:?}", origin.requests());
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn fragments_of_another_version_under_the_same_urls_start_over() {
     worker.wait_for(&id, |task| task["status"] == "pending" && task["error_message"] != "");
     origin.serve_bytes("h001.ts", &media::read("h002.ts"));
     worker.wait_for_status(&id, "completed");
-    assert_eq!(asked_for(&origin, "h000.ts"), 2, "{:?}", origin.requests());
+    assert_eq!(requests_for(&origin, "h000.ts"), 2, "{:?}", origin.requests());
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn fragments_that_were_complete_at_a_kill_are_not_repeated_in_the_file_and_only_
     worker.start_again();
     worker.wait_for_status(&id, "completed");
     assert_eq!(media::probe(&file(&worker, &id)), ("h264,aac".to_owned(), 6));
-    assert_eq!(asked_for(&origin, "slow/h000.ts"), 1, "{:?}", origin.requests());
+    assert_eq!(requests_for(&origin, "slow/h000.ts"), 1, "{:?}", origin.requests());
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn fragments_of_another_list_are_not_appended_to_those_of_the_old_one() {
     origin.serve("list.m3u8", &old.replace("h00", "new/h00"));
     worker.wait_for_status(&id, "completed");
     assert_eq!(media::probe(&file(&worker, &id)), ("h264,aac".to_owned(), 6));
-    assert_eq!(asked_for(&origin, "new/h000.ts"), 1, "{:?}", origin.requests());
+    assert_eq!(requests_for(&origin, "new/h000.ts"), 1, "{:?}", origin.requests());
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn fragments_under_new_urls_resume_if_the_last_one_is_unchanged() {
             origin.serve_bytes("h001.ts", &media::read("h002.ts"));
         }
         worker.wait_for_status(&id, "completed");
-        assert_eq!(asked_for(&origin, &format!("{signed}/h000.ts")), again, "{:?}", origin.requests());
+        assert_eq!(requests_for(&origin, &format!("{signed}/h000.ts")), again, "{:?}", origin.requests());
     }
 }
 
@@ -235,7 +235,7 @@ fn a_site_gets_no_request_before_its_retry_after() {
         let id = worker.download("ana", &origin.url(path));
         worker.wait_for(&id, |task| task["status"] == "pending" && task["error_message"] != "");
         let failed = Instant::now();
-        eventually("another attempt", || (asked_for(&origin, path) > 1).then_some(()));
+        eventually("another attempt", || (requests_for(&origin, path) > 1).then_some(()));
         // The failure was seen a moment after it happened.
         assert!(failed.elapsed() > Duration::from_millis(3_500), "{path}: after {:?}", failed.elapsed());
         worker.wait_for_status(&id, "completed");

@@ -25,8 +25,8 @@ fn unused_files_are_removed_but_not_while_they_are_being_read() {
     let worker = Worker::with(&origin, &Setup { extra: "keep_for = \"2s\"", ..Setup::default() });
     let read = id(&worker.completed("ana", &origin.url("sample.mp4")));
     // More than all buffers on the way can hold.
-    let film = fs::OpenOptions::new().append(true).open(worker.media(&read).join("media.mp4")).unwrap();
-    film.set_len(200 << 20).unwrap();
+    let video = fs::OpenOptions::new().append(true).open(worker.media(&read).join("media.mp4")).unwrap();
+    video.set_len(200 << 20).unwrap();
     let request = Request::new("GET", &format!("/api/download/{read}/file")).signed("ana", worker.address).to_string();
     let mut reader = TcpStream::connect(worker.address).unwrap();
     std::io::Write::write_all(&mut reader, request.as_bytes()).unwrap();

@@ -11,7 +11,7 @@ use crate::{
     stand_in::fake_yt_dlp,
 };
 
-pub(crate) fn asked_for(origin: &Origin, path: &str) -> usize {
+pub(crate) fn requests_for(origin: &Origin, path: &str) -> usize {
     origin.requests().iter().filter(|request| request.split(' ').next() == Some(path)).count()
 }
 
@@ -41,7 +41,7 @@ fn a_download_from_a_site_that_always_fails_ends_after_the_configured_retries() 
         assert!(task["error_message"].as_str().unwrap().contains("503"), "{task}");
         assert!(task["completed_at"].is_string());
         eventually("an empty job folder", || (!worker.job(&id).exists()).then_some(()));
-        asked_for(&origin, &path)
+        requests_for(&origin, &path)
     };
     let once = tries(0);
     assert_eq!(tries(2), 3 * once);
@@ -81,10 +81,10 @@ fn a_wait_for_a_retry_survives_a_kill() {
     let id = worker.download("ana", &origin.url("fail2/sample.mp4"));
     let failed = Instant::now();
     worker.wait_for(&id, |task| task["status"] == "pending" && task["error_message"] != "");
-    let before = asked_for(&origin, "fail2/sample.mp4");
+    let before = requests_for(&origin, "fail2/sample.mp4");
     worker.kill();
     worker.start_again();
-    eventually("another attempt", || (asked_for(&origin, "fail2/sample.mp4") > before).then_some(()));
+    eventually("another attempt", || (requests_for(&origin, "fail2/sample.mp4") > before).then_some(()));
     assert!(failed.elapsed() >= Duration::from_secs(4), "after {:?}", failed.elapsed());
     worker.wait_for_status(&id, "completed");
 }

@@ -46,11 +46,11 @@ fn told_of(worker: &Worker, text: &str) -> Value {
 #[test]
 fn a_child_reads_and_writes_nothing_but_its_own_folder() {
     let (worker, _dir) = worker(include_str!("python/reads_and_writes.py"));
-    let victim = worker.completed("bob", &format!("http://{}/film.mp4", crate::town::PUBLIC));
-    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
-    assert_eq!(fs::metadata(&film).unwrap().len(), 1_012);
+    let victim = worker.completed("bob", &format!("http://{}/video.mp4", crate::town::PUBLIC));
+    let video = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    assert_eq!(fs::metadata(&video).unwrap().len(), 1_012);
     let expected = json!({"read": [], "written": [], "listed": [], "own": true});
-    assert_eq!(told_of(&worker, film.to_str().unwrap()), expected);
+    assert_eq!(told_of(&worker, video.to_str().unwrap()), expected);
 }
 
 #[test]
@@ -58,11 +58,11 @@ fn a_playlist_reaches_no_other_users_file_even_without_rules_for_ffmpeg() {
     let origin = Origin::start();
     let first = Worker::start(&origin);
     let victim = first.completed("bob", &origin.url("sample.mp4"));
-    let film = first.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    let video = first.media(victim["id"].as_str().unwrap()).join("media.mp4");
     let program = include_str!("python/reaches_by_playlist.py");
-    let (worker, _dir) = worker_with(program, &[("VIDEO", film.to_str().unwrap())]);
+    let (worker, _dir) = worker_with(program, &[("VIDEO", video.to_str().unwrap())]);
     assert_eq!(told(&worker), json!([0, 0]));
-    assert!(copies_without_a_sandbox(&film), "without a sandbox, the playlists work");
+    assert!(copies_without_a_sandbox(&video), "without a sandbox, the playlists work");
 }
 
 /// Runs the real yt-dlp without the arguments that restrict ffmpeg, which would otherwise copy what a playlist names.
@@ -91,12 +91,12 @@ fn no_post_processor_reaches_another_users_file_even_without_our_arguments() {
     let extra = format!("{readable}\nretries = 0").leak();
     let worker = Worker::with(&origin, &Setup { yt_dlp: wrapped, extra, ..Setup::default() });
     let victim = worker.completed("bob", &origin.url("sample.mp4"));
-    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    let video = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
     // A readable copy, to show what a playlist would do if the file were not protected.
-    let open = dir.path().join("film.mp4");
-    fs::copy(&film, &open).unwrap();
+    let open = dir.path().join("video.mp4");
+    fs::copy(&video, &open).unwrap();
     for attack in ATTACKS {
-        let closed = attack.order(&worker, &origin, "closed", &film);
+        let closed = attack.order(&worker, &origin, "closed", &video);
         let open = attack.order(&worker, &origin, "open", &open);
         let [closed, open] = [closed, open]
             .map(|id| worker.wait_for(&id, |task| task["status"] == "error" || task["status"] == "completed"));
@@ -121,11 +121,11 @@ const ATTACKS: &[Attack] = &[
 ];
 
 impl Attack {
-    /// Requests the download, with playlists that refer to `film` and whose names start with `which`. Returns the task's id.
-    fn order(&self, worker: &Worker, origin: &Origin, which: &str, film: &Path) -> String {
+    /// Requests the download, with playlists that refer to `video` and whose names start with `which`. Returns the task's id.
+    fn order(&self, worker: &Worker, origin: &Origin, which: &str, video: &Path) -> String {
         let list = |what: &str| format!("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\n{what}\n#EXT-X-ENDLIST\n");
         for name in ["list.mp4", "list.mp4?meta", "segment.ts"] {
-            origin.serve(&format!("{which}-{name}"), &list(&format!("file://{}", film.display())));
+            origin.serve(&format!("{which}-{name}"), &list(&format!("file://{}", video.display())));
         }
         origin.serve(&format!("{which}-stream.m3u8"), &list(&format!("{which}-segment.ts")));
         let master = "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"x\",DEFAULT=YES,URI=\"stream.m3u8\"\n\
@@ -139,9 +139,9 @@ impl Attack {
 }
 
 /// Returns whether such a playlist works as intended when ffmpeg is not confined.
-fn copies_without_a_sandbox(film: &Path) -> bool {
+fn copies_without_a_sandbox(video: &Path) -> bool {
     let dir = tempfile::tempdir().unwrap();
-    let list = format!("ffconcat version 1.0\nfile {}\n", film.display());
+    let list = format!("ffconcat version 1.0\nfile {}\n", video.display());
     fs::write(dir.path().join("b.ffconcat"), list).unwrap();
     let copied = Command::new("ffmpeg")
         .args(["-v", "quiet", "-nostdin", "-safe", "0", "-i", "b.ffconcat", "-c", "copy", "out.mkv"])
@@ -175,9 +175,9 @@ fn a_child_cannot_exceed_its_limits_on_memory_and_tasks() {
 #[test]
 fn a_process_that_hides_in_its_own_session_ends_with_its_job() {
     let (worker, _dir) = worker(include_str!("python/own_session.py"));
-    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    let lookups = format!("{}/look-", worker.job("").display()).replace("//", "/");
     assert_eq!(told(&worker), json!("started"));
-    eventually("the end of all processes", || processes_of(&looks).is_empty().then_some(()));
+    eventually("the end of all processes", || processes_of(&lookups).is_empty().then_some(()));
 }
 
 /// A first process of a namespace that tries to drop its parent-death signal, and ignores SIGTERM.
@@ -186,13 +186,13 @@ const HIDING: &str = include_str!("python/ignores_signals.py");
 #[test]
 fn the_first_process_cannot_hide_either() {
     let (worker, _dir) = worker(HIDING);
-    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    let lookups = format!("{}/look-", worker.job("").display()).replace("//", "/");
     let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana", worker.address).to_string();
     let mut stream = std::net::TcpStream::connect(worker.address).unwrap();
     std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
-    eventually("the child", || (processes_of(&looks).len() >= 2).then_some(()));
+    eventually("the child", || (processes_of(&lookups).len() >= 2).then_some(()));
     drop(stream);
-    eventually("the end of the child", || processes_of(&looks).is_empty().then_some(()));
+    eventually("the end of the child", || processes_of(&lookups).is_empty().then_some(()));
 }
 
 #[test]
@@ -201,18 +201,18 @@ fn the_signal_of_a_cancellation_ends_the_first_process_whatever_it_ignores() {
     let (yt_dlp, readable) = python_yt_dlp(dir.path(), HIDING);
     let extra = format!("{readable}\ninfo_timeout = \"5m\"").leak();
     let worker = Worker::with(&Origin::start(), &Setup { yt_dlp, extra, ..Setup::default() });
-    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    let lookups = format!("{}/look-", worker.job("").display()).replace("//", "/");
     let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana", worker.address).to_string();
     let mut stream = std::net::TcpStream::connect(worker.address).unwrap();
     std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
     let that_has = |word: &str| {
         let has = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(word));
-        processes_of(&looks).into_iter().find(has)
+        processes_of(&lookups).into_iter().find(has)
     };
     let reaper = eventually("the reaper", || that_has("python3\0").and(that_has("\0--keep\0")));
     // The signal that the worker sends first. The worker has no reason to do anything else, since the client is still connected.
     signal("-TERM", reaper);
-    eventually("the end of the child", || processes_of(&looks).is_empty().then_some(()));
+    eventually("the end of the child", || processes_of(&lookups).is_empty().then_some(()));
     drop(stream);
 }
 
@@ -269,20 +269,20 @@ fn an_x32_call_kills_the_process_that_makes_it() {
 #[test]
 fn a_killed_worker_leaves_no_hidden_processes() {
     let (mut worker, _dir) = worker(include_str!("python/never_ends.py"));
-    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    let lookups = format!("{}/look-", worker.job("").display()).replace("//", "/");
     std::thread::scope(|scope| {
-        let look = scope.spawn(|| {
+        let lookup = scope.spawn(|| {
             let mut stream = std::net::TcpStream::connect(worker.address).unwrap();
             let request = crate::client::Request::new("GET", "/api/search?q=x").signed("ana", worker.address);
             std::io::Write::write_all(&mut stream, request.to_string().as_bytes()).unwrap();
             stream
         });
         // The reaper, the program and the process that the program has started.
-        eventually("all processes", || (processes_of(&looks).len() >= 3).then_some(()));
+        eventually("all processes", || (processes_of(&lookups).len() >= 3).then_some(()));
         signal("-KILL", worker.pid());
-        drop(look.join().unwrap());
+        drop(lookup.join().unwrap());
     });
-    eventually("the end of all processes", || processes_of(&looks).is_empty().then_some(()));
+    eventually("the end of all processes", || processes_of(&lookups).is_empty().then_some(()));
     worker.kill();
 }
 

@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// Replaces the file of a finished download with another one, as if that had been downloaded.
-pub(crate) fn finished(worker: &Worker, origin: &Origin, film: &[u8]) -> String {
+pub(crate) fn finished(worker: &Worker, origin: &Origin, video: &[u8]) -> String {
     let id = finished_of("ana", worker, origin);
-    fs::write(worker.media(&id).join("media.mkv"), film).unwrap();
+    fs::write(worker.media(&id).join("media.mkv"), video).unwrap();
     id
 }
 
@@ -36,7 +36,7 @@ fn stream(id: &str) -> String {
 }
 
 /// Converts the sample with ffmpeg.
-fn film(args: &str, name: &str) -> Vec<u8> {
+fn video(args: &str, name: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-i", "sample.mp4"])
@@ -57,11 +57,11 @@ fn hashes(path: &Path, args: &[&str]) -> String {
 
 /// Fetches what a player gets: the playlist and the media file, in one folder.
 fn played(worker: &Worker, id: &str) -> TempDir {
-    let (list, film) = (worker.get("ana", &index(id)), worker.get("ana", &stream(id)));
-    assert_eq!((list.status, film.status), (200, 200), "{}", worker.log());
+    let (list, video) = (worker.get("ana", &index(id)), worker.get("ana", &stream(id)));
+    assert_eq!((list.status, video.status), (200, 200), "{}", worker.log());
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("index.m3u8"), list.body).unwrap();
-    fs::write(dir.path().join("stream.mp4"), film.body).unwrap();
+    fs::write(dir.path().join("stream.mp4"), video.body).unwrap();
     dir
 }
 
@@ -117,7 +117,7 @@ fn every_stream_has_the_packets_of_the_original() {
         ("-c:v libvpx-vp9 -deadline realtime -c:a libopus -strict -2", "x.webm"),
         ("-vn -c:a copy", "x.m4a"),
     ] {
-        let source = film(args, name);
+        let source = video(args, name);
         let id = finished(&worker, &origin, &source);
         let dir = played(&worker, &id);
         fs::write(dir.path().join(name), source).unwrap();
@@ -137,12 +137,12 @@ fn a_transport_stream_and_hevc_decode_to_the_pictures_of_the_original() {
         ("-c copy", "x.avi"),
         ("-c:v libx265 -x265-params log-level=none -preset ultrafast -c:a copy", "x.mkv"),
     ] {
-        let source = film(args, name);
+        let source = video(args, name);
         let id = finished(&worker, &origin, &source);
         let dir = played(&worker, &id);
         fs::write(dir.path().join(name), source).unwrap();
-        let look = ["-map", "0:v", "-vsync", "passthrough", "-f", "streamhash", "-"];
-        let (ours, own) = (hashes(&dir.path().join("index.m3u8"), &look), hashes(&dir.path().join(name), &look));
+        let decoded = ["-map", "0:v", "-vsync", "passthrough", "-f", "streamhash", "-"];
+        let (ours, own) = (hashes(&dir.path().join("index.m3u8"), &decoded), hashes(&dir.path().join(name), &decoded));
         assert_eq!(ours, own, "{name}");
         if args.contains("265") {
             let text = fs::read(dir.path().join("stream.mp4")).unwrap();
@@ -155,7 +155,7 @@ fn a_transport_stream_and_hevc_decode_to_the_pictures_of_the_original() {
 fn a_playlist_refers_to_ranges_of_one_file_and_nothing_else_is_served() {
     let origin = Origin::start();
     let mut worker = Worker::start(&origin);
-    let id = finished(&worker, &origin, &film("-c copy", "x.mkv"));
+    let id = finished(&worker, &origin, &video("-c copy", "x.mkv"));
     let list = worker.get("ana", &index(&id));
     assert_eq!((list.status, list.header("content-type")), (200, Some("application/vnd.apple.mpegurl")));
     assert_eq!(list.header("cache-control"), Some("private, no-store"));
@@ -199,7 +199,7 @@ fn a_playlist_refers_to_ranges_of_one_file_and_nothing_else_is_served() {
 fn concurrent_viewers_have_a_stream_prepared_once() {
     let origin = Origin::start();
     let (worker, _dir) = with_ffmpeg(&origin, "sleep 1", "");
-    let id = finished(&worker, &origin, &film("-c copy", "x.mkv"));
+    let id = finished(&worker, &origin, &video("-c copy", "x.mkv"));
     let runs = || worker.log().lines().filter(|line| line.contains("a stream is being prepared")).count();
     thread::scope(|scope| {
         let targets = [index(&id), stream(&id), index(&id), index(&id), stream(&id)];
@@ -216,7 +216,7 @@ fn a_file_that_no_player_supports_is_refused_and_not_re_encoded() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     for args in ["-c:v copy -c:a libvorbis", "-c:v mpeg4 -c:a copy", "-c:v copy -c:a pcm_s16le"] {
-        let id = finished(&worker, &origin, &film(args, "x.mkv"));
+        let id = finished(&worker, &origin, &video(args, "x.mkv"));
         for target in [index(&id), stream(&id)] {
             assert_eq!(code(&worker.get("ana", &target)), (415, json!("not_streamable")), "{args}");
         }
@@ -229,9 +229,9 @@ fn a_hostile_file_reaches_nothing_and_leaves_nothing() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let victim = worker.completed("bob", &origin.url("sample.mp4"));
-    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
-    let list = format!("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nfile://{}\n#EXT-X-ENDLIST\n", film.display());
-    let concat = format!("ffconcat version 1.0\nfile {}\n", film.display());
+    let video = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    let list = format!("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\nfile://{}\n#EXT-X-ENDLIST\n", video.display());
+    let concat = format!("ffconcat version 1.0\nfile {}\n", video.display());
     for content in [list.into_bytes(), concat.into_bytes(), vec![0x1a; 5_000], Vec::new()] {
         let id = finished(&worker, &origin, &content);
         assert_eq!(code(&worker.get("ana", &index(&id))), (500, json!("remux_failed")));
@@ -363,16 +363,16 @@ fn no_user_can_keep_others_from_having_a_stream_prepared() {
     let anas = finished_of("ana", &worker, &origin);
     let worker = &worker;
     thread::scope(|scope| {
-        let asking = |user: &'static str, id: &str| {
+        let request_by = |user: &'static str, id: &str| {
             let path = index(id);
             scope.spawn(move || code(&worker.get(user, &path)).1)
         };
-        let asked: Vec<_> = eves.iter().map(|id| asking("eve", id)).collect();
+        let asked: Vec<_> = eves.iter().map(|id| request_by("eve", id)).collect();
         let mut refused: Vec<_> = asked.into_iter().map(|asked| asked.join().unwrap()).collect();
         refused.sort_by_key(ToString::to_string);
         assert_eq!(refused, ["busy", "busy", "preparing", "preparing", "preparing", "preparing"].map(Value::from));
         assert_eq!(at_work(worker), 1);
-        let ana = asking("ana", &anas);
+        let ana = request_by("ana", &anas);
         eventually("ana's turn", || (at_work(worker) == 2).then_some(()));
         assert_eq!(ana.join().unwrap(), "preparing");
     });

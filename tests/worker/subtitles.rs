@@ -91,15 +91,15 @@ fn subtitles_are_served_like_files_and_only_to_their_owner() {
     let task = completed(&worker, &order);
     let base = subtitles(&task);
     let english = worker.get("ana", &format!("{base}/en.vtt"));
-    let ask = |name: &str, value: &str| {
+    let fetch = |name: &str, value: &str| {
         Request::new("GET", &format!("{base}/en.vtt"))
             .header(name, value)
             .signed("ana", worker.address)
             .send(worker.address)
     };
-    let part = ask("range", "bytes=0-5");
+    let part = fetch("range", "bytes=0-5");
     assert_eq!((part.status, &*part.body), (206, &b"WEBVTT"[..]));
-    assert_eq!(ask("if-none-match", english.header("etag").unwrap()).status, 304);
+    assert_eq!(fetch("if-none-match", english.header("etag").unwrap()).status, 304);
 
     for other in
         ["fr.vtt", "de.vtt", "en", "en.srt", ".vtt", "..%2fmedia.vtt", "subtitles.en.vtt", "%00.vtt", "en.vtt.vtt"]
@@ -133,10 +133,10 @@ fn other_content_that_a_site_sends_as_subtitles_is_never_served() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let victim = worker.completed("bob", &origin.url("sample.mp4"));
-    let film = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
+    let video = worker.media(victim["id"].as_str().unwrap()).join("media.mp4");
     origin.serve("page.vtt", "<html><script>alert(1)</script></html>");
-    origin.serve("list.srt", &format!("#EXTM3U\n#EXTINF:6,\nfile://{}\n#EXT-X-ENDLIST\n", film.display()));
-    origin.serve("list.ass", &format!("ffconcat version 1.0\nfile {}\n", film.display()));
+    origin.serve("list.srt", &format!("#EXTM3U\n#EXTINF:6,\nfile://{}\n#EXT-X-ENDLIST\n", video.display()));
+    origin.serve("list.ass", &format!("ffconcat version 1.0\nfile {}\n", video.display()));
     origin.serve("large.vtt", &format!("{ENGLISH}\n{}", "x".repeat(5 << 20)));
     origin.serve("en.vtt", ENGLISH);
     let tracks = [

@@ -173,7 +173,7 @@ const KEEPS_RESULT_OPEN: &str = include_str!("python/keeps_result_open.py");
 fn a_child_in_a_unit_cannot_keep_its_reaper_from_ending_hidden_processes() {
     let Some((_town, port)) = town() else { return };
     let unit = Unit::start(port, KEEPS_RESULT_OPEN, &[("THEN", "attack")]);
-    let id = unit.worker.download("ana", &format!("http://{PUBLIC}/film.mp4"));
+    let id = unit.worker.download("ana", &format!("http://{PUBLIC}/video.mp4"));
     let task = unit.worker.wait_for(&id, |task| task["status"] == "completed" || task["status"] == "error");
     assert_eq!((&task["title"], &task["status"]), (&json!("[]"), &json!("completed")), "{task} {}", unit.worker.log());
     assert_eq!(processes_of(&id), Vec::<u32>::new(), "the processes end before the result is reported");
@@ -183,7 +183,7 @@ fn a_child_in_a_unit_cannot_keep_its_reaper_from_ending_hidden_processes() {
 fn a_job_fails_if_its_reaper_cannot_look_for_hidden_processes() {
     let Some((_town, port)) = town() else { return };
     let unit = Unit::start(port, KEEPS_RESULT_OPEN, &[("THEN", "wait")]);
-    let id = unit.worker.download("ana", &format!("http://{PUBLIC}/film.mp4"));
+    let id = unit.worker.download("ana", &format!("http://{PUBLIC}/video.mp4"));
     let reaper = eventually("the hidden process", || {
         let all = processes_of(&id);
         let reaper = all.iter().find(|pid| command_of(**pid).contains("--keep")).copied();

@@ -18,11 +18,11 @@ from .server import CONFIG, UNITS, Asking, Server, lay_out
 IMAGE = Path(__file__).parents[3] / "target/vm"
 NEEDED = ("qemu-system-x86_64", "qemu-img", "debootstrap", "mkfs.ext4", "ssh", "ffmpeg")
 # Length of each video in seconds.
-FILMS = (4, 7)
+VIDEOS = (4, 7)
 # A video that takes half a minute to download, and that exceeds the socket buffers when it is streamed.
-LONG, FILLING = "film1.mp4", 8 << 20
+LONG, FILLING = "video1.mp4", 8 << 20
 # The orders before each power cut, and the seconds for which the first video has then been downloading.
-ORDERS, CUTS = (LONG, "film0.mp4", LONG), (1, 8)
+ORDERS, CUTS = (LONG, "video0.mp4", LONG), (1, 8)
 
 
 def vm(gateways, quick):
@@ -32,18 +32,18 @@ def vm(gateways, quick):
     for name in NEEDED:
         program(name)
     begun, folder = time.monotonic(), gateways.folder / "vm"
-    films = folder / "films"
-    films.mkdir(parents=True)
-    make_media(films, FILMS)
-    with (films / LONG).open("ab") as film:
+    videos = folder / "videos"
+    videos.mkdir(parents=True)
+    make_media(videos, VIDEOS)
+    with (videos / LONG).open("ab") as video:
         # An MP4 box that players ignore.
-        film.write((8 + FILLING).to_bytes(4, "big") + b"free" + os.urandom(FILLING))
+        video.write((8 + FILLING).to_bytes(4, "big") + b"free" + os.urandom(FILLING))
     subprocess.run([Path(__file__).parent / "image.sh", IMAGE], check=True)
     made = time.monotonic() - begun
-    machine = Machine(IMAGE, folder, lay_out(folder / "content", gateways.binary, films))
+    machine = Machine(IMAGE, folder, lay_out(folder / "content", gateways.binary, videos))
     try:
         figures = [f"image ready after {made:.0f} s", f"boot {machine.boot():.0f} s"]
-        for figure in steps(machine, films):
+        for figure in steps(machine, videos):
             print(f"   vm, {time.monotonic() - begun:.0f} s: {figure}", flush=True)
             figures.append(figure)
     finally:
@@ -51,10 +51,10 @@ def vm(gateways, quick):
     return f"{'; '.join(figures)}; {time.monotonic() - begun:.0f} s in total"
 
 
-def steps(machine, films):
+def steps(machine, videos):
     """Yields the figure of each step."""
     begun = time.monotonic()
-    server = Server(machine, films)
+    server = Server(machine, videos)
     yield f"installed by the document's blocks in {time.monotonic() - begun:.0f} s"
     yield units(machine)
     server.settle()
@@ -104,7 +104,7 @@ UNTIL, PAUSE = "left=600; until", "sleep 0.2; left=$((left - 1)); [ $left -gt 0 
 def under_a_stream(server, name):
     """A stream continues to its end, and new clients are served meanwhile."""
     id_ = next(id_ for id_, task in server.tasks().items() if task["url"].endswith(LONG))
-    (way, sign), wanted = WAYS[name], (server.films / LONG).read_bytes()
+    (way, sign), wanted = WAYS[name], (server.videos / LONG).read_bytes()
     stream, asking = Stream(server, f"/api/download/{id_}/file"), Asking(server)
     stream.start()
     asking.start()
@@ -168,7 +168,7 @@ def reboot(server):
     expect(stops.startswith("Stopped"), f"the egress guard stops before the worker: {stops}")
     server.check_files(ids)
     server.machine.run("ip route add default via 10.0.2.2")
-    new = server.order("film0.mp4", "rebooted")
+    new = server.order("video0.mp4", "rebooted")
     server.until_completed([new])
     server.check_files([new])
     return f"reboot {took:.0f} s, serving {ready:.0f} s later: {figure}; {len(ids)} file unchanged, and a new one with a default route"

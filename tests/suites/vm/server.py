@@ -23,18 +23,18 @@ CONFIG = "/etc/sallyport/config.toml"
 ORIGIN = "127.0.0.1:8090"
 
 ORIGIN_UNIT = """[Service]
-ExecStart=/usr/bin/python3 -B /mnt/faulty_origin.py /mnt/films 8090 300000
+ExecStart=/usr/bin/python3 -B /mnt/faulty_origin.py /mnt/videos 8090 300000
 [Install]
 WantedBy=multi-user.target
 """
 
 
-def lay_out(folder, binary, films):
+def lay_out(folder, binary, videos):
     """Lays out the files for the machine: the project with its build, and videos with their server."""
     (folder / "project/target/dist").mkdir(parents=True)
     run(["strip", "-o", folder / "project/target/dist/sallyport", binary])
     shutil.copytree(ROOT / "systemd", folder / "project/systemd")
-    shutil.copytree(films, folder / "films")
+    shutil.copytree(videos, folder / "videos")
     shutil.copy(ROOT / "tests/suites/faulty_origin.py", folder)
     return folder
 
@@ -42,8 +42,8 @@ def lay_out(folder, binary, films):
 class Server:
     """A machine with Sallyport installed, and the key that the installation printed."""
 
-    def __init__(self, machine, films):
-        self.machine, self.films = machine, films
+    def __init__(self, machine, videos):
+        self.machine, self.videos = machine, videos
         self.bring()
         self.key = self.install()
         self.authority = self.trusted()
@@ -147,7 +147,7 @@ class Server:
         tasks, bytes_ = self.tasks(), 0
         for id_ in ids:
             name = tasks[id_]["url"].rsplit("/", 1)[-1]
-            content, wanted = self.get(f"/api/download/{id_}/file"), (self.films / name).read_bytes()
+            content, wanted = self.get(f"/api/download/{id_}/file"), (self.videos / name).read_bytes()
             expect(content == wanted, f"{name} of {id_}: {difference(content, wanted)}")
             bytes_ += len(content)
             if not tasks[id_]["thumbnail"]:

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{media, origin::Origin, process::Worker};
 
-const STRANGER: &str = "550e8400-e29b-41d4-a716-446655440000";
+const UNKNOWN: &str = "550e8400-e29b-41d4-a716-446655440000";
 
 #[test]
 fn orphans_are_reported_and_never_removed() {
@@ -14,19 +14,19 @@ fn orphans_are_reported_and_never_removed() {
     let kept = kept["id"].as_str().unwrap();
     let running = worker.download("ana", &origin.url("stall/sample.mp4"));
     worker.wait_for_partial(&running, 1);
-    fs::create_dir(worker.media(STRANGER)).unwrap();
-    fs::write(worker.media(STRANGER).join("media.mp4"), "x").unwrap();
-    fs::write(worker.media("film.mp4"), "x").unwrap();
+    fs::create_dir(worker.media(UNKNOWN)).unwrap();
+    fs::write(worker.media(UNKNOWN).join("media.mp4"), "x").unwrap();
+    fs::write(worker.media("video.mp4"), "x").unwrap();
     worker.kill();
     worker.start_again();
     let log = worker.log();
     let orphans: Vec<&str> = log.lines().filter(|line| line.contains("orphan")).collect();
     assert_eq!(orphans.len(), 2, "{orphans:?}");
-    for name in [STRANGER, "film.mp4"] {
+    for name in [UNKNOWN, "video.mp4"] {
         assert!(orphans.iter().any(|line| line.contains(&format!("data/media/{name}"))), "{orphans:?}");
     }
-    assert!(worker.media(STRANGER).join("media.mp4").exists() && worker.media("film.mp4").exists());
-    assert_eq!(worker.get("admin", &format!("/api/download/{STRANGER}/file")).status, 404);
+    assert!(worker.media(UNKNOWN).join("media.mp4").exists() && worker.media("video.mp4").exists());
+    assert_eq!(worker.get("admin", &format!("/api/download/{UNKNOWN}/file")).status, 404);
     assert_eq!(worker.get("ana", &format!("/api/download/{kept}/file")).status, 200);
     worker.wait_for_status(&running, "completed");
 }

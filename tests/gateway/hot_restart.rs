@@ -98,7 +98,7 @@ fn twenty_restarts_under_load_refuse_no_request_and_cut_no_stream() {
         eventually("the stream", || begun.load(Ordering::Relaxed).then_some(()));
         for _ in 0..20 {
             let before = i.stderr().matches("the gateway is ready").count();
-            i.succeed();
+            i.start_successor();
             eventually("the successor", || (i.stderr().matches("the gateway is ready").count() > before).then_some(()));
         }
         assert_eq!(long.join().unwrap().body, b"xxxxxxxx", "the stream continued in the first process");
@@ -180,7 +180,7 @@ fn revoking_a_key_ends_its_stream_in_a_draining_gateway() {
     stream.write_all(head.as_bytes()).unwrap();
     assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
     let before = i.stderr().matches("the gateway is ready").count();
-    i.succeed();
+    i.start_successor();
     eventually("the successor", || (i.stderr().matches("the gateway is ready").count() > before).then_some(()));
     i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
     let revoked = Instant::now();
@@ -200,7 +200,7 @@ fn a_stopping_gateway_releases_its_ports_while_it_drains() {
     assert!(Command::new("kill").args([&i.pid().to_string()]).status().unwrap().success());
     eventually("a refusal", || std::net::TcpStream::connect(i.tls).is_err().then_some(()));
     assert_eq!(pids(&i).len(), 1, "it is still draining");
-    i.succeed();
+    i.start_successor();
     eventually("the next one", || std::net::TcpStream::connect(i.tls).ok());
     assert_eq!(i.send(&Request::new("GET", "/quick")).status, 200);
     let mut rest = Vec::new();

@@ -83,11 +83,11 @@ fn lookups_are_limited_in_number_per_user_and_in_time() {
         assert!(answer.header("retry-after").is_some());
     };
     thread::scope(|scope| {
-        let look = |user, text| scope.spawn(move || search(worker, user, text));
-        let anas = [look("ana", "a"), look("ana", "b")];
+        let lookup = |user, text| scope.spawn(move || search(worker, user, text));
+        let anas = [lookup("ana", "a"), lookup("ana", "b")];
         eventually("two of hers", || (running(worker).len() == 2).then_some(()));
         let third = scope.spawn(|| busy("ana"));
-        let bobs = [look("bob", "c"), look("bob", "d")];
+        let bobs = [lookup("bob", "c"), lookup("bob", "d")];
         eventually("two of his", || (running(worker).len() == 4).then_some(()));
         busy("carl");
         third.join().unwrap();
@@ -105,11 +105,11 @@ fn a_repeated_lookup_does_not_contact_the_site_again() {
     let info = |user: &str, url: &str| worker.post(user, "/api/info", &json!({ "url": url }).to_string());
     let first = info("ana", &url);
     assert_eq!(first.status, 200, "{first:?}");
-    let asked = origin.requests().len();
+    let requested = origin.requests().len();
     let second = info("bob", &url.replace("http", "HTTP"));
     assert_eq!((second.status, &second.body), (200, &first.body));
     assert_eq!(search(&worker, "ana", &url).json()["results"][0]["title"], first.json()["title"]);
-    assert_eq!(origin.requests().len(), asked, "{:?}", origin.requests());
+    assert_eq!(origin.requests().len(), requested, "{:?}", origin.requests());
     assert_eq!(second.header("cache-control"), Some("no-store"), "only the worker caches it");
 }
 
@@ -145,7 +145,7 @@ fn concurrent_identical_lookups_share_one_run() {
     thread::scope(|scope| {
         let users = ["ana", "ana", "ana", "ana", "bob", "carl"];
         let all = users.map(|user| scope.spawn(move || run_of(&search(worker, user, "a"))));
-        let runs: BTreeSet<_> = all.into_iter().map(|asker| asker.join().unwrap()).collect();
+        let runs: BTreeSet<_> = all.into_iter().map(|client| client.join().unwrap()).collect();
         assert_eq!(runs.len(), 1, "{runs:?}");
     });
 }
@@ -155,17 +155,17 @@ fn a_lookup_continues_for_remaining_clients_when_others_disconnect() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
     let worker = &with_clock(&origin, dir.path(), "4", "");
-    let ask = |user: &str| {
+    let fetch = |user: &str| {
         let mut client = TcpStream::connect(worker.address).unwrap();
         let request = Request::new("GET", "/api/search?q=a").signed(user, worker.address);
         client.write_all(request.to_string().as_bytes()).unwrap();
         client
     };
-    let first = ask("ana");
+    let first = fetch("ana");
     let run = eventually("the run", || Some(running(worker)).filter(|runs| !runs.is_empty()));
     thread::scope(|scope| {
         let others = ["bob", "carl"].map(|user| scope.spawn(move || run_of(&search(worker, user, "a"))));
-        let short = ask("dora");
+        let short = fetch("dora");
         // Until these requests share the run, which nothing shows.
         thread::sleep(Duration::from_millis(500));
         drop((first, short));
@@ -197,19 +197,19 @@ fn the_cache_is_limited_and_evicts_the_oldest() {
     // About 110 KiB each, which is within the limit for one answer.
     let (yt_dlp, extra) = python_yt_dlp(dir.path(), include_str!("python/large_answers.py"));
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra: extra.leak(), ..Setup::default() });
-    let ask = |n: usize| run_of(&search(&worker, "ana", &n.to_string()));
+    let fetch = |n: usize| run_of(&search(&worker, "ana", &n.to_string()));
     // Together more than the limit of 8 MiB.
-    let runs: Vec<_> = (0..100).map(ask).collect();
-    assert_eq!(ask(99), runs[99]);
-    assert_eq!(ask(50), runs[50]);
-    assert_ne!(ask(0), runs[0]);
+    let runs: Vec<_> = (0..100).map(fetch).collect();
+    assert_eq!(fetch(99), runs[99]);
+    assert_eq!(fetch(50), runs[50]);
+    assert_ne!(fetch(0), runs[0]);
 }
 
 /// A name may resolve to another address by the time of the second lookup.
 #[test]
 fn the_cache_does_not_bypass_the_check_of_addresses() {
     let Some(town) = Town::enter() else { return };
-    let _films = Origin::at(&format!("{PUBLIC}:80"));
+    let _videos = Origin::at(&format!("{PUBLIC}:80"));
     town.name("videos.example.com", &[&[PUBLIC]]);
     let worker = Worker::start(&Origin::start());
     let info = || worker.post("ana", "/api/info", &json!({"url": "http://videos.example.com/sample.mp4"}).to_string());
@@ -264,11 +264,11 @@ fn a_lookup_ends_when_nobody_waits_for_it_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let setup = Setup { yt_dlp: fake_yt_dlp(dir.path(), "sleep 300"), ..Setup::default() };
     let worker = Worker::with(&origin, &setup);
-    let looks = format!("{}/look-", worker.job("").display()).replace("//", "/");
+    let lookups = format!("{}/look-", worker.job("").display()).replace("//", "/");
     let mut client = TcpStream::connect(worker.address).unwrap();
     let request = Request::new("GET", "/api/search?q=x").signed("ana", worker.address);
     client.write_all(request.to_string().as_bytes()).unwrap();
-    eventually("the child", || (!processes_of(&looks).is_empty()).then_some(()));
+    eventually("the child", || (!processes_of(&lookups).is_empty()).then_some(()));
     drop(client);
-    eventually("its end", || processes_of(&looks).is_empty().then_some(()));
+    eventually("its end", || processes_of(&lookups).is_empty().then_some(()));
 }
