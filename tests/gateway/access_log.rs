@@ -297,8 +297,8 @@ fn lines_that_a_full_disk_rejected_are_counted_and_none_is_glued_to_a_torn_one()
     let id = waited.header("x-request-id").unwrap().to_owned();
     let said = eventually("the lines that waited", || {
         let said = lines(&i.path("log/access.log"));
-        let whole =
-            said.iter().any(|line| line["request_id"] == *id) && said.iter().map(requests).sum::<u64>() >= requested + 2;
+        let whole = said.iter().any(|line| line["request_id"] == *id)
+            && said.iter().map(requests).sum::<u64>() >= requested + 2;
         whole.then_some(said)
     });
     assert_eq!(said.iter().map(requests).sum::<u64>(), requested + 2);

@@ -149,7 +149,8 @@ fn a_routes_own_list_replaces_that_of_the_defaults() {
         on_route(i, "stream", "allow_from = []");
         on_route(i, "search", "allow_from = [\"192.0.2.0/24\"]\ndeny_from = []");
     });
-    let statuses = |path: &str| ["10.0.0.1", "10.0.0.66", "192.0.2.1", "198.51.100.1"].map(|client| get(&i, client, path));
+    let statuses =
+        |path: &str| ["10.0.0.1", "10.0.0.66", "192.0.2.1", "198.51.100.1"].map(|client| get(&i, client, path));
     assert_eq!(statuses("/api/downloads"), [200, 403, 403, 403]);
     assert_eq!(
         statuses("/api/stream/x"),

@@ -11,14 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use data_encoding::BASE64URL_NOPAD as B64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rusqlite::Connection;
-use sallyport_gateway::identity::offlinetube::OfflineTubeKey;
 use serde_json::{Value, json};
 
 use crate::{
-    canary::{Canary, Seen},
+    canary::Canary,
     client::{Request, Tls, connect},
     instance::{Instance, eventually},
 };
@@ -58,11 +56,11 @@ fn ticking() -> SocketAddr {
     address
 }
 
-fn instance(upstream: SocketAddr) -> Instance {
+pub(crate) fn instance(upstream: SocketAddr) -> Instance {
     instance_with(upstream, |_| ())
 }
 
-fn instance_with(upstream: SocketAddr, change: impl FnOnce(&Instance)) -> Instance {
+pub(crate) fn instance_with(upstream: SocketAddr, change: impl FnOnce(&Instance)) -> Instance {
     Instance::with(&upstream.to_string(), |i| {
         fs::write(i.path("policies/mine.toml"), POLICY).unwrap();
         i.replace("policy = \"worker\"", "policy = \"mine\"");
@@ -128,30 +126,30 @@ fn all_end(streams: impl IntoIterator<Item = Stream>, since: Instant) {
     streams.into_iter().for_each(|stream| stream.ends(since));
 }
 
-fn path_of(made: &Value) -> String {
+pub(crate) fn path_of(made: &Value) -> String {
     made["url"].as_str().unwrap().split_once("localhost").unwrap().1.trim_start_matches(|c| c != '/').to_owned()
 }
 
-fn command_link(i: &Instance, args: &[&str]) -> String {
+pub(crate) fn command_link(i: &Instance, args: &[&str]) -> String {
     path_of(&i.command(&[&["link", "create"], args].concat()))
 }
 
-fn post_link(i: &Instance, fields: &[(&str, &str)], body: &Value) -> crate::client::Answer {
+pub(crate) fn post_link(i: &Instance, fields: &[(&str, &str)], body: &Value) -> crate::client::Answer {
     let request =
         fields.iter().fold(Request::new("POST", "/.sallyport/links"), |r, (name, value)| r.header(name, value));
     i.send(&request.json(&body.to_string()))
 }
 
-fn get(i: &Instance, target: &str) -> (u16, String) {
+pub(crate) fn get(i: &Instance, target: &str) -> (u16, String) {
     let answer = i.send(&Request::new("GET", target));
     (answer.status, if answer.status < 400 { String::new() } else { answer.code() })
 }
 
-fn hang_up(i: &Instance) {
+pub(crate) fn hang_up(i: &Instance) {
     assert!(Command::new("kill").args(["-HUP", &i.pid().to_string()]).status().unwrap().success());
 }
 
-fn write_secret(i: &Instance, name: &str) {
+pub(crate) fn write_secret(i: &Instance, name: &str) {
     let path = i.path("data/secrets").join(name);
     fs::write(&path, "0123456789abcdef".repeat(4)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -395,161 +393,6 @@ fn links_of_an_administrator_for_others_end_with_the_administrator() {
     assert_eq!(get(&i, &target).0, 200, "the maker is still known after a restart");
     i.command(&["user", "remove", "eva"]);
     assert_eq!(get(&i, &target), (410, "expired_link".into()));
-}
-
-/// Returns the gateway's statement about a request.
-fn stated(seen: &Seen) -> Value {
-    let payload = seen.header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();
-    serde_json::from_slice(&B64.decode(payload.as_bytes()).unwrap()).unwrap()
-}
-
-#[test]
-fn a_new_user_with_a_reused_name_is_a_different_user() {
-    let canary = Canary::start();
-    let i = instance(canary.address);
-    let add = || i.command(&["user", "add", "ana"]);
-    add();
-    let key = i.new_key(&["--user", "ana"]);
-    let token = i.new_token(&["--user", "ana"]);
-    let secret = EncodingKey::from_secret(&fs::read(i.path("data/secrets/jwt.key")).unwrap());
-    let now = jiff::Timestamp::now().as_second();
-    let sign = |claims: Value| jsonwebtoken::encode(&Header::default(), &claims, &secret).unwrap();
-    let [undated, dated] = [
-        json!({"sub": "ana", "scope": "*", "exp": now + 600}),
-        json!({"sub": "ana", "scope": "*", "exp": now + 600, "iat": now}),
-    ]
-    .map(sign);
-    let link = command_link(&i, &["/x", "--user", "ana"]);
-    let offlinetube = command_link(&i, &["/object/x", "--style", "offlinetube", "--user", "ana"]);
-    let by = |request: Request| i.send(&request).status;
-    let by_token = |token: &str| by(Request::new("GET", "/a").bearer(token));
-    let old = || [by(Request::new("GET", "/a").key(&key)), by_token(&token), by_token(&undated), by_token(&dated)];
-    let links = || [get(&i, &link), get(&i, &offlinetube)];
-    assert_eq!((old(), links().map(|(status, _)| status)), ([200; 4], [200; 2]));
-
-    i.command(&["user", "remove", "ana"]);
-    let gone = || (410, "expired_link".to_owned());
-    assert_eq!((old(), links()), ([401; 4], [gone(), gone()]));
-    add();
-    assert_eq!((old(), links()), ([401; 4], [gone(), gone()]), "none of these belong to the new user");
-    let refused = i.output(&["link", "create", "/object/x", "--style", "offlinetube", "--user", "ana"]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("an earlier user had the name ana"), "{refused:?}");
-
-    let since = jiff::Timestamp::now().as_second() + 1;
-    let later = sign(json!({"sub": "ana", "scope": "*", "exp": since + 600, "iat": since}));
-    let (key, token) = (i.new_key(&["--user", "ana"]), i.new_token(&["--user", "ana"]));
-    let new = [by(Request::new("GET", "/a").key(&key)), by_token(&token), by_token(&later)];
-    assert_eq!(new, [200; 3]);
-    assert_eq!(get(&i, &command_link(&i, &["/x", "--user", "ana"])).0, 200);
-    let seen = canary.seen();
-    let (first, again) = (stated(&seen[0]), stated(&seen[seen.len() - 1]));
-    assert_eq!((&first["user"], &first["generation"]), (&json!("ana"), &Value::Null));
-    assert_eq!(again["user"], "ana");
-    assert!(again["generation"].is_i64(), "the worker can tell them apart: {again}");
-}
-
-#[test]
-fn a_long_offlinetube_link_of_a_removed_user_never_opens_for_a_new_user_with_that_name() {
-    let canary = Canary::start();
-    let i = instance(canary.address);
-    i.command(&["user", "add", "ana"]);
-    let secret = fs::read_to_string(i.path("data/secrets/offlinetube.key")).unwrap();
-    let expires = jiff::Timestamp::now().as_second() + 7 * 24 * 3600 + 4;
-    let signed = |secret: &str| {
-        let key = OfflineTubeKey::new(secret.to_owned().into(), Duration::MAX, 0);
-        format!("/object/x?{}", key.sign("x", &"ana".parse().unwrap(), expires))
-    };
-    assert_eq!(get(&i, &signed(&secret)).0, 403, "it has longer to go than links.max_expiry");
-    i.command(&["user", "remove", "ana"]);
-    i.command(&["user", "add", "ana"]);
-    eventually("fewer than links.max_expiry", || {
-        (jiff::Timestamp::now().as_second() + 7 * 24 * 3600 >= expires).then_some(())
-    });
-    assert_eq!(get(&i, &signed(&secret)), (410, "expired_link".to_owned()));
-
-    write_secret(&i, "offlinetube.key");
-    hang_up(&i);
-    let renewed = fs::read_to_string(i.path("data/secrets/offlinetube.key")).unwrap();
-    eventually("the new secret", || (get(&i, &signed(&renewed)).0 == 200).then_some(()));
-}
-
-#[test]
-fn a_certificate_of_a_removed_user_does_not_authenticate_a_new_user_with_that_name() {
-    let canary = Canary::start();
-    let i = Instance::with(&canary.address.to_string(), |i| {
-        i.command(&["user", "add", "ana"]);
-        i.command(&["certificate", "create", "--user", "ana", "--out", i.path("first.pem").to_str().unwrap()]);
-        i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"certs/clients-ca.pem\"\n\n[jwt]\n");
-    });
-    let fetch = |file: &str| {
-        let output = Command::new("curl")
-            .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"])
-            .arg(i.authority())
-            .arg("--cert")
-            .arg(i.path(file))
-            .arg(format!("https://localhost:{}/api/downloads", i.tls.port()))
-            .output()
-            .unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    assert_eq!(fetch("first.pem"), "200");
-    i.command(&["user", "remove", "ana"]);
-    assert_eq!(fetch("first.pem"), "401");
-    i.command(&["user", "add", "ana"]);
-    i.command(&["certificate", "create", "--user", "ana", "--out", i.path("second.pem").to_str().unwrap()]);
-    assert_eq!((fetch("first.pem"), fetch("second.pem")), ("401".to_owned(), "200".to_owned()));
-}
-
-#[test]
-fn a_link_uses_its_own_rate_and_that_of_the_address_but_not_its_owners() {
-    let canary = Canary::start();
-    let i = instance_with(canary.address, |i| {
-        let rates = "scopes = []\nrates = [{ limit = \"3/hour\", by = \"user\" }]\ncredentials = [\"api-key\"";
-        i.replace_in("policies/mine.toml", "scopes = []\ncredentials = [\"api-key\"", rates);
-        i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
-    });
-    let [one, other] = [(); 2].map(|()| command_link(&i, &["/x"]));
-    let from =
-        |client: &str, target: &str| i.send(&Request::new("HEAD", target).header("X-Forwarded-For", client)).status;
-    let statuses = |client: &str, target: &str| [(); 4].map(|()| from(client, target));
-    assert_eq!(statuses("192.0.2.1", &one), [200, 200, 200, 429]);
-    assert_eq!(from("192.0.2.2", &one), 429, "the link's rate is used up, from whichever address");
-    assert_eq!(from("192.0.2.1", &other), 429, "the address's rate is used up, with whichever link");
-    assert_eq!(from("192.0.2.3", &other), 200);
-    let by_key = || i.send(&Request::new("GET", "/x").key(i.key())).status;
-    assert_eq!([by_key(), by_key(), by_key(), by_key()], [200, 200, 200, 429], "the owner's rate is untouched");
-}
-
-#[test]
-fn the_number_of_links_is_limited_per_user_and_in_total() {
-    let canary = Canary::start();
-    let i = instance_with(canary.address, |i| {
-        i.replace("max_per_user = 1000", "max_per_user = 2");
-        i.replace("max_in_all = 20000", "max_in_all = 4");
-        for user in ["ana", "ben", "eva"] {
-            i.command(&["user", "add", user]);
-        }
-    });
-    let key = |user: &str| i.new_key(&["--user", user]);
-    let (ana, ben, eva) = (key("ana"), key("ben"), key("eva"));
-    let make = |key: &str| post_link(&i, &[("X-API-Key", key)], &json!({"path": "/x"}));
-    let first = make(&ana).json();
-    assert_eq!(make(&ana).status, 201);
-    let refused = make(&ana);
-    assert_eq!((refused.status, refused.code()), (429, "too_many_links".to_owned()));
-    assert!(refused.header("retry-after").is_some());
-    i.command(&["link", "revoke", first["id"].as_str().unwrap()]);
-    assert_eq!([make(&ana).status, make(&ana).status], [201, 429], "a revoked link makes room");
-    assert_eq!(get(&i, &path_of(&first)), (410, "expired_link".into()));
-    let command = i.output(&["link", "create", "/x", "--user", "ana"]);
-    assert!(
-        !command.status.success() && String::from_utf8_lossy(&command.stderr).contains("the limit on links is reached"),
-        "{command:?}"
-    );
-
-    assert_eq!([make(&ben).status, make(&ben).status], [201, 429], "one more link fits, and ben has one already");
-    assert_eq!(make(&eva).status, 201, "so there is room for one of hers");
-    assert_eq!(make(&ben).status, 429);
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::{
     instance::{Instance, eventually},
     origin::Origin,
     places,
-    whole::{alive, completed, descendants, start_download, stream_path, task, up_with},
+    roles::{alive, descendants},
+    whole::{completed, start_download, stream_path, task, up_with},
 };
 
 /// Larger than every buffer between the worker and a client that does not read.

@@ -1,19 +1,17 @@
 //! Playlists: one request, a download for each video, and the playlist as their sum.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::{
     events::{Stream, is},
     media,
     origin::Origin,
-    process::{Setup, Worker, eventually, processes_of},
+    process::{Setup, Worker, eventually},
     retries::requests_for,
 };
 
 /// Serves a feed with these links at `name`; returns its URL.
-fn feed(origin: &Origin, name: &str, links: &[String]) -> String {
+pub(crate) fn feed(origin: &Origin, name: &str, links: &[String]) -> String {
     let item =
         |(link, number): (&String, usize)| format!("<item><title>Video {number}</title><link>{link}</link></item>");
     let items = links.iter().zip(1..).map(item).collect::<Vec<_>>().concat();
@@ -25,7 +23,7 @@ fn feed(origin: &Origin, name: &str, links: &[String]) -> String {
 }
 
 /// Requests a playlist and returns its id.
-fn order(worker: &Worker, url: &str, more: &Value) -> String {
+pub(crate) fn order(worker: &Worker, url: &str, more: &Value) -> String {
     let mut order = json!({"url": url, "playlist": true});
     order.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let answer = worker.post("ana", "/api/download", &order.to_string());
@@ -35,7 +33,7 @@ fn order(worker: &Worker, url: &str, more: &Value) -> String {
 }
 
 /// The videos of a playlist, in order.
-fn videos_of(worker: &Worker, list: &str) -> Vec<Value> {
+pub(crate) fn videos_of(worker: &Worker, list: &str) -> Vec<Value> {
     let all = worker.get("ana", "/api/downloads").json();
     let mut videos: Vec<_> =
         all.as_array().unwrap().iter().filter(|task| task["playlist_id"] == list).cloned().collect();
@@ -43,15 +41,15 @@ fn videos_of(worker: &Worker, list: &str) -> Vec<Value> {
     videos
 }
 
-fn ended(worker: &Worker, list: &str) -> Value {
+pub(crate) fn ended(worker: &Worker, list: &str) -> Value {
     worker.wait_for(list, |task| matches!(task["status"].as_str(), Some("completed" | "error" | "cancelled")))
 }
 
-fn wait_for_videos(worker: &Worker, list: &str, count: usize) -> Vec<Value> {
+pub(crate) fn wait_for_videos(worker: &Worker, list: &str, count: usize) -> Vec<Value> {
     eventually("the videos of a playlist", || Some(videos_of(worker, list)).filter(|videos| videos.len() == count))
 }
 
-fn id(task: &Value) -> &str {
+pub(crate) fn id(task: &Value) -> &str {
     task["id"].as_str().unwrap()
 }
 
@@ -307,29 +305,6 @@ fn a_limit_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn cancelling_a_playlist_cancels_all_its_videos() {
-    let origin = Origin::start();
-    let worker = Worker::start(&origin);
-    let links: Vec<_> = (0..6).map(|n| origin.url(&format!("stall/{n}/sample.mp4"))).collect();
-    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
-    let running = eventually("two running downloads", || {
-        let running: Vec<_> =
-            videos_of(&worker, &list).into_iter().filter(|video| video["status"] == "downloading").collect();
-        (running.len() == 2).then_some(running)
-    });
-    assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200);
-    let answered = Instant::now();
-    for video in &running {
-        eventually("the end of the child", || processes_of(id(video)).is_empty().then_some(()));
-    }
-    assert!(answered.elapsed() < Duration::from_secs(2), "{:?}", answered.elapsed());
-    assert_eq!(worker.task(&list).unwrap()["status"], "cancelled");
-    let videos = videos_of(&worker, &list);
-    assert!(videos.len() == 6 && videos.iter().all(|video| video["status"] == "cancelled"), "{videos:?}");
-    assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}")).status, 200, "cancelling twice is no error");
-}
-
-#[test]
 fn followers_get_a_reset_when_a_playlist_expands_and_then_events_for_each_video() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
@@ -345,56 +320,6 @@ fn followers_get_a_reset_when_a_playlist_expands_and_then_events_for_each_video(
     let counts: Vec<_> = tally.iter().filter_map(|data| data["playlist_index"].as_u64()).collect();
     assert_eq!((counts.first(), counts.last(), counts.is_sorted()), (Some(&0), Some(&2), true), "{counts:?}");
     assert_eq!(events.iter().filter(|event| is("completed")(event)).count(), 3);
-}
-
-#[test]
-fn removing_a_playlist_removes_all_its_videos() {
-    let origin = Origin::start();
-    let worker = Worker::start(&origin);
-    let links = ["a/sample.mp4", "stall/sample.mp4", "stall/b/sample.mp4"].map(|path| origin.url(path));
-    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
-    let videos = eventually("one completed video", || {
-        let videos = videos_of(&worker, &list);
-        videos.iter().any(|video| video["status"] == "completed").then_some(videos)
-    });
-    assert_eq!(
-        worker.delete("bob", &format!("/api/downloads/{list}/remove")).status,
-        404,
-        "it belongs to another user"
-    );
-    assert_eq!(worker.delete("ana", &format!("/api/downloads/{list}/remove")).status, 200);
-    assert_eq!(worker.get("ana", "/api/downloads").json(), json!([]));
-    for video in &videos {
-        assert!(!worker.media(id(video)).exists() && !worker.job(id(video)).exists(), "{video}");
-        assert_eq!(processes_of(id(video)), Vec::<u32>::new());
-    }
-}
-
-#[test]
-fn a_playlist_is_removed_with_the_last_of_its_videos() {
-    let origin = Origin::start();
-    let worker = Worker::start(&origin);
-    let links = ["a/sample.mp4", "b/sample.mp4"].map(|path| origin.url(path));
-    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
-    ended(&worker, &list);
-    let videos = videos_of(&worker, &list);
-    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", id(&videos[0]))).status, 200);
-    assert_eq!(worker.task(&list).unwrap()["status"], "completed");
-    assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", id(&videos[1]))).status, 200);
-    assert_eq!(worker.task(&list), None);
-}
-
-#[test]
-fn a_playlist_whose_videos_are_cancelled_one_by_one_is_cancelled() {
-    let origin = Origin::start();
-    let worker = Worker::start(&origin);
-    let links = ["stall/a/sample.mp4", "stall/b/sample.mp4"].map(|path| origin.url(path));
-    let list = order(&worker, &feed(&origin, "feed.xml", &links), &json!({}));
-    for video in wait_for_videos(&worker, &list, 2) {
-        assert_eq!(worker.task(&list).unwrap()["status"], "downloading");
-        assert_eq!(worker.delete("ana", &format!("/api/downloads/{}", id(&video))).status, 200);
-    }
-    assert_eq!(worker.task(&list).unwrap()["status"], "cancelled");
 }
 
 #[test]
