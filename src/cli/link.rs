@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use sallyport_core::{config::Duration, names::username::UserName, secrets::secret_file::SecretError};
 use sallyport_gateway::{
     LinkPlace, LinkRefusal, LinkRequest,
-    identity::{Grant, link::LinkKeys, offlinetube::OfflineTubeKey},
+    identity::{Proof, link::LinkKeys, offlinetube::OfflineTubeKey},
     policy,
     store::{LinkRecord, MakerRecord, UserRecord, Withdrawal},
 };
@@ -239,16 +239,13 @@ impl From<LinkRecord> for ListedLink {
 
 impl From<&MakerRecord> for MadeBy {
     fn from(maker: &MakerRecord) -> Self {
-        let grant = Grant::from_record(maker);
-        let user = match &grant {
-            Some(Grant::Jwt(token)) => Some(token.user.to_string()),
-            _ => None,
-        };
+        let proof = Proof::from_record(maker);
+        let user = proof.as_ref().and_then(Proof::named_user).map(ToString::to_string);
         Self {
             credential: maker.kind.clone(),
             id: Some(maker.name.clone()).filter(|name| !name.is_empty()),
             user,
-            expires: grant.and_then(|grant| grant.expires()).map(moment),
+            expires: proof.and_then(|proof| proof.expires()).map(moment),
         }
     }
 }

@@ -65,7 +65,7 @@ impl Asked<'_> {
         match reason {
             // Links are created by a route of the gateway itself, and a route always allows its own method.
             Reason::LinkRefused | Reason::TooManyLinks | Reason::UnknownMethod | Reason::MethodNotAllowed => false,
-            Reason::ExpiredLink => self.credentials.contains(&CredentialKind::Link),
+            Reason::ExpiredLink => self.credentials.iter().any(|kind| kind.is_link()),
             Reason::RefusedValue => self.has_body,
             _ => true,
         }

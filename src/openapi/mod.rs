@@ -38,7 +38,7 @@ fn describe(mut api: OpenApi) -> OpenApi {
         }
     }
     let components = api.components.get_or_insert_default();
-    for kind in CredentialKind::ALL {
+    for kind in CredentialKind::ALL.iter().copied() {
         components.security_schemes.insert(kind.name().to_owned(), scheme(kind).into());
     }
     // The method of an operation is always known and allowed, and no operation creates links.
@@ -65,10 +65,7 @@ fn guard(operation: &mut Operation, asked: Asked<'_>) {
 
 /// The scopes that a credential needs. A link needs none: it grants what it names.
 fn scopes(kind: CredentialKind, asked: Asked<'_>) -> Vec<String> {
-    match kind {
-        CredentialKind::Link | CredentialKind::OfflinetubeLink => Vec::new(),
-        _ => asked.scopes.to_vec(),
-    }
+    if kind.is_link() { Vec::new() } else { asked.scopes.to_vec() }
 }
 
 fn by_status(wanted: impl Fn(Reason) -> bool) -> BTreeMap<StatusCode, Vec<Reason>> {

@@ -1,6 +1,6 @@
 //! Decides who a credential belongs to, with a snapshot of keys, users and links, and the verifiers.
 //!
-//! A credential is first recognised, which needs its text, and then judged, which needs only the recognised grant. The same judgement
+//! A credential is first recognised, which needs its text, and then judged, which needs only the recognised proof. The same judgement
 //! therefore admits a request and decides, while its response is sent, whether it may continue.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sallyport_core::names::username::UserName;
 
 use super::{
-    ClientAuthorities, ClientCertificate, Credential, Grant, Identity, KeyTable, LinkBook, MadeFor, Maker, People,
+    ClientAuthorities, ClientCertificate, Credential, Identity, KeyTable, LinkBook, MadeFor, Maker, People, Proof,
     Scopes, Standing, User, UserId,
     jwt::{Issuer, JwtVerifier, TokenError, TokenGrant},
     link::{LinkError, LinkGrant, LinkKeys},
@@ -71,10 +71,11 @@ impl Authenticator {
         object: Option<&str>,
         now: i64,
     ) -> Result<Arc<Identity>, Rejection> {
-        let grant = self.recognise(credential, app, path, object)?;
-        let identity = self.judge(&grant, now)?;
-        if let Grant::ApiKey(key) = &grant {
-            self.keys.touch(key, now);
+        let proof = self.recognise(credential, app, path, object)?;
+        let identity = self.judge(&proof, now)?;
+        match &proof {
+            Proof::ApiKey(key) => self.keys.touch(key, now),
+            Proof::Jwt(_) | Proof::Link(_) | Proof::OfflinetubeLink(_) | Proof::ClientCertificate(_) => {}
         }
         Ok(identity)
     }
@@ -82,16 +83,20 @@ impl Authenticator {
     /// Returns true if a request that was admitted earlier would be admitted now, as the same user with the same permissions.
     #[must_use]
     pub fn is_still_valid(&self, identity: &Identity, now: i64) -> bool {
-        self.judge(&identity.grant, now).is_ok_and(|found| found.is_as_good_as(identity))
+        self.judge(&identity.proof, now).is_ok_and(|found| found.is_as_good_as(identity))
     }
 
     /// Returns the identity to store with a link. Of the chain that a client has sent with its certificate, only the certificates that are
     /// needed are kept. `None` if the chain is too long to find them.
     #[must_use]
     pub fn to_be_kept(&self, identity: Arc<Identity>, now: i64) -> Option<Arc<Identity>> {
-        let Grant::ClientCertificate(shown) = &identity.grant else { return Some(identity) };
-        let needed = self.client_authorities.as_ref()?.needed(shown, now)?;
-        Some(Arc::new(Identity { grant: Grant::ClientCertificate(Arc::new(needed)), ..Identity::clone(&identity) }))
+        let proof = match &identity.proof {
+            Proof::ClientCertificate(shown) => {
+                Proof::ClientCertificate(Arc::new(self.client_authorities.as_ref()?.needed(shown, now)?))
+            }
+            Proof::ApiKey(_) | Proof::Jwt(_) | Proof::Link(_) | Proof::OfflinetubeLink(_) => return Some(identity),
+        };
+        Some(Arc::new(Identity { proof, ..Identity::clone(&identity) }))
     }
 
     /// Recognises a credential by its text alone, without any state that expires.
@@ -101,16 +106,16 @@ impl Authenticator {
         app: &str,
         path: &str,
         object: Option<&str>,
-    ) -> Result<Grant, Rejection> {
+    ) -> Result<Proof, Rejection> {
         Ok(match credential {
-            Credential::ApiKey(text) => Grant::ApiKey(self.keys.recognise(text)?),
-            Credential::Jwt(token) => Grant::Jwt(Box::new(self.jwt.recognise(token)?)),
-            Credential::Link(link) => Grant::Link(self.links.recognise(app, path, link)?),
+            Credential::ApiKey(text) => Proof::ApiKey(self.keys.recognise(text)?),
+            Credential::Jwt(token) => Proof::Jwt(Box::new(self.jwt.recognise(token)?)),
+            Credential::Link(link) => Proof::Link(self.links.recognise(app, path, link)?),
             Credential::OfflineTubeLink(link) => {
                 let object = object.ok_or(Rejection::LinkForged)?;
-                Grant::OfflinetubeLink(self.offlinetube.recognise(object, link)?)
+                Proof::OfflinetubeLink(self.offlinetube.recognise(object, link)?)
             }
-            Credential::ClientCertificate(certificate) => Grant::ClientCertificate(Arc::clone(certificate)),
+            Credential::ClientCertificate(certificate) => Proof::ClientCertificate(Arc::clone(certificate)),
         })
     }
 
@@ -118,17 +123,17 @@ impl Authenticator {
     ///
     /// # Errors
     /// The credential has expired or was revoked, or its key, authority or user was removed.
-    pub fn judge(&self, grant: &Grant, now: i64) -> Result<Arc<Identity>, Rejection> {
-        let who = match grant {
+    pub fn judge(&self, proof: &Proof, now: i64) -> Result<Arc<Identity>, Rejection> {
+        let who = match proof {
             // Each key stores its identity, so that a request does not allocate a new one.
-            Grant::ApiKey(key) => return self.keys.judge(key, now),
-            Grant::Jwt(token) => self.judge_token(token, now)?,
-            Grant::Link(link) => self.judge_link(link, now)?,
-            Grant::OfflinetubeLink(link) => self.judge_offlinetube_link(link, now)?,
-            Grant::ClientCertificate(certificate) => self.judge_certificate(certificate, now)?,
+            Proof::ApiKey(key) => return self.keys.judge(key, now),
+            Proof::Jwt(token) => self.judge_token(token, now)?,
+            Proof::Link(link) => self.judge_link(link, now)?,
+            Proof::OfflinetubeLink(link) => self.judge_offlinetube_link(link, now)?,
+            Proof::ClientCertificate(certificate) => self.judge_certificate(certificate, now)?,
         };
         let Who { user, generation, admin, scopes } = who;
-        Ok(Arc::new(Identity { user, generation, admin, scopes, grant: grant.clone() }))
+        Ok(Arc::new(Identity { user, generation, admin, scopes, proof: proof.clone() }))
     }
 
     fn judge_token(&self, token: &TokenGrant, now: i64) -> Result<Who, Rejection> {
@@ -152,8 +157,8 @@ impl Authenticator {
         let user = user.map_err(|_| Rejection::LinkExpired)?;
         match &made.maker {
             Maker::Machine => {}
-            Maker::Holder(grant) => {
-                let maker = self.judge(grant, now).map_err(|_| Rejection::LinkExpired)?;
+            Maker::Holder(proof) => {
+                let maker = self.judge(proof, now).map_err(|_| Rejection::LinkExpired)?;
                 if maker.user != link.user && !maker.admin {
                     return Err(Rejection::LinkExpired);
                 }

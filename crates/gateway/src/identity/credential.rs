@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use super::{
     ClientCertificate, api_key,
+    kind::{CredentialKind, CredentialKinds},
     link::{AddedParameter, LinkQuery, Namespace},
     offlinetube::OfflineTubeQuery,
 };
-use crate::limits::Acquaintance;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -29,26 +29,6 @@ pub enum Credential<'a> {
     /// The client certificate of the connection, if the request itself presents nothing.
     ClientCertificate(&'a Arc<ClientCertificate>),
 }
-
-/// The kinds of credentials, as policies and logs name them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CredentialKind {
-    /// An API key.
-    ApiKey,
-    /// A JSON Web Token.
-    Jwt,
-    /// A signed link in Sallyport's format.
-    Link,
-    /// A signed link in OfflineTube's format.
-    OfflinetubeLink,
-    /// The client certificate from the TLS handshake.
-    ClientCertificate,
-}
-
-/// A set of kinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CredentialKinds(u8);
 
 /// Where a route reads credentials from.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,52 +54,6 @@ pub enum PresentationError {
     /// Link parameters that are repeated, missing or malformed.
     #[error("an unreadable link")]
     UnreadableLink,
-}
-
-impl CredentialKind {
-    /// Every kind.
-    pub const ALL: [Self; 5] = [Self::ApiKey, Self::Jwt, Self::Link, Self::OfflinetubeLink, Self::ClientCertificate];
-
-    /// Returns the name, as logged.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ApiKey => "api-key",
-            Self::Jwt => "jwt",
-            Self::Link => "link",
-            Self::OfflinetubeLink => "offlinetube-link",
-            Self::ClientCertificate => "client-certificate",
-        }
-    }
-
-    /// Returns how well the holder is known: a link may be public, any other credential belongs to one user.
-    #[must_use]
-    pub const fn acquaintance(self) -> Acquaintance {
-        match self {
-            Self::ApiKey | Self::Jwt | Self::ClientCertificate => Acquaintance::Known,
-            Self::Link | Self::OfflinetubeLink => Acquaintance::Stranger,
-        }
-    }
-}
-
-impl CredentialKinds {
-    /// Returns true if `kind` is in the set.
-    #[must_use]
-    pub const fn contains(self, kind: CredentialKind) -> bool {
-        self.0 & (1 << kind as u8) != 0
-    }
-
-    /// Returns true if the set is empty.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl FromIterator<CredentialKind> for CredentialKinds {
-    fn from_iter<I: IntoIterator<Item = CredentialKind>>(kinds: I) -> Self {
-        Self(kinds.into_iter().fold(0, |set, kind| set | 1 << kind as u8))
-    }
 }
 
 impl Credential<'_> {

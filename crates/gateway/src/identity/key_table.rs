@@ -9,9 +9,9 @@ use std::{
 };
 
 use super::{
-    Grant, Identity, Rejection, Scopes,
+    Identity, Proof, Rejection, Scopes,
     api_key::{ImportedKey, PresentedKey},
-    grant::KeyGrant,
+    proof::KeyGrant,
 };
 use crate::store::{KeyOrigin, KeyRecord};
 
@@ -115,7 +115,7 @@ impl KeyEntry {
             generation: record.generation,
             admin,
             scopes,
-            grant: Grant::ApiKey(grant.clone()),
+            proof: Proof::ApiKey(grant.clone()),
         };
         Self {
             hash: record.hash,

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{Grant, UserId};
+use super::{Proof, UserId};
 use crate::store::{LinkRecord, MakerRecord};
 
 /// Links by id. The store limits their number.
@@ -28,7 +28,7 @@ pub enum Maker {
     /// An operator with access to this machine.
     Machine,
     /// The holder of this credential.
-    Holder(Arc<Grant>),
+    Holder(Arc<Proof>),
 }
 
 impl LinkBook {
@@ -63,10 +63,10 @@ impl LinkBook {
     }
 }
 
-/// Shares one grant among all links that were created with it.
+/// Shares one proof among all links that were created with it.
 fn shared(
-    known: &mut HashMap<*const MakerRecord, Option<Arc<Grant>>>,
+    known: &mut HashMap<*const MakerRecord, Option<Arc<Proof>>>,
     record: &Arc<MakerRecord>,
-) -> Option<Arc<Grant>> {
-    known.entry(Arc::as_ptr(record)).or_insert_with(|| Grant::from_record(record).map(Arc::new)).clone()
+) -> Option<Arc<Proof>> {
+    known.entry(Arc::as_ptr(record)).or_insert_with(|| Proof::from_record(record).map(Arc::new)).clone()
 }

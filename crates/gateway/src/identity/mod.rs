@@ -7,26 +7,29 @@ mod authenticator;
 mod client_certificate;
 mod credential;
 mod fingerprint;
-mod grant;
+
 pub mod jwt;
 mod key_table;
+mod kind;
 pub mod link;
 mod link_book;
 mod link_target;
 pub mod offlinetube;
 mod people;
+mod proof;
 mod scopes;
 
 pub use self::authenticator::{Authenticator, Rejection};
 pub use self::client_certificate::{
     ClientAuthorities, ClientCertificate, InvalidAuthorities, USER_NUMBER, UnreadableCertificate,
 };
-pub use self::credential::{Credential, CredentialKind, CredentialKinds, PresentationError, Reads, presented};
+pub use self::credential::{Credential, PresentationError, Reads, presented};
 pub use self::fingerprint::{Fingerprint, InvalidFingerprint};
-pub use self::grant::{Grant, KeyGrant};
 pub use self::key_table::KeyTable;
+pub use self::kind::{CredentialKind, CredentialKinds};
 pub use self::link_book::{LinkBook, MadeLink, Maker};
 pub use self::people::{MadeFor, NameUse, People, Standing, User, UserId};
+pub use self::proof::{CountsTowards, KeyGrant, Proof};
 pub use self::scopes::{InvalidScope, Scopes};
 
 /// The user behind a request, after a credential was verified.
@@ -40,29 +43,29 @@ pub struct Identity {
     pub admin: bool,
     /// The scopes of the credential.
     pub scopes: Scopes,
-    /// The recognised credential.
-    pub grant: Grant,
+    /// The recognised credential, which proves the identity for as long as it is valid.
+    pub proof: Proof,
 }
 
 impl Identity {
     /// Returns the kind of credential that proved the identity.
     #[must_use]
     pub const fn kind(&self) -> CredentialKind {
-        self.grant.kind()
+        self.proof.kind()
     }
 
     /// Returns the id of the link that proved the identity; `None` for any other credential.
     #[must_use]
     pub fn link_id(&self) -> Option<&str> {
-        match self.kind() {
-            CredentialKind::Link | CredentialKind::OfflinetubeLink => self.grant.id(),
-            CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate => None,
+        match self.proof.counts_towards() {
+            CountsTowards::Link(id) => Some(id),
+            CountsTowards::User | CountsTowards::Credential(_) => None,
         }
     }
 
     /// Returns true if this is the same user with the same permissions.
     fn is_as_good_as(&self, earlier: &Self) -> bool {
-        let Self { user, generation, admin, scopes, grant: _ } = self;
+        let Self { user, generation, admin, scopes, proof: _ } = self;
         *user == earlier.user
             && *generation == earlier.generation
             && *admin == earlier.admin

@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     identity::{
-        Authenticator, ClientCertificate, Credential, CredentialKind, Identity, PresentationError, Rejection, presented,
+        Authenticator, ClientCertificate, CountsTowards, Credential, CredentialKind, Identity, PresentationError,
+        Rejection, presented,
     },
     limits::{Acquaintance, Exceeded, Tracker},
 };
@@ -241,8 +242,8 @@ impl<'s> Judgement<'s> {
         Err(Reason::ForeignOrigin.into())
     }
 
-    /// A browser presents its client certificate with requests by any page. Pages of other origins can therefore change something as the
-    /// user only if the policy allows CORS with credentials.
+    /// Checks a credential that browsers send along with requests by any page, such as a client certificate. Pages of other origins can
+    /// change something as its user only if the policy allows CORS with credentials.
     fn unasked(&self, facts: &RequestFacts<'_>) -> Result<(), Fault> {
         let allowed = matches!(self.cors, CorsAnswer::Allow { credentials: true, .. });
         if allowed || facts.is_harmless() || !cors::is_foreign(facts.headers, facts.host) {
@@ -274,7 +275,7 @@ impl<'s> Judgement<'s> {
         };
         let kind = credential.kind();
         self.steps.push(Step::Presented(kind));
-        if kind == CredentialKind::ClientCertificate {
+        if kind.is_sent_unasked() {
             self.unasked(facts)?;
         }
         let object = route.link_object.as_deref().and_then(|name| matched.parameter(name));
@@ -304,13 +305,14 @@ impl<'s> Judgement<'s> {
             match (by, identity) {
                 (LimitBy::Address, _) => {}
                 (LimitBy::User | LimitBy::Key, None) => count_stranger(tracker, facts.client)?,
-                (LimitBy::User | LimitBy::Key, Some(identity)) if is_link(identity.kind()) => {
-                    count_link(tracker, identity, facts)?;
-                }
-                (LimitBy::User, Some(identity)) => count_user(tracker, identity)?,
-                (LimitBy::Key, Some(identity)) => match identity.grant.id() {
-                    Some(id) => tracker.check((identity.kind().name(), id), Acquaintance::Known)?,
-                    None => count_user(tracker, identity)?,
+                (LimitBy::User | LimitBy::Key, Some(identity)) => match (identity.proof.counts_towards(), by) {
+                    (CountsTowards::Link(id), _) => count_link(tracker, identity.kind(), id, facts)?,
+                    (CountsTowards::Credential(id), LimitBy::Key) => {
+                        tracker.check((identity.kind().name(), id), Acquaintance::Known)?;
+                    }
+                    (CountsTowards::Credential(_), LimitBy::User | LimitBy::Address) | (CountsTowards::User, _) => {
+                        count_user(tracker, identity)?;
+                    }
                 },
             }
         }
@@ -398,7 +400,14 @@ fn link_also(
     credential: &Credential<'_>,
     authority: &Authenticator,
 ) -> Option<String> {
-    let (Some(name), Credential::Link(link)) = (&route.link_also, credential) else { return None };
+    let link = match credential {
+        Credential::Link(link) => link,
+        Credential::ApiKey(_)
+        | Credential::Jwt(_)
+        | Credential::OfflineTubeLink(_)
+        | Credential::ClientCertificate(_) => return None,
+    };
+    let name = route.link_also.as_deref()?;
     let (folder, _) = path.rsplit_once('/')?;
     authority.links.extend(&app.name, link, &format!("{folder}/{name}"))
 }
@@ -413,8 +422,8 @@ fn count_stranger(tracker: &Tracker, client: IpAddr) -> Result<(), Exceeded> {
 
 /// Anyone can hold a link, so requests with it do not use up its owner's rate. They count against the link, and against the client's
 /// address together with its anonymous requests. A shared address says nothing about the holder, so it is not counted.
-fn count_link(tracker: &Tracker, link: &Identity, facts: &RequestFacts<'_>) -> Result<(), Exceeded> {
-    tracker.check((link.kind().name(), link.grant.id()), Acquaintance::Stranger)?;
+fn count_link(tracker: &Tracker, kind: CredentialKind, id: &str, facts: &RequestFacts<'_>) -> Result<(), Exceeded> {
+    tracker.check((kind.name(), id), Acquaintance::Stranger)?;
     match facts.behind {
         Behind::One => count_stranger(tracker, facts.client),
         Behind::Many => Ok(()),
@@ -423,19 +432,12 @@ fn count_link(tracker: &Tracker, link: &Identity, facts: &RequestFacts<'_>) -> R
 
 /// Checks that a credential extends to the request: a link only reads, and any other needs the scopes of the route.
 fn judge_extent(kind: CredentialKind, identity: &Identity, route: &Route, method: &Method) -> Result<(), Fault> {
-    let (holds, reason) = if is_link(kind) {
+    let (holds, reason) = if kind.is_link() {
         (matches!(*method, Method::GET | Method::HEAD), Reason::CredentialNotAccepted)
     } else {
         (identity.scopes.contain_all(&route.scopes), Reason::InsufficientScope)
     };
     if holds { Ok(()) } else { Err(reason.into()) }
-}
-
-fn is_link(kind: CredentialKind) -> bool {
-    match kind {
-        CredentialKind::Link | CredentialKind::OfflinetubeLink => true,
-        CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate => false,
-    }
 }
 
 /// Refuses a target that the application might parse differently from the form its routes were matched with.

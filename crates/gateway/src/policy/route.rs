@@ -98,10 +98,10 @@ impl Route {
         Reads { kinds: self.credentials, app_headers: &self.app_headers, ignored: &self.link_ignores }
     }
 
-    /// Returns true if the route reads an API key from the password of Basic authentication.
+    /// Returns true if the route reads a credential from the password of Basic authentication.
     #[must_use]
     pub fn takes_basic(&self) -> bool {
-        self.credentials.contains(CredentialKind::ApiKey) && !self.app_headers.contains(&header::AUTHORIZATION)
+        self.credentials.any(CredentialKind::is_a_password) && !self.app_headers.contains(&header::AUTHORIZATION)
     }
 }
 

@@ -32,7 +32,6 @@ use crate::{
         read_buffer::ReadBuffer,
         timeouts::{LOOK_EVERY, Lapse, Patience},
     },
-    identity::CredentialKind,
     limits::Acquaintance,
     policy::{Denial, Permit, Reason},
     state::{GatewayState, now},
@@ -284,12 +283,8 @@ impl Passage<'_, '_> {
 
 /// Returns the reason for a credential that is no longer valid. A link has expired, and the client is not asked for a credential.
 pub(crate) fn revoked_reason(permit: &Permit) -> Reason {
-    match permit.identity().map(|identity| identity.kind()) {
-        Some(CredentialKind::Link | CredentialKind::OfflinetubeLink) => Reason::ExpiredLink,
-        Some(CredentialKind::ApiKey | CredentialKind::Jwt | CredentialKind::ClientCertificate) | None => {
-            Reason::BadCredential
-        }
-    }
+    let is_link = permit.identity().is_some_and(|identity| identity.kind().is_link());
+    if is_link { Reason::ExpiredLink } else { Reason::BadCredential }
 }
 
 /// Returns whether the credential of a permitted request is still valid.

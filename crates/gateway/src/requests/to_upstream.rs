@@ -12,7 +12,6 @@ use sallyport_core::{
 use super::field_names::{frames, is_managed};
 use crate::{
     clients::answer::REQUEST_ID,
-    identity::{Grant, Identity},
     observe::RequestId,
     policy::{Permit, Stated},
 };
@@ -145,16 +144,7 @@ fn statement(onward: &Onward<'_>, stated: &Stated, target: &str, now: i64) -> St
         target: target.to_owned(),
         at: now,
         link: onward.permit.link().map(str::to_owned),
-        link_id: identity.and_then(|identity| link_id(identity)),
-    }
-}
-
-/// Returns the id of the link that a request used. OfflineTube's links have no ids, so all of a user's links share one.
-fn link_id(identity: &Identity) -> Option<String> {
-    match &identity.grant {
-        Grant::Link(link) => Some(link.id.to_string()),
-        Grant::OfflinetubeLink(_) => Some(identity.kind().name().to_owned()),
-        Grant::ApiKey(_) | Grant::Jwt(_) | Grant::ClientCertificate(_) => None,
+        link_id: identity.and_then(|i| i.proof.stated_link_id()).map(str::to_owned),
     }
 }
 

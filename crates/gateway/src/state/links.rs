@@ -14,7 +14,7 @@ use tracing::error;
 
 use crate::{
     identity::{
-        CredentialKind, Grant, Identity, Maker, UserId,
+        CredentialKind, Identity, Maker, Proof, UserId,
         link::{LinkClaims, LinkKeys, without_empty_query},
     },
     policy::{App, Parameters, Reason, SafePath, Site},
@@ -143,7 +143,7 @@ impl LinkRequest {
         if life.is_zero() || life > config.links.max_expiry {
             return Err(LinkRefusal::BadLife);
         }
-        let ends = self.maker.as_ref().and_then(|maker| maker.grant.expires()).unwrap_or(i64::MAX);
+        let ends = self.maker.as_ref().and_then(|maker| maker.proof.expires()).unwrap_or(i64::MAX);
         let expires = now.saturating_add_unsigned(life.as_secs()).min(ends);
         let id = data_encoding::HEXLOWER.encode(&random::<8>());
         let user = self.user.as_str();
@@ -167,7 +167,7 @@ impl LinkRequest {
 
     fn record(&self, app: &App, id: String, created: i64, expires: i64) -> Result<LinkRecord, LinkRefusal> {
         let maker = match &self.maker {
-            Some(maker) => Some(maker.grant.to_record().ok_or(LinkRefusal::MakerIsLink)?),
+            Some(maker) => Some(maker.proof.to_record().ok_or(LinkRefusal::MakerIsLink)?),
             None => None,
         };
         if maker.as_ref().is_some_and(|maker| maker.name.len() + maker.proof.len() > MAX_MAKER) {
@@ -188,7 +188,7 @@ impl LinkRequest {
 
     /// Returns the maker as the link book records it.
     pub(crate) fn made_with(&self) -> Maker {
-        let holder = |maker: &Arc<Identity>| Maker::Holder(Arc::new(Grant::clone(&maker.grant)));
+        let holder = |maker: &Arc<Identity>| Maker::Holder(Arc::new(Proof::clone(&maker.proof)));
         self.maker.as_ref().map_or(Maker::Machine, holder)
     }
 

@@ -1,17 +1,18 @@
-//! Grants: the part of an accepted credential that must stay valid while a response is sent, and for as long as the links that were
+//! Proofs: the part of an accepted credential that must stay valid while a response is sent, and for as long as the links that were
 //! created with it.
 
 use std::sync::Arc;
 
 use data_encoding::BASE64;
 use rustls::pki_types::CertificateDer;
+use sallyport_core::names::username::UserName;
 
 use super::{ClientCertificate, CredentialKind, jwt::TokenGrant, link::LinkGrant, offlinetube::OfflineTubeGrant};
 use crate::store::MakerRecord;
 
 /// A recognised credential, which [`Authenticator::judge`](super::Authenticator::judge) judges at first and then again and again.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Grant {
+pub enum Proof {
     /// An API key.
     ApiKey(KeyGrant),
     /// A JSON Web Token.
@@ -33,7 +34,18 @@ pub struct KeyGrant {
     pub expires: Option<i64>,
 }
 
-impl Grant {
+/// What requests with a credential count towards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountsTowards<'p> {
+    /// Its user, whatever a limit is for.
+    User,
+    /// Its user, or the credential with this id where a limit is for each credential.
+    Credential(&'p str),
+    /// The link with this id, and not its user, because anyone can hold a link.
+    Link(&'p str),
+}
+
+impl Proof {
     /// Returns the kind of the credential.
     #[must_use]
     pub const fn kind(&self) -> CredentialKind {
@@ -46,15 +58,37 @@ impl Grant {
         }
     }
 
-    /// Returns the credential's own id; `None` for a token, which does not have to have one.
+    /// Returns what requests with the credential count towards. A token does not have to have an id of its own.
     #[must_use]
-    pub fn id(&self) -> Option<&str> {
+    pub fn counts_towards(&self) -> CountsTowards<'_> {
         match self {
-            Self::ApiKey(key) => Some(&key.id),
-            Self::Jwt(_) => None,
+            Self::ApiKey(key) => CountsTowards::Credential(&key.id),
+            Self::Jwt(_) => CountsTowards::User,
+            Self::Link(link) => CountsTowards::Link(&link.id),
+            Self::OfflinetubeLink(link) => CountsTowards::Link(&link.id),
+            Self::ClientCertificate(certificate) => CountsTowards::Credential(certificate.id()),
+        }
+    }
+
+    /// Returns the id by which an application tells links apart; `None` if the credential is not a link. OfflineTube's links have no ids
+    /// there, so all of a user's links share one.
+    #[must_use]
+    pub fn stated_link_id(&self) -> Option<&str> {
+        match self {
             Self::Link(link) => Some(&link.id),
-            Self::OfflinetubeLink(link) => Some(&link.id),
-            Self::ClientCertificate(certificate) => Some(certificate.id()),
+            Self::OfflinetubeLink(_) => Some(self.kind().name()),
+            Self::ApiKey(_) | Self::Jwt(_) | Self::ClientCertificate(_) => None,
+        }
+    }
+
+    /// Returns the user whom the credential itself names; `None` if its user is looked up.
+    #[must_use]
+    pub fn named_user(&self) -> Option<&UserName> {
+        match self {
+            Self::Jwt(token) => Some(&token.user),
+            Self::Link(link) => Some(&link.user),
+            Self::OfflinetubeLink(link) => Some(&link.user),
+            Self::ApiKey(_) | Self::ClientCertificate(_) => None,
         }
     }
 
@@ -85,10 +119,10 @@ impl Grant {
         Some(MakerRecord { kind: self.kind().name().to_owned(), name, proof })
     }
 
-    /// Parses a record that [`Grant::to_record`] has created.
+    /// Parses a record that [`Proof::to_record`] has created.
     #[must_use]
     pub fn from_record(record: &MakerRecord) -> Option<Self> {
-        let kind = CredentialKind::ALL.into_iter().find(|kind| kind.name() == record.kind)?;
+        let kind = CredentialKind::ALL.iter().find(|kind| kind.name() == record.kind)?;
         match kind {
             CredentialKind::ApiKey => {
                 let expires = Some(&record.proof).filter(|text| !text.is_empty()).map(|text| text.parse()).transpose();
