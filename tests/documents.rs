@@ -1,8 +1,9 @@
 //! The documents match the program: what they list is what it has.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
+use sallyport_core::config::{Effect, every_key};
 use sallyport_gateway::policy::Reason;
 
 fn read(name: &str) -> String {
@@ -44,30 +45,48 @@ fn every_configuration_key_is_in_the_reference_and_explained() {
         let name = key.rsplit('.').next().unwrap();
         assert!(document.contains(&format!("`{name}`")), "docs/configuration.md lacks {key}");
     }
-    // The wire structs define what is parsed; a field that no document names would be a key that users cannot know of.
-    let wire = ["crates/core/src/config/wire.rs", "crates/core/src/config/acme/wire.rs"].map(read).concat();
-    let fields = wire.lines().filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "));
-    for (field, _) in fields.filter(|(field, _)| field.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
-        let tables = [
-            "gateway",
-            "tls",
-            "jwt",
-            "links",
-            "bans",
-            "log",
-            "worker",
-            "app",
-            "egress",
-            "insecure",
-            "key",
-            "certificate",
-            "acme",
-            "authority",
-            "dns",
-            "clients",
-        ];
-        let named = known.iter().any(|key| key.rsplit('.').next() == Some(field)) || tables.contains(&field);
-        assert!(named, "config.toml does not name {field}");
+    // The tables declare what is parsed; a key that no document names would be one that users cannot know of.
+    let declared = every_key();
+    assert!(declared.len() > 100, "{declared:?}");
+    for (key, _) in declared {
+        let name = if key.contains('.') { key.clone() } else { format!(".{key}") };
+        assert!(known.contains(&name), "config.toml does not name {key}");
+    }
+}
+
+/// Returns the keys that a list such as "in `[gateway]`: `listen`; `[tls]`, except for `[tls.clients]`" names, and those that it excepts.
+fn listed_keys(list: &str, every: &[(String, Effect)]) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for item in list.split("\n* ") {
+        let (table, item) = match item.strip_prefix("in `[").and_then(|item| item.split_once("]`:")) {
+            Some((table, item)) => (format!("{table}."), item),
+            None => (String::new(), item),
+        };
+        let (named, excepted) = item.split_once("except for").unwrap_or((item, ""));
+        let quoted = |text: &str| -> Vec<String> {
+            let names = text.split('`').skip(1).step_by(2);
+            names.map(|name| format!("{table}{}", name.trim_matches(['[', ']']))).collect()
+        };
+        let is_in = |key: &str, names: &[String]| {
+            names.iter().any(|name| key == name || key.strip_prefix(&**name).is_some_and(|rest| rest.starts_with('.')))
+        };
+        let (named, excepted) = (quoted(named), quoted(excepted));
+        let matching = every.iter().filter(|(key, _)| is_in(key, &named) && !is_in(key, &excepted));
+        keys.extend(matching.map(|(key, _)| key.clone()));
+    }
+    keys
+}
+
+#[test]
+fn every_key_that_needs_a_restart_is_listed() {
+    let (document, every) = (read("docs/configuration.md"), every_key());
+    let list = document.split_once("Some settings need a restart").unwrap().1.split_once("\n* ").unwrap().1;
+    let (list, rest) = list.split_once("\n\n").unwrap();
+    let waits = |effect: &Effect| matches!(effect, Effect::AfterRestart(_) | Effect::AtOnceInPolicies);
+    let declared: BTreeSet<_> = every.iter().filter(|(_, effect)| waits(effect)).map(|(key, _)| key.clone()).collect();
+    assert_eq!(listed_keys(list, &every), declared);
+    for (key, _) in every.iter().filter(|(_, effect)| *effect == Effect::AtOnceInPolicies) {
+        assert!(rest.starts_with(&format!("Policies follow `{key}` at once")), "docs/configuration.md lacks {key}");
     }
 }
 

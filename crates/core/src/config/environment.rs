@@ -9,7 +9,7 @@ use figment::{
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics},
-    wire::Wire,
+    top_level::ConfigToml,
     words,
 };
 
@@ -20,7 +20,7 @@ const SEPARATOR: &str = "__";
 /// The values of the file, overridden by those of the environment.
 pub(super) struct Layered {
     /// The result, without the variables that are invalid.
-    pub(super) wire: Wire,
+    pub(super) wire: ConfigToml,
     pub(super) faults: Diagnostics,
     /// The variables that were applied.
     pub(super) variables: Variables,
@@ -57,7 +57,7 @@ impl Variables {
 }
 
 /// Overrides the values of the file with those of the environment.
-pub(super) fn layered(file: &Wire) -> Layered {
+pub(super) fn layered(file: &ConfigToml) -> Layered {
     let mut variables = Variables::set();
     let mut faults = Vec::new();
     loop {

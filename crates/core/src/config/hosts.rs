@@ -2,7 +2,7 @@
 
 use url::Host;
 
-use super::types::AppConfig;
+use super::app::AppConfig;
 
 /// Returns what is wrong with a host name and what to write instead; `None` if requests can have it.
 pub(super) fn fault(text: &str) -> Option<String> {

@@ -6,9 +6,8 @@ use super::{
     diagnostic::{Diagnostic, Diagnostics},
     document::Document,
     environment::{Variables, layered},
-    resolve::{Fault, Key},
-    types::Config,
-    wire::Wire,
+    fault::{Fault, Key},
+    top_level::{Config, ConfigToml},
 };
 
 /// The result of reading a configuration.
@@ -58,7 +57,7 @@ impl Survey {
     }
 
     fn read(path: &Path, source: &str) -> Self {
-        let Document { value, mut faults, lost_elements } = Document::<Wire>::read(path, source);
+        let Document { value, mut faults, lost_elements } = Document::<ConfigToml>::read(path, source);
         let mut sources = Sources { path: path.to_owned(), text: source.to_owned(), variables: Variables::default() };
         let Some(file) = value else { return Self { config: None, faults, sources } };
         let layered = layered(&file);

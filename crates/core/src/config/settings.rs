@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::wire::Wire;
+use super::top_level::ConfigToml;
 
 /// Settings by name, such as `gateway.drain_timeout` or `app.0.upstream`, as JSON.
 pub type Settings = BTreeMap<String, String>;
 
-pub(super) fn settings(wire: &Wire) -> Settings {
+pub(super) fn settings(written: &ConfigToml) -> Settings {
     let mut settings = Settings::new();
-    if let Ok(tree) = serde_json::to_value(wire) {
+    if let Ok(tree) = serde_json::to_value(written) {
         flatten("", &tree, &mut settings);
     }
     settings
@@ -43,10 +43,10 @@ mod tests {
 
     #[test]
     fn settings_are_named_by_their_path_from_the_top() {
-        let wire: Wire =
+        let written: ConfigToml =
             toml::from_str("[gateway]\nlisten = [\"[::]:1\"]\n[[app]]\nname = \"a\"\npolicy = \"p\"\nupstream = \"u\"")
                 .unwrap();
-        let settings = settings(&wire);
+        let settings = settings(&written);
         assert_eq!(settings["gateway.listen"], "[\"[::]:1\"]");
         assert_eq!(settings["app.0.upstream"], "\"u\"");
         assert_eq!(settings["gateway.drain_timeout"], "\"10s\"");

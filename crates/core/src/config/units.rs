@@ -39,6 +39,12 @@ pub struct SizeParseError(String);
 )]
 pub struct RateParseError(String);
 
+impl Duration {
+    pub(super) const fn seconds(count: u64) -> Self {
+        Self(time::Duration::from_secs(count))
+    }
+}
+
 impl Rate {
     /// Creates a rate of `count` per minute; zero counts as one.
     #[must_use]

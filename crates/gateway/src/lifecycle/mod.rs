@@ -3,7 +3,6 @@
 mod certificates;
 pub mod control;
 mod control_server;
-mod effect;
 mod error;
 mod hot_restart;
 mod reload;

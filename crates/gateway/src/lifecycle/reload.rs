@@ -12,14 +12,13 @@ use std::{
 };
 
 use sallyport_core::{
-    config::{self, ClientsConfig, Config},
+    config::{self, ClientsConfig, Config, Effect},
     files::settled::Settled,
     supervision::shutdown::stopped,
 };
 use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{error, info, warn};
 
-use super::effect::Effect;
 use crate::state::{GatewayState, Rules, StateError};
 
 /// How often the files are checked.

@@ -1,24 +1,40 @@
 //! The ACME configuration: which certificates to obtain, from which authorities, and how to prove control of a domain.
 
-mod resolve;
-mod wire;
+mod authority;
+mod challenge;
+mod dns;
+mod domain;
+mod key;
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
+use std::time;
+
+use self::{authority::AuthorityToml, dns::DnsToml};
+pub use self::{
+    authority::{AuthorityConfig, ExternalAccountConfig},
+    challenge::{ChallengeConfig, ChallengeKind},
+    dns::{DnsConfig, DnsUpdateConfig, DnsWriter, TsigAlgorithm},
+    domain::{Domain, InvalidDomain},
+    key::AcmeKeyError,
+};
+use super::{
+    base::Base,
+    effect::{Named::Table, RESTART_GATEWAY, toml_table},
+    fault::Faults,
+    tls::TlsToml,
+    units::Duration,
 };
 
-use data_encoding::{BASE64, BASE64URL_NOPAD, DecodeError};
-use secrecy::{ExposeSecret, SecretBox};
-use thiserror::Error;
-use url::Url;
+const MIN_RETRY: time::Duration = time::Duration::from_secs(1);
 
-pub(crate) use self::wire::Wire;
-pub use self::wire::{ChallengeKind, TsigAlgorithm};
-use crate::secrets::secret_file::{self, SecretError};
+toml_table! {
+    /// `[tls.acme]`
+    struct AcmeToml {
+        challenges: Vec<ChallengeKind> = Vec::new() => RESTART_GATEWAY;
+        retry: Duration = Duration::seconds(600) => RESTART_GATEWAY;
+        authority: Vec<AuthorityToml> = Vec::new() => Table(AuthorityToml::KEYS);
+        dns: Option<DnsToml> = None => Table(DnsToml::KEYS);
+    }
+}
 
 /// Which certificates to obtain, from which authorities, and how to prove control of the domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,168 +48,49 @@ pub struct AcmeConfig {
     /// The ways to prove control of a domain, in the order in which they are tried.
     pub challenges: Vec<ChallengeConfig>,
     /// The delay after the first failure; it doubles with each further one.
-    pub retry: Duration,
+    pub retry: time::Duration,
 }
 
-/// An authority that issues certificates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityConfig {
-    /// The URL of its directory (RFC 8555, section 7.1.1).
-    pub directory: Url,
-    /// The CA certificate of its web server, in PEM, if this machine does not trust it already.
-    pub ca: Option<PathBuf>,
-    /// The existing account that ours is bound to (RFC 8555, section 7.3.4).
-    pub external_account: Option<ExternalAccountConfig>,
-}
-
-/// An account with the authority that was created beforehand, outside ACME.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExternalAccountConfig {
-    /// The key identifier.
-    pub key_id: String,
-    /// The file with its key, in base64url.
-    pub key_file: PathBuf,
-}
-
-/// A way to prove control of a domain, with its settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChallengeConfig {
-    /// On the TLS listeners.
-    TlsAlpn01,
-    /// On the plain listeners.
-    Http01,
-    /// In the domain itself.
-    Dns01(DnsConfig),
-}
-
-/// How a record is written into the domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DnsConfig {
-    /// What writes it.
-    pub writer: DnsWriter,
-    /// How long to wait until every server of the domain has the record.
-    pub wait: Duration,
-}
-
-/// What writes a record into the domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DnsWriter {
-    /// A program, with its leading arguments.
-    Hook(PathBuf, Vec<String>),
-    /// A signed dynamic update to the domain's server (RFC 2136, RFC 8945).
-    Update(DnsUpdateConfig),
-}
-
-/// How a zone is updated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DnsUpdateConfig {
-    /// The zone's primary server.
-    pub server: SocketAddr,
-    /// The zone.
-    pub zone: String,
-    /// The name of the shared key.
-    pub key_name: String,
-    /// The file with the key, in base64.
-    pub key_file: PathBuf,
-    /// The algorithm of the key.
-    pub key_algorithm: TsigAlgorithm,
-}
-
-/// A domain that a certificate is issued for: lower-case letters, digits and hyphens, optionally with `*` as the first label.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Domain(String);
-
-/// A text that is not such a domain.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is not a domain; write \"home.example.org\" or \"*.example.org\", and names in other scripts as xn--…")]
-pub struct InvalidDomain(String);
-
-/// Why a key for ACME cannot be used.
-#[derive(Debug, Error)]
-pub enum AcmeKeyError {
-    /// The file is not suitable for a secret.
-    #[error(transparent)]
-    File(#[from] SecretError),
-    /// The file does not exist.
-    #[error("{0}: {1}")]
-    Missing(PathBuf, io::Error),
-    /// The text in it is not base64.
-    #[error("{0}: {1}; write the key exactly as it was issued")]
-    Encoding(PathBuf, DecodeError),
-}
-
-impl FromStr for Domain {
-    type Err = InvalidDomain;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let lower = text.to_ascii_lowercase();
-        let name = lower.strip_prefix("*.").unwrap_or(&lower);
-        let label = |label: &str| {
-            let plain = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
-        };
-        // A numeric last label would make it an address (RFC 1123, section 2.1).
-        let top = name.rsplit('.').next().is_some_and(|top| !top.bytes().all(|b| b.is_ascii_digit()));
-        let whole = name.len() <= 253 && name.contains('.') && name.split('.').all(label) && top;
-        if whole { Ok(Self(lower)) } else { Err(InvalidDomain(text.to_owned())) }
+impl AcmeConfig {
+    /// Resolves the ACME part of `[tls]`; `plain` says whether there is a plain listener.
+    pub(super) fn resolve(tls: &TlsToml, plain: bool, base: Base<'_>, faults: &mut Faults<'_>) -> Option<Self> {
+        let before = faults.count();
+        let domains: Vec<Domain> = faults.all_parsed("domains", &tls.domains);
+        if tls.domains.is_empty() {
+            faults.add_here("mode \"acme\" requires a domain; write domains = [\"home.example.org\"]");
+        }
+        if tls.email.as_deref().is_some_and(|email| !is_email(email)) {
+            faults.add("email", "not an email address; write, for example, \"me@example.org\"");
+        }
+        let dns = tls.acme.dns.as_ref().and_then(|dns| DnsConfig::resolve(dns, base, &mut faults.within("acme")));
+        let challenges = ChallengeConfig::resolve_all(&tls.acme, dns.as_ref(), plain, &mut faults.within("acme"));
+        let by_dns = challenges.iter().any(|challenge| matches!(challenge, ChallengeConfig::Dns01(_)));
+        if domains.iter().any(Domain::is_wildcard) && !by_dns {
+            faults.add(
+                "domains",
+                "authorities issue wildcard certificates only for \"dns-01\"; set [tls.acme.dns], or list each host",
+            );
+        }
+        let mut of_acme = faults.within("acme");
+        let authorities = AuthorityConfig::resolve_all(&tls.acme.authority, base, &mut of_acme);
+        if tls.acme.retry.0 < MIN_RETRY {
+            of_acme.add("retry", "must be at least \"1s\"");
+        }
+        (faults.count() == before).then(|| Self {
+            domains,
+            email: tls.email.clone(),
+            authorities,
+            challenges,
+            retry: tls.acme.retry.0,
+        })
     }
 }
 
-impl fmt::Display for Domain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Domain {
-    /// Returns the domain as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns the domain without a `*` as its first label.
-    #[must_use]
-    pub fn base(&self) -> &str {
-        self.0.strip_prefix("*.").unwrap_or(&self.0)
-    }
-
-    /// Returns true if the first label is `*`.
-    #[must_use]
-    pub fn is_wildcard(&self) -> bool {
-        self.0.starts_with("*.")
-    }
-}
-
-impl ExternalAccountConfig {
-    /// Reads the key.
-    ///
-    /// # Errors
-    /// The file is missing, is readable by others, or does not contain base64url.
-    pub fn key(&self) -> Result<SecretBox<Vec<u8>>, AcmeKeyError> {
-        // Authorities issue it with and without padding.
-        read_key(&self.key_file, |text| BASE64URL_NOPAD.decode(text.trim_end_matches('=').as_bytes()))
-    }
-}
-
-impl DnsUpdateConfig {
-    /// Reads the key.
-    ///
-    /// # Errors
-    /// The file is missing, is readable by others, or does not contain base64.
-    pub fn key(&self) -> Result<SecretBox<Vec<u8>>, AcmeKeyError> {
-        read_key(&self.key_file, |text| BASE64.decode(text.as_bytes()))
-    }
-}
-
-fn read_key(
-    path: &Path,
-    decode: impl FnOnce(&str) -> Result<Vec<u8>, DecodeError>,
-) -> Result<SecretBox<Vec<u8>>, AcmeKeyError> {
-    let missing = || AcmeKeyError::Missing(path.to_owned(), io::ErrorKind::NotFound.into());
-    let text = secret_file::read(path)?.ok_or_else(missing)?;
-    let key = decode(text.expose_secret()).map_err(|e| AcmeKeyError::Encoding(path.to_owned(), e))?;
-    Ok(SecretBox::new(Box::new(key)))
+/// A check that is strict enough to keep anything but one address out of a `mailto:` URL (RFC 6068).
+fn is_email(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"?&,;:<>()[]\\\"%".contains(&b);
+    text.split_once('@').is_some_and(|(local, host)| !local.is_empty() && host.contains('.') && !host.contains('@'))
+        && text.bytes().all(plain)
 }
 
 #[cfg(test)]
@@ -201,35 +98,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn domains_are_host_names_and_nothing_else() {
-        for (text, name) in
-            [("home.example.org", "home.example.org"), ("Home.Example.ORG", "home.example.org"), ("*.a.b", "*.a.b")]
+    fn an_email_is_one_address() {
+        assert!(is_email("me@example.org") && is_email("me+acme@example.org"));
+        for text in ["", "me", "me@", "@example.org", "me@host", "a@b.c,d@e.f", "a@b.c?subject=x", "a@b@c.d", "a b@c.d"]
         {
-            assert_eq!(text.parse::<Domain>().unwrap().as_str(), name);
-        }
-        let long = format!("{}.org", "a".repeat(64));
-        for text in [
-            "",
-            "localhost",
-            ".",
-            "a..b",
-            "a.b.",
-            "*",
-            "*.",
-            "*.*.b",
-            "a.*.b",
-            "192.0.2.1",
-            "[::1]",
-            "a_b.org",
-            "ä.org",
-            "-a.org",
-            "a-.org",
-            "a b.org",
-            "../x.org",
-            "a/b.org",
-            &long,
-        ] {
-            assert_eq!(text.parse::<Domain>(), Err(InvalidDomain(text.to_owned())), "{text}");
+            assert!(!is_email(text), "{text}");
         }
     }
 }
