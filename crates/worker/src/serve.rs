@@ -45,7 +45,7 @@ use super::{
     streaming::{
         hls::{Remuxer, Streams},
         listener::UntilStopped,
-        sendfile::{SendQueue, Socket},
+        sendfile::{SendMode, SendQueue, Socket, choose_mode},
     },
     ytdlp::{Readiness, companion},
 };
@@ -114,7 +114,8 @@ pub async fn serve(
         Arc::clone(&guard),
         answering.clone(),
     );
-    let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone()).map_err(Reason::Listen)?;
+    let mode = choose_mode(&queue.context().media.jobs()).await;
+    let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone(), mode).map_err(Reason::Listen)?;
     let store = queue.context().store.clone();
     let working = tokio::spawn(work(queue, stop.clone()));
     reached(Stage::Ready);
@@ -205,24 +206,25 @@ fn listen(
     sockets: &mut Sockets,
     routes: Router,
     stop: CancellationToken,
+    mode: SendMode,
 ) -> Result<JoinHandle<()>, ListenError> {
     Ok(match at {
         Upstream::Tcp(address) => {
             let listener = sockets.tcp(*address)?;
             hasten(&listener, address.ip());
-            spawn(listener, routes, stop)
+            spawn(listener, routes, stop, mode)
         }
-        Upstream::Unix(path) => spawn(sockets.unix(path)?, routes, stop),
+        Upstream::Unix(path) => spawn(sockets.unix(path)?, routes, stop, mode),
     })
 }
 
-fn spawn<L>(listener: L, routes: Router, stop: CancellationToken) -> JoinHandle<()>
+fn spawn<L>(listener: L, routes: Router, stop: CancellationToken, mode: SendMode) -> JoinHandle<()>
 where
     L: Listener<Io: Socket>,
     L::Addr: std::fmt::Debug,
 {
     tokio::spawn(async move {
-        let listener = UntilStopped::new(listener, stop.clone());
+        let listener = UntilStopped::new(listener, stop.clone(), mode);
         let routes = routes.into_make_service_with_connect_info::<SendQueue>();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(async move {
             stop.cancelled().await;

@@ -8,17 +8,19 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::sendfile::{SendQueue, SendfileStream, Socket};
+use super::sendfile::{SendMode, SendQueue, SendfileStream, Socket};
 
 /// A listener that stops accepting once `stop` is cancelled. Later connections wait for the next worker.
 pub(crate) struct UntilStopped<L> {
     listener: L,
     stop: CancellationToken,
+    mode: SendMode,
 }
 
 impl<L> UntilStopped<L> {
-    pub(crate) fn new(listener: L, stop: CancellationToken) -> Self {
-        Self { listener, stop }
+    /// Creates a listener whose connections send files in this mode.
+    pub(crate) fn new(listener: L, stop: CancellationToken, mode: SendMode) -> Self {
+        Self { listener, stop, mode }
     }
 }
 
@@ -28,7 +30,7 @@ impl<L: Listener<Io: Socket>> Listener for UntilStopped<L> {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         match self.stop.run_until_cancelled(self.listener.accept()).await {
-            Some((socket, from)) => (SendfileStream::new(socket), from),
+            Some((socket, from)) => (SendfileStream::new(socket, self.mode), from),
             None => pending().await,
         }
     }

@@ -6,6 +6,7 @@ pub mod hls;
 pub(super) mod listener;
 pub(super) mod multipart;
 pub(super) mod page_cache;
+mod pieces;
 pub mod range;
 pub(super) mod send;
 pub(super) mod sendfile;

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     fs::{File, Metadata},
-    io,
     os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::Arc,
@@ -11,11 +10,10 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures_util::{Stream, stream};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
@@ -23,9 +21,9 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use super::{
     multipart::{Multipart, Segment},
-    page_cache,
+    pieces,
     range::{Part, Slice},
-    sendfile::{MAX_RANGE, SendQueue},
+    sendfile::SendQueue,
 };
 use crate::{
     media::{files::open_regular, read_leases::ReadLease},
@@ -97,15 +95,6 @@ struct Validators {
     modified: SystemTime,
 }
 
-/// The part of a response that is still to be sent.
-struct Rest {
-    file: Arc<File>,
-    segments: VecDeque<Segment>,
-    queue: SendQueue,
-    /// Held until the response ends.
-    _reading: Arc<ReadLease>,
-}
-
 impl Sending {
     /// Answers a GET or HEAD with the given headers on the connection of `queue`. Fails if the file is gone.
     pub(crate) async fn answer(
@@ -166,8 +155,7 @@ impl Sending {
     }
 
     fn body(&self, file: File, segments: VecDeque<Segment>, queue: SendQueue) -> Body {
-        let file = Arc::new(file);
-        Body::from_stream(pieces(Rest { file, segments, queue, _reading: Arc::clone(&self.reading) }))
+        pieces::body(Arc::new(file), segments, queue, Arc::clone(&self.reading))
     }
 
     fn describe(&self, headers: &mut HeaderMap) {
@@ -251,25 +239,6 @@ impl Validators {
 
 fn length_of(bytes: u64) -> (HeaderName, String) {
     (header::CONTENT_LENGTH, bytes.to_string())
-}
-
-/// Returns the pieces of a response. Each is prepared only after the previous one was taken, so a client that is gone causes no reading.
-fn pieces(rest: Rest) -> impl Stream<Item = io::Result<Bytes>> {
-    stream::try_unfold(rest, |mut rest| async move {
-        let slice = match rest.segments.pop_front() {
-            None => return Ok(None),
-            Some(Segment::Text(text)) => return Ok(Some((text, rest))),
-            Some(Segment::File(slice)) => slice,
-        };
-        let wanted = slice.len().min(MAX_RANGE as u64);
-        page_cache::bring(&rest.file, slice.first, wanted).await?;
-        let piece = rest.queue.lay(Arc::clone(&rest.file), slice.first, wanted);
-        let first = slice.first + piece.len() as u64;
-        if first <= slice.last {
-            rest.segments.push_front(Segment::File(Slice { first, ..slice }));
-        }
-        Ok(Some((piece, rest)))
-    })
 }
 
 /// Returns the members of a list header across all its lines, or `None` if the header is missing.

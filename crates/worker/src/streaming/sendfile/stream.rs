@@ -1,33 +1,20 @@
-//! A connection that sends ranges of files with sendfile(2): the kernel passes their pages on, and they never enter this process.
-//!
-//! hyper can only send bytes in memory. It is therefore given placeholder bytes, which nothing ever reads, while the real range waits
-//! in the connection's send queue, in the same order. When hyper writes a placeholder, the connection sends the range instead.
-//!
-//! This works for HTTP/1, where hyper passes on the buffers it is given. HTTP/2 framing would copy small pieces, placeholders included,
-//! so axum is built without it. Tests compare every byte that arrives.
+//! A connection that sends ranges of files in place of their placeholders, and ends if hyper does not write as it must.
 
 use std::{
-    collections::VecDeque,
-    fs::File,
     io::{self, IoSlice},
     os::fd::AsFd,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
-use axum::body::Bytes;
 use rustix::fs::sendfile;
+use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
-/// The longest range, in bytes.
-pub(crate) const MAX_RANGE: usize = 256 << 10;
-
-/// The placeholder for bytes of files; it is never sent itself.
-static STAND_IN: [u8; MAX_RANGE] = [0; MAX_RANGE];
+use super::{FileRange, SendMode, SendQueue, stands_in};
 
 /// A socket that can be polled for writability before a write.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
@@ -37,37 +24,29 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static 
 
 /// A connection that sends ranges of files in place of their placeholders.
 pub(crate) struct SendfileStream<S> {
-    socket: S,
+    pub(super) socket: S,
     queue: SendQueue,
 }
 
-/// The queue of file ranges still to be sent on a connection.
-#[derive(Clone, Default)]
-pub(crate) struct SendQueue(Arc<Mutex<VecDeque<FileRange>>>);
-
-struct FileRange {
-    file: Arc<File>,
-    at: u64,
-    left: usize,
+/// A difference between what hyper writes and the ranges that wait to be sent.
+#[derive(Debug, Error)]
+enum Mismatch {
+    #[error("hyper writes placeholders of {written:?} bytes in place of file ranges of {queued:?} bytes")]
+    Write { written: Vec<usize>, queued: Vec<usize> },
+    #[error("hyper has written everything, but file ranges of {queued:?} bytes were not sent")]
+    Flush { queued: Vec<usize> },
 }
 
-impl SendQueue {
-    /// Queues a range of at most `bytes` bytes, and at most [`MAX_RANGE`]. Returns a placeholder of the same length for hyper to send.
-    pub(crate) fn lay(&self, file: Arc<File>, at: u64, bytes: u64) -> Bytes {
-        let left = usize::try_from(bytes).map_or(MAX_RANGE, |bytes| bytes.min(MAX_RANGE));
-        self.ranges().push_back(FileRange { file, at, left });
-        Bytes::from_static(STAND_IN.get(..left).unwrap_or_default())
-    }
-
-    /// Ignores poisoning: the queue is consistent even after a panic.
-    fn ranges(&self) -> MutexGuard<'_, VecDeque<FileRange>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl From<Mismatch> for io::Error {
+    fn from(mismatch: Mismatch) -> Self {
+        tracing::error!(%mismatch, "closing a connection, because otherwise it would send wrong bytes; please report this");
+        Self::new(io::ErrorKind::InvalidData, mismatch)
     }
 }
 
 impl<S: Socket> SendfileStream<S> {
-    pub(crate) fn new(socket: S) -> Self {
-        Self { socket, queue: SendQueue::default() }
+    pub(crate) fn new(socket: S, mode: SendMode) -> Self {
+        Self { socket, queue: SendQueue::new(mode) }
     }
 
     /// Returns the queue of this connection.
@@ -75,11 +54,27 @@ impl<S: Socket> SendfileStream<S> {
         self.queue.clone()
     }
 
-    /// Sends as much as possible of the next range. Fails unless exactly `left` bytes of it remain, because hyper's count and ours must
-    /// agree.
-    fn poll_range(&self, cx: &mut Context<'_>, left: usize) -> Poll<io::Result<usize>> {
+    /// Compares the placeholders of a write with the queue. Both must be complete: if hyper had copied a placeholder, it would be among
+    /// the other bytes of this write.
+    fn judge_write(&self, pieces: &[IoSlice<'_>]) -> Result<(), Mismatch> {
+        let written = || pieces.iter().filter(|piece| stands_in(piece)).map(|piece| piece.len());
+        let ranges = self.queue.ranges();
+        if written().eq(ranges.iter().map(|range| range.left)) {
+            return Ok(());
+        }
+        Err(Mismatch::Write { written: written().collect(), queued: ranges.iter().map(|range| range.left).collect() })
+    }
+
+    /// Fails if a range is left although hyper has nothing more to write.
+    fn judge_flush(&self) -> Result<(), Mismatch> {
+        let queued: Vec<_> = self.queue.ranges().iter().map(|range| range.left).collect();
+        if queued.is_empty() { Ok(()) } else { Err(Mismatch::Flush { queued }) }
+    }
+
+    /// Sends as much as possible of the next range.
+    fn poll_range(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut ranges = self.queue.ranges();
-        let range = ranges.front_mut().filter(|s| s.left == left).ok_or(io::ErrorKind::InvalidData)?;
+        let range = ranges.front_mut().ok_or(io::ErrorKind::InvalidData)?;
         loop {
             ready!(self.socket.poll_writable(cx))?;
             let FileRange { file, at, left } = range;
@@ -104,10 +99,6 @@ impl<S: Socket> SendfileStream<S> {
     }
 }
 
-fn stands_in(bytes: &[u8]) -> bool {
-    STAND_IN.as_ptr_range().contains(&bytes.as_ptr())
-}
-
 impl<S: Socket> AsyncWrite for SendfileStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
@@ -119,9 +110,10 @@ impl<S: Socket> AsyncWrite for SendfileStream<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.judge_write(pieces)?;
         let own = pieces.iter().position(|piece| stands_in(piece)).unwrap_or(pieces.len());
         match pieces.split_at(own) {
-            ([], [piece, ..]) => this.poll_range(cx, piece.len()),
+            ([], [_, ..]) => this.poll_range(cx),
             (own, _) => Pin::new(&mut this.socket).poll_write_vectored(cx, own),
         }
     }
@@ -132,10 +124,12 @@ impl<S: Socket> AsyncWrite for SendfileStream<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.judge_flush()?;
         Pin::new(&mut self.get_mut().socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.judge_flush()?;
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }
@@ -168,8 +162,9 @@ impl Socket for UnixStream {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, io::Write};
+    use std::{fs::File, future::poll_fn, io::Write, sync::Arc};
 
+    use axum::body::Bytes;
     use tokio::io::AsyncReadExt;
 
     use super::*;
@@ -180,15 +175,30 @@ mod tests {
         Arc::new(file)
     }
 
+    fn connected() -> (SendfileStream<UnixStream>, UnixStream) {
+        let (socket, other) = UnixStream::pair().unwrap();
+        (SendfileStream::new(socket, SendMode::Sendfile), other)
+    }
+
     async fn write(stream: &mut SendfileStream<UnixStream>, pieces: &[&[u8]]) -> io::Result<usize> {
         let pieces: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         poll_fn(|cx| Pin::new(&mut *stream).poll_write_vectored(cx, &pieces)).await
     }
 
+    async fn flush(stream: &mut SendfileStream<UnixStream>) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await
+    }
+
+    async fn sent(stream: SendfileStream<UnixStream>, mut other: UnixStream) -> String {
+        drop(stream);
+        let mut came = String::new();
+        other.read_to_string(&mut came).await.unwrap();
+        came
+    }
+
     #[tokio::test]
-    async fn stretches_are_sent_in_order_between_other_bytes() {
-        let (socket, mut other) = UnixStream::pair().unwrap();
-        let (mut stream, film) = (SendfileStream::new(socket), file(b"0123456789"));
+    async fn ranges_are_sent_in_order_between_other_bytes() {
+        let ((mut stream, other), film) = (connected(), file(b"0123456789"));
         let (first, second) = (stream.queue.lay(Arc::clone(&film), 2, 3), stream.queue.lay(film, 7, 2));
         let mut pieces: Vec<Bytes> = vec![Bytes::from_static(b"<"), first, Bytes::from_static(b"|"), second];
         while !pieces.is_empty() {
@@ -196,32 +206,55 @@ mod tests {
             let written = write(&mut stream, &slices).await.unwrap();
             assert_eq!(written, pieces.remove(0).len());
         }
-        drop(stream);
-        let mut came = String::new();
-        other.read_to_string(&mut came).await.unwrap();
-        assert_eq!(came, "<234|78");
+        flush(&mut stream).await.unwrap();
+        assert_eq!(sent(stream, other).await, "<234|78");
     }
 
     #[tokio::test]
-    async fn a_placeholder_without_its_stretch_is_never_sent() {
-        let (socket, mut other) = UnixStream::pair().unwrap();
-        let (mut stream, film) = (SendfileStream::new(socket), file(b"0123456789"));
+    async fn a_placeholder_without_its_range_is_never_sent() {
+        let ((mut stream, other), film) = (connected(), file(b"0123456789"));
         let laid = stream.queue.lay(film, 0, 4);
         for wrong in [&laid[1..], &laid[..3]] {
             assert_eq!(write(&mut stream, &[wrong]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
         assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap(), 4);
         assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
-        drop(stream);
-        let mut came = String::new();
-        other.read_to_string(&mut came).await.unwrap();
-        assert_eq!(came, "0123");
+        assert_eq!(sent(stream, other).await, "0123");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_if_placeholders_are_copied_lost_or_in_another_order() {
+        let ((mut stream, other), film) = (connected(), file(b"0123456789"));
+        let (first, second) = (stream.queue.lay(Arc::clone(&film), 0, 4), stream.queue.lay(film, 4, 3));
+        let copied = first.to_vec();
+        let wrong: [&[&[u8]]; 5] = [
+            &[b"head", &copied, &second],
+            &[b"head", &second],
+            &[b"head", &first],
+            &[b"head", &second, &first],
+            &[b"head", &first, &second, &second],
+        ];
+        for pieces in wrong {
+            assert_eq!(write(&mut stream, pieces).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+        assert_eq!(sent(stream, other).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_range_that_is_left_at_a_flush_or_at_the_end_is_an_error() {
+        let ((mut stream, _other), film) = (connected(), file(b"0123456789"));
+        flush(&mut stream).await.unwrap();
+        let laid = stream.queue.lay(film, 0, 4);
+        assert_eq!(flush(&mut stream).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let ended = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap(), 4);
+        flush(&mut stream).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_truncated_file_ends_the_connection() {
-        let (socket, _other) = UnixStream::pair().unwrap();
-        let mut stream = SendfileStream::new(socket);
+        let (mut stream, _other) = connected();
         let laid = stream.queue.lay(file(b"01"), 2, 4);
         assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
