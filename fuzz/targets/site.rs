@@ -9,13 +9,12 @@ use std::{
 use sallyport_core::config::{self, Config};
 use sallyport_gateway::{
     identity::{
-        Authenticator, KeyTable, People,
+        Authenticator, KeyOrigin, KeyRecord, KeyTable, People,
         api_key::ImportedKey,
         jwt::{Expected, JwtVerifier},
         offlinetube::OfflineTubeKey,
     },
     policy::{Site, builtin, compile_text},
-    store::{KeyOrigin, KeyRecord},
 };
 use secrecy::SecretString;
 

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use sallyport_core::{config::Duration, names::username::UserName, secrets::random::random};
 use sallyport_gateway::{
     identity::{
-        Scopes,
+        KeyOrigin, KeyRecord, Scopes,
         api_key::{FreshKey, ImportedKey},
     },
-    store::{KeyOrigin, KeyRecord, NewKey, Withdrawal},
+    store::{NewKey, Withdrawal},
 };
 use serde::Serialize;
 use serde_json::json;

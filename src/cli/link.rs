@@ -7,9 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use sallyport_core::{config::Duration, names::username::UserName, secrets::secret_file::SecretError};
 use sallyport_gateway::{
     LinkPlace, LinkRefusal, LinkRequest,
-    identity::{Proof, link::LinkKeys, offlinetube::OfflineTubeKey},
+    identity::{LinkRecord, MakerRecord, Proof, link::LinkKeys, offlinetube::OfflineTubeKey},
     policy,
-    store::{LinkRecord, MakerRecord, UserRecord, Withdrawal},
+    store::{UserRecord, Withdrawal},
 };
 use secrecy::ExposeSecret;
 use serde::Serialize;

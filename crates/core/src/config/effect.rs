@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::top_level::ConfigToml;
-
 /// When a change of a setting takes effect, from the soonest to the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
@@ -84,39 +82,8 @@ macro_rules! toml_table {
 }
 pub(super) use toml_table;
 
-/// Returns every key of the file as `table.key`, in the order of the file, and when a change of it takes effect.
-pub fn every_key() -> Vec<(String, Effect)> {
-    let mut found = Vec::new();
-    collect("", ConfigToml::KEYS, &mut found);
-    found
-}
-
-fn collect(table: &str, keys: Keys, found: &mut Vec<(String, Effect)>) {
-    for (name, named) in keys {
-        let name = if table.is_empty() { (*name).to_owned() } else { format!("{table}.{name}") };
-        match named {
-            Named::Key(effect) => found.push((name, *effect)),
-            Named::Table(keys) => collect(&name, keys, found),
-        }
-    }
-}
-
-impl Effect {
-    /// Returns when a change of the setting `name`, such as `app.0.upstream`, takes effect. A setting that no table declares, which a test
-    /// rules out, counts as needing a restart.
-    pub fn of(name: &str) -> Self {
-        declared(name).unwrap_or(Self::AfterRestart(Waiter::EveryProcess))
-    }
-}
-
-fn declared(name: &str) -> Option<Effect> {
-    let is_index = |step: &&str| step.bytes().all(|b| b.is_ascii_digit());
-    let mut steps = name.split('.').filter(|step| !is_index(step));
-    steps.try_fold(Named::Table(ConfigToml::KEYS), Named::get)?.latest()
-}
-
 impl Named {
-    fn get(self, name: &str) -> Option<Self> {
+    pub(super) fn get(self, name: &str) -> Option<Self> {
         match self {
             Self::Table(keys) => keys.iter().find(|(key, _)| *key == name).map(|(_, named)| *named),
             Self::Key(_) => None,
@@ -124,7 +91,7 @@ impl Named {
     }
 
     /// Returns when a change of everything in it has taken effect. A list of tables is a setting of its own while it is empty.
-    fn latest(self) -> Option<Effect> {
+    pub(super) fn latest(self) -> Option<Effect> {
         match self {
             Self::Key(effect) => Some(effect),
             Self::Table(keys) => keys.iter().filter_map(|(_, named)| named.latest()).max(),
@@ -152,48 +119,5 @@ impl fmt::Display for Waiter {
             Self::WorkerAndEgress => "the worker and the egress guard",
             Self::EveryProcess => "all processes",
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::settings::settings;
-
-    const EVERY_TABLE: &str = "[tls.clients]\nca = \"ca.pem\"\n[tls.acme.dns]\nhook = [\"x\"]\n\
-        [[tls.acme.authority]]\ndirectory = \"https://ca.example\"\n[[tls.certificate]]\ncert = \"a\"\nkey = \"b\"\n\
-        [[jwt.key]]\nalgorithm = \"EdDSA\"\nfile = \"a\"\n\
-        [[app]]\nname = \"a\"\npolicy = \"p\"\nupstream = \"127.0.0.1:1\"\n";
-
-    #[test]
-    fn every_setting_declares_its_effect() {
-        for text in ["", EVERY_TABLE] {
-            let settings = settings(&toml::from_str(text).unwrap());
-            assert!(settings.len() > 60, "{settings:?}");
-            for name in settings.keys() {
-                assert!(declared(name).is_some(), "{name} has no effect");
-            }
-        }
-    }
-
-    #[test]
-    fn an_effect_is_found_by_the_name_of_a_setting() {
-        for (name, effect) in [
-            ("data_dir", Effect::AfterRestart(Waiter::EveryProcess)),
-            ("worker.retries", Effect::AfterRestart(Waiter::Worker)),
-            ("worker.allow_private", Effect::AtOnceInPolicies),
-            ("tls.clients.ca", Effect::AtOnce),
-            ("tls.mode", Effect::AfterRestart(Waiter::Gateway)),
-            ("tls.acme.authority.1.directory", Effect::AfterRestart(Waiter::Gateway)),
-            ("egress.ports", Effect::AfterRestart(Waiter::WorkerAndEgress)),
-            ("app.0.upstream", Effect::AtOnce),
-            ("app", Effect::AtOnce),
-            ("jwt.key", Effect::AtOnce),
-            ("jwt", Effect::AfterRestart(Waiter::Gateway)),
-            ("gateway.unknown", Effect::AfterRestart(Waiter::EveryProcess)),
-            ("gateway.listen.unknown", Effect::AfterRestart(Waiter::EveryProcess)),
-        ] {
-            assert_eq!(Effect::of(name), effect, "{name}");
-        }
     }
 }

@@ -9,7 +9,7 @@ use sallyport_core::names::username::UserName;
 
 use super::{
     ClientAuthorities, ClientCertificate, Credential, Identity, KeyTable, LinkBook, MadeFor, Maker, People, Proof,
-    Scopes, Standing, User, UserId,
+    Rejection, Scopes, Standing, User, UserId,
     jwt::{Issuer, JwtVerifier, TokenError, TokenGrant},
     link::{LinkError, LinkGrant, LinkKeys},
     offlinetube::{OfflineTubeGrant, OfflineTubeKey},
@@ -31,25 +31,6 @@ pub struct Authenticator {
     pub offlinetube: Arc<OfflineTubeKey>,
     /// The authorities for client certificates; without any, no certificate is accepted.
     pub client_authorities: Option<Arc<ClientAuthorities>>,
-}
-
-/// Why a presented credential is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// It does not verify, and may be a guess.
-    Invalid,
-    /// It is genuine but cannot be used here: it is revoked, not valid yet, meant for others or lacks a required claim.
-    Unusable,
-    /// The key, token or certificate has expired.
-    Expired,
-    /// Its user is unknown or was removed.
-    UnknownUser,
-    /// The signature of the link is wrong, and may be a guess.
-    LinkForged,
-    /// Parameters were added to the link, or the key that signed it was removed.
-    LinkAltered,
-    /// The link has expired or was revoked.
-    LinkExpired,
 }
 
 /// The holder of a credential, and what they may do with it.

@@ -9,11 +9,10 @@ use std::{
 };
 
 use super::{
-    Identity, Proof, Rejection, Scopes,
+    Identity, KeyOrigin, KeyRecord, Proof, Rejection, Scopes,
     api_key::{ImportedKey, PresentedKey},
     proof::KeyGrant,
 };
-use crate::store::{KeyOrigin, KeyRecord};
 
 /// All API keys.
 #[derive(Default)]

@@ -5,8 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{Proof, UserId};
-use crate::store::{LinkRecord, MakerRecord};
+use super::{LinkRecord, MakerRecord, Proof, UserId};
 
 /// Links by id. The store limits their number.
 #[derive(Default)]

@@ -17,9 +17,11 @@ mod link_target;
 pub mod offlinetube;
 mod people;
 mod proof;
+mod records;
+mod rejection;
 mod scopes;
 
-pub use self::authenticator::{Authenticator, Rejection};
+pub use self::authenticator::Authenticator;
 pub use self::client_certificate::{
     ClientAuthorities, ClientCertificate, InvalidAuthorities, USER_NUMBER, UnreadableCertificate,
 };
@@ -30,6 +32,8 @@ pub use self::kind::{CredentialKind, CredentialKinds};
 pub use self::link_book::{LinkBook, MadeLink, Maker};
 pub use self::people::{MadeFor, NameUse, People, Standing, User, UserId};
 pub use self::proof::{CountsTowards, KeyGrant, Proof};
+pub use self::records::{KeyOrigin, KeyRecord, LinkRecord, MakerRecord};
+pub use self::rejection::Rejection;
 pub use self::scopes::{InvalidScope, Scopes};
 
 /// The user behind a request, after a credential was verified.

@@ -7,8 +7,9 @@ use data_encoding::BASE64;
 use rustls::pki_types::CertificateDer;
 use sallyport_core::names::username::UserName;
 
-use super::{ClientCertificate, CredentialKind, jwt::TokenGrant, link::LinkGrant, offlinetube::OfflineTubeGrant};
-use crate::store::MakerRecord;
+use super::{
+    ClientCertificate, CredentialKind, MakerRecord, jwt::TokenGrant, link::LinkGrant, offlinetube::OfflineTubeGrant,
+};
 
 /// A recognised credential, which [`Authenticator::judge`](super::Authenticator::judge) judges at first and then again and again.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use sallyport_core::addresses;
 use thiserror::Error;
 
-use super::denial::Reason;
+use super::reason::Reason;
 
 /// The codes of ISO 3166-1, and XK, which databases use for Kosovo.
 const COUNTRIES: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS \

@@ -4,12 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
-use super::{
-    cors::PreflightAnswer,
-    denial::{Denial, Reason},
-    permit::Permit,
-    trace::Step,
-};
+use super::{cors::PreflightAnswer, denial::Denial, permit::Permit, reason::Reason, trace::Step};
 use crate::identity::Identity;
 
 /// The outcome of judging a request.

@@ -7,7 +7,7 @@ use sallyport_core::{config::Upstream, statement::UserLimits};
 use super::{
     addresses::AddressRules,
     cors::CorsPolicy,
-    denial::{BasicChallenge, ErrorStyle},
+    error_style::{BasicChallenge, ErrorStyle},
     headers::SecurityHeaders,
     route::{Route, RouteTable},
     safe_path::{Parameters, SafePath},

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::denial::Reason;
+use super::reason::Reason;
 use crate::identity::CredentialKind;
 
 /// One step. Its contents are cheap to store, because every request stores its steps.

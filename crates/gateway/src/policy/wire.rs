@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     body::UnknownFields,
-    denial::{BasicChallenge, ErrorStyle},
+    error_style::{BasicChallenge, ErrorStyle},
     route::LimitBy,
 };
 use crate::identity::CredentialKind;

@@ -14,11 +14,11 @@ use tracing::error;
 
 use crate::{
     identity::{
-        CredentialKind, Identity, Maker, Proof, UserId,
+        CredentialKind, Identity, LinkRecord, Maker, Proof, UserId,
         link::{LinkClaims, LinkKeys, without_empty_query},
     },
     policy::{App, Parameters, Reason, SafePath, Site},
-    store::{Added, LinkQuota, LinkRecord, Store},
+    store::{Added, LinkQuota, Store},
 };
 
 /// The most bytes of the maker's credential that are stored with a link: enough for a certificate and two above it, with large RSA keys.

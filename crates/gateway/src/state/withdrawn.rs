@@ -9,8 +9,9 @@ use sallyport_core::names::username::UserName;
 use tracing::info;
 
 use crate::{
+    identity::{KeyRecord, LinkRecord},
     limits::Ban,
-    store::{KeyRecord, LinkRecord, Store, UserRecord, Withdrawal},
+    store::{Store, UserRecord, Withdrawal},
 };
 
 /// The most revocations that are enforced without being stored: more than anybody makes while a disk is full.

@@ -7,43 +7,7 @@ use super::{
     Store, StoreError,
     users::{readable, user_name},
 };
-use crate::identity::UserId;
-
-/// The origin of a key's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyOrigin {
-    /// Generated here: 256 random bits after its ID.
-    Made,
-    /// Imported; clients already had it.
-    Imported,
-}
-
-/// A stored key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// The public ID, part of the key's text.
-    pub id: String,
-    /// SHA-256 of the secret part, or of an imported key's text.
-    pub hash: [u8; 32],
-    /// The origin of its text.
-    pub origin: KeyOrigin,
-    /// The owner of the key.
-    pub user: UserName,
-    /// Distinguishes the owner from earlier users of the same name; None if there were none.
-    pub generation: Option<UserId>,
-    /// Whether the owner is an administrator.
-    pub admin: bool,
-    /// The scopes, separated by spaces; `*` for all.
-    pub scopes: String,
-    /// The owner's note.
-    pub note: String,
-    /// When it was created, in Unix seconds.
-    pub created: i64,
-    /// When it expires.
-    pub expires: Option<i64>,
-    /// When it was last used, to the minute.
-    pub last_used: Option<i64>,
-}
+use crate::identity::{KeyOrigin, KeyRecord, UserId};
 
 /// A key to store.
 #[derive(Clone, Debug)]

@@ -9,44 +9,10 @@ use super::{
     Store, StoreError,
     users::{readable, user_name},
 };
-use crate::identity::{CredentialKind, UserId};
+use crate::identity::{CredentialKind, LinkRecord, MakerRecord, UserId};
 
 /// How long an expired link stays in the list, in seconds, if the quota leaves space.
 const KEEP_EXPIRED: i64 = 86_400;
-
-/// A stored link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkRecord {
-    /// Its ID, part of the URL.
-    pub id: String,
-    /// The application that serves it.
-    pub app: String,
-    /// The path and query that it opens, for display. The signature covers them in full; this may be truncated.
-    pub target: String,
-    /// The user for whom it acts.
-    pub user: UserName,
-    /// The ID of that user; None for a user who is not in the list.
-    pub owner: Option<UserId>,
-    /// The credential that created it; None for a command on this machine.
-    pub maker: Option<Arc<MakerRecord>>,
-    /// When it was created, in Unix seconds.
-    pub created: i64,
-    /// When it expires.
-    pub expires: i64,
-    /// Whether it was revoked.
-    pub revoked: bool,
-}
-
-/// A credential that created links.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MakerRecord {
-    /// The name of the credential's kind.
-    pub kind: String,
-    /// Its ID; empty if it has none.
-    pub name: String,
-    /// What must remain valid for the credential to be valid.
-    pub proof: String,
-}
 
 /// The maximum number of links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ mod users;
 mod withdrawal;
 
 pub use self::database::{Store, StoreError};
-pub use self::keys::{KeyOrigin, KeyRecord, NewKey};
-pub use self::links::{Added, LinkQuota, LinkRecord, MakerRecord};
+pub use self::keys::NewKey;
+pub use self::links::{Added, LinkQuota};
 pub use self::secrets::{DatedSecret, Secrets, SecretsError};
 pub use self::users::UserRecord;
 pub use self::withdrawal::Withdrawal;

@@ -121,7 +121,10 @@ pub(super) fn user_name(row: &Row<'_>, column: usize) -> rusqlite::Result<UserNa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Added, KeyOrigin, LinkQuota, LinkRecord, NewKey};
+    use crate::{
+        identity::{KeyOrigin, LinkRecord},
+        store::{Added, LinkQuota, NewKey},
+    };
 
     #[test]
     fn removing_a_user_ends_their_keys_and_links_and_nobody_elses() {
