@@ -88,3 +88,19 @@ fn only_the_http2_adapter_knows_pingora() {
         using.filter(|path| !path.to_str().unwrap().contains("/clients/http2_transport.rs")).collect();
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
 }
+
+/// A path such as `policy/decide.rs` is the end of the path of a file.
+#[test]
+fn every_file_that_the_documents_name_exists() {
+    let all: Vec<_> = ["src", "crates", "tests"].iter().flat_map(|folder| sources(&root().join(folder))).collect();
+    let named = regex::Regex::new(r"`([a-z0-9_/]+\.rs)`").unwrap();
+    for document in ["docs/architecture.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let missing: BTreeSet<_> = named
+            .captures_iter(&text)
+            .map(|found| found[1].to_owned())
+            .filter(|name| !all.iter().any(|path| path.ends_with(name)))
+            .collect();
+        assert!(missing.is_empty(), "{document} names files that do not exist: {missing:?}");
+    }
+}
