@@ -27,8 +27,9 @@ use tracing::debug;
 use crate::{
     clients::{
         client::{Client, Speaks},
+        http1_end::{Then, end},
         http2::{Ending, Http2},
-        http2_transport::handshake,
+        http2_transport::{Http2Connection, Server, handshake},
         leftovers::Allowance,
     },
     edge::{Downstream, Inspect, connection_limits::Activity},
@@ -41,6 +42,9 @@ use crate::{
 
 /// The longest that the preface and the first settings may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may still send after the connection has ended, such as a request that it began before it saw the GOAWAY. If the gateway
+/// closed the socket at once, the system would reset the connection, and with it the answers that the client has not read yet.
+const LAST_FRAMES_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a connection is checked.
 const TICK: Duration = Duration::from_secs(5);
 /// After this many checks in a row without a stream, a connection is closed: two minutes.
@@ -59,20 +63,29 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves a client until either side closes the connection.
-///
-/// `accept` also drives all of the connection's I/O, so it is called until there is none left.
 pub(crate) async fn serve(
     mut stream: Downstream,
     peer: Peer,
     gateway: Arc<Gateway>,
     activity: Arc<Activity>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let watch = Arc::new(Mutex::new(FrameWatch::default()));
     stream.inspect(inspector(Arc::clone(&watch)));
     let shaken = timeout(HANDSHAKE_TIMEOUT, handshake(stream, &options())).await;
-    let Ok(Some(mut connection)) = shaken else { return };
-    let streams = Streams::new(peer, gateway, activity, Arc::clone(&watch));
+    let Ok(Some(Http2Connection { connection, stream })) = shaken else { return };
+    let streams = Streams::new(peer, gateway, activity, watch);
+    if run(connection, &streams, stop).await == Then::Linger
+        && let Ok(mut stream) = stream.await
+    {
+        let _ = timeout(LAST_FRAMES_TIMEOUT, end(&mut stream, Then::Linger)).await;
+    }
+}
+
+/// Accepts streams until the connection ends, and returns how it is to be closed.
+///
+/// `accept` also drives all of the connection's I/O, so it is called until there is none left.
+async fn run(mut connection: Server, streams: &Streams, mut stop: watch::Receiver<bool>) -> Then {
     let mut life = Life::default();
     let mut tick = tokio::time::interval(TICK);
     let mut stopping = pin!(stopped(&mut stop));
@@ -91,19 +104,23 @@ pub(crate) async fn serve(
                 continue;
             }
             _ = tick.tick() => {
-                match life.tick(&streams.tasks, &watch) {
+                match life.tick(&streams.tasks, &streams.watch) {
                     AfterCheck::GoOn => {}
                     AfterCheck::Close => connection.graceful_shutdown(),
-                    AfterCheck::Cut => return,
+                    AfterCheck::Cut => return Then::Cut,
                 }
                 continue;
             }
         };
-        let Some(Ok((request, respond))) = accepted else { return };
+        let (request, respond) = match accepted {
+            None => return Then::Linger,
+            Some(Err(_)) => return Then::Cut,
+            Some(Ok(stream)) => stream,
+        };
         life.malformed += u32::from(streams.start(request, respond).is_err());
         life.late += u32::from(life.shut_out);
         if life.malformed > MAX_MALFORMED_STREAMS || life.late > MAX_LATE_STREAMS {
-            return;
+            return Then::Cut;
         }
         life.idle_ticks = 0;
     }
