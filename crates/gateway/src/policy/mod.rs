@@ -11,7 +11,6 @@ mod error_style;
 pub mod exact_json;
 mod headers;
 mod host;
-mod own_routes;
 mod permit;
 mod reason;
 mod route;
@@ -23,7 +22,7 @@ mod wire;
 
 pub use self::addresses::{AddressRules, Countries, CountryCode, InvalidCountryCode};
 pub use self::body::{BodyFault, BodyRule};
-pub use self::compile::{compile, compile_after, compile_text};
+pub use self::compile::{PolicyText, compile, compile_after, compile_text};
 pub use self::cors::{CorsAnswer, CorsPolicy, Origin, PreflightAnswer};
 pub use self::decide::{Addressing, Behind, RequestFacts};
 pub use self::decision::{Decision, PendingBody};

@@ -2,16 +2,18 @@
 
 use sallyport_core::config::Rate;
 
-use super::{
-    LimitBy,
-    addresses::AddressRules,
-    body::{BodyRule, Field, FieldKind, UnknownFields},
-    compile::Compiler,
-    route::{Handler, Route},
-    safe_path::Names,
-    wire,
+use super::compiler::Compiler;
+use crate::{
+    identity::{CredentialKind, CredentialKinds},
+    policy::{
+        LimitBy,
+        addresses::AddressRules,
+        body::{BodyRule, Field, FieldKind, UnknownFields},
+        route::{Handler, Route},
+        safe_path::Names,
+        wire,
+    },
 };
-use crate::identity::{CredentialKind, CredentialKinds};
 
 /// The name of the route that creates links.
 const CREATE_LINK: &str = "create-link";
