@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use sallyport_gateway::policy::compile_text;
+use sallyport_gateway::policy::{PolicyText, compile_text};
 
 use super::{config_toml, site};
 
 pub fn run(data: &[u8]) {
     let Ok(source) = std::str::from_utf8(data) else { return };
     let app = &site::config().apps[0];
-    if let Err(found) = compile_text((Path::new("/etc/policy.toml"), source), app, site::config(), None) {
+    let policy = PolicyText { path: Path::new("/etc/policy.toml"), text: source };
+    if let Err(found) = compile_text(policy, app, site::config(), None) {
         config_toml::judge(&found, source);
     }
 }

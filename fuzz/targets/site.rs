@@ -14,7 +14,7 @@ use sallyport_gateway::{
         jwt::{Expected, JwtVerifier},
         offlinetube::OfflineTubeKey,
     },
-    policy::{Site, builtin, compile_text},
+    policy::{PolicyText, Site, builtin, compile_text},
 };
 use secrecy::SecretString;
 
@@ -86,7 +86,8 @@ pub(super) fn site() -> &'static Site {
             // Rates would make a run depend on its duration.
             let text = builtin(&app.policy).unwrap_or(OPEN).lines().filter(|line| !line.starts_with("rates"));
             let text = text.collect::<Vec<_>>().join("\n");
-            compile_text((Path::new("/etc/policy.toml"), &text), app, config(), None).unwrap()
+            let policy = PolicyText { path: Path::new("/etc/policy.toml"), text: &text };
+            compile_text(policy, app, config(), None).unwrap()
         });
         Site::new(apps.collect())
     })

@@ -2,24 +2,21 @@
 
 use http::{HeaderValue, Method};
 
-use super::{App, Authenticator, Fault, Guess, Judgement, Matched, Reason, RequestFacts, Route};
+use super::{fault::Fault, judgement::Judgement};
+use crate::policy::{App, Guess, Reason, Route, route::Matched};
 
 impl Judgement<'_> {
     /// Tells a client that may use a route of the path which methods it accepts (RFC 9110, section 15.5.6). To other clients the path
     /// appears not to exist. A forged credential counts as a guess here, as on the routes themselves.
-    pub(super) fn other_method(
-        &mut self,
-        app: &App,
-        matched: &Matched<'_, '_>,
-        facts: &RequestFacts<'_>,
-        known: (&Authenticator, i64),
-    ) -> Fault {
-        if !is_known(facts.method) {
+    pub(super) fn other_method(&mut self, app: &App, matched: &Matched<'_, '_>) -> Fault {
+        if !is_known(self.facts.method) {
             return Reason::UnknownMethod.into();
         }
-        let (before, mut allowed, mut guess) = (self.steps.clone(), Vec::new(), Guess::No);
+        let before = self.steps.clone();
+        let mut allowed = Vec::new();
+        let mut guess = Guess::No;
         for (route, methods) in matched.routes() {
-            match self.lets_in(app, route, matched, facts, known) {
+            match self.lets_in(app, route, matched) {
                 Ok(()) => allowed.extend(methods.map(Method::as_str)),
                 Err(fault) if fault.guess == Guess::Yes => guess = Guess::Yes,
                 Err(_) => {}
@@ -37,17 +34,10 @@ impl Judgement<'_> {
         Reason::MethodNotAllowed.into()
     }
 
-    fn lets_in(
-        &mut self,
-        app: &App,
-        route: &Route,
-        matched: &Matched<'_, '_>,
-        facts: &RequestFacts<'_>,
-        known: (&Authenticator, i64),
-    ) -> Result<(), Fault> {
-        route.addresses.judge(facts.client, facts.countries)?;
-        self.address_rate(route, facts)?;
-        self.authenticate(app, route, matched, facts, known).map(drop)
+    fn lets_in(&mut self, app: &App, route: &Route, matched: &Matched<'_, '_>) -> Result<(), Fault> {
+        route.addresses.judge(self.facts.client, self.facts.countries)?;
+        self.address_rate(route)?;
+        self.authenticate(app, route, matched).map(drop)
     }
 }
 
