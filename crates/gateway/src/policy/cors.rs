@@ -114,7 +114,7 @@ impl CorsPolicy {
                 credentials: self.credentials,
                 expose: self.expose_headers.clone(),
             },
-            _ => CorsAnswer::Vary,
+            Some(_) | None => CorsAnswer::Vary,
         }
     }
 

@@ -46,10 +46,8 @@ impl Json {
     /// Returns the string.
     #[must_use]
     pub(crate) fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
+        let Self::Text(text) = self else { return None };
+        Some(text)
     }
 }
 

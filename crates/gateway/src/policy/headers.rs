@@ -111,7 +111,8 @@ fn is_frame_options(text: &str) -> bool {
 
 /// RFC 6797, section 6.1: `max-age` exactly once, and otherwise only directives that browsers know.
 fn is_hsts(text: &str) -> bool {
-    let (mut ages, mut others) = (0, Vec::new());
+    let mut ages = 0;
+    let mut others = Vec::new();
     for directive in text.split(';').map(|d| d.trim().to_ascii_lowercase()) {
         match directive.strip_prefix("max-age=") {
             Some(age) if age.parse::<u32>().is_ok() => ages += 1,

@@ -105,7 +105,7 @@ impl<'a> SafePath<'a> {
     pub fn judge_names(&self, names: Names) -> Result<(), UnsafePath> {
         match (names, self.odd) {
             (Names::Plain, Some(odd)) => Err(odd),
-            (Names::Plain, None) | (Names::Titles, _) => Ok(()),
+            (Names::Plain, None) | (Names::Titles, Some(_) | None) => Ok(()),
         }
     }
 

@@ -85,11 +85,10 @@ fn certificate<'f>(route: &Route, facts: &RequestFacts<'f>) -> Option<Credential
 }
 
 /// Checks that a credential extends to the request: a link only reads, and any other needs the scopes of the route.
-fn judge_extent(kind: CredentialKind, identity: &Identity, route: &Route, method: &Method) -> Result<(), Fault> {
-    let (holds, reason) = if kind.is_link() {
-        (matches!(*method, Method::GET | Method::HEAD), Reason::CredentialNotAccepted)
-    } else {
-        (identity.scopes.contain_all(&route.scopes), Reason::InsufficientScope)
-    };
-    if holds { Ok(()) } else { Err(reason.into()) }
+fn judge_extent(kind: CredentialKind, identity: &Identity, route: &Route, method: &Method) -> Result<(), Reason> {
+    if kind.is_link() {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        return if reads { Ok(()) } else { Err(Reason::CredentialNotAccepted) };
+    }
+    if identity.scopes.contain_all(&route.scopes) { Ok(()) } else { Err(Reason::InsufficientScope) }
 }

@@ -18,8 +18,8 @@ impl Judgement<'_> {
         for (route, methods) in matched.routes() {
             match self.lets_in(app, route, matched) {
                 Ok(()) => allowed.extend(methods.map(Method::as_str)),
-                Err(fault) if fault.guess == Guess::Yes => guess = Guess::Yes,
-                Err(_) => {}
+                Err(Fault { guess: Guess::Yes, .. }) => guess = Guess::Yes,
+                Err(Fault { guess: Guess::No, .. }) => {}
             }
             self.steps.clone_from(&before);
         }

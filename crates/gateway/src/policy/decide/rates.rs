@@ -24,21 +24,24 @@ impl Judgement<'_> {
     pub(super) fn user_rate(&mut self, route: &Route, identity: Option<&Identity>) -> Result<(), Fault> {
         for Limit { by, tracker } in &route.limits {
             match (by, identity) {
-                (LimitBy::Address, _) => {}
+                (LimitBy::Address, Some(_) | None) => {}
                 (LimitBy::User | LimitBy::Key, None) => count_stranger(tracker, self.facts.client)?,
-                (LimitBy::User | LimitBy::Key, Some(identity)) => match (identity.proof.counts_towards(), by) {
-                    (CountsTowards::Link(id), _) => count_link(tracker, identity.kind(), id, self.facts)?,
-                    (CountsTowards::Credential(id), LimitBy::Key) => {
-                        tracker.check((identity.kind().name(), id), Acquaintance::Known)?;
-                    }
-                    (CountsTowards::Credential(_), LimitBy::User | LimitBy::Address) | (CountsTowards::User, _) => {
-                        count_user(tracker, identity)?;
-                    }
-                },
+                (LimitBy::User | LimitBy::Key, Some(identity)) => count_known(tracker, *by, identity, self.facts)?,
             }
         }
         self.steps.push(Step::UserRate);
         Ok(())
+    }
+}
+
+fn count_known(tracker: &Tracker, by: LimitBy, identity: &Identity, facts: &RequestFacts<'_>) -> Result<(), Exceeded> {
+    match identity.proof.counts_towards() {
+        CountsTowards::Link(id) => count_link(tracker, identity.kind(), id, facts),
+        CountsTowards::User => count_user(tracker, identity),
+        CountsTowards::Credential(id) => match by {
+            LimitBy::Key => tracker.check((identity.kind().name(), id), Acquaintance::Known),
+            LimitBy::User | LimitBy::Address => count_user(tracker, identity),
+        },
     }
 }
 
