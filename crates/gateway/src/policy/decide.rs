@@ -108,3 +108,7 @@ fn declared_length_fits(headers: &HeaderMap, max: u64) -> Result<(), Fault> {
     let length: u64 = length.to_str().ok().and_then(|l| l.parse().ok()).ok_or(Reason::BadBody)?;
     if length > max { Err(Reason::BodyTooLarge.into()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;
