@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use sallyport_core::config::{self, Config};
+use sallyport_core::{
+    config::{self, Config},
+    names::role::Role,
+};
 use sallyport_gateway::{
     identity::{
         Authenticator, KeyOrigin, KeyRecord, KeyTable, People,
@@ -105,7 +108,7 @@ pub(super) fn authority() -> &'static Authenticator {
         origin: KeyOrigin::Imported,
         user: "ana".parse().unwrap(),
         generation: None,
-        admin: true,
+        role: Role::Admin,
         scopes: "*".to_owned(),
         note: String::new(),
         created: 0,

@@ -1,6 +1,9 @@
 //! The worker accepts exactly what the gateway signed for this request, and no other byte sequence.
 
-use sallyport_core::statement::{Delivery, Role, Statement, StatementKey, UserLimits};
+use sallyport_core::{
+    names::role::Role,
+    statement::{Delivery, Statement, StatementKey, UserLimits},
+};
 
 use super::parts;
 

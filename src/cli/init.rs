@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use sallyport_core::{
     config::{self, Config, TlsMode, Upstream},
-    names::{spelling::did_you_mean, username::UserName},
+    names::{role::Role, spelling::did_you_mean, username::UserName},
     secrets::{random::random, secret_file},
 };
 use sallyport_gateway::{
@@ -25,7 +25,7 @@ use super::{
     output::{Output, command_line},
     state::{State, database, now},
     trust::page_url,
-    user::{Role, hash_password},
+    user::hash_password,
 };
 
 /// The commented reference configuration, from which a new instance starts.
@@ -227,7 +227,7 @@ fn make_secrets(secrets: &Secrets) -> Result<()> {
 fn make_admin(state: &State) -> Result<(UserName, String)> {
     let admin: UserName = ADMIN.parse()?;
     let password = data_encoding::BASE32_NOPAD.encode(&random::<15>()).to_ascii_lowercase();
-    if !state.store.add_user(&admin, Role::Admin.name(), Some(&hash_password(&password)?), now())? {
+    if !state.store.add_user(&admin, Role::Admin, Some(&hash_password(&password)?), now())? {
         bail!("the data folder already has an administrator; nothing was changed there");
     }
     Ok((admin, password))

@@ -4,8 +4,11 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
 use argon2::{Argon2, password_hash::PasswordHasher};
-use clap::{Args, Subcommand, ValueEnum};
-use sallyport_core::names::username::UserName;
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
+use sallyport_core::names::{role::Role, username::UserName};
 use sallyport_gateway::store::Withdrawal;
 use serde_json::json;
 
@@ -34,7 +37,7 @@ pub(super) struct Add {
     /// Name of the user.
     name: UserName,
     /// Role of the user.
-    #[arg(long, value_enum, default_value = "user")]
+    #[arg(long, value_parser = role_parser(), default_value = Role::User.name())]
     role: Role,
     /// Read the password from the first line of standard input.
     #[arg(long)]
@@ -55,24 +58,6 @@ pub(super) struct Remove {
     name: UserName,
 }
 
-/// The role of a user.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Role {
-    /// Allows everything, on the objects of all users.
-    Admin,
-    /// Allows what keys and policies allow, on the user's own objects.
-    User,
-}
-
-impl Role {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::User => "user",
-        }
-    }
-}
-
 impl User {
     pub(super) fn run(self) -> Result<()> {
         match self {
@@ -87,12 +72,12 @@ impl Add {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         let hash = if self.password_stdin { Some(hash_password(&read_password()?)?) } else { None };
-        if !state.store.add_user(&self.name, self.role.name(), hash.as_deref(), now())? {
+        if !state.store.add_user(&self.name, self.role, hash.as_deref(), now())? {
             bail!("the user {} already exists", self.name);
         }
         state.announce()?;
-        let document = json!({ "name": self.name, "role": self.role.name() });
-        self.common.output.print(&document, |_| format!("Added {} as {}.", self.name, self.role.name()))
+        let document = json!({ "name": self.name, "role": self.role });
+        self.common.output.print(&document, |_| format!("Added {} as {}.", self.name, self.role))
     }
 }
 
@@ -102,7 +87,7 @@ impl List {
         let users = state.store.users()?;
         let listed: Vec<_> = users.iter().map(|u| json!({ "name": u.name, "role": u.role })).collect();
         self.common.output.print(&json!({ "users": listed }), |_| {
-            table(["NAME", "ROLE"], &users.iter().map(|u| [u.name.to_string(), u.role.clone()]).collect::<Vec<_>>())
+            table(["NAME", "ROLE"], &users.iter().map(|u| [u.name.to_string(), u.role.to_string()]).collect::<Vec<_>>())
         })
     }
 }
@@ -110,7 +95,7 @@ impl List {
 impl Remove {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
-        let admins = state.store.users()?.into_iter().filter(|user| user.role == Role::Admin.name());
+        let admins = state.store.users()?.into_iter().filter(|user| user.role == Role::Admin);
         if admins.map(|user| user.name).eq([self.name.clone()]) {
             bail!("{} is the only administrator; add another administrator first", self.name);
         }
@@ -120,6 +105,16 @@ impl Remove {
         let document = json!({ "name": self.name, "removed": true });
         self.common.output.print(&document, |_| format!("Removed {}, including keys and links.", self.name))
     }
+}
+
+fn role_parser() -> impl TypedValueParser<Value = Role> {
+    let described = Role::ALL.map(|role| {
+        PossibleValue::new(role.name()).help(match role {
+            Role::Admin => "Allows everything, on the objects of all users",
+            Role::User => "Allows what keys and policies allow, on the user's own objects",
+        })
+    });
+    PossibleValuesParser::new(described).try_map(|name| name.parse())
 }
 
 /// Hashes a password with Argon2id, in the PHC string format.

@@ -63,6 +63,8 @@ mod grants;
 mod greedy;
 mod headers;
 mod hot_restart;
+mod issuers;
+mod issuers;
 mod lenience;
 mod link_limits;
 mod link_makers;

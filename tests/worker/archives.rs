@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use sallyport_core::statement::{HEADER, Role, Statement};
+use sallyport_core::{
+    names::role::Role,
+    statement::{HEADER, Statement},
+};
 
 use crate::{
     client::{Request, sign, statement},

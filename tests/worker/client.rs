@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use sallyport_core::statement::{HEADER, Role, Statement, StatementKey, UserLimits};
+use sallyport_core::{
+    names::role::Role,
+    statement::{HEADER, Statement, StatementKey, UserLimits},
+};
 use serde_json::Value;
 
 pub(crate) const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";

@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
 
-use crate::{names::username::UserName, secrets::hmac_sha256::hmac_sha256};
+use crate::{
+    names::{role::Role, username::UserName},
+    secrets::hmac_sha256::hmac_sha256,
+};
 
 /// The header that carries a statement from gateway to worker.
 pub const HEADER: &str = "x-sallyport-statement";
@@ -25,16 +28,6 @@ pub const HEADER: &str = "x-sallyport-statement";
 pub const LIFETIME: Duration = Duration::from_secs(30);
 
 const DOMAIN: &[u8] = b"sallyport statement v1\0";
-
-/// The role in which a request is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Access to the user's own objects.
-    User,
-    /// Access to the objects of all users.
-    Admin,
-}
 
 /// A user's limits in an application, within those of the application; without a number, the application's own limit applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +64,7 @@ pub struct Statement {
     /// Distinguishes the user from earlier users of the same name; absent if there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// The user's role.
+    /// The role in which the request is made.
     pub role: Role,
     /// The user's limits.
     #[serde(default, skip_serializing_if = "UserLimits::are_none")]

@@ -1,5 +1,6 @@
-//! Names: user names, the accounts of the machine, and the closest known word for a misspelt one.
+//! Names: users and their roles, the accounts of the machine, and the closest known word for a misspelt one.
 
 pub mod account;
+pub mod role;
 pub mod spelling;
 pub mod username;

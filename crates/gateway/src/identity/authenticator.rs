@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use sallyport_core::names::username::UserName;
+use sallyport_core::names::{role::Role, username::UserName};
 
 use super::{
     ClientAuthorities, ClientCertificate, Credential, Identity, KeyTable, LinkBook, MadeFor, Maker, People, Proof,
-    Rejection, Scopes, Standing, User, UserId,
+    Rejection, Scopes, User, UserId,
     jwt::{Issuer, JwtVerifier, TokenError, TokenGrant},
     link::{LinkError, LinkGrant, LinkKeys},
     offlinetube::{OfflineTubeGrant, OfflineTubeKey},
@@ -37,7 +37,7 @@ pub struct Authenticator {
 struct Who {
     user: UserName,
     generation: Option<UserId>,
-    admin: bool,
+    role: Role,
     scopes: Scopes,
 }
 
@@ -113,19 +113,22 @@ impl Authenticator {
             Proof::OfflinetubeLink(link) => self.judge_offlinetube_link(link, now)?,
             Proof::ClientCertificate(certificate) => self.judge_certificate(certificate, now)?,
         };
-        let Who { user, generation, admin, scopes } = who;
-        Ok(Arc::new(Identity { user, generation, admin, scopes, proof: proof.clone() }))
+        let Who { user, generation, role, scopes } = who;
+        Ok(Arc::new(Identity { user, generation, role, scopes, proof: proof.clone() }))
     }
 
     fn judge_token(&self, token: &TokenGrant, now: i64) -> Result<Who, Rejection> {
         self.jwt.judge(token, now)?;
         let user = self.people.meant(&token.user, MadeFor { id: token.id, at: token.issued() })?;
         // A foreign issuer can vouch for user names, but cannot make anyone an administrator.
-        let is_admin = token.issuer == Issuer::Own && user.is_some_and(|user| user.standing == Standing::Admin);
+        let role = match token.issuer {
+            Issuer::Own => user.map_or(Role::User, |user| user.role),
+            Issuer::Foreign => Role::User,
+        };
         Ok(Who {
             user: token.user.clone(),
             generation: user.and_then(User::generation),
-            admin: is_admin && token.scopes.contains("admin"),
+            role: token.scopes.limit(role),
             scopes: token.scopes.clone(),
         })
     }
@@ -140,7 +143,7 @@ impl Authenticator {
             Maker::Machine => {}
             Maker::Holder(proof) => {
                 let maker = self.judge(proof, now).map_err(|_| Rejection::LinkExpired)?;
-                if maker.user != link.user && !maker.admin {
+                if !maker.may_act_for(&link.user) {
                     return Err(Rejection::LinkExpired);
                 }
             }
@@ -159,19 +162,14 @@ impl Authenticator {
     fn judge_certificate(&self, shown: &ClientCertificate, now: i64) -> Result<Who, Rejection> {
         let name = self.client_authorities.as_ref().ok_or(Rejection::Unusable)?.user(shown, now)?;
         let user = self.people.meant(&name, shown.made_for())?.ok_or(Rejection::UnknownUser)?;
-        Ok(Who {
-            admin: user.standing == Standing::Admin,
-            generation: user.generation(),
-            user: name,
-            scopes: Scopes::All,
-        })
+        Ok(Who { role: user.role, generation: user.generation(), user: name, scopes: Scopes::All })
     }
 }
 
 /// Returns the holder of a link. A link opens one target in the name of its user and needs no scope; the route decides whether it
 /// accepts links.
 fn bearer_of(name: &UserName, user: Option<&User>) -> Who {
-    Who { user: name.clone(), generation: user.and_then(User::generation), admin: false, scopes: Scopes::All }
+    Who { user: name.clone(), generation: user.and_then(User::generation), role: Role::User, scopes: Scopes::All }
 }
 
 impl From<TokenError> for Rejection {

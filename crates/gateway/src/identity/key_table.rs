@@ -107,12 +107,11 @@ impl KeyTable {
 impl KeyEntry {
     fn new(record: KeyRecord, id: Arc<str>) -> Self {
         let scopes: Scopes = record.scopes.parse().unwrap_or(Scopes::Only(Box::default()));
-        let admin = record.admin && scopes.contains("admin");
         let grant = KeyGrant { id, expires: record.expires };
         let identity = Identity {
             user: record.user,
             generation: record.generation,
-            admin,
+            role: scopes.limit(record.role),
             scopes,
             proof: Proof::ApiKey(grant.clone()),
         };

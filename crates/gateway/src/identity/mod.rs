@@ -1,13 +1,12 @@
 //! Turns credentials into identities: API keys, tokens, signed links and client certificates, each verified in its own file.
 
-use sallyport_core::names::username::UserName;
+use sallyport_core::names::{role::Role, username::UserName};
 
 pub mod api_key;
 mod authenticator;
 mod client_certificate;
 mod credential;
 mod fingerprint;
-
 pub mod jwt;
 mod key_table;
 mod kind;
@@ -30,7 +29,7 @@ pub use self::fingerprint::{Fingerprint, InvalidFingerprint};
 pub use self::key_table::KeyTable;
 pub use self::kind::{CredentialKind, CredentialKinds};
 pub use self::link_book::{LinkBook, MadeLink, Maker};
-pub use self::people::{MadeFor, NameUse, People, Standing, User, UserId};
+pub use self::people::{MadeFor, NameUse, People, User, UserId};
 pub use self::proof::{CountsTowards, KeyGrant, Proof};
 pub use self::records::{KeyOrigin, KeyRecord, LinkRecord, MakerRecord};
 pub use self::rejection::Rejection;
@@ -43,8 +42,8 @@ pub struct Identity {
     pub user: UserName,
     /// Distinguishes the user from earlier users with the same name; `None` if there were none.
     pub generation: Option<UserId>,
-    /// Whether the user may act on all users' objects.
-    pub admin: bool,
+    /// The role in which the user acts with this credential.
+    pub role: Role,
     /// The scopes of the credential.
     pub scopes: Scopes,
     /// The recognised credential, which proves the identity for as long as it is valid.
@@ -67,12 +66,18 @@ impl Identity {
         }
     }
 
+    /// Returns true if this user may act on the objects of `user`.
+    #[must_use]
+    pub fn may_act_for(&self, user: &UserName) -> bool {
+        match self.role {
+            Role::Admin => true,
+            Role::User => self.user == *user,
+        }
+    }
+
     /// Returns true if this is the same user with the same permissions.
     fn is_as_good_as(&self, earlier: &Self) -> bool {
-        let Self { user, generation, admin, scopes, proof: _ } = self;
-        *user == earlier.user
-            && *generation == earlier.generation
-            && *admin == earlier.admin
-            && *scopes == earlier.scopes
+        let Self { user, generation, role, scopes, proof: _ } = self;
+        *user == earlier.user && *generation == earlier.generation && *role == earlier.role && *scopes == earlier.scopes
     }
 }

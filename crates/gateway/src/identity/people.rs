@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sallyport_core::names::username::UserName;
+use sallyport_core::names::{role::Role, username::UserName};
 use serde::{Deserialize, Serialize};
 
 use super::Rejection;
@@ -11,15 +11,6 @@ use super::Rejection;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(pub i64);
-
-/// What a user may do with other users' objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Everything.
-    Admin,
-    /// Nothing.
-    User,
-}
 
 /// Whether an earlier user had the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +26,8 @@ pub enum NameUse {
 pub struct User {
     /// The id.
     pub id: UserId,
-    /// What the user may do.
-    pub standing: Standing,
+    /// What the user may do with the objects of other users.
+    pub role: Role,
     /// Whether an earlier user had the same name.
     pub name_use: NameUse,
 }
@@ -96,7 +87,7 @@ mod tests {
     }
 
     fn people() -> People {
-        let user = |id, name_use| User { id: UserId(id), standing: Standing::User, name_use };
+        let user = |id, name_use| User { id: UserId(id), role: Role::User, name_use };
         let users = [(name("ana"), user(7, NameUse::Again)), (name("ben"), user(2, NameUse::First))];
         People { users: users.into(), removed: [(name("ana"), 100), (name("eve"), 100)].into() }
     }

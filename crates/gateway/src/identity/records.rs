@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sallyport_core::names::username::UserName;
+use sallyport_core::names::{role::Role, username::UserName};
 
 use super::UserId;
 
@@ -28,8 +28,8 @@ pub struct KeyRecord {
     pub user: UserName,
     /// Distinguishes the owner from earlier users of the same name; None if there were none.
     pub generation: Option<UserId>,
-    /// Whether the owner is an administrator.
-    pub admin: bool,
+    /// The role of the owner.
+    pub role: Role,
     /// The scopes, separated by spaces; `*` for all.
     pub scopes: String,
     /// The owner's note.

@@ -2,6 +2,7 @@
 
 use std::{fmt, slice, str::FromStr};
 
+use sallyport_core::names::role::Role;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -34,9 +35,17 @@ impl Scopes {
     pub fn contain_all(&self, wanted: &[Box<str>]) -> bool {
         wanted.iter().all(|scope| self.contains(scope))
     }
-}
 
-impl Scopes {
+    /// Returns the role in which a user of `role` acts with a credential that has these scopes: an administrator acts as one only with the
+    /// scope `admin`.
+    #[must_use]
+    pub fn limit(&self, role: Role) -> Role {
+        match role {
+            Role::Admin if self.contains("admin") => Role::Admin,
+            Role::Admin | Role::User => Role::User,
+        }
+    }
+
     /// Reads the scopes of a token from a string or a list of strings. Issuers name scopes for many services, so words that are not
     /// scopes here are ignored.
     #[must_use]

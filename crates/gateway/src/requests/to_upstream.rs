@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, header};
 use sallyport_core::{
     http1::{Framing, RequestHead, connection, write_field},
-    statement::{self, Role, Statement, StatementKey, UserLimits},
+    names::role::Role,
+    statement::{self, Statement, StatementKey, UserLimits},
 };
 
 use super::field_names::{frames, is_managed};
@@ -129,9 +130,10 @@ fn write_framing(out: &mut Vec<u8>, onward: &Onward<'_>) {
 /// Returns the gateway's statement about this request, for an application that trusts nothing else.
 fn statement(onward: &Onward<'_>, stated: &Stated, target: &str, now: i64) -> Statement {
     let identity = onward.permit.identity();
-    let (role, limits) = match identity {
-        Some(identity) if identity.admin => (Role::Admin, UserLimits::default()),
-        _ => (Role::User, stated.limits),
+    let role = identity.map_or(Role::User, |identity| identity.role);
+    let limits = match role {
+        Role::Admin => UserLimits::default(),
+        Role::User => stated.limits,
     };
     Statement {
         user: identity.map(|i| i.user.clone()),

@@ -1,16 +1,14 @@
 //! Reads the data that credentials are verified with, part by part. A part that cannot be read stays unchanged, and does not keep
 //! revocations in the other parts from taking effect.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use sallyport_core::secrets::secret_file::SecretError;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{error::StateError, rules::Rules, withdrawn::Withdrawn};
 use crate::{
-    identity::{
-        Authenticator, KeyTable, LinkBook, People, Standing, User, link::LinkKeys, offlinetube::OfflineTubeKey,
-    },
+    identity::{Authenticator, KeyTable, LinkBook, People, User, link::LinkKeys, offlinetube::OfflineTubeKey},
     store::{DatedSecret, Secrets, Store},
 };
 
@@ -111,12 +109,16 @@ fn key_table(store: &Store, withdrawn: &Withdrawn) -> Result<KeyTable, StateErro
     Ok(KeyTable::new(hold, revoked))
 }
 
+/// Reads the users. A user whose role cannot be read counts as removed, so that no issuer can vouch for the name.
 fn people(store: &Store, withdrawn: &Withdrawn) -> Result<People, StateError> {
-    let standing = |role: &str| if role == "admin" { Standing::Admin } else { Standing::User };
+    // The names are read first: a user who is added in between is missing from them, not from the users.
+    let names = store.user_names()?;
     let users = withdrawn.users(store.users()?).into_iter().map(|record| {
-        let user = User { id: record.id, standing: standing(&record.role), name_use: record.name_use };
+        let user = User { id: record.id, role: record.role, name_use: record.name_use };
         (record.name, user)
     });
-    let removed = store.removed_users()?.into_iter().chain(withdrawn.removed_users());
-    Ok(People { users: users.collect(), removed: removed.collect() })
+    let users: HashMap<_, _> = users.collect();
+    let unreadable = names.into_iter().filter(|name| !users.contains_key(name)).map(|name| (name, i64::MAX));
+    let removed = unreadable.chain(store.removed_users()?).chain(withdrawn.removed_users());
+    Ok(People { removed: removed.collect(), users })
 }

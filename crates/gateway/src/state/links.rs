@@ -207,11 +207,16 @@ impl LinkRequest {
         let route = app.route_for_get(path.decoded()).filter(|r| r.credentials.contains(CredentialKind::Link));
         let route = route.ok_or(LinkRefusal::NoRoute)?;
         path.judge_names(route.names).map_err(|_| LinkRefusal::BadPath)?;
-        match &self.maker {
-            Some(maker) if !maker.scopes.contain_all(&route.scopes) => Err(LinkRefusal::MissingScope),
-            Some(maker) if maker.user != self.user && !maker.admin => Err(LinkRefusal::OtherUser),
-            _ => Ok(app),
+        // Without a maker, a command on this machine creates the link.
+        if let Some(maker) = &self.maker {
+            if !maker.scopes.contain_all(&route.scopes) {
+                return Err(LinkRefusal::MissingScope);
+            }
+            if !maker.may_act_for(&self.user) {
+                return Err(LinkRefusal::OtherUser);
+            }
         }
+        Ok(app)
     }
 }
 

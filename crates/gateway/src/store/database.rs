@@ -202,6 +202,8 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use sallyport_core::names::role::Role;
+
     use super::*;
 
     #[test]
@@ -248,7 +250,7 @@ mod tests {
         let path = dir.path().join("state.db");
         let (here, there) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
         let before = here.version().unwrap();
-        there.add_user(&"ana".parse().unwrap(), "user", None, 0).unwrap();
+        there.add_user(&"ana".parse().unwrap(), Role::User, None, 0).unwrap();
         assert_ne!(here.version().unwrap(), before);
     }
 }

@@ -5,7 +5,7 @@ use sallyport_core::names::username::UserName;
 
 use super::{
     Store, StoreError,
-    users::{readable, user_name},
+    users::{readable, role, user_name},
 };
 use crate::identity::{KeyOrigin, KeyRecord, UserId};
 
@@ -31,7 +31,7 @@ pub struct NewKey<'a> {
 }
 
 const SELECT: &str =
-    "SELECT k.id, k.hash, u.name, u.role = 'admin', k.scopes, k.note, k.created, k.expires, k.last_used, k.imported,
+    "SELECT k.id, k.hash, u.name, u.role, k.scopes, k.note, k.created, k.expires, k.last_used, k.imported,
     iif(u.reused, u.id, NULL) FROM api_key k JOIN user u ON u.id = k.user ORDER BY k.created, k.id";
 
 impl Store {
@@ -89,12 +89,13 @@ impl Store {
 }
 
 fn key_from(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
+    let user = user_name(row, 2)?;
     Ok(KeyRecord {
+        role: role(row, 3, &user)?,
         id: row.get(0)?,
         hash: row.get(1)?,
-        user: user_name(row, 2)?,
+        user,
         generation: row.get::<_, Option<i64>>(10)?.map(UserId),
-        admin: row.get(3)?,
         scopes: row.get(4)?,
         note: row.get(5)?,
         created: row.get(6)?,
@@ -106,6 +107,8 @@ fn key_from(row: &Row<'_>) -> rusqlite::Result<KeyRecord> {
 
 #[cfg(test)]
 mod tests {
+    use sallyport_core::names::role::Role;
+
     use super::*;
 
     #[test]
@@ -113,7 +116,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let ana: UserName = "ana".parse().unwrap();
-        store.add_user(&ana, "admin", None, 1).unwrap();
+        store.add_user(&ana, Role::Admin, None, 1).unwrap();
         let key = NewKey {
             id: "k1",
             hash: [7; 32],
@@ -129,7 +132,7 @@ mod tests {
         store.touch_keys(&[("k1".into(), 4)]).unwrap();
         let kept = store.keys().unwrap();
         assert_eq!(kept.len(), 1);
-        assert_eq!((kept[0].hash, kept[0].admin, kept[0].last_used), ([7; 32], true, Some(5)));
+        assert_eq!((kept[0].hash, kept[0].role, kept[0].last_used), ([7; 32], Role::Admin, Some(5)));
         assert!(store.remove_key("k1").unwrap());
         assert!(!store.remove_key("k1").unwrap());
     }
@@ -139,7 +142,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let ana: UserName = "ana".parse().unwrap();
-        store.add_user(&ana, "user", None, 1).unwrap();
+        store.add_user(&ana, Role::User, None, 1).unwrap();
         let add = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10002)
             INSERT INTO api_key (id, hash, imported, user, scopes, note, created) SELECT i, randomblob(32), 0, 1, '*', '', 0 FROM n";
         store.connection().execute(add, []).unwrap();

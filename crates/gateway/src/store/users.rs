@@ -1,7 +1,11 @@
 //! Stored users, who may hold keys and own objects.
 
 use rusqlite::{OptionalExtension, Row, named_params};
-use sallyport_core::names::username::UserName;
+use sallyport_core::names::{
+    role::{InvalidRole, Role},
+    username::{InvalidUserName, UserName},
+};
+use thiserror::Error;
 
 use super::{Store, StoreError};
 use crate::identity::{NameUse, UserId};
@@ -13,10 +17,18 @@ pub struct UserRecord {
     pub id: UserId,
     /// The name.
     pub name: UserName,
-    /// `admin` or `user`.
-    pub role: String,
+    /// What the user may do with the objects of other users.
+    pub role: Role,
     /// Whether an earlier user had the same name.
     pub name_use: NameUse,
+}
+
+/// A user whose stored role is not one that this version knows.
+#[derive(Debug, Error)]
+#[error("the role of {name}: {source}; remove the user and add them again")]
+struct UnknownRole {
+    name: UserName,
+    source: InvalidRole,
 }
 
 const SELECT: &str = "SELECT id, name, role, reused FROM user";
@@ -26,14 +38,14 @@ impl Store {
     pub fn add_user(
         &self,
         name: &UserName,
-        role: &str,
+        role: Role,
         password_hash: Option<&str>,
         now: i64,
     ) -> Result<bool, StoreError> {
         let added = self.connection().execute(
             "INSERT OR IGNORE INTO user (name, role, password_hash, created, reused)
              VALUES (:name, :role, :hash, :now, EXISTS (SELECT 1 FROM removed_user WHERE name = :name))",
-            named_params! { ":name": name.as_str(), ":role": role, ":hash": password_hash, ":now": now },
+            named_params! { ":name": name.as_str(), ":role": role.name(), ":hash": password_hash, ":now": now },
         )?;
         Ok(added == 1)
     }
@@ -50,6 +62,13 @@ impl Store {
         let connection = self.connection();
         let mut statement = connection.prepare(&format!("{SELECT} ORDER BY name"))?;
         readable("user", statement.query_map([], user_from)?)
+    }
+
+    /// Returns the name of every user, including those that [`Store::users`] cannot read.
+    pub fn user_names(&self) -> Result<Vec<UserName>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare("SELECT name FROM user ORDER BY name")?;
+        readable("user name", statement.query_map([], |row| user_name(row, 0))?)
     }
 
     /// Deletes a user and their keys, and revokes their links; returns false if there is no such user. The name remains recorded as used before.
@@ -82,15 +101,15 @@ impl Store {
     /// Returns the administrator who was added first.
     pub fn first_admin(&self) -> Result<Option<UserRecord>, StoreError> {
         let connection = self.connection();
-        let mut statement =
-            connection.prepare(&format!("{SELECT} WHERE role = 'admin' ORDER BY created, id LIMIT 1"))?;
-        Ok(statement.query_row([], user_from).optional()?)
+        let mut statement = connection.prepare(&format!("{SELECT} WHERE role = ? ORDER BY created, id LIMIT 1"))?;
+        Ok(statement.query_row([Role::Admin.name()], user_from).optional()?)
     }
 }
 
 fn user_from(row: &Row<'_>) -> rusqlite::Result<UserRecord> {
     let name_use = if row.get(3)? { NameUse::Again } else { NameUse::First };
-    Ok(UserRecord { id: UserId(row.get(0)?), name: user_name(row, 1)?, role: row.get(2)?, name_use })
+    let name = user_name(row, 1)?;
+    Ok(UserRecord { id: UserId(row.get(0)?), role: role(row, 2, &name)?, name, name_use })
 }
 
 /// Collects the readable rows. An unreadable row is logged and skipped, so that it does not hide the others; a skipped row grants nothing.
@@ -112,10 +131,19 @@ pub(super) fn readable<T>(what: &str, rows: impl Iterator<Item = rusqlite::Resul
     Ok(read)
 }
 
+/// Reads the role of the user of that name.
+pub(super) fn role(row: &Row<'_>, column: usize, name: &UserName) -> rusqlite::Result<Role> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|source| conversion(column, UnknownRole { name: name.clone(), source }))
+}
+
 pub(super) fn user_name(row: &Row<'_>, column: usize) -> rusqlite::Result<UserName> {
     let text: String = row.get(column)?;
-    text.parse()
-        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e)))
+    text.parse().map_err(|error: InvalidUserName| conversion(column, error))
+}
+
+fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
 
 #[cfg(test)]
@@ -132,7 +160,7 @@ mod tests {
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let [ana, ben] = ["ana", "ben"].map(|name| name.parse::<UserName>().unwrap());
         for (i, user) in [&ana, &ben].into_iter().enumerate() {
-            store.add_user(user, "user", None, 1).unwrap();
+            store.add_user(user, Role::User, None, 1).unwrap();
             let (id, hash) = (user.to_string(), [u8::try_from(i).unwrap(); 32]);
             let (origin, scopes, note) = (KeyOrigin::Made, "*", "");
             store.add_key(&NewKey { id: &id, hash, origin, user, scopes, note, created: 2, expires: None }).unwrap();
@@ -152,11 +180,24 @@ mod tests {
     }
 
     #[test]
+    fn a_user_of_an_unknown_role_is_listed_by_name_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state.db")).unwrap();
+        let [ana, ben] = ["ana", "ben"].map(|name| name.parse::<UserName>().unwrap());
+        assert!([&ana, &ben].into_iter().all(|name| store.add_user(name, Role::User, None, 1).unwrap()));
+        store.connection().execute("UPDATE user SET role = 'owner' WHERE name = 'ana'", []).unwrap();
+        let users: Vec<_> = store.users().unwrap().into_iter().map(|user| user.name).collect();
+        assert_eq!((users, store.user_names().unwrap()), (vec![ben.clone()], vec![ana.clone(), ben.clone()]));
+        let error = store.user(&ana).unwrap_err();
+        assert!(error.to_string().contains("ana"), "{error}");
+    }
+
+    #[test]
     fn a_later_user_of_the_same_name_is_a_different_user() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let ana: UserName = "ana".parse().unwrap();
-        let add = |now| store.add_user(&ana, "user", None, now).unwrap();
+        let add = |now| store.add_user(&ana, Role::User, None, now).unwrap();
         assert!(add(1) && !add(2));
         let first = store.user(&ana).unwrap().unwrap();
         assert!(store.remove_user(&ana, 3).unwrap() && add(4));

@@ -185,7 +185,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 mod tests {
     use std::time::Duration;
 
-    use sallyport_core::statement::{Role, UserLimits};
+    use sallyport_core::{names::role::Role, statement::UserLimits};
 
     use axum::body::Body;
 

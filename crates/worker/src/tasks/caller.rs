@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sallyport_core::statement::{Role, UserLimits};
+use sallyport_core::{names::role::Role, statement::UserLimits};
 
 use super::owner::Owner;
 
