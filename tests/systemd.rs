@@ -142,13 +142,13 @@ impl Drop for Staged {
         for name in UNITS {
             let name = name.replace("sallyport", NAME);
             run("systemctl", &["stop", &name]);
-            fs::remove_file(Path::new("/run/systemd/system").join(name)).ok();
+            let _ = fs::remove_file(Path::new("/run/systemd/system").join(name));
         }
         run("systemctl", &["daemon-reload"]);
         for folder in folders() {
-            fs::remove_dir_all(folder).ok();
+            let _ = fs::remove_dir_all(folder);
         }
-        fs::remove_file(format!("/usr/local/bin/{NAME}")).ok();
+        let _ = fs::remove_file(format!("/usr/local/bin/{NAME}"));
     }
 }
 

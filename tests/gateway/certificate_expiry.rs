@@ -37,7 +37,7 @@ fn endless() -> SocketAddr {
         for mut stream in listener.incoming().flatten() {
             thread::spawn(move || {
                 let _ = stream.read(&mut [0; 4096]);
-                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").ok();
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
                 while stream.write_all(b"x").is_ok() {
                     // The pace of the answer.
                     thread::sleep(Duration::from_millis(50));

@@ -207,8 +207,8 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            child.kill().ok();
-            child.wait().ok();
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }

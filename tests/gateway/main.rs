@@ -64,7 +64,6 @@ mod greedy;
 mod headers;
 mod hot_restart;
 mod issuers;
-mod issuers;
 mod lenience;
 mod link_limits;
 mod link_makers;

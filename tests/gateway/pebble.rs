@@ -67,8 +67,8 @@ impl Default for Habits {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -32,7 +32,7 @@ fn tls_1_2_and_1_3_are_supported_with_http_1_1_and_2() {
         let mut stream = connect(i.tls, &i.authority(), &[version]).unwrap();
         stream.write_all(&Request::new("GET", "/api/downloads").key(i.key()).bytes()).unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok();
+        let _ = stream.read_to_string(&mut answer);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         eventually("the version in the log", || {
             fs::read_to_string(i.path("data/access.log")).ok()?.contains(expected).then_some(())

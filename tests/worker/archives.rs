@@ -178,7 +178,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.stream.shutdown(Shutdown::Both).ok();
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

@@ -108,7 +108,7 @@ impl Guard {
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(text.as_bytes()).unwrap();
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok();
+        let _ = stream.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
     }
 
@@ -141,7 +141,7 @@ fn start_with_credential(folder: impl Fn(&Path) -> PathBuf) -> Option<String> {
         Some(_) => Some(true),
         None => TcpStream::connect(address).ok().map(|_| false),
     });
-    child.kill().ok();
+    let _ = child.kill();
     let said = child.wait_with_output().unwrap().stderr;
     failed.then(|| String::from_utf8(said).unwrap())
 }
@@ -156,8 +156,8 @@ fn a_systemd_credential_is_accepted_with_the_mode_that_systemd_gives_it() {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

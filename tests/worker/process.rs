@@ -195,8 +195,8 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

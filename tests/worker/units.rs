@@ -58,8 +58,8 @@ impl Unit {
 
 impl Drop for Unit {
     fn drop(&mut self) {
-        self.guard.kill().ok();
-        self.guard.wait().ok();
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
     }
 }
 

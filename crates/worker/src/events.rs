@@ -3,14 +3,9 @@
 //! A subscriber holds only the number of the last event it has received, so a slow one costs no more than a fast one. Only the newest
 //! progress event of each task is kept: a slow subscriber receives fewer progress events, but every other event.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -178,7 +173,7 @@ impl Follower {
     /// Waits until something more may have happened.
     pub(crate) async fn more(&mut self) {
         // Cannot fail: the sender lives as long as the events, which this subscriber holds.
-        drop(self.changes.changed().await);
+        let _ = self.changes.changed().await;
     }
 }
 
@@ -210,7 +205,7 @@ impl FromStr for EventId {
 
 /// Locks and ignores poisoning: the data is consistent even after a panic.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub async fn serve(
     let (queue, egress) = queue(&config, &stop).await?;
     housekeeping::at_startup(&queue).await.map_err(Reason::Store)?;
     // Logs a problem with yt-dlp at startup; the routes that need it report it again.
-    drop(queue.context().readiness.tools().await);
+    let _ = queue.context().readiness.tools().await;
     let seen = config.data_dir.join("worker.seen");
     let answering = TaskTracker::new();
     let guard = Arc::new(Guard::new(key, &config.worker.listen, &seen));
@@ -123,8 +123,8 @@ pub async fn serve(
     stop.cancel();
     let drained = Instant::now() + config.drain_timeout;
     // Jobs first: their state is stored even if clients are still reading files.
-    drop(working.await);
-    drop(timeout_at(drained, no_more_requests(answering)).await);
+    let _ = working.await;
+    let _ = timeout_at(drained, no_more_requests(answering)).await;
     if let Err(error) = guard.leave(&seen) {
         tracing::warn!(%error, "cannot save the seen request ids; the next worker will reject requests signed before its start");
     }
@@ -133,7 +133,7 @@ pub async fn serve(
     }
     store.release_file().await;
     reached(Stage::Released);
-    drop(timeout_at(drained, serving).await);
+    let _ = timeout_at(drained, serving).await;
     Ok(())
 }
 

@@ -5,12 +5,13 @@ use std::{
     collections::HashMap,
     hash::Hash,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::{
     select,
@@ -101,7 +102,7 @@ impl Shares {
 
 impl<K: Eq + Hash> Levels<K> {
     fn of(&self, key: K, size: u32) -> Arc<Level> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if let Some(level) = known.get(&key).and_then(Weak::upgrade) {
             return level;
         }
@@ -225,7 +226,7 @@ mod tests {
         assert!(take(&shares, &ana).await.is_ok());
         drop((held, bobs));
         assert!(take(&shares, &Caller::test("carl", None)).await.is_ok());
-        assert_eq!(shares.users.0.lock().unwrap().len(), 1, "users who hold nothing are forgotten");
+        assert_eq!(shares.users.0.lock().len(), 1, "users who hold nothing are forgotten");
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,9 +15,9 @@ const PLAIN: &str = "reno";
 /// for every piece there: streaming a video takes twice the processor time, and some viewers wait for seconds. Best effort, since all of
 /// this concerns only speed.
 pub fn hasten(socket: &impl AsFd, address: IpAddr) {
-    set_tcp_nodelay(socket, true).ok();
+    let _ = set_tcp_nodelay(socket, true);
     if address.to_canonical().is_loopback() {
-        set_tcp_congestion(socket, PLAIN).ok();
+        let _ = set_tcp_congestion(socket, PLAIN);
     }
 }
 

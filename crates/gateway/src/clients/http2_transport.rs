@@ -69,7 +69,7 @@ impl Drop for PingoraStream {
     fn drop(&mut self) {
         if let (Some(stream), Some(lender)) = (self.stream.take(), self.lender.take()) {
             // A lender that does not want it back closes it.
-            drop(lender.send(stream));
+            let _ = lender.send(stream);
         }
     }
 }

@@ -5,11 +5,11 @@
 
 use std::{
     future::poll_fn,
-    sync::{Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// The most bytes of one body that are discarded.
@@ -28,7 +28,7 @@ pub(crate) struct Allowance(Mutex<Option<Instant>>);
 impl Allowance {
     /// Spends `bytes` at `now`, and returns how long to wait before reading more, if at all.
     pub(crate) fn spend(&self, bytes: usize, now: Instant) -> Option<Duration> {
-        let mut spent_until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spent_until = self.0.lock();
         let cost = Duration::from_secs(1) * u32::try_from(bytes).unwrap_or(u32::MAX) / CONNECTION_RATE;
         // A second's worth may arrive at once.
         let until = spent_until.map_or(now, |until| until.max(now)) + cost;

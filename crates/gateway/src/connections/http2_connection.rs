@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,7 @@ use h2::{
     server::{Builder, SendResponse},
 };
 use http::{Request, header, request::Parts, uri::PathAndQuery};
+use parking_lot::Mutex;
 use sallyport_core::{
     http1::{FrameWatch, Framing, HeadFault, MAX_HEAD_BYTES, RequestHead, Version},
     supervision::shutdown::stopped,
@@ -140,7 +141,7 @@ fn options() -> Builder {
 
 fn inspector(watch: Arc<Mutex<FrameWatch>>) -> Inspect {
     Box::new(move |bytes, sent| {
-        let seen = watch.lock().unwrap_or_else(PoisonError::into_inner).see(bytes, sent, Instant::now());
+        let seen = watch.lock().see(bytes, sent, Instant::now());
         seen.map_err(|fault| {
             debug!(%fault, "closing an HTTP/2 connection that misbehaves");
             io::Error::other(fault)
@@ -168,7 +169,7 @@ enum AfterCheck {
 
 impl Life {
     fn tick(&mut self, tasks: &TaskTracker, watch: &Mutex<FrameWatch>) -> AfterCheck {
-        let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = watch.lock();
         watch.forgive();
         self.idle_ticks = if tasks.is_empty() { self.idle_ticks + 1 } else { 0 };
         if watch.judge_block(Instant::now()).is_err() || (self.closing && self.idle_ticks > 1) {
@@ -237,7 +238,7 @@ impl Streams {
                 && let Some(_place) = gateway.load.admit_leftovers(counted_as)
                 && http2.drop_leftovers(&allowance).await == Ending::Reset
             {
-                watch.lock().unwrap_or_else(PoisonError::into_inner).forgive_reset();
+                watch.lock().forgive_reset();
             }
         });
         judged.map(|_| ())

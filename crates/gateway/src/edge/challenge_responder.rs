@@ -1,10 +1,8 @@
 //! The challenge responses that the listeners serve to authorities: answers on the plaintext listener, certificates on the TLS listener.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::RwLock;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
@@ -51,13 +49,13 @@ impl ChallengeResponder {
     /// Returns the answer to a request for `/.well-known/acme-challenge/{token}` (RFC 8555, section 8.3).
     #[must_use]
     pub(crate) fn answer(&self, token: &str) -> Option<String> {
-        self.answers.read().unwrap_or_else(PoisonError::into_inner).get(token).cloned()
+        self.answers.read().get(token).cloned()
     }
 
     /// Returns the challenge certificate for an authority; no other client gets it.
     pub(super) fn certificate(&self, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name()?.to_ascii_lowercase();
-        self.certificates.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+        self.certificates.read().get(&name).cloned()
     }
 
     /// Returns true for a client that offers the challenge's protocol and no other.
@@ -66,7 +64,7 @@ impl ChallengeResponder {
     }
 
     pub(crate) fn show_answer(self: &Arc<Self>, token: String, answer: String) -> ServedChallenge {
-        self.answers.write().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), answer);
+        self.answers.write().insert(token.clone(), answer);
         ServedChallenge { shown: Arc::clone(self), what: ChallengeResponse::Answer(token) }
     }
 
@@ -76,7 +74,7 @@ impl ChallengeResponder {
         digest: &[u8; 32],
     ) -> Result<ServedChallenge, ChallengeCertificateError> {
         let certificate = Arc::new(challenge_certificate(name, digest)?);
-        self.certificates.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), certificate);
+        self.certificates.write().insert(name.to_owned(), certificate);
         Ok(ServedChallenge { shown: Arc::clone(self), what: ChallengeResponse::Certificate(name.to_owned()) })
     }
 }
@@ -85,10 +83,10 @@ impl Drop for ServedChallenge {
     fn drop(&mut self) {
         match &self.what {
             ChallengeResponse::Answer(token) => {
-                self.shown.answers.write().unwrap_or_else(PoisonError::into_inner).remove(token);
+                self.shown.answers.write().remove(token);
             }
             ChallengeResponse::Certificate(name) => {
-                self.shown.certificates.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+                self.shown.certificates.write().remove(name);
             }
         }
     }

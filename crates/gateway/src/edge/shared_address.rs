@@ -2,13 +2,11 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tracing::warn;
 
 /// The number of connections from one address, with none from another, that causes the warning.
@@ -38,7 +36,7 @@ impl SharedAddress {
         if self.said.load(Ordering::Relaxed) || address.is_loopback() {
             return;
         }
-        let suspicious = self.seen.try_lock().is_ok_and(|mut seen| Seen::note(&mut seen, address, now));
+        let suspicious = self.seen.try_lock().is_some_and(|mut seen| Seen::note(&mut seen, address, now));
         if suspicious && !self.said.swap(true, Ordering::Relaxed) {
             warn!(
                 %address,

@@ -1,9 +1,8 @@
 //! The links that were created and not revoked. A link that is not in this book is refused, even with a valid signature.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::RwLock;
 
 use super::{LinkRecord, MakerRecord, Proof, UserId};
 
@@ -48,17 +47,17 @@ impl LinkBook {
     /// Adds a link that was just created and stored.
     pub fn add(&self, record: &LinkRecord, maker: Maker) {
         let link = MadeLink { owner: record.owner, maker, expires: record.expires };
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(record.id.as_str().into(), link);
+        self.0.write().insert(record.id.as_str().into(), link);
     }
 
     /// Returns what is known about the link.
     pub(super) fn get(&self, id: &str) -> Option<MadeLink> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.0.read().get(id).cloned()
     }
 
     /// Forgets expired links; call this now and then.
     pub fn sweep(&self, now: i64) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, link| link.expires >= now);
+        self.0.write().retain(|_, link| link.expires >= now);
     }
 }
 

@@ -9,11 +9,12 @@ use std::{
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use sallyport_core::{
     sockets::{
         fd_passing::{self, HandoverError},
@@ -137,7 +138,7 @@ impl Estate {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sockets.lock()
     }
 
     /// Hands the sockets to the process that asks over the control socket, and retires once that process is ready. If it never is, nothing has

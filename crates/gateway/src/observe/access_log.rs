@@ -11,7 +11,7 @@ mod writer;
 use std::{
     io,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -19,6 +19,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;
 use sallyport_core::config::{AccessFormat, LogConfig};
 
@@ -99,7 +100,7 @@ impl AccessLog {
         let Shared { format, pending, sparing, left_out, .. } = &*self.shared;
         let weight = entry.weight();
         let is_spared = weight == Weight::Stranger && sparing.load(Ordering::Relaxed);
-        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = pending.lock();
         let is_full = pending.is_full_for(weight);
         let Pending { lines, budget, queue_full, disk_reserve, .. } = &mut *pending;
         if is_spared {
@@ -116,7 +117,7 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.pending.lock().closed = true;
         self.shared.wake.notify_all();
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
@@ -128,7 +129,7 @@ impl Shared {
     /// Counts lines that the disk did not accept.
     fn lose(&self, lines: u64) {
         self.left_out.disk_reserve.inc_by(lines);
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).disk_reserve += lines;
+        self.pending.lock().disk_reserve += lines;
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
+    sync::{Arc, atomic::AtomicI64},
 };
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use sallyport_core::{config::Config, files::settled::Settled, statement::StatementKey};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -103,7 +104,7 @@ impl GatewayState {
 
     fn make_link_now(&self, mut request: LinkRequest) -> Result<MadeLink, LinkRefusal> {
         // State that was read before the link is stored must not be put in force afterwards.
-        let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.refreshing.lock();
         let rules = self.rules.load();
         let authority = self.authority.load();
         if let Some(maker) = request.maker.take() {

@@ -1,7 +1,7 @@
 //! The periodic work: applies changes by other processes, stores when keys were last used, and drops what no longer counts.
 
 use std::{
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -73,14 +73,14 @@ impl GatewayState {
     }
 
     fn store_withdrawn(&self) {
-        let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.refreshing.lock();
         self.withdrawn.store(&self.store);
     }
 
     /// Logs, once, that the database is no longer the one that commands open.
     fn look_for_the_database(&self) {
         let found = self.store.is_in_place();
-        let mut in_place = self.in_place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_place = self.in_place.lock();
         let Some(changed) = in_place.look(found.is_ok()) else { return };
         match (changed, found) {
             (false, Err(error)) => {
@@ -92,7 +92,7 @@ impl GatewayState {
 
     /// Returns true if another process has changed the database or the keys of links. A file that cannot be read counts as unchanged.
     fn has_changed(&self) -> bool {
-        let seen = self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen_link_keys.lock();
         let keys = self.secrets.link_keys_at_hand().ok().flatten();
         let other_keys = keys.is_some_and(|keys| keys.expose_secret() != seen.expose_secret());
         other_keys || self.store.version().is_ok_and(|v| v != self.seen_version.load(Ordering::Relaxed))

@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use sallyport_core::config::Config;
@@ -61,7 +61,7 @@ impl GatewayState {
     pub(crate) async fn forget_ban(self: &Arc<Self>, network: IpAddr) -> bool {
         let live = Arc::clone(self);
         let forget = move || {
-            let _alone = live.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _alone = live.refreshing.lock();
             let withdrawn = live.withdrawn.forget_ban(network);
             live.bans.forget_unwritten(network, now()) || withdrawn
         };
@@ -85,7 +85,7 @@ impl GatewayState {
     pub(crate) async fn write_bans(self: &Arc<Self>) {
         let live = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || {
-            let _alone = live.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _alone = live.refreshing.lock();
             live.write_bans_now();
         });
         let _ = written.await;
@@ -114,7 +114,7 @@ impl GatewayState {
     /// Re-reads the state under new rules or those in force. New rules are put in force together with all of the state, or not at all. Without
     /// new rules, a part that could not be read is unchanged, and its error is returned.
     fn refresh_now(&self, rules: Option<Arc<Rules>>) -> Result<Vec<StateError>, StateError> {
-        let _alone = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.refreshing.lock();
         let version = self.store.version()?;
         let old = self.authority.load_full();
         let in_force = self.rules.load_full();
@@ -137,7 +137,7 @@ impl GatewayState {
         }
         self.seen_version.store(version, Ordering::Relaxed);
         if let Some(link_keys) = link_keys {
-            *self.seen_link_keys.lock().unwrap_or_else(PoisonError::into_inner) = link_keys;
+            *self.seen_link_keys.lock() = link_keys;
         }
         if let Err(error) = self.store.touch_keys(&old.keys.take_used()) {
             warn!(%error, "cannot store when keys were last used");

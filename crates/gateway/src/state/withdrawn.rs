@@ -1,10 +1,8 @@
 //! Revocations that could not be stored: they are enforced from memory, and stored once the disk has room.
 
-use std::{
-    net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::net::IpAddr;
 
+use parking_lot::{Mutex, MutexGuard};
 use sallyport_core::names::username::UserName;
 use tracing::info;
 
@@ -106,7 +104,7 @@ impl Withdrawn {
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Withdrawal>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -4,10 +4,10 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 
@@ -148,7 +148,7 @@ impl Store {
 
     pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
         // SQLite rolls back an unfinished transaction, so a panic elsewhere leaves nothing half done.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock()
     }
 }
 

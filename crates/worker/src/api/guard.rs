@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -13,6 +13,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use parking_lot::{Mutex, MutexGuard};
 use sallyport_core::{
     config::Upstream,
     problem::Problem,
@@ -92,7 +93,7 @@ impl Guard {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<ReplayMemory>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 
     fn judge(&self, request: &Request, now: Moment) -> Result<Caller, NotLetIn> {
@@ -248,7 +249,7 @@ mod tests {
         let (left, listen) = (dir.path().join("seen"), Upstream::Unix("/w".into()));
         let first = Guard::new(StatementKey::new(b"k"), &listen, &left);
         let at = first.start.unix - 1;
-        first.seen.lock().unwrap().as_mut().unwrap().remember("1", 0).unwrap();
+        first.seen.lock().as_mut().unwrap().remember("1", 0).unwrap();
         first.leave(&left).unwrap();
         let late = request(&first, "3", Some("ana"), at + 1);
         assert!(matches!(first.judge(&late, first.start), Err(NotLetIn::Released)));

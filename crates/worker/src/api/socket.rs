@@ -130,7 +130,7 @@ async fn serve(app: App, mut follower: Follower, socket: WebSocket) {
     if let Some(code) = ended.code() {
         let frame = CloseFrame { code, reason: "".into() };
         // Best effort: the socket closes whether or not the client receives this.
-        drop(timeout(CLOSING, to.send(Message::Close(Some(frame)))).await);
+        let _ = timeout(CLOSING, to.send(Message::Close(Some(frame)))).await;
     }
 }
 

@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::token::EgressToken;
@@ -50,7 +51,7 @@ pub(super) struct Spender(Arc<Budget>);
 impl Budgets {
     /// Opens a connection under `token`. Returns none if the token has as many open as allowed.
     pub(super) fn enter(&self, token: &EgressToken, now: i64) -> Option<Spender> {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.lock();
         entries.retain(|_, entry| entry.until > now);
         let budget =
             Arc::clone(&entries.entry((token.job, token.until)).or_insert_with(|| TokenEntry::of(token)).budget);
@@ -62,7 +63,7 @@ impl Budgets {
     /// Returns true if another line about `token` may be logged at `now`; otherwise counts it as left out. First logs how many lines
     /// were left out in an earlier second.
     pub(super) fn admits_line(&self, token: &EgressToken, now: i64) -> bool {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.0.lock();
         let log = &mut entries.entry((token.job, token.until)).or_insert_with(|| TokenEntry::of(token)).log;
         if log.second != now {
             if log.left_out > 0 {

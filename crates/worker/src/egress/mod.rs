@@ -123,7 +123,7 @@ impl Serving {
     pub async fn close(self) {
         self.stop.cancel();
         // The task ends only by cancellation, so its result does not matter.
-        drop(self.task.await);
+        let _ = self.task.await;
     }
 }
 

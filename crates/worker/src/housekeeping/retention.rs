@@ -99,7 +99,7 @@ async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
             }
             Why::Age | Why::Size => {
                 tracing::info!(task = %id, user = %owner, bytes, %last_used, ?why, "file removed by retention");
-                drop(queue.remove(id).await);
+                let _ = queue.remove(id).await;
             }
         }
     }

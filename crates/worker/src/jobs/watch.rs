@@ -1,10 +1,8 @@
 //! Watches the files of a run: ends the run early if they are not media, and syncs and notes what was written.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::sleep,
@@ -64,7 +62,7 @@ impl Watch {
         let Self { trouble, stop } = self;
         drop(stop);
         // A failure now is found again by the next run.
-        drop(trouble.await);
+        let _ = trouble.await;
     }
 }
 
@@ -76,7 +74,7 @@ async fn look_after(files: Files, stop: CancellationToken) -> Failure {
         let stopped = stop.run_until_cancelled(sleep(INTERVAL)).await.is_none();
         let look = looks.next().filter(|_| !stopped).unwrap_or(Look::WhatIsLeft);
         let files = Arc::clone(&files);
-        let looked = spawn_blocking(move || files.lock().unwrap_or_else(PoisonError::into_inner).look(look)).await;
+        let looked = spawn_blocking(move || files.lock().look(look)).await;
         match looked {
             Ok(Ok(())) if stopped => return Failure::Stopped,
             Ok(Ok(())) => {}

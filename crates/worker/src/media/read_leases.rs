@@ -1,9 +1,8 @@
 //! Tracks which finished files are being read, so that they are not removed in the meantime.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::tasks::id::TaskId;
 
@@ -29,7 +28,7 @@ impl ReadLeases {
 
     /// Ignores poisoning: the counts are consistent even after a panic.
     fn counts(&self) -> MutexGuard<'_, HashMap<TaskId, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -9,14 +9,9 @@ mod tasks;
 mod text;
 mod transitions;
 
-use std::{
-    fs::OpenOptions,
-    io,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
 
@@ -114,7 +109,7 @@ impl Store {
         let connection = Arc::clone(&self.connection);
         let result = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let connection = connection.lock();
             Ok(work(connection.as_ref().ok_or(StoreError::Released)?)?)
         });
         result.await?
@@ -124,9 +119,9 @@ impl Store {
     pub(crate) async fn release_file(&self) {
         let connection = Arc::clone(&self.connection);
         let closed = tokio::task::spawn_blocking(move || {
-            drop(connection.lock().unwrap_or_else(PoisonError::into_inner).take());
+            drop(connection.lock().take());
         });
-        drop(closed.await);
+        let _ = closed.await;
     }
 }
 

@@ -92,7 +92,7 @@ impl Languages {
     pub(crate) fn of(languages: impl IntoIterator<Item = Language>) -> Self {
         let mut list = Self::default();
         for language in languages {
-            drop(list.add(language));
+            let _ = list.add(language);
         }
         list
     }

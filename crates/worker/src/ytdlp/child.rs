@@ -52,12 +52,12 @@ impl Group {
         if timeout(GRACE, self.child.wait()).await.is_err() {
             self.signal(Signal::KILL);
             // A killed process does end; its status does not matter.
-            drop(self.child.wait().await);
+            let _ = self.child.wait().await;
         }
     }
 
     /// Sends a signal; a group that has already ended needs none. Its id is not reused as long as a member lives.
     fn signal(&self, signal: Signal) {
-        kill_process_group(self.id, signal).ok();
+        let _ = kill_process_group(self.id, signal);
     }
 }

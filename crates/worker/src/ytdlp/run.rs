@@ -106,7 +106,7 @@ impl Run {
         let Self { lines, end, stop } = self;
         drop((lines, stop));
         // How it ended does not matter.
-        drop(end.await);
+        let _ = end.await;
     }
 
     /// Waits for the end of the run.

@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    sync::{PoisonError, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -63,11 +63,8 @@ impl Writer {
     /// Runs the thread. Requests only append to memory; this thread polls, so that no request pays for a wake-up.
     pub(super) fn run(mut self, shared: &Shared) {
         loop {
-            let pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            let (mut pending, _) = shared
-                .wake
-                .wait_timeout_while(pending, FLUSH_EVERY, |pending| !pending.closed)
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut pending = shared.pending.lock();
+            shared.wake.wait_while_for(&mut pending, |pending| !pending.closed, FLUSH_EVERY);
             let closed = pending.closed;
             let turn = closed || self.turned.elapsed() >= TURN_EVERY;
             if turn {

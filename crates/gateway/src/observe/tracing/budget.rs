@@ -1,13 +1,8 @@
 //! A budget for the ordinary log: messages that clients can cause repeatedly are counted instead of written.
 
-use std::{
-    collections::HashMap,
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{collections::HashMap, mem, sync::Arc, thread, time::Duration};
 
+use parking_lot::Mutex;
 use tracing::{
     Event, Level, Subscriber, callsite,
     field::{Field, Visit},
@@ -64,7 +59,7 @@ impl Budget {
 
     fn admits(&self, kind: Kind, target: &'static str) -> bool {
         let max = if is_own(kind.target.as_deref().unwrap_or(target)) { MAX_OWN } else { MAX_FOREIGN };
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = self.0.lock();
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
             return false;
         }
@@ -78,7 +73,7 @@ impl Budget {
     }
 
     fn turn(&self) {
-        let kinds = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let kinds = mem::take(&mut *self.0.lock());
         for (kind, Count { target, left_out, .. }) in kinds.into_iter().filter(|(_, count)| count.left_out > 0) {
             let from = kind.target.as_deref().unwrap_or(target);
             warn!(from, left_out, "omitted {left_out} more messages like the last ones from {from} in {PERIOD:?}");
@@ -129,7 +124,7 @@ mod tests {
 
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -155,7 +150,7 @@ mod tests {
             budget.turn();
             warn!(target: "h2::proto", "flood of a library, later");
         });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(lines.0.lock().clone()).unwrap();
         let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
         assert_eq!((count("flood of a library n"), count("our own flood"), count("banned ")), (10, 100, 50_000));
         assert_eq!(count("another one"), 1);

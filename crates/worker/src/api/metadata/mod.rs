@@ -6,12 +6,7 @@
 mod cache;
 mod run;
 
-use std::{
-    collections::HashMap,
-    ffi::OsString,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, ffi::OsString, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use bytes::Bytes;
@@ -19,6 +14,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
 };
+use parking_lot::{Mutex, MutexGuard};
 use sallyport_core::config::WorkerConfig;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -182,7 +178,7 @@ impl Looks {
 
     /// Ignores poisoning: the map is consistent even after a panic.
     fn under_way(&self) -> MutexGuard<'_, HashMap<Question, WeakShared<SharedLookup>>> {
-        self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.under_way.lock()
     }
 }
 

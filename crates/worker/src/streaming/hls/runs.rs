@@ -1,13 +1,8 @@
 //! Tracks which streams are being prepared, for which users, and which have failed lately.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    future::pending,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, future::pending, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -163,7 +158,7 @@ impl Preparations {
 
     /// Ignores poisoning: the tables are consistent even after a panic.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
@@ -181,7 +176,7 @@ impl Preparation {
     pub(super) async fn end(mut self) {
         self.stop.cancel();
         // An error means that it ended without an outcome.
-        drop(self.outcome.wait_for(Option::is_some).await);
+        let _ = self.outcome.wait_for(Option::is_some).await;
     }
 }
 
@@ -204,7 +199,7 @@ mod tests {
 
     /// A new preparation of a file whose last one has ended.
     fn again(runs: &Preparations, id: TaskId, owner: &str) -> Joined {
-        drop(runs.leave_later(id));
+        let _ = runs.leave_later(id);
         join(runs, id, owner).unwrap()
     }
 
@@ -226,7 +221,7 @@ mod tests {
         let _first = runs.place(&eves[0].1).await.unwrap();
         assert!(timeout(Duration::from_secs(1), runs.place(&eves[1].1)).await.is_err());
         let _second = runs.place(&ana.1).await.unwrap();
-        drop(runs.leave_later(eves[3].0));
+        let _ = runs.leave_later(eves[3].0);
         assert!(join(&runs, TaskId::random(), "eve").is_ok());
     }
 
@@ -281,7 +276,7 @@ mod tests {
         let (film, other) = (new(&runs, "ana").0, new(&runs, "ana").0);
         for (id, error) in [(film, RemuxError::NotStreamable), (other, RemuxError::Full)] {
             runs.note(id, &Err(error));
-            drop(runs.leave_later(id));
+            let _ = runs.leave_later(id);
         }
         assert!(matches!(join(&runs, film, "ana"), Err(RemuxError::NotStreamable)));
         assert!(matches!(join(&runs, other, "ana"), Ok(Joined::New(..))));

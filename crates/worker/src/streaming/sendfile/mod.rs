@@ -15,14 +15,10 @@ mod stream;
 #[cfg(test)]
 mod wire_tests;
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, fs::File, io, sync::Arc};
 
 use axum::body::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::spawn_blocking;
 
 use super::page_cache;
@@ -90,7 +86,7 @@ impl SendQueue {
 
     /// Ignores poisoning: the queue is consistent even after a panic.
     fn ranges(&self) -> MutexGuard<'_, VecDeque<FileRange>> {
-        self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ranges.lock()
     }
 }
 
