@@ -4,7 +4,7 @@
 //! length-prefixed application, target (the path and the rest of the query, in the normal form of `link_target.rs`), user, expiry,
 //! key id and link id. A link is valid for GET and HEAD, and for no other method.
 
-use std::{borrow::Cow, str::FromStr};
+use std::{borrow::Cow, iter, str::FromStr};
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, Mac};
@@ -92,8 +92,11 @@ pub enum AddedParameter {
 #[error("{0:?} is not the name of a parameter; write a name such as \"fbclid\", or a prefix such as \"utm_*\"")]
 pub struct InvalidParameter(String);
 
-/// The keys that sign links. The first one signs and all of them verify, so that a new key can take over while old links stay valid.
-pub struct LinkKeys(Vec<LinkKey>);
+/// The keys of links. One signs and all of them verify, so that a new key can take over while old links stay valid.
+pub struct LinkKeys {
+    signing: LinkKey,
+    older: Vec<LinkKey>,
+}
 
 struct LinkKey {
     id: String,
@@ -205,17 +208,19 @@ impl LinkKeys {
     /// Parses `link.keys`: one key per line, the signing key first.
     pub fn parse(text: &str) -> Result<Self, MalformedLinkKeys> {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let keys: Result<Vec<_>, _> = lines.map(|(i, line)| link_key(line).ok_or(MalformedLinkKeys(i + 1))).collect();
-        match keys {
-            Ok(keys) if keys.is_empty() => Err(MalformedLinkKeys(1)),
-            other => other.map(Self),
-        }
+        let mut keys = lines.map(|(i, line)| link_key(line).ok_or(MalformedLinkKeys(i + 1)));
+        let signing = keys.next().ok_or(MalformedLinkKeys(1))??;
+        Ok(Self { signing, older: keys.collect::<Result<_, _>>()? })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &LinkKey> {
+        iter::once(&self.signing).chain(&self.older)
     }
 
     /// Returns the query parameters that grant `claims`.
     #[must_use]
     pub fn sign(&self, claims: &LinkClaims<'_>) -> String {
-        let Some(key) = self.0.first() else { return String::new() };
+        let key = &self.signing;
         let normal = LinkClaims { target: &normal_form(without_empty_query(claims.target)), ..*claims };
         let signature = BASE64URL_NOPAD.encode(&key.mac(&normal).finalize().into_bytes());
         let LinkClaims { user, expires, id, .. } = claims;
@@ -250,7 +255,7 @@ impl LinkKeys {
 
     /// Checks that a recognised link has not expired at `now`, and that its key is still there.
     pub fn judge(&self, link: &LinkGrant, now: i64) -> Result<(), LinkError> {
-        let key_stands = self.0.iter().any(|key| key.fingerprint == link.key);
+        let key_stands = self.all().any(|key| key.fingerprint == link.key);
         if now > link.expires || !key_stands { Err(LinkError::Expired) } else { Ok(()) }
     }
 
@@ -289,7 +294,7 @@ impl<'p> Presented<'p> {
     fn new(keys: &'p LinkKeys, app: &'p str, path: &'p str, link: &'p LinkQuery<'_>) -> Result<Self, LinkError> {
         let expires = canonical_number(&link.expires).ok_or(LinkError::Forged)?;
         let signature = BASE64URL_NOPAD.decode(link.signature.as_bytes()).map_err(|_| LinkError::Forged)?;
-        let key = keys.0.iter().find(|key| *key.id == *link.kid).ok_or(LinkError::Altered)?;
+        let key = keys.all().find(|key| *key.id == *link.kid).ok_or(LinkError::Altered)?;
         let claims = LinkClaims { app, target: path, user: &link.user, expires, id: &link.id };
         Ok(Self { key, claims, signature })
     }
@@ -427,7 +432,7 @@ mod tests {
         }
         assert_eq!(verify(&keys, "downloads", "/x/[a]%257e.mp4", &query, 0), Err(LinkError::Forged));
         let raw = LinkClaims { target: "/x/[a].mp4", ..claims() };
-        let signature = BASE64URL_NOPAD.encode(&keys.0[0].mac(&raw).finalize().into_bytes());
+        let signature = BASE64URL_NOPAD.encode(&keys.signing.mac(&raw).finalize().into_bytes());
         let old = format!("sp_user=ana&sp_exp=1000&sp_kid=a1&sp_id=i1&sp_sig={signature}");
         assert!(verify(&keys, "downloads", "/x/[a].mp4", &old, 0).is_ok());
     }
@@ -483,6 +488,17 @@ mod tests {
         let old = keys(&["a1"]).sign(&claims());
         assert!(verify(&keys(&["b2", "a1"]), "downloads", "/api/stream/a.mp4", &old, 0).is_ok());
         assert_eq!(verify(&keys(&["c3", "b2"]), "downloads", "/api/stream/a.mp4", &old, 0), Err(LinkError::Altered));
+    }
+
+    #[test]
+    fn a_file_without_a_key_or_with_a_malformed_one_is_refused() {
+        let key = format!("a1 {}", "01".repeat(32));
+        let refused = |text: &str| LinkKeys::parse(text).err().map(|error| error.0);
+        for (text, line) in
+            [("", Some(1)), ("\n \n", Some(1)), ("a1", Some(1)), (&*format!("{key}\n\nb2 01"), Some(3)), (&*key, None)]
+        {
+            assert_eq!(refused(text), line, "{text:?}");
+        }
     }
 
     #[test]
