@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use thiserror::Error;
 
 use super::{
-    ClientCertificate, api_key,
+    AddedParameter, ClientCertificate, api_key,
     kind::{CredentialKind, CredentialKinds},
-    link::{AddedParameter, LinkQuery, Namespace},
+    link::{LinkQuery, Namespace},
     offlinetube::OfflineTubeQuery,
 };
 

@@ -2,6 +2,7 @@
 
 use sallyport_core::names::{role::Role, username::UserName};
 
+mod added_parameter;
 pub mod api_key;
 mod authenticator;
 mod client_certificate;
@@ -20,6 +21,7 @@ mod records;
 mod rejection;
 mod scopes;
 
+pub use self::added_parameter::{AddedParameter, InvalidParameter};
 pub use self::authenticator::Authenticator;
 pub use self::client_certificate::{
     ClientAuthorities, ClientCertificate, InvalidAuthorities, USER_NUMBER, UnreadableCertificate,

@@ -9,8 +9,8 @@ use sallyport_core::{names::username::UserName, secrets::hmac_sha256::hmac_sha25
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Fingerprint,
-    link::{AddedParameter, LinkError, MalformedLink, canonical_number},
+    AddedParameter, Fingerprint,
+    link::{LinkError, MalformedLink, canonical_number},
 };
 
 /// The parameters, as presented, and the rest of the query.

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{addresses::AddressRules, body::BodyRule, safe_path::Names};
 use crate::{
-    identity::{CredentialKind, CredentialKinds, Reads, link::AddedParameter},
+    identity::{AddedParameter, CredentialKind, CredentialKinds, Reads},
     limits::Tracker,
 };
 

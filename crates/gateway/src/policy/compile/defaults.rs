@@ -4,7 +4,7 @@ use sallyport_core::config::Key;
 
 use super::compiler::Compiler;
 use crate::{
-    identity::{CredentialKind, link::AddedParameter},
+    identity::{AddedParameter, CredentialKind},
     policy::{addresses::AddressRules, wire},
 };
 

@@ -5,10 +5,7 @@ use sallyport_core::config::Key;
 
 use super::{compiler::Compiler, placed_route::PlacedRoute};
 use crate::{
-    identity::{
-        CredentialKind,
-        link::{AddedParameter, InvalidParameter},
-    },
+    identity::{AddedParameter, CredentialKind, InvalidParameter},
     policy::route::Route,
 };
 
