@@ -14,7 +14,11 @@ use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 use thiserror::Error;
 
-use super::{AddedParameter, Fingerprint, link_target::normal_form};
+use super::{
+    AddedParameter, Fingerprint,
+    link_target::normal_form,
+    split_query::{Other, Presence, SplitQuery, joined, split_query},
+};
 
 /// Up to this many extra parameters at the end of a link are treated as an addition rather than a guess.
 const MAX_ADDED: usize = 8;
@@ -45,7 +49,7 @@ pub struct LinkQuery<'a> {
     id: Cow<'a, str>,
     signature: Cow<'a, str>,
     /// The other parameters, in order.
-    rest: Vec<Other<'a>>,
+    others: Vec<Other<'a>>,
 }
 
 /// The claims of a link with a valid signature, and the key that verified it.
@@ -58,14 +62,6 @@ pub struct LinkGrant {
     /// The expiry, in Unix seconds.
     pub expires: i64,
     key: Fingerprint,
-}
-
-/// A parameter that is not one of the link's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Other<'a> {
-    text: &'a str,
-    /// Whether the route ignores it unless it was signed.
-    ignored: bool,
 }
 
 /// The owner of parameters whose names begin with `sp_`.
@@ -125,31 +121,21 @@ impl<'a> LinkQuery<'a> {
         if !query.contains("sp_") {
             return Ok(None);
         }
-        let (mut own, mut rest, mut garbled) = ([None; 5], Vec::new(), false);
-        for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some(slot) = OWN.iter().position(|own| *own == name) else {
-                garbled |= name.starts_with("sp_");
-                rest.push(Other { text: pair, ignored: ignored.iter().any(|parameter| parameter.matches(pair)) });
-                continue;
-            };
-            garbled |= own.get_mut(slot).ok_or(MalformedLink)?.replace(value).is_some();
-        }
+        let SplitQuery { own, others } = split_query(query, OWN, ignored);
         let presented = match namespace {
-            Namespace::Application => own.last().is_some_and(Option::is_some),
-            Namespace::Gateway => own.iter().any(Option::is_some),
+            Namespace::Application => matches!(own, [.., Presence::Once(_) | Presence::Repeated]),
+            Namespace::Gateway => own.iter().any(|presence| *presence != Presence::Absent),
         };
-        match own.map(|value| value.map(decoded)) {
-            _ if !presented => Ok(None),
-            [Some(user), Some(expires), Some(kid), Some(id), Some(signature)] if !garbled => {
-                Ok(Some(Self { user, expires, kid, id, signature, rest }))
+        if !presented {
+            return Ok(None);
+        }
+        let unknown = others.iter().any(|other| other.text.starts_with("sp_"));
+        match own.map(|presence| presence.once().map(decoded)) {
+            [Some(user), Some(expires), Some(kid), Some(id), Some(signature)] if !unknown => {
+                Ok(Some(Self { user, expires, kid, id, signature, others }))
             }
             _ => Err(MalformedLink),
         }
-    }
-
-    fn rest(&self, keep: impl Fn(&Other<'a>) -> bool) -> String {
-        self.rest.iter().filter(|other| keep(other)).map(|other| other.text).collect::<Vec<_>>().join("&")
     }
 }
 
@@ -223,18 +209,17 @@ impl LinkKeys {
     /// The signature covers neither.
     pub fn signed_query(&self, app: &str, path: &str, link: &LinkQuery<'_>) -> Result<String, LinkError> {
         let presented = Presented::new(self, app, path, link)?;
-        let all = link.rest(|_| true);
+        let all = joined(&link.others);
         if presented.covers(&all) {
             return Ok(all);
         }
-        let kept = link.rest(|other| !other.ignored);
+        let kept = joined(link.others.iter().filter(|other| !other.ignored));
         if presented.covers(&kept) {
             return Ok(kept);
         }
         // A guess has no signature that covers part of the query either.
-        let cut = |added| link.rest.get(..link.rest.len().saturating_sub(added)).unwrap_or_default();
-        let text = |others: &[Other<'_>]| others.iter().map(|other| other.text).collect::<Vec<_>>().join("&");
-        let added = (1..=MAX_ADDED.min(link.rest.len())).any(|added| presented.covers(&text(cut(added))));
+        let without = |added| joined(link.others.get(..link.others.len().saturating_sub(added)).unwrap_or_default());
+        let added = (1..=MAX_ADDED.min(link.others.len())).any(|added| presented.covers(&without(added)));
         Err(if added { LinkError::Altered } else { LinkError::Forged })
     }
 }

@@ -20,6 +20,7 @@ mod proof;
 mod records;
 mod rejection;
 mod scopes;
+mod split_query;
 
 pub use self::added_parameter::{AddedParameter, InvalidParameter};
 pub use self::authenticator::Authenticator;

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     AddedParameter, Fingerprint,
     link::{LinkError, MalformedLink, canonical_number},
+    split_query::{Presence, SplitQuery, joined, split_query},
 };
 
 /// The parameters, as presented, and the rest of the query.
@@ -48,25 +49,13 @@ impl<'a> OfflineTubeQuery<'a> {
     ///
     /// Nothing else in the query is signed, and the parameters in `ignored` are not passed on.
     pub fn find(query: &'a str, ignored: &[AddedParameter]) -> Result<Option<Self>, MalformedLink> {
-        let (mut own, mut rest) = ([None; 3], Vec::new());
-        for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some(slot) = ["expires", "signature", "user"].iter().position(|n| *n == name) else {
-                if !ignored.iter().any(|parameter| parameter.matches(pair)) {
-                    rest.push(pair);
-                }
-                continue;
-            };
-            let slot = own.get_mut(slot).ok_or(MalformedLink)?;
-            if slot.replace(value).is_some() {
-                return Err(MalformedLink);
-            }
-        }
+        let SplitQuery { own, others } = split_query(query, ["expires", "signature", "user"], ignored);
         match own {
-            [_, None, _] => Ok(None),
-            [Some(expires), Some(signature), Some(user)] => {
-                Ok(Some(Self { expires, signature, user, rest: rest.join("&") }))
+            [Presence::Once(expires), Presence::Once(signature), Presence::Once(user)] => {
+                let rest = joined(others.iter().filter(|other| !other.ignored));
+                Ok(Some(Self { expires, signature, user, rest }))
             }
+            [Presence::Absent | Presence::Once(_), Presence::Absent, Presence::Absent | Presence::Once(_)] => Ok(None),
             _ => Err(MalformedLink),
         }
     }
@@ -136,6 +125,21 @@ impl OfflineTubeKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_signature_the_parameters_are_the_applications() {
+        let find = |query| OfflineTubeQuery::find(query, &["fbclid".parse().unwrap()]);
+        for none in ["", "expires=1&user=ana", "user", "x=1&signatures=1"] {
+            assert_eq!(find(none), Ok(None), "{none}");
+        }
+        for malformed in
+            ["signature=x", "signature&user=ana", "user=a&user=b", "expires=1&expires=1", "signature=x&signature=x"]
+        {
+            assert_eq!(find(malformed), Err(MalformedLink), "{malformed}");
+        }
+        let rest = find("a=1&user=ana&fbclid=x&expires=1&b&signature=x").unwrap().unwrap().rest;
+        assert_eq!(rest, "a=1&b");
+    }
 
     #[test]
     fn the_recommended_recipe_is_accepted_and_nothing_else() {
