@@ -13,7 +13,6 @@ mod key_table;
 mod kind;
 pub mod link;
 mod link_book;
-mod link_target;
 pub mod offlinetube;
 mod people;
 mod proof;

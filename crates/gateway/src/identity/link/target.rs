@@ -24,6 +24,15 @@ pub(super) fn normal_form(target: &str) -> Cow<'_, str> {
     Cow::Owned(normal)
 }
 
+/// Returns the target without an empty query: once the link parameters are appended, `/a?` and `/a` are the same target.
+#[must_use]
+pub fn without_empty_query(target: &str) -> &str {
+    match target.split_once('?') {
+        Some((path, "")) => path,
+        Some(_) | None => target,
+    }
+}
+
 fn twice(text: &str, byte: u8) -> bool {
     text.bytes().filter(|b| *b == byte).nth(1).is_some()
 }
