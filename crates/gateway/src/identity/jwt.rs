@@ -1,42 +1,22 @@
 //! JSON Web Tokens by RFC 8725: each key has one algorithm, `exp` is required, and nothing in a token's header selects a key except
 //! a `kid` that looks up a configured one.
 
+mod verifying_key;
+
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use sallyport_core::{config::JwtAlgorithm, names::username::UserName};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use thiserror::Error;
 
+use self::verifying_key::{Claims, VerifyingKey};
+pub use self::verifying_key::{Expected, InvalidPublicKey};
 use super::{Fingerprint, Scopes, UserId};
 
 /// The longest accepted token, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
-
-/// The claims of a token that matter here (RFC 7519, section 4.1).
-#[derive(Debug, Deserialize)]
-struct Claims {
-    sub: String,
-    /// A string by RFC 8693, section 4.2; many issuers write a list.
-    #[serde(default)]
-    scope: Value,
-    /// The expiry, in Unix seconds, possibly with a fraction.
-    exp: f64,
-    /// The start of validity.
-    #[serde(default)]
-    nbf: Option<f64>,
-    /// The time of issue.
-    #[serde(default)]
-    iat: Option<f64>,
-    /// The token's id.
-    #[serde(default)]
-    jti: Option<String>,
-    /// The user's id, which only tokens issued by this gateway carry.
-    #[serde(default, rename = "sallyport_uid")]
-    user_id: Option<Value>,
-}
 
 /// The claims of a token with a valid signature, and the key that verified it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,49 +65,17 @@ pub enum TokenError {
     Early,
 }
 
-/// A key file that does not match its algorithm.
-#[derive(Debug, Error)]
-#[error("not a public key for {0:?} in PEM format: {1}")]
-pub struct InvalidPublicKey(JwtAlgorithm, jsonwebtoken::errors::Error);
-
 /// The keys and rules that verify tokens.
 pub struct JwtVerifier {
     keys: Vec<VerifyingKey>,
     leeway: f64,
 }
 
-struct VerifyingKey {
-    fingerprint: Fingerprint,
-    kid: Option<String>,
-    issuer: Issuer,
-    algorithm: Algorithm,
-    key: DecodingKey,
-    validation: Validation,
-}
-
-/// The required issuer and audience of a token, if set.
-#[derive(Clone, Debug, Default)]
-pub struct Expected {
-    /// The `iss`.
-    pub issuer: Option<String>,
-    /// The `aud`.
-    pub audience: Option<String>,
-}
-
 impl JwtVerifier {
     /// Creates a verifier for tokens signed with our own secret (HS256).
     #[must_use]
     pub fn new(secret: &SecretString, expected: &Expected, leeway: Duration) -> Self {
-        let key = secret.expose_secret().as_bytes();
-        let own = VerifyingKey {
-            fingerprint: fingerprint(key, Algorithm::HS256, None, expected),
-            kid: None,
-            issuer: Issuer::Own,
-            algorithm: Algorithm::HS256,
-            key: DecodingKey::from_secret(key),
-            validation: validation(Algorithm::HS256, expected),
-        };
-        Self { keys: vec![own], leeway: leeway.as_secs_f64() }
+        Self { keys: vec![VerifyingKey::own(secret, expected)], leeway: leeway.as_secs_f64() }
     }
 
     /// Adds a public key that verifies tokens.
@@ -138,14 +86,7 @@ impl JwtVerifier {
         kid: Option<String>,
         expected: &Expected,
     ) -> Result<(), InvalidPublicKey> {
-        let (key, jwa) = match algorithm {
-            JwtAlgorithm::RS256 => (DecodingKey::from_rsa_pem(pem), Algorithm::RS256),
-            JwtAlgorithm::ES256 => (DecodingKey::from_ec_pem(pem), Algorithm::ES256),
-            JwtAlgorithm::EdDSA => (DecodingKey::from_ed_pem(pem), Algorithm::EdDSA),
-        };
-        let key = key.map_err(|e| InvalidPublicKey(algorithm, e))?;
-        let (validation, fingerprint) = (validation(jwa, expected), fingerprint(pem, jwa, kid.as_deref(), expected));
-        self.keys.push(VerifyingKey { fingerprint, kid, issuer: Issuer::Foreign, algorithm: jwa, key, validation });
+        self.keys.push(VerifyingKey::foreign(algorithm, pem, kid, expected)?);
         Ok(())
     }
 
@@ -246,39 +187,6 @@ fn whole(seconds: f64) -> i64 {
     seconds.floor() as i64
 }
 
-/// Covers every requirement for tokens of the key, so that a key with different requirements counts as a different key.
-fn fingerprint(key: &[u8], algorithm: Algorithm, kid: Option<&str>, expected: &Expected) -> Fingerprint {
-    let algorithm = format!("{algorithm:?}");
-    let [issuer, audience] = [&expected.issuer, &expected.audience].map(|text| text.as_deref().unwrap_or_default());
-    Fingerprint::of(key, &[&algorithm, kid.unwrap_or_default(), issuer, audience])
-}
-
-impl VerifyingKey {
-    fn answers_to(&self, kid: Option<&str>) -> bool {
-        self.issuer == Issuer::Own || self.kid.as_deref() == kid
-    }
-
-    fn claims(&self, token: &str) -> Result<Claims, TokenError> {
-        match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
-            Ok(data) => Ok(data.claims),
-            Err(error) => Err(fault(error.kind())),
-        }
-    }
-}
-
-/// Classifies an error. Errors about claims imply a valid signature, which is verified first.
-const fn fault(kind: &ErrorKind) -> TokenError {
-    match kind {
-        ErrorKind::Json(_)
-        | ErrorKind::MissingRequiredClaim(_)
-        | ErrorKind::InvalidClaimFormat(_)
-        | ErrorKind::InvalidIssuer
-        | ErrorKind::InvalidAudience
-        | ErrorKind::InvalidSubject => TokenError::Unusable,
-        _ => TokenError::Invalid,
-    }
-}
-
 /// Creates a token signed with our own secret.
 pub fn issue(secret: &SecretString, claims: &impl Serialize) -> Result<String, jsonwebtoken::errors::Error> {
     let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
@@ -289,25 +197,6 @@ pub fn issue(secret: &SecretString, claims: &impl Serialize) -> Result<String, j
 fn is_plain(header: &Header) -> bool {
     let Header { jku, jwk, x5u, x5c, crit, enc, zip, .. } = header;
     jku.is_none() && jwk.is_none() && x5u.is_none() && x5c.is_none() && crit.is_none() && enc.is_none() && zip.is_none()
-}
-
-/// Leaves times to [`JwtVerifier::check_times`], which takes the clock as an argument.
-fn validation(algorithm: Algorithm, expected: &Expected) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    let mut required = vec!["exp", "sub"];
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = expected.audience.is_some();
-    if let Some(audience) = &expected.audience {
-        validation.set_audience(&[audience]);
-        required.push("aud");
-    }
-    if let Some(issuer) = &expected.issuer {
-        validation.set_issuer(&[issuer]);
-        required.push("iss");
-    }
-    validation.set_required_spec_claims(&required);
-    validation
 }
 
 #[cfg(test)]

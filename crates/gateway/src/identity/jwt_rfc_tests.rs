@@ -1,8 +1,8 @@
 //! Examples and attacks from the RFCs: JWS (RFC 7515, appendix A), the JOSE cookbook (RFC 7520), best practices (RFC 8725).
 
-use jsonwebtoken::crypto;
+use jsonwebtoken::{DecodingKey, crypto};
 
-use super::*;
+use super::{verifying_key::validation, *};
 
 const NOW: i64 = 1_300_000_000;
 /// "{"iss":"joe", "exp":1300819380, …}" with embedded line ends, as in the examples of RFC 7515.
