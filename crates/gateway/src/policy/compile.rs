@@ -109,3 +109,11 @@ pub fn compile_text(
     faults.0.extend(config::locate(path, text, &compiler.faults.0).0);
     if faults.0.is_empty() { Ok(app) } else { Err(faults) }
 }
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "compile_site_tests.rs"]
+mod site_tests;
