@@ -53,7 +53,7 @@ pub(super) struct Create {
 
 /// The result; the password is printed once and not stored.
 #[derive(Serialize)]
-struct Made {
+struct NewCertificate {
     user: String,
     pkcs12: PathBuf,
     password: String,
@@ -79,7 +79,7 @@ impl Create {
         self.common.output.print(&made, words)
     }
 
-    fn make(&self) -> Result<Made> {
+    fn make(&self) -> Result<NewCertificate> {
         let state = State::open(&self.common.config)?;
         let UserRecord { id, name: user, .. } = state.user(Some(&self.user))?;
         let (pkcs12, pem) = files(&self.out);
@@ -98,7 +98,7 @@ impl Create {
         ];
         write_all(&files)?;
         let ends = issued.ends.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-        Ok(Made {
+        Ok(NewCertificate {
             user: user.to_string(),
             pkcs12,
             password,
@@ -110,7 +110,7 @@ impl Create {
     }
 }
 
-fn words(made: &Made) -> String {
+fn words(made: &NewCertificate) -> String {
     let mut text = format!(
         "For {}, until {}:\n\n  PKCS#12    {}\n  password   {}\n  PEM        {} (certificate and key, not encrypted)\n\n\
          The password is shown only once. Anyone with one of these files can sign in as {}; delete them after you install them.",

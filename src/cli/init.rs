@@ -52,7 +52,7 @@ pub(super) struct Init {
 
 /// The result, which is printed only once.
 #[derive(Serialize)]
-struct Made {
+struct NewInstance {
     url: String,
     admin_user: String,
     admin_password: String,
@@ -71,7 +71,7 @@ impl Init {
         self.output.print(&made, words)
     }
 
-    fn make(&self) -> Result<Made> {
+    fn make(&self) -> Result<NewInstance> {
         let path = self.dir.join("config.toml");
         if path.try_exists().with_context(|| format!("cannot access {}", self.dir.display()))? {
             return self.adopt(&path);
@@ -88,7 +88,7 @@ impl Init {
     }
 
     /// Creates the instance for an existing configuration, such as the one of a checkout.
-    fn adopt(&self, path: &Path) -> Result<Made> {
+    fn adopt(&self, path: &Path) -> Result<NewInstance> {
         let path = path.canonicalize()?;
         if self.app.is_some() || self.domain.is_some() {
             bail!(
@@ -164,7 +164,7 @@ impl Init {
 }
 
 /// Creates secrets, certificate, administrator and key for the instance that the configuration at `path` describes.
-fn fill(path: &Path, adopted: bool) -> Result<Made> {
+fn fill(path: &Path, adopted: bool) -> Result<NewInstance> {
     let config = config::load(path)?;
     policy::compile(&config)?;
     make_secrets(&Secrets::open(&config)?)?;
@@ -179,7 +179,7 @@ fn fill(path: &Path, adopted: bool) -> Result<Made> {
     let key = grant.create(&state)?;
     // A gateway that was started before the instance existed loads the user and the key.
     state.announce()?;
-    Ok(Made {
+    Ok(NewInstance {
         url: config.public_url.as_str().trim_end_matches('/').to_owned(),
         admin_user: admin.to_string(),
         admin_password: password,
@@ -196,7 +196,7 @@ fn has_users(config: &Config) -> Result<bool> {
 }
 
 /// Formats the result for people. It leaves the password out because nothing asks for one yet; the JSON output has it for whoever prepares a login.
-fn words(made: &Made) -> String {
+fn words(made: &NewInstance) -> String {
     let mut text = format!(
         "{} {}\n\n  URL             {}\n  administrator   {}\n  API key         {}\n\n\
          The key is shown only once. Start with: {}",

@@ -7,7 +7,7 @@ use sallyport_core::{
     config,
     sockets::inherited::Sockets,
     statement::StatementKey,
-    supervision::{Notification, Worth, shutdown::signalled},
+    supervision::{Notification, OomPriority, shutdown::signalled},
 };
 use sallyport_gateway as gateway;
 use sallyport_gateway::{observe, store::Secrets};
@@ -34,7 +34,7 @@ pub(super) fn gateway(config: &Path) -> Result<()> {
 pub(super) fn worker(config: &Path) -> Result<()> {
     let config = config::load(config)?;
     observe::tracing::start(&config.log.level);
-    Worth::Worker.declare();
+    OomPriority::Worker.declare();
     let key = StatementKey::new(Secrets::open(&config)?.worker()?.expose_secret().as_bytes());
     let sockets = Sockets::from_standard_input().context("cannot use the socket on standard input")?;
     let tell = |stage| match stage {

@@ -13,7 +13,7 @@ use sallyport_core::{
     names::{account, username::UserName},
 };
 use sallyport_gateway::{
-    lifecycle::control::{self, Told},
+    lifecycle::control::{self, Notified},
     store::{Secrets, Store, UserRecord, Withdrawal},
 };
 
@@ -50,8 +50,8 @@ impl State {
     /// Tells the running gateway, if there is one, to load a change, and waits until the change is in force.
     pub(super) fn announce(&self) -> Result<()> {
         match control::tell(&self.config.data_dir) {
-            Ok(Told::InForce | Told::NotRunning) => Ok(()),
-            Ok(Told::Partly(why)) => {
+            Ok(Notified::InForce | Notified::NotRunning) => Ok(()),
+            Ok(Notified::Partly(why)) => {
                 eprintln!(
                     "warning: the running gateway could not load all of its state: {why}. The parts that it could not load are unchanged; the others are in force"
                 );
@@ -64,8 +64,8 @@ impl State {
     /// Like [`Self::announce`], but fails if the gateway could not load everything, since the change is in the part that may fail.
     pub(super) fn announce_whole(&self) -> Result<()> {
         match control::tell(&self.config.data_dir) {
-            Ok(Told::Partly(why)) => bail!("the change is saved, but the running gateway could not load it: {why}"),
-            Ok(Told::InForce | Told::NotRunning) => Ok(()),
+            Ok(Notified::Partly(why)) => bail!("the change is saved, but the running gateway could not load it: {why}"),
+            Ok(Notified::InForce | Notified::NotRunning) => Ok(()),
             Err(error) => Err(error).context("the change is saved, but the running gateway could not be notified"),
         }
     }
@@ -83,13 +83,13 @@ impl State {
             return Ok(false);
         }
         match control::withdraw(&self.config.data_dir, withdrawal) {
-            Ok(Told::InForce | Told::Partly(_)) => {
+            Ok(Notified::InForce | Notified::Partly(_)) => {
                 eprintln!(
                     "warning: {error}. The running gateway enforces the change and stores it once there is space. Free some space before you stop the gateway."
                 );
                 Ok(true)
             }
-            Ok(Told::NotRunning) => Err(error).context("nothing was changed; free some space and try again"),
+            Ok(Notified::NotRunning) => Err(error).context("nothing was changed; free some space and try again"),
             Err(told) => {
                 Err(error).context(format!("nothing was changed, and the running gateway cannot enforce it: {told}"))
             }

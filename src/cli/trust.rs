@@ -37,7 +37,7 @@ pub(super) struct Trust {
 
 /// What to do with each store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum TrustAction {
     Trust,
     Remove,
 }
@@ -80,8 +80,8 @@ struct Report {
 impl Trust {
     pub(super) fn run(self) -> Result<()> {
         let authority = Authority::of(&self.common)?;
-        let wish = if self.remove { Wish::Remove } else { Wish::Trust };
-        let stores = if self.show { Vec::new() } else { every_store(&authority, wish) };
+        let action = if self.remove { TrustAction::Remove } else { TrustAction::Trust };
+        let stores = if self.show { Vec::new() } else { every_store(&authority, action) };
         let report = Report {
             name: authority.anchor.name().to_owned(),
             fingerprint: authority.anchor.fingerprint(),
@@ -96,9 +96,9 @@ impl Trust {
     }
 }
 
-fn every_store(authority: &Authority, wish: Wish) -> Vec<Store> {
-    let mut stores = vec![system::store(authority, wish)];
-    stores.extend(browsers::stores(authority, wish));
+fn every_store(authority: &Authority, action: TrustAction) -> Vec<Store> {
+    let mut stores = vec![system::store(authority, action)];
+    stores.extend(browsers::stores(authority, action));
     stores
 }
 

@@ -31,7 +31,7 @@ struct Route {
 
 /// The requirements of one route.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct RouteAccess<'a> {
     pub(super) name: &'a str,
     pub(super) credentials: &'a [CredentialKind],
     pub(super) scopes: &'a [String],
@@ -45,10 +45,10 @@ impl Access {
     }
 
     /// Returns the requirements of a route, or none if the gateway lets nobody use it.
-    pub(super) fn of(&self, method: &str, path: &str) -> Option<Asked<'_>> {
+    pub(super) fn of(&self, method: &str, path: &str) -> Option<RouteAccess<'_>> {
         let route = self.route.iter().find(|r| r.path == path && r.methods.iter().any(|m| m == method))?;
         let credentials = route.credentials.as_ref().unwrap_or(&self.defaults.credentials);
-        Some(Asked { name: &route.name, credentials, scopes: &route.scopes, has_body: route.body.is_some() })
+        Some(RouteAccess { name: &route.name, credentials, scopes: &route.scopes, has_body: route.body.is_some() })
     }
 
     /// Every method and path.
@@ -59,7 +59,7 @@ impl Access {
     }
 }
 
-impl Asked<'_> {
+impl RouteAccess<'_> {
     /// Whether a request for this route can be refused for `reason`.
     pub(super) fn may_meet(&self, reason: Reason) -> bool {
         match reason {

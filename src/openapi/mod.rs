@@ -13,7 +13,7 @@ use utoipa::openapi::{
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 
-use self::access::{Access, Asked};
+use self::access::{Access, RouteAccess};
 
 /// Returns the whole document as JSON.
 pub(crate) fn json() -> Vec<u8> {
@@ -50,7 +50,7 @@ fn describe(mut api: OpenApi) -> OpenApi {
 }
 
 /// Adds the credentials that an operation accepts, and the answers of the gateway itself.
-fn guard(operation: &mut Operation, asked: Asked<'_>) {
+fn guard(operation: &mut Operation, asked: RouteAccess<'_>) {
     let needed = |kind: &CredentialKind| SecurityRequirement::new(kind.name(), scopes(*kind, asked));
     operation.operation_id = Some(asked.name.to_owned());
     operation.security = Some(asked.credentials.iter().map(needed).collect());
@@ -64,7 +64,7 @@ fn guard(operation: &mut Operation, asked: Asked<'_>) {
 }
 
 /// The scopes that a credential needs. A link needs none: it grants what it names.
-fn scopes(kind: CredentialKind, asked: Asked<'_>) -> Vec<String> {
+fn scopes(kind: CredentialKind, asked: RouteAccess<'_>) -> Vec<String> {
     if kind.is_link() { Vec::new() } else { asked.scopes.to_vec() }
 }
 

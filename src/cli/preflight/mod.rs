@@ -17,7 +17,7 @@ use sallyport_gateway::{
     policy::{self, Site},
 };
 
-pub(super) use self::ports::Patience;
+pub(super) use self::ports::PortWait;
 
 /// The findings, each one line.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub(super) struct Findings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
     /// What would prevent a start.
-    Start(Patience),
+    Start(PortWait),
     /// Also what would prevent the answering of requests, such as a missing yt-dlp.
     Everything,
 }

@@ -31,40 +31,40 @@ const SOCKET_UNITS: [&str; 2] =
 
 /// How long to wait for a port in use: a process that was killed a moment ago may still hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Patience(pub(in crate::cli) Duration);
+pub(in crate::cli) struct PortWait(pub(in crate::cli) Duration);
 
 /// The ports that turned out to be free.
-type Held = Vec<(String, SocketAddr)>;
+type FreePorts = Vec<(String, SocketAddr)>;
 
 impl Inspection<'_> {
     pub(super) fn ports(&mut self, site: Option<&Site>, depth: Depth) {
-        let patience = match depth {
-            Depth::Start(patience) => patience.0,
+        let port_wait = match depth {
+            Depth::Start(port_wait) => port_wait.0,
             Depth::Everything => Duration::ZERO,
         };
         let config = self.config;
-        let mut held = Held::new();
+        let mut free = FreePorts::new();
         // systemd has already opened the sockets that it passes to this process.
         let passed = depth != Depth::Everything && env::var_os("LISTEN_FDS").is_some();
         if self.roles.have_gateway() && !passed && control::running(&config.data_dir).is_none() {
             for (name, addresses) in [("listen", &config.listen), ("http_listen", &config.http_listen)] {
                 for (i, address) in addresses.iter().enumerate() {
                     let key = vec![Key::table("gateway"), Key::element(name, i)];
-                    self.port(&mut held, key, *address, patience);
+                    self.port(&mut free, key, *address, port_wait);
                 }
             }
-            self.place(&mut held, key("gateway", "admin_listen"), &config.admin_listen, patience);
+            self.place(&mut free, key("gateway", "admin_listen"), &config.admin_listen, port_wait);
         }
         let runs = matches!(Supervisor::of(&config.data_dir), Ok(Some(_)) | Err(_)) && depth == Depth::Everything;
         let needed = self.roles.have_worker() && site.is_some_and(|site| site.needs_worker(&config.worker.listen));
         if needed && !runs && !is_worker(&config.worker.listen) {
-            self.place(&mut held, key("worker", "listen"), &config.worker.listen, patience);
+            self.place(&mut free, key("worker", "listen"), &config.worker.listen, port_wait);
         }
     }
 
-    fn place(&mut self, held: &mut Held, key: Vec<Key>, at: &Upstream, patience: Duration) {
+    fn place(&mut self, free: &mut FreePorts, key: Vec<Key>, at: &Upstream, port_wait: Duration) {
         match at {
-            Upstream::Tcp(address) => self.port(held, key, *address, patience),
+            Upstream::Tcp(address) => self.port(free, key, *address, port_wait),
             Upstream::Unix(path) => {
                 if let Some(what) = socket_fault(path) {
                     self.fault(key, what);
@@ -73,7 +73,7 @@ impl Inspection<'_> {
         }
     }
 
-    fn port(&mut self, held: &mut Held, key: Vec<Key>, address: SocketAddr, patience: Duration) {
+    fn port(&mut self, free: &mut FreePorts, key: Vec<Key>, address: SocketAddr, port_wait: Duration) {
         let usable = listener::usable(address);
         let name = key.iter().map(|key| key.name).collect::<Vec<_>>().join(".");
         if usable != address {
@@ -83,13 +83,13 @@ impl Inspection<'_> {
             );
         }
         let twice = |(_, other): &&(String, SocketAddr)| clash(*other, usable);
-        if let Some((other, _)) = held.iter().find(twice) {
+        if let Some((other, _)) = free.iter().find(twice) {
             let what = format!("{other} already uses port {}; choose another port", address.port());
             self.fault(key, what);
             return;
         }
-        match bind(usable, patience) {
-            Ok(_) => held.push((name, usable)),
+        match bind(usable, port_wait) {
+            Ok(_) => free.push((name, usable)),
             Err(_) if is_systemds(address) => {}
             Err(error) => self.fault(key, port_fault(address, &error)),
         }
@@ -97,7 +97,7 @@ impl Inspection<'_> {
 }
 
 /// Binds a port without listening on it, so that no client can connect to a socket that is about to close.
-fn bind(address: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
+fn bind(address: SocketAddr, port_wait: Duration) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let bound = || {
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -109,7 +109,7 @@ fn bind(address: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
     let begun = Instant::now();
     loop {
         match bound() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < patience => sleep(LOOK_EVERY),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < port_wait => sleep(LOOK_EVERY),
             other => return other,
         }
     }

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use super::{Authority, Store, StoreOutcome, Wish, program};
+use super::{Authority, Store, StoreOutcome, TrustAction, program};
 use crate::cli::output::quoted;
 
 const CERTUTIL: &str = "certutil";
@@ -30,20 +30,20 @@ struct Database<'a> {
 
 /// Whether a database trusts the authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum TrustState {
     Trusted,
     Known,
     Unknown,
 }
 
 /// Updates every database that exists.
-pub(super) fn stores(authority: &Authority, wish: Wish) -> Vec<Store> {
+pub(super) fn stores(authority: &Authority, action: TrustAction) -> Vec<Store> {
     let Some(home) = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute()) else {
         return Vec::new();
     };
     let found = databases(&home);
     let bring = |(kind, folder): (&'static str, PathBuf)| {
-        let outcome = Database { folder: &folder, authority }.bring(wish);
+        let outcome = Database { folder: &folder, authority }.bring(action);
         Store { kind, path: folder, outcome }
     };
     found.into_iter().map(bring).collect()
@@ -58,31 +58,35 @@ fn databases(home: &Path) -> Vec<(&'static str, PathBuf)> {
 }
 
 impl Database<'_> {
-    fn bring(&self, wish: Wish) -> StoreOutcome {
+    fn bring(&self, action: TrustAction) -> StoreOutcome {
         let Some(certutil) = program(CERTUTIL) else {
             let what = "certutil is not installed (libnss3-tools on Debian, nss-tools on Fedora)";
             return StoreOutcome::missing(
                 what,
-                format!("sudo apt-get install libnss3-tools && {}", self.command(wish)),
+                format!("sudo apt-get install libnss3-tools && {}", self.command(action)),
             );
         };
         if !self.is_ours() {
             let what = "it belongs to another account; run this as that account";
-            return StoreOutcome::missing(what, self.command(wish));
+            return StoreOutcome::missing(what, self.command(action));
         }
-        match (wish, self.state(&certutil)) {
-            (Wish::Trust, State::Trusted) => return StoreOutcome::Done { what: "already trusted" },
-            (Wish::Remove, State::Unknown) => return StoreOutcome::Done { what: "not trusted" },
+        match (action, self.state(&certutil)) {
+            (TrustAction::Trust, TrustState::Trusted) => return StoreOutcome::Done { what: "already trusted" },
+            (TrustAction::Remove, TrustState::Unknown) => return StoreOutcome::Done { what: "not trusted" },
             _ => {}
         }
-        let output = self.run(&certutil, &self.arguments(wish));
-        match (wish, self.state(&certutil)) {
-            (Wish::Trust, State::Trusted) => StoreOutcome::Done { what: "now trusted; restart the browser" },
-            (Wish::Remove, State::Unknown) => StoreOutcome::Done { what: "no longer trusted; restart the browser" },
+        let output = self.run(&certutil, &self.arguments(action));
+        match (action, self.state(&certutil)) {
+            (TrustAction::Trust, TrustState::Trusted) => {
+                StoreOutcome::Done { what: "now trusted; restart the browser" }
+            }
+            (TrustAction::Remove, TrustState::Unknown) => {
+                StoreOutcome::Done { what: "no longer trusted; restart the browser" }
+            }
             _ => {
                 let said =
                     output.map_or_else(|e| e.to_string(), |o| String::from_utf8_lossy(&o.stderr).trim().to_owned());
-                StoreOutcome::missing(format!("certutil: {said}"), self.command(wish))
+                StoreOutcome::missing(format!("certutil: {said}"), self.command(action))
             }
         }
     }
@@ -94,22 +98,22 @@ impl Database<'_> {
     }
 
     /// Parses certutil's list. Each line ends in trust flags; `C` marks a certificate authority trusted for servers.
-    fn state(&self, certutil: &Path) -> State {
-        let Ok(output) = self.run(certutil, &["-L".to_owned()]) else { return State::Unknown };
+    fn state(&self, certutil: &Path) -> TrustState {
+        let Ok(output) = self.run(certutil, &["-L".to_owned()]) else { return TrustState::Unknown };
         let list = String::from_utf8_lossy(&output.stdout);
         let mut flags = list.lines().filter_map(|line| line.strip_prefix(&*self.authority.label)).map(str::trim);
         match flags.next() {
-            Some(flags) if flags.starts_with('C') => State::Trusted,
-            Some(_) => State::Known,
-            None => State::Unknown,
+            Some(flags) if flags.starts_with('C') => TrustState::Trusted,
+            Some(_) => TrustState::Known,
+            None => TrustState::Unknown,
         }
     }
 
-    fn arguments(&self, wish: Wish) -> Vec<String> {
+    fn arguments(&self, action: TrustAction) -> Vec<String> {
         let (label, certificate) = (&*self.authority.label, self.authority.path.to_string_lossy());
-        let arguments = match wish {
-            Wish::Trust => vec!["-A", "-t", "C,,", "-n", label, "-i", &certificate],
-            Wish::Remove => vec!["-D", "-n", label],
+        let arguments = match action {
+            TrustAction::Trust => vec!["-A", "-t", "C,,", "-n", label, "-i", &certificate],
+            TrustAction::Remove => vec!["-D", "-n", label],
         };
         arguments.into_iter().map(str::to_owned).collect()
     }
@@ -119,8 +123,8 @@ impl Database<'_> {
         Command::new(certutil).arg("-d").arg(self.place()).args(arguments).stdin(Stdio::null()).output()
     }
 
-    fn command(&self, wish: Wish) -> String {
-        let arguments = self.arguments(wish).iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ");
+    fn command(&self, action: TrustAction) -> String {
+        let arguments = self.arguments(action).iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ");
         format!("{CERTUTIL} -d {} {arguments}", quoted(&self.place()))
     }
 

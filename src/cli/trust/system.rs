@@ -10,7 +10,7 @@ use std::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use sallyport_core::secrets::secret_file::{self, SecretError};
 
-use super::{Authority, Store, StoreOutcome, Wish, program};
+use super::{Authority, Store, StoreOutcome, TrustAction, program};
 use crate::cli::output::quoted;
 
 /// One kind of store.
@@ -42,16 +42,16 @@ const LAYOUTS: [Layout; 2] = [
 ];
 
 /// Why the store could not be changed.
-enum Fault {
+enum TrustStoreError {
     Write(PathBuf, io::Error),
     Tool(String),
 }
 
-pub(super) fn store(authority: &Authority, wish: Wish) -> Store {
+pub(super) fn store(authority: &Authority, action: TrustAction) -> Store {
     let found = LAYOUTS.iter().find(|layout| Path::new(layout.folder).is_dir());
     let (path, outcome) = if let Some(layout) = found {
         let file = Path::new(layout.folder).join(&authority.label).with_extension(layout.extension);
-        let outcome = layout.bring(authority, wish, &file);
+        let outcome = layout.bring(authority, action, &file);
         (file, outcome)
     } else {
         let folders = LAYOUTS.map(|layout| layout.folder).join(" nor ");
@@ -62,38 +62,38 @@ pub(super) fn store(authority: &Authority, wish: Wish) -> Store {
 }
 
 impl Layout {
-    fn bring(&self, authority: &Authority, wish: Wish, file: &Path) -> StoreOutcome {
+    fn bring(&self, authority: &Authority, action: TrustAction, file: &Path) -> StoreOutcome {
         let whole = fs::read(file).is_ok_and(|bytes| bytes == authority.anchor.pem().as_bytes());
-        match (wish, self.is_trusted(authority)) {
-            (Wish::Trust, true) if whole => return StoreOutcome::Done { what: "already trusted" },
-            (Wish::Remove, false) if !file.exists() => return StoreOutcome::Done { what: "not trusted" },
+        match (action, self.is_trusted(authority)) {
+            (TrustAction::Trust, true) if whole => return StoreOutcome::Done { what: "already trusted" },
+            (TrustAction::Remove, false) if !file.exists() => return StoreOutcome::Done { what: "not trusted" },
             _ => {}
         }
         let Some(tool) = program(self.tool) else {
             let what = format!("{} is not installed", self.tool);
             return StoreOutcome::missing(what, "sudo apt-get install ca-certificates");
         };
-        let fault = match wish {
-            Wish::Trust => add(authority, file, &tool),
-            Wish::Remove => self.remove(file, &tool),
+        let fault = match action {
+            TrustAction::Trust => add(authority, file, &tool),
+            TrustAction::Remove => self.remove(file, &tool),
         };
         // What other programs read is decisive, not whether the tool reported success.
-        match (fault, wish, self.is_trusted(authority)) {
-            (Ok(()), Wish::Trust, true) => StoreOutcome::Done { what: "now trusted" },
-            (Ok(()), Wish::Remove, false) => StoreOutcome::Done { what: "no longer trusted" },
+        match (fault, action, self.is_trusted(authority)) {
+            (Ok(()), TrustAction::Trust, true) => StoreOutcome::Done { what: "now trusted" },
+            (Ok(()), TrustAction::Remove, false) => StoreOutcome::Done { what: "no longer trusted" },
             (Ok(()), ..) => {
-                self.missing(authority, wish, file, format!("{} did not change {}", self.tool, self.bundle))
+                self.missing(authority, action, file, format!("{} did not change {}", self.tool, self.bundle))
             }
-            (Err(Fault::Write(path, error)), ..) => {
-                self.missing(authority, wish, file, format!("{}: {error}", path.display()))
+            (Err(TrustStoreError::Write(path, error)), ..) => {
+                self.missing(authority, action, file, format!("{}: {error}", path.display()))
             }
-            (Err(Fault::Tool(what)), ..) => self.missing(authority, wish, file, what),
+            (Err(TrustStoreError::Tool(what)), ..) => self.missing(authority, action, file, what),
         }
     }
 
-    fn remove(&self, file: &Path, tool: &Path) -> Result<(), Fault> {
+    fn remove(&self, file: &Path, tool: &Path) -> Result<(), TrustStoreError> {
         let gone = |path: &Path| match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Fault::Write(path.to_owned(), e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(TrustStoreError::Write(path.to_owned(), e)),
             _ => Ok(()),
         };
         gone(file)?;
@@ -109,30 +109,30 @@ impl Layout {
         CertificateDer::pem_slice_iter(&bundle).flatten().any(|known| *known == *authority.anchor.der())
     }
 
-    fn missing(&self, authority: &Authority, wish: Wish, file: &Path, what: String) -> StoreOutcome {
+    fn missing(&self, authority: &Authority, action: TrustAction, file: &Path, what: String) -> StoreOutcome {
         let [from, to] = [&authority.path, file].map(|path| quoted(&path.to_string_lossy()));
-        let command = match wish {
-            Wish::Trust => format!("sudo install -m 0644 {from} {to} && sudo {}", self.tool),
-            Wish::Remove => format!("sudo rm -f {to} && sudo {}", self.tool),
+        let command = match action {
+            TrustAction::Trust => format!("sudo install -m 0644 {from} {to} && sudo {}", self.tool),
+            TrustAction::Remove => format!("sudo rm -f {to} && sudo {}", self.tool),
         };
         StoreOutcome::Missing { what, command }
     }
 }
 
-fn add(authority: &Authority, file: &Path, tool: &Path) -> Result<(), Fault> {
+fn add(authority: &Authority, file: &Path, tool: &Path) -> Result<(), TrustStoreError> {
     match secret_file::write_public(file, authority.anchor.pem().as_bytes()) {
         Ok(()) => run(tool),
-        Err(SecretError::Io(path, error)) => Err(Fault::Write(path, error)),
-        Err(error) => Err(Fault::Tool(error.to_string())),
+        Err(SecretError::Io(path, error)) => Err(TrustStoreError::Write(path, error)),
+        Err(error) => Err(TrustStoreError::Tool(error.to_string())),
     }
 }
 
-fn run(tool: &Path) -> Result<(), Fault> {
+fn run(tool: &Path) -> Result<(), TrustStoreError> {
     let output = Command::new(tool).stdin(Stdio::null()).output();
-    let output = output.map_err(|e| Fault::Tool(format!("{}: {e}", tool.display())))?;
+    let output = output.map_err(|e| TrustStoreError::Tool(format!("{}: {e}", tool.display())))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(Fault::Tool(format!("{} failed with {}: {}", tool.display(), output.status, said.trim())))
+    Err(TrustStoreError::Tool(format!("{} failed with {}: {}", tool.display(), output.status, said.trim())))
 }

@@ -38,12 +38,12 @@ use self::{
     role::{Ended, Launcher, ManagedRole},
 };
 use super::{
-    preflight::{self, Depth, Patience, Roles},
+    preflight::{self, Depth, PortWait, Roles},
     trust::page_url,
 };
 
 /// The children of an `up` that was killed a moment ago may still hold ports.
-const PORTS_PATIENCE: Patience = Patience(Duration::from_secs(3));
+const PORTS_PATIENCE: PortWait = PortWait(Duration::from_secs(3));
 
 /// Runs both roles until a signal to stop.
 pub(super) fn run(path: &Path) -> Result<()> {
@@ -72,7 +72,7 @@ fn understood(path: &Path) -> Result<(Config, Site), config::Diagnostics> {
 
 /// Describes everything that prevents a start.
 fn refusal(path: &Path) -> String {
-    not_started(&preflight::inspect(path, Depth::Start(Patience(Duration::ZERO)), Roles::Both).faults)
+    not_started(&preflight::inspect(path, Depth::Start(PortWait(Duration::ZERO)), Roles::Both).faults)
 }
 
 fn not_started(faults: &[String]) -> String {
@@ -134,8 +134,8 @@ impl Terminal {
     }
 }
 
-enum Happening {
-    Told(u32, Notification),
+enum Event {
+    Notified(u32, Notification),
     Ended(u32, ExitStatus),
     RenewalWanted,
     HungUp,
@@ -172,27 +172,27 @@ impl RoleSupervisor {
         loop {
             self.start_what_is_missing()?;
             match self.next().await? {
-                Happening::Told(pid, notification) => self.hear(pid, notification)?,
-                Happening::Ended(pid, status) => self.note_end(pid, status)?,
-                Happening::RenewalWanted => self.renew(),
-                Happening::HungUp if self.terminal.is_lost() => bail!("the terminal was closed"),
-                Happening::HungUp => self.roles().for_each(|role| role.pass_hangup_on()),
-                Happening::Due => {}
+                Event::Notified(pid, notification) => self.hear(pid, notification)?,
+                Event::Ended(pid, status) => self.note_end(pid, status)?,
+                Event::RenewalWanted => self.renew(),
+                Event::HungUp if self.terminal.is_lost() => bail!("the terminal was closed"),
+                Event::HungUp => self.roles().for_each(|role| role.pass_hangup_on()),
+                Event::Due => {}
             }
         }
     }
 
-    async fn next(&mut self) -> Result<Happening> {
+    async fn next(&mut self) -> Result<Event> {
         let due = self.roles().filter_map(|role| role.due()).min();
         let Self { notices, renew, hangup, worker, gateway, .. } = self;
         tokio::select! {
             biased;
             // What a process reported comes before its end.
-            told = notices.next() => told.map(|(pid, notification)| Happening::Told(pid, notification)),
-            _ = renew.recv() => Ok(Happening::RenewalWanted),
-            _ = hangup.recv() => Ok(Happening::HungUp),
-            ended = any_end(worker.iter_mut().chain([gateway])) => ended.map(|(pid, status)| Happening::Ended(pid, status)),
-            () = wait_until(due) => Ok(Happening::Due),
+            told = notices.next() => told.map(|(pid, notification)| Event::Notified(pid, notification)),
+            _ = renew.recv() => Ok(Event::RenewalWanted),
+            _ = hangup.recv() => Ok(Event::HungUp),
+            ended = any_end(worker.iter_mut().chain([gateway])) => ended.map(|(pid, status)| Event::Ended(pid, status)),
+            () = wait_until(due) => Ok(Event::Due),
         }
     }
 

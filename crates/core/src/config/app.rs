@@ -5,7 +5,7 @@ use std::{collections::HashSet, time};
 use super::{
     effect::{AT_ONCE, toml_table},
     fault::{Faults, Key},
-    hosts::{self, Taken},
+    hosts::{self, ShadowedHost},
     units::Duration,
     upstream::Upstream,
 };
@@ -94,7 +94,7 @@ impl AppConfig {
 
     /// Reports the hosts for which this application gets no requests, because an application before it takes them all.
     fn check_reached(&self, before: &[Self], faults: &mut Faults<'_>) {
-        for Taken { host, by } in hosts::taken(self, before) {
+        for ShadowedHost { host, by } in hosts::taken(self, before) {
             let key = host.map_or(Key::table("prefix"), |host| Key::element("hosts", host));
             let name = host.and_then(|host| self.hosts.get(host)).map_or("every host", String::as_str);
             let what = format!(

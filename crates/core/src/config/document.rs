@@ -46,13 +46,13 @@ impl<T: DeserializeOwned> Document<T> {
         }
         let rest = tree.clone();
         let mut reading =
-            Reading { path, source, tree, rest, removed: Vec::new(), faults: Vec::new(), lost_elements: false };
+            DocumentReader { path, source, tree, rest, removed: Vec::new(), faults: Vec::new(), lost_elements: false };
         let value = reading.value();
         Self { value, faults: Diagnostics(reading.faults), lost_elements: reading.lost_elements }
     }
 }
 
-struct Reading<'s> {
+struct DocumentReader<'s> {
     path: &'s Path,
     source: &'s str,
     tree: Spanned<DeTable<'s>>,
@@ -63,7 +63,7 @@ struct Reading<'s> {
     lost_elements: bool,
 }
 
-impl Reading<'_> {
+impl DocumentReader<'_> {
     fn value<T: DeserializeOwned>(&mut self) -> Option<T> {
         while self.faults.len() < MAX_FAULTS {
             let error = match T::deserialize(Deserializer::from(self.rest.clone())) {

@@ -40,24 +40,24 @@ fn without_port(text: &str) -> &str {
 }
 
 /// A host for which an application gets no requests, and the earlier application that takes them.
-pub(super) struct Taken<'a> {
+pub(super) struct ShadowedHost<'a> {
     /// The index of the host; `None` if this concerns every host.
     pub(super) host: Option<usize>,
     pub(super) by: &'a str,
 }
 
 /// Returns the hosts of `app` for which it gets no requests, because an earlier application takes them all.
-pub(super) fn taken<'a>(app: &AppConfig, before: &'a [AppConfig]) -> Vec<Taken<'a>> {
+pub(super) fn taken<'a>(app: &AppConfig, before: &'a [AppConfig]) -> Vec<ShadowedHost<'a>> {
     let earlier = |host: Option<&String>| {
         let mut covering = before.iter().filter(|earlier| covers(&earlier.prefix, &app.prefix));
         covering.find(|earlier| earlier.hosts.is_empty() || host.is_some_and(|host| earlier.hosts.contains(host)))
     };
     if app.hosts.is_empty() {
-        return earlier(None).map(|earlier| Taken { host: None, by: &earlier.name }).into_iter().collect();
+        return earlier(None).map(|earlier| ShadowedHost { host: None, by: &earlier.name }).into_iter().collect();
     }
     let hosts = app.hosts.iter().enumerate();
     hosts
-        .filter_map(|(i, host)| earlier(Some(host)).map(|earlier| Taken { host: Some(i), by: &earlier.name }))
+        .filter_map(|(i, host)| earlier(Some(host)).map(|earlier| ShadowedHost { host: Some(i), by: &earlier.name }))
         .collect()
 }
 

@@ -96,17 +96,19 @@ pub fn long_enough(secret: SecretString, source: &str) -> Result<SecretString, S
 /// A replaced file keeps its owner. If root creates a new one, it belongs to the owner of its folder, so that a command run by root never
 /// locks the gateway out.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
-    replace(path, bytes, |folder| Ok(Stamp::of_secret(path)?.unwrap_or_else(|| Stamp::new(0o600, folder))))
+    replace(path, bytes, |folder| {
+        Ok(FileAttributes::of_secret(path)?.unwrap_or_else(|| FileAttributes::new(0o600, folder)))
+    })
 }
 
 /// Writes a file that is not secret in the same way: a new file with mode 0644, an existing one with its current mode.
 pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
-    replace(path, bytes, |folder| Ok(Stamp::of(path)?.unwrap_or_else(|| Stamp::new(0o644, folder))))
+    replace(path, bytes, |folder| Ok(FileAttributes::of(path)?.unwrap_or_else(|| FileAttributes::new(0o644, folder))))
 }
 
 /// Writes a secret to hand out, such as a certificate for a phone. It belongs to the account of this process, whoever owns the folder.
 pub fn write_export(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
-    replace(path, bytes, |_| Ok(Stamp { mode: 0o600, owner: None }))
+    replace(path, bytes, |_| Ok(FileAttributes { mode: 0o600, owner: None }))
 }
 
 /// Creates a folder with mode 0700, and its parents; corrects the mode of an existing folder.
@@ -129,13 +131,13 @@ fn is_systemd_credential(path: &Path) -> bool {
 
 /// The mode and owner of a file.
 #[derive(Clone, Copy)]
-struct Stamp {
+struct FileAttributes {
     mode: u32,
     /// User and group; None for those of this process.
     owner: Option<(u32, u32)>,
 }
 
-impl Stamp {
+impl FileAttributes {
     /// Returns the mode and owner for a new file in `folder`.
     fn new(mode: u32, folder: &Path) -> Self {
         Self { mode, owner: owner_for_new(folder) }
@@ -181,12 +183,16 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn replace(path: &Path, bytes: &[u8], stamp: impl FnOnce(&Path) -> io::Result<Stamp>) -> Result<(), SecretError> {
+fn replace(
+    path: &Path,
+    bytes: &[u8],
+    attributes: impl FnOnce(&Path) -> io::Result<FileAttributes>,
+) -> Result<(), SecretError> {
     let folder = folder_of(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let suffix = data_encoding::HEXLOWER.encode(&random::<6>());
     let temporary = folder.join(format!(".{name}.{suffix}"));
-    let written = stamp(folder).and_then(|stamp| write_new(&temporary, bytes, stamp));
+    let written = attributes(folder).and_then(|attributes| write_new(&temporary, bytes, attributes));
     let replaced = written.and_then(|()| durable::rename(&temporary, path));
     if replaced.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -194,9 +200,9 @@ fn replace(path: &Path, bytes: &[u8], stamp: impl FnOnce(&Path) -> io::Result<St
     replaced.map_err(|e| SecretError::Io(path.to_owned(), e))
 }
 
-fn write_new(path: &Path, bytes: &[u8], stamp: Stamp) -> io::Result<()> {
+fn write_new(path: &Path, bytes: &[u8], attributes: FileAttributes) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    stamp.put_on(&file)?;
+    attributes.put_on(&file)?;
     file.write_all(bytes)
 }
 

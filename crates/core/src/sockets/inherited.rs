@@ -22,22 +22,22 @@ use super::listener::{self, ListenError};
 /// The source of listening sockets.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    tcp: Vec<Passed<SocketAddr, StdTcpListener>>,
-    unix: Vec<Passed<PathBuf, StdUnixListener>>,
+    tcp: Vec<InheritedSocket<SocketAddr, StdTcpListener>>,
+    unix: Vec<InheritedSocket<PathBuf, StdUnixListener>>,
     /// A second handle for each socket that was requested.
     in_use: Vec<OwnedFd>,
 }
 
 /// A socket that was open before this process began.
 #[derive(Debug)]
-struct Passed<A, L> {
+struct InheritedSocket<A, L> {
     at: A,
     listener: L,
-    by: Giver,
+    by: PassedBy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Giver {
+enum PassedBy {
     /// All of its sockets must be used.
     Systemd,
     /// It may have had other sockets than the ones needed now.
@@ -46,17 +46,17 @@ enum Giver {
 
 /// A descriptor was passed on that is not a listening TCP or Unix stream socket.
 #[derive(Debug, Error)]
-#[error("descriptor {0} that systemd passed is not a socket to listen on: {1}")]
+#[error("descriptor {0} that systemd inherited is not a socket to listen on: {1}")]
 pub struct NotASocket(usize, io::Error);
 
 impl Sockets {
     /// Takes the sockets that systemd has opened for this process. It must be called before there are threads, since it removes the variables
     /// that name them from the environment.
     pub fn from_systemd() -> Result<Self, NotASocket> {
-        let mut passed = ListenFd::from_env();
+        let mut inherited = ListenFd::from_env();
         let mut sockets = Self::default();
-        for place in 0..passed.len() {
-            sockets.take(&mut passed, place).map_err(|e| NotASocket(place + 3, e))?;
+        for place in 0..inherited.len() {
+            sockets.take(&mut inherited, place).map_err(|e| NotASocket(place + 3, e))?;
         }
         Ok(sockets)
     }
@@ -73,14 +73,14 @@ impl Sockets {
 
     /// Adds the sockets of a running gateway.
     pub fn inherit(&mut self, sockets: Vec<OwnedFd>) -> io::Result<()> {
-        let by = Giver::Predecessor;
+        let by = PassedBy::Predecessor;
         for socket in sockets {
             if rustix::net::getsockname(&socket)?.address_family() == AddressFamily::UNIX {
                 let listener = StdUnixListener::from(socket);
-                self.unix.push(Passed { at: path_of(&listener)?, listener, by });
+                self.unix.push(InheritedSocket { at: path_of(&listener)?, listener, by });
             } else {
                 let listener = StdTcpListener::from(socket);
-                self.tcp.push(Passed { at: listener.local_addr()?, listener, by });
+                self.tcp.push(InheritedSocket { at: listener.local_addr()?, listener, by });
             }
         }
         Ok(())
@@ -91,12 +91,12 @@ impl Sockets {
         std::mem::take(&mut self.in_use)
     }
 
-    fn take(&mut self, passed: &mut ListenFd, place: usize) -> io::Result<()> {
-        let by = Giver::Systemd;
-        if let Ok(Some(listener)) = passed.take_unix_listener(place) {
-            self.unix.push(Passed { at: path_of(&listener)?, listener, by });
-        } else if let Some(listener) = passed.take_tcp_listener(place)? {
-            self.tcp.push(Passed { at: listener.local_addr()?, listener, by });
+    fn take(&mut self, inherited: &mut ListenFd, place: usize) -> io::Result<()> {
+        let by = PassedBy::Systemd;
+        if let Ok(Some(listener)) = inherited.take_unix_listener(place) {
+            self.unix.push(InheritedSocket { at: path_of(&listener)?, listener, by });
+        } else if let Some(listener) = inherited.take_tcp_listener(place)? {
+            self.tcp.push(InheritedSocket { at: listener.local_addr()?, listener, by });
         }
         Ok(())
     }
@@ -104,11 +104,11 @@ impl Sockets {
     /// Returns the socket that listens on `address`.
     pub fn tcp(&mut self, address: SocketAddr) -> Result<TcpListener, ListenError> {
         let usable = listener::usable(address);
-        let listener = match self.tcp.iter().position(|passed| passed.at == address || passed.at == usable) {
+        let listener = match self.tcp.iter().position(|inherited| inherited.at == address || inherited.at == usable) {
             None => listener::bind(address)?,
             Some(place) => {
-                let passed = self.tcp.swap_remove(place).listener;
-                let usable = passed.set_nonblocking(true).and_then(|()| TcpListener::from_std(passed));
+                let inherited = self.tcp.swap_remove(place).listener;
+                let usable = inherited.set_nonblocking(true).and_then(|()| TcpListener::from_std(inherited));
                 usable.map_err(|e| ListenError::new(&address, e))?
             }
         };
@@ -118,10 +118,10 @@ impl Sockets {
 
     /// Returns the socket that listens on `path`.
     pub fn unix(&mut self, path: &Path) -> Result<UnixListener, ListenError> {
-        let usable = match self.unix.iter().position(|passed| passed.at == path) {
+        let usable = match self.unix.iter().position(|inherited| inherited.at == path) {
             Some(place) => {
-                let passed = self.unix.swap_remove(place).listener;
-                passed.set_nonblocking(true).and_then(|()| UnixListener::from_std(passed))
+                let inherited = self.unix.swap_remove(place).listener;
+                inherited.set_nonblocking(true).and_then(|()| UnixListener::from_std(inherited))
             }
             None => bind_unix(path),
         };
@@ -137,9 +137,13 @@ impl Sockets {
 
     /// Fails if a socket from systemd is unused: it would accept clients and never answer.
     pub fn all_taken(self) -> Result<(), ListenError> {
-        let tcp = self.tcp.iter().filter(|passed| passed.by == Giver::Systemd).map(|passed| passed.at.to_string());
-        let unix = self.unix.iter().filter(|passed| passed.by == Giver::Systemd);
-        let unix = unix.map(|passed| format!("unix:{}", passed.at.display()));
+        let tcp = self
+            .tcp
+            .iter()
+            .filter(|inherited| inherited.by == PassedBy::Systemd)
+            .map(|inherited| inherited.at.to_string());
+        let unix = self.unix.iter().filter(|inherited| inherited.by == PassedBy::Systemd);
+        let unix = unix.map(|inherited| format!("unix:{}", inherited.at.display()));
         match tcp.chain(unix).next() {
             Some(at) => Err(ListenError::new(&at, io::Error::other(UNASKED))),
             None => Ok(()),
@@ -152,7 +156,7 @@ fn path_of(listener: &StdUnixListener) -> io::Result<PathBuf> {
 }
 
 const UNASKED: &str =
-    "systemd passed this socket, but the configuration does not have this address; make the two agree";
+    "systemd inherited this socket, but the configuration does not have this address; make the two agree";
 
 /// Listens on a path that owner and group can reach. Replaces the socket of a process that has exited, never one that answers.
 pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {

@@ -8,4 +8,4 @@ pub mod shutdown;
 
 pub use self::instance_lock::{InstanceLock, InstanceLockError, Supervisor};
 pub use self::notify::{Notification, words};
-pub use self::oom::Worth;
+pub use self::oom::OomPriority;

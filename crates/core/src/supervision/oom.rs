@@ -4,7 +4,7 @@ use std::fs;
 
 /// The priority of a process, as `oom_score_adj` (proc(5)); the kernel kills higher scores first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worth {
+pub enum OomPriority {
     /// The worker, which is restarted and resumes its work.
     Worker,
     /// One download, which is retried.
@@ -13,7 +13,7 @@ pub enum Worth {
 
 const FILE: &str = "/proc/self/oom_score_adj";
 
-impl Worth {
+impl OomPriority {
     const fn score(self) -> i32 {
         match self {
             Self::Worker => 500,

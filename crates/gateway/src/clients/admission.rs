@@ -28,17 +28,17 @@ const MAX_LEFTOVERS_PER_CLIENT: usize = 200;
 /// The current load.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
-    requests: Count,
+    requests: RunningCount,
     /// Streams that have been answered and whose body is still being read.
-    leftovers: Count,
+    leftovers: RunningCount,
     /// Clients that have paused an answer, by user.
-    paused: Count,
+    paused: RunningCount,
     short_of_memory: AtomicBool,
 }
 
 /// A counter in total and per client or user.
 #[derive(Debug)]
-struct Count {
+struct RunningCount {
     all: AtomicUsize,
     clients: Box<[AtomicUsize]>,
     hasher: RandomState,
@@ -51,14 +51,14 @@ pub(crate) struct AdmissionGuard<'a> {
     own: Option<&'a AtomicUsize>,
 }
 
-impl Default for Count {
+impl Default for RunningCount {
     fn default() -> Self {
         let clients = (0..PLACES).map(|_| AtomicUsize::new(0)).collect();
         Self { all: AtomicUsize::new(0), clients, hasher: RandomState::new() }
     }
 }
 
-impl Count {
+impl RunningCount {
     /// Counts one more for `whom`, or for an address that many clients share if that is `None`. Returns `None` at `max` in total or `max_each` for
     /// `whom`.
     fn add(&self, max: usize, max_each: usize, whom: Option<impl Hash>) -> Option<AdmissionGuard<'_>> {

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{answer::Answer, fault::ClientFault, http1_end::Then, pause::Pause};
+use super::{answer::Answer, fault::ClientFault, http1_end::AfterRequest, pause::Pause};
 use crate::edge::Downstream;
 
 /// The most bytes of a body that are read at once.
@@ -46,12 +46,12 @@ pub(crate) struct Http1<'s> {
     interim: Interim,
     keeps_alive: bool,
     asks_for_websocket: bool,
-    answer: Sent,
+    answer: AnswerProgress,
 }
 
 /// How much of the answer has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+enum AnswerProgress {
     Nothing,
     Head(BodyEncoder),
     Whole,
@@ -81,7 +81,7 @@ impl<'s> Http1<'s> {
             interim: if request.expects_continue() { Interim::Awaited } else { Interim::None },
             keeps_alive: keeps_alive && request.keeps_alive(),
             asks_for_websocket: request.asks_for_websocket(),
-            answer: Sent::Nothing,
+            answer: AnswerProgress::Nothing,
         }
     }
 
@@ -133,7 +133,7 @@ impl<'s> Http1<'s> {
 
     /// Sends `100 Continue` to a client that waits for it.
     fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.interim == Interim::Awaited && self.answer == Sent::Nothing {
+        if self.interim == Interim::Awaited && self.answer == AnswerProgress::Nothing {
             ready!(poll_write_all(&mut *self.stream, cx, &mut &CONTINUE[..]))?;
             self.interim = Interim::Written;
         }
@@ -167,7 +167,7 @@ impl<'s> Http1<'s> {
         let framing = self.answer_framing(framing);
         let mut out = Vec::with_capacity(1024);
         self.write_head(&mut out, head, framing);
-        self.answer = Sent::Head(framing.into());
+        self.answer = AnswerProgress::Head(framing.into());
         self.put(&out[..]).await
     }
 
@@ -175,7 +175,7 @@ impl<'s> Http1<'s> {
     pub(crate) async fn switch(&mut self, head: &ResponseHead) -> Result<&mut Downstream, ClientFault> {
         let mut out = Vec::with_capacity(512);
         write_response(&mut out, head, None, None, Persistence::Upgrade);
-        self.answer = Sent::Whole;
+        self.answer = AnswerProgress::Whole;
         self.keeps_alive = false;
         self.put(&out[..]).await?;
         self.stream.flush().await?;
@@ -187,7 +187,7 @@ impl<'s> Http1<'s> {
         if self.is_head || data.is_empty() {
             return Ok(());
         }
-        let Sent::Head(encoder) = &mut self.answer else { return Err(ClientFault::Gone) };
+        let AnswerProgress::Head(encoder) = &mut self.answer else { return Err(ClientFault::Gone) };
         let mut encoded = encoder.encode(data).map_err(|_| ClientFault::Gone)?;
         poll_fn(|cx| {
             if let Poll::Ready(sent) = self.poll_sent(cx, &mut encoded) {
@@ -211,9 +211,9 @@ impl<'s> Http1<'s> {
     }
 
     pub(crate) async fn finish(&mut self) -> Result<(), ClientFault> {
-        let Sent::Head(encoder) = self.answer else { return Err(ClientFault::Gone) };
+        let AnswerProgress::Head(encoder) = self.answer else { return Err(ClientFault::Gone) };
         let end = if self.is_head { Some(&b""[..]) } else { encoder.end() };
-        self.answer = if end.is_some() { Sent::Whole } else { Sent::Part };
+        self.answer = if end.is_some() { AnswerProgress::Whole } else { AnswerProgress::Part };
         self.put(end.unwrap_or_default()).await?;
         Ok(self.stream.flush().await?)
     }
@@ -227,7 +227,7 @@ impl<'s> Http1<'s> {
         if !self.is_head {
             out.extend_from_slice(&answer.body);
         }
-        self.answer = Sent::Whole;
+        self.answer = AnswerProgress::Whole;
         self.put(&out[..]).await?;
         Ok(self.stream.flush().await?)
     }
@@ -237,26 +237,26 @@ impl<'s> Http1<'s> {
     }
 
     pub(crate) fn abort(&mut self) {
-        self.answer = Sent::Part;
+        self.answer = AnswerProgress::Part;
         self.keeps_alive = false;
     }
 
     /// Ends the request and prepares the connection for the next one, or for closing.
-    pub(crate) async fn leave(mut self) -> Then {
-        if self.answer != Sent::Whole {
-            return Then::Cut;
+    pub(crate) async fn leave(mut self) -> AfterRequest {
+        if self.answer != AnswerProgress::Whole {
+            return AfterRequest::Cut;
         }
         if !self.body.is_done() {
             let drained = self.keeps_alive && matches!(timeout(DRAIN_TIMEOUT, self.drain()).await, Ok(Ok(())));
             if !drained {
-                return Then::Linger;
+                return AfterRequest::Linger;
             }
         }
         if !self.keeps_alive {
-            return Then::Linger;
+            return AfterRequest::Linger;
         }
         self.stream.unread(self.ahead);
-        Then::Next
+        AfterRequest::KeepAlive
     }
 
     /// Returns whether the rest of the body is small enough to be read for the sake of the connection.

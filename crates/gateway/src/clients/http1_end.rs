@@ -21,9 +21,9 @@ const DROP_READ_BYTES: usize = 16 * 1024;
 
 /// What happens to a connection once its request is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum AfterRequest {
     /// It accepts another request.
-    Next,
+    KeepAlive,
     /// It closes, and the client may still be sending.
     Linger,
     /// It closes.
@@ -54,12 +54,12 @@ pub(crate) async fn answer_once(stream: &mut Downstream, method: &Method, answer
 ///
 /// If the connection were closed while the client is still sending, the system would discard the answer too, so the rest of the request is
 /// read first.
-pub(crate) async fn end(stream: &mut Downstream, then: Then) {
-    if then == Then::Cut {
+pub(crate) async fn end(stream: &mut Downstream, then: AfterRequest) {
+    if then == AfterRequest::Cut {
         let _ = timeout(LAST_BYTES_TIMEOUT, stream.flush()).await;
         return;
     }
-    if timeout(LAST_BYTES_TIMEOUT, stream.shutdown()).await.is_err() || then != Then::Linger {
+    if timeout(LAST_BYTES_TIMEOUT, stream.shutdown()).await.is_err() || then != AfterRequest::Linger {
         return;
     }
     let mut dropped = BytesMut::with_capacity(DROP_READ_BYTES);

@@ -29,7 +29,7 @@ const READ_BYTES: usize = 4 * 1024;
 
 /// The result of waiting for a request.
 #[expect(clippy::large_enum_variant, reason = "the caller destructures it at once")]
-pub(crate) enum Next {
+pub(crate) enum NextRequest {
     /// A request, and the bytes that arrived after its head.
     Request(Http1Request, Bytes),
     /// The client has disconnected, or was idle for too long.
@@ -42,14 +42,14 @@ pub(crate) enum Next {
 ///
 /// There is one for each connection. Registering the timer and the signal again for each request would cost more than everything else in
 /// parking.
-pub(crate) struct Vigil {
+pub(crate) struct RequestWait {
     stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
     idle: Pin<Box<Sleep>>,
     since: Instant,
     served: bool,
 }
 
-impl Vigil {
+impl RequestWait {
     pub(crate) fn new(stop: &watch::Receiver<bool>) -> Self {
         let mut stop = stop.clone();
         let stopped = Box::pin(async move { stopped(&mut stop).await });
@@ -80,29 +80,29 @@ async fn idled(mut timer: Pin<&mut Sleep>, since: Instant) {
 }
 
 /// Waits for the next request.
-pub(crate) async fn next(stream: &mut Downstream, vigil: &mut Vigil) -> Next {
-    vigil.since = Instant::now();
+pub(crate) async fn next(stream: &mut Downstream, wait: &mut RequestWait) -> NextRequest {
+    wait.since = Instant::now();
     let mut scan = HeadScan::default();
     loop {
         let first = tokio::select! {
             biased;
             first = read_some(stream) => first,
-            () = vigil.over() => None,
+            () = wait.over() => None,
         };
-        let Some(mut bytes) = first else { return Next::Closed };
+        let Some(mut bytes) = first else { return NextRequest::Closed };
         let end = scan.request_end(&mut bytes);
         // Empty lines alone do not begin a request.
         if bytes.is_empty() && end == Ok(None) {
             continue;
         }
-        vigil.served = true;
+        wait.served = true;
         return match end {
             Ok(Some(end)) => parse(bytes, end),
             Ok(None) => match timeout(HEAD_TIMEOUT, rest_of_head(stream, bytes, scan)).await {
                 Ok(next) => next,
-                Err(_) => Next::Refused(HeadError::TooSlow),
+                Err(_) => NextRequest::Refused(HeadError::TooSlow),
             },
-            Err(fault) => Next::Refused(fault.into()),
+            Err(fault) => NextRequest::Refused(fault.into()),
         };
     }
 }
@@ -112,25 +112,25 @@ pub(crate) async fn rest_of_head(
     stream: &mut (impl AsyncRead + Unpin),
     mut bytes: BytesMut,
     mut scan: HeadScan,
-) -> Next {
+) -> NextRequest {
     loop {
         bytes.reserve(READ_BYTES);
         if !matches!(stream.read_buf(&mut bytes).await, Ok(n) if n > 0) {
-            return Next::Closed;
+            return NextRequest::Closed;
         }
         match scan.request_end(&mut bytes) {
             Ok(Some(end)) => return parse(bytes, end),
             Ok(None) => {}
-            Err(fault) => return Next::Refused(fault.into()),
+            Err(fault) => return NextRequest::Refused(fault.into()),
         }
     }
 }
 
-fn parse(mut bytes: BytesMut, end: usize) -> Next {
+fn parse(mut bytes: BytesMut, end: usize) -> NextRequest {
     let head = bytes.split_to(end.min(bytes.len())).freeze();
     match Http1Request::parse(&head) {
-        Ok(request) => Next::Request(request, bytes.freeze()),
-        Err(fault) => Next::Refused(fault.into()),
+        Ok(request) => NextRequest::Request(request, bytes.freeze()),
+        Err(fault) => NextRequest::Refused(fault.into()),
     }
 }
 

@@ -32,13 +32,13 @@ pub(crate) struct Http2 {
     framing: Framing,
     is_head: bool,
     interim: Interim,
-    answer: Sent,
+    answer: AnswerProgress,
     ends_connection: bool,
 }
 
 /// How much of the answer has been handed to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+enum AnswerProgress {
     NotAll,
     Whole,
 }
@@ -65,7 +65,16 @@ impl Http2 {
         let waits = framing != Framing::Length(0) && head.expects_continue();
         let interim = if waits { Interim::Awaited } else { Interim::None };
         let is_head = head.method == Method::HEAD;
-        Self { body, respond, sending: None, framing, is_head, interim, answer: Sent::NotAll, ends_connection: false }
+        Self {
+            body,
+            respond,
+            sending: None,
+            framing,
+            is_head,
+            interim,
+            answer: AnswerProgress::NotAll,
+            ends_connection: false,
+        }
     }
 
     pub(crate) fn framing(&self) -> Framing {
@@ -118,14 +127,14 @@ impl Http2 {
         let end = end || self.is_head;
         self.sending = Some(self.respond.send_response(response, end).map_err(|_| ClientFault::Gone)?);
         if end {
-            self.answer = Sent::Whole;
+            self.answer = AnswerProgress::Whole;
         }
         Ok(())
     }
 
     /// Sends data in parts; the time limit applies to each of them.
     pub(crate) async fn send(&mut self, mut data: Bytes, pause: &mut Pause<'_>) -> Result<(), ClientFault> {
-        if self.answer == Sent::Whole {
+        if self.answer == AnswerProgress::Whole {
             return Ok(());
         }
         let sending = self.sending.as_mut().ok_or(ClientFault::Gone)?;
@@ -150,7 +159,7 @@ impl Http2 {
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), ClientFault> {
-        if self.answer == Sent::NotAll {
+        if self.answer == AnswerProgress::NotAll {
             self.end_with(Bytes::new())?;
         }
         Ok(())
@@ -164,7 +173,7 @@ impl Http2 {
             answer.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         self.start(answer.head, length == 0)?;
-        if self.answer == Sent::NotAll {
+        if self.answer == AnswerProgress::NotAll {
             self.end_with(answer.body.into())?;
         }
         Ok(())
@@ -173,12 +182,12 @@ impl Http2 {
     fn end_with(&mut self, data: Bytes) -> Result<(), ClientFault> {
         let sending = self.sending.as_mut().ok_or(ClientFault::Gone)?;
         sending.send_data(data, true).map_err(|_| ClientFault::Gone)?;
-        self.answer = Sent::Whole;
+        self.answer = AnswerProgress::Whole;
         Ok(())
     }
 
     pub(crate) fn abort(&mut self) {
-        if self.answer == Sent::NotAll {
+        if self.answer == AnswerProgress::NotAll {
             self.respond.send_reset(h2::Reason::INTERNAL_ERROR);
         }
     }
@@ -195,7 +204,7 @@ impl Http2 {
 
     /// Returns whether the client, whose answer is complete, may still be sending.
     pub(crate) fn has_leftovers(&self) -> bool {
-        self.answer == Sent::Whole && !self.body.is_end_stream()
+        self.answer == AnswerProgress::Whole && !self.body.is_end_stream()
     }
 
     /// Reads and discards the rest of the body. If this stops before the body has ended, the stream is reset.

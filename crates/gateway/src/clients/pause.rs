@@ -18,7 +18,7 @@ use crate::state::GatewayState;
 
 /// Tracks how long one client has stopped reading, for each time that it does.
 pub(crate) struct Pause<'a> {
-    live: &'a GatewayState,
+    state: &'a GatewayState,
     load: &'a Admission,
     user: Option<&'a UserName>,
     stall: Option<Stall<'a>>,
@@ -27,7 +27,7 @@ pub(crate) struct Pause<'a> {
 /// A time in which a client reads nothing.
 struct Stall<'a> {
     since: Instant,
-    limits: Allowed,
+    limits: PauseLimits,
     timer: Pin<Box<Sleep>>,
     /// Set if the client counts as paused.
     place: Option<AdmissionGuard<'a>>,
@@ -35,7 +35,7 @@ struct Stall<'a> {
 
 /// How long clients may stop reading.
 #[derive(Clone, Copy)]
-struct Allowed {
+struct PauseLimits {
     anybody: Duration,
     paused: Duration,
 }
@@ -51,16 +51,16 @@ pub(crate) struct StallState {
 
 impl<'a> Pause<'a> {
     /// Creates the tracker of a client, with its user if known.
-    pub(crate) fn new(live: &'a GatewayState, load: &'a Admission, user: Option<&'a UserName>) -> Self {
-        Self { live, load, user, stall: None }
+    pub(crate) fn new(state: &'a GatewayState, load: &'a Admission, user: Option<&'a UserName>) -> Self {
+        Self { state, load, user, stall: None }
     }
 
     /// Polled while a client reads nothing; completes at regular intervals.
     pub(crate) fn poll_standing(&mut self, cx: &mut Context<'_>) -> Poll<StallState> {
-        let live = self.live;
+        let state = self.state;
         let load = self.load;
         let user = self.user;
-        let stall = self.stall.get_or_insert_with(|| Stall::new(live));
+        let stall = self.stall.get_or_insert_with(|| Stall::new(state));
         ready!(stall.timer.as_mut().poll(cx));
         let now = Instant::now();
         stall.timer.as_mut().reset(now + stall.limits.look_every());
@@ -80,10 +80,10 @@ impl<'a> Pause<'a> {
 }
 
 impl Stall<'_> {
-    fn new(live: &GatewayState) -> Self {
-        let limits = live.rules.load().config.limits;
+    fn new(state: &GatewayState) -> Self {
+        let limits = state.rules.load().config.limits;
         let since = Instant::now();
-        let limits = Allowed { anybody: limits.send_timeout, paused: limits.pause_timeout };
+        let limits = PauseLimits { anybody: limits.send_timeout, paused: limits.pause_timeout };
         Self { since, limits, timer: Box::pin(sleep_until(since + limits.look_every())), place: None }
     }
 
@@ -92,7 +92,7 @@ impl Stall<'_> {
     }
 }
 
-impl Allowed {
+impl PauseLimits {
     /// Returns an interval that is short enough to grant a pause before the shorter limit has passed.
     fn look_every(self) -> Duration {
         LOOK_EVERY.min(self.anybody / 2)

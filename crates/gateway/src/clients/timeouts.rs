@@ -17,7 +17,7 @@ const MAX_CREDIT: Duration = Duration::from_mins(1);
 
 /// Enforces a minimum average rate on a client. Only time spent waiting for the client counts.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct MinRate {
     /// Bytes per second, after the grace period.
     least: Option<NonZeroU64>,
     received: u64,
@@ -31,7 +31,7 @@ struct Wait {
     until: Pin<Box<Sleep>>,
 }
 
-impl Pace {
+impl MinRate {
     pub(crate) fn new(least: Option<NonZeroU64>) -> Self {
         Self { least, received: 0, waited: Duration::ZERO, wait: None }
     }
@@ -70,54 +70,54 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A limit on silence that any progress resets, which costs one reading of the clock, and a reminder to check the credential regularly.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct IdleTimeout {
     limit: Duration,
     since: Instant,
-    looked: Instant,
+    checked: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// Why a wait was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lapse {
+pub(crate) enum Interruption {
     /// It is time to check the credential.
-    Look,
+    CheckCredential,
     /// There was no progress for too long.
-    Over,
+    TimedOut,
 }
 
-impl Patience {
+impl IdleTimeout {
     pub(crate) fn new(limit: Duration) -> Self {
         let now = Instant::now();
-        Self { limit, since: now, looked: now, timer: None }
+        Self { limit, since: now, checked: now, timer: None }
     }
 
     /// Records progress; returns true if it is time to check the credential.
     #[must_use]
     pub(crate) fn reset(&mut self) -> bool {
         self.since = Instant::now();
-        let look = self.since.duration_since(self.looked) >= LOOK_EVERY;
+        let look = self.since.duration_since(self.checked) >= LOOK_EVERY;
         if look {
-            self.looked = self.since;
+            self.checked = self.since;
         }
         look
     }
 
     /// Completes when a wait has lasted for some time. The timer is set once, and again only after it has fired.
-    pub(crate) fn poll_lapse(&mut self, cx: &mut Context<'_>) -> Poll<Lapse> {
+    pub(crate) fn poll_interruption(&mut self, cx: &mut Context<'_>) -> Poll<Interruption> {
         let over = self.since + self.limit;
-        let look = self.looked + LOOK_EVERY;
+        let look = self.checked + LOOK_EVERY;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(over.min(look))));
         loop {
             ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
             if now >= over {
-                return Poll::Ready(Lapse::Over);
+                return Poll::Ready(Interruption::TimedOut);
             }
             if now >= look {
-                self.looked = now;
+                self.checked = now;
                 timer.as_mut().reset(over.min(now + LOOK_EVERY));
-                return Poll::Ready(Lapse::Look);
+                return Poll::Ready(Interruption::CheckCredential);
             }
             timer.as_mut().reset(over.min(look));
         }
@@ -131,49 +131,49 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trickle_is_tolerated_for_a_while_and_a_steady_stream_for_ever() {
-        let mut pace = Pace::new(NonZeroU64::new(1_024));
+        let mut min_rate = MinRate::new(NonZeroU64::new(1_024));
         let start = Instant::now();
         let trickle = async {
             loop {
-                let slow = poll_fn(|cx| pace.poll_too_slow(cx));
+                let slow = poll_fn(|cx| min_rate.poll_too_slow(cx));
                 match tokio::time::timeout(Duration::from_secs(1), slow).await {
                     Ok(()) => return,
-                    Err(_) => pace.received(1),
+                    Err(_) => min_rate.received(1),
                 }
             }
         };
         trickle.await;
         assert_eq!(start.elapsed().as_secs(), 15);
-        let mut pace = Pace::new(NonZeroU64::new(1_024));
+        let mut min_rate = MinRate::new(NonZeroU64::new(1_024));
         for _ in 0..3_600 {
-            let slow = poll_fn(|cx| pace.poll_too_slow(cx));
+            let slow = poll_fn(|cx| min_rate.poll_too_slow(cx));
             assert!(tokio::time::timeout(Duration::from_secs(1), slow).await.is_err());
-            pace.received(1_100);
+            min_rate.received(1_100);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_fast_beginning_gains_a_minute_at_most() {
-        let mut pace = Pace::new(NonZeroU64::new(1_024));
+        let mut min_rate = MinRate::new(NonZeroU64::new(1_024));
         let start = Instant::now();
-        pace.received(100 << 20);
-        poll_fn(|cx| pace.poll_too_slow(cx)).await;
+        min_rate.received(100 << 20);
+        poll_fn(|cx| min_rate.poll_too_slow(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 75);
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_counted_from_the_last_progress() {
-        let mut patience = Patience::new(Duration::from_secs(10));
+        let mut idle_timeout = IdleTimeout::new(Duration::from_secs(10));
         let start = Instant::now();
         let mut looks = 0;
         loop {
-            match poll_fn(|cx| patience.poll_lapse(cx)).await {
-                Lapse::Look if start.elapsed().as_secs() < 20 => {
+            match poll_fn(|cx| idle_timeout.poll_interruption(cx)).await {
+                Interruption::CheckCredential if start.elapsed().as_secs() < 20 => {
                     looks += 1;
-                    assert!(!patience.reset(), "the credential was checked just now");
+                    assert!(!idle_timeout.reset(), "the credential was checked just now");
                 }
-                Lapse::Look => looks += 1,
-                Lapse::Over => break,
+                Interruption::CheckCredential => looks += 1,
+                Interruption::TimedOut => break,
             }
         }
         assert_eq!(

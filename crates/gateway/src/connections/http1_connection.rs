@@ -9,11 +9,11 @@ use tokio::sync::watch;
 
 use crate::{
     clients::{
-        client::{Client, Speaks},
+        client::{Client, Protocol},
         head_error::HeadError,
         http1::Http1,
-        http1_end::{Then, answer_once, end},
-        http1_head::{Next, Vigil, next},
+        http1_end::{AfterRequest, answer_once, end},
+        http1_head::{NextRequest, RequestWait, next},
     },
     edge::{Downstream, connection_limits::Activity},
     requests::{
@@ -32,18 +32,20 @@ pub(crate) async fn serve(
     activity: Arc<Activity>,
     stop: watch::Receiver<bool>,
 ) {
-    let mut vigil = Vigil::new(&stop);
+    let mut wait = RequestWait::new(&stop);
     let then = loop {
-        let (request, ahead) = match next(&mut stream, &mut vigil).await {
-            Next::Request(request, ahead) => (request, ahead),
-            Next::Closed => break Then::Close,
-            Next::Refused(refusal) => break Box::pin(refuse(&mut stream, peer.clone(), refusal, &gateway)).await,
+        let (request, ahead) = match next(&mut stream, &mut wait).await {
+            NextRequest::Request(request, ahead) => (request, ahead),
+            NextRequest::Closed => break AfterRequest::Close,
+            NextRequest::Refused(refusal) => {
+                break Box::pin(refuse(&mut stream, peer.clone(), refusal, &gateway)).await;
+            }
         };
         let _busy = activity.begin();
         // On the heap, since the future that serves a request is much larger than the one that waits for it.
         let served = Box::pin(one_request(&mut stream, request, ahead, peer.clone(), &gateway, !*stop.borrow()));
         match served.await {
-            Then::Next => {}
+            AfterRequest::KeepAlive => {}
             then => break then,
         }
     };
@@ -57,27 +59,27 @@ async fn one_request(
     peer: Peer,
     gateway: &Gateway,
     keeps_alive: bool,
-) -> Then {
+) -> AfterRequest {
     let http1 = Http1::new(stream, &request, ahead, keeps_alive);
-    let mut client = Client::new(Speaks::Http1(http1), gateway.live.rules.load().config.limits.min_body_rate);
+    let mut client = Client::new(Protocol::Http1(http1), gateway.state.rules.load().config.limits.min_body_rate);
     handle(gateway, &mut client, request.head, peer).await;
-    match client.speaks {
-        Speaks::Http1(http1) => http1.leave().await,
-        Speaks::Http2(_) => Then::Close,
+    match client.protocol {
+        Protocol::Http1(http1) => http1.leave().await,
+        Protocol::Http2(_) => AfterRequest::Close,
     }
 }
 
 /// Answers a head that was refused, and logs it like a request.
-async fn refuse(stream: &mut Downstream, peer: Peer, refusal: HeadError, gateway: &Gateway) -> Then {
-    let mut exchange = Exchange::new(&gateway.live, unread_head(), peer);
-    gateway.live.note_unread(exchange.client, refusal.reason());
-    let denial = refusal.denial(&gateway.live.rules.load().site);
+async fn refuse(stream: &mut Downstream, peer: Peer, refusal: HeadError, gateway: &Gateway) -> AfterRequest {
+    let mut exchange = Exchange::new(&gateway.state, unread_head(), peer);
+    gateway.state.note_unread(exchange.client, refusal.reason());
+    let denial = refusal.denial(&gateway.state.rules.load().site);
     let answer = respond::denial(&exchange, &denial);
     exchange.traffic.status = Some(answer.head.status);
     exchange.traffic.bytes_out = answer.body.len() as u64;
     exchange.outcome = Outcome::Unread(denial.reason);
     answer_once(stream, &exchange.head.method, &answer).await;
-    Then::Linger
+    AfterRequest::Linger
 }
 
 /// Returns a placeholder for a head that could not be read; nothing of it is logged.

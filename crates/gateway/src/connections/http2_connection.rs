@@ -27,8 +27,8 @@ use tracing::debug;
 
 use crate::{
     clients::{
-        client::{Client, Speaks},
-        http1_end::{Then, end},
+        client::{Client, Protocol},
+        http1_end::{AfterRequest, end},
         http2::{Ending, Http2},
         http2_transport::{Http2Connection, Server, handshake},
         leftovers::Allowance,
@@ -76,17 +76,17 @@ pub(crate) async fn serve(
     let shaken = timeout(HANDSHAKE_TIMEOUT, handshake(stream, &options())).await;
     let Ok(Some(Http2Connection { connection, stream })) = shaken else { return };
     let streams = Streams::new(peer, gateway, activity, watch);
-    if run(connection, &streams, stop).await == Then::Linger
+    if run(connection, &streams, stop).await == AfterRequest::Linger
         && let Ok(mut stream) = stream.await
     {
-        let _ = timeout(LAST_FRAMES_TIMEOUT, end(&mut stream, Then::Linger)).await;
+        let _ = timeout(LAST_FRAMES_TIMEOUT, end(&mut stream, AfterRequest::Linger)).await;
     }
 }
 
 /// Accepts streams until the connection ends, and returns how it is to be closed.
 ///
 /// `accept` also drives all of the connection's I/O, so it is called until there is none left.
-async fn run(mut connection: Server, streams: &Streams, mut stop: watch::Receiver<bool>) -> Then {
+async fn run(mut connection: Server, streams: &Streams, mut stop: watch::Receiver<bool>) -> AfterRequest {
     let mut life = Life::default();
     let mut tick = tokio::time::interval(TICK);
     let mut stopping = pin!(stopped(&mut stop));
@@ -108,20 +108,20 @@ async fn run(mut connection: Server, streams: &Streams, mut stop: watch::Receive
                 match life.tick(&streams.tasks, &streams.watch) {
                     AfterCheck::GoOn => {}
                     AfterCheck::Close => connection.graceful_shutdown(),
-                    AfterCheck::Cut => return Then::Cut,
+                    AfterCheck::Cut => return AfterRequest::Cut,
                 }
                 continue;
             }
         };
         let (request, respond) = match accepted {
-            None => return Then::Linger,
-            Some(Err(_)) => return Then::Cut,
+            None => return AfterRequest::Linger,
+            Some(Err(_)) => return AfterRequest::Cut,
             Some(Ok(stream)) => stream,
         };
         life.malformed += u32::from(streams.start(request, respond).is_err());
         life.late += u32::from(life.shut_out);
         if life.malformed > MAX_MALFORMED_STREAMS || life.late > MAX_LATE_STREAMS {
-            return Then::Cut;
+            return AfterRequest::Cut;
         }
         life.idle_ticks = 0;
     }
@@ -214,9 +214,9 @@ impl Streams {
         let head = request_head(parts);
         let judged = head.judge();
         let framing = if body.is_end_stream() { Framing::Length(0) } else { judged.unwrap_or(Framing::Chunked) };
-        let limits = self.gateway.live.rules.load().config.limits;
+        let limits = self.gateway.state.rules.load().config.limits;
         let http2 = Box::new(Http2::new(&head, framing, body, respond));
-        let mut client = Client::new(Speaks::Http2(http2), limits.min_body_rate);
+        let mut client = Client::new(Protocol::Http2(http2), limits.min_body_rate);
         let gateway = Arc::clone(&self.gateway);
         let activity = Arc::clone(&self.activity);
         let peer = self.peer.clone();
@@ -230,7 +230,7 @@ impl Streams {
                 Err(fault) => refuse(&gateway, &mut client, head, peer, fault.into()).await,
             };
             drop(busy);
-            let Speaks::Http2(http2) = client.speaks else { return };
+            let Protocol::Http2(http2) = client.protocol else { return };
             if http2.ends_connection() {
                 over.notify_one();
             }

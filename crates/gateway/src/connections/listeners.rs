@@ -26,7 +26,7 @@ use crate::{
         AcceptFault, Acceptor, Caller, Certificates, accept_loop,
         connection_limits::{Activity, SlotHandle, Slots},
     },
-    observe::metrics::{Listener, Metrics, TurnedAway},
+    observe::metrics::{ConnectionRejection, Listener, Metrics},
     pages::plaintext::Plain,
     requests::{exchange::Peer, gateway::Gateway},
 };
@@ -49,7 +49,7 @@ impl Listeners {
         certificates: &Arc<Certificates>,
         stopped: watch::Receiver<bool>,
     ) -> Result<Self, rustls::Error> {
-        let limits = &gateway.live.rules.load().config.limits;
+        let limits = &gateway.state.rules.load().config.limits;
         let slots = Arc::new(Slots::new(limits.max_connections, limits.max_connections_per_client));
         let acceptor = Arc::new(acceptor(&gateway, certificates)?);
         Ok(Self {
@@ -69,7 +69,7 @@ impl Listeners {
             |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
         let encrypted = open(&config.listen)?;
         let plain = open(&config.http_listen)?;
-        let answers = Arc::new(Plain::new(config, Arc::clone(&self.certificates), &self.gateway.live));
+        let answers = Arc::new(Plain::new(config, Arc::clone(&self.certificates), &self.gateway.state));
         for listener in encrypted {
             self.loops.spawn(self.accept_tls(listener));
         }
@@ -100,12 +100,12 @@ impl Listeners {
             let stop = stop.clone();
             // The handshake's state is large; on the heap, it is freed before the first request.
             let handshake = Box::pin(Arc::clone(&acceptor).encrypted(stream, socket, slot));
-            let open = gateway.live.metrics.connection(Listener::Tls);
+            let open = gateway.state.metrics.connection(Listener::Tls);
             clients.track_future(async move {
                 let _open = open;
                 match handshake.await {
                     Ok(caller) => serve(caller, gateway, activity, stop).await,
-                    Err(fault) => count(&gateway.live.metrics, &fault),
+                    Err(fault) => count(&gateway.state.metrics, &fault),
                 }
             })
         };
@@ -116,19 +116,19 @@ impl Listeners {
         let answers = Arc::clone(answers);
         let acceptor = Arc::clone(&self.acceptor);
         let stop = self.stopped.clone();
-        let live = Arc::clone(&self.gateway.live);
+        let state = Arc::clone(&self.gateway.state);
         let clients = self.clients.clone();
         let serve = move |stream: TcpStream, socket: SocketAddr, slot: SlotHandle| {
             let answers = Arc::clone(&answers);
             let acceptor = Arc::clone(&acceptor);
             let stop = stop.clone();
-            let live = Arc::clone(&live);
-            let open = live.metrics.connection(Listener::Http);
+            let state = Arc::clone(&state);
+            let open = state.metrics.connection(Listener::Http);
             clients.track_future(async move {
                 let _open = open;
                 match acceptor.plain(stream, socket, slot).await {
                     Ok(caller) => answers.serve(caller, stop).await,
-                    Err(fault) => count(&live.metrics, &fault),
+                    Err(fault) => count(&state.metrics, &fault),
                 }
             })
         };
@@ -147,7 +147,7 @@ impl Listeners {
 }
 
 fn acceptor(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Acceptor, rustls::Error> {
-    let [rules, clients, bans] = [(); 3].map(|()| Arc::clone(&gateway.live));
+    let [rules, clients, bans] = [(); 3].map(|()| Arc::clone(&gateway.state));
     let in_force = move || Arc::clone(&rules.rules.load().config);
     let vouching = move || clients.rules.load().client_authorities.clone();
     Acceptor::new(Arc::clone(certificates), in_force, vouching, move |client| bans.is_banned(client))
@@ -156,10 +156,10 @@ fn acceptor(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Accep
 fn count(metrics: &Metrics, fault: &AcceptFault) {
     debug!(%fault, "connection closed before a request");
     metrics.turned_away(match fault {
-        AcceptFault::NoPlace => TurnedAway::NoPlace,
-        AcceptFault::Proxy => TurnedAway::Proxy,
-        AcceptFault::Tls(_) => TurnedAway::Tls,
-        AcceptFault::TooSlow => TurnedAway::TooSlow,
+        AcceptFault::NoPlace => ConnectionRejection::NoPlace,
+        AcceptFault::Proxy => ConnectionRejection::Proxy,
+        AcceptFault::Tls(_) => ConnectionRejection::Tls,
+        AcceptFault::TooSlow => ConnectionRejection::TooSlow,
         AcceptFault::Proven => return,
     });
 }

@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use super::pem_file::{Wanted, fault};
+use super::pem_file::{PemContent, fault};
 
 /// How often the files are checked.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ pub struct CertificateFiles {
 
 /// The contents of the two files; `None` for a file that cannot be read.
 #[derive(PartialEq, Eq)]
-struct Seen {
+struct FileContents {
     cert: Option<Vec<u8>>,
     key: Option<Vec<u8>>,
 }
@@ -121,7 +121,7 @@ impl CertificateFiles {
         }
     }
 
-    fn replace(&self, changed: &Seen) {
+    fn replace(&self, changed: &FileContents) {
         match changed.certified_key(&self.paths) {
             Ok(new) => {
                 self.current.store(Some(Arc::new(new)));
@@ -141,13 +141,13 @@ impl CertificateFiles {
     }
 
     /// The files are small, so their contents are compared, which no clock and no copying tool can mislead.
-    async fn seen(&self) -> Seen {
+    async fn seen(&self) -> FileContents {
         let read = |path: &Path| tokio::fs::read(path.to_owned());
-        Seen { cert: read(&self.paths.cert).await.ok(), key: read(&self.paths.key).await.ok() }
+        FileContents { cert: read(&self.paths.cert).await.ok(), key: read(&self.paths.key).await.ok() }
     }
 }
 
-impl Seen {
+impl FileContents {
     fn certified_key(&self, paths: &CertificatePaths) -> Result<CertifiedKey, CertificateError> {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => parse(paths, cert, key),
@@ -172,8 +172,8 @@ fn certified_key(paths: &CertificatePaths) -> Result<CertifiedKey, CertificateEr
 pub(super) fn parse(paths: &CertificatePaths, cert: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError> {
     let of_cert = |what| CertificateError::Certificate(paths.cert.clone(), what);
     let of_key = |what| CertificateError::Key(paths.key.clone(), what);
-    fault(cert, Wanted::Certificate).map_or(Ok(()), |what| Err(of_cert(what)))?;
-    fault(key, Wanted::Key).map_or(Ok(()), |what| Err(of_key(what)))?;
+    fault(cert, PemContent::Certificate).map_or(Ok(()), |what| Err(of_cert(what)))?;
+    fault(key, PemContent::Key).map_or(Ok(()), |what| Err(of_key(what)))?;
     let chain = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|_| of_cert(DAMAGED))?;
     let private = PrivateKeyDer::from_pem_slice(key).map_err(|_| of_key(DAMAGED))?;

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 pub(crate) struct Slots {
     max: usize,
     max_per_client: usize,
-    taken: Mutex<Taken>,
+    taken: Mutex<SlotTable>,
 }
 
 /// One connection's slot. Dropping it releases it.
@@ -35,7 +35,7 @@ pub(crate) struct Activity(AtomicUsize);
 
 /// A guard for a running request.
 #[derive(Debug)]
-pub(crate) struct Busy<'a>(&'a Activity);
+pub(crate) struct RunningRequest<'a>(&'a Activity);
 
 /// A handle to a slot for the task that serves its connection.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(crate) enum PeerLimit {
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct SlotTable {
     next: u64,
     /// All slots by age, the oldest first.
     all: BTreeMap<u64, Holder>,
@@ -93,7 +93,7 @@ impl Slots {
     }
 
     /// Returns true if the client may have another slot, after closing its oldest connection without a request if necessary.
-    fn has_room(&self, taken: &mut Taken, client: IpAddr, share: PeerLimit) -> bool {
+    fn has_room(&self, taken: &mut SlotTable, client: IpAddr, share: PeerLimit) -> bool {
         let own = taken.clients.get(&client).map_or(0, BTreeSet::len);
         match share {
             PeerLimit::None => false,
@@ -116,7 +116,7 @@ impl Slots {
         self.lock().evict_any()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, SlotTable> {
         self.taken.lock()
     }
 }
@@ -161,9 +161,9 @@ impl Drop for Slot {
 impl Activity {
     /// Counts a request until the guard is dropped.
     #[must_use]
-    pub(crate) fn begin(&self) -> Busy<'_> {
+    pub(crate) fn begin(&self) -> RunningRequest<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Busy(self)
+        RunningRequest(self)
     }
 
     fn is_idle(&self) -> bool {
@@ -171,13 +171,13 @@ impl Activity {
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for RunningRequest<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Taken {
+impl SlotTable {
     fn insert(&mut self, client: IpAddr, activity: &Arc<Activity>) -> u64 {
         self.next += 1;
         self.all.insert(self.next, Holder { client, activity: Arc::clone(activity), task: None });

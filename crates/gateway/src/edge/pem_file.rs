@@ -2,13 +2,13 @@
 
 /// The expected contents of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum PemContent {
     Certificate,
     Key,
 }
 
 /// Returns what the file is instead, and how to fix it; `None` if it looks right.
-pub(super) fn fault(bytes: &[u8], wanted: Wanted) -> Option<&'static str> {
+pub(super) fn fault(bytes: &[u8], wanted: PemContent) -> Option<&'static str> {
     let has = |marker: &str| memchr::memmem::find(bytes, marker.as_bytes()).is_some();
     let key = has("PRIVATE KEY-----");
     let certificate = has("-----BEGIN CERTIFICATE-----");
@@ -21,30 +21,30 @@ pub(super) fn fault(bytes: &[u8], wanted: Wanted) -> Option<&'static str> {
             "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE >NEW"
         }
         _ if is_pkcs12(bytes) => "is PKCS#12, not PEM; convert it: openssl pkcs12 -in FILE -nodes -out NEW",
-        Wanted::Certificate if is_der(bytes) => {
+        PemContent::Certificate if is_der(bytes) => {
             "is DER, not PEM; convert it: openssl x509 -inform der -in FILE -out NEW"
         }
-        Wanted::Key if is_der(bytes) => "is DER, not PEM; convert it: openssl pkey -inform der -in FILE -out NEW",
-        Wanted::Key if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") => {
+        PemContent::Key if is_der(bytes) => "is DER, not PEM; convert it: openssl pkey -inform der -in FILE -out NEW",
+        PemContent::Key if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") => {
             "is encrypted with a passphrase, which nobody can enter at startup; store the key without one: openssl pkey -in FILE -out NEW"
         }
-        Wanted::Key if certificate && !key => {
+        PemContent::Key if certificate && !key => {
             "holds a certificate and no key; the `cert` and `key` settings may be swapped"
         }
-        Wanted::Certificate if key && !certificate => {
+        PemContent::Certificate if key && !certificate => {
             "holds a key and no certificate; the `cert` and `key` settings may be swapped"
         }
-        Wanted::Certificate if has("BEGIN CERTIFICATE REQUEST") => {
+        PemContent::Certificate if has("BEGIN CERTIFICATE REQUEST") => {
             "is a certificate request; use the certificate that the authority issued for it"
         }
-        Wanted::Certificate if has("BEGIN TRUSTED CERTIFICATE") => {
+        PemContent::Certificate if has("BEGIN TRUSTED CERTIFICATE") => {
             "is in OpenSSL's own format; convert it: openssl x509 -in FILE -out NEW"
         }
-        Wanted::Key if !key => "holds no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----",
-        Wanted::Certificate if !certificate => {
+        PemContent::Key if !key => "holds no private key in PEM, which begins with -----BEGIN PRIVATE KEY-----",
+        PemContent::Certificate if !certificate => {
             "holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----"
         }
-        Wanted::Key | Wanted::Certificate => return None,
+        PemContent::Key | PemContent::Certificate => return None,
     })
 }
 
@@ -66,20 +66,20 @@ mod tests {
     fn the_actual_type_of_a_file_is_reported() {
         const CERT: &[u8] = b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
         const KEY: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n";
-        assert_eq!((fault(CERT, Wanted::Certificate), fault(KEY, Wanted::Key)), (None, None));
+        assert_eq!((fault(CERT, PemContent::Certificate), fault(KEY, PemContent::Key)), (None, None));
         for (bytes, wanted, words) in [
-            (&b" \n"[..], Wanted::Key, "is empty"),
-            (&[b"\xef\xbb\xbf", CERT].concat(), Wanted::Certificate, "byte order mark"),
-            (b"\xff\xfe-\0", Wanted::Certificate, "UTF-16"),
-            (&[0x30, 0x82, 3, 4, 0x30], Wanted::Certificate, "x509 -inform der"),
-            (&[0x30, 0x82, 3, 4, 2, 1, 0], Wanted::Key, "pkey -inform der"),
-            (&[0x30, 0x82, 3, 4, 2, 1, 3], Wanted::Key, "PKCS#12"),
-            (b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n", Wanted::Key, "passphrase"),
-            (b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", Wanted::Key, "passphrase"),
-            (CERT, Wanted::Key, "swapped"),
-            (KEY, Wanted::Certificate, "swapped"),
-            (b"-----BEGIN CERTIFICATE REQUEST-----\n", Wanted::Certificate, "request"),
-            (b"hello", Wanted::Key, "no private key"),
+            (&b" \n"[..], PemContent::Key, "is empty"),
+            (&[b"\xef\xbb\xbf", CERT].concat(), PemContent::Certificate, "byte order mark"),
+            (b"\xff\xfe-\0", PemContent::Certificate, "UTF-16"),
+            (&[0x30, 0x82, 3, 4, 0x30], PemContent::Certificate, "x509 -inform der"),
+            (&[0x30, 0x82, 3, 4, 2, 1, 0], PemContent::Key, "pkey -inform der"),
+            (&[0x30, 0x82, 3, 4, 2, 1, 3], PemContent::Key, "PKCS#12"),
+            (b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n", PemContent::Key, "passphrase"),
+            (b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", PemContent::Key, "passphrase"),
+            (CERT, PemContent::Key, "swapped"),
+            (KEY, PemContent::Certificate, "swapped"),
+            (b"-----BEGIN CERTIFICATE REQUEST-----\n", PemContent::Certificate, "request"),
+            (b"hello", PemContent::Key, "no private key"),
         ] {
             assert!(fault(bytes, wanted).is_some_and(|fault| fault.contains(words)), "{words}");
         }

@@ -18,12 +18,12 @@ const WINDOW: Duration = Duration::from_mins(10);
 #[derive(Debug, Default)]
 pub(super) struct SharedAddress {
     said: AtomicBool,
-    seen: Mutex<Option<Seen>>,
+    seen: Mutex<Option<Window>>,
 }
 
 /// The connections in one window.
 #[derive(Debug)]
-struct Seen {
+struct Window {
     since: Instant,
     first: IpAddr,
     connections: u32,
@@ -36,20 +36,20 @@ impl SharedAddress {
         if self.said.load(Ordering::Relaxed) || address.is_loopback() {
             return;
         }
-        let suspicious = self.seen.try_lock().is_some_and(|mut seen| Seen::note(&mut seen, address, now));
+        let suspicious = self.seen.try_lock().is_some_and(|mut seen| Window::note(&mut seen, address, now));
         if suspicious && !self.said.swap(true, Ordering::Relaxed) {
             warn!(
                 %address,
                 "{SUSPICIOUS} connections in a row came from this one private address: if it is the gateway of a \
                  container's network or a NAT, clients cannot be distinguished, and limits by address apply to all \
-                 of them together; give the container the host's network, or put a proxy in front of it that speaks \
+                 of them together; give the container the host's network, or put a proxy in front of it that protocol \
                  PROXY protocol, and set gateway.trusted_proxies and gateway.proxy_protocol"
             );
         }
     }
 }
 
-impl Seen {
+impl Window {
     /// Returns true at the connection that causes the warning.
     fn note(seen: &mut Option<Self>, address: IpAddr, now: Instant) -> bool {
         let seen = match seen {
@@ -83,7 +83,7 @@ mod tests {
         let mut now = Instant::now();
         let mut note = |address: &str| {
             now += pause;
-            Seen::note(&mut seen, address.parse().unwrap(), now)
+            Window::note(&mut seen, address.parse().unwrap(), now)
         };
         addresses.into_iter().filter(|a| note(a)).count()
     }

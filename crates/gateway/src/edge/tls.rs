@@ -48,10 +48,10 @@ pub fn install_crypto() {
 pub(super) struct Handshakes {
     profile: TlsProfile,
     certificates: Arc<dyn ResolvesServerCert>,
-    current: ArcSwap<Current>,
+    current: ArcSwap<CurrentConfig>,
 }
 
-struct Current {
+struct CurrentConfig {
     clients: Option<Arc<ClientAuthorities>>,
     config: Arc<ServerConfig>,
 }
@@ -63,7 +63,7 @@ impl Handshakes {
         clients: Option<Arc<ClientAuthorities>>,
     ) -> Result<Self, rustls::Error> {
         let config = Arc::new(server_config(profile, Arc::clone(&certificates), clients.as_deref())?);
-        Ok(Self { profile, certificates, current: ArcSwap::from_pointee(Current { clients, config }) })
+        Ok(Self { profile, certificates, current: ArcSwap::from_pointee(CurrentConfig { clients, config }) })
     }
 
     /// Returns the configuration that requests certificates of these authorities.
@@ -78,7 +78,7 @@ impl Handshakes {
         match server_config(self.profile, Arc::clone(&self.certificates), clients.as_deref()) {
             Ok(config) => {
                 let config = Arc::new(config);
-                self.current.store(Arc::new(Current { clients, config: Arc::clone(&config) }));
+                self.current.store(Arc::new(CurrentConfig { clients, config: Arc::clone(&config) }));
                 config
             }
             // The requests themselves are still judged by the new authorities.

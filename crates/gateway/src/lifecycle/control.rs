@@ -27,7 +27,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The result of telling the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Notified {
     /// It runs, and the change is in force.
     InForce,
     /// It runs, and the change is in force except for a part of the state that it could not read, for this reason.
@@ -46,7 +46,7 @@ pub(super) fn socket_path(data_dir: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Fails if a gateway runs but does not apply the change. It finds the change within seconds by polling.
-pub fn tell(data_dir: &Path) -> io::Result<Told> {
+pub fn tell(data_dir: &Path) -> io::Result<Notified> {
     told(ask(data_dir, REFRESH)?)
 }
 
@@ -54,7 +54,7 @@ pub fn tell(data_dir: &Path) -> io::Result<Told> {
 ///
 /// # Errors
 /// Fails if a gateway runs but does not enforce it.
-pub fn withdraw(data_dir: &Path, withdrawal: &Withdrawal) -> io::Result<Told> {
+pub fn withdraw(data_dir: &Path, withdrawal: &Withdrawal) -> io::Result<Notified> {
     told(ask(data_dir, &format!("{WITHDRAW} {}", serde_json::to_string(withdrawal)?))?)
 }
 
@@ -73,12 +73,12 @@ pub(crate) fn withdrawn(data_dir: &Path) -> Vec<Withdrawal> {
     answer.ok().flatten().and_then(|answer| serde_json::from_str(&answer).ok()).unwrap_or_default()
 }
 
-fn told(stream: Option<UnixStream>) -> io::Result<Told> {
-    let Some(stream) = stream else { return Ok(Told::NotRunning) };
+fn told(stream: Option<UnixStream>) -> io::Result<Notified> {
+    let Some(stream) = stream else { return Ok(Notified::NotRunning) };
     let answer = read_answer(stream)?;
     match answer.trim().split_once(' ').unwrap_or((answer.trim(), "")) {
-        ("ok", _) => Ok(Told::InForce),
-        ("partly", why) => Ok(Told::Partly(why.to_owned())),
+        ("ok", _) => Ok(Notified::InForce),
+        ("partly", why) => Ok(Notified::Partly(why.to_owned())),
         _ => Err(io::Error::other("the gateway could not read the change; see its log")),
     }
 }

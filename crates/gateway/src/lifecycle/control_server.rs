@@ -17,17 +17,17 @@ use tracing::warn;
 
 use super::{
     control::{HANDOVER, PATIENCE, REFRESH, UNBAN, WITHDRAW, WITHDRAWN, socket_path},
-    hot_restart::Estate,
+    hot_restart::Handover,
 };
 use crate::state::{GatewayState, Refreshed};
 
 /// The socket, open to the owner of the data folder only.
-pub(crate) struct Door {
+pub(crate) struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
 }
 
-impl Door {
+impl ControlServer {
     /// Opens the socket, replacing a predecessor's. Returns `None` if that fails; then the gateway finds changes by polling.
     pub(crate) fn open(data_dir: &Path) -> Option<Self> {
         let path = socket_path(data_dir);
@@ -42,14 +42,19 @@ impl Door {
 }
 
 /// Answers questions until `stop` becomes true.
-pub(crate) async fn serve(door: Door, live: Arc<GatewayState>, estate: Arc<Estate>, mut stop: watch::Receiver<bool>) {
-    let Door { listener, path } = door;
+pub(crate) async fn serve(
+    server: ControlServer,
+    state: Arc<GatewayState>,
+    handover: Arc<Handover>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let ControlServer { listener, path } = server;
     let bound = inode(&path);
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    tokio::spawn(tokio::time::timeout(PATIENCE, answer(stream, Arc::clone(&live), Arc::clone(&estate))));
+                    tokio::spawn(tokio::time::timeout(PATIENCE, answer(stream, Arc::clone(&state), Arc::clone(&handover))));
                 }
             }
             () = stopped(&mut stop) => break,
@@ -75,7 +80,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn answer(stream: UnixStream, live: Arc<GatewayState>, estate: Arc<Estate>) -> io::Result<()> {
+async fn answer(stream: UnixStream, state: Arc<GatewayState>, handover: Arc<Handover>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     stream.read_line(&mut line).await?;
@@ -84,21 +89,21 @@ async fn answer(stream: UnixStream, live: Arc<GatewayState>, estate: Arc<Estate>
         stream.set_nonblocking(false)?;
         // A successor takes a while to start, and must not hold up this task.
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = estate.hand_over(stream) {
+            if let Err(error) = handover.hand_over(stream) {
                 warn!(%error, "handover failed; this gateway keeps serving");
             }
         });
         return Ok(());
     }
     let answer = match line.trim().split_once(' ').unwrap_or((line.trim(), "")) {
-        (REFRESH, "") => refreshed(live.refresh().await),
-        (WITHDRAWN, "") => serde_json::to_string(&live.withdrawn.list())?,
+        (REFRESH, "") => refreshed(state.refresh().await),
+        (WITHDRAWN, "") => serde_json::to_string(&state.withdrawn.list())?,
         (WITHDRAW, text) => match serde_json::from_str(text) {
-            Ok(withdrawal) => refreshed(live.withdraw(withdrawal).await),
+            Ok(withdrawal) => refreshed(state.withdraw(withdrawal).await),
             Err(_) => refreshed(Refreshed::Failed),
         },
         (UNBAN, text) => match text.parse() {
-            Ok(network) if live.forget_ban(network).await => "ok".to_owned(),
+            Ok(network) if state.forget_ban(network).await => "ok".to_owned(),
             Ok(_) | Err(_) => "none".to_owned(),
         },
         _ => refreshed(Refreshed::Failed),

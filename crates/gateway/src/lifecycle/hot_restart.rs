@@ -91,7 +91,7 @@ pub(crate) struct Predecessor(UnixStream);
 
 /// What a gateway hands over to its successor.
 #[derive(Debug)]
-pub(crate) struct Estate {
+pub(crate) struct Handover {
     /// The listening sockets for clients.
     sockets: Mutex<Vec<OwnedFd>>,
     /// The admin socket, which answers until the end.
@@ -127,7 +127,7 @@ impl Predecessor {
     }
 }
 
-impl Estate {
+impl Handover {
     pub(crate) fn new(sockets: Vec<OwnedFd>, admin: Vec<OwnedFd>, starter: Starter) -> Self {
         Self { sockets: Mutex::new(sockets), admin, starter, retired: watch::Sender::new(false) }
     }

@@ -43,10 +43,15 @@ struct Change {
 /// The contents of the files; `None` for a file that cannot be read. The files are small, so their contents are compared, which no clock
 /// and no copying tool can mislead.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Seen(Vec<(PathBuf, Option<Vec<u8>>)>);
+pub(crate) struct FilesSnapshot(Vec<(PathBuf, Option<Vec<u8>>)>);
 
 /// Watches the files and reloads until `stop` becomes true.
-pub(crate) async fn watch(live: Arc<GatewayState>, seen: Seen, mut hangup: Signal, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn watch(
+    state: Arc<GatewayState>,
+    seen: FilesSnapshot,
+    mut hangup: Signal,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut files = Settled::new(seen);
     let mut pending = Pending::default();
     loop {
@@ -55,7 +60,7 @@ pub(crate) async fn watch(live: Arc<GatewayState>, seen: Seen, mut hangup: Signa
             _ = hangup.recv() => true,
             () = stopped(&mut stop) => return,
         };
-        let Some(now) = look(&live).await else { continue };
+        let Some(now) = look(&state).await else { continue };
         // A SIGHUP says that the files are complete.
         let changed = if asked { Some(files.believe(now)) } else { files.look(now) };
         if changed.is_some() {
@@ -63,7 +68,7 @@ pub(crate) async fn watch(live: Arc<GatewayState>, seen: Seen, mut hangup: Signa
         } else if pending.error.is_none() {
             continue;
         }
-        pending.note(reload(&live).await);
+        pending.note(reload(&state).await);
     }
 }
 
@@ -91,32 +96,32 @@ impl Pending {
     }
 }
 
-async fn reload(live: &Arc<GatewayState>) -> Result<Changes, String> {
-    let live = Arc::clone(live);
-    let attempt = tokio::task::spawn_blocking(move || reload_now(&live)).await;
+async fn reload(state: &Arc<GatewayState>) -> Result<Changes, String> {
+    let state = Arc::clone(state);
+    let attempt = tokio::task::spawn_blocking(move || reload_now(&state)).await;
     attempt.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 /// Re-reads `config.toml`, the policies and the public keys, and puts all of them in force, or none.
-fn reload_now(live: &GatewayState) -> Result<Changes, StateError> {
-    let old = live.rules.load_full();
-    let before = Seen::of(&old.config);
+fn reload_now(state: &GatewayState) -> Result<Changes, StateError> {
+    let old = state.rules.load_full();
+    let before = FilesSnapshot::of(&old.config);
     let config = Arc::new(config::load(&old.config.file)?);
-    let new = Arc::new(live.read_rules(config, &old)?);
-    if Seen::of(&old.config) != before {
+    let new = Arc::new(state.read_rules(config, &old)?);
+    if FilesSnapshot::of(&old.config) != before {
         return Err(StateError::Unsteady);
     }
     let changes = Changes::between(&old, &new);
-    live.put_in_force(new)?;
+    state.put_in_force(new)?;
     Ok(changes)
 }
 
-async fn look(live: &Arc<GatewayState>) -> Option<Seen> {
-    let config = Arc::clone(&live.rules.load().config);
-    tokio::task::spawn_blocking(move || Seen::of(&config)).await.ok()
+async fn look(state: &Arc<GatewayState>) -> Option<FilesSnapshot> {
+    let config = Arc::clone(&state.rules.load().config);
+    tokio::task::spawn_blocking(move || FilesSnapshot::of(&config)).await.ok()
 }
 
-impl Seen {
+impl FilesSnapshot {
     pub(crate) fn of(config: &Config) -> Self {
         let mut paths = vec![config.file.clone()];
         paths.extend(policies(&config.policies_dir));

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::{
     certificates, control, control_server,
     error::GatewayError,
-    hot_restart::{Estate, Inheritance, Starter},
+    hot_restart::{Handover, Inheritance, Starter},
     reload,
 };
 use crate::{
@@ -58,9 +58,9 @@ pub async fn run(
 
 /// A running gateway.
 struct Running {
-    live: Arc<GatewayState>,
+    state: Arc<GatewayState>,
     front: Listeners,
-    estate: Arc<Estate>,
+    handover: Arc<Handover>,
     /// True once no more connections are accepted.
     stopping: watch::Sender<bool>,
     /// True once the last request has ended; until then, revocations must still be enforced.
@@ -72,8 +72,8 @@ struct Running {
 impl Running {
     fn start(config: &Arc<Config>, mut sockets: Sockets, supervisor: Option<Supervisor>) -> Result<Self, GatewayError> {
         // Before the files are read, so that no change is missed in between.
-        let seen = reload::Seen::of(config);
-        let live = Arc::new(GatewayState::open(config)?);
+        let seen = reload::FilesSnapshot::of(config);
+        let state = Arc::new(GatewayState::open(config)?);
         let (certificates, acme) = certificates::open(config)?;
         let certificates = Arc::new(certificates);
         let signals = Signals::listen()?;
@@ -82,7 +82,7 @@ impl Running {
         let ending = watch::Sender::new(false);
         let worker = Arc::new(WorkerWatch::default());
         let gateway = Arc::new(Gateway {
-            live: Arc::clone(&live),
+            state: Arc::clone(&state),
             pool: Pool::default(),
             load: Admission::default(),
             worker: Arc::clone(&worker),
@@ -92,16 +92,16 @@ impl Running {
         let admin_handle = sockets.in_use();
         front.listen(config, &mut sockets)?;
         let starter = supervisor.map_or_else(|| Starter::Itself(config.file.clone()), Starter::Supervisor);
-        let estate = Arc::new(Estate::new(sockets.in_use(), admin_handle, starter));
+        let handover = Arc::new(Handover::new(sockets.in_use(), admin_handle, starter));
         sockets.all_taken()?;
         let admin = Admin {
-            live: Arc::clone(&live),
+            state: Arc::clone(&state),
             certificates: Arc::clone(&certificates),
             worker,
             stopping: stopping.subscribe(),
         };
-        tokio::spawn(Arc::clone(&estate).until_retired(Arc::new(admin).serve(admin_socket)));
-        let mut running = Self { live, front, estate, stopping, ending, tasks: JoinSet::new() };
+        tokio::spawn(Arc::clone(&handover).until_retired(Arc::new(admin).serve(admin_socket)));
+        let mut running = Self { state, front, handover, stopping, ending, tasks: JoinSet::new() };
         running.keep(gateway, seen, signals);
         running.keep_certificates(certificates, acme, nudge);
         info!(listen = ?config.listen, url = %config.public_url, "the gateway is ready");
@@ -109,26 +109,26 @@ impl Running {
     }
 
     /// Starts the background tasks, except those for certificates.
-    fn keep(&mut self, gateway: Arc<Gateway>, seen: reload::Seen, signals: Signals) {
-        let Self { live, estate, stopping, ending, tasks, .. } = self;
+    fn keep(&mut self, gateway: Arc<Gateway>, seen: reload::FilesSnapshot, signals: Signals) {
+        let Self { state, handover, stopping, ending, tasks, .. } = self;
         // Opened before this gateway reports that it is ready: the next successor must find this gateway and not its predecessor.
-        let data_dir = live.rules.load().config.data_dir.clone();
-        live.inherit(control::withdrawn(&data_dir));
-        if let Some(door) = control_server::Door::open(&data_dir) {
-            tasks.spawn(control_server::serve(door, Arc::clone(live), Arc::clone(estate), ending.subscribe()));
+        let data_dir = state.rules.load().config.data_dir.clone();
+        state.inherit(control::withdrawn(&data_dir));
+        if let Some(server) = control_server::ControlServer::open(&data_dir) {
+            tasks.spawn(control_server::serve(server, Arc::clone(state), Arc::clone(handover), ending.subscribe()));
         }
-        tasks.spawn(reload::watch(Arc::clone(live), seen, signals.reload, stopping.subscribe()));
-        tasks.spawn(Arc::clone(estate).watch(signals.succeed, stopping.subscribe()));
-        tasks.spawn(Arc::clone(live).keep_house(ending.subscribe()));
-        tasks.spawn(Arc::clone(&gateway.worker).watch(Arc::clone(live), stopping.subscribe()));
+        tasks.spawn(reload::watch(Arc::clone(state), seen, signals.reload, stopping.subscribe()));
+        tasks.spawn(Arc::clone(handover).watch(signals.succeed, stopping.subscribe()));
+        tasks.spawn(Arc::clone(state).keep_house(ending.subscribe()));
+        tasks.spawn(Arc::clone(&gateway.worker).watch(Arc::clone(state), stopping.subscribe()));
         tasks.spawn(sweep(gateway, ending.subscribe()));
     }
 
     fn keep_certificates(&mut self, certificates: Arc<Certificates>, acme: Option<Acme>, nudge: Signal) {
         self.tasks.spawn(certificates.watch(self.stopping.subscribe()));
         if let Some(acme) = acme {
-            let live = Arc::clone(&self.live);
-            let tell = move |outcome| live.metrics.acme(outcome);
+            let state = Arc::clone(&self.state);
+            let tell = move |outcome| state.metrics.acme(outcome);
             self.tasks.spawn(acme.keep(nudge, self.stopping.subscribe(), tell));
         }
     }
@@ -136,19 +136,19 @@ impl Running {
     async fn until(&self, stop: impl Future<Output = ()>) {
         tokio::select! {
             () = stop => {}
-            () = self.estate.retired() => {}
+            () = self.handover.retired() => {}
         }
     }
 
     async fn end(mut self) {
-        let limit = self.live.rules.load().config.drain_timeout;
+        let limit = self.state.rules.load().config.drain_timeout;
         info!("stopping; running requests have {limit:?} to finish");
         self.stopping.send_replace(true);
-        self.estate.close();
+        self.handover.close();
         self.front.drain(limit).await;
         self.ending.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
-        self.live.write_bans().await;
+        self.state.write_bans().await;
     }
 }
 
@@ -183,7 +183,7 @@ fn raise_descriptor_limit(limits: &GatewayLimits) {
 async fn sweep(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
     while timeout(SWEEP_EVERY, stopped(&mut stop)).await.is_err() {
         gateway.pool.sweep();
-        if gateway.load.look_at_memory(gateway.live.rules.load().config.limits.max_memory) {
+        if gateway.load.look_at_memory(gateway.state.rules.load().config.limits.max_memory) {
             warn!("low memory: rejecting new requests until more is available");
         }
     }

@@ -23,12 +23,12 @@ use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;
 use sallyport_core::config::{AccessFormat, LogConfig};
 
-pub(crate) use self::entry::{Asked, Entry};
+pub(crate) use self::entry::{Entry, LoggedRequest};
 use self::{
     budget::Budget,
-    entry::Weight,
+    entry::LinePriority,
     file::LogFile,
-    summary::{More, Why},
+    summary::{Omission, OmissionSummary},
     writer::Writer,
 };
 
@@ -98,10 +98,10 @@ impl AccessLog {
     /// Accepts one entry, which is soon in the file, or counted as omitted.
     pub(crate) fn write(&self, entry: &Entry<'_>) {
         let Shared { format, pending, sparing, left_out, .. } = &*self.shared;
-        let weight = entry.weight();
-        let is_spared = weight == Weight::Stranger && sparing.load(Ordering::Relaxed);
+        let priority = entry.priority();
+        let is_spared = priority == LinePriority::Stranger && sparing.load(Ordering::Relaxed);
         let mut pending = pending.lock();
-        let is_full = pending.is_full_for(weight);
+        let is_full = pending.is_full_for(priority);
         let Pending { lines, budget, queue_full, disk_reserve, .. } = &mut *pending;
         if is_spared {
             *disk_reserve += 1;
@@ -138,10 +138,10 @@ impl Pending {
         Self { lines: Vec::new(), budget, queue_full: 0, disk_reserve: 0, closed: false }
     }
 
-    fn is_full_for(&self, weight: Weight) -> bool {
-        let max = match weight {
-            Weight::User => MAX_PENDING,
-            Weight::Stranger => MAX_PENDING_OF_STRANGERS,
+    fn is_full_for(&self, priority: LinePriority) -> bool {
+        let max = match priority {
+            LinePriority::User => MAX_PENDING,
+            LinePriority::Stranger => MAX_PENDING_OF_STRANGERS,
         };
         self.lines.len() >= max
     }
@@ -154,9 +154,11 @@ impl Pending {
             let has_room = lines.len() < MAX_PENDING_OF_STRANGERS;
             has_room.then(|| appended(lines, |lines| more.write(format, now, lines)))
         });
-        for (count, why) in [(&mut self.queue_full, Why::QueueFull), (&mut self.disk_reserve, Why::DiskReserve)] {
+        for (count, why) in
+            [(&mut self.queue_full, Omission::QueueFull), (&mut self.disk_reserve, Omission::DiskReserve)]
+        {
             if *count > 0 && !is_sparing && self.lines.len() < MAX_PENDING_OF_STRANGERS {
-                More::of_all(std::mem::take(count), why).write(format, now, &mut self.lines);
+                OmissionSummary::of_all(std::mem::take(count), why).write(format, now, &mut self.lines);
             }
         }
     }
@@ -222,10 +224,10 @@ mod tests {
     #[test]
     fn a_full_queue_still_has_space_for_users() {
         let mut pending = Pending::new(Budget::new(NonZeroU32::MAX, None));
-        while !pending.is_full_for(Weight::Stranger) {
+        while !pending.is_full_for(LinePriority::Stranger) {
             denied().write(AccessFormat::Json, &mut pending.lines);
         }
-        assert!(!pending.is_full_for(Weight::User));
+        assert!(!pending.is_full_for(LinePriority::User));
         let full = pending.lines.len();
         pending.queue_full = 3;
         pending.turn(AccessFormat::Json, false, Duration::ZERO);

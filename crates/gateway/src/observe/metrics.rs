@@ -39,7 +39,7 @@ pub(crate) enum Listener {
 
 /// Why a connection was closed before its first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TurnedAway {
+pub(crate) enum ConnectionRejection {
     /// The TLS handshake failed.
     Tls,
     /// The handshake or the PROXY header took too long.
@@ -73,7 +73,7 @@ pub(crate) struct Ended<'a> {
 
 /// Values that are read for each scrape.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Looked {
+pub(crate) struct ScrapedValues {
     /// The number of clients that the rate limits track.
     pub rate_limited_clients: usize,
     /// When the first of the served certificates expires, in seconds since the Unix epoch.
@@ -95,7 +95,7 @@ pub(crate) struct Metrics {
     tls: Connections,
     http: Connections,
     admin: Connections,
-    handshakes_failed: [Counter; TurnedAway::ALL.len()],
+    handshakes_failed: [Counter; ConnectionRejection::ALL.len()],
     /// In the order of [`AttemptOutcome`].
     acme: Vec<Counter>,
     access_log: LeftOut,
@@ -138,7 +138,7 @@ struct Families {
     upstream: Family<Labels<1>, Durations>,
 }
 
-impl TurnedAway {
+impl ConnectionRejection {
     /// All variants, in declaration order.
     const ALL: [Self; 4] = [Self::Tls, Self::TooSlow, Self::Proxy, Self::NoPlace];
 
@@ -228,7 +228,7 @@ impl Metrics {
     }
 
     /// Counts a connection that was closed before its first request.
-    pub(crate) fn turned_away(&self, why: TurnedAway) {
+    pub(crate) fn turned_away(&self, why: ConnectionRejection) {
         if let Some(counter) = self.handshakes_failed.get(why as usize) {
             counter.inc();
         }
@@ -243,10 +243,10 @@ impl Metrics {
 
     /// Formats all metrics as [`CONTENT_TYPE`].
     #[must_use]
-    pub(crate) fn render(&self, looked: Looked) -> String {
-        self.rate_limited_clients.set(i64::try_from(looked.rate_limited_clients).unwrap_or(i64::MAX));
-        self.certificate_ends.set(looked.certificate_ends.unwrap_or(0));
-        self.worker_down.set(looked.worker_down.into());
+    pub(crate) fn render(&self, values: ScrapedValues) -> String {
+        self.rate_limited_clients.set(i64::try_from(values.rate_limited_clients).unwrap_or(i64::MAX));
+        self.certificate_ends.set(values.certificate_ends.unwrap_or(0));
+        self.worker_down.set(values.worker_down.into());
         let mut text = String::new();
         // Writing to memory does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -327,10 +327,10 @@ fn access_log(registry: &mut Registry) -> LeftOut {
     LeftOut { client_budget, queue_full, disk_reserve }
 }
 
-fn handshakes_failed(registry: &mut Registry) -> [Counter; TurnedAway::ALL.len()] {
+fn handshakes_failed(registry: &mut Registry) -> [Counter; ConnectionRejection::ALL.len()] {
     let help = "Connections that were closed before their first request, by reason";
     let family = metric(registry, "sallyport_handshakes_failed", help);
-    TurnedAway::ALL.map(|why| series(&family, [("reason", why.name())]))
+    ConnectionRejection::ALL.map(|why| series(&family, [("reason", why.name())]))
 }
 
 /// In the order of [`Listener`].

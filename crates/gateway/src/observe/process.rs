@@ -43,7 +43,7 @@ impl Process {
 /// Omits values that cannot be read.
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut tell = |name, help, metric: &dyn Told| metric.tell(&mut encoder, name, help);
+        let mut tell = |name, help, metric: &dyn ScrapedMetric| metric.tell(&mut encoder, name, help);
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).as_ref().map_or(0.0, Duration::as_secs_f64);
         tell("process_start_time_seconds", "Start time, in seconds since 1970", &ConstGauge::new(started))?;
         if let Some(stat) = stat() {
@@ -61,11 +61,11 @@ impl Collector for Process {
 }
 
 /// A metric that exists for one scrape.
-trait Told {
+trait ScrapedMetric {
     fn tell(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str) -> fmt::Result;
 }
 
-impl<M: EncodeMetric> Told for M {
+impl<M: EncodeMetric> ScrapedMetric for M {
     fn tell(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str) -> fmt::Result {
         self.encode(encoder.encode_descriptor(name, help, None, self.metric_type())?)
     }

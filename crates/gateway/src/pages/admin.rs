@@ -24,10 +24,10 @@ use crate::{
     clients::{
         answer::Answer,
         http1_end::last_answer,
-        http1_head::{Next, rest_of_head},
+        http1_head::{NextRequest, rest_of_head},
     },
     edge::Certificates,
-    observe::metrics::{CONTENT_TYPE, Listener, Looked},
+    observe::metrics::{CONTENT_TYPE, Listener, ScrapedValues},
     policy::host_name,
     state::GatewayState,
     upstream::WorkerWatch,
@@ -46,7 +46,7 @@ pub(crate) enum Socket {
 
 /// How a client connected.
 #[derive(Clone, Copy, Debug)]
-enum Reached {
+enum ConnectedOver {
     /// Over TCP, as a browser does on behalf of a web page.
     Tcp,
     /// Over a Unix socket, which no browser uses.
@@ -55,7 +55,7 @@ enum Reached {
 
 /// The admin listener and the state that it reports.
 pub(crate) struct Admin {
-    pub(crate) live: Arc<GatewayState>,
+    pub(crate) state: Arc<GatewayState>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) worker: Arc<WorkerWatch>,
     /// True once the gateway drains.
@@ -74,8 +74,8 @@ impl Admin {
     pub(crate) async fn serve(self: Arc<Self>, socket: Socket) {
         let mut running = VecDeque::with_capacity(MAX_CONNECTIONS);
         let reached = match socket {
-            Socket::Tcp(_) => Reached::Tcp,
-            Socket::Unix(_) => Reached::Unix,
+            Socket::Tcp(_) => ConnectedOver::Tcp,
+            Socket::Unix(_) => ConnectedOver::Unix,
         };
         loop {
             match socket.accept().await {
@@ -96,24 +96,24 @@ impl Admin {
     async fn answer(
         self: Arc<Self>,
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
-        reached: Reached,
+        reached: ConnectedOver,
     ) -> io::Result<()> {
-        let _open = self.live.metrics.connection(Listener::Admin);
+        let _open = self.state.metrics.connection(Listener::Admin);
         let (page, method) = match rest_of_head(&mut stream, BytesMut::new(), HeadScan::default()).await {
-            Next::Request(request, _) => (self.page_for(&request.head, reached), request.head.method),
-            Next::Refused(refusal) => {
+            NextRequest::Request(request, _) => (self.page_for(&request.head, reached), request.head.method),
+            NextRequest::Refused(refusal) => {
                 (Page::text(StatusCode::BAD_REQUEST, &refusal.detail().unwrap_or_default()), Method::GET)
             }
-            Next::Closed => return Ok(()),
+            NextRequest::Closed => return Ok(()),
         };
         stream.write_all(&last_answer(&method, &page.into())).await?;
         stream.shutdown().await
     }
 
-    fn page_for(&self, head: &RequestHead, reached: Reached) -> Page {
+    fn page_for(&self, head: &RequestHead, reached: ConnectedOver) -> Page {
         let named = match reached {
-            Reached::Tcp => is_expected(&head.host, &self.live.rules.load().config.admin_hosts),
-            Reached::Unix => true,
+            ConnectedOver::Tcp => is_expected(&head.host, &self.state.rules.load().config.admin_hosts),
+            ConnectedOver::Unix => true,
         };
         if named {
             self.page(&head.method, head.path())
@@ -147,8 +147,8 @@ impl Admin {
     }
 
     fn metrics(&self) -> String {
-        self.live.metrics.render(Looked {
-            rate_limited_clients: self.live.rules.load().site.tracked_clients(),
+        self.state.metrics.render(ScrapedValues {
+            rate_limited_clients: self.state.rules.load().site.tracked_clients(),
             certificate_ends: self.certificates.ends(),
             worker_down: self.worker.down_for().is_some(),
         })

@@ -12,15 +12,15 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::{
-    redirect::{Reach, Redirect},
+    redirect::{ClientLocation, Redirect},
     trust_page::{TRUST_PAGE, TrustPage},
 };
 use crate::{
     clients::{
         answer::{Answer, REQUEST_ID, request_id},
         client_address::client_address,
-        http1_end::{Then, answer_once, end},
-        http1_head::{Next, Vigil, next},
+        http1_end::{AfterRequest, answer_once, end},
+        http1_head::{NextRequest, RequestWait, next},
     },
     edge::{Caller, Certificates, local_ca::LocalCa, trust_anchor::TrustAnchor},
     observe::RequestId,
@@ -30,16 +30,16 @@ use crate::{
 /// The answers of the plaintext listener, in order: the ACME challenge, the trust page and the redirect, which always applies.
 pub(crate) struct Plain {
     certificates: Arc<Certificates>,
-    live: Arc<GatewayState>,
+    state: Arc<GatewayState>,
     /// For clients in the local network, if the certificate authority is the local one.
     trust_page: Option<TrustPage>,
     redirect: Redirect,
 }
 
 impl Plain {
-    pub(crate) fn new(config: &Config, certificates: Arc<Certificates>, live: &Arc<GatewayState>) -> Self {
+    pub(crate) fn new(config: &Config, certificates: Arc<Certificates>, state: &Arc<GatewayState>) -> Self {
         Self {
-            live: Arc::clone(live),
+            state: Arc::clone(state),
             certificates,
             trust_page: trust_page(&config.tls.mode),
             redirect: Redirect::new(config),
@@ -49,22 +49,22 @@ impl Plain {
     /// Answers one request and closes the connection.
     pub(crate) async fn serve(self: Arc<Self>, caller: Caller, stop: watch::Receiver<bool>) {
         let Caller { mut stream, address, .. } = caller;
-        let (method, mut answer) = match next(&mut stream, &mut Vigil::new(&stop)).await {
-            Next::Request(request, _) => {
+        let (method, mut answer) = match next(&mut stream, &mut RequestWait::new(&stop)).await {
+            NextRequest::Request(request, _) => {
                 let answer = self.answer(&request.head, address.ip());
                 (request.head.method, answer)
             }
-            Next::Refused(_) => (http::Method::GET, Answer::bare(StatusCode::BAD_REQUEST)),
-            Next::Closed => return,
+            NextRequest::Refused(_) => (http::Method::GET, Answer::bare(StatusCode::BAD_REQUEST)),
+            NextRequest::Closed => return,
         };
         answer.head.headers.insert(REQUEST_ID, request_id(RequestId::next()));
         answer_once(&mut stream, &method, &answer).await;
-        end(&mut stream, Then::Linger).await;
+        end(&mut stream, AfterRequest::Linger).await;
     }
 
     fn answer(&self, head: &RequestHead, peer: IpAddr) -> Answer {
-        let client = client_address(peer, &head.headers, &self.live.rules.load().config.proxies);
-        let reach = if is_local(client) { Reach::Local } else { Reach::Outside };
+        let client = client_address(peer, &head.headers, &self.state.rules.load().config.proxies);
+        let reach = if is_local(client) { ClientLocation::Local } else { ClientLocation::Outside };
         let own = self.acme_answer(head).or_else(|| self.trust_answer(head, reach));
         own.unwrap_or_else(|| self.redirect.answer(head, reach))
     }
@@ -79,10 +79,10 @@ impl Plain {
         Some(answer)
     }
 
-    fn trust_answer(&self, head: &RequestHead, reach: Reach) -> Option<Answer> {
+    fn trust_answer(&self, head: &RequestHead, reach: ClientLocation) -> Option<Answer> {
         match reach {
-            Reach::Local => self.trust_page.as_ref()?.answer(head),
-            Reach::Outside => None,
+            ClientLocation::Local => self.trust_page.as_ref()?.answer(head),
+            ClientLocation::Outside => None,
         }
     }
 }

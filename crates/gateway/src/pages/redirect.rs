@@ -20,7 +20,7 @@ pub(crate) struct Redirect {
 
 /// Where a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum ClientLocation {
     /// In a local network, where it can reach the listeners without going through a router that forwards ports.
     Local,
     /// Anywhere else.
@@ -39,7 +39,7 @@ impl Redirect {
     }
 
     /// Redirects a request for anything that is not served without TLS.
-    pub(crate) fn answer(&self, head: &RequestHead, reach: Reach) -> Answer {
+    pub(crate) fn answer(&self, head: &RequestHead, reach: ClientLocation) -> Answer {
         let Some(location) = self.location(head, reach) else { return Answer::bare(StatusCode::BAD_REQUEST) };
         let mut answer = Answer::bare(StatusCode::PERMANENT_REDIRECT);
         answer.head.headers.insert(header::LOCATION, location);
@@ -47,7 +47,7 @@ impl Redirect {
     }
 
     /// Returns the target; `None` if the host contains characters that could change its meaning.
-    fn location(&self, head: &RequestHead, reach: Reach) -> Option<HeaderValue> {
+    fn location(&self, head: &RequestHead, reach: ClientLocation) -> Option<HeaderValue> {
         let name = host_name(&head.host);
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.[]:".contains(&b);
         if name.is_empty() || !name.bytes().all(plain) {
@@ -64,11 +64,11 @@ impl Redirect {
     /// Returns the TLS port for this client. A client in the local network that names the port of a plaintext listener has connected to it
     /// directly. If a router forwards 443 to another port, nothing answers on 443 of the address that such a client used. The public host
     /// always uses the configured port.
-    fn port(&self, host: &str, reach: Reach) -> u16 {
+    fn port(&self, host: &str, reach: ClientLocation) -> u16 {
         let name = host_name(host);
         let asked = host.get(name.len()..).and_then(|rest| rest.strip_prefix(':')).map_or(Ok(80), str::parse);
         let direct = asked.is_ok_and(|port| self.plain_ports.contains(&port));
-        if reach == Reach::Local && direct && !name.eq_ignore_ascii_case(&self.public_host) {
+        if reach == ClientLocation::Local && direct && !name.eq_ignore_ascii_case(&self.public_host) {
             self.tls_port
         } else {
             self.public_port
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use sallyport_core::http1::Version;
 
-    fn location(host: &str, path: &str, public_port: u16, reach: Reach) -> Option<HeaderValue> {
+    fn location(host: &str, path: &str, public_port: u16, reach: ClientLocation) -> Option<HeaderValue> {
         let head = RequestHead::new(Method::GET, path.into(), host.into(), HeaderMap::new(), Version::Http11);
         let public_host = "home.example".to_owned();
         let plain_ports = vec![8080];
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_target_stays_and_the_port_changes() {
-        let outside = |host, path, port| location(host, path, port, Reach::Outside);
+        let outside = |host, path, port| location(host, path, port, ClientLocation::Outside);
         assert_eq!(outside("h:8080", "/a?b=c", 8443).unwrap(), "https://h:8443/a?b=c");
         assert_eq!(outside("h", "/", 443).unwrap(), "https://h/");
         assert_eq!(outside("[::1]:8080", "/", 8443).unwrap(), "https://[::1]:8443/");
@@ -104,15 +104,15 @@ mod tests {
     #[test]
     fn behind_a_router_that_forwards_443_each_client_is_sent_where_it_reaches_tls() {
         for (host, reach, url) in [
-            ("home.example", Reach::Outside, "https://home.example/"),
-            ("films.example", Reach::Outside, "https://films.example/"),
-            ("films.example:8080", Reach::Outside, "https://films.example/"),
-            ("192.168.1.5:8080", Reach::Local, "https://192.168.1.5:8443/"),
-            ("nas.local:8080", Reach::Local, "https://nas.local:8443/"),
-            ("[fd00::5]:8080", Reach::Local, "https://[fd00::5]:8443/"),
-            ("nas.local", Reach::Local, "https://nas.local/"),
-            ("HOME.example:8080", Reach::Local, "https://HOME.example/"),
-            ("nas.local:9080", Reach::Local, "https://nas.local/"),
+            ("home.example", ClientLocation::Outside, "https://home.example/"),
+            ("films.example", ClientLocation::Outside, "https://films.example/"),
+            ("films.example:8080", ClientLocation::Outside, "https://films.example/"),
+            ("192.168.1.5:8080", ClientLocation::Local, "https://192.168.1.5:8443/"),
+            ("nas.local:8080", ClientLocation::Local, "https://nas.local:8443/"),
+            ("[fd00::5]:8080", ClientLocation::Local, "https://[fd00::5]:8443/"),
+            ("nas.local", ClientLocation::Local, "https://nas.local/"),
+            ("HOME.example:8080", ClientLocation::Local, "https://HOME.example/"),
+            ("nas.local:9080", ClientLocation::Local, "https://nas.local/"),
         ] {
             assert_eq!(location(host, "/", 443, reach).unwrap(), url, "{host} {reach:?}");
         }

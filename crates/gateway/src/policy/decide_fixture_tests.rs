@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use sallyport_core::config;
+use sallyport_core::{config, names::role::Role};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -258,7 +258,7 @@ fn key(id: &str, text: &str, user: &str, scopes: &str, expires: Option<i64>) -> 
         origin: KeyOrigin::Imported,
         user: user.parse().unwrap(),
         generation: None,
-        admin: false,
+        role: Role::User,
         scopes: scopes.to_owned(),
         note: String::new(),
         created: 0,

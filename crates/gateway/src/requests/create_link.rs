@@ -28,13 +28,13 @@ struct CreateLink {
 
 /// Creates the link that a permitted request asks for.
 pub(crate) async fn create_link(
-    live: &Arc<GatewayState>,
+    state: &Arc<GatewayState>,
     client: &mut Client<'_>,
     exchange: &mut Exchange,
     permit: Permit,
 ) -> Result<(), ClientFault> {
     let made = match link_request(&exchange.head, &permit) {
-        Ok(request) => live.make_link(request).await,
+        Ok(request) => state.make_link(request).await,
         Err(refusal) => Err(refusal),
     };
     match made {

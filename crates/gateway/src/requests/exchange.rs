@@ -15,7 +15,7 @@ use crate::{
     identity::{ClientCertificate, Identity},
     observe::{
         RequestId, Verdict,
-        access_log::{Asked, Entry},
+        access_log::{Entry, LoggedRequest},
         metrics::Ended,
     },
     policy::{Addressing, Denial, Permit, Reason, Step, Target, Trace, host_name},
@@ -45,7 +45,7 @@ pub(crate) struct Exchange {
     /// When its head was complete.
     pub(crate) at: Timestamp,
     peer: Peer,
-    live: Arc<GatewayState>,
+    state: Arc<GatewayState>,
 }
 
 /// The data that was transferred, and how long it took.
@@ -85,7 +85,7 @@ impl Traffic {
 }
 
 impl Exchange {
-    pub(crate) fn new(live: &Arc<GatewayState>, head: RequestHead, peer: Peer) -> Self {
+    pub(crate) fn new(state: &Arc<GatewayState>, head: RequestHead, peer: Peer) -> Self {
         let traffic = Traffic {
             started: Instant::now(),
             status: None,
@@ -102,7 +102,7 @@ impl Exchange {
             traffic,
             at: Timestamp::now(),
             peer,
-            live: Arc::clone(live),
+            state: Arc::clone(state),
         }
     }
 
@@ -121,7 +121,7 @@ impl Exchange {
 
     /// Returns a denial before any decision, in the format of the application that the request appears to be for.
     pub(crate) fn denial(&self, reason: Reason) -> Denial {
-        let rules = self.live.rules.load();
+        let rules = self.state.rules.load();
         Denial::of(reason, rules.site.app(&self.head.host, self.head.path()), &self.head.headers)
     }
 
@@ -201,12 +201,12 @@ impl Drop for Exchange {
         let Traffic { started, bytes_in, bytes_out, upstream, .. } = self.traffic;
         let duration = started.elapsed();
         let agent = self.head.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
-        self.live.metrics.ended(&Ended { app, verdict, denied, status, bytes_in, bytes_out, duration, upstream });
-        self.live.access_log.write(&Entry {
+        self.state.metrics.ended(&Ended { app, verdict, denied, status, bytes_in, bytes_out, duration, upstream });
+        self.state.access_log.write(&Entry {
             ts: self.at,
             request_id: self.id.as_str(),
             client_ip: self.client,
-            asked: (!matches!(self.outcome, Outcome::Unread(_))).then(|| Asked {
+            asked: (!matches!(self.outcome, Outcome::Unread(_))).then(|| LoggedRequest {
                 method: self.head.method.as_str(),
                 host: &self.head.host,
                 path: self.head.path(),

@@ -26,11 +26,11 @@ use super::{
 };
 use crate::{
     clients::{
-        client::{Client, Speaks},
+        client::{Client, Protocol},
         fault::ClientFault,
         pause::Pause,
         read_buffer::ReadBuffer,
-        timeouts::{LOOK_EVERY, Lapse, Patience},
+        timeouts::{IdleTimeout, Interruption, LOOK_EVERY},
     },
     limits::Acquaintance,
     policy::{Denial, Permit, Reason},
@@ -80,21 +80,21 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
         return Err(Failure::TooLarge);
     }
     let onward = Onward { head, permit, client: *address, id: *id, framing, websocket };
-    let request = to_upstream(&onward, &gateway.live.statement_key, now());
-    let patience = Patience::new(permit.app().timeout);
+    let request = to_upstream(&onward, &gateway.state.statement_key, now());
+    let idle_timeout = IdleTimeout::new(permit.app().timeout);
     let upload = Upload::new(request, framing, permit);
-    let live = &gateway.live;
-    let pause = Pause::new(live, &gateway.load, known_user(permit));
-    let mut passage = Passage { live, client, permit, asked: head, traffic, patience, pause, upload };
-    let (mut upstream, answer) = passage.ask(gateway).await?;
+    let state = &gateway.state;
+    let pause = Pause::new(state, &gateway.load, known_user(permit));
+    let mut forwarding = Forwarding { state, client, permit, asked: head, traffic, idle_timeout, pause, upload };
+    let (mut upstream, answer) = forwarding.ask(gateway).await?;
     let switches = websocket && answer.switches_to_websocket();
     let Http1Response { head: mut answered, framing, connection, reusable } = answer;
     from_upstream(&mut answered, &connection, permit, *id, &head.host);
     if answered.status == StatusCode::SWITCHING_PROTOCOLS {
-        return passage.tunnel(upstream, answered, switches).await;
+        return forwarding.tunnel(upstream, answered, switches).await;
     }
-    passage.answer(&mut upstream, answered, framing).await?;
-    if reusable && passage.upload.is_whole() {
+    forwarding.answer(&mut upstream, answered, framing).await?;
+    if reusable && forwarding.upload.is_whole() {
         gateway.pool.give_back(permit, upstream);
     }
     Ok(())
@@ -110,25 +110,25 @@ fn known_user(permit: &Permit) -> Option<&UserName> {
 }
 
 /// One request and its answer in transit.
-struct Passage<'a, 's> {
-    live: &'a GatewayState,
+struct Forwarding<'a, 's> {
+    state: &'a GatewayState,
     client: &'a mut Client<'s>,
     permit: &'a Permit,
     asked: &'a RequestHead,
     traffic: &'a mut Traffic,
-    patience: Patience,
+    idle_timeout: IdleTimeout,
     pause: Pause<'a>,
     upload: Upload,
 }
 
-impl Passage<'_, '_> {
+impl Forwarding<'_, '_> {
     /// Sends the request and waits for the head of its answer.
     ///
     /// The application may have closed a pooled connection in the meantime, and then it is unknown whether it has read the request. So a request
     /// that is not idempotent (RFC 9110, section 9.2.2) uses a pooled connection only just after that connection's last answer, and is never
     /// sent twice.
     async fn ask(&mut self, gateway: &Gateway) -> Result<(Connection, Http1Response), Failure> {
-        if gateway.worker.keeps_waiting(self.live, self.permit) {
+        if gateway.worker.keeps_waiting(self.state, self.permit) {
             return Err(Failure::WorkerDown);
         }
         let pool = &gateway.pool;
@@ -172,7 +172,7 @@ impl Passage<'_, '_> {
     /// An interim response shows that the application is alive. Its early hints are forwarded only to a browser that opens a page; few other
     /// clients expect a response before the answer.
     fn interim(&mut self, head: &ResponseHead, hints: &mut u8) -> Result<(), Failure> {
-        if self.patience.reset() {
+        if self.idle_timeout.reset() {
             self.look()?;
         }
         if *hints > 0
@@ -188,7 +188,7 @@ impl Passage<'_, '_> {
     /// Advances the upload. An application that is reading the request is not silent, however long that takes.
     fn advance(&mut self, cx: &mut Context<'_>, upstream: &mut Connection) -> Result<Stage, Failure> {
         let stage = self.upload.advance(cx, self.client, upstream, self.traffic)?;
-        if self.upload.has_moved() && self.patience.reset() {
+        if self.upload.has_moved() && self.idle_timeout.reset() {
             self.look()?;
         }
         Ok(stage)
@@ -206,10 +206,10 @@ impl Passage<'_, '_> {
             tokio::select! {
                 biased;
                 sent = self.client.send(data, &mut self.pause) => sent?,
-                () = revoked(self.live, self.permit) => return Err(Failure::Revoked),
+                () = revoked(self.state, self.permit) => return Err(Failure::Revoked),
             }
             read_buffer.took(bytes, began);
-            if self.patience.reset() {
+            if self.idle_timeout.reset() {
                 self.look()?;
             }
         }
@@ -242,7 +242,7 @@ impl Passage<'_, '_> {
             Stage::Ended if self.client.poll_gone(cx).is_ready() => return Poll::Ready(ClientFault::Gone.into()),
             // The client has its own limits, and its silence does not count as the application's.
             Stage::AwaitsClient
-                if self.patience.reset()
+                if self.idle_timeout.reset()
                     && let Err(revoked) = self.look() =>
             {
                 return Poll::Ready(revoked);
@@ -250,9 +250,9 @@ impl Passage<'_, '_> {
             Stage::Ended | Stage::AwaitsClient | Stage::AwaitsUpstream => {}
         }
         loop {
-            match ready!(self.patience.poll_lapse(cx)) {
-                Lapse::Over => return Poll::Ready(Failure::Silence(self.permit.app().timeout)),
-                Lapse::Look => {
+            match ready!(self.idle_timeout.poll_interruption(cx)) {
+                Interruption::TimedOut => return Poll::Ready(Failure::Silence(self.permit.app().timeout)),
+                Interruption::CheckCredential => {
                     if let Err(revoked) = self.look() {
                         return Poll::Ready(revoked);
                     }
@@ -263,12 +263,12 @@ impl Passage<'_, '_> {
 
     /// Fails if the credential of the request is no longer valid.
     fn look(&self) -> Result<(), Failure> {
-        if is_still_valid(self.live, self.permit) { Ok(()) } else { Err(Failure::Revoked) }
+        if is_still_valid(self.state, self.permit) { Ok(()) } else { Err(Failure::Revoked) }
     }
 
     /// Connects client and application, which both speak WebSocket from now on.
     async fn tunnel(&mut self, upstream: Connection, head: ResponseHead, asked: bool) -> Result<(), Failure> {
-        let Speaks::Http1(http1) = &mut self.client.speaks else { return Err(Failure::Switched) };
+        let Protocol::Http1(http1) = &mut self.client.protocol else { return Err(Failure::Switched) };
         if !asked {
             return Err(Failure::Switched);
         }
@@ -276,7 +276,7 @@ impl Passage<'_, '_> {
         let stream = http1.switch(&head).await?;
         tokio::select! {
             () = tunnel::join(stream, upstream, self.traffic) => Ok(()),
-            () = revoked(self.live, self.permit) => Err(Failure::Revoked),
+            () = revoked(self.state, self.permit) => Err(Failure::Revoked),
         }
     }
 }
@@ -288,13 +288,13 @@ pub(crate) fn revoked_reason(permit: &Permit) -> Reason {
 }
 
 /// Returns whether the credential of a permitted request is still valid.
-pub(crate) fn is_still_valid(live: &GatewayState, permit: &Permit) -> bool {
-    permit.identity().is_none_or(|identity| live.authority.load().is_still_valid(identity, now()))
+pub(crate) fn is_still_valid(state: &GatewayState, permit: &Permit) -> bool {
+    permit.identity().is_none_or(|identity| state.authority.load().is_still_valid(identity, now()))
 }
 
 /// Completes once the credential of a permitted request is no longer valid.
-async fn revoked(live: &GatewayState, permit: &Permit) {
-    while is_still_valid(live, permit) {
+async fn revoked(state: &GatewayState, permit: &Permit) {
+    while is_still_valid(state, permit) {
         sleep(LOOK_EVERY).await;
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 
 /// The shared state that every request needs.
 pub(crate) struct Gateway {
-    pub(crate) live: Arc<GatewayState>,
+    pub(crate) state: Arc<GatewayState>,
     pub(crate) pool: Pool,
     pub(crate) load: Admission,
     pub(crate) worker: Arc<WorkerWatch>,

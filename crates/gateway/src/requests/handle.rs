@@ -24,9 +24,9 @@ pub(crate) type CountedAs = Option<IpAddr>;
 
 /// Decides on one request and answers it.
 pub(crate) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: RequestHead, peer: Peer) -> CountedAs {
-    let mut exchange = Exchange::new(&gateway.live, head, peer);
+    let mut exchange = Exchange::new(&gateway.state, head, peer);
     let counted_as = identify(gateway, &mut exchange);
-    let limits = gateway.live.rules.load().config.limits;
+    let limits = gateway.state.rules.load().config.limits;
     let Some(_share) = gateway.load.admit(&limits, counted_as) else {
         client.close_after();
         let denial = exchange.denial(Reason::Overloaded);
@@ -47,9 +47,9 @@ pub(crate) async fn refuse(
     peer: Peer,
     refusal: HeadError,
 ) -> CountedAs {
-    let mut exchange = Exchange::new(&gateway.live, head, peer);
+    let mut exchange = Exchange::new(&gateway.state, head, peer);
     let counted_as = identify(gateway, &mut exchange);
-    gateway.live.note_unread(exchange.client, refusal.reason());
+    gateway.state.note_unread(exchange.client, refusal.reason());
     let denial = Denial { detail: refusal.detail(), ..exchange.denial(refusal.reason()) };
     let _ = deny(client, &mut exchange, denial).await;
     counted_as
@@ -57,11 +57,11 @@ pub(crate) async fn refuse(
 
 /// Decides on the request, including its body if the route has a rule for it, and carries out the decision.
 async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<(), ClientFault> {
-    let permit = match judge_head(&gateway.live, exchange, client.asks_for_websocket()) {
+    let permit = match judge_head(&gateway.state, exchange, client.asks_for_websocket()) {
         Decision::Forward(permit) => permit,
         Decision::Judge(pending) => match judge_body(client, exchange, pending).await? {
             // A body may take long to arrive, and the credential may have been revoked in the meantime.
-            Ok(permit) if !forward::is_still_valid(&gateway.live, &permit) => {
+            Ok(permit) if !forward::is_still_valid(&gateway.state, &permit) => {
                 let reason = forward::revoked_reason(&permit);
                 return deny(client, exchange, permit.revoke(reason)).await;
             }
@@ -81,17 +81,17 @@ async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Excha
 
 /// Determines the client's address.
 fn identify(gateway: &Gateway, exchange: &mut Exchange) -> CountedAs {
-    let rules = gateway.live.rules.load();
+    let rules = gateway.state.rules.load();
     let proxies = &rules.config.proxies;
     exchange.client = client_address(exchange.client, &exchange.head.headers, proxies);
     (!proxies.is_shared(exchange.client)).then_some(exchange.client)
 }
 
-fn judge_head(live: &GatewayState, exchange: &mut Exchange, upgrade: bool) -> Decision {
+fn judge_head(state: &GatewayState, exchange: &mut Exchange, upgrade: bool) -> Decision {
     let head = &exchange.head;
-    let rules = live.rules.load();
+    let rules = state.rules.load();
     let now = exchange.at.as_second();
-    if live.bans.shut_out(&rules.config, exchange.client, now) {
+    if state.bans.shut_out(&rules.config, exchange.client, now) {
         return Decision::Respond(exchange.denial(Reason::Banned));
     }
     let facts = RequestFacts {
@@ -103,14 +103,14 @@ fn judge_head(live: &GatewayState, exchange: &mut Exchange, upgrade: bool) -> De
         addressing: exchange.addressing(),
         client: exchange.client,
         behind: if rules.config.proxies.is_shared(exchange.client) { Behind::Many } else { Behind::One },
-        acquaintance: live.bans.acquaintance(exchange.client, now),
+        acquaintance: state.bans.acquaintance(exchange.client, now),
         countries: rules.countries.as_ref().map(|known| known as _),
         upgrade,
         certificate: exchange.certificate(),
     };
-    let authority = live.authority.load();
+    let authority = state.authority.load();
     let decision = rules.site.decide(&facts, &authority, now);
-    live.bans.note(&rules.config, &facts, &decision, &authority, now);
+    state.bans.note(&rules.config, &facts, &decision, &authority, now);
     decision
 }
 
@@ -144,7 +144,7 @@ async fn permitted(
 ) -> Result<(), ClientFault> {
     debug!(request_id = %exchange.id, steps = ?permit.steps(), "permitted");
     match permit.target() {
-        Target::CreateLink => create_link(&gateway.live, client, exchange, permit).await,
+        Target::CreateLink => create_link(&gateway.state, client, exchange, permit).await,
         Target::Welcome => {
             let answer = respond::welcome(exchange, &permit);
             exchange.outcome = Outcome::Permitted(permit);

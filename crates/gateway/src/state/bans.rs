@@ -43,7 +43,7 @@ pub(crate) struct Bans {
 }
 
 /// How a denial counts towards a ban.
-enum Weight {
+enum StrikeKind {
     /// One more path that has no route or is ambiguous.
     Path,
     /// One more denied request.
@@ -106,9 +106,11 @@ impl Bans {
 
     /// Records a head that was refused before it became a request.
     pub(crate) fn note_unread(&self, config: &Config, client: IpAddr, reason: Reason, now: i64) {
-        match Weight::of(reason) {
-            Weight::Path | Weight::Denied if config.bans.enabled => self.count(config, client, Strike::Denied, now),
-            Weight::Path | Weight::Denied | Weight::Nothing => {}
+        match StrikeKind::of(reason) {
+            StrikeKind::Path | StrikeKind::Denied if config.bans.enabled => {
+                self.count(config, client, Strike::Denied, now);
+            }
+            StrikeKind::Path | StrikeKind::Denied | StrikeKind::Nothing => {}
         }
     }
 
@@ -116,13 +118,13 @@ impl Bans {
         if denial.guess == Guess::Yes {
             return Some(Strike::Credential);
         }
-        match Weight::of(denial.reason) {
-            Weight::Path if denial.reason == Reason::NoRoute && asked_by_itself(facts.method, facts.path) => {
+        match StrikeKind::of(denial.reason) {
+            StrikeKind::Path if denial.reason == Reason::NoRoute && asked_by_itself(facts.method, facts.path) => {
                 Some(Strike::Denied)
             }
-            Weight::Path => Some(Strike::Path(self.hasher.hash_one(facts.path))),
-            Weight::Denied => Some(Strike::Denied),
-            Weight::Nothing => None,
+            StrikeKind::Path => Some(Strike::Path(self.hasher.hash_one(facts.path))),
+            StrikeKind::Denied => Some(Strike::Denied),
+            StrikeKind::Nothing => None,
         }
     }
 
@@ -184,7 +186,7 @@ fn is_authenticated(facts: &RequestFacts<'_>, authority: &Authenticator, now: i6
     authority.verify(&credential, "", facts.path, None, now).is_ok()
 }
 
-impl Weight {
+impl StrikeKind {
     /// An expired credential was right once, and a missing one is no guess, so only a flood of either counts.
     const fn of(reason: Reason) -> Self {
         match reason {

@@ -30,7 +30,12 @@ impl CredentialState {
         rules: &Rules,
         now: i64,
     ) -> Result<Self, StateError> {
-        let parts = Parts { link_keys: secrets.link_keys(), offlinetube: secrets.offlinetube(), withdrawn, old: None };
+        let parts = CredentialSources {
+            link_keys: secrets.link_keys(),
+            offlinetube: secrets.offlinetube(),
+            withdrawn,
+            old: None,
+        };
         parts.read(store, rules, now)
     }
 
@@ -47,12 +52,12 @@ impl CredentialState {
         let link_keys = secrets.link_keys_at_hand().and_then(|keys| keys.ok_or_else(|| secrets.gone("link.keys")));
         let offlinetube =
             secrets.offlinetube_at_hand().and_then(|secret| secret.ok_or_else(|| secrets.gone("offlinetube.key")));
-        Parts { link_keys, offlinetube, withdrawn, old: Some(old) }.read(store, rules, now)
+        CredentialSources { link_keys, offlinetube, withdrawn, old: Some(old) }.read(store, rules, now)
     }
 }
 
 /// The files as read, and the state in force.
-struct Parts<'a> {
+struct CredentialSources<'a> {
     link_keys: Result<SecretString, SecretError>,
     offlinetube: Result<DatedSecret, SecretError>,
     /// Revocations that the database does not contain yet.
@@ -60,7 +65,7 @@ struct Parts<'a> {
     old: Option<&'a Authenticator>,
 }
 
-impl Parts<'_> {
+impl CredentialSources<'_> {
     fn read(self, store: &Store, rules: &Rules, now: i64) -> Result<CredentialState, StateError> {
         let Self { link_keys, offlinetube, withdrawn, old } = self;
         let mut unread = Vec::new();

@@ -97,8 +97,8 @@ impl GatewayState {
 
     /// Creates a signed link and stores it in the list.
     pub(crate) async fn make_link(self: &Arc<Self>, request: LinkRequest) -> Result<MadeLink, LinkRefusal> {
-        let live = Arc::clone(self);
-        let made = tokio::task::spawn_blocking(move || live.make_link_now(request));
+        let state = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || state.make_link_now(request));
         made.await.unwrap_or(Err(LinkRefusal::Internal))
     }
 

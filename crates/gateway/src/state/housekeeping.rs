@@ -42,10 +42,10 @@ impl GatewayState {
     }
 
     async fn forget_links(self: &Arc<Self>) {
-        let live = Arc::clone(self);
+        let state = Arc::clone(self);
         let forgotten = tokio::task::spawn_blocking(move || {
-            live.authority.load().made_links.sweep(now());
-            live.store.forget_links(now())
+            state.authority.load().made_links.sweep(now());
+            state.store.forget_links(now())
         });
         if let Ok(Err(error)) = forgotten.await {
             warn!(%error, "cannot remove expired links");
@@ -56,16 +56,16 @@ impl GatewayState {
         let rules = self.rules.load_full();
         rules.site.sweep();
         self.bans.sweep(&rules.config, now());
-        let live = Arc::clone(self);
-        let _ = tokio::task::spawn_blocking(move || live.store.keep_reserve()).await;
+        let state = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || state.store.keep_reserve()).await;
     }
 
     async fn poll(self: &Arc<Self>) {
-        let live = Arc::clone(self);
+        let state = Arc::clone(self);
         let look = move || {
-            live.look_for_the_database();
-            live.store_withdrawn();
-            live.has_changed()
+            state.look_for_the_database();
+            state.store_withdrawn();
+            state.has_changed()
         };
         if let Ok(true) = tokio::task::spawn_blocking(look).await {
             self.refresh().await;
@@ -103,8 +103,8 @@ impl GatewayState {
         if used.is_empty() {
             return;
         }
-        let live = Arc::clone(self);
-        let touched = tokio::task::spawn_blocking(move || live.store.touch_keys(&used)).await;
+        let state = Arc::clone(self);
+        let touched = tokio::task::spawn_blocking(move || state.store.touch_keys(&used)).await;
         if let Ok(Err(error)) = touched {
             warn!(%error, "cannot store when keys were last used");
         }

@@ -30,11 +30,11 @@ pub(crate) enum Refreshed {
 impl GatewayState {
     /// Applies the changes that commands have made. A part that cannot be read is unchanged and does not hold up the others.
     pub(crate) async fn refresh(self: &Arc<Self>) -> Refreshed {
-        let live = Arc::clone(self);
+        let state = Arc::clone(self);
         let refresh = move || {
-            let unread = live.refresh_now(None)?;
+            let unread = state.refresh_now(None)?;
             // If this fails, the command has written to a different file than the one that was read.
-            live.store.is_in_place()?;
+            state.store.is_in_place()?;
             Ok::<_, StateError>(unread)
         };
         match tokio::task::spawn_blocking(refresh).await {
@@ -59,11 +59,11 @@ impl GatewayState {
 
     /// Drops the ban of `network` if it is in force but not stored; returns false if there is none.
     pub(crate) async fn forget_ban(self: &Arc<Self>, network: IpAddr) -> bool {
-        let live = Arc::clone(self);
+        let state = Arc::clone(self);
         let forget = move || {
-            let _alone = live.refreshing.lock();
-            let withdrawn = live.withdrawn.forget_ban(network);
-            live.bans.forget_unwritten(network, now()) || withdrawn
+            let _alone = state.refreshing.lock();
+            let withdrawn = state.withdrawn.forget_ban(network);
+            state.bans.forget_unwritten(network, now()) || withdrawn
         };
         tokio::task::spawn_blocking(forget).await.unwrap_or(false)
     }
@@ -83,10 +83,10 @@ impl GatewayState {
 
     /// Stores new bans; also called after the last request has ended, which may have led to one.
     pub(crate) async fn write_bans(self: &Arc<Self>) {
-        let live = Arc::clone(self);
+        let state = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || {
-            let _alone = live.refreshing.lock();
-            live.write_bans_now();
+            let _alone = state.refreshing.lock();
+            state.write_bans_now();
         });
         let _ = written.await;
     }

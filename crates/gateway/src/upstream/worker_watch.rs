@@ -48,20 +48,20 @@ impl WorkerWatch {
     }
 
     /// Returns whether a request would go to the worker while it is down.
-    pub(crate) fn keeps_waiting(&self, live: &GatewayState, permit: &Permit) -> bool {
+    pub(crate) fn keeps_waiting(&self, state: &GatewayState, permit: &Permit) -> bool {
         self.down.load().is_some()
             && permit.app().statement.is_some()
             && match permit.target() {
-                Target::Upstream(upstream) => *upstream == live.rules.load().config.worker.listen,
+                Target::Upstream(upstream) => *upstream == state.rules.load().config.worker.listen,
                 Target::CreateLink | Target::Welcome => false,
             }
     }
 
     /// Probes the worker every few seconds, until `stop` becomes true.
-    pub(crate) async fn watch(self: Arc<Self>, live: Arc<GatewayState>, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn watch(self: Arc<Self>, state: Arc<GatewayState>, mut stop: watch::Receiver<bool>) {
         let mut failures = 0;
         while timeout(ASK_EVERY, stopped(&mut stop)).await.is_err() {
-            let rules = live.rules.load_full();
+            let rules = state.rules.load_full();
             let listen = &rules.config.worker.listen;
             if !rules.site.needs_worker(listen) {
                 self.down.store(None);

@@ -11,7 +11,7 @@ use rustix::{
     },
     thread::{CapabilitiesSecureBits, set_capabilities_secure_bits, set_no_new_privs},
 };
-use sallyport_core::supervision::Worth;
+use sallyport_core::supervision::OomPriority;
 
 use super::{
     Strictness,
@@ -67,7 +67,7 @@ impl Confinement {
         }
         set_no_new_privs(true)?;
         let Some(files) = &self.files else { return Ok(()) };
-        Worth::Child.declare();
+        OomPriority::Child.declare();
         limit(Resource::Data, MAX_DATA)?;
         limit(Resource::Nofile, MAX_FILES)?;
         let network = if self.relay.is_some() { Network::Own } else { Network::Shared };

@@ -29,7 +29,7 @@ use tokio::{signal::unix::Signal, sync::watch, time::sleep};
 use tracing::{info, warn};
 
 pub use self::attempt::AttemptOutcome;
-use self::{attempt::Attempts, schedule::Chance};
+use self::{attempt::Attempts, schedule::Jitter};
 use super::challenge_responder::ChallengeResponder;
 
 /// The longest sleep before the clock is read again: it may have been set in the meantime, or the machine may have slept.
@@ -44,7 +44,7 @@ pub struct Acme {
 }
 
 /// The schedule of one domain.
-struct Course {
+struct DomainSchedule {
     domain: Domain,
     failures: u32,
     due: SystemTime,
@@ -74,10 +74,10 @@ impl Acme {
 
     /// Gets and renews certificates until `stop` becomes true. Reports each outcome to `tell`; a `nudge` retries failures at once.
     pub(crate) async fn keep(self, mut nudge: Signal, mut stop: watch::Receiver<bool>, tell: impl Fn(AttemptOutcome)) {
-        let mut courses: Vec<Course> = self.domains.iter().map(|domain| self.course(domain)).collect();
+        let mut schedules: Vec<DomainSchedule> = self.domains.iter().map(|domain| self.schedule(domain)).collect();
         loop {
             let now = SystemTime::now();
-            let Some(next) = courses.iter_mut().min_by_key(|course| course.due) else { return };
+            let Some(next) = schedules.iter_mut().min_by_key(|schedule| schedule.due) else { return };
             let wait = next.due.duration_since(now).unwrap_or_default();
             if wait.is_zero() {
                 tokio::select! {
@@ -88,24 +88,24 @@ impl Acme {
             }
             tokio::select! {
                 () = sleep(wait.min(LONGEST_SLEEP)) => {}
-                _ = nudge.recv() => courses.iter_mut().filter(|c| c.failures > 0).for_each(|c| c.due = now),
+                _ = nudge.recv() => schedules.iter_mut().filter(|c| c.failures > 0).for_each(|c| c.due = now),
                 () = stopped(&mut stop) => return,
             }
         }
     }
 
-    fn course(&self, domain: &Domain) -> Course {
-        Course { domain: domain.clone(), failures: 0, due: self.renewal(domain) }
+    fn schedule(&self, domain: &Domain) -> DomainSchedule {
+        DomainSchedule { domain: domain.clone(), failures: 0, due: self.renewal(domain) }
     }
 
     /// Returns when to renew the certificate, which is at once if there is none.
     fn renewal(&self, domain: &Domain) -> SystemTime {
         let validity = self.attempts.validity(domain);
-        validity.map_or(SystemTime::UNIX_EPOCH, |validity| validity.renewal(Chance::new(random())))
+        validity.map_or(SystemTime::UNIX_EPOCH, |validity| validity.renewal(Jitter::new(random())))
     }
 
-    async fn advance(&self, course: &mut Course) -> AttemptOutcome {
-        let Course { domain, failures, due } = course;
+    async fn advance(&self, schedule: &mut DomainSchedule) -> AttemptOutcome {
+        let DomainSchedule { domain, failures, due } = schedule;
         let result = self.attempts.attempt(domain).await;
         let now = SystemTime::now();
         match result {
@@ -120,7 +120,7 @@ impl Acme {
                 *failures = failures.saturating_add(1);
                 let outcome = error.outcome();
                 let limited = outcome == AttemptOutcome::RateLimited;
-                let wait = schedule::wait(*failures, self.retry, limited, Chance::new(random()));
+                let wait = schedule::wait(*failures, self.retry, limited, Jitter::new(random()));
                 *due = now + wait;
                 warn!(%domain, failures, again_in = ?wait, "could not get a certificate; still serving the current one");
                 outcome

@@ -16,8 +16,8 @@ use sallyport_core::addresses::client_network;
 
 use super::{
     allowance::Allowance,
-    entry::{Entry, Payer},
-    summary::{More, Why},
+    entry::{BudgetOwner, Entry},
+    summary::{Omission, OmissionSummary},
 };
 
 /// Clients of a class that are distinguished; all others share one budget.
@@ -38,12 +38,12 @@ const SUMMARIES: u64 = 10;
 pub(super) struct Budget {
     lines_per_client: u32,
     /// Allowed requests of users.
-    users: Class,
+    users: ClientGroup,
     /// Other allowed requests: by link, or without a credential.
-    visitors: Class,
+    visitors: ClientGroup,
     /// Denied requests.
-    denied: Class,
-    summaries: Pot,
+    denied: ClientGroup,
+    summaries: SharedAllowance,
     /// Requests that no summary has counted yet.
     unsaid: u64,
     /// How long the budget has existed, as of the last turn.
@@ -53,11 +53,11 @@ pub(super) struct Budget {
 
 /// A group of clients whose budget is independent of the other groups.
 #[derive(Debug)]
-struct Class {
+struct ClientGroup {
     clients: HashMap<u64, Client>,
     others: Client,
     each: Allowance,
-    all: Pot,
+    all: SharedAllowance,
     max_lines: u32,
     /// Written in the current second.
     lines: u32,
@@ -65,7 +65,7 @@ struct Class {
 
 /// A daily allowance of bytes that several clients share.
 #[derive(Debug)]
-struct Pot {
+struct SharedAllowance {
     allowance: Allowance,
     used: u64,
 }
@@ -97,13 +97,13 @@ impl Budget {
         let share = |hundredths| Allowance::hundredths(per_day, hundredths);
         let lines_per_client = lines_per_client.get();
         let strangers_lines = lines_per_client.saturating_mul(OF_ALL_STRANGERS);
-        let strangers = || Class::new(share(EACH_STRANGER), share(ALL_STRANGERS), strangers_lines);
+        let strangers = || ClientGroup::new(share(EACH_STRANGER), share(ALL_STRANGERS), strangers_lines);
         Self {
             lines_per_client,
-            users: Class::new(share(EACH_USER), share(ALL_USERS), u32::MAX),
+            users: ClientGroup::new(share(EACH_USER), share(ALL_USERS), u32::MAX),
             visitors: strangers(),
             denied: strangers(),
-            summaries: Pot::new(share(SUMMARIES)),
+            summaries: SharedAllowance::new(share(SUMMARIES)),
             unsaid: 0,
             age: Duration::ZERO,
             hasher: RandomState::new(),
@@ -112,18 +112,18 @@ impl Budget {
 
     /// Calls `write`, which returns the length of the line, if the budget allows it. Otherwise counts the request and returns false.
     pub(super) fn admit(&mut self, entry: &Entry<'_>, write: impl FnOnce() -> usize) -> bool {
-        let payer = entry.payer();
-        let class = match payer {
-            Payer::User(_) => &mut self.users,
-            Payer::Link(_) | Payer::Visitor(_) => &mut self.visitors,
-            Payer::Denied(_) => &mut self.denied,
+        let owner = entry.owner();
+        let class = match owner {
+            BudgetOwner::User(_) => &mut self.users,
+            BudgetOwner::Link(_) | BudgetOwner::Visitor(_) => &mut self.visitors,
+            BudgetOwner::Denied(_) => &mut self.denied,
         };
-        class.admit(self.hasher.hash_one(payer), self.lines_per_client, entry, write)
+        class.admit(self.hasher.hash_one(owner), self.lines_per_client, entry, write)
     }
 
     /// Begins the next second, `age` after the budget was created. `say` writes a summary of the last second and returns its length, or None if
     /// there is no space; the requests are then part of a later summary.
-    pub(super) fn turn(&mut self, age: Duration, mut say: impl FnMut(&More) -> Option<usize>) {
+    pub(super) fn turn(&mut self, age: Duration, mut say: impl FnMut(&OmissionSummary) -> Option<usize>) {
         let from = mem::replace(&mut self.age, age);
         self.summaries.regain(from, age);
         let classes = [&mut self.users, &mut self.visitors, &mut self.denied];
@@ -135,15 +135,24 @@ impl Budget {
             }
         }
         self.unsaid += left_out.iter().map(|more| more.count).sum::<u64>();
-        if self.unsaid > 0 && self.summaries.spend_on(|| say(&More::of_all(self.unsaid, Why::ClientBudget))) {
+        if self.unsaid > 0
+            && self.summaries.spend_on(|| say(&OmissionSummary::of_all(self.unsaid, Omission::ClientBudget)))
+        {
             self.unsaid = 0;
         }
     }
 }
 
-impl Class {
+impl ClientGroup {
     fn new(each: Allowance, all: Allowance, max_lines: u32) -> Self {
-        Self { clients: HashMap::new(), others: Client::default(), each, all: Pot::new(all), max_lines, lines: 0 }
+        Self {
+            clients: HashMap::new(),
+            others: Client::default(),
+            each,
+            all: SharedAllowance::new(all),
+            max_lines,
+            lines: 0,
+        }
     }
 
     /// A client may use at most as many bytes as remain for all others, so that clients with few lines still have space when those with many
@@ -169,7 +178,7 @@ impl Class {
     }
 
     /// Begins the next second. Clients that have regained their whole allowance are forgotten.
-    fn turn(&mut self, from: Duration, to: Duration) -> Vec<More> {
+    fn turn(&mut self, from: Duration, to: Duration) -> Vec<OmissionSummary> {
         self.lines = 0;
         self.all.regain(from, to);
         let back = self.each.regained(from, to);
@@ -181,7 +190,7 @@ impl Class {
     }
 }
 
-impl Pot {
+impl SharedAllowance {
     const fn new(allowance: Allowance) -> Self {
         Self { allowance, used: 0 }
     }
@@ -203,10 +212,10 @@ impl Pot {
 }
 
 impl Client {
-    fn turn(&mut self, back: u64) -> Option<More> {
+    fn turn(&mut self, back: u64) -> Option<OmissionSummary> {
         self.lines = 0;
         self.bytes = self.bytes.saturating_sub(back);
-        self.left_out.take().map(More::from)
+        self.left_out.take().map(OmissionSummary::from)
     }
 
     fn leave_out(&mut self, entry: &Entry<'_>) {
@@ -228,10 +237,10 @@ impl Client {
     }
 }
 
-impl From<LeftOut> for More {
+impl From<LeftOut> for OmissionSummary {
     fn from(left_out: LeftOut) -> Self {
         let LeftOut { count, decision, status, code, client, user } = left_out;
-        Self { client, user, decision: Some(decision), code, status, count, why: Why::ClientBudget }
+        Self { client, user, decision: Some(decision), code, status, count, why: Omission::ClientBudget }
     }
 }
 
@@ -272,7 +281,7 @@ mod tests {
         (0..count).filter(|_| admit(budget, entry)).count()
     }
 
-    fn turn(budget: &mut Budget, seconds: u32) -> Vec<More> {
+    fn turn(budget: &mut Budget, seconds: u32) -> Vec<OmissionSummary> {
         let mut said = Vec::new();
         budget.turn(budget.age + SECOND * seconds, |more| {
             said.push(more.clone());
@@ -281,7 +290,7 @@ mod tests {
         said
     }
 
-    fn requests(said: &[More]) -> u64 {
+    fn requests(said: &[OmissionSummary]) -> u64 {
         said.iter().map(|more| more.count).sum()
     }
 
@@ -335,7 +344,7 @@ mod tests {
         for flood in &all {
             let mut budget = budget(3);
             assert_eq!(admitted(&mut budget, 100, flood), 3);
-            let others = all.iter().filter(|other| other.payer() != flood.payer());
+            let others = all.iter().filter(|other| other.owner() != flood.owner());
             assert_eq!(others.filter(|other| admit(&mut budget, other)).count(), all.len() - 1, "{flood:?}");
         }
     }

@@ -17,7 +17,7 @@ pub(crate) struct Entry<'a> {
     /// The client's address.
     pub client_ip: IpAddr,
     /// The head of the request; None if it could not be parsed.
-    pub asked: Option<Asked<'a>>,
+    pub asked: Option<LoggedRequest<'a>>,
     /// The route's name.
     pub route: Option<&'a str>,
     /// The application's name.
@@ -50,7 +50,7 @@ pub(crate) struct Entry<'a> {
 
 /// The head of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct LoggedRequest<'a> {
     /// The method.
     pub method: &'a str,
     /// The host that the client named.
@@ -63,7 +63,7 @@ pub(crate) struct Asked<'a> {
 
 /// The importance of a line when there is not enough space for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weight {
+pub(super) enum LinePriority {
     /// A request of a user that was allowed.
     User,
     /// A line that anybody can cause.
@@ -72,7 +72,7 @@ pub(super) enum Weight {
 
 /// The client whose budget a line is written from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Payer<'a> {
+pub(super) enum BudgetOwner<'a> {
     /// A user who was allowed in by a credential of their own.
     User(&'a str),
     /// Everybody who was allowed in by one link, which anybody may have.
@@ -84,19 +84,19 @@ pub(super) enum Payer<'a> {
 }
 
 impl Entry<'_> {
-    pub(super) fn weight(&self) -> Weight {
+    pub(super) fn priority(&self) -> LinePriority {
         match self.decision {
-            Verdict::Forward | Verdict::Own if self.user.is_some() => Weight::User,
-            Verdict::Forward | Verdict::Own | Verdict::Deny | Verdict::Preflight => Weight::Stranger,
+            Verdict::Forward | Verdict::Own if self.user.is_some() => LinePriority::User,
+            Verdict::Forward | Verdict::Own | Verdict::Deny | Verdict::Preflight => LinePriority::Stranger,
         }
     }
 
-    pub(super) fn payer(&self) -> Payer<'_> {
+    pub(super) fn owner(&self) -> BudgetOwner<'_> {
         match (self.decision, self.link, self.user) {
-            (Verdict::Forward | Verdict::Own, Some(id), _) => Payer::Link(id),
-            (Verdict::Forward | Verdict::Own, None, Some(user)) => Payer::User(user),
-            (Verdict::Forward | Verdict::Own, None, None) => Payer::Visitor(client_network(self.client_ip)),
-            (Verdict::Deny | Verdict::Preflight, _, _) => Payer::Denied(client_network(self.client_ip)),
+            (Verdict::Forward | Verdict::Own, Some(id), _) => BudgetOwner::Link(id),
+            (Verdict::Forward | Verdict::Own, None, Some(user)) => BudgetOwner::User(user),
+            (Verdict::Forward | Verdict::Own, None, None) => BudgetOwner::Visitor(client_network(self.client_ip)),
+            (Verdict::Deny | Verdict::Preflight, _, _) => BudgetOwner::Denied(client_network(self.client_ip)),
         }
     }
 }

@@ -14,13 +14,13 @@ pub(super) struct LogFile {
     path: PathBuf,
     file: File,
     /// None for a pipe or a device, which is neither measured nor moved.
-    regular: Option<Regular>,
+    regular: Option<RegularFile>,
     max_bytes: Option<NonZeroU64>,
     /// How many rotated files are kept besides the current one.
     keep: u32,
 }
 
-struct Regular {
+struct RegularFile {
     bytes: u64,
     identity: (u64, u64),
 }
@@ -125,10 +125,10 @@ impl LogFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<(File, Option<Regular>)> {
+fn open(path: &Path) -> io::Result<(File, Option<RegularFile>)> {
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     let found = file.metadata()?;
-    let regular = found.is_file().then(|| Regular { bytes: found.len(), identity: identity(&found) });
+    let regular = found.is_file().then(|| RegularFile { bytes: found.len(), identity: identity(&found) });
     Ok((file, regular))
 }
 

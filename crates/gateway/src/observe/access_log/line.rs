@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use sallyport_core::{addresses::network_name, config::AccessFormat};
 
 use super::{
-    entry::{Asked, Entry},
-    summary::More,
+    entry::{Entry, LoggedRequest},
+    summary::OmissionSummary,
 };
 
 /// Maximum length of a logged path, in bytes; a path may be four times as long as the longest file name.
@@ -19,7 +19,7 @@ const MAX_METHOD: usize = 32;
 
 /// A text that fits into a line, and the length of the whole text if it was truncated.
 #[derive(Clone, Copy)]
-struct Cut<'a>(&'a str, Option<usize>);
+struct Truncated<'a>(&'a str, Option<usize>);
 
 impl Entry<'_> {
     /// Appends the line.
@@ -32,7 +32,7 @@ impl Entry<'_> {
     }
 }
 
-impl More {
+impl OmissionSummary {
     /// Appends the line.
     pub(super) fn write(&self, format: AccessFormat, now: Timestamp, out: &mut Vec<u8>) {
         let Self { decision, code, status, count, why, .. } = *self;
@@ -63,7 +63,7 @@ impl More {
     }
 }
 
-impl<'a> Cut<'a> {
+impl<'a> Truncated<'a> {
     fn at(text: &'a str, max: usize) -> Self {
         match text.get(..text.floor_char_boundary(max)) {
             Some(start) if start.len() < text.len() => Self(start, Some(text.len())),
@@ -77,9 +77,9 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let _ = write!(out, "{{\"ts\":\"{}\",\"client_ip\":\"{}\"", entry.ts, entry.client_ip);
     write_text(out, "request_id", Some(entry.request_id));
     let asked = entry.asked;
-    write_cut(out, "method", "method_length", asked.map(|asked| Cut::at(asked.method, MAX_METHOD)));
-    write_cut(out, "host", "host_length", asked.map(|asked| Cut::at(asked.host, MAX_HOST)));
-    write_cut(out, "path", "path_length", asked.map(|asked| Cut::at(asked.path, MAX_PATH)));
+    write_cut(out, "method", "method_length", asked.map(|asked| Truncated::at(asked.method, MAX_METHOD)));
+    write_cut(out, "host", "host_length", asked.map(|asked| Truncated::at(asked.host, MAX_HOST)));
+    write_cut(out, "path", "path_length", asked.map(|asked| Truncated::at(asked.path, MAX_PATH)));
     for (name, text) in [
         ("route", entry.route),
         ("app", entry.app),
@@ -92,7 +92,7 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     ] {
         write_text(out, name, text);
     }
-    write_cut(out, "user_agent", "user_agent_length", entry.user_agent.map(|text| Cut::at(text, MAX_USER_AGENT)));
+    write_cut(out, "user_agent", "user_agent_length", entry.user_agent.map(|text| Truncated::at(text, MAX_USER_AGENT)));
     let Entry { status, bytes_in, bytes_out, .. } = entry;
     let _ = write!(out, ",\"status\":{status},\"bytes_in\":{bytes_in},\"bytes_out\":{bytes_out}");
     write_millis(out, "duration_ms", Some(entry.duration));
@@ -100,8 +100,8 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     out.push(b'}');
 }
 
-fn write_cut(out: &mut Vec<u8>, name: &str, length_name: &str, cut: Option<Cut<'_>>) {
-    let Some(Cut(text, length)) = cut else { return write_text(out, name, None) };
+fn write_cut(out: &mut Vec<u8>, name: &str, length_name: &str, cut: Option<Truncated<'_>>) {
+    let Some(Truncated(text, length)) = cut else { return write_text(out, name, None) };
     write_text(out, name, Some(text));
     if let Some(length) = length {
         write_name(out, length_name);
@@ -141,14 +141,14 @@ fn write_name(out: &mut Vec<u8>, name: &str) {
 /// Writes Apache's combined format; quotes, backslashes and control characters are escaped as Apache does.
 fn write_combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let user = entry.user.unwrap_or("-");
-    let line = |asked: Asked<'_>| {
-        let method = Cut::at(asked.method, MAX_METHOD);
-        let path = Cut::at(asked.path, MAX_PATH);
+    let line = |asked: LoggedRequest<'_>| {
+        let method = Truncated::at(asked.method, MAX_METHOD);
+        let path = Truncated::at(asked.path, MAX_PATH);
         format!("{} {} {}", escaped(&method), escaped(&path), asked.http)
     };
     let line = entry.asked.map_or_else(|| "-".to_owned(), line);
     let time = combined_time(entry.ts);
-    let agent = escaped(&Cut::at(entry.user_agent.unwrap_or("-"), MAX_USER_AGENT));
+    let agent = escaped(&Truncated::at(entry.user_agent.unwrap_or("-"), MAX_USER_AGENT));
     let ip = entry.client_ip;
     let status = entry.status;
     let bytes = entry.bytes_out;
@@ -156,7 +156,7 @@ fn write_combined(out: &mut Vec<u8>, entry: &Entry<'_>) {
 }
 
 /// Escapes a text. A truncated one ends in the length of the whole, such as `/aaa...[3950]`.
-fn escaped(Cut(text, length): &Cut<'_>) -> String {
+fn escaped(Truncated(text, length): &Truncated<'_>) -> String {
     let text = text.escape_default();
     length.map_or_else(|| text.to_string(), |length| format!("{text}...[{length}]"))
 }
@@ -168,7 +168,7 @@ fn combined_time(at: Timestamp) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::observe::{Verdict, access_log::summary::Why};
+    use crate::observe::{Verdict, access_log::summary::Omission};
 
     /// An allowed request of a user.
     pub(in super::super) fn entry() -> Entry<'static> {
@@ -176,7 +176,7 @@ pub(super) mod tests {
             ts: Timestamp::UNIX_EPOCH,
             request_id: "r1",
             client_ip: "192.0.2.1".parse().unwrap(),
-            asked: Some(Asked { method: "GET", host: "h", path: "/a\"b", http: "HTTP/2" }),
+            asked: Some(LoggedRequest { method: "GET", host: "h", path: "/a\"b", http: "HTTP/2" }),
             route: None,
             app: Some("downloads"),
             user: Some("ana"),
@@ -233,7 +233,7 @@ pub(super) mod tests {
     fn long_texts_are_truncated_at_a_character_boundary_and_their_length_is_logged() {
         let path = format!("/{}", "é".repeat(2_000));
         let name = "n".repeat(4_000);
-        let asked = Some(Asked { method: &name, host: &name, path: &path, http: "HTTP/2" });
+        let asked = Some(LoggedRequest { method: &name, host: &name, path: &path, http: "HTTP/2" });
         let entry = Entry { asked, user_agent: Some(&name), ..entry() };
         let value = json(&written_of(&entry, AccessFormat::Json));
         assert_eq!(value["path"].as_str(), path.get(..1_023));
@@ -250,9 +250,10 @@ pub(super) mod tests {
         let client = Some("2001:db8::".parse().unwrap());
         let decision = Some("deny");
         let code = Some("no_route");
-        let more = More { client, user: None, decision, code, status: 404, count: 7, why: Why::ClientBudget };
-        let of_user = More { user: Some("ana".into()), ..more.clone() };
-        let of = |more: &More, format| {
+        let more =
+            OmissionSummary { client, user: None, decision, code, status: 404, count: 7, why: Omission::ClientBudget };
+        let of_user = OmissionSummary { user: Some("ana".into()), ..more.clone() };
+        let of = |more: &OmissionSummary, format| {
             let mut line = Vec::new();
             more.write(format, Timestamp::UNIX_EPOCH, &mut line);
             String::from_utf8(line).unwrap()

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 /// Why lines were omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum Omission {
     /// The client exceeded its lines per second or its bytes per day.
     ClientBudget,
     /// The queue was full because the disk was too slow.
@@ -15,7 +15,7 @@ pub(super) enum Why {
 
 /// A summary of omitted lines.
 #[derive(Clone, Debug)]
-pub(super) struct More {
+pub(super) struct OmissionSummary {
     /// The client's network; None for several clients.
     pub(super) client: Option<IpAddr>,
     /// The user; None for no user or several.
@@ -24,10 +24,10 @@ pub(super) struct More {
     pub(super) code: Option<&'static str>,
     pub(super) status: u16,
     pub(super) count: u64,
-    pub(super) why: Why,
+    pub(super) why: Omission,
 }
 
-impl Why {
+impl Omission {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::ClientBudget => "client_budget",
@@ -37,9 +37,9 @@ impl Why {
     }
 }
 
-impl More {
+impl OmissionSummary {
     /// Creates a summary of `count` requests of any kind.
-    pub(super) const fn of_all(count: u64, why: Why) -> Self {
+    pub(super) const fn of_all(count: u64, why: Omission) -> Self {
         Self { client: None, user: None, decision: None, code: None, status: 0, count, why }
     }
 }

@@ -24,7 +24,7 @@ const BOUNDED_ELSEWHERE: [&str; 3] = ["sallyport", "sallyport::egress", "sallypo
 
 /// Counts messages of each kind, so that none is written without limit. Messages at `debug` and `trace` level are not limited.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Budget(Arc<Mutex<HashMap<Kind, Count>>>);
+pub(super) struct Budget(Arc<Mutex<HashMap<Kind, LineCount>>>);
 
 /// One place in the source; for libraries that use the `log` crate, one module and level.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ struct Kind {
 }
 
 #[derive(Clone, Debug)]
-struct Count {
+struct LineCount {
     target: &'static str,
     written: u32,
     left_out: u64,
@@ -63,7 +63,7 @@ impl Budget {
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
             return false;
         }
-        let count = kinds.entry(kind).or_insert(Count { target, written: 0, left_out: 0 });
+        let count = kinds.entry(kind).or_insert(LineCount { target, written: 0, left_out: 0 });
         if count.written < max {
             count.written += 1;
             return true;
@@ -74,7 +74,7 @@ impl Budget {
 
     fn turn(&self) {
         let kinds = mem::take(&mut *self.0.lock());
-        for (kind, Count { target, left_out, .. }) in kinds.into_iter().filter(|(_, count)| count.left_out > 0) {
+        for (kind, LineCount { target, left_out, .. }) in kinds.into_iter().filter(|(_, count)| count.left_out > 0) {
             let from = kind.target.as_deref().unwrap_or(target);
             warn!(from, left_out, "omitted {left_out} more messages like the last ones from {from} in {PERIOD:?}");
         }
