@@ -133,7 +133,8 @@ impl Add {
         if self.duration.is_some_and(|duration| duration.0.as_secs() == 0) {
             bail!("a ban must last at least 1 second");
         }
-        let (since, times) = (now(), state.store.ban(network)?.map_or(0, |ban| ban.times));
+        let since = now();
+        let times = state.store.ban(network)?.map_or(0, |ban| ban.times);
         let until = self.duration.map(|duration| since.saturating_add_unsigned(duration.0.as_secs()));
         let ban = limits::Ban { network, why: self.reason.0, since, until, times };
         state.withdraw(&Withdrawal::Ban(ban.clone()))?;
@@ -167,7 +168,8 @@ impl FromStr for Client {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let asked: IpNet =
             text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse()).map_err(|_| NotOneClient)?;
-        let (address, network) = (asked.addr().to_canonical(), client_network(asked.addr()));
+        let address = asked.addr().to_canonical();
+        let network = client_network(asked.addr());
         let whole = asked.prefix_len() == asked.max_prefix_len();
         if whole || asked.trunc().to_string() == network_name(network) {
             Ok(Self { address, network })

@@ -88,7 +88,8 @@ impl Create {
         }
         let certs = state.config.base_dir.join("certs");
         std::fs::create_dir_all(&certs).with_context(|| format!("cannot create {}", certs.display()))?;
-        let (authority, clients) = (ClientCa::new(&certs), state.config.tls.clients.as_ref());
+        let authority = ClientCa::new(&certs);
+        let clients = state.config.tls.clients.as_ref();
         let field = clients.map(|clients| clients.user).unwrap_or_default();
         let issued = authority.issue(&user, id, field, DAY * self.days, SystemTime::now())?;
         let password = data_encoding::BASE32_NOPAD.encode(&random::<10>()).to_ascii_lowercase();

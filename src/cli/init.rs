@@ -77,7 +77,8 @@ impl Init {
             return self.adopt(&path);
         }
         // Every problem with the arguments is found before anything is created.
-        let (policy, config) = (self.policy_text()?, self.config_text()?);
+        let policy = self.policy_text()?;
+        let config = self.config_text()?;
         let fresh = !self.dir.exists();
         let made = self.write(&policy, &config).and_then(|path| fill(&path, false));
         if made.is_err() {
@@ -127,7 +128,8 @@ impl Init {
 
     /// Returns the built-in policy of the application, or an empty text if its policy file already exists.
     fn policy_text(&self) -> Result<String> {
-        let (name, path) = (self.policy_name(), self.policy_path());
+        let name = self.policy_name();
+        let path = self.policy_path();
         if let Some(text) = policy::builtin(name) {
             return Ok(text.to_owned());
         }

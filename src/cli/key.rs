@@ -130,7 +130,8 @@ impl Grant<'_> {
 
     /// Stores the verifier of a key that clients already use; returns its ID.
     fn import(&self, state: &State, text: &str) -> Result<String> {
-        let (key, id) = (ImportedKey::parse(text)?, FreshKey::new(random(), random()).id);
+        let key = ImportedKey::parse(text)?;
+        let id = FreshKey::new(random(), random()).id;
         self.store(state, &id, key.hash, KeyOrigin::Imported).context("cannot import the key; it may already exist")?;
         Ok(id)
     }

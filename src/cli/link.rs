@@ -135,8 +135,15 @@ impl Create {
         let base = state.config.public_url.as_str().trim_end_matches('/').to_owned();
         let host = state.config.public_url.authority().to_owned();
         let place = self.app.map_or(LinkPlace::Host(host), LinkPlace::App);
-        let (user, owner) = (user.name, Some(user.id));
-        let request = LinkRequest { place, target: self.path, life: self.expires, user, owner, maker: None, base };
+        let request = LinkRequest {
+            place,
+            target: self.path,
+            life: self.expires,
+            user: user.name,
+            owner: Some(user.id),
+            maker: None,
+            base,
+        };
         let (link, _) = request.make(&state.config, &site, &keys, &state.store, now())?;
         // A link opens nothing until the gateway knows it.
         state.announce()?;

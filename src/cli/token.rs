@@ -72,7 +72,8 @@ impl Issue {
 
 /// Explains the missing secret. A secret created here would invalidate every token signed with the gateway's secret.
 fn no_secret(state: &State) -> String {
-    let (file, variable) = (state.config.secrets_dir().join("jwt.key"), &state.config.jwt.secret_env);
+    let file = state.config.secrets_dir().join("jwt.key");
+    let variable = &state.config.jwt.secret_env;
     format!(
         "cannot sign: {} does not exist, and {variable} is not set here. Set {variable} to the gateway's value, or, if the gateway does not use it, start the gateway once to create the file",
         file.display(),

@@ -18,7 +18,8 @@ fn operations(document: &Value) -> BTreeSet<(String, &str)> {
 
 #[test]
 fn exactly_the_routes_that_the_gateway_allows_are_described() {
-    let (access, document) = (Access::of_the_worker(), served());
+    let access = Access::of_the_worker();
+    let document = served();
     let reachable = access.all().into_iter().map(|(method, path)| (method.to_owned(), path)).collect();
     assert_eq!(operations(&document), reachable, "left: described by a route; right: in policies/worker.toml");
 }

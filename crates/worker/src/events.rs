@@ -215,7 +215,8 @@ mod tests {
 
     /// Returns `None` if the subscriber would have to wait.
     fn follow(events: &Events, user: &str, after: Option<EventId>) -> Option<Follower> {
-        let (caller, whose) = (Caller::test(user, None), Audience::Own(user.parse().unwrap()));
+        let caller = Caller::test(user, None);
+        let whose = Audience::Own(user.parse().unwrap());
         events.follow(&caller, whose, after).now_or_never()?.ok()
     }
 

@@ -213,7 +213,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn users_and_links_are_limited_and_leave_the_rest_to_others() {
         let shares = Shares::new(SIZES, CancellationToken::new());
-        let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
+        let ana = Caller::test("ana", None);
+        let bob = Caller::test("bob", None);
         let link = Caller::test("ana", Some("l1"));
         let mut held = vec![take(&shares, &link).await.unwrap()];
         assert!(take(&shares, &link).await.is_err(), "one per link");
@@ -232,8 +233,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn holders_know_that_others_wait_and_only_a_limited_number_wait() {
         let shares = Arc::new(Shares::new(Sizes { all: 9, user: 1, link: 1 }, CancellationToken::new()));
-        let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
-        let (anas, bobs) = (take(&shares, &ana).await.unwrap(), take(&shares, &bob).await.unwrap());
+        let ana = Caller::test("ana", None);
+        let bob = Caller::test("bob", None);
+        let anas = take(&shares, &ana).await.unwrap();
+        let bobs = take(&shares, &bob).await.unwrap();
         let wait = async |caller: &Caller| shares.of(caller).take_within(1, PATIENCE).await;
         let (refused, ()) = tokio::join!(wait(&ana), async {
             tokio::task::yield_now().await;
@@ -256,7 +259,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_limited_number_wait_for_a_share_even_if_each_takes_a_narrow_part() {
         let shares = Shares::new(SIZES, CancellationToken::new());
-        let (ana, link) = (Caller::test("ana", None), Caller::test("ana", Some("l1")));
+        let ana = Caller::test("ana", None);
+        let link = Caller::test("ana", Some("l1"));
         let _held = shares.of(&ana).take(SIZES.user).await.unwrap();
         let wait = async |caller: &Caller| shares.of(caller).narrowed(1).take_within(1, PATIENCE).await;
         let many = (0..MAX_WAITING).map(|_| Box::pin(wait(&ana)));
@@ -276,7 +280,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_user_who_waits_for_the_shared_capacity_does_not_keep_others_from_waiting() {
         let shares = Shares::new(Sizes { all: 64, user: 64, link: 1 }, CancellationToken::new());
-        let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
+        let ana = Caller::test("ana", None);
+        let bob = Caller::test("bob", None);
         let held = shares.of(&bob).take(64).await.unwrap();
         let wait = async |caller: &Caller| shares.of(caller).take_within(1, PATIENCE).await;
         let mut all = futures_util::future::join_all((0..MAX_WAITING).map(|_| Box::pin(wait(&ana))));

@@ -61,7 +61,8 @@ impl Inspection<'_> {
     }
 
     fn silent(&mut self, i: usize, app: &AppConfig, error: &io::Error) {
-        let (key, upstream) = (app_key(i, "upstream"), &app.upstream);
+        let key = app_key(i, "upstream");
+        let upstream = &app.upstream;
         match (upstream, error.kind()) {
             (Upstream::Unix(_), io::ErrorKind::PermissionDenied) => {
                 let what = "this account may not use the socket; add the account to the socket's group";

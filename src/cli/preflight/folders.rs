@@ -52,7 +52,8 @@ impl Inspection<'_> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten().chain(secrets);
         let closed = entries.map(|entry| entry.path()).find(|path| access(path, Access::READ_OK).is_err());
         if let Some(path) = closed {
-            let (owner, us) = (owner_of(&path), account::name_of(geteuid().as_raw()));
+            let owner = owner_of(&path);
+            let us = account::name_of(geteuid().as_raw());
             let place = path.display();
             let what = format!(
                 "{place} belongs to {owner}, and this runs as {us}; run this as {owner}, or hand the file over as root: chown {us} {place}"
@@ -99,7 +100,8 @@ fn closed(place: &Path, error: &io::Error) -> String {
             format!("{shown} is on a read-only file system; remount it writable or choose another path")
         }
         io::ErrorKind::PermissionDenied => {
-            let (owner, us) = (owner_of(place), account::name_of(geteuid().as_raw()));
+            let owner = owner_of(place);
+            let us = account::name_of(geteuid().as_raw());
             format!(
                 "{shown} belongs to {owner}, and {us} (the account of this process) may not write to it; run this as {owner}, or hand the folder over: chown {us} {shown}"
             )

@@ -146,7 +146,8 @@ fn port_fault(address: SocketAddr, error: &io::Error) -> String {
 }
 
 fn socket_fault(path: &Path) -> Option<String> {
-    let (shown, folder) = (path.display(), path.parent()?);
+    let shown = path.display();
+    let folder = path.parent()?;
     if path.as_os_str().len() > LONGEST_SOCKET {
         return Some(format!(
             "{shown} exceeds the limit of {LONGEST_SOCKET} bytes for a socket path; choose a shorter path"

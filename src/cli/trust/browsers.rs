@@ -110,7 +110,8 @@ impl Database<'_> {
     }
 
     fn arguments(&self, action: TrustAction) -> Vec<String> {
-        let (label, certificate) = (&*self.authority.label, self.authority.path.to_string_lossy());
+        let label = &*self.authority.label;
+        let certificate = self.authority.path.to_string_lossy();
         let arguments = match action {
             TrustAction::Trust => vec!["-A", "-t", "C,,", "-n", label, "-i", &certificate],
             TrustAction::Remove => vec!["-D", "-n", label],

@@ -47,7 +47,8 @@ mod tests {
     #[test]
     fn files_and_folders_are_renamed() {
         let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let from = dir.path().join("from");
+        let to = dir.path().join("to");
         fs::write(&from, "new").unwrap();
         fs::write(&to, "old").unwrap();
         rename(&from, &to).unwrap();

@@ -81,7 +81,9 @@ impl BodyDecoder {
     /// # Errors
     /// The input violates the framing.
     pub fn judge(&self, input: &Bytes) -> Result<u64, BodyFault> {
-        let (mut ahead, mut input, mut bytes) = (self.clone(), input.clone(), 0);
+        let mut ahead = self.clone();
+        let mut input = input.clone();
+        let mut bytes = 0;
         while !input.is_empty() && !ahead.is_done() {
             bytes += ahead.decode(&mut input)?.map_or(0, |data| data.len() as u64);
         }

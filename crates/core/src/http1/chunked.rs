@@ -179,7 +179,8 @@ mod tests {
 
     /// Decodes `input` in pieces of `step` bytes; returns the data, and whether the body has ended.
     fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, bool), ChunkFault> {
-        let (mut chunks, mut data) = (Chunks::default(), Vec::new());
+        let mut chunks = Chunks::default();
+        let mut data = Vec::new();
         for piece in input.chunks(step) {
             let mut piece = Bytes::copy_from_slice(piece);
             while !piece.is_empty() && !chunks.is_done() {
@@ -201,7 +202,8 @@ mod tests {
 
     #[test]
     fn bytes_after_the_last_chunk_are_left_alone() {
-        let (mut chunks, mut input) = (Chunks::default(), Bytes::from_static(b"0\r\n\r\nGET /"));
+        let mut chunks = Chunks::default();
+        let mut input = Bytes::from_static(b"0\r\n\r\nGET /");
         assert_eq!(chunks.decode(&mut input), Ok(Bytes::new()));
         assert_eq!((chunks.is_done(), input), (true, Bytes::from_static(b"GET /")));
     }

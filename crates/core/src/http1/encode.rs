@@ -53,7 +53,8 @@ impl From<Framing> for BodyEncoder {
 impl BodyEncoder {
     /// Encodes one piece of data for the wire. An empty piece becomes nothing at all, since an empty chunk would end the body.
     pub fn encode(&mut self, data: Bytes) -> Result<Encoded, Overlong> {
-        let (mut before, mut after) = (Bytes::new(), Bytes::new());
+        let mut before = Bytes::new();
+        let mut after = Bytes::new();
         match self {
             Self::Length(left) => *left = left.checked_sub(data.len() as u64).ok_or(Overlong)?,
             Self::Chunked if data.is_empty() => {}

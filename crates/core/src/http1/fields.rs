@@ -72,7 +72,8 @@ pub(super) fn is_trimmed(value: &HeaderValue) -> bool {
 
 /// Returns what the fields say about the body's length (RFC 9112, section 6); `None` if they say nothing.
 pub(super) fn framing(headers: &HeaderMap) -> Result<Option<Framing>, HeadFault> {
-    let (length, chunked) = (content_length(headers)?, is_chunked(headers)?);
+    let length = content_length(headers)?;
+    let chunked = is_chunked(headers)?;
     match (length, chunked) {
         (Some(_), true) => Err(HeadFault::TwoLengths),
         (Some(length), false) => Ok(Some(Framing::Length(length))),

@@ -168,7 +168,8 @@ mod tests {
     }
 
     fn started() -> (FrameWatch, Instant) {
-        let (mut watch, now) = (FrameWatch::default(), Instant::now());
+        let mut watch = FrameWatch::default();
+        let now = Instant::now();
         watch.see(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0, now).unwrap();
         (watch, now)
     }

@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn a_few_empty_lines_before_a_request_are_dropped_however_they_arrive() {
         let head = b"\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\nbody";
-        let (mut scan, mut bytes) = (HeadScan::default(), BytesMut::new());
+        let mut scan = HeadScan::default();
+        let mut bytes = BytesMut::new();
         let end = head.iter().find_map(|byte| {
             bytes.extend_from_slice(&[*byte]);
             scan.request_end(&mut bytes).unwrap()

@@ -132,7 +132,8 @@ impl Http1Request {
         let host = read_host(&headers, authority)?;
         let framing = request_framing(&headers, version)?;
         let connection = fields::connection(&headers)?;
-        let (host, target) = (host.to_owned(), target.to_owned());
+        let host = host.to_owned();
+        let target = target.to_owned();
         Ok(Self { head: RequestHead::new(method, target, host, headers, version), framing, connection })
     }
 

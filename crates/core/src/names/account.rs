@@ -7,7 +7,8 @@ pub fn name_of(id: u32) -> String {
     let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = known.lines().find_map(|line| {
         let mut fields = line.split(':');
-        let (name, _, uid) = (fields.next()?, fields.next()?, fields.next()?);
+        let name = fields.next()?;
+        let uid = fields.nth(1)?;
         (uid.parse() == Ok(id)).then(|| name.to_owned())
     });
     name.unwrap_or_else(|| id.to_string())

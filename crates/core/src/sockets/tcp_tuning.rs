@@ -32,7 +32,9 @@ mod tests {
     #[test]
     fn accepted_connections_send_immediately_and_are_not_paced_on_loopback() {
         let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (untouched, outside, inside) = (listener(), listener(), listener());
+        let untouched = listener();
+        let outside = listener();
+        let inside = listener();
         hasten(&outside, "192.0.2.1".parse().unwrap());
         hasten(&inside, "::ffff:127.0.0.1".parse().unwrap());
         let [untouched, outside, inside] = [untouched, outside, inside].map(|listener| {

@@ -166,7 +166,8 @@ impl ClientAuthorities {
 impl ClientCertificate {
     /// Parses a chain that a handshake has accepted, the client's own certificate first.
     pub fn read(chain: &[CertificateDer<'_>]) -> Result<Self, UnreadableCertificate> {
-        let (mut begins, mut ends) = (i64::MIN, i64::MAX);
+        let mut begins = i64::MIN;
+        let mut ends = i64::MAX;
         for certificate in chain {
             let (_, read) = x509_parser::parse_x509_certificate(certificate).map_err(|_| UnreadableCertificate)?;
             begins = begins.max(read.validity().not_before.timestamp());

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn only_authenticated_clients_are_known_and_only_for_a_while() {
-        let (known, day) = (RecentClients::default(), Duration::from_hours(24));
+        let known = RecentClients::default();
+        let day = Duration::from_hours(24);
         let [ana, eve] = [1, 2].map(|n| IpAddr::from([192, 0, 2, n]));
         assert!(!known.knows(ana, day, 1_000_000), "before any client was authenticated");
         known.note(ana, 1_000_000);

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn the_third_failed_credential_within_the_window_is_an_offence() {
-        let (mut strikes, config) = (Strikes::new(100), config());
+        let mut strikes = Strikes::new(100);
+        let config = config();
         let mut fail = |n, now| strikes.add(client(n), Strike::Credential, &config, now);
         assert_eq!([fail(1, 100), fail(1, 159), fail(2, 159)], [None; 3]);
         assert_eq!([fail(1, 160), fail(1, 161)], [None; 2], "the window of the first two is over");
@@ -167,7 +168,8 @@ mod tests {
 
     #[test]
     fn the_same_path_counts_once_and_does_not_add_up_with_credentials() {
-        let (mut strikes, config) = (Strikes::new(100), config());
+        let mut strikes = Strikes::new(100);
+        let config = config();
         let mut ask = |strike| strikes.add(client(1), strike, &config, 0);
         assert!((0..100).all(|_| ask(Strike::Path(7)).is_none()));
         assert_eq!([ask(Strike::Path(8)), ask(Strike::Credential), ask(Strike::Credential)], [None; 3]);
@@ -190,7 +192,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_denied_requests_of_any_kind_is_an_offence() {
-        let (mut strikes, config) = (Strikes::new(100), BansConfig { forbidden_paths: None, ..config() });
+        let mut strikes = Strikes::new(100);
+        let config = BansConfig { forbidden_paths: None, ..config() };
         let strike = |n: u64| if n.is_multiple_of(2) { Strike::Denied } else { Strike::Path(7) };
         assert!((0..199).all(|n| strikes.add(client(1), strike(n), &config, 0).is_none()));
         let offence = strikes.add(client(1), Strike::Denied, &config, 0);
@@ -203,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_neither_grows_the_table_nor_hides_a_persistent_client() {
-        let (mut strikes, config) = (Strikes::new(1_000), config());
+        let mut strikes = Strikes::new(1_000);
+        let config = config();
         let mut caught = 0;
         for n in 0..100_000 {
             strikes.add(client(n + 10), Strike::Path(1), &config, 0);

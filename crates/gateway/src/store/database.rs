@@ -248,7 +248,8 @@ mod tests {
     fn another_connections_write_changes_the_version() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
-        let (here, there) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
+        let here = Store::open(&path).unwrap();
+        let there = Store::open(&path).unwrap();
         let before = here.version().unwrap();
         there.add_user(&"ana".parse().unwrap(), Role::User, None, 0).unwrap();
         assert_ne!(here.version().unwrap(), before);

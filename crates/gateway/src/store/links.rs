@@ -173,6 +173,8 @@ fn link_from(row: &Row<'_>, makers: &Makers) -> rusqlite::Result<LinkRecord> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     impl LinkRecord {
@@ -184,7 +186,9 @@ mod tests {
             created: i64,
             expires: i64,
         ) -> Self {
-            let (id, app, target) = (id.to_owned(), "a".to_owned(), "/".to_owned());
+            let id = id.to_owned();
+            let app = "a".to_owned();
+            let target = "/".to_owned();
             Self { id, app, target, user: user.clone(), owner, maker: None, created, expires, revoked: false }
         }
     }
@@ -195,8 +199,8 @@ mod tests {
         (dir, store)
     }
 
-    fn add(store: &Store, id: &str, user: &str, times: (i64, i64), quota: LinkQuota) -> Added {
-        store.add_link(&LinkRecord::of(id, &user.parse().unwrap(), None, times.0, times.1), quota).unwrap()
+    fn add(store: &Store, id: &str, user: &str, valid: Range<i64>, quota: LinkQuota) -> Added {
+        store.add_link(&LinkRecord::of(id, &user.parse().unwrap(), None, valid.start, valid.end), quota).unwrap()
     }
 
     fn ids(store: &Store) -> Vec<String> {
@@ -207,13 +211,13 @@ mod tests {
     fn a_users_links_are_limited_and_links_that_open_nothing_are_removed() {
         let (_dir, store) = store();
         let quota = LinkQuota { per_user: 2, in_all: 100 };
-        assert_eq!(add(&store, "1", "ana", (10, 20), quota), Added::Kept);
-        assert_eq!(add(&store, "2", "ana", (10, 90), quota), Added::Kept);
-        assert_eq!(add(&store, "3", "ana", (15, 90), quota), Added::TooMany);
-        assert_eq!(add(&store, "4", "ben", (15, 90), quota), Added::Kept, "another user has a quota of their own");
-        assert_eq!(add(&store, "5", "ana", (21, 90), quota), Added::Kept, "the first has expired");
+        assert_eq!(add(&store, "1", "ana", 10..20, quota), Added::Kept);
+        assert_eq!(add(&store, "2", "ana", 10..90, quota), Added::Kept);
+        assert_eq!(add(&store, "3", "ana", 15..90, quota), Added::TooMany);
+        assert_eq!(add(&store, "4", "ben", 15..90, quota), Added::Kept, "another user has a quota of their own");
+        assert_eq!(add(&store, "5", "ana", 21..90, quota), Added::Kept, "the first has expired");
         store.revoke_link("2").unwrap();
-        assert_eq!(add(&store, "6", "ana", (22, 90), quota), Added::Kept, "and the second was revoked");
+        assert_eq!(add(&store, "6", "ana", 22..90, quota), Added::Kept, "and the second was revoked");
         assert_eq!(ids(&store), ["4", "5", "6"]);
     }
 
@@ -222,10 +226,10 @@ mod tests {
         let (_dir, store) = store();
         let quota = LinkQuota { per_user: 50, in_all: 40 };
         let fill = |user: &str| {
-            (0..50).filter(|n| add(&store, &format!("{user}{n}"), user, (1, 9), quota) == Added::Kept).count()
+            (0..50).filter(|n| add(&store, &format!("{user}{n}"), user, 1..9, quota) == Added::Kept).count()
         };
         assert_eq!([fill("ana"), fill("ben"), fill("eve"), fill("zoe")], [20, 10, 5, 3]);
-        assert_eq!(add(&store, "x", "new", (1, 9), quota), Added::Kept);
+        assert_eq!(add(&store, "x", "new", 1..9, quota), Added::Kept);
     }
 
     #[test]
@@ -276,7 +280,7 @@ mod tests {
         store
             .add_link(&LinkRecord { maker: Some(Arc::new(maker)), ..of("1") }, LinkQuota { per_user: 9, in_all: 9 })
             .unwrap();
-        add(&store, "2", "ana", (1, 9), LinkQuota { per_user: 9, in_all: 9 });
+        add(&store, "2", "ana", 1..9, LinkQuota { per_user: 9, in_all: 9 });
         store.connection().pragma_update(None, "foreign_keys", false).unwrap();
         store.connection().execute("UPDATE link SET maker = 77 WHERE id = '1'", []).unwrap();
         assert_eq!(ids(&store), ["2"]);

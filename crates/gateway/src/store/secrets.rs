@@ -107,7 +107,8 @@ impl Secrets {
     pub fn rotate_link_keys(&self) -> Result<SecretString, SecretError> {
         let path = self.dir.join("link.keys");
         let old = secret_file::read(&path)?.unwrap_or_default();
-        let (id, secret) = (hex(&random::<4>()), hex(&random::<32>()));
+        let id = hex(&random::<4>());
+        let secret = hex(&random::<32>());
         let kept = old.expose_secret().lines().take(LINK_KEYS - 1).map(str::to_owned);
         let lines: Vec<String> = std::iter::once(format!("{id} {secret}")).chain(kept).collect();
         let text = lines.join("\n");

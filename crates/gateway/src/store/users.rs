@@ -161,8 +161,11 @@ mod tests {
         let [ana, ben] = ["ana", "ben"].map(|name| name.parse::<UserName>().unwrap());
         for (i, user) in [&ana, &ben].into_iter().enumerate() {
             store.add_user(user, Role::User, None, 1).unwrap();
-            let (id, hash) = (user.to_string(), [u8::try_from(i).unwrap(); 32]);
-            let (origin, scopes, note) = (KeyOrigin::Made, "*", "");
+            let id = user.to_string();
+            let hash = [u8::try_from(i).unwrap(); 32];
+            let origin = KeyOrigin::Made;
+            let scopes = "*";
+            let note = "";
             store.add_key(&NewKey { id: &id, hash, origin, user, scopes, note, created: 2, expires: None }).unwrap();
             let owner = store.user(user).unwrap().map(|user| user.id);
             let link = LinkRecord::of(&id, user, owner, 2, 9);

@@ -229,7 +229,8 @@ mod tests {
     #[test]
     fn a_statement_is_accepted_once() {
         let guard = guard();
-        let (now, later) = (after(&guard, 1), after(&guard, 31));
+        let now = after(&guard, 1);
+        let later = after(&guard, 31);
         let ask = |id, at: Moment| guard.judge(&request(&guard, id, Some("ana"), START + 1), at);
         assert_eq!(ask("1", now).unwrap().user.as_str(), "ana");
         assert!(matches!(ask("1", later), Err(NotLetIn::Replay(_))));
@@ -246,7 +247,8 @@ mod tests {
     #[test]
     fn a_process_that_knows_what_the_earlier_one_saw_accepts_the_rest() {
         let dir = tempfile::tempdir().unwrap();
-        let (left, listen) = (dir.path().join("seen"), Upstream::Unix("/w".into()));
+        let left = dir.path().join("seen");
+        let listen = Upstream::Unix("/w".into());
         let first = Guard::new(StatementKey::new(b"k"), &listen, &left);
         let at = first.start.unix - 1;
         first.seen.lock().as_mut().unwrap().remember("1", 0).unwrap();

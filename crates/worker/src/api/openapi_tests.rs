@@ -21,7 +21,9 @@ fn described_limits_are_those_of_the_code() {
         let parameters = document["paths"][path]["get"]["parameters"].as_array().unwrap();
         parameters.iter().find(|parameter| parameter["name"] == name).unwrap().clone()
     };
-    let (q, count, ids) = (found("/api/search", "q"), found("/api/search", "max_results"), found("/api/v2/zip", "ids"));
+    let q = found("/api/search", "q");
+    let count = found("/api/search", "max_results");
+    let ids = found("/api/v2/zip", "ids");
     assert_eq!((&q["schema"]["maxLength"], &q["required"]), (&json!(search::MAX_TEXT), &json!(true)));
     assert_eq!((&count["schema"]["maximum"], &count["required"]), (&json!(search::MAX_RESULTS), &json!(false)));
     assert_eq!((&ids["schema"]["maxItems"], &ids["required"]), (&json!(zip::MAX_FILES), &json!(true)));

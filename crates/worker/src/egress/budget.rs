@@ -114,7 +114,8 @@ mod tests {
     fn all_connections_of_a_token_share_its_budget_and_cannot_exceed_it() {
         let budgets = Budgets::default();
         let token = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
-        let (a, b) = (budgets.enter(&token, 0).unwrap(), budgets.enter(&token, 0).unwrap());
+        let a = budgets.enter(&token, 0).unwrap();
+        let b = budgets.enter(&token, 0).unwrap();
         assert_eq!((a.take(7), b.take(7), a.take(1)), (7, 3, 0));
         assert_eq!((a.left(), b.left()), (0, 0));
         let other = EgressToken { job: Uuid::from_u128(2), ..token };

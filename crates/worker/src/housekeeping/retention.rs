@@ -198,7 +198,8 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     fn file(bytes: u64, last_used: &str) -> FinishedFile {
-        let (owner, media) = ("ana".parse().unwrap(), "mp4".parse().unwrap());
+        let owner = "ana".parse().unwrap();
+        let media = "mp4".parse().unwrap();
         FinishedFile { id: TaskId::random(), owner, bytes, last_used: last_used.parse().unwrap(), media }
     }
 

@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_part_is_judged_once_its_first_bytes_have_arrived() {
-        let (page, archive) = ([b'x'; HEAD], long(b"PK\x03\x04"));
+        let page = [b'x'; HEAD];
+        let archive = long(b"PK\x03\x04");
         assert!(look(&[("media.mp4.part", &page[1..])]).is_ok(), "too short to judge");
         assert!(matches!(look(&[("media.mp4.part", &page)]), Err(Failure::Refused(AcceptError::NotMedia))));
         assert!(matches!(look(&[("media.mp4.part", &archive)]), Err(Failure::Refused(AcceptError::UnknownType))));

@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn a_missing_path_a_link_and_a_folder_are_removed_and_no_link_is_followed() {
         let dir = tempfile::tempdir().unwrap();
-        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        let target = dir.path().join("target");
+        let link = dir.path().join("link");
         fs::create_dir(&target).unwrap();
         fs::write(target.join("file"), "").unwrap();
         symlink(&target, &link).unwrap();

@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn a_user_waits_no_longer_for_having_waited_before_unless_it_is_for_anothers_only_download() {
-        let (mut watch, id) = (Watch::default(), TaskId::random());
+        let mut watch = Watch::default();
+        let id = TaskId::random();
         assert_eq!(watch.undisturbed(id, 1), WINDOW);
         watch.times.insert(id, 3);
         assert_eq!((watch.undisturbed(id, 1), watch.undisturbed(id, 2)), (WINDOW * 8, WINDOW));

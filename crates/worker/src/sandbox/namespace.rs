@@ -57,6 +57,7 @@ fn raise_loopback() -> io::Result<()> {
 }
 
 const fn pair(first: u16, second: u16) -> [u8; 4] {
-    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    let [a, b] = first.to_ne_bytes();
+    let [c, d] = second.to_ne_bytes();
     [a, b, c, d]
 }

@@ -97,7 +97,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn unread_bytes_take_room_and_sent_bytes_release_it() {
         let budget = Budget::new(CancellationToken::new());
-        let (ana, bob) = (Caller::test("ana", None), Caller::test("bob", None));
+        let ana = Caller::test("ana", None);
+        let bob = Caller::test("bob", None);
         let mut unread = Vec::new();
         while let Ok(room) = budget.account(&ana, PIECE).first_room(PIECE).await {
             unread.push(room.hold(vec![0; PIECE]));
@@ -112,7 +113,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_response_cannot_exceed_its_own_limit() {
         let account = Budget::new(CancellationToken::new()).account(&Caller::test("ana", None), 2 * PIECE);
-        let (first, _second) = (account.room(PIECE).await.unwrap(), account.room(PIECE).await.unwrap());
+        let first = account.room(PIECE).await.unwrap();
+        let _second = account.room(PIECE).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_hours(1), account.room(PIECE)).await.is_err());
         drop(first);
         assert!(account.room(PIECE).await.is_ok());

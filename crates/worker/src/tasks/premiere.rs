@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn a_video_is_checked_at_its_start_and_once_an_hour_before() {
-        let (ordered, now) = (time("2026-01-01T00:00:00Z"), time("2026-01-02T00:00:00Z"));
+        let ordered = time("2026-01-01T00:00:00Z");
+        let now = time("2026-01-02T00:00:00Z");
         let wait = |at: &str| Awaited::Begins(Some(time(at))).wait(ordered, now).map(|wait| wait.as_secs());
         assert_eq!(wait("2026-01-02T00:10:00Z"), Some(601));
         assert_eq!(wait("2026-01-05T00:00:00Z"), Some(3600));

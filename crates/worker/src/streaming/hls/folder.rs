@@ -158,7 +158,8 @@ mod tests {
         for segments in [1, 9, 2_000] {
             let (_dir, prepared) = prepared(segments);
             for uri in [STREAM.to_owned(), format!("{STREAM}?{}", "x".repeat(400))] {
-                let (most, text) = (prepared.playlist_size(&uri).unwrap(), prepared.playlist(&uri).unwrap());
+                let most = prepared.playlist_size(&uri).unwrap();
+                let text = prepared.playlist(&uri).unwrap();
                 assert!(text.len() <= most && most < text.len() * 2 + 1_000, "{segments}: {} of {most}", text.len());
             }
         }

@@ -273,7 +273,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failure_caused_by_the_file_is_remembered_for_a_while() {
         let runs = Preparations::new(CancellationToken::new());
-        let (film, other) = (new(&runs, "ana").0, new(&runs, "ana").0);
+        let film = new(&runs, "ana").0;
+        let other = new(&runs, "ana").0;
         for (id, error) in [(film, RemuxError::NotStreamable), (other, RemuxError::Full)] {
             runs.note(id, &Err(error));
             let _ = runs.leave_later(id);

@@ -126,7 +126,8 @@ async fn ask(mut client: UnixStream) -> io::Result<Vec<u8>> {
 
 /// Compares the bodies of two responses with what they must be.
 fn compare(came: &[u8]) -> Result<(), Fault> {
-    let (expected, mut rest) = (expected(), came);
+    let expected = expected();
+    let mut rest = came;
     for number in 1..=2 {
         let body = memmem::find(rest, HEAD_END).and_then(|at| rest.get(at.saturating_add(HEAD_END.len())..));
         let body = body.unwrap_or_default();

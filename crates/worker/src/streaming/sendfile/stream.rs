@@ -199,7 +199,8 @@ mod tests {
     #[tokio::test]
     async fn ranges_are_sent_in_order_between_other_bytes() {
         let ((mut stream, other), film) = (connected(), file(b"0123456789"));
-        let (first, second) = (stream.queue.lay(Arc::clone(&film), 2, 3), stream.queue.lay(film, 7, 2));
+        let first = stream.queue.lay(Arc::clone(&film), 2, 3);
+        let second = stream.queue.lay(film, 7, 2);
         let mut pieces: Vec<Bytes> = vec![Bytes::from_static(b"<"), first, Bytes::from_static(b"|"), second];
         while !pieces.is_empty() {
             let slices: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
@@ -225,7 +226,8 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_sent_if_placeholders_are_copied_lost_or_in_another_order() {
         let ((mut stream, other), film) = (connected(), file(b"0123456789"));
-        let (first, second) = (stream.queue.lay(Arc::clone(&film), 0, 4), stream.queue.lay(film, 4, 3));
+        let first = stream.queue.lay(Arc::clone(&film), 0, 4);
+        let second = stream.queue.lay(film, 4, 3);
         let copied = first.to_vec();
         let wrong: [&[&[u8]]; 5] = [
             &[b"head", &copied, &second],

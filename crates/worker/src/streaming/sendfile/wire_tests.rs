@@ -37,7 +37,9 @@ fn content() -> Vec<u8> {
 
 fn sending(path: PathBuf) -> Sending {
     let id = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
-    let (content_type, disposition, reading) = ("video/mp4", Disposition::Inline, ReadLeases::default().begin(id));
+    let content_type = "video/mp4";
+    let disposition = Disposition::Inline;
+    let reading = ReadLeases::default().begin(id);
     Sending { id, path, content_type, disposition, name: None, reading, known: None }
 }
 
@@ -90,7 +92,8 @@ async fn ask(address: SocketAddr, ranges: &[&str]) -> Vec<Came> {
 /// Returns the body of a response with several ranges (RFC 9110, section 14.6).
 fn multipart(content_type: &str, slices: &[(usize, usize)]) -> Vec<u8> {
     let boundary = content_type.strip_prefix("multipart/byteranges; boundary=").unwrap();
-    let (content, mut body) = (content(), Vec::new());
+    let content = content();
+    let mut body = Vec::new();
     for (first, last) in slices {
         let part = format!(
             "\r\n--{boundary}\r\nContent-Type: video/mp4\r\nContent-Range: bytes {first}-{last}/{LENGTH}\r\n\r\n"
@@ -105,7 +108,8 @@ fn multipart(content_type: &str, slices: &[(usize, usize)]) -> Vec<u8> {
 
 #[tokio::test]
 async fn every_byte_is_the_same_whether_the_kernel_sends_it_or_memory() {
-    let (folder, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+    let folder = tempfile::tempdir().unwrap();
+    let stop = CancellationToken::new();
     let path = folder.path().join("media.mp4");
     fs::write(&path, content()).unwrap();
     for mode in [SendMode::Sendfile, SendMode::Copy] {
@@ -125,7 +129,8 @@ async fn every_byte_is_the_same_whether_the_kernel_sends_it_or_memory() {
 
 #[tokio::test]
 async fn a_file_that_shrinks_ends_the_connection_early_in_both_modes() {
-    let (folder, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+    let folder = tempfile::tempdir().unwrap();
+    let stop = CancellationToken::new();
     for mode in [SendMode::Sendfile, SendMode::Copy] {
         let path = folder.path().join("media.mp4");
         let file = fs::File::create(&path).unwrap();
