@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use sallyport_core::{
     addresses::{client_network, network_name},
+    clock,
     config::Duration,
 };
 use sallyport_gateway::{lifecycle::control, limits, store::Withdrawal};
@@ -16,7 +17,7 @@ use thiserror::Error;
 
 use super::{
     output::{Common, moment, table},
-    state::{State, now},
+    state::State,
 };
 
 /// Upper limit for a reason, in characters.
@@ -106,7 +107,7 @@ impl Ban {
 impl List {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
-        let now = now();
+        let now = clock::unix_now();
         let bans = state.store.bans()?.into_iter().filter(|ban| ban.holds(now)).map(ListedBan::from).collect();
         self.common.output.print(&Listed { bans }, |listed| {
             let row = |ban: &ListedBan| {
@@ -133,7 +134,7 @@ impl Add {
         if self.duration.is_some_and(|duration| duration.0.as_secs() == 0) {
             bail!("a ban must last at least 1 second");
         }
-        let since = now();
+        let since = clock::unix_now();
         let times = state.store.ban(network)?.map_or(0, |ban| ban.times);
         let until = self.duration.map(|duration| since.saturating_add_unsigned(duration.0.as_secs()));
         let ban = limits::Ban { network, why: self.reason.0, since, until, times };

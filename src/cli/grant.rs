@@ -3,10 +3,10 @@
 use std::time::Duration as Time;
 
 use anyhow::{Result, bail};
-use sallyport_core::{config::Duration, names::spelling::did_you_mean};
+use sallyport_core::{clock, config::Duration, names::spelling::did_you_mean};
 use sallyport_gateway::{identity::Scopes, policy};
 
-use super::state::{State, now};
+use super::state::State;
 
 /// Upper limit for an explicit lifetime; to exceed it, omit the expiry.
 const LONGEST: Time = Time::from_hours(24 * 365 * 100);
@@ -40,5 +40,5 @@ pub(super) fn end(life: Duration) -> Result<i64> {
     if life.0 > LONGEST {
         bail!("--expires {life} is longer than a hundred years; use less");
     }
-    Ok(now().saturating_add_unsigned(life.0.as_secs()))
+    Ok(clock::unix_now().saturating_add_unsigned(life.0.as_secs()))
 }

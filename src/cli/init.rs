@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use sallyport_core::{
+    clock,
     config::{self, Config, TlsMode, Upstream},
     names::{role::Role, spelling::did_you_mean, username::UserName},
     secrets::{random::random, secret_file},
@@ -23,7 +24,7 @@ use serde::Serialize;
 use super::{
     key,
     output::{Output, command_line},
-    state::{State, database, now},
+    state::{State, database},
     trust::page_url,
     user::hash_password,
 };
@@ -229,7 +230,7 @@ fn make_secrets(secrets: &Secrets) -> Result<()> {
 fn make_admin(state: &State) -> Result<(UserName, String)> {
     let admin: UserName = ADMIN.parse()?;
     let password = data_encoding::BASE32_NOPAD.encode(&random::<15>()).to_ascii_lowercase();
-    if !state.store.add_user(&admin, Role::Admin, Some(&hash_password(&password)?), now())? {
+    if !state.store.add_user(&admin, Role::Admin, Some(&hash_password(&password)?), clock::unix_now())? {
         bail!("the data folder already has an administrator; nothing was changed there");
     }
     Ok((admin, password))

@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use sallyport_core::{config::Duration, names::username::UserName, secrets::random::random};
+use sallyport_core::{clock, config::Duration, names::username::UserName, secrets::random::random};
 use sallyport_gateway::{
     identity::{
         KeyOrigin, KeyRecord, Scopes,
@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{
     grant,
     output::{Common, moment, table},
-    state::{State, now},
+    state::State,
 };
 
 #[derive(Debug, Subcommand)]
@@ -139,7 +139,7 @@ impl Grant<'_> {
     fn store(&self, state: &State, id: &str, hash: [u8; 32], origin: KeyOrigin) -> Result<()> {
         let Self { user, note, expires, .. } = *self;
         let scopes = self.scopes.to_string();
-        let key = NewKey { id, hash, origin, user, scopes: &scopes, note, created: now(), expires };
+        let key = NewKey { id, hash, origin, user, scopes: &scopes, note, created: clock::unix_now(), expires };
         Ok(state.store.add_key(&key)?)
     }
 }

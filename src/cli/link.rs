@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use sallyport_core::{config::Duration, names::username::UserName, secrets::secret_file::SecretError};
+use sallyport_core::{clock, config::Duration, names::username::UserName, secrets::secret_file::SecretError};
 use sallyport_gateway::{
     LinkPlace, LinkRefusal, LinkRequest,
     identity::{LinkRecord, MakerRecord, Proof, link::LinkKeys, offlinetube::OfflineTubeKey},
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{
     output::{Common, moment, table},
-    state::{State, now},
+    state::State,
 };
 
 #[derive(Debug, Subcommand)]
@@ -144,7 +144,7 @@ impl Create {
             maker: None,
             base,
         };
-        let (link, _) = request.make(&state.config, &site, &keys, &state.store, now())?;
+        let (link, _) = request.make(&state.config, &site, &keys, &state.store, clock::unix_now())?;
         // A link opens nothing until the gateway knows it.
         state.announce()?;
         self.common.output.print(&link, |link| link.url.clone())
@@ -159,7 +159,7 @@ impl Create {
         if life.is_zero() || life > state.config.links.max_expiry {
             return Err(LinkRefusal::BadLife.into());
         }
-        let expires = now().saturating_add_unsigned(life.as_secs());
+        let expires = clock::unix_now().saturating_add_unsigned(life.as_secs());
         let dated = state.secrets.offlinetube_at_hand()?.with_context(|| no_secret(state, "offlinetube.key"))?;
         refuse_namesakes(state, user, dated.since)?;
         let key = OfflineTubeKey::new(dated.secret, state.config.links.max_expiry, dated.since);

@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use jiff::Timestamp;
 use sallyport_core::{
     config::{self, Config},
     names::{account, username::UserName},
@@ -139,9 +138,4 @@ fn not_ours(folder: &Path, error: &io::Error) -> String {
         Ok(owner) => format!("cannot access {place}, which belongs to {owner}; run this as {owner} or as root"),
         Err(_) => format!("cannot access {place}: {error}"),
     }
-}
-
-/// Returns the current time in seconds since the Unix epoch.
-pub(super) fn now() -> i64 {
-    Timestamp::now().as_second()
 }

@@ -3,18 +3,14 @@
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
-use sallyport_core::{config::Duration, names::username::UserName, secrets::random::random};
+use sallyport_core::{clock, config::Duration, names::username::UserName, secrets::random::random};
 use sallyport_gateway::{
     identity::{Scopes, jwt},
     store::UserRecord,
 };
 use serde_json::{Map, Value, json};
 
-use super::{
-    grant,
-    output::Common,
-    state::{State, now},
-};
+use super::{grant, output::Common, state::State};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
@@ -60,7 +56,7 @@ impl Issue {
         claims.insert("sub".into(), user.name.as_str().into());
         claims.insert("sallyport_uid".into(), user.id.0.into());
         claims.insert("scope".into(), scopes.to_string().into());
-        claims.insert("iat".into(), now().into());
+        claims.insert("iat".into(), clock::unix_now().into());
         claims.insert("exp".into(), expires.into());
         claims.insert("jti".into(), HEXLOWER.encode(&random::<8>()).into());
         let jwt = &state.config.jwt;

@@ -8,13 +8,16 @@ use clap::{
     Args, Subcommand,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use sallyport_core::names::{role::Role, username::UserName};
+use sallyport_core::{
+    clock,
+    names::{role::Role, username::UserName},
+};
 use sallyport_gateway::store::Withdrawal;
 use serde_json::json;
 
 use super::{
     output::{Common, table},
-    state::{State, now},
+    state::State,
 };
 
 /// OWASP ASVS 6.2.1 requires at least 8 and recommends 15; the upper limit keeps hashing cheap.
@@ -72,7 +75,7 @@ impl Add {
     fn run(self) -> Result<()> {
         let state = State::open(&self.common.config)?;
         let hash = if self.password_stdin { Some(hash_password(&read_password()?)?) } else { None };
-        if !state.store.add_user(&self.name, self.role, hash.as_deref(), now())? {
+        if !state.store.add_user(&self.name, self.role, hash.as_deref(), clock::unix_now())? {
             bail!("the user {} already exists", self.name);
         }
         state.announce()?;
@@ -99,7 +102,7 @@ impl Remove {
         if admins.map(|user| user.name).eq([self.name.clone()]) {
             bail!("{} is the only administrator; add another administrator first", self.name);
         }
-        if !state.withdraw(&Withdrawal::User { name: self.name.clone(), at: now() })? {
+        if !state.withdraw(&Withdrawal::User { name: self.name.clone(), at: clock::unix_now() })? {
             bail!("there is no user {}", self.name);
         }
         let document = json!({ "name": self.name, "removed": true });

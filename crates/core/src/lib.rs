@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+pub mod clock;
 pub mod config;
 pub mod files;
 pub mod http1;

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use sallyport_core::{
+    clock,
     http1::{BodyDecoder, Framing, Http1Response, RequestHead, ResponseHead},
     names::username::UserName,
 };
@@ -34,7 +35,7 @@ use crate::{
     },
     limits::Acquaintance,
     policy::{Denial, Permit, Reason},
-    state::{GatewayState, now},
+    state::GatewayState,
     upstream::{AnswerFault, Connection, UpstreamResponse},
 };
 
@@ -80,7 +81,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
         return Err(Failure::TooLarge);
     }
     let onward = Onward { head, permit, client: *address, id: *id, framing, websocket };
-    let request = to_upstream(&onward, &gateway.state.statement_key, now());
+    let request = to_upstream(&onward, &gateway.state.statement_key, clock::unix_now());
     let idle_timeout = IdleTimeout::new(permit.app().timeout);
     let upload = Upload::new(request, framing, permit);
     let state = &gateway.state;
@@ -289,7 +290,7 @@ pub(crate) fn revoked_reason(permit: &Permit) -> Reason {
 
 /// Returns whether the credential of a permitted request is still valid.
 pub(crate) fn is_still_valid(state: &GatewayState, permit: &Permit) -> bool {
-    permit.identity().is_none_or(|identity| state.authority.load().is_still_valid(identity, now()))
+    permit.identity().is_none_or(|identity| state.authority.load().is_still_valid(identity, clock::unix_now()))
 }
 
 /// Completes once the credential of a permitted request is no longer valid.

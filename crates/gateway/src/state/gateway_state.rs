@@ -6,9 +6,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use parking_lot::Mutex;
-use sallyport_core::{config::Config, files::settled::Settled, statement::StatementKey};
+use sallyport_core::{clock, config::Config, files::settled::Settled, statement::StatementKey};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
@@ -62,9 +61,9 @@ impl GatewayState {
         let seen_version = AtomicI64::new(store.version()?);
         let withdrawn = Withdrawn::default();
         let CredentialState { authority, link_keys, .. } =
-            CredentialState::first(&store, &withdrawn, &secrets, &rules, now())?;
+            CredentialState::first(&store, &withdrawn, &secrets, &rules, clock::unix_now())?;
         let bans = Bans::default();
-        bans.adopt(store.bans()?, now());
+        bans.adopt(store.bans()?, clock::unix_now());
         let metrics = Metrics::new(&rules.site);
         let access_log = AccessLog::open(&config.log, metrics.access_log())
             .map_err(|e| StateError::Io(config.log.access.clone(), e))?;
@@ -87,12 +86,12 @@ impl GatewayState {
 
     /// Returns true if this client is banned.
     pub(crate) fn is_banned(&self, client: IpAddr) -> bool {
-        self.bans.shut_out(&self.rules.load().config, client, now())
+        self.bans.shut_out(&self.rules.load().config, client, clock::unix_now())
     }
 
     /// Records a head that was refused before it became a request.
     pub(crate) fn note_unread(&self, client: IpAddr, reason: Reason) {
-        self.bans.note_unread(&self.rules.load().config, client, reason, now());
+        self.bans.note_unread(&self.rules.load().config, client, reason, clock::unix_now());
     }
 
     /// Creates a signed link and stores it in the list.
@@ -108,23 +107,19 @@ impl GatewayState {
         let rules = self.rules.load();
         let authority = self.authority.load();
         if let Some(maker) = request.maker.take() {
-            if !authority.is_still_valid(&maker, now()) {
+            if !authority.is_still_valid(&maker, clock::unix_now()) {
                 return Err(LinkRefusal::MakerRevoked);
             }
-            request.maker = Some(authority.to_be_kept(maker, now()).ok_or(LinkRefusal::LargeMaker)?);
+            request.maker = Some(authority.to_be_kept(maker, clock::unix_now()).ok_or(LinkRefusal::LargeMaker)?);
         }
         let user = authority.people.users.get(&request.user);
         if user.is_none() && authority.people.removed.contains_key(&request.user) {
             return Err(LinkRefusal::BadUser);
         }
         request.owner = user.map(|user| user.id);
-        let (made, record) = request.make(&rules.config, &rules.site, &authority.links, &self.store, now())?;
+        let (made, record) =
+            request.make(&rules.config, &rules.site, &authority.links, &self.store, clock::unix_now())?;
         authority.made_links.add(&record, request.made_with());
         Ok(made)
     }
-}
-
-/// Seconds since the Unix epoch.
-pub(crate) fn now() -> i64 {
-    Timestamp::now().as_second()
 }

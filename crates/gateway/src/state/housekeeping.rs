@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
-use sallyport_core::supervision::shutdown::stopped;
+use sallyport_core::{clock, supervision::shutdown::stopped};
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::gateway_state::{GatewayState, now};
+use super::gateway_state::GatewayState;
 
 /// How often the gateway checks whether other processes have changed state without telling it.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -44,8 +44,8 @@ impl GatewayState {
     async fn forget_links(self: &Arc<Self>) {
         let state = Arc::clone(self);
         let forgotten = tokio::task::spawn_blocking(move || {
-            state.authority.load().made_links.sweep(now());
-            state.store.forget_links(now())
+            state.authority.load().made_links.sweep(clock::unix_now());
+            state.store.forget_links(clock::unix_now())
         });
         if let Ok(Err(error)) = forgotten.await {
             warn!(%error, "cannot remove expired links");
@@ -55,7 +55,7 @@ impl GatewayState {
     async fn sweep(self: &Arc<Self>) {
         let rules = self.rules.load_full();
         rules.site.sweep();
-        self.bans.sweep(&rules.config, now());
+        self.bans.sweep(&rules.config, clock::unix_now());
         let state = Arc::clone(self);
         let _ = tokio::task::spawn_blocking(move || state.store.keep_reserve()).await;
     }

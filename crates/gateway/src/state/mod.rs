@@ -13,7 +13,7 @@ mod rules;
 mod withdrawn;
 
 pub(crate) use self::error::StateError;
-pub(crate) use self::gateway_state::{GatewayState, now};
+pub(crate) use self::gateway_state::GatewayState;
 pub use self::geoip::GeoIp;
 pub use self::links::{LinkPlace, LinkRefusal, LinkRequest};
 pub(crate) use self::refresh::Refreshed;

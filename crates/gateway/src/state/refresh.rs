@@ -5,15 +5,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use sallyport_core::config::Config;
+use sallyport_core::{clock, config::Config};
 use tracing::{error, info, warn};
 
-use super::{
-    credentials::CredentialState,
-    error::StateError,
-    gateway_state::{GatewayState, now},
-    rules::Rules,
-};
+use super::{credentials::CredentialState, error::StateError, gateway_state::GatewayState, rules::Rules};
 use crate::store::Withdrawal;
 
 /// The result of re-reading the state.
@@ -63,7 +58,7 @@ impl GatewayState {
         let forget = move || {
             let _alone = state.refreshing.lock();
             let withdrawn = state.withdrawn.forget_ban(network);
-            state.bans.forget_unwritten(network, now()) || withdrawn
+            state.bans.forget_unwritten(network, clock::unix_now()) || withdrawn
         };
         tokio::task::spawn_blocking(forget).await.unwrap_or(false)
     }
@@ -120,7 +115,7 @@ impl GatewayState {
         let in_force = self.rules.load_full();
         let judged_by = rules.as_ref().unwrap_or(&in_force);
         let CredentialState { authority, link_keys, mut unread } =
-            CredentialState::again(&self.store, &self.withdrawn, &self.secrets, judged_by, &old, now())?;
+            CredentialState::again(&self.store, &self.withdrawn, &self.secrets, judged_by, &old, clock::unix_now())?;
         self.write_bans_now();
         let bans = self.store.bans().map_err(|error| unread.push(error.into())).ok();
         if let Some(rules) = rules {
@@ -133,7 +128,7 @@ impl GatewayState {
         }
         self.authority.store(Arc::new(authority));
         if let Some(bans) = bans {
-            self.bans.adopt(self.withdrawn.bans(bans), now());
+            self.bans.adopt(self.withdrawn.bans(bans), clock::unix_now());
         }
         self.seen_version.store(version, Ordering::Relaxed);
         if let Some(link_keys) = link_keys {

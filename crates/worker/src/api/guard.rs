@@ -1,11 +1,6 @@
 //! Accepts a request only with a statement that the gateway signed for this exact request, that names a user and was not used before.
 
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::Path, sync::Arc, time::Instant};
 
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -15,6 +10,7 @@ use axum::{
 };
 use parking_lot::{Mutex, MutexGuard};
 use sallyport_core::{
+    clock,
     config::Upstream,
     problem::Problem,
     secrets::secret_file::{self, SecretError},
@@ -117,8 +113,7 @@ impl Guard {
 
 impl Moment {
     fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self { unix: since.map_or(0, |since| since.as_secs().cast_signed()), steady: Instant::now() }
+        Self { unix: clock::unix_now(), steady: Instant::now() }
     }
 }
 

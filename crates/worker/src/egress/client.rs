@@ -3,11 +3,14 @@
 use std::{
     io,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use sallyport_core::http1::{HeadFault, HeadScan};
+use sallyport_core::{
+    clock,
+    http1::{HeadFault, HeadScan},
+};
 use thiserror::Error;
 use tokio::{
     io::{
@@ -58,7 +61,7 @@ where
     let host = shown(&request.to.host);
     let port = request.to.port;
     let token = request.credential.as_deref().ok_or(EgressTokenError::Malformed);
-    let token = match token.and_then(|credential| guard.key.verify(credential, now())) {
+    let token = match token.and_then(|credential| guard.key.verify(credential, clock::unix_now())) {
         Ok(token) => token,
         Err(error) => return refuse(&mut stream, &error.into()).await,
     };
@@ -68,12 +71,12 @@ where
             let end = relay(stream, remote, request.kind, rest, &token).await;
             let bytes = passed.load(Ordering::Relaxed);
             let end = end.err().map(|e| e.to_string()).unwrap_or_default();
-            if guard.budgets.admits_line(&token, now()) {
+            if guard.budgets.admits_line(&token, clock::unix_now()) {
                 tracing::info!(target: "sallyport::egress", job = %token.job, host, port, bytes, end, "egress");
             }
         }
         Err(refused) => {
-            if guard.budgets.admits_line(&token, now()) {
+            if guard.budgets.admits_line(&token, clock::unix_now()) {
                 tracing::warn!(target: "sallyport::egress", job = %token.job, host, port, %refused, "egress refused");
             }
             refuse(&mut stream, &refused).await;
@@ -91,7 +94,7 @@ fn shown(host: &url::Host) -> String {
 }
 
 async fn open(guard: &Inner, token: &EgressToken, request: &Request) -> Result<Metered, Refused> {
-    let spender = guard.budgets.enter(token, now()).ok_or(Refused::TooMany)?;
+    let spender = guard.budgets.enter(token, clock::unix_now()).ok_or(Refused::TooMany)?;
     let remote = guard.destinations.dial(&guard.lookups, token.job, &request.to).await?;
     Ok(Metered::new(remote, spender))
 }
@@ -121,7 +124,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let passed = remote.passed();
-    let time = Duration::from_secs(u64::try_from(token.until.saturating_sub(now())).unwrap_or(0));
+    let time = Duration::from_secs(u64::try_from(token.until.saturating_sub(clock::unix_now())).unwrap_or(0));
     let passing = async {
         match kind {
             Kind::Tunnel => {
@@ -196,9 +199,4 @@ async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Refused) {
     );
     let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

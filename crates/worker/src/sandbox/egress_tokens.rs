@@ -1,7 +1,8 @@
 //! Tokens for the egress guard: one per job or metadata lookup, valid for the time and the bytes that it may use.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use sallyport_core::clock;
 use uuid::Uuid;
 
 use super::Sandbox;
@@ -20,8 +21,7 @@ impl EgressTokens {
     /// Returns the proxy URL for a child that runs for at most `time` and transfers at most `bytes`. Tokens expire at whole seconds, so
     /// this one expires a little after the child ends.
     pub(crate) fn proxy(&self, sandbox: &Sandbox, job: Uuid, time: Duration, bytes: u64) -> String {
-        let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(time + MARGIN);
-        let until = i64::try_from(end.as_secs()).unwrap_or(i64::MAX);
+        let until = clock::unix_now().saturating_add_unsigned((time + MARGIN).as_secs());
         sandbox.proxy(&self.0.sign(&EgressToken { job, until, bytes }))
     }
 }
