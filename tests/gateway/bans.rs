@@ -3,6 +3,7 @@
 use std::{fs, process::Command, thread::sleep, time::Duration};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use sallyport_core::clock;
 use serde_json::{Value, json};
 
 use crate::{
@@ -160,7 +161,7 @@ fn only_forged_credentials_count_as_guesses() {
         get("/api/downloads").bearer(&token)
     };
     let own = Header::new(Algorithm::HS256);
-    let now = jiff::Timestamp::now().as_second();
+    let now = clock::unix_now();
     for (request, code) in [
         (get(&format!("{link}&more=1")), "bad_link"),
         (get(&format!("{link}&a=1&b=2&c")), "bad_link"),

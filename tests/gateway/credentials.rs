@@ -4,15 +4,12 @@ use std::fs;
 
 use data_encoding::BASE64URL_NOPAD as B64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use sallyport_core::clock;
 use serde_json::json;
 
 use crate::{canary::Canary, client::Request, instance::Instance};
 
 const PATH: &str = "/api/downloads";
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
 
 fn refused(instance: &Instance, request: &Request, status: u16, code: &str) {
     let answer = instance.send(request);
@@ -157,7 +154,7 @@ fn an_issued_token_is_accepted_and_a_tampered_expired_or_foreign_one_is_not() {
     let sign = |alg, key: &[u8], claims: serde_json::Value| {
         jsonwebtoken::encode(&Header::new(alg), &claims, &EncodingKey::from_secret(key)).unwrap()
     };
-    let good = json!({"sub": "admin", "scope": "*", "exp": now() + 60});
+    let good = json!({"sub": "admin", "scope": "*", "exp": clock::unix_now() + 60});
     assert_eq!(i.send(&get(&sign(Algorithm::HS256, &secret, good.clone()))).status, 200);
     let arrived = canary.seen().len();
 
@@ -170,12 +167,12 @@ fn an_issued_token_is_accepted_and_a_tampered_expired_or_foreign_one_is_not() {
         "bad_credential",
     );
     refused(&i, &get(&sign(Algorithm::HS512, &secret, good)), 401, "bad_credential");
-    let expired = json!({"sub": "admin", "scope": "*", "exp": now() - 120});
+    let expired = json!({"sub": "admin", "scope": "*", "exp": clock::unix_now() - 120});
     refused(&i, &get(&sign(Algorithm::HS256, &secret, expired)), 401, "expired_credential");
     let endless = json!({"sub": "admin", "scope": "*"});
     refused(&i, &get(&sign(Algorithm::HS256, &secret, endless)), 401, "bad_credential");
     refused(&i, &get(&format!("{token}x")), 401, "bad_credential");
-    let unscoped = json!({"sub": "admin", "exp": now() + 60});
+    let unscoped = json!({"sub": "admin", "exp": clock::unix_now() + 60});
     refused_scope(&i, &get(&sign(Algorithm::HS256, &secret, unscoped)));
     assert_eq!(canary.seen().len(), arrived);
 }

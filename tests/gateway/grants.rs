@@ -13,6 +13,7 @@ use std::{
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rusqlite::Connection;
+use sallyport_core::clock;
 use serde_json::{Value, json};
 
 use crate::{
@@ -268,7 +269,7 @@ fn running_responses_end_when_the_key_behind_them_is_replaced_or_removed() {
         i.replace("\n[links]", "\n[[jwt.key]]\nalgorithm = \"EdDSA\"\nfile = \"idp.pem\"\n\n[links]");
     });
     let foreign = {
-        let claims = json!({"sub": "zoe", "scope": "*", "exp": jiff::Timestamp::now().as_second() + 600});
+        let claims = json!({"sub": "zoe", "scope": "*", "exp": clock::unix_now() + 600});
         let key = EncodingKey::from_ed_pem(ed.serialize_pem().as_bytes()).unwrap();
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap()
     };
@@ -356,7 +357,7 @@ fn a_link_ends_with_the_credential_that_created_it() {
     let by_command = i.command(&["link", "create", "/x", "--expires", "7d"]);
     let left = |made: &Value| {
         let expires: jiff::Timestamp = made["expires"].as_str().unwrap().parse().unwrap();
-        expires.as_second() - jiff::Timestamp::now().as_second()
+        expires.as_second() - clock::unix_now()
     };
     assert!((3_500..=3_600).contains(&left(&by_key)), "the link does not outlast the key: {by_key}");
     assert!((7_100..=7_200).contains(&left(&by_token)), "the link does not outlast the token: {by_token}");

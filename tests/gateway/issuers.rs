@@ -6,6 +6,7 @@ use data_encoding::BASE64URL_NOPAD as B64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::KeyPair;
 use rusqlite::Connection;
+use sallyport_core::clock;
 use serde_json::{Value, json};
 
 use crate::{
@@ -15,10 +16,6 @@ use crate::{
 };
 
 const PATH: &str = "/api/downloads";
-
-fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
 
 /// Starts a gateway that trusts an issuer; returns it with the issuer's key.
 fn with_issuer(canary: &Canary) -> (Instance, KeyPair) {
@@ -34,7 +31,7 @@ fn with_issuer(canary: &Canary) -> (Instance, KeyPair) {
 
 /// Signs a token of that issuer, which has `claims` besides the usual ones.
 fn token(issuer: &KeyPair, claims: &Value) -> String {
-    let mut all = json!({"sub": "ana", "aud": ["home", "other"], "exp": now() + 60});
+    let mut all = json!({"sub": "ana", "aud": ["home", "other"], "exp": clock::unix_now() + 60});
     all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
     let header = Header { kid: Some("k1".into()), ..Header::new(Algorithm::EdDSA) };
     let key = EncodingKey::from_ed_pem(issuer.serialize_pem().as_bytes()).unwrap();
@@ -91,7 +88,7 @@ fn tokens_under_a_public_key_are_accepted_but_make_nobody_an_administrator() {
     });
     let sign = |issuer: &str, kid: &str| {
         let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::EdDSA) };
-        let claims = json!({"sub": "admin", "scope": "*", "exp": now() + 60, "iss": issuer});
+        let claims = json!({"sub": "admin", "scope": "*", "exp": clock::unix_now() + 60, "iss": issuer});
         jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_pem(ed.serialize_pem().as_bytes()).unwrap())
             .unwrap()
     };
@@ -114,7 +111,7 @@ fn a_user_whose_stored_role_is_unknown_can_do_nothing_and_affects_nobody_else() 
     i.command(&["user", "add", "eva"]);
     let key = i.new_key(&["--user", "eva"]);
     let vouched = |user: &str| {
-        let claims = json!({"sub": user, "scope": "*", "iat": now()});
+        let claims = json!({"sub": user, "scope": "*", "iat": clock::unix_now()});
         i.send(&Request::new("GET", PATH).bearer(&token(&ed, &claims)))
     };
     let by_key = |key: &str| i.send(&Request::new("GET", PATH).key(key)).status;

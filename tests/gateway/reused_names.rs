@@ -4,6 +4,7 @@ use std::{fs, process::Command, time::Duration};
 
 use data_encoding::BASE64URL_NOPAD as B64;
 use jsonwebtoken::{EncodingKey, Header};
+use sallyport_core::clock;
 use sallyport_gateway::identity::offlinetube::OfflineTubeKey;
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ fn a_new_user_with_a_reused_name_is_a_different_user() {
     let key = i.new_key(&["--user", "ana"]);
     let token = i.new_token(&["--user", "ana"]);
     let secret = EncodingKey::from_secret(&fs::read(i.path("data/secrets/jwt.key")).unwrap());
-    let now = jiff::Timestamp::now().as_second();
+    let now = clock::unix_now();
     let sign = |claims: Value| jsonwebtoken::encode(&Header::default(), &claims, &secret).unwrap();
     let [undated, dated] = [
         json!({"sub": "ana", "scope": "*", "exp": now + 600}),
@@ -52,7 +53,7 @@ fn a_new_user_with_a_reused_name_is_a_different_user() {
     let refused = i.output(&["link", "create", "/object/x", "--style", "offlinetube", "--user", "ana"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("an earlier user had the name ana"), "{refused:?}");
 
-    let since = jiff::Timestamp::now().as_second() + 1;
+    let since = clock::unix_now() + 1;
     let later = sign(json!({"sub": "ana", "scope": "*", "exp": since + 600, "iat": since}));
     let (key, token) = (i.new_key(&["--user", "ana"]), i.new_token(&["--user", "ana"]));
     let new = [by(Request::new("GET", "/a").key(&key)), by_token(&token), by_token(&later)];
@@ -71,7 +72,7 @@ fn a_long_offlinetube_link_of_a_removed_user_never_opens_for_a_new_user_with_tha
     let i = instance(canary.address);
     i.command(&["user", "add", "ana"]);
     let secret = fs::read_to_string(i.path("data/secrets/offlinetube.key")).unwrap();
-    let expires = jiff::Timestamp::now().as_second() + 7 * 24 * 3600 + 4;
+    let expires = clock::unix_now() + 7 * 24 * 3600 + 4;
     let signed = |secret: &str| {
         let key = OfflineTubeKey::new(secret.to_owned().into(), Duration::MAX, 0);
         format!("/object/x?{}", key.sign("x", &"ana".parse().unwrap(), expires))
@@ -79,9 +80,7 @@ fn a_long_offlinetube_link_of_a_removed_user_never_opens_for_a_new_user_with_tha
     assert_eq!(get(&i, &signed(&secret)).0, 403, "it has longer to go than links.max_expiry");
     i.command(&["user", "remove", "ana"]);
     i.command(&["user", "add", "ana"]);
-    eventually("fewer than links.max_expiry", || {
-        (jiff::Timestamp::now().as_second() + 7 * 24 * 3600 >= expires).then_some(())
-    });
+    eventually("fewer than links.max_expiry", || (clock::unix_now() + 7 * 24 * 3600 >= expires).then_some(()));
     assert_eq!(get(&i, &signed(&secret)), (410, "expired_link".to_owned()));
 
     write_secret(&i, "offlinetube.key");

@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use sallyport_core::clock;
+
 use crate::{
     canary::Canary,
     client::Request,
@@ -115,7 +117,7 @@ fn the_token_secret_comes_from_the_variable_if_there_is_no_file() {
     let secret = "from the environment, and long enough";
     let mut child = i.spawn("gateway", &[("JWT_SECRET_KEY", secret)]);
     eventually("the gateway", || std::net::TcpStream::connect(i.tls).ok());
-    let claims = serde_json::json!({"sub": "admin", "scope": "*", "exp": jiff::Timestamp::now().as_second() + 60});
+    let claims = serde_json::json!({"sub": "admin", "scope": "*", "exp": clock::unix_now() + 60});
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
     let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
     let get = Request::new("GET", "/api/downloads").bearer(&token);

@@ -5,10 +5,11 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use sallyport_core::{
+    clock,
     names::role::Role,
     statement::{HEADER, Statement, StatementKey, UserLimits},
 };
@@ -99,7 +100,7 @@ pub(crate) fn statement(user: Option<&str>, to: impl Display, method: &str, targ
         request_id: format!("r{}", COUNT.fetch_add(1, Ordering::Relaxed)),
         method: method.to_owned(),
         target: target.to_owned(),
-        at: now(),
+        at: clock::unix_now(),
         link: None,
         link_id: None,
     }
@@ -107,10 +108,6 @@ pub(crate) fn statement(user: Option<&str>, to: impl Display, method: &str, targ
 
 pub(crate) fn sign(statement: &Statement) -> String {
     StatementKey::new(KEY).sign(statement)
-}
-
-pub(crate) fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
 }
 
 fn parse(raw: &[u8]) -> Answer {

@@ -12,12 +12,13 @@ use std::{
 };
 
 use data_encoding::BASE64;
+use sallyport_core::clock;
 use sallyport_worker::egress::{EgressToken, EgressTokenKey};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
-    client::{KEY, now},
+    client::KEY,
     origin::Origin,
     places,
     process::eventually,
@@ -162,7 +163,7 @@ impl Drop for Guard {
 }
 
 fn token(bytes: u64) -> String {
-    field(&EgressTokenKey::new(KEY), EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes })
+    field(&EgressTokenKey::new(KEY), EgressToken { job: Uuid::new_v4(), until: clock::unix_now() + 60, bytes })
 }
 
 fn field(key: &EgressTokenKey, token: EgressToken) -> String {
@@ -177,9 +178,9 @@ fn status(answer: &str) -> &str {
 fn nobody_gets_out_without_an_egress_token() {
     let origin = Origin::start();
     let guard = Guard::start("", &[&origin.address.to_string()]);
-    let right = EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 };
+    let right = EgressToken { job: Uuid::new_v4(), until: clock::unix_now() + 60, bytes: 1 << 20 };
     let forged = field(&EgressTokenKey::new(b"another key of at least 32 bytes"), right);
-    let expired = field(&EgressTokenKey::new(KEY), EgressToken { until: now(), ..right });
+    let expired = field(&EgressTokenKey::new(KEY), EgressToken { until: clock::unix_now(), ..right });
     let (authority, url) = (origin.address.to_string(), origin.url("sample.mp4"));
     for wrong in ["", &forged, &expired, "Proxy-Authorization: Bearer x\r\n", "Proxy-Authorization: Basic !\r\n"] {
         assert_eq!(status(&guard.connect(&authority, wrong)), "407", "{wrong}");
@@ -211,7 +212,8 @@ fn a_malformed_request_is_refused() {
 #[test]
 fn a_child_that_floods_the_guard_with_long_names_neither_fills_the_log_nor_hides_other_children() {
     let guard = Guard::start("", &[]);
-    let (flood, other) = (token(1 << 20), EgressToken { job: Uuid::new_v4(), until: now() + 60, bytes: 1 << 20 });
+    let flood = token(1 << 20);
+    let other = EgressToken { job: Uuid::new_v4(), until: clock::unix_now() + 60, bytes: 1 << 20 };
     let name = "a".repeat(7_000);
     let begun = Instant::now();
     for _ in 0..400 {

@@ -1,9 +1,12 @@
 //! The worker accepts only requests that the gateway signed.
 
-use sallyport_core::statement::{HEADER, StatementKey};
+use sallyport_core::{
+    clock,
+    statement::{HEADER, StatementKey},
+};
 
 use crate::{
-    client::{Answer, Request, now, sign, statement},
+    client::{Answer, Request, sign, statement},
     origin::Origin,
     process::Worker,
 };
@@ -27,9 +30,9 @@ fn only_a_fresh_statement_for_this_exact_request_is_accepted() {
     assert_eq!(with(&worker, std::slice::from_ref(&value)).status, 200);
 
     let mut old = good();
-    old.at = now() - 31;
+    old.at = clock::unix_now() - 31;
     let mut ahead = good();
-    ahead.at = now() + 60;
+    ahead.at = clock::unix_now() + 60;
     let other_path = statement(Some("ana"), worker.address, "GET", "/api/downloads?x=1");
     let mut other_worker = good();
     other_worker.to = "127.0.0.1:1".to_owned();
@@ -77,7 +80,7 @@ fn a_request_from_before_the_worker_started_must_be_retried() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let mut early = statement(Some("ana"), worker.address, "GET", LIST);
-    early.at = now() - 20;
+    early.at = clock::unix_now() - 20;
     let answer = with(&worker, &[sign(&early)]);
     assert_eq!((answer.status, &answer.json()["code"]), (503, &"busy".into()));
     assert!(answer.header("retry-after").is_some());

@@ -1,11 +1,9 @@
 //! Announced videos. A test extractor imitates sites that have them.
 
-use std::{
-    fs,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::fs;
 
 use rusqlite::Connection;
+use sallyport_core::clock;
 use serde_json::{Value, json};
 
 use crate::{
@@ -26,15 +24,11 @@ fn worker(origin: &Origin) -> Worker {
     worker
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
 #[test]
 fn a_premiere_waits_for_its_time_and_is_then_downloaded() {
     let origin = Origin::start();
     let worker = worker(&origin);
-    let announced = json!({"live_status": "is_upcoming", "release_timestamp": now() + 6});
+    let announced = json!({"live_status": "is_upcoming", "release_timestamp": clock::unix_now() + 6});
     origin.serve("premiere/one", &announced.to_string());
     let id = worker.download("ana", &origin.url("premiere/one"));
     let waiting = worker.wait_for(&id, |task| {
@@ -68,7 +62,10 @@ fn a_premiere_that_is_live_at_its_time_is_waited_for_and_a_live_stream_is_refuse
     let task = worker.wait_for_status(&worker.download("ana", &origin.url("premiere/live")), "error");
     assert!(task["error_message"].as_str().unwrap().ends_with("or live"), "{task}");
 
-    origin.serve("premiere/one", &json!({"live_status": "is_upcoming", "release_timestamp": now() + 6}).to_string());
+    origin.serve(
+        "premiere/one",
+        &json!({"live_status": "is_upcoming", "release_timestamp": clock::unix_now() + 6}).to_string(),
+    );
     let id = worker.download("ana", &origin.url("premiere/one"));
     let says = |words: &'static str| {
         move |task: &Value| {
@@ -93,7 +90,7 @@ fn a_premiere_that_is_live_at_its_time_is_waited_for_and_a_live_stream_is_refuse
 fn a_video_announced_without_a_time_or_far_ahead_waits_without_using_up_attempts() {
     let origin = Origin::start();
     let worker = worker(&origin);
-    let far = json!({"live_status": "is_upcoming", "release_timestamp": now() + 90 * 86_400});
+    let far = json!({"live_status": "is_upcoming", "release_timestamp": clock::unix_now() + 90 * 86_400});
     for (name, announced) in [("some", json!({"live_status": "is_upcoming"})), ("far", far)] {
         let path = format!("premiere/{name}");
         origin.serve(&path, &announced.to_string());
