@@ -1,10 +1,13 @@
 //! Which addresses belong to the public internet, and which must never be contacted at a client's request.
 
+mod authority;
 pub mod lookup;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::Host;
+
+pub use self::authority::Authority;
 
 /// Whether a download may come from this address: globally routable unicast, checked also inside every transition format that embeds an
 /// IPv4 address (mapped, 6to4, Teredo, NAT64). IPv4-compatible and local NAT64 addresses are not public.

@@ -3,6 +3,7 @@
 use url::Host;
 
 use super::app::AppConfig;
+use crate::addresses::Authority;
 
 /// Returns what is wrong with a host name and what to write instead; `None` if requests can have it.
 pub(super) fn fault(text: &str) -> Option<String> {
@@ -33,10 +34,8 @@ pub(super) fn fault(text: &str) -> Option<String> {
 }
 
 fn without_port(text: &str) -> &str {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => text,
-    }
+    let authority = Authority::split(text);
+    if authority.port.is_some_and(|port| !port.is_empty()) { authority.host } else { text }
 }
 
 /// A host for which an application gets no requests, and the earlier application that takes them.

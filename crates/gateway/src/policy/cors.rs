@@ -3,6 +3,7 @@
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use sallyport_core::addresses::Authority;
 use thiserror::Error;
 use url::Url;
 
@@ -93,7 +94,7 @@ fn is_web_origin(text: &str) -> bool {
 fn is_app_origin(text: &str) -> bool {
     const WITHOUT: [&str; 10] = ["http", "https", "ws", "wss", "ftp", "file", "data", "blob", "javascript", "about"];
     let Some((scheme, authority)) = text.split_once("://") else { return false };
-    let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
+    let Authority { host, port } = Authority::split(authority);
     let in_scheme = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
     let in_host = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
     scheme.starts_with(|c: char| c.is_ascii_lowercase())
@@ -101,7 +102,7 @@ fn is_app_origin(text: &str) -> bool {
         && !WITHOUT.contains(&scheme)
         && !host.is_empty()
         && host.bytes().all(in_host)
-        && port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number.to_string() == port))
 }
 
 impl CorsPolicy {

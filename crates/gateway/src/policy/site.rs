@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use sallyport_core::{config::Upstream, statement::UserLimits};
+use sallyport_core::{addresses::Authority, config::Upstream, statement::UserLimits};
 
 use super::{
     addresses::AddressRules,
@@ -172,8 +172,5 @@ impl App {
 /// Returns the host without its port: `h` for `h:8443`, `[::1]` for `[::1]:8443`.
 #[must_use]
 pub fn host_name(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => authority,
-    }
+    Authority::split(authority).host
 }

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use data_encoding::BASE64;
 use http::header;
-use sallyport_core::http1::{Framing, HeadFault, Http1Request, is_hop_by_hop, write_field};
+use sallyport_core::{
+    addresses::Authority,
+    http1::{Framing, HeadFault, Http1Request, is_hop_by_hop, write_field},
+};
 use thiserror::Error;
 use url::{Host, Url};
 
@@ -88,7 +91,7 @@ fn passed_on(request: &Http1Request) -> Vec<u8> {
 /// Parses `host:port`, with a mandatory port (RFC 9110, section 9.3.6).
 fn authority(text: &str) -> Option<Destination> {
     let plain = |b: u8| b.is_ascii_graphic() && !b"*/?#@\\".contains(&b);
-    let port: u16 = text.rsplit_once(':')?.1.parse().ok()?;
+    let port = Authority::split(text).port_number()?;
     let to = text.bytes().all(plain).then(|| destination(&format!("http://{text}/")))??;
     // The URL parser leaves out the port if it is the scheme's default.
     (to.port == port).then_some(to)
