@@ -59,12 +59,13 @@ impl Compiler<'_> {
 
     /// Returns the routes of the policy.
     fn all_routes(&mut self, routes: Vec<wire::Route>, defaults: &Defaults) -> Vec<PlacedRoute> {
-        let placed = |(place, route): (usize, wire::Route)| {
+        let mut all = Vec::new();
+        for (place, route) in routes.into_iter().enumerate() {
             let path = route.path.clone();
             let methods = self.methods(place, &route.methods);
-            PlacedRoute { place, path, methods, route: Arc::new(self.route(place, route, defaults)) }
-        };
-        routes.into_iter().enumerate().map(placed).collect()
+            all.push(PlacedRoute { place, path, methods, route: Arc::new(self.route(place, route, defaults)) });
+        }
+        all
     }
 
     fn statement(&mut self, upstream: &wire::Upstream, at: &Upstream) -> Option<Stated> {

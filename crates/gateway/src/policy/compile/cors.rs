@@ -4,10 +4,7 @@ use http::{HeaderName, HeaderValue};
 use sallyport_core::config::{AppConfig, Fault, Key};
 
 use super::compiler::Compiler;
-use crate::policy::{
-    cors::{CorsPolicy, Origin},
-    wire,
-};
+use crate::policy::{cors::CorsPolicy, origin::Origin, wire};
 
 impl Compiler<'_> {
     pub(super) fn cors(&mut self, cors: &wire::Cors, of_config: &[String]) -> CorsPolicy {

@@ -12,12 +12,12 @@ impl Compiler<'_> {
     pub(super) fn limits(&self, route: &str, rates: &[wire::Limit]) -> Box<[Limit]> {
         let old = self.old.and_then(|app| app.all_routes.iter().find(|old| *old.name == *route));
         let old = old.map_or(&[][..], |route| &route.limits);
-        let limit = |(i, rate): (usize, &wire::Limit)| {
+        let limit = |rate: &wire::Limit, old: Option<&Limit>| {
             let limit = RateLimit { rate: rate.rate, burst: rate.burst.unwrap_or(rate.rate.count) };
-            let same = old.get(i).filter(|old| old.by == rate.by && old.tracker.is_of(limit, self.max_clients));
+            let same = old.filter(|old| old.by == rate.by && old.tracker.is_of(limit, self.max_clients));
             let tracker = same.map(|old| Arc::clone(&old.tracker));
             Limit { by: rate.by, tracker: tracker.unwrap_or_else(|| Arc::new(Tracker::new(limit, self.max_clients))) }
         };
-        rates.iter().enumerate().map(limit).collect()
+        rates.iter().enumerate().map(|(i, rate)| limit(rate, old.get(i))).collect()
     }
 }
