@@ -22,7 +22,7 @@ const MAX_KEPT: usize = 1_024;
 const STREAMS: Sizes = Sizes { all: 512, user: 8, link: 1 };
 
 /// How long a new stream waits for another to end. The old stream of a client that has just lost its connection ends within this time.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Something that happened to a task.
 #[derive(Clone, Debug)]
@@ -65,42 +65,42 @@ struct Inner {
 struct Log {
     last: u64,
     /// The number of the last event dropped to make room. Progress events replaced by newer ones do not count.
-    forgotten: u64,
-    kept: VecDeque<LoggedEvent>,
+    last_dropped: u64,
+    entries: VecDeque<LoggedEvent>,
 }
 
 struct LoggedEvent {
     number: u64,
     owner: Owner,
-    what: TaskEvent,
+    event: TaskEvent,
 }
 
 /// The next thing that a subscriber has not received yet.
 #[derive(Debug)]
-pub(crate) enum Missed {
+pub(crate) enum NextEvent {
     /// The next event that the subscriber may see, and the position after it.
     Event(EventId, TaskEvent),
     /// Some events are no longer available; the subscriber continues from this position.
     Lost(EventId),
     /// No event is waiting.
-    Nothing,
+    None,
 }
 
 /// Whose events a subscriber receives.
 #[derive(Clone, Debug)]
 pub(crate) enum Audience {
     Own(Owner),
-    Everybodys,
+    Everyone,
 }
 
 /// One subscriber.
-pub(crate) struct Follower {
+pub(crate) struct Subscription {
     events: Events,
-    whose: Audience,
+    audience: Audience,
     /// `None` if the subscriber gave no position, or one of an earlier process.
-    at: Option<u64>,
+    position: Option<u64>,
     changes: watch::Receiver<u64>,
-    _seat: Taken,
+    _slot: Taken,
 }
 
 impl Events {
@@ -113,21 +113,21 @@ impl Events {
     }
 
     /// Adds an event about a task of `owner`.
-    pub(crate) fn publish(&self, owner: Owner, what: TaskEvent) {
-        let last = locked(&self.0.log).add(owner, what);
+    pub(crate) fn publish(&self, owner: Owner, event: TaskEvent) {
+        let last = locked(&self.0.log).add(owner, event);
         self.0.last.send_replace(last);
     }
 
     /// Subscribes to the events after `after`. Fails with [`Busy`] if the user, or all users together, have too many streams.
-    pub(crate) async fn follow(
+    pub(crate) async fn subscribe(
         &self,
         caller: &Caller,
-        whose: Audience,
+        audience: Audience,
         after: Option<EventId>,
-    ) -> Result<Follower, Busy> {
-        let seat = self.0.streams.of(caller).take_within(1, PATIENCE).await?;
-        let at = after.filter(|id| id.process == self.0.process).map(|id| id.number);
-        Ok(Follower { events: self.clone(), whose, at, changes: self.0.last.subscribe(), _seat: seat })
+    ) -> Result<Subscription, Busy> {
+        let slot = self.0.streams.of(caller).take_within(1, MAX_WAIT).await?;
+        let position = after.filter(|id| id.process == self.0.process).map(|id| id.number);
+        Ok(Subscription { events: self.clone(), audience, position, changes: self.0.last.subscribe(), _slot: slot })
     }
 
     fn id(&self, number: u64) -> EventId {
@@ -136,52 +136,52 @@ impl Events {
 }
 
 impl Log {
-    fn add(&mut self, owner: Owner, what: TaskEvent) -> u64 {
-        if let TaskEvent::Progress(id, _) = &what {
-            self.kept.retain(|kept| !matches!(&kept.what, TaskEvent::Progress(old, _) if old == id));
+    fn add(&mut self, owner: Owner, event: TaskEvent) -> u64 {
+        if let TaskEvent::Progress(id, _) = &event {
+            self.entries.retain(|entry| !matches!(&entry.event, TaskEvent::Progress(old, _) if old == id));
         }
-        if self.kept.len() >= MAX_KEPT
-            && let Some(oldest) = self.kept.pop_front()
+        if self.entries.len() >= MAX_KEPT
+            && let Some(oldest) = self.entries.pop_front()
         {
-            self.forgotten = oldest.number;
+            self.last_dropped = oldest.number;
         }
         self.last += 1;
-        self.kept.push_back(LoggedEvent { number: self.last, owner, what });
+        self.entries.push_back(LoggedEvent { number: self.last, owner, event });
         self.last
     }
 
     /// Returns the first event after `at` that is visible to `whose`.
-    fn after(&self, at: u64, whose: &Audience) -> Option<&LoggedEvent> {
-        let from = self.kept.partition_point(|kept| kept.number <= at);
-        self.kept.range(from..).find(|kept| whose.shows(&kept.owner))
+    fn after(&self, position: u64, audience: &Audience) -> Option<&LoggedEvent> {
+        let from = self.entries.partition_point(|entry| entry.number <= position);
+        self.entries.range(from..).find(|entry| audience.includes(&entry.owner))
     }
 }
 
-impl Follower {
+impl Subscription {
     /// Returns the next event, if there is one already.
-    pub(crate) fn missed(&mut self) -> Missed {
+    pub(crate) fn try_next(&mut self) -> NextEvent {
         let log = locked(&self.events.0.log);
-        let Some(at) = self.at.filter(|at| (log.forgotten..=log.last).contains(at)) else {
-            self.at = Some(log.last);
-            return Missed::Lost(self.events.id(log.last));
+        let Some(position) = self.position.filter(|position| (log.last_dropped..=log.last).contains(position)) else {
+            self.position = Some(log.last);
+            return NextEvent::Lost(self.events.id(log.last));
         };
-        let next = log.after(at, &self.whose);
-        self.at = Some(next.map_or(log.last, |kept| kept.number));
-        next.map_or(Missed::Nothing, |kept| Missed::Event(self.events.id(kept.number), kept.what.clone()))
+        let next = log.after(position, &self.audience);
+        self.position = Some(next.map_or(log.last, |entry| entry.number));
+        next.map_or(NextEvent::None, |entry| NextEvent::Event(self.events.id(entry.number), entry.event.clone()))
     }
 
     /// Waits until something more may have happened.
-    pub(crate) async fn more(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         // Cannot fail: the sender lives as long as the events, which this subscriber holds.
         let _ = self.changes.changed().await;
     }
 }
 
 impl Audience {
-    fn shows(&self, owner: &Owner) -> bool {
+    fn includes(&self, owner: &Owner) -> bool {
         match self {
             Self::Own(user) => user == owner,
-            Self::Everybodys => true,
+            Self::Everyone => true,
         }
     }
 }
@@ -214,23 +214,23 @@ mod tests {
     use futures_util::FutureExt;
 
     /// Returns `None` if the subscriber would have to wait.
-    fn follow(events: &Events, user: &str, after: Option<EventId>) -> Option<Follower> {
+    fn subscribe(events: &Events, user: &str, after: Option<EventId>) -> Option<Subscription> {
         let caller = Caller::test(user, None);
-        let whose = Audience::Own(user.parse().unwrap());
-        events.follow(&caller, whose, after).now_or_never()?.ok()
+        let audience = Audience::Own(user.parse().unwrap());
+        events.subscribe(&caller, audience, after).now_or_never()?.ok()
     }
 
     fn removed(events: &Events, owner: &str) {
         events.publish(owner.parse().unwrap(), TaskEvent::Removed(TaskId::random()));
     }
 
-    fn seen(follower: &mut Follower) -> Vec<String> {
+    fn seen(subscription: &mut Subscription) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
-            match follower.missed() {
-                Missed::Event(id, what) => seen.push(format!("{} {what:?}", id.number).chars().take(12).collect()),
-                Missed::Lost(id) => seen.push(format!("lost {}", id.number)),
-                Missed::Nothing => return seen,
+            match subscription.try_next() {
+                NextEvent::Event(id, event) => seen.push(format!("{} {event:?}", id.number).chars().take(12).collect()),
+                NextEvent::Lost(id) => seen.push(format!("lost {}", id.number)),
+                NextEvent::None => return seen,
             }
         }
     }
@@ -241,12 +241,12 @@ mod tests {
         for owner in ["ana", "bob", "ana"] {
             removed(&events, owner);
         }
-        assert_eq!(seen(&mut follow(&events, "ana", Some(events.id(1))).unwrap()), ["3 Removed(Ta"]);
-        assert_eq!(seen(&mut follow(&events, "bob", Some(events.id(0))).unwrap()), ["2 Removed(Ta"]);
+        assert_eq!(seen(&mut subscribe(&events, "ana", Some(events.id(1))).unwrap()), ["3 Removed(Ta"]);
+        assert_eq!(seen(&mut subscribe(&events, "bob", Some(events.id(0))).unwrap()), ["2 Removed(Ta"]);
         let root = Caller::test("root", None);
-        let all = events.follow(&root, Audience::Everybodys, Some(events.id(0))).await;
+        let all = events.subscribe(&root, Audience::Everyone, Some(events.id(0))).await;
         assert_eq!(seen(&mut all.unwrap()).len(), 3);
-        assert_eq!(seen(&mut follow(&events, "ana", None).unwrap()), ["lost 3"]);
+        assert_eq!(seen(&mut subscribe(&events, "ana", None).unwrap()), ["lost 3"]);
     }
 
     #[tokio::test]
@@ -256,9 +256,9 @@ mod tests {
             removed(&events, "ana");
         }
         let last = MAX_KEPT as u64 + 10;
-        assert_eq!(seen(&mut follow(&events, "ana", Some(events.id(10))).unwrap()).len(), MAX_KEPT);
+        assert_eq!(seen(&mut subscribe(&events, "ana", Some(events.id(10))).unwrap()).len(), MAX_KEPT);
         for wrong in [events.id(9), events.id(last + 1), Events::new(CancellationToken::new()).id(last)] {
-            assert_eq!(seen(&mut follow(&events, "ana", Some(wrong)).unwrap()), [format!("lost {last}")]);
+            assert_eq!(seen(&mut subscribe(&events, "ana", Some(wrong)).unwrap()), [format!("lost {last}")]);
         }
     }
 
@@ -273,23 +273,23 @@ mod tests {
                 TaskEvent::Progress(id, Progress { downloaded, ..Progress::default() }),
             );
         }
-        let mut follower = follow(&events, "ana", Some(events.id(0))).unwrap();
-        assert!(matches!(follower.missed(), Missed::Event(EventId { number: 1, .. }, TaskEvent::Removed(_))));
+        let mut subscription = subscribe(&events, "ana", Some(events.id(0))).unwrap();
+        assert!(matches!(subscription.try_next(), NextEvent::Event(EventId { number: 1, .. }, TaskEvent::Removed(_))));
         assert!(matches!(
-            follower.missed(),
-            Missed::Event(EventId { number: 5_001, .. }, TaskEvent::Progress(_, Progress { downloaded: 4_999, .. }))
+            subscription.try_next(),
+            NextEvent::Event(EventId { number: 5_001, .. }, TaskEvent::Progress(_, Progress { downloaded: 4_999, .. }))
         ));
-        assert!(matches!(follower.missed(), Missed::Nothing));
+        assert!(matches!(subscription.try_next(), NextEvent::None));
     }
 
     #[tokio::test]
     async fn a_user_cannot_exceed_the_limit_of_streams() {
         let events = Events::new(CancellationToken::new());
-        let mut streams: Vec<_> = (0..STREAMS.user).map(|_| follow(&events, "ana", None).unwrap()).collect();
-        assert!(follow(&events, "ana", None).is_none());
-        assert!(follow(&events, "bob", None).is_some());
+        let mut streams: Vec<_> = (0..STREAMS.user).map(|_| subscribe(&events, "ana", None).unwrap()).collect();
+        assert!(subscribe(&events, "ana", None).is_none());
+        assert!(subscribe(&events, "bob", None).is_some());
         streams.pop();
-        assert!(follow(&events, "ana", None).is_some());
+        assert!(subscribe(&events, "ana", None).is_some());
     }
 
     #[test]

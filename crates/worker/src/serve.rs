@@ -125,7 +125,7 @@ pub async fn serve(
     // Jobs first: their state is stored even if clients are still reading files.
     let _ = working.await;
     let _ = timeout_at(drained, no_more_requests(answering)).await;
-    if let Err(error) = guard.leave(&seen) {
+    if let Err(error) = guard.hand_over(&seen) {
         tracing::warn!(%error, "cannot save the seen request ids; the next worker will reject requests signed before its start");
     }
     if let Some(egress) = egress {

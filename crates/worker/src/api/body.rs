@@ -60,13 +60,13 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Wanted {
+    struct Sample {
         #[expect(dead_code, reason = "only parsed")]
         url: String,
     }
 
     fn status(body: &str) -> u16 {
-        parse::<Wanted>(body.as_bytes()).map_or_else(|refusal| refusal.into_response().status().as_u16(), |_| 200)
+        parse::<Sample>(body.as_bytes()).map_or_else(|refusal| refusal.into_response().status().as_u16(), |_| 200)
     }
 
     #[test]

@@ -45,10 +45,10 @@ type Id = Result<Path<String>, PathRejection>;
 )]
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Refusal> {
     let owner = (!caller.is_admin()).then(|| caller.user.clone());
-    let place = app.queue.context().store.before_newest(owner.clone(), MAX_LISTED).await?;
+    let position = app.queue.context().store.before_newest(owner.clone(), MAX_LISTED).await?;
     let selection = Selection { owner, ..Selection::default() };
     let frame = Frame { before: b"[".to_vec(), after: |_, _| b"]".to_vec(), rest: Vec::new() };
-    Rows::new(&app, &caller, selection, place, MAX_LISTED, frame).answer().await
+    Rows::new(&app, &caller, selection, position, MAX_LISTED, frame).answer().await
 }
 
 /// Cancel a download
@@ -66,7 +66,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Respo
     )
 )]
 pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Result<Json<Done>, Refusal> {
-    let id = own(&app, &caller, id).await?;
+    let id = visible_task(&app, &caller, id).await?;
     match app.queue.cancel(id).await? {
         Cancelled::Yes { .. } => Ok(Json(Done { message: "Descarga cancelada" })),
         Cancelled::TooLate => {
@@ -90,13 +90,13 @@ pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Re
     )
 )]
 pub(super) async fn remove(State(app): State<App>, caller: Caller, id: Id) -> Result<Json<Done>, Refusal> {
-    let id = own(&app, &caller, id).await?;
+    let id = visible_task(&app, &caller, id).await?;
     app.queue.remove(id).await?;
     Ok(Json(Done { message: "Descarga eliminada" }))
 }
 
 /// Returns the id in the path if it belongs to a task that the caller may see.
-async fn own(app: &App, caller: &Caller, id: Id) -> Result<TaskId, Refusal> {
+async fn visible_task(app: &App, caller: &Caller, id: Id) -> Result<TaskId, Refusal> {
     let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(Refusal::no_such_download)?;
     let task = app.queue.context().store.find(id, caller).await?;
     task.map(|task| task.id).ok_or_else(Refusal::no_such_download)

@@ -9,14 +9,14 @@ use utoipa::ToSchema;
 
 use super::{App, refusal::Refusal, view::TaskView};
 use crate::{
-    events::{Audience, EventId, Follower, Missed, TaskEvent},
+    events::{Audience, EventId, NextEvent, Subscription, TaskEvent},
     shares::Busy,
     tasks::{caller::Caller, id::TaskId, progress::Progress},
 };
 
 /// An event.
 #[derive(Debug, Serialize)]
-pub(super) struct Told {
+pub(super) struct EventView {
     #[serde(rename = "event")]
     pub(super) name: &'static str,
     /// The id to resume from.
@@ -60,15 +60,15 @@ pub(super) struct ProgressView {
 }
 
 /// Subscribes to the events that follow the event `after`.
-pub(super) async fn follow(
+pub(super) async fn subscribe(
     app: &App,
     caller: &Caller,
-    whose: Audience,
+    audience: Audience,
     after: Option<&str>,
-) -> Result<Follower, Refusal> {
+) -> Result<Subscription, Refusal> {
     let after = after.and_then(|id| id.parse().ok());
-    let follower = app.queue.context().events.follow(caller, whose, after).await;
-    follower.map_err(|Busy| {
+    let subscription = app.queue.context().events.subscribe(caller, audience, after).await;
+    subscription.map_err(|Busy| {
         if app.stop.is_cancelled() {
             Refusal::unavailable("busy", "The worker is stopping; try again later")
         } else {
@@ -78,24 +78,24 @@ pub(super) async fn follow(
 }
 
 /// Waits for the next event.
-pub(super) async fn next(app: &App, follower: &mut Follower) -> Told {
+pub(super) async fn next(app: &App, subscription: &mut Subscription) -> EventView {
     loop {
-        match follower.missed() {
-            Missed::Event(id, what) => return Told::of(app, id, what),
-            Missed::Lost(id) => {
+        match subscription.try_next() {
+            NextEvent::Event(id, event) => return EventView::of(app, id, event),
+            NextEvent::Lost(id) => {
                 let (name, data) = RESET;
-                return Told { name, id, data };
+                return EventView { name, id, data };
             }
-            Missed::Nothing => follower.more().await,
+            NextEvent::None => subscription.changed().await,
         }
     }
 }
 
 /// Returns whose events a caller receives: everybody's if `all` is 1.
-pub(super) fn whose(caller: &Caller, all: u8) -> Result<Audience, Refusal> {
+pub(super) fn audience(caller: &Caller, all: u8) -> Result<Audience, Refusal> {
     match all {
         0 => Ok(Audience::Own(caller.user.clone())),
-        1 if caller.is_admin() => Ok(Audience::Everybodys),
+        1 if caller.is_admin() => Ok(Audience::Everyone),
         1 => {
             Err(Refusal::new(StatusCode::FORBIDDEN, "admins_only", "Only administrators can see everybody's downloads"))
         }
@@ -103,9 +103,9 @@ pub(super) fn whose(caller: &Caller, all: u8) -> Result<Audience, Refusal> {
     }
 }
 
-impl Told {
-    fn of(app: &App, id: EventId, what: TaskEvent) -> Self {
-        let (name, data) = match what {
+impl EventView {
+    fn of(app: &App, id: EventId, event: TaskEvent) -> Self {
+        let (name, data) = match event {
             TaskEvent::Task(task) => {
                 let progress = app.queue.progress(task.id);
                 ("task", Data::Task(Box::new(TaskView::new(task.as_ref().clone(), progress))))

@@ -16,10 +16,10 @@ use utoipa::IntoParams;
 
 use super::{
     App,
-    event_view::{self, Told},
+    event_view::{self, EventView},
     refusal::{Refusal, RefusalBody},
 };
-use crate::{events::Follower, tasks::caller::Caller};
+use crate::{events::Subscription, tasks::caller::Caller};
 
 /// More often than any proxy times out a silent response.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -28,7 +28,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Ask {
+pub(super) struct EventsQuery {
     /// 1 for everybody's downloads, which only administrators can follow.
     #[serde(default)]
     #[param(maximum = 1, default = 0)]
@@ -42,7 +42,7 @@ pub(super) struct Ask {
 #[utoipa::path(
     get,
     path = "/api/v2/events",
-    params(Ask, ("last-event-id" = Option<String>, Header, description = "The id of the last event received")),
+    params(EventsQuery, ("last-event-id" = Option<String>, Header, description = "The id of the last event received")),
     responses(
         (status = 200, content_type = "text/event-stream", description = "An endless stream of events"),
         (status = 403, body = RefusalBody, description = "Only administrators can follow everybody's downloads (`admins_only`)"),
@@ -54,24 +54,24 @@ pub(super) struct Ask {
 pub(super) async fn follow(
     State(app): State<App>,
     caller: Caller,
-    query: Result<Query<Ask>, QueryRejection>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
-    let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
+    let Query(query) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let follower = event_view::follow(&app, &caller, event_view::whose(&caller, ask.all)?, after).await?;
-    Ok(Sse::new(events(app, follower)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let subscription = event_view::subscribe(&app, &caller, event_view::audience(&caller, query.all)?, after).await?;
+    Ok(Sse::new(events(app, subscription)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
 /// The events, until the worker stops.
-fn events(app: App, follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
-    unfold((app, follower), async |(app, mut follower)| {
-        let told = app.stop.run_until_cancelled(event_view::next(&app, &mut follower)).await?;
-        Some((Ok(event(&told)), (app, follower)))
+fn events(app: App, subscription: Subscription) -> impl Stream<Item = Result<Event, Infallible>> {
+    unfold((app, subscription), async |(app, mut subscription)| {
+        let event = app.stop.run_until_cancelled(event_view::next(&app, &mut subscription)).await?;
+        Some((Ok(sse(&event)), (app, subscription)))
     })
 }
 
-fn event(told: &Told) -> Event {
-    let json = serde_json::to_string(&told.data).unwrap_or_default();
-    Event::default().event(told.name).id(told.id.to_string()).data(json)
+fn sse(event: &EventView) -> Event {
+    let json = serde_json::to_string(&event.data).unwrap_or_default();
+    Event::default().event(event.name).id(event.id.to_string()).data(json)
 }

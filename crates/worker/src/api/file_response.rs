@@ -62,7 +62,7 @@ impl FileResponse {
     }
 
     /// Answers with another file of the same task.
-    pub(super) async fn beside(
+    pub(super) async fn other_file(
         self,
         file: ReadableFile,
         path: PathBuf,

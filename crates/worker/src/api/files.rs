@@ -64,5 +64,5 @@ pub(super) async fn thumbnail(
         return Err(Refusal::not_found(unknown));
     }
     let path = app.queue.context().media.thumbnail(file.task.id);
-    response.beside(file, path, "image/jpeg").await
+    response.other_file(file, path, "image/jpeg").await
 }

@@ -69,5 +69,5 @@ pub(super) async fn stream(
 ) -> Result<Response, Refusal> {
     let path = app.queue.streams().file(&file.task).await?;
     response.note_play(&file);
-    response.beside(file, path, "video/mp4").await
+    response.other_file(file, path, "video/mp4").await
 }

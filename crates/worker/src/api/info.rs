@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{
     App, answer,
     body::Body,
-    metadata::{LookError, NotSeen, Question, resolved},
+    metadata::{LookupError, LookupFailures, Question, resolved},
     refusal::{Refusal, RefusalBody},
 };
 use crate::tasks::{caller::Caller, source::SourceUrl};
@@ -39,7 +39,7 @@ pub(super) const MAX_ADDED: usize = 16 << 10;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Question)]
-pub(super) struct Asked {
+pub(super) struct InfoRequest {
     /// A page or a file, over http or https, on a public address.
     #[schema(format = Uri, min_length = 1, max_length = 2048, pattern = "^[hH][tT][tT][pP][sS]?:")]
     url: String,
@@ -164,21 +164,21 @@ impl Format {
 #[utoipa::path(
     post,
     path = "/api/info",
-    request_body = Asked,
+    request_body = InfoRequest,
     responses(
         (status = 200, body = Info, description = "What the page offers"),
         (status = 400, body = RefusalBody, description = "The body is not one JSON object with distinct keys (`malformed`)"),
         (status = 413, body = RefusalBody, description = "The body is too large (`unreadable_body`)"),
         (status = 415, body = RefusalBody, description = "The Content-Type is not JSON (`not_json`)"),
-        NotSeen,
+        LookupFailures,
     )
 )]
 pub(super) async fn info(
     State(app): State<App>,
     caller: Caller,
-    Body(asked): Body<Asked>,
+    Body(request): Body<InfoRequest>,
 ) -> Result<Response, Refusal> {
-    let source = SourceUrl::parse(&asked.url, &app.queue.context().config.allow_private)?;
+    let source = SourceUrl::parse(&request.url, &app.queue.context().config.allow_private)?;
     let (json, url) = about(&app, &caller, source).await?;
     answer::json(&app, &caller, json.len() + MAX_ADDED, || Info::read(&json, url)).await
 }
@@ -187,14 +187,14 @@ pub(super) async fn info(
 pub(super) async fn about(app: &App, caller: &Caller, source: SourceUrl) -> Result<(Bytes, String), Refusal> {
     resolved(app, &caller.user, &source, WHAT).await?;
     let url = source.as_str().to_owned();
-    let json = app.looks.look(&app.queue, caller, Question::Page(source)).await;
+    let json = app.metadata.lookup(&app.queue, caller, Question::Page(source)).await;
     Ok((json.map_err(|error| error.refusal(WHAT))?, url))
 }
 
 impl Info {
     /// yt-dlp's own `url` is that of the media; this `url` is the page's.
     pub(super) fn read(json: &[u8], url: String) -> Result<Self, Refusal> {
-        let page = serde_json::from_slice(json).map_err(|_| LookError::Unreadable.refusal(WHAT))?;
+        let page = serde_json::from_slice(json).map_err(|_| LookupError::Unreadable.refusal(WHAT))?;
         Ok(Self { page, url })
     }
 }

@@ -36,7 +36,7 @@ use axum::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{metadata::Looks, refusal::Refusal, zip::Archives};
+use self::{metadata::MetadataLookups, refusal::Refusal, zip::Archives};
 use super::{queue::Queue, streaming::budget::Budget};
 
 /// The largest request body. A body holds a URL and a few words.
@@ -46,7 +46,7 @@ const MAX_BODY: usize = 16 << 10;
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) queue: Queue,
-    looks: Looks,
+    metadata: MetadataLookups,
     archives: Archives,
     budget: Budget,
     /// Cancelled when the worker stops.
@@ -59,10 +59,10 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(queue: Queue, openapi: Bytes, stop: CancellationToken, answering: TaskTracker) -> Self {
-        let looks = Looks::new(&queue.context().config, stop.clone());
+        let metadata = MetadataLookups::new(&queue.context().config, stop.clone());
         let archives = Archives::new(stop.clone());
         let budget = Budget::new(stop.clone());
-        Self { queue, looks, archives, budget, stop, answering, openapi }
+        Self { queue, metadata, archives, budget, stop, answering, openapi }
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) const MAX_TEXT: usize = 200;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Ask {
+pub(super) struct PageQuery {
     /// The most downloads to return.
     #[serde(default = "some_rows")]
     #[param(minimum = 1, maximum = 100, default = some_rows)]
@@ -73,7 +73,7 @@ struct Totals {
 #[utoipa::path(
     get,
     path = "/api/v2/downloads",
-    params(Ask),
+    params(PageQuery),
     responses(
         (status = 200, body = PageView, description = "Newest first"),
         (status = 422, body = RefusalBody, description = "The query is invalid (`invalid_value`)"),
@@ -83,36 +83,36 @@ struct Totals {
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
-    query: Result<Query<Ask>, QueryRejection>,
+    query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
-    let place = ask.place()?;
-    let limit = ask.limit()?;
-    let selection = ask.selection(&caller)?;
+    let Query(query) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
+    let position = query.position()?;
+    let limit = query.limit()?;
+    let selection = query.selection(&caller)?;
     let totals = app.queue.context().store.totals(selection.owner.clone()).await?;
     let frame = Frame {
         before: b"{\"downloads\":[".to_vec(),
         after: end,
         rest: serde_json::to_vec(&Totals::of(&totals)).unwrap_or_default(),
     };
-    Rows::new(&app, &caller, selection, place, limit, frame).answer().await
+    Rows::new(&app, &caller, selection, position, limit, frame).answer().await
 }
 
 fn end(next: Option<Sequence>, totals: &[u8]) -> Vec<u8> {
-    let next = next.map_or_else(|| "null".to_owned(), |place| format!("\"{place:x}\""));
+    let next = next.map_or_else(|| "null".to_owned(), |position| format!("\"{position:x}\""));
     [b"],\"next\":", next.as_bytes(), b",\"totals\":", totals, b"}"].concat()
 }
 
-impl Ask {
+impl PageQuery {
     fn limit(&self) -> Result<usize, Refusal> {
-        let right = (1..=MAX_LIMIT).contains(&self.limit);
-        right.then_some(self.limit).ok_or_else(|| invalid("limit must be 1 to 100"))
+        let in_range = (1..=MAX_LIMIT).contains(&self.limit);
+        in_range.then_some(self.limit).ok_or_else(|| invalid("limit must be 1 to 100"))
     }
 
-    fn place(&self) -> Result<Option<Sequence>, Refusal> {
-        let read = |text: &String| Sequence::from_str_radix(text, 16).ok().filter(|place| *place > 0);
-        let place = self.cursor.as_ref().map(|text| read(text).ok_or(())).transpose();
-        place.map_err(|()| invalid("cursor must be the `next` of a previous page"))
+    fn position(&self) -> Result<Option<Sequence>, Refusal> {
+        let read = |text: &String| Sequence::from_str_radix(text, 16).ok().filter(|position| *position > 0);
+        let position = self.cursor.as_ref().map(|text| read(text).ok_or(())).transpose();
+        position.map_err(|()| invalid("cursor must be the `next` of a previous page"))
     }
 
     fn selection(&self, caller: &Caller) -> Result<Selection, Refusal> {

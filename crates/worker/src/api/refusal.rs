@@ -96,7 +96,12 @@ impl From<StoreError> for Refusal {
                 Self::new(StatusCode::CONFLICT, "too_many_downloads", "There are too many downloads; remove some first")
             }
             StoreError::QueueFull => Self::unavailable("queue_full", "Too many downloads are waiting already"),
-            _ => Self::internal(),
+            StoreError::InUse
+            | StoreError::File(_)
+            | StoreError::Released
+            | StoreError::Newer(_)
+            | StoreError::Sqlite(_)
+            | StoreError::Lost(_) => Self::internal(),
         }
     }
 }

@@ -26,7 +26,7 @@ const LARGEST: usize = 32 << 10;
 const UNREAD: usize = 2 * LARGEST;
 
 /// The most downloads to examine for one answer, matching or not.
-const MAX_LOOKED_AT: usize = 5_000;
+const MAX_EXAMINED: usize = 5_000;
 
 /// The text around the downloads.
 pub(super) struct Frame {
@@ -43,20 +43,22 @@ pub(super) struct Rows {
     account: Account,
     selection: Selection,
     /// The position at which the list continues.
-    place: Option<Sequence>,
-    left: usize,
-    looks: usize,
+    position: Option<Sequence>,
+    /// How many more downloads may be written.
+    remaining: usize,
+    /// How many more downloads may be examined.
+    examinations_left: usize,
     /// Whether a download has been written, so that the next one needs a comma.
-    begun: bool,
+    started: bool,
     frame: Frame,
-    ended: bool,
+    finished: bool,
     /// Keeps a stopping worker from releasing the database; dropped after the last read.
     reading: Option<TaskTrackerToken>,
 }
 
-/// Why a list ends early.
+/// The reason why a list ends early.
 #[derive(Debug, Error)]
-enum Broken {
+enum RowsError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the response budget has no room for the next piece")]
@@ -68,7 +70,7 @@ impl Rows {
         app: &App,
         caller: &Caller,
         selection: Selection,
-        place: Option<Sequence>,
+        position: Option<Sequence>,
         rows: usize,
         frame: Frame,
     ) -> Self {
@@ -76,12 +78,12 @@ impl Rows {
             app: app.clone(),
             account: app.budget.account(caller, UNREAD),
             selection,
-            place,
-            left: rows,
-            looks: MAX_LOOKED_AT,
-            begun: false,
+            position,
+            remaining: rows,
+            examinations_left: MAX_EXAMINED,
+            started: false,
             frame,
-            ended: false,
+            finished: false,
             reading: Some(app.answering.token()),
         }
     }
@@ -91,7 +93,7 @@ impl Rows {
     pub(super) async fn answer(mut self) -> Result<Response, Refusal> {
         let room = self.account.first_room(LARGEST).await?;
         let first = room.hold(self.piece().await?);
-        if self.ended {
+        if self.finished {
             return Ok(answer::of(first));
         }
         let first = stream::once(async { Ok::<_, io::Error>(first) });
@@ -100,7 +102,7 @@ impl Rows {
 
     fn rest(self) -> impl Stream<Item = io::Result<Bytes>> {
         stream::try_unfold(self, |mut rows| async move {
-            if rows.ended {
+            if rows.finished {
                 return Ok(None);
             }
             let piece = rows.next().await.map_err(|error| {
@@ -111,15 +113,15 @@ impl Rows {
         })
     }
 
-    async fn next(&mut self) -> Result<Bytes, Broken> {
-        let room: Room = self.account.room(LARGEST).await.map_err(|_| Broken::NoRoom)?;
+    async fn next(&mut self) -> Result<Bytes, RowsError> {
+        let room: Room = self.account.room(LARGEST).await.map_err(|_| RowsError::NoRoom)?;
         Ok(room.hold(self.piece().await?))
     }
 
     /// Returns the next piece, which is not empty, and sets `ended` if it is the last one.
     async fn piece(&mut self) -> Result<Vec<u8>, StoreError> {
         let mut text = mem::take(&mut self.frame.before);
-        while text.is_empty() || !self.ended {
+        while text.is_empty() || !self.finished {
             let page = self.page(PIECE.saturating_sub(text.len())).await?;
             self.add(&mut text, &page);
             if text.len() >= PIECE {
@@ -137,21 +139,21 @@ impl Rows {
             // Writing to memory does not fail.
             let _ = serde_json::to_writer(text, &TaskView::new(task, progress));
         };
-        let bounds = Bounds { rows: self.left, bytes };
-        self.app.queue.context().store.page(self.selection.clone(), self.place, bounds, write).await
+        let bounds = Bounds { rows: self.remaining, bytes };
+        self.app.queue.context().store.page(self.selection.clone(), self.position, bounds, write).await
     }
 
     fn add(&mut self, text: &mut Vec<u8>, page: &Page) {
         // Each download has a comma before it, except the very first.
-        let skipped = usize::from(!self.begun && page.rows > 0);
+        let skipped = usize::from(!self.started && page.rows > 0);
         text.extend_from_slice(page.text.get(skipped..).unwrap_or_default());
-        self.begun |= page.rows > 0;
-        self.left = self.left.saturating_sub(page.rows);
-        self.looks = self.looks.saturating_sub(page.looked_at);
-        self.place = page.next;
-        if page.next.is_none() || self.left == 0 || self.looks == 0 {
+        self.started |= page.rows > 0;
+        self.remaining = self.remaining.saturating_sub(page.rows);
+        self.examinations_left = self.examinations_left.saturating_sub(page.examined);
+        self.position = page.next;
+        if page.next.is_none() || self.remaining == 0 || self.examinations_left == 0 {
             text.extend((self.frame.after)(page.next, &self.frame.rest));
-            self.ended = true;
+            self.finished = true;
             self.reading = None;
         }
     }

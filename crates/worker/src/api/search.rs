@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App, answer,
     info::{self, Info, MAX_ADDED, MAX_FOUND},
-    metadata::{LookError, NotSeen, Question},
+    metadata::{LookupError, LookupFailures, Question},
     refusal::Refusal,
 };
 use crate::tasks::{caller::Caller, source::SourceUrl};
@@ -26,7 +26,7 @@ const TRENDING: &str = "música popular";
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Search {
+pub(super) struct SearchQuery {
     /// Search words, or the URL of one page; no control characters.
     #[param(
         min_length = 1,
@@ -87,16 +87,16 @@ struct Listing {
 #[utoipa::path(
     get,
     path = "/api/search",
-    params(Search),
+    params(SearchQuery),
     responses(
         (status = 200, body = Results, description = "The results"),
-        NotSeen,
+        LookupFailures,
     )
 )]
 pub(super) async fn search(
     State(app): State<App>,
     caller: Caller,
-    query: Result<Query<Search>, QueryRejection>,
+    query: Result<Query<SearchQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(query) =
         query.map_err(|_| Refusal::invalid("invalid_value", "Expected q and, optionally, max_results (1 to 50)"))?;
@@ -119,7 +119,7 @@ pub(super) async fn search(
     path = "/api/trending",
     responses(
         (status = 200, body = Results, description = "The results"),
-        NotSeen,
+        LookupFailures,
     )
 )]
 pub(super) async fn trending(State(app): State<App>, caller: Caller) -> Result<Response, Refusal> {
@@ -127,10 +127,10 @@ pub(super) async fn trending(State(app): State<App>, caller: Caller) -> Result<R
 }
 
 async fn found(app: &App, caller: &Caller, text: &str, count: u8, what: &'static str) -> Result<Response, Refusal> {
-    let json = app.looks.look(&app.queue, caller, Question::Search { text: text.to_owned(), count }).await;
+    let json = app.metadata.lookup(&app.queue, caller, Question::Search { text: text.to_owned(), count }).await;
     let json = json.map_err(|error| error.refusal(what))?;
     answer::json(app, caller, json.len() + MAX_ADDED, || {
-        let results = serde_json::from_slice(&json).map_err(|_| LookError::Unreadable.refusal(what))?;
+        let results = serde_json::from_slice(&json).map_err(|_| LookupError::Unreadable.refusal(what))?;
         Ok(Results { results, query: text.to_owned() })
     })
     .await

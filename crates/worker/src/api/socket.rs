@@ -30,7 +30,7 @@ use super::{
     App, event_view,
     refusal::{Refusal, RefusalBody},
 };
-use crate::{events::Follower, tasks::caller::Caller};
+use crate::{events::Subscription, tasks::caller::Caller};
 
 /// The largest message that a client may send, in bytes.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -42,22 +42,22 @@ const READ_BUFFER: usize = 4 << 10;
 const MAX_UNSENT: usize = 256 << 10;
 
 /// How often the worker pings a client.
-const PING: Duration = Duration::from_secs(15);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A client that has sent nothing for this long, not even a pong, is disconnected.
-const SILENCE: Duration = Duration::from_secs(45);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How long a client may take to receive a message.
-const SENDING: Duration = Duration::from_secs(30);
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long sending the close frame may take.
-const CLOSING: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The query. A browser cannot send headers of its own with a WebSocket.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Ask {
+pub(super) struct SocketQuery {
     /// 1 for everybody's downloads, which only administrators can follow.
     #[serde(default)]
     #[param(maximum = 1, default = 0)]
@@ -66,17 +66,17 @@ pub(super) struct Ask {
     after: Option<String>,
 }
 
-/// Why a socket ends.
+/// The reason why a socket ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+enum EndReason {
     /// The worker is stopping.
     Stopped,
     /// The client sent a message that is too large.
-    TooMuch,
+    TooLarge,
     /// The client violated the WebSocket protocol.
-    Nonsense,
+    ProtocolViolation,
     /// The client has disconnected or does not respond.
-    Gone,
+    Disconnected,
 }
 
 /// Follow downloads over a WebSocket
@@ -87,7 +87,7 @@ enum Ended {
 #[utoipa::path(
     get,
     path = "/api/v2/events/socket",
-    params(Ask),
+    params(SocketQuery),
     responses(
         (status = 101, description = "An endless stream of events"),
         (status = 400, body = RefusalBody, description = "The request is not a WebSocket handshake (`not_a_websocket`)"),
@@ -100,75 +100,75 @@ enum Ended {
 pub(super) async fn follow(
     State(app): State<App>,
     caller: Caller,
-    query: Result<Query<Ask>, QueryRejection>,
+    query: Result<Query<SocketQuery>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let Query(ask) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
-    let whose = event_view::whose(&caller, ask.all)?;
+    let Query(query) = query.map_err(|e| Refusal::invalid("invalid_value", e.body_text()))?;
+    let audience = event_view::audience(&caller, query.all)?;
     // Not 426: its `Upgrade` field would not pass the gateway, and HTTP/2 does not have it.
     let upgrade = upgrade.map_err(|_| {
         Refusal::new(StatusCode::BAD_REQUEST, "not_a_websocket", "A WebSocket handshake (version 13) is required")
     })?;
-    let follower = event_view::follow(&app, &caller, whose, ask.after.as_deref()).await?;
+    let subscription = event_view::subscribe(&app, &caller, audience, query.after.as_deref()).await?;
     let upgrade = upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(MAX_UNSENT);
-    Ok(upgrade.on_upgrade(async move |socket| serve(app, follower, socket).await))
+    Ok(upgrade.on_upgrade(async move |socket| serve(app, subscription, socket).await))
 }
 
 /// Serves a socket until either side ends it.
-async fn serve(app: App, mut follower: Follower, socket: WebSocket) {
+async fn serve(app: App, mut subscription: Subscription, socket: WebSocket) {
     let (mut to, mut from) = socket.split();
-    let ended = tokio::select! {
-        ended = tell(&app, &mut follower, &mut to) => ended,
-        ended = listen(&mut from) => ended,
+    let reason = tokio::select! {
+        reason = send_events(&app, &mut subscription, &mut to) => reason,
+        reason = watch_client(&mut from) => reason,
     };
-    drop(follower);
-    if let Some(code) = ended.code() {
+    drop(subscription);
+    if let Some(code) = reason.code() {
         let frame = CloseFrame { code, reason: "".into() };
         // Best effort: the socket closes whether or not the client receives this.
-        let _ = timeout(CLOSING, to.send(Message::Close(Some(frame)))).await;
+        let _ = timeout(CLOSE_TIMEOUT, to.send(Message::Close(Some(frame)))).await;
     }
 }
 
-async fn tell(app: &App, follower: &mut Follower, to: &mut SplitSink<WebSocket, Message>) -> Ended {
-    let mut pings = interval_at(Instant::now() + PING, PING);
+async fn send_events(app: &App, subscription: &mut Subscription, to: &mut SplitSink<WebSocket, Message>) -> EndReason {
+    let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let message = tokio::select! {
             biased;
-            () = app.stop.cancelled() => return Ended::Stopped,
+            () = app.stop.cancelled() => return EndReason::Stopped,
             _ = pings.tick() => Message::Ping(Bytes::new()),
-            told = event_view::next(app, follower) => Message::text(serde_json::to_string(&told).unwrap_or_default()),
+            event = event_view::next(app, subscription) => Message::text(serde_json::to_string(&event).unwrap_or_default()),
         };
-        let sending = timeout(SENDING, to.send(message));
+        let sending = timeout(SEND_TIMEOUT, to.send(message));
         match app.stop.run_until_cancelled(sending).await {
             Some(Ok(Ok(()))) => {}
-            Some(_) => return Ended::Gone,
-            None => return Ended::Stopped,
+            Some(_) => return EndReason::Disconnected,
+            None => return EndReason::Stopped,
         }
     }
 }
 
-async fn listen(from: &mut SplitStream<WebSocket>) -> Ended {
+async fn watch_client(from: &mut SplitStream<WebSocket>) -> EndReason {
     loop {
-        match timeout(SILENCE, from.next()).await {
+        match timeout(IDLE_TIMEOUT, from.next()).await {
             Ok(Some(Ok(_))) => {}
-            Ok(Some(Err(error))) => return Ended::of(&error),
-            Ok(None) | Err(_) => return Ended::Gone,
+            Ok(Some(Err(error))) => return EndReason::of(&error),
+            Ok(None) | Err(_) => return EndReason::Disconnected,
         }
     }
 }
 
-impl Ended {
+impl EndReason {
     fn of(error: &axum::Error) -> Self {
         match error.source().and_then(|source| source.downcast_ref()) {
-            Some(SocketError::Capacity(_)) => Self::TooMuch,
-            Some(SocketError::Protocol(_) | SocketError::Utf8(_)) => Self::Nonsense,
-            _ => Self::Gone,
+            Some(SocketError::Capacity(_)) => Self::TooLarge,
+            Some(SocketError::Protocol(_) | SocketError::Utf8(_)) => Self::ProtocolViolation,
+            _ => Self::Disconnected,
         }
     }
 
@@ -176,9 +176,9 @@ impl Ended {
     fn code(self) -> Option<CloseCode> {
         match self {
             Self::Stopped => Some(close_code::AWAY),
-            Self::TooMuch => Some(close_code::SIZE),
-            Self::Nonsense => Some(close_code::PROTOCOL),
-            Self::Gone => None,
+            Self::TooLarge => Some(close_code::SIZE),
+            Self::ProtocolViolation => Some(close_code::PROTOCOL),
+            Self::Disconnected => None,
         }
     }
 }

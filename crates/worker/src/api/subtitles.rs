@@ -68,7 +68,7 @@ pub(super) async fn file(
     let language = name.strip_suffix(".vtt").and_then(|tag| tag.parse().ok()).ok_or_else(unknown)?;
     let language = file.task.subtitles.best(&language).ok_or_else(unknown)?;
     let path = app.queue.context().media.subtitles(file.task.id, language);
-    response.beside(file, path, CONTENT_TYPE).await
+    response.other_file(file, path, CONTENT_TYPE).await
 }
 
 impl SubtitlesView {

@@ -27,16 +27,16 @@ use crate::{
 pub(super) const MAX_FILES: usize = 100;
 
 /// How many archives there are at a time. Each occupies a thread for as long as its client reads.
-const PLACES: Sizes = Sizes { all: 16, user: 4, link: 2 };
+const SLOTS: Sizes = Sizes { all: 16, user: 4, link: 2 };
 
 /// How long a client waits for a slot.
-const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// The query.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Wanted {
+pub(super) struct ZipQuery {
     /// Ids of finished downloads, separated by commas; at most 100.
     #[param(style = Form, explode = false, value_type = Vec<uuid::Uuid>, min_items = 1, max_items = 100)]
     ids: String,
@@ -48,7 +48,7 @@ pub(super) struct Archives(Arc<Shares>);
 
 impl Archives {
     pub(super) fn new(stop: CancellationToken) -> Self {
-        Self(Arc::new(Shares::new(PLACES, stop)))
+        Self(Arc::new(Shares::new(SLOTS, stop)))
     }
 }
 
@@ -58,7 +58,7 @@ type Answer = ([(HeaderName, &'static str); 3], Body);
 #[utoipa::path(
     get,
     path = "/api/v2/zip",
-    params(Wanted),
+    params(ZipQuery),
     responses(
         (status = 200, content_type = "application/zip", description = "The archive, created while it is sent"),
         (status = 400, body = RefusalBody, description = "The query is invalid (`malformed`)"),
@@ -71,10 +71,10 @@ pub(super) async fn zip(
     State(app): State<App>,
     caller: Caller,
     method: Method,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    query: Result<Query<ZipQuery>, QueryRejection>,
 ) -> Result<Answer, Refusal> {
-    let Query(Wanted { ids }) =
-        wanted.map_err(|_| Refusal::malformed("Write the ids of the downloads as ids=ID,ID"))?;
+    let Query(ZipQuery { ids }) =
+        query.map_err(|_| Refusal::malformed("Write the ids of the downloads as ids=ID,ID"))?;
     let ids = parse(&ids)?;
     let mut members = Vec::with_capacity(ids.len());
     for id in ids {
@@ -89,8 +89,8 @@ pub(super) async fn zip(
         return Ok((headers, Body::empty()));
     }
     let busy = |Busy| Refusal::unavailable("busy", "Too many archives are being sent; try again later");
-    let place = app.archives.0.of(&caller).take_within(1, PATIENCE).await.map_err(busy)?;
-    Ok((headers, archive::body(members, place, app.budget.account(&caller, archive::UNREAD))))
+    let slot = app.archives.0.of(&caller).take_within(1, MAX_WAIT).await.map_err(busy)?;
+    Ok((headers, archive::body(members, slot, app.budget.account(&caller, archive::UNREAD))))
 }
 
 /// Each id once, in the order given.

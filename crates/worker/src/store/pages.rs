@@ -12,7 +12,7 @@ use crate::tasks::{
 };
 
 /// The most tasks to examine before others get their turn at the database.
-const MAX_LOOKED_AT: usize = 500;
+const MAX_EXAMINED: usize = 500;
 
 /// A filter for tasks.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ pub(crate) struct Page {
     pub(crate) text: Vec<u8>,
     pub(crate) rows: usize,
     /// How many tasks were examined, including those that did not match.
-    pub(crate) looked_at: usize,
+    pub(crate) examined: usize,
     /// The task after which the next page starts; none at the end.
     pub(crate) next: Option<Sequence>,
 }
@@ -84,7 +84,7 @@ impl Store {
                     return Ok(page);
                 }
                 page.next = Some(row.get("sequence")?);
-                page.looked_at += 1;
+                page.examined += 1;
                 if selection.wants(row)? {
                     write(read(row)?, &mut page.text);
                     page.rows += 1;
@@ -151,7 +151,7 @@ impl Selection {
 
 impl Page {
     fn is_full(&self, bounds: Bounds) -> bool {
-        self.rows >= bounds.rows || self.text.len() >= bounds.bytes || self.looked_at >= MAX_LOOKED_AT
+        self.rows >= bounds.rows || self.text.len() >= bounds.bytes || self.examined >= MAX_EXAMINED
     }
 }
 

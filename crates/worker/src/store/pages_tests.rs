@@ -22,9 +22,9 @@ fn of(owner: &str, order: Order) -> Selection {
 
 const TWO: Bounds = Bounds { rows: 2, bytes: 1 << 20 };
 
-async fn read_on(store: &Store, selection: &Selection, place: Option<Sequence>) -> (String, Option<Sequence>) {
+async fn read_on(store: &Store, selection: &Selection, position: Option<Sequence>) -> (String, Option<Sequence>) {
     let write = |task: Task, text: &mut Vec<u8>| text.extend(task.url.bytes().skip("https://e.com/".len()));
-    let page = store.page(selection.clone(), place, TWO, write).await.unwrap();
+    let page = store.page(selection.clone(), position, TWO, write).await.unwrap();
     (String::from_utf8(page.text).unwrap(), page.next)
 }
 
@@ -62,7 +62,7 @@ async fn totals_count_each_state_and_the_newest_have_a_place_before_them() {
     assert_eq!(totals, expected);
     let all = store.totals(None).await.unwrap();
     assert_eq!(all.iter().map(|(_, count)| count).sum::<u64>(), 3);
-    let place = store.before_newest(None, 2).await.unwrap();
-    assert_eq!(read_on(&store, &Selection::default(), place).await.0, "23");
+    let position = store.before_newest(None, 2).await.unwrap();
+    assert_eq!(read_on(&store, &Selection::default(), position).await.0, "23");
     assert_eq!(store.before_newest(Some("ana".parse().unwrap()), 2).await.unwrap(), None);
 }

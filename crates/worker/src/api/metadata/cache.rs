@@ -17,7 +17,7 @@ const LEAST: usize = 8 << 10;
 const LARGEST: usize = 256 << 10;
 
 /// The longest time that the cache accepts, and longer than any process runs.
-const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
+const MAX_TIME_TO_LIVE: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// The cached answers.
 pub(super) struct AnswerCache(Option<Cache<Question, Bytes>>);
@@ -30,7 +30,7 @@ impl AnswerCache {
                 .max_capacity(MAX_BYTES)
                 .weigher(|question: &Question, json: &Bytes| weight(question, json))
                 .eviction_policy(EvictionPolicy::lru())
-                .time_to_live(time.min(FOR_EVER))
+                .time_to_live(time.min(MAX_TIME_TO_LIVE))
                 .build()
         };
         Self((!time.is_zero()).then(cache))
@@ -40,7 +40,7 @@ impl AnswerCache {
         self.0.as_ref()?.get(question)
     }
 
-    pub(super) fn keep(&self, question: Question, json: Bytes) {
+    pub(super) fn insert(&self, question: Question, json: Bytes) {
         if let Some(cache) = self.0.as_ref().filter(|_| question.size() + json.len() <= LARGEST) {
             cache.insert(question, json);
             // Evicts what no longer fits now, and not some time later.
@@ -65,40 +65,40 @@ mod tests {
     }
 
     fn filled(answers: usize, bytes: usize) -> AnswerCache {
-        let kept = AnswerCache::new(LONG);
+        let cache = AnswerCache::new(LONG);
         for n in 0..answers {
-            kept.keep(question(n), vec![b'x'; bytes].into());
+            cache.insert(question(n), vec![b'x'; bytes].into());
         }
-        kept
+        cache
     }
 
     #[test]
     fn the_number_of_answers_is_bounded_and_the_newest_ones_stay() {
-        let kept = filled(3_000, 10);
-        let there: Vec<_> = (0..3_000).filter(|n| kept.get(&question(*n)).is_some()).collect();
-        assert_eq!(there, (3_000 - 1_024..3_000).collect::<Vec<_>>());
+        let cache = filled(3_000, 10);
+        let cached: Vec<_> = (0..3_000).filter(|n| cache.get(&question(*n)).is_some()).collect();
+        assert_eq!(cached, (3_000 - 1_024..3_000).collect::<Vec<_>>());
     }
 
     #[test]
     fn the_memory_of_all_answers_together_is_bounded() {
-        let kept = filled(200, LARGEST - 10);
-        let there = (0..200).filter(|n| kept.get(&question(*n)).is_some()).count();
-        assert_eq!(there, 32);
+        let cache = filled(200, LARGEST - 10);
+        let cached = (0..200).filter(|n| cache.get(&question(*n)).is_some()).count();
+        assert_eq!(cached, 32);
     }
 
     #[test]
     fn a_large_answer_is_not_cached_and_evicts_no_other() {
-        let kept = filled(10, 10);
-        kept.keep(question(10), vec![b'x'; LARGEST].into());
-        assert!(kept.get(&question(10)).is_none() && kept.get(&question(0)).is_some());
+        let cache = filled(10, 10);
+        cache.insert(question(10), vec![b'x'; LARGEST].into());
+        assert!(cache.get(&question(10)).is_none() && cache.get(&question(0)).is_some());
     }
 
     #[test]
     fn a_time_of_zero_disables_the_cache_and_no_time_is_too_long() {
-        for (time, there) in [(Duration::ZERO, false), (LONG, true), (Duration::MAX, true)] {
-            let kept = AnswerCache::new(time);
-            kept.keep(question(0), Bytes::from_static(b"x"));
-            assert_eq!(kept.get(&question(0)).is_some(), there, "{time:?}");
+        for (time, cached) in [(Duration::ZERO, false), (LONG, true), (Duration::MAX, true)] {
+            let cache = AnswerCache::new(time);
+            cache.insert(question(0), Bytes::from_static(b"x"));
+            assert_eq!(cache.get(&question(0)).is_some(), cached, "{time:?}");
         }
     }
 }

@@ -39,13 +39,13 @@ use crate::{
 };
 
 /// How many runs there are at a time. Each is one yt-dlp process, and for sites that need it a JavaScript runtime.
-const PLACES: Sizes = Sizes { all: 4, user: 2, link: 1 };
+const SLOTS: Sizes = Sizes { all: 4, user: 2, link: 1 };
 
 /// How long a client waits for a slot.
-const PATIENCE: Duration = Duration::from_secs(8);
+const MAX_WAIT: Duration = Duration::from_secs(8);
 
 /// A run that takes longer is ended if others wait for its slot.
-const LONG_ENOUGH: Duration = Duration::from_secs(20);
+const UNCONTESTED_TIME: Duration = Duration::from_secs(20);
 
 /// A question for yt-dlp; equal questions get the same answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +58,7 @@ pub(super) enum Question {
 
 /// Why there is no answer.
 #[derive(Clone, Debug, Error)]
-pub(super) enum LookError {
+pub(super) enum LookupError {
     #[error("too many of these requests are running already")]
     Busy,
     #[error(transparent)]
@@ -81,28 +81,28 @@ pub(super) enum LookError {
 
 /// A cloneable handle to the running queries and the cached answers.
 #[derive(Clone)]
-pub(super) struct Looks(Arc<Inner>);
+pub(super) struct MetadataLookups(Arc<Inner>);
 
 struct Inner {
-    kept: AnswerCache,
-    places: Shares,
+    cache: AnswerCache,
+    slots: Shares,
     /// Locked while deciding whether a run is needed.
     under_way: Mutex<HashMap<Question, WeakShared<SharedLookup>>>,
     stop: CancellationToken,
 }
 
-type SharedLookup = BoxFuture<'static, Result<Bytes, LookError>>;
+type SharedLookup = BoxFuture<'static, Result<Bytes, LookupError>>;
 
 /// Where an answer comes from.
 enum Answer {
-    Kept(Bytes),
-    Coming(Shared<SharedLookup>),
+    Cached(Bytes),
+    Running(Shared<SharedLookup>),
 }
 
 /// The error responses of the routes that query a site.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes what `Refusal` makes")]
-pub(super) enum NotSeen {
+pub(super) enum LookupFailures {
     /// A value is not accepted, or the site refused the request (`invalid_value`, `url_refused`, `upstream_refused`)
     #[response(status = 422)]
     Refused(RefusalBody),
@@ -120,33 +120,42 @@ pub(super) enum NotSeen {
     NoRoom(RefusalBody),
 }
 
-impl Looks {
+impl MetadataLookups {
     /// Cancelling `stop` ends all runs.
     pub(super) fn new(config: &WorkerConfig, stop: CancellationToken) -> Self {
-        let kept = AnswerCache::new(config.look_keep_for);
-        let places = Shares::new(PLACES, stop.clone());
-        Self(Arc::new(Inner { kept, places, under_way: Mutex::default(), stop }))
+        let cache = AnswerCache::new(config.look_keep_for);
+        let slots = Shares::new(SLOTS, stop.clone());
+        Self(Arc::new(Inner { cache, slots, under_way: Mutex::default(), stop }))
     }
 
     /// Returns the answer as JSON. If a run is needed, it takes one of `caller`'s slots.
-    pub(super) async fn look(&self, queue: &Queue, caller: &Caller, question: Question) -> Result<Bytes, LookError> {
-        let known = self.known(&self.under_way(), &question);
-        let answer = if let Some(answer) = known {
+    pub(super) async fn lookup(
+        &self,
+        queue: &Queue,
+        caller: &Caller,
+        question: Question,
+    ) -> Result<Bytes, LookupError> {
+        let cached_or_running = self.cached_or_running(&self.under_way(), &question);
+        let answer = if let Some(answer) = cached_or_running {
             answer
         } else {
-            let place = self.0.places.of(caller).take_within(1, PATIENCE).await;
-            self.join_or_begin(queue, question, place)?
+            let slot = self.0.slots.of(caller).take_within(1, MAX_WAIT).await;
+            self.join_or_begin(queue, question, slot)?
         };
         match answer {
-            Answer::Kept(json) => Ok(json),
-            Answer::Coming(outcome) => outcome.await,
+            Answer::Cached(json) => Ok(json),
+            Answer::Running(outcome) => outcome.await,
         }
     }
 
-    fn known(&self, under_way: &HashMap<Question, WeakShared<SharedLookup>>, question: &Question) -> Option<Answer> {
-        let coming = under_way.get(question).and_then(WeakShared::upgrade).map(Answer::Coming);
+    fn cached_or_running(
+        &self,
+        under_way: &HashMap<Question, WeakShared<SharedLookup>>,
+        question: &Question,
+    ) -> Option<Answer> {
+        let running = under_way.get(question).and_then(WeakShared::upgrade).map(Answer::Running);
         // A run caches its answer before it ends, so one of the two is found.
-        coming.or_else(|| self.0.kept.get(question).map(Answer::Kept))
+        running.or_else(|| self.0.cache.get(question).map(Answer::Cached))
     }
 
     /// Looks for an answer again first: somebody else may have asked the same while this caller waited for a slot.
@@ -154,25 +163,25 @@ impl Looks {
         &self,
         queue: &Queue,
         question: Question,
-        place: Result<Taken, Busy>,
-    ) -> Result<Answer, LookError> {
+        slot: Result<Taken, Busy>,
+    ) -> Result<Answer, LookupError> {
         let mut under_way = self.under_way();
-        if let Some(answer) = self.known(&under_way, &question) {
+        if let Some(answer) = self.cached_or_running(&under_way, &question) {
             return Ok(answer);
         }
-        let outcome = self.clone().run(queue.clone(), question.clone(), place?).boxed().shared();
+        let outcome = self.clone().run(queue.clone(), question.clone(), slot?).boxed().shared();
         under_way.retain(|_, outcome| outcome.upgrade().is_some());
         under_way.extend(outcome.downgrade().map(|weak| (question, weak)));
-        Ok(Answer::Coming(outcome))
+        Ok(Answer::Running(outcome))
     }
 
     /// Caches only successful answers: a site that has failed may work for the next client.
-    async fn run(self, queue: Queue, question: Question, place: Taken) -> Result<Bytes, LookError> {
+    async fn run(self, queue: Queue, question: Question, slot: Taken) -> Result<Bytes, LookupError> {
         let json = tokio::select! {
             json = run::run(queue.context(), &question, &self.0.stop) => json?,
-            () = place.outstayed(LONG_ENOUGH, Taken::is_wanted) => return Err(LookError::TooSlow),
+            () = slot.outstayed(UNCONTESTED_TIME, Taken::is_wanted) => return Err(LookupError::TooSlow),
         };
-        self.0.kept.keep(question, json.clone());
+        self.0.cache.insert(question, json.clone());
         Ok(json)
     }
 
@@ -209,13 +218,13 @@ impl Question {
     }
 }
 
-impl From<Busy> for LookError {
+impl From<Busy> for LookupError {
     fn from(_: Busy) -> Self {
         Self::Busy
     }
 }
 
-impl From<NoRoom> for LookError {
+impl From<NoRoom> for LookupError {
     fn from(reason: NoRoom) -> Self {
         match reason {
             NoRoom::Full => Self::Full,
@@ -225,7 +234,7 @@ impl From<NoRoom> for LookError {
     }
 }
 
-impl LookError {
+impl LookupError {
     /// The refusal for a client that requested `what`.
     pub(super) fn refusal(self, what: &str) -> Refusal {
         let bad_gateway =
@@ -254,8 +263,8 @@ pub(super) async fn resolved(app: &App, user: &Owner, source: &SourceUrl, what: 
     let resolving = source.resolve(&app.queue.context().lookups, user);
     match app.stop.run_until_cancelled(resolving).await {
         Some(Ok(())) => Ok(()),
-        Some(Err(ResolveError::Unresolved)) => Err(LookError::Unreachable.refusal(what)),
+        Some(Err(ResolveError::Unresolved)) => Err(LookupError::Unreachable.refusal(what)),
         Some(Err(private)) => Err(Refusal::invalid("url_refused", private.to_string())),
-        None => Err(LookError::Busy.refusal(what)),
+        None => Err(LookupError::Busy.refusal(what)),
     }
 }

@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{LookError, Question};
+use super::{LookupError, Question};
 use crate::{
     disk::Exhausted,
     jobs::context::JobContext,
@@ -22,29 +22,29 @@ const MAX_ANSWER: usize = 8 << 20;
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A folder that is removed on drop.
-struct Scratch(PathBuf);
+struct ScratchFolder(PathBuf);
 
 /// Runs yt-dlp for a question. Dropping the future ends the run.
 pub(super) async fn run(
     context: &JobContext,
     question: &Question,
     stop: &CancellationToken,
-) -> Result<Bytes, LookError> {
+) -> Result<Bytes, LookupError> {
     let tools = context.readiness.tools().await?;
     context.disks.room().await?;
-    let scratch = Scratch::make(context.media.jobs()).await?;
+    let scratch = ScratchFolder::create(context.media.jobs()).await?;
     let args = question.args(&tools);
     let limits = Limits { line: MAX_ANSWER, ..Limits::scratch(context.config.info_timeout) };
     let run = SandboxedRun::yt_dlp(&tools, args, &scratch.0, limits);
     let run = run.online(&context.egress_tokens, Uuid::new_v4(), MAX_BYTES);
     let run = run.start(&context.disks, stop).map_err(|error| {
         tracing::error!(%error, "yt-dlp could not be started");
-        LookError::NotRun
+        LookupError::NotRun
     })?;
     answer(run, question).await
 }
 
-async fn answer(mut run: Run, question: &Question) -> Result<Bytes, LookError> {
+async fn answer(mut run: Run, question: &Question) -> Result<Bytes, LookupError> {
     let mut answer = None;
     let mut reported = None;
     while let Some(line) = run.next().await {
@@ -59,31 +59,31 @@ async fn answer(mut run: Run, question: &Question) -> Result<Bytes, LookError> {
     }
 }
 
-fn error(end: End, reported: Option<YtDlpError>) -> LookError {
+fn error(end: End, reported: Option<YtDlpError>) -> LookupError {
     match (end, reported) {
-        (End::TimedOut, _) => LookError::TooSlow,
+        (End::TimedOut, _) => LookupError::TooSlow,
         (End::Exhausted(Exhausted::Disks(reason)), _) => reason.into(),
         (_, Some(YtDlpError { kind: Kind::Other | Kind::Faltering | Kind::Expired, message, .. })) => {
-            LookError::Refused(message)
+            LookupError::Refused(message)
         }
-        (_, Some(YtDlpError { kind: Kind::Unreachable | Kind::Forbidden, .. })) => LookError::Unreachable,
-        _ => LookError::Unreadable,
+        (_, Some(YtDlpError { kind: Kind::Unreachable | Kind::Forbidden, .. })) => LookupError::Unreachable,
+        _ => LookupError::Unreadable,
     }
 }
 
-impl Scratch {
-    async fn make(parent: PathBuf) -> Result<Self, LookError> {
+impl ScratchFolder {
+    async fn create(parent: PathBuf) -> Result<Self, LookupError> {
         let path = parent.join(format!("look-{}", Uuid::new_v4()));
         let scratch = Self(path.clone());
-        let made = spawn_blocking(move || std::fs::create_dir(path)).await;
-        match made {
+        let created = spawn_blocking(move || std::fs::create_dir(path)).await;
+        match created {
             Ok(Ok(())) => Ok(scratch),
-            _ => Err(LookError::NotRun),
+            _ => Err(LookupError::NotRun),
         }
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFolder {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.0);
         spawn_blocking(move || {
