@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    shares::{Busy, Shares, Sizes, Taken},
+    shares::{Busy, ShareGuard, Shares, Sizes},
     tasks::{caller::Caller, id::TaskId, owner::Owner, progress::Progress, task::Task},
 };
 
@@ -100,7 +100,7 @@ pub(crate) struct Subscription {
     /// `None` if the subscriber gave no position, or one of an earlier process.
     position: Option<u64>,
     changes: watch::Receiver<u64>,
-    _slot: Taken,
+    _slot: ShareGuard,
 }
 
 impl Events {

@@ -26,7 +26,7 @@ use crate::tasks::{caller::Caller, owner::Owner};
 const MAX_WAITING: usize = 32;
 
 /// How often to check whether anybody is waiting.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The limits, in any unit.
 #[derive(Clone, Copy, Debug)]
@@ -40,48 +40,48 @@ pub(crate) struct Sizes {
 pub(crate) struct Shares {
     sizes: Sizes,
     stop: CancellationToken,
-    all: Arc<Level>,
-    users: Levels<Owner>,
-    links: Levels<(Owner, Arc<str>)>,
+    all: Arc<Limit>,
+    users: Limits<Owner>,
+    links: Limits<(Owner, Arc<str>)>,
 }
 
-/// The level of each user or link that holds capacity or waits for it.
-struct Levels<K>(Mutex<HashMap<K, Weak<Level>>>);
+/// The limit of each user or link that holds capacity or waits for it.
+struct Limits<K>(Mutex<HashMap<K, Weak<Limit>>>);
 
 /// One limit: of all users, of a user, of a link or of a single use.
-struct Level {
+struct Limit {
     size: u32,
-    room: Arc<Semaphore>,
+    available: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// Holds a permit for each request that may wait here, or at a wider level after it passed this one.
+    /// Holds a permit for each request that may wait here, or at a wider limit after it passed this one.
     queue: Semaphore,
 }
 
-/// The levels that a caller takes capacity from.
+/// The limits that a caller takes capacity from.
 #[derive(Clone)]
 pub(crate) struct Share {
     /// The narrowest first.
-    levels: Vec<Arc<Level>>,
+    limits: Vec<Arc<Limit>>,
     stop: CancellationToken,
 }
 
 /// Capacity that was taken; released on drop.
-pub(crate) struct Taken(Vec<(Arc<Level>, OwnedSemaphorePermit)>);
+pub(crate) struct ShareGuard(Vec<(Arc<Limit>, OwnedSemaphorePermit)>);
 
 /// The error if no capacity became free in time.
 #[derive(Debug, Error)]
 #[error("too many requests are already waiting")]
 pub(crate) struct Busy;
 
-struct Waiting<'a>(&'a Level);
+struct Waiting<'a>(&'a Limit);
 
 impl Shares {
     /// Creates the capacity. Nobody waits for it any longer once `stop` is cancelled.
     pub(crate) fn new(sizes: Sizes, stop: CancellationToken) -> Self {
-        let users = Levels(Mutex::default());
-        let links = Levels(Mutex::default());
+        let users = Limits(Mutex::default());
+        let links = Limits(Mutex::default());
         // Users wait here for each other, so one user with many requests must not use up the places in the queue.
-        let all = Level::new(sizes.all, Semaphore::MAX_PERMITS);
+        let all = Limit::new(sizes.all, Semaphore::MAX_PERMITS);
         Self { sizes, stop, all, users, links }
     }
 
@@ -89,47 +89,47 @@ impl Shares {
     pub(crate) fn of(&self, caller: &Caller) -> Share {
         let link = caller.by_link.as_ref();
         let link = link.map(|id| self.links.of((caller.user.clone(), Arc::clone(id)), self.sizes.link));
-        let Share { levels, stop } = self.of_user(&caller.user);
-        Share { levels: link.into_iter().chain(levels).collect(), stop }
+        let Share { limits, stop } = self.of_user(&caller.user);
+        Share { limits: link.into_iter().chain(limits).collect(), stop }
     }
 
     /// Returns the share of `user`, not limited by a link.
     pub(crate) fn of_user(&self, user: &Owner) -> Share {
-        let levels = vec![self.users.of(user.clone(), self.sizes.user), Arc::clone(&self.all)];
-        Share { levels, stop: self.stop.clone() }
+        let limits = vec![self.users.of(user.clone(), self.sizes.user), Arc::clone(&self.all)];
+        Share { limits, stop: self.stop.clone() }
     }
 }
 
-impl<K: Eq + Hash> Levels<K> {
-    fn of(&self, key: K, size: u32) -> Arc<Level> {
+impl<K: Eq + Hash> Limits<K> {
+    fn of(&self, key: K, size: u32) -> Arc<Limit> {
         let mut known = self.0.lock();
-        if let Some(level) = known.get(&key).and_then(Weak::upgrade) {
-            return level;
+        if let Some(limit) = known.get(&key).and_then(Weak::upgrade) {
+            return limit;
         }
-        known.retain(|_, level| level.strong_count() > 0);
-        let level = Level::new(size, MAX_WAITING);
-        known.insert(key, Arc::downgrade(&level));
-        level
+        known.retain(|_, limit| limit.strong_count() > 0);
+        let limit = Limit::new(size, MAX_WAITING);
+        known.insert(key, Arc::downgrade(&limit));
+        limit
     }
 }
 
-impl Level {
-    fn new(size: u32, most_waiting: usize) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { size, room, waiting: AtomicUsize::new(0), queue: Semaphore::new(most_waiting) })
+impl Limit {
+    fn new(size: u32, max_waiting: usize) -> Arc<Self> {
+        let available = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { size, available, waiting: AtomicUsize::new(0), queue: Semaphore::new(max_waiting) })
     }
 
-    /// Acquires `amount`, or the whole level if `amount` exceeds it.
+    /// Acquires `amount`, or the whole limit if `amount` exceeds it.
     async fn acquire(&self, amount: u32) -> Result<OwnedSemaphorePermit, Busy> {
         let _waiting = Waiting::begin(self);
-        Arc::clone(&self.room).acquire_many_owned(amount.min(self.size)).await.map_err(|_| Busy)
+        Arc::clone(&self.available).acquire_many_owned(amount.min(self.size)).await.map_err(|_| Busy)
     }
 }
 
 impl<'a> Waiting<'a> {
-    fn begin(level: &'a Level) -> Self {
-        level.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(level)
+    fn begin(limit: &'a Limit) -> Self {
+        limit.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(limit)
     }
 }
 
@@ -142,44 +142,44 @@ impl Drop for Waiting<'_> {
 impl Share {
     /// Returns a share for a single use, which takes at most `size`.
     pub(crate) fn narrowed(&self, size: u32) -> Self {
-        let own = Level::new(size, Semaphore::MAX_PERMITS);
-        Self { levels: [own].into_iter().chain(self.levels.iter().cloned()).collect(), stop: self.stop.clone() }
+        let own = Limit::new(size, Semaphore::MAX_PERMITS);
+        Self { limits: [own].into_iter().chain(self.limits.iter().cloned()).collect(), stop: self.stop.clone() }
     }
 
     /// Takes `amount`, waiting as long as necessary.
-    pub(crate) async fn take(&self, amount: u32) -> Result<Taken, Busy> {
-        let mut taken = Vec::with_capacity(self.levels.len());
-        for level in &self.levels {
-            taken.push((Arc::clone(level), level.acquire(amount).await?));
+    pub(crate) async fn take(&self, amount: u32) -> Result<ShareGuard, Busy> {
+        let mut taken = Vec::with_capacity(self.limits.len());
+        for limit in &self.limits {
+            taken.push((Arc::clone(limit), limit.acquire(amount).await?));
         }
-        Ok(Taken(taken))
+        Ok(ShareGuard(taken))
     }
 
-    /// Takes `amount` if it becomes free within `patience` and before the worker stops, and if not too many are already waiting. Free
+    /// Takes `amount` if it becomes free within `max_wait` and before the worker stops, and if not too many are already waiting. Free
     /// capacity is granted even while the worker stops.
-    pub(crate) async fn take_within(&self, amount: u32, patience: Duration) -> Result<Taken, Busy> {
+    pub(crate) async fn take_within(&self, amount: u32, max_wait: Duration) -> Result<ShareGuard, Busy> {
         select! {
             biased;
-            taken = timeout(patience, self.take_in_turn(amount)) => taken.unwrap_or(Err(Busy)),
+            taken = timeout(max_wait, self.take_in_turn(amount)) => taken.unwrap_or(Err(Busy)),
             () = self.stop.cancelled() => Err(Busy),
         }
     }
 
-    async fn take_in_turn(&self, amount: u32) -> Result<Taken, Busy> {
-        let mut taken = Vec::with_capacity(self.levels.len());
-        let mut queued = Vec::with_capacity(self.levels.len());
-        for level in &self.levels {
-            queued.push(level.queue.try_acquire().map_err(|_| Busy)?);
-            taken.push((Arc::clone(level), level.acquire(amount).await?));
+    async fn take_in_turn(&self, amount: u32) -> Result<ShareGuard, Busy> {
+        let mut taken = Vec::with_capacity(self.limits.len());
+        let mut queued = Vec::with_capacity(self.limits.len());
+        for limit in &self.limits {
+            queued.push(limit.queue.try_acquire().map_err(|_| Busy)?);
+            taken.push((Arc::clone(limit), limit.acquire(amount).await?));
         }
-        Ok(Taken(taken))
+        Ok(ShareGuard(taken))
     }
 }
 
-impl Taken {
+impl ShareGuard {
     /// Returns true while anybody waits for the capacity that this holds.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.0.iter().any(|(level, _)| level.waiting.load(Ordering::Relaxed) > 0)
+        self.0.iter().any(|(limit, _)| limit.waiting.load(Ordering::Relaxed) > 0)
     }
 
     /// Returns true while a request waits for the capacity that all users share. If each user has a single place, that request belongs to
@@ -189,10 +189,10 @@ impl Taken {
     }
 
     /// Completes once this has been held for `grace` and `wanted` returns true.
-    pub(crate) async fn outstayed(&self, grace: Duration, wanted: impl Fn(&Self) -> bool) {
+    pub(crate) async fn contested_after(&self, grace: Duration, wanted: impl Fn(&Self) -> bool) {
         sleep(grace).await;
         while !wanted(self) {
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 }
@@ -204,10 +204,10 @@ mod tests {
     use super::*;
 
     const SIZES: Sizes = Sizes { all: 4, user: 3, link: 1 };
-    const PATIENCE: Duration = Duration::from_secs(3);
+    const MAX_WAIT: Duration = Duration::from_secs(3);
 
-    async fn take(shares: &Shares, caller: &Caller) -> Result<Taken, Busy> {
-        shares.of(caller).take_within(1, PATIENCE).await
+    async fn take(shares: &Shares, caller: &Caller) -> Result<ShareGuard, Busy> {
+        shares.of(caller).take_within(1, MAX_WAIT).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -237,12 +237,12 @@ mod tests {
         let bob = Caller::test("bob", None);
         let anas = take(&shares, &ana).await.unwrap();
         let bobs = take(&shares, &bob).await.unwrap();
-        let wait = async |caller: &Caller| shares.of(caller).take_within(1, PATIENCE).await;
+        let wait = async |caller: &Caller| shares.of(caller).take_within(1, MAX_WAIT).await;
         let (refused, ()) = tokio::join!(wait(&ana), async {
             tokio::task::yield_now().await;
             assert!(anas.is_wanted() && !bobs.is_wanted());
             assert!(!anas.is_wanted_by_others(), "only her own request waits");
-            anas.outstayed(Duration::from_secs(1), Taken::is_wanted).await;
+            anas.contested_after(Duration::from_secs(1), ShareGuard::is_wanted).await;
         });
         assert!(refused.is_err() && !anas.is_wanted());
         let many = (0..MAX_WAITING).map(|_| Box::pin(wait(&ana)));
@@ -262,7 +262,7 @@ mod tests {
         let ana = Caller::test("ana", None);
         let link = Caller::test("ana", Some("l1"));
         let _held = shares.of(&ana).take(SIZES.user).await.unwrap();
-        let wait = async |caller: &Caller| shares.of(caller).narrowed(1).take_within(1, PATIENCE).await;
+        let wait = async |caller: &Caller| shares.of(caller).narrowed(1).take_within(1, MAX_WAIT).await;
         let many = (0..MAX_WAITING).map(|_| Box::pin(wait(&ana)));
         let mut all = futures_util::future::join_all(many);
         assert!((&mut all).now_or_never().is_none());
@@ -272,7 +272,7 @@ mod tests {
         all.await;
         let patient = shares.of(&ana).narrowed(1);
         assert!(
-            patient.take_within(1, PATIENCE).await.is_err() && start.elapsed() > PATIENCE,
+            patient.take_within(1, MAX_WAIT).await.is_err() && start.elapsed() > MAX_WAIT,
             "there is room to wait again"
         );
     }
@@ -283,7 +283,7 @@ mod tests {
         let ana = Caller::test("ana", None);
         let bob = Caller::test("bob", None);
         let held = shares.of(&bob).take(64).await.unwrap();
-        let wait = async |caller: &Caller| shares.of(caller).take_within(1, PATIENCE).await;
+        let wait = async |caller: &Caller| shares.of(caller).take_within(1, MAX_WAIT).await;
         let mut all = futures_util::future::join_all((0..MAX_WAITING).map(|_| Box::pin(wait(&ana))));
         assert!((&mut all).now_or_never().is_none(), "they pass her own share and wait for the shared one");
         assert!(wait(&ana).await.is_err());
@@ -316,8 +316,8 @@ mod tests {
         let shares = Shares::new(SIZES, CancellationToken::new());
         let ana = shares.of(&Caller::test("ana", None)).narrowed(2);
         let all = ana.take(100).await.unwrap();
-        assert!(ana.take_within(1, PATIENCE).await.is_err());
+        assert!(ana.take_within(1, MAX_WAIT).await.is_err());
         drop(all);
-        assert!(ana.take_within(1, PATIENCE).await.is_ok());
+        assert!(ana.take_within(1, MAX_WAIT).await.is_ok());
     }
 }

@@ -19,9 +19,9 @@ pub(super) async fn json<T: Serialize>(
     most: usize,
     make: impl FnOnce() -> Result<T, Refusal>,
 ) -> Result<Response, Refusal> {
-    let room = app.budget.account(caller, most).first_room(most).await?;
+    let reservation = app.budget.account(caller, most).reserve_first(most).await?;
     let text = serde_json::to_vec(&make()?).map_err(|_| Refusal::internal())?;
-    Ok(of(room.hold(text)))
+    Ok(of(reservation.wrap(text)))
 }
 
 /// Returns an answer with this body, which is JSON.
@@ -34,6 +34,6 @@ pub(super) async fn text<F>(app: &App, caller: &Caller, most: usize, make: F) ->
 where
     F: Future<Output = Result<String, Refusal>>,
 {
-    let room = app.budget.account(caller, most).first_room(most).await?;
-    Ok(room.hold(make.await?.into_bytes()))
+    let reservation = app.budget.account(caller, most).reserve_first(most).await?;
+    Ok(reservation.wrap(make.await?.into_bytes()))
 }

@@ -13,7 +13,7 @@ use crate::{
     media::MediaFolder,
     store::Store,
     streaming::{
-        send::{Disposition, Known, Sending},
+        send::{Disposition, FinishedContent, Sending},
         sendfile::SendQueue,
     },
     tasks::id::TaskId,
@@ -56,7 +56,11 @@ impl FileResponse {
             disposition,
             name: task.file_name(),
             reading,
-            known: task.digest.zip(task.completed_at).map(|(digest, at)| Known { digest, bytes: task.filesize, at }),
+            content: task.digest.zip(task.completed_at).map(|(digest, at)| FinishedContent {
+                digest,
+                bytes: task.filesize,
+                at,
+            }),
         };
         self.send(sending).await
     }
@@ -70,7 +74,7 @@ impl FileResponse {
     ) -> Result<Response, Refusal> {
         let ReadableFile { task, reading, .. } = file;
         let disposition = Disposition::Inline;
-        self.send(Sending { id: task.id, path, content_type, disposition, name: None, reading, known: None }).await
+        self.send(Sending { id: task.id, path, content_type, disposition, name: None, reading, content: None }).await
     }
 
     /// Records a play, unless the client requests only the headers.

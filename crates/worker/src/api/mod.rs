@@ -37,7 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{metadata::MetadataLookups, refusal::Refusal, zip::Archives};
-use super::{queue::Queue, streaming::budget::Budget};
+use super::{queue::Queue, streaming::budget::ResponseBudget};
 
 /// The largest request body. A body holds a URL and a few words.
 const MAX_BODY: usize = 16 << 10;
@@ -48,7 +48,7 @@ pub(crate) struct App {
     pub(crate) queue: Queue,
     metadata: MetadataLookups,
     archives: Archives,
-    budget: Budget,
+    budget: ResponseBudget,
     /// Cancelled when the worker stops.
     stop: CancellationToken,
     /// Holds a token for each answer that still needs the database, which is not released before all are done.
@@ -61,7 +61,7 @@ impl App {
     pub(crate) fn new(queue: Queue, openapi: Bytes, stop: CancellationToken, answering: TaskTracker) -> Self {
         let metadata = MetadataLookups::new(&queue.context().config, stop.clone());
         let archives = Archives::new(stop.clone());
-        let budget = Budget::new(stop.clone());
+        let budget = ResponseBudget::new(stop.clone());
         Self { queue, metadata, archives, budget, stop, answering, openapi }
     }
 }

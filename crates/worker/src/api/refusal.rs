@@ -16,7 +16,7 @@ use crate::{
     disk::NoRoom,
     queue::QueueError,
     store::StoreError,
-    streaming::{budget::Unread, hls::RemuxError, send::SendError},
+    streaming::{budget::TooMuchUnread, hls::RemuxError, send::SendError},
     tasks::source::SourceError,
     ytdlp::Unready,
 };
@@ -159,9 +159,11 @@ impl From<RemuxError> for Refusal {
             RemuxError::ReadOnly => NoRoom::ReadOnly.into(),
             RemuxError::Busy => Self::unavailable("busy", "Too many streams are being prepared; try again later"),
             RemuxError::Stopped => Self::unavailable("busy", "The worker is restarting; try again"),
-            RemuxError::NotYet => Self::unavailable("preparing", "The stream is being prepared; try again shortly"),
+            RemuxError::StillPreparing => {
+                Self::unavailable("preparing", "The stream is being prepared; try again shortly")
+            }
             RemuxError::Gone => Self::no_such_download(),
-            RemuxError::Failed | RemuxError::Ours => Self::new(
+            RemuxError::Failed | RemuxError::Internal => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "remux_failed",
                 "The stream could not be prepared on this server",
@@ -179,8 +181,8 @@ impl From<SendError> for Refusal {
     }
 }
 
-impl From<Unread> for Refusal {
-    fn from(_: Unread) -> Self {
+impl From<TooMuchUnread> for Refusal {
+    fn from(_: TooMuchUnread) -> Self {
         Self::unavailable("busy", "Other answers to this user are still unread")
     }
 }

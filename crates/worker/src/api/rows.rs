@@ -12,7 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{App, answer, refusal::Refusal, view::TaskView};
 use crate::{
     store::{Bounds, Page, Selection, Sequence, StoreError},
-    streaming::budget::{Account, Room},
+    streaming::budget::Account,
     tasks::{caller::Caller, task::Task},
 };
 
@@ -91,8 +91,8 @@ impl Rows {
     /// Returns the answer. Its first piece is made before its head is sent, so that an early failure gets a proper status, and an
     /// answer of one piece has a Content-Length.
     pub(super) async fn answer(mut self) -> Result<Response, Refusal> {
-        let room = self.account.first_room(LARGEST).await?;
-        let first = room.hold(self.piece().await?);
+        let reservation = self.account.reserve_first(LARGEST).await?;
+        let first = reservation.wrap(self.piece().await?);
         if self.finished {
             return Ok(answer::of(first));
         }
@@ -114,8 +114,8 @@ impl Rows {
     }
 
     async fn next(&mut self) -> Result<Bytes, RowsError> {
-        let room: Room = self.account.room(LARGEST).await.map_err(|_| RowsError::NoRoom)?;
-        Ok(room.hold(self.piece().await?))
+        let reservation = self.account.reserve(LARGEST).await.map_err(|_| RowsError::NoRoom)?;
+        Ok(reservation.wrap(self.piece().await?))
     }
 
     /// Returns the next piece, which is not empty, and sets `ended` if it is the last one.

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
 use super::budget::Account;
-use crate::{media::read_leases::ReadLease, shares::Taken};
+use crate::{media::read_leases::ReadLease, shares::ShareGuard};
 
 /// Read size, in bytes.
 const PIECE: usize = 128 << 10;
@@ -37,13 +37,13 @@ pub(crate) const UNREAD: usize = 4 * PIECE;
 /// Sizes from this one on need ZIP64.
 const LARGE: u64 = u32::MAX as u64;
 
-/// While others wait for its place, an archive must send at least this many bytes per [`WINDOW`], or it is ended. Buffers on the way to a
+/// While others wait for its slot, an archive must send at least this many bytes per [`WINDOW`], or it is ended. Buffers on the way to a
 /// slow reader drain a megabyte at a time, so the limit is low enough that a client reading 64 KiB per second always meets it.
 const LEAST: u64 = 320 << 10;
 const WINDOW: usize = 4;
 
 /// How often progress is checked. [`WINDOW`] counts these intervals.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A file of the archive.
 pub(crate) struct Member {
@@ -61,11 +61,11 @@ struct Progress {
     /// Bytes that the client has taken.
     taken: AtomicU64,
     /// Set once the archive is complete.
-    whole: AtomicBool,
+    complete: AtomicBool,
 }
 
 /// A writer that passes what is written to the response body.
-struct Outlet {
+struct BodyWriter {
     to: Sender<Bytes>,
     account: Account,
     progress: Arc<Progress>,
@@ -74,23 +74,26 @@ struct Outlet {
     gone: bool,
 }
 
-/// Returns the archive of `members` as a response body. It holds `place` until everything is sent, the client is gone, or others wait
+/// Returns the archive of `members` as a response body. It holds `slot` until everything is sent, the client is gone, or others wait
 /// and the client reads almost nothing.
-pub(crate) fn body(members: Vec<Member>, place: Taken, account: Account) -> Body {
+pub(crate) fn body(members: Vec<Member>, slot: ShareGuard, account: Account) -> Body {
     // The account limits how much is in flight.
     let (to, pieces) = channel(1);
-    let progress =
-        Arc::new(Progress { stop: CancellationToken::new(), taken: AtomicU64::new(0), whole: AtomicBool::new(false) });
-    let outlet = Outlet { to, account, progress: Arc::clone(&progress), runtime: Handle::current(), gone: false };
-    let work = spawn_blocking(move || write(members, outlet));
+    let progress = Arc::new(Progress {
+        stop: CancellationToken::new(),
+        taken: AtomicU64::new(0),
+        complete: AtomicBool::new(false),
+    });
+    let writer = BodyWriter { to, account, progress: Arc::clone(&progress), runtime: Handle::current(), gone: false };
+    let work = spawn_blocking(move || write(members, writer));
     let watched = Arc::clone(&progress);
     tokio::spawn(async move {
-        // The place is released when this task ends.
+        // The slot is released when this task ends.
         tokio::select! {
             written = work => if let Err(error) = written.map_err(io::Error::other).flatten() {
                 tracing::warn!(%error, "archive not sent completely");
             },
-            () = watched.too_slow(&place) => {
+            () = watched.too_slow(&slot) => {
                 tracing::warn!("archive ended: its client reads too slowly and others are waiting");
                 watched.stop.cancel();
             }
@@ -100,7 +103,7 @@ pub(crate) fn body(members: Vec<Member>, place: Taken, account: Account) -> Body
         let (mut pieces, progress) = state?;
         match pieces.recv().await {
             Some(piece) => Some((Ok(piece), Some((pieces, progress)))),
-            None if progress.whole.load(Ordering::Acquire) => None,
+            None if progress.complete.load(Ordering::Acquire) => None,
             // Abort the response, so that a partial archive is never taken for a complete one.
             None => Some((Err(io::Error::from(io::ErrorKind::BrokenPipe)), None)),
         }
@@ -108,22 +111,22 @@ pub(crate) fn body(members: Vec<Member>, place: Taken, account: Account) -> Body
 }
 
 impl Progress {
-    /// Completes when others wait for `place` and the client has taken less than [`LEAST`] in the last window.
-    async fn too_slow(&self, place: &Taken) {
+    /// Completes when others wait for `slot` and the client has taken less than [`LEAST`] in the last window.
+    async fn too_slow(&self, slot: &ShareGuard) {
         let mut window = VecDeque::from([0]);
         loop {
-            sleep(LOOK_EVERY).await;
+            sleep(CHECK_INTERVAL).await;
             let taken = self.taken.load(Ordering::Relaxed);
             window.push_back(taken);
             let before = if window.len() > WINDOW { window.pop_front() } else { None };
-            if before.is_some_and(|before| taken - before < LEAST) && place.is_wanted() {
+            if before.is_some_and(|before| taken - before < LEAST) && slot.is_wanted() {
                 return;
             }
         }
     }
 }
 
-fn write(members: Vec<Member>, to: Outlet) -> io::Result<()> {
+fn write(members: Vec<Member>, to: BodyWriter) -> io::Result<()> {
     let progress = Arc::clone(&to.progress);
     let mut archive = ZipWriter::new_stream(BufWriter::with_capacity(PIECE, to));
     let mut piece = vec![0; PIECE];
@@ -140,8 +143,8 @@ fn write(members: Vec<Member>, to: Outlet) -> io::Result<()> {
     }
     let mut rest = archive.finish()?.into_inner();
     rest.flush()?;
-    // Set before the outlet is dropped, which closes the channel to the client.
-    progress.whole.store(true, Ordering::Release);
+    // Set before the writer is dropped, which closes the channel to the client.
+    progress.complete.store(true, Ordering::Release);
     Ok(())
 }
 
@@ -168,21 +171,21 @@ fn date(at: Timestamp) -> Option<DateTime> {
     .ok()
 }
 
-impl Outlet {
+impl BodyWriter {
     /// Returns false when the client is gone.
     async fn send(&self, bytes: &[u8]) -> bool {
-        let room = tokio::select! {
-            room = self.account.room(bytes.len()) => room,
+        let reserved = tokio::select! {
+            reserved = self.account.reserve(bytes.len()) => reserved,
             () = self.to.closed() => return false,
         };
-        match room {
-            Ok(room) => self.to.send(room.hold(bytes.to_vec())).await.is_ok(),
+        match reserved {
+            Ok(reservation) => self.to.send(reservation.wrap(bytes.to_vec())).await.is_ok(),
             Err(_) => false,
         }
     }
 }
 
-impl Write for Outlet {
+impl Write for BodyWriter {
     /// Fails once when the client is gone or the archive is stopped. What the ZIP writer still writes while it is dropped is silently
     /// discarded.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    shares::{Busy, Share, Shares, Sizes, Taken},
+    shares::{Busy, Share, ShareGuard, Shares, Sizes},
     tasks::caller::Caller,
 };
 
@@ -21,32 +21,32 @@ const UNIT: usize = 1 << 10;
 const SIZES: Sizes = Sizes { all: 32 << 10, user: 4 << 10, link: 1 << 10 };
 
 /// How long a response that has not begun waits for memory.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// The memory budget for responses. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Budget(Arc<Shares>);
+pub(crate) struct ResponseBudget(Arc<Shares>);
 
 /// The part of the budget that one response may use.
 #[derive(Clone)]
 pub(crate) struct Account(Share);
 
 /// Memory reserved for some bytes until they are written to the connection.
-pub(crate) struct Room {
-    _taken: Taken,
+pub(crate) struct Reservation {
+    _taken: ShareGuard,
 }
 
 /// The error if a user's other responses are read too slowly.
 #[derive(Debug, Error)]
 #[error("other responses to this user are still unread")]
-pub(crate) struct Unread;
+pub(crate) struct TooMuchUnread;
 
-struct Held {
+struct ReservedBytes {
     bytes: Box<[u8]>,
-    _room: Room,
+    _reservation: Reservation,
 }
 
-impl Budget {
+impl ResponseBudget {
     /// Creates a budget. Responses stop waiting for memory once `stop` is cancelled.
     pub(crate) fn new(stop: CancellationToken) -> Self {
         Self(Arc::new(Shares::new(SIZES, stop)))
@@ -60,25 +60,25 @@ impl Budget {
 
 impl Account {
     /// Reserves memory, waiting for as long as the client leaves earlier bytes unread.
-    pub(crate) async fn room(&self, bytes: usize) -> Result<Room, Busy> {
-        self.0.take(units(bytes)).await.map(|taken| Room { _taken: taken })
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Reservation, Busy> {
+        self.0.take(units(bytes)).await.map(|taken| Reservation { _taken: taken })
     }
 
-    /// Like [`room`](Self::room), for a response that has not begun. Refuses it if the user's other responses are read too slowly.
-    pub(crate) async fn first_room(&self, bytes: usize) -> Result<Room, Unread> {
-        let room = self.0.take_within(units(bytes), PATIENCE).await.map(|taken| Room { _taken: taken });
-        room.map_err(|Busy| Unread)
+    /// Like [`reserve`](Self::reserve), for a response that has not begun. Refuses it if the user's other responses are read too slowly.
+    pub(crate) async fn reserve_first(&self, bytes: usize) -> Result<Reservation, TooMuchUnread> {
+        let reservation = self.0.take_within(units(bytes), MAX_WAIT).await.map(|taken| Reservation { _taken: taken });
+        reservation.map_err(|Busy| TooMuchUnread)
     }
 }
 
-impl Room {
+impl Reservation {
     /// Wraps `bytes` so that they hold this reservation until they are dropped, which hyper does once they are written to the connection.
-    pub(crate) fn hold(self, bytes: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Held { bytes: bytes.into(), _room: self })
+    pub(crate) fn wrap(self, bytes: Vec<u8>) -> Bytes {
+        Bytes::from_owner(ReservedBytes { bytes: bytes.into(), _reservation: self })
     }
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for ReservedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -96,27 +96,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn unread_bytes_take_room_and_sent_bytes_release_it() {
-        let budget = Budget::new(CancellationToken::new());
+        let budget = ResponseBudget::new(CancellationToken::new());
         let ana = Caller::test("ana", None);
         let bob = Caller::test("bob", None);
         let mut unread = Vec::new();
-        while let Ok(room) = budget.account(&ana, PIECE).first_room(PIECE).await {
-            unread.push(room.hold(vec![0; PIECE]));
+        while let Ok(reservation) = budget.account(&ana, PIECE).reserve_first(PIECE).await {
+            unread.push(reservation.wrap(vec![0; PIECE]));
             assert!(unread.len() < 1_000);
         }
         assert_eq!(unread.len() * PIECE, 4 << 20);
-        assert!(budget.account(&bob, PIECE).first_room(PIECE).await.is_ok(), "each user has their own room");
+        assert!(budget.account(&bob, PIECE).reserve_first(PIECE).await.is_ok(), "each user has their own room");
         unread.pop();
-        assert!(budget.account(&ana, PIECE).first_room(PIECE).await.is_ok());
+        assert!(budget.account(&ana, PIECE).reserve_first(PIECE).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_response_cannot_exceed_its_own_limit() {
-        let account = Budget::new(CancellationToken::new()).account(&Caller::test("ana", None), 2 * PIECE);
-        let first = account.room(PIECE).await.unwrap();
-        let _second = account.room(PIECE).await.unwrap();
-        assert!(tokio::time::timeout(Duration::from_hours(1), account.room(PIECE)).await.is_err());
+        let account = ResponseBudget::new(CancellationToken::new()).account(&Caller::test("ana", None), 2 * PIECE);
+        let first = account.reserve(PIECE).await.unwrap();
+        let _second = account.reserve(PIECE).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_hours(1), account.reserve(PIECE)).await.is_err());
         drop(first);
-        assert!(account.room(PIECE).await.is_ok());
+        assert!(account.reserve(PIECE).await.is_ok());
     }
 }

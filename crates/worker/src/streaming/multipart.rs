@@ -5,13 +5,13 @@ use std::{collections::VecDeque, iter::once};
 use axum::body::Bytes;
 use uuid::Uuid;
 
-use super::range::Slice;
+use super::range::ByteRange;
 
 /// A segment of a response body.
 #[derive(Debug)]
 pub(crate) enum Segment {
     Text(Bytes),
-    File(Slice),
+    File(ByteRange),
 }
 
 /// A response body of type `multipart/byteranges`.
@@ -22,13 +22,13 @@ pub(crate) struct Multipart {
 
 impl Multipart {
     /// Builds the body for the given ranges of a file of `length` bytes.
-    pub(crate) fn new(slices: &[Slice], content_type: &str, length: u64) -> Self {
+    pub(crate) fn new(slices: &[ByteRange], content_type: &str, length: u64) -> Self {
         // Random, so that no file can contain it.
         let boundary = Uuid::new_v4().simple().to_string();
         let mut lead = "";
         let mut segments = VecDeque::new();
         for slice in slices {
-            let Slice { first, last } = slice;
+            let ByteRange { first, last } = slice;
             let head = format!(
                 "{lead}--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: bytes {first}-{last}/{length}\r\n\r\n"
             );

@@ -18,7 +18,7 @@ mod skips;
 const STEP: usize = 64 << 10;
 
 /// Completes once the range is in memory; fails if it cannot be read.
-pub(crate) async fn bring(file: &Arc<File>, at: u64, bytes: u64) -> io::Result<()> {
+pub(crate) async fn load(file: &Arc<File>, at: u64, bytes: u64) -> io::Result<()> {
     if is_there(file, at, bytes) {
         return Ok(());
     }
@@ -75,14 +75,14 @@ mod tests {
             skipped("this file system cannot tell what is in memory");
             return;
         }
-        bring(&file, 0, LENGTH).await.unwrap();
+        load(&file, 0, LENGTH).await.unwrap();
         assert!(is_there(&file, 0, LENGTH));
     }
 
     #[tokio::test]
     async fn a_stretch_beyond_the_end_cannot_be_brought() {
         let file = on_disk();
-        assert!(bring(&file, LENGTH - 5, 5).await.is_ok());
-        assert_eq!(bring(&file, LENGTH - 5, 6).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(load(&file, LENGTH - 5, 5).await.is_ok());
+        assert_eq!(load(&file, LENGTH - 5, 6).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

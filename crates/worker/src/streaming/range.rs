@@ -2,20 +2,20 @@
 
 /// The part of a representation to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum RequestedRange {
     /// All of it: the request has no range, or one that is ignored.
     Whole,
     /// One range, never empty.
-    Slice(Slice),
+    Single(ByteRange),
     /// At least two ranges, which do not overlap and are in the order of the request.
-    Slices(Vec<Slice>),
+    Multiple(Vec<ByteRange>),
     /// Every requested range lies outside the file.
     Unsatisfiable,
 }
 
 /// Consecutive bytes within a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slice {
+pub struct ByteRange {
     /// The position of the first byte, from 0.
     pub first: u64,
     /// The position of the last byte, inclusive; at least `first`.
@@ -23,7 +23,7 @@ pub struct Slice {
 }
 
 /// One range of a request.
-enum Asked {
+enum RangeSpec {
     From(u64),
     Between(u64, u64),
     Last(u64),
@@ -32,7 +32,7 @@ enum Asked {
 /// The most ranges in one request. With more, the whole file is sent.
 const MAX_RANGES: usize = 16;
 
-impl Slice {
+impl ByteRange {
     fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
@@ -42,37 +42,37 @@ impl Slice {
     }
 }
 
-impl Part {
+impl RequestedRange {
     /// Evaluates a `Range` value for a file of `length` bytes.
     ///
     /// A server may ignore a range (section 14.2). This one ignores too many ranges, overlapping ranges and anything outside the grammar.
     #[must_use]
     pub fn of(range: Option<&str>, length: u64) -> Self {
-        let Some(asked) = range.and_then(parse) else { return Self::Whole };
-        let slices: Vec<Slice> = asked.iter().filter_map(|asked| asked.within(length)).collect();
+        let Some(specs) = range.and_then(parse) else { return Self::Whole };
+        let slices: Vec<ByteRange> = specs.iter().filter_map(|spec| spec.within(length)).collect();
         match *slices {
             [] => Self::Unsatisfiable,
-            [slice] => Self::Slice(slice),
+            [slice] => Self::Single(slice),
             _ if overlap(&slices) => Self::Whole,
-            _ => Self::Slices(slices),
+            _ => Self::Multiple(slices),
         }
     }
 }
 
-impl Asked {
+impl RangeSpec {
     /// Returns the part of the range that lies within a file of `length` bytes.
-    fn within(&self, length: u64) -> Option<Slice> {
+    fn within(&self, length: u64) -> Option<ByteRange> {
         let (first, last) = match *self {
             Self::From(first) => (first, u64::MAX),
             Self::Between(first, last) => (first, last),
             Self::Last(0) => return None,
             Self::Last(count) => (length.saturating_sub(count), u64::MAX),
         };
-        (first < length).then(|| Slice { first, last: last.min(length - 1) })
+        (first < length).then(|| ByteRange { first, last: last.min(length - 1) })
     }
 }
 
-fn overlap(slices: &[Slice]) -> bool {
+fn overlap(slices: &[ByteRange]) -> bool {
     let mut others = slices.iter();
     while let Some(slice) = others.next() {
         if others.clone().any(|other| slice.overlaps(*other)) {
@@ -82,25 +82,25 @@ fn overlap(slices: &[Slice]) -> bool {
     false
 }
 
-fn parse(value: &str) -> Option<Vec<Asked>> {
+fn parse(value: &str) -> Option<Vec<RangeSpec>> {
     let (unit, set) = value.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
     }
     // List members may be empty (section 5.6.1).
     let members = set.split(',').map(|member| member.trim_matches([' ', '\t'])).filter(|member| !member.is_empty());
-    let asked: Vec<Asked> = members.map(one).collect::<Option<_>>()?;
-    (1..=MAX_RANGES).contains(&asked.len()).then_some(asked)
+    let specs: Vec<RangeSpec> = members.map(one).collect::<Option<_>>()?;
+    (1..=MAX_RANGES).contains(&specs.len()).then_some(specs)
 }
 
-fn one(member: &str) -> Option<Asked> {
+fn one(member: &str) -> Option<RangeSpec> {
     match member.split_once('-')? {
-        ("", count) => number(count).map(Asked::Last),
-        (first, "") => number(first).map(Asked::From),
+        ("", count) => number(count).map(RangeSpec::Last),
+        (first, "") => number(first).map(RangeSpec::From),
         (first, last) => {
             let first = number(first)?;
             let last = number(last)?;
-            (first <= last).then_some(Asked::Between(first, last))
+            (first <= last).then_some(RangeSpec::Between(first, last))
         }
     }
 }
@@ -115,12 +115,12 @@ fn number(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn of(range: &str) -> Part {
-        Part::of(Some(range), 100)
+    fn of(range: &str) -> RequestedRange {
+        RequestedRange::of(Some(range), 100)
     }
 
-    fn slice(first: u64, last: u64) -> Part {
-        Part::Slice(Slice { first, last })
+    fn slice(first: u64, last: u64) -> RequestedRange {
+        RequestedRange::Single(ByteRange { first, last })
     }
 
     #[test]
@@ -145,32 +145,32 @@ mod tests {
     #[test]
     fn rfc9110_14_1_2_a_start_beyond_the_file_is_unsatisfiable() {
         for range in ["bytes=100-", "bytes=100-200", "bytes=-0", "bytes=99999999999999999999999-"] {
-            assert_eq!(of(range), Part::Unsatisfiable, "{range}");
+            assert_eq!(of(range), RequestedRange::Unsatisfiable, "{range}");
         }
-        assert_eq!(Part::of(Some("bytes=-5"), 0), Part::Unsatisfiable);
+        assert_eq!(RequestedRange::of(Some("bytes=-5"), 0), RequestedRange::Unsatisfiable);
     }
 
     #[test]
     fn rfc9110_14_1_2_several_ranges() {
         let several = |range: &str| {
-            let Part::Slices(slices) = of(range) else { return Vec::new() };
+            let RequestedRange::Multiple(slices) = of(range) else { return Vec::new() };
             slices.iter().map(|s| (s.first, s.last)).collect()
         };
         assert_eq!(several("bytes=0-1,5-6"), [(0, 1), (5, 6)]);
         assert_eq!(several("bytes= -1 , ,0-0,"), [(99, 99), (0, 0)]);
         assert_eq!(several("bytes=0-1,2-3,200-,-0"), [(0, 1), (2, 3)]);
         assert_eq!(of("bytes=0-1,200-300"), slice(0, 1));
-        assert_eq!(of("bytes=100-,200-300"), Part::Unsatisfiable);
+        assert_eq!(of("bytes=100-,200-300"), RequestedRange::Unsatisfiable);
     }
 
     #[test]
     fn rfc9110_17_15_many_or_overlapping_ranges_get_the_whole_file() {
-        assert_eq!(of("bytes=0-5,5-6"), Part::Whole);
-        assert_eq!(of("bytes=50-60,0-,70-71"), Part::Whole);
-        assert_eq!(of("bytes=-100,0-0"), Part::Whole);
+        assert_eq!(of("bytes=0-5,5-6"), RequestedRange::Whole);
+        assert_eq!(of("bytes=50-60,0-,70-71"), RequestedRange::Whole);
+        assert_eq!(of("bytes=-100,0-0"), RequestedRange::Whole);
         let many = |count: u64| (0..count).map(|i| format!("{i}-{i}")).collect::<Vec<_>>().join(",");
-        assert!(matches!(of(&format!("bytes={}", many(16))), Part::Slices(_)));
-        assert_eq!(of(&format!("bytes={}", many(17))), Part::Whole);
+        assert!(matches!(of(&format!("bytes={}", many(16))), RequestedRange::Multiple(_)));
+        assert_eq!(of(&format!("bytes={}", many(17))), RequestedRange::Whole);
     }
 
     #[test]
@@ -195,8 +195,8 @@ mod tests {
             "bytes=1 - 2",
             "0-5",
         ] {
-            assert_eq!(of(range), Part::Whole, "{range}");
+            assert_eq!(of(range), RequestedRange::Whole, "{range}");
         }
-        assert_eq!(Part::of(None, 100), Part::Whole);
+        assert_eq!(RequestedRange::of(None, 100), RequestedRange::Whole);
     }
 }

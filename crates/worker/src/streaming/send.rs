@@ -22,7 +22,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use super::{
     multipart::{Multipart, Segment},
     pieces,
-    range::{Part, Slice},
+    range::{ByteRange, RequestedRange},
     sendfile::SendQueue,
 };
 use crate::{
@@ -67,12 +67,12 @@ pub(crate) struct Sending {
     pub(crate) name: Option<String>,
     pub(crate) reading: Arc<ReadLease>,
     /// What the file contained when it was finished, if that is known.
-    pub(crate) known: Option<Known>,
+    pub(crate) content: Option<FinishedContent>,
 }
 
 /// A file's content, as it was when it was finished.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
+pub(crate) struct FinishedContent {
     pub(crate) digest: Digest,
     pub(crate) bytes: u64,
     /// When it was finished. That differs from the modification time if the file is shared with other tasks.
@@ -110,9 +110,9 @@ impl Sending {
             SendError::Gone
         })?;
         // A file of another length was replaced, so the digest does not apply.
-        let known = self.known.filter(|known| known.bytes == about.len());
-        let digest = known.map(|known| known.digest);
-        let validators = Validators::of(self.id, &about, known);
+        let content = self.content.filter(|content| content.bytes == about.len());
+        let digest = content.map(|content| content.digest);
+        let validators = Validators::of(self.id, &about, content);
         let mut response = match validators.judge(headers, SystemTime::now()) {
             Some(status) => status.into_response(),
             None => self.respond(file, about.len(), validators.part(method, headers, about.len()), queue),
@@ -129,25 +129,25 @@ impl Sending {
         Ok(response)
     }
 
-    fn respond(&self, file: File, length: u64, part: Part, queue: SendQueue) -> Response {
+    fn respond(&self, file: File, length: u64, part: RequestedRange, queue: SendQueue) -> Response {
         let body = |segments| self.body(file, segments, queue);
         match part {
-            Part::Whole if length == 0 => StatusCode::OK.into_response(),
-            Part::Whole => {
-                let whole = Slice { first: 0, last: length.saturating_sub(1) };
+            RequestedRange::Whole if length == 0 => StatusCode::OK.into_response(),
+            RequestedRange::Whole => {
+                let whole = ByteRange { first: 0, last: length.saturating_sub(1) };
                 (StatusCode::OK, [length_of(length)], body([Segment::File(whole)].into())).into_response()
             }
-            Part::Slice(slice) => {
+            RequestedRange::Single(slice) => {
                 let range = format!("bytes {}-{}/{length}", slice.first, slice.last);
                 let headers = [length_of(slice.len()), (header::CONTENT_RANGE, range)];
                 (StatusCode::PARTIAL_CONTENT, headers, body([Segment::File(slice)].into())).into_response()
             }
-            Part::Slices(slices) => {
+            RequestedRange::Multiple(slices) => {
                 let parts = Multipart::new(&slices, self.content_type, length);
                 let headers = [length_of(parts.content_length()), (header::CONTENT_TYPE, parts.content_type())];
                 (StatusCode::PARTIAL_CONTENT, headers, body(parts.into_segments())).into_response()
             }
-            Part::Unsatisfiable => {
+            RequestedRange::Unsatisfiable => {
                 let range = format!("bytes */{length}");
                 (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, range)]).into_response()
             }
@@ -179,39 +179,39 @@ impl Sending {
 }
 
 impl Validators {
-    fn of(id: TaskId, about: &Metadata, known: Option<Known>) -> Self {
+    fn of(id: TaskId, about: &Metadata, content: Option<FinishedContent>) -> Self {
         let written = || format!("\"{id}-{:x}-{:x}-{:x}\"", about.len(), about.mtime(), about.mtime_nsec());
-        let etag = known.map_or_else(written, |known| known.digest.etag());
-        let at = known.map_or(about.mtime(), |known| known.at.as_second());
+        let etag = content.map_or_else(written, |content| content.digest.etag());
+        let at = content.map_or(about.mtime(), |content| content.at.as_second());
         let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(at.max(0).cast_unsigned());
         Self { etag, modified }
     }
 
     /// Evaluates the preconditions (RFC 9110, section 13.2.2). Returns the status if one of them ends the request.
     fn judge(&self, headers: &HeaderMap, now: SystemTime) -> Option<StatusCode> {
-        if let Some(known) = listed(headers, &header::IF_MATCH) {
-            if !known.iter().any(|tag| tag == "*" || *tag == self.etag) {
+        if let Some(tags) = listed(headers, &header::IF_MATCH) {
+            if !tags.iter().any(|tag| tag == "*" || *tag == self.etag) {
                 return Some(StatusCode::PRECONDITION_FAILED);
             }
         } else if date(headers, &header::IF_UNMODIFIED_SINCE).is_some_and(|since| self.modified > since) {
             return Some(StatusCode::PRECONDITION_FAILED);
         }
         let unchanged = match listed(headers, &header::IF_NONE_MATCH) {
-            Some(known) => known.iter().any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag),
+            Some(tags) => tags.iter().any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag),
             None => date(headers, &header::IF_MODIFIED_SINCE).is_some_and(|at| self.modified <= at && at <= now),
         };
         unchanged.then_some(StatusCode::NOT_MODIFIED)
     }
 
     /// Returns the part to send. Ranges apply only to GET, and only if the client has the current version.
-    fn part(&self, method: &Method, headers: &HeaderMap, length: u64) -> Part {
+    fn part(&self, method: &Method, headers: &HeaderMap, length: u64) -> RequestedRange {
         if method != Method::GET || !self.is_current(headers) {
-            return Part::Whole;
+            return RequestedRange::Whole;
         }
         let mut ranges = headers.get_all(header::RANGE).iter();
         match (ranges.next(), ranges.next()) {
-            (Some(range), None) => Part::of(range.to_str().ok(), length),
-            _ => Part::Whole,
+            (Some(range), None) => RequestedRange::of(range.to_str().ok(), length),
+            _ => RequestedRange::Whole,
         }
     }
 
@@ -269,7 +269,7 @@ mod tests {
             disposition: Disposition::Attachment,
             reading: crate::media::read_leases::ReadLeases::default()
                 .begin("550e8400-e29b-41d4-a716-446655440000".parse().unwrap()),
-            known: None,
+            content: None,
             name: Some("añb\"c\r\n 100%.mp4".into()),
         };
         assert_eq!(

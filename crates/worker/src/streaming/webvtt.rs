@@ -19,7 +19,7 @@ const MAX_HOURS: u32 = 999;
 
 /// A position in the video, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Moment(u32);
+struct CueTime(u32);
 
 /// Re-serialises the cues of `text` in their order.
 pub fn rewrite(text: &str) -> Result<String, NotWebVtt> {
@@ -53,8 +53,8 @@ fn without_empty_lines(cue: &str) -> String {
 fn timing(line: &str) -> Option<String> {
     let (start, rest) = line.split_once(ARROW)?;
     let mut words = rest.split_ascii_whitespace();
-    let start = Moment::parse(start.trim())?;
-    let end = Moment::parse(words.next()?)?;
+    let start = CueTime::parse(start.trim())?;
+    let end = CueTime::parse(words.next()?)?;
     let settings: String = words.filter(|word| is_setting(word)).flat_map(|word| [" ", word]).collect();
     (start < end).then(|| format!("{} {ARROW} {}{settings}", start.write(), end.write()))
 }
@@ -66,7 +66,7 @@ fn is_setting(word: &str) -> bool {
     })
 }
 
-impl Moment {
+impl CueTime {
     /// Parses `hh:mm:ss.ttt` or `mm:ss.ttt`.
     fn parse(text: &str) -> Option<Self> {
         let (clock, thousandths) = text.split_once('.')?;

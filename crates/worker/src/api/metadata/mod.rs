@@ -29,7 +29,7 @@ use super::{
 use crate::{
     disk::NoRoom,
     queue::Queue,
-    shares::{Busy, Shares, Sizes, Taken},
+    shares::{Busy, ShareGuard, Shares, Sizes},
     tasks::{
         caller::Caller,
         owner::Owner,
@@ -163,7 +163,7 @@ impl MetadataLookups {
         &self,
         queue: &Queue,
         question: Question,
-        slot: Result<Taken, Busy>,
+        slot: Result<ShareGuard, Busy>,
     ) -> Result<Answer, LookupError> {
         let mut under_way = self.under_way();
         if let Some(answer) = self.cached_or_running(&under_way, &question) {
@@ -176,10 +176,10 @@ impl MetadataLookups {
     }
 
     /// Caches only successful answers: a site that has failed may work for the next client.
-    async fn run(self, queue: Queue, question: Question, slot: Taken) -> Result<Bytes, LookupError> {
+    async fn run(self, queue: Queue, question: Question, slot: ShareGuard) -> Result<Bytes, LookupError> {
         let json = tokio::select! {
             json = run::run(queue.context(), &question, &self.0.stop) => json?,
-            () = slot.outstayed(UNCONTESTED_TIME, Taken::is_wanted) => return Err(LookupError::TooSlow),
+            () = slot.contested_after(UNCONTESTED_TIME, ShareGuard::is_wanted) => return Err(LookupError::TooSlow),
         };
         self.0.cache.insert(question, json.clone());
         Ok(json)

@@ -1,4 +1,4 @@
-//! Why there is no stream.
+//! The reason why there is no stream.
 
 use thiserror::Error;
 use tokio::task::spawn_blocking;
@@ -9,7 +9,7 @@ use crate::{
     ytdlp::Unready,
 };
 
-/// Why there is no stream.
+/// The reason why there is no stream.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum RemuxError {
     #[error("MP4 cannot hold its streams, or no player supports them")]
@@ -25,7 +25,7 @@ pub(crate) enum RemuxError {
     #[error("too many streams are being prepared")]
     Busy,
     #[error("the stream is still being prepared")]
-    NotYet,
+    StillPreparing,
     #[error("stopped")]
     Stopped,
     #[error("the file no longer exists")]
@@ -33,7 +33,7 @@ pub(crate) enum RemuxError {
     #[error("ffmpeg failed")]
     Failed,
     #[error("internal error")]
-    Ours,
+    Internal,
 }
 
 impl From<NoRoom> for RemuxError {
@@ -41,7 +41,7 @@ impl From<NoRoom> for RemuxError {
         match reason {
             NoRoom::Full => Self::Full,
             NoRoom::ReadOnly => Self::ReadOnly,
-            NoRoom::Unknown(_) | NoRoom::Lost(_) => Self::Ours,
+            NoRoom::Unknown(_) | NoRoom::Lost(_) => Self::Internal,
         }
     }
 }
@@ -58,7 +58,7 @@ impl From<Exhausted> for RemuxError {
 impl From<StoreError> for RemuxError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the task database failed");
-        Self::Ours
+        Self::Internal
     }
 }
 
@@ -66,14 +66,14 @@ impl From<StoreError> for RemuxError {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, RemuxError> {
-    let result = spawn_blocking(work).await.map_err(|_| RemuxError::Ours)?;
+    let result = spawn_blocking(work).await.map_err(|_| RemuxError::Internal)?;
     result.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => RemuxError::Gone,
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => RemuxError::Full,
         std::io::ErrorKind::ReadOnlyFilesystem => RemuxError::ReadOnly,
         _ => {
             tracing::error!(%error, "the files of a stream could not be accessed");
-            RemuxError::Ours
+            RemuxError::Internal
         }
     })
 }

@@ -35,7 +35,7 @@ const LEAST_SEGMENT: usize = 50;
 pub(super) struct Prepared(PathBuf);
 
 /// The folder of a stream that is being prepared. It is removed on drop.
-pub(super) struct Making(PathBuf);
+pub(super) struct StagingFolder(PathBuf);
 
 impl Prepared {
     pub(super) fn of(media: &MediaFolder, id: TaskId) -> Self {
@@ -85,12 +85,12 @@ impl Prepared {
     }
 }
 
-impl Making {
+impl StagingFolder {
     pub(super) fn begin(media: &MediaFolder) -> io::Result<Self> {
-        let making = Self(media.jobs().join(format!("hls-{}", Uuid::new_v4())));
-        make_private(&making.folder())?;
-        make_private(&making.ready())?;
-        Ok(making)
+        let staging = Self(media.jobs().join(format!("hls-{}", Uuid::new_v4())));
+        make_private(&staging.folder())?;
+        make_private(&staging.ready())?;
+        Ok(staging)
     }
 
     /// The only part of this folder that ffmpeg can access.
@@ -117,7 +117,7 @@ impl Making {
     }
 }
 
-impl Drop for Making {
+impl Drop for StagingFolder {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.0);
         if let Err(error) = removal::remove(&path) {

@@ -19,7 +19,7 @@ pub(crate) use self::{error::RemuxError, prepare::Remuxer};
 use self::{
     error::blocking,
     folder::{Prepared, STREAM},
-    runs::{Joined, Preparation, Preparations},
+    runs::{JoinedRun, Preparation, Preparations},
 };
 use crate::{
     media::MediaFolder,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long a request waits for a stream: less than players do.
-const PATIENCE: Duration = Duration::from_secs(15);
+const MAX_WAIT: Duration = Duration::from_secs(15);
 
 /// The prepared streams, and those that are being prepared. Clones share them.
 #[derive(Clone)]
@@ -113,23 +113,23 @@ impl Streams {
             return Err(RemuxError::Stopped);
         }
         let mut run = match self.0.runs.join(task, &self.0.stop)? {
-            Joined::UnderWay(run) => run,
-            Joined::New(run, told) => {
-                self.0.tracker.spawn(self.clone().work(task.id, run.clone(), told));
+            JoinedRun::Existing(run) => run,
+            JoinedRun::New(run, outcome_sender) => {
+                self.0.tracker.spawn(self.clone().work(task.id, run.clone(), outcome_sender));
                 run
             }
         };
-        run.outcome(PATIENCE).await
+        run.outcome(MAX_WAIT).await
     }
 
     /// Waits for the turn of a preparation, then does it.
-    async fn work(self, id: TaskId, run: Preparation, told: watch::Sender<Option<Result<(), RemuxError>>>) {
+    async fn work(self, id: TaskId, run: Preparation, outcome_sender: watch::Sender<Option<Result<(), RemuxError>>>) {
         let Inner { runs, remuxer, .. } = &*self.0;
-        let leaving = runs.leave_later(id);
-        let outcome = match runs.place(&run).await {
-            Some(place) => tokio::select! {
+        let guard = runs.remove_on_drop(id);
+        let outcome = match runs.slot(&run).await {
+            Some(slot) => tokio::select! {
                 made = remuxer.prepare(id, &run.stop) => made,
-                never = runs.hurry(id, &run, &place) => match never {},
+                never = runs.stop_if_too_slow(id, &run, &slot) => match never {},
             },
             None => Err(RemuxError::Stopped),
         };
@@ -137,8 +137,8 @@ impl Streams {
             tracing::warn!(task = %id, %error, "a stream was not prepared");
         }
         runs.note(id, &outcome);
-        drop(leaving);
-        told.send_replace(Some(outcome));
+        drop(guard);
+        outcome_sender.send_replace(Some(outcome));
     }
 
     fn prepared(&self, id: TaskId) -> Prepared {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RemuxError,
     error::blocking,
-    folder::{Making, Prepared},
+    folder::{Prepared, StagingFolder},
     remux::Ffmpeg,
 };
 use crate::{
@@ -33,8 +33,8 @@ impl Remuxer {
     pub(super) async fn prepare(&self, id: TaskId, stop: &CancellationToken) -> Result<(), RemuxError> {
         // The task is read only now, when a removal would find and stop this preparation.
         let task = self.store.get(id).await?;
-        let film = task.as_ref().and_then(Task::finished).map(|media| self.media.file(id, media));
-        let film = film.ok_or(RemuxError::Gone)?;
+        let file = task.as_ref().and_then(Task::finished).map(|media| self.media.file(id, media));
+        let file = file.ok_or(RemuxError::Gone)?;
         let prepared = Prepared::of(&self.media, id);
         if prepared.is_there() {
             return Ok(());
@@ -44,19 +44,19 @@ impl Remuxer {
         let program = tools.ffmpeg.clone().ok_or(RemuxError::NoFfmpeg)?;
         self.disks.room().await?;
         let media = self.media.clone();
-        let making = blocking(move || Making::begin(&media)).await?;
-        let folder = making.folder();
+        let staging = blocking(move || StagingFolder::begin(&media)).await?;
+        let folder = staging.folder();
         let bytes = task.map_or(0, |task| task.filesize);
         let ffmpeg =
-            Ffmpeg { tools: &tools, program: &program, folder: &folder, film: &film, disks: &self.disks, stop };
+            Ffmpeg { tools: &tools, program: &program, folder: &folder, file: &file, disks: &self.disks, stop };
         let made = match ffmpeg.codecs().await {
             Ok(codecs) => ffmpeg.remux(&codecs, bytes, self.time).await,
             Err(error) => Err(error),
         };
         // The closure also drops, and so removes, the folder of a failed preparation.
         let made = blocking(move || {
-            let making = making;
-            if made.is_ok() { making.publish(&prepared).map(|()| made) } else { Ok(made) }
+            let staging = staging;
+            if made.is_ok() { staging.publish(&prepared).map(|()| made) } else { Ok(made) }
         });
         made.await?
     }

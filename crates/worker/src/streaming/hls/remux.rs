@@ -31,7 +31,7 @@ pub(super) struct Ffmpeg<'a> {
     /// The folder that ffmpeg may write to.
     pub(super) folder: &'a Path,
     /// The media file to read.
-    pub(super) film: &'a Path,
+    pub(super) file: &'a Path,
     pub(super) disks: &'a Disks,
     pub(super) stop: &'a CancellationToken,
 }
@@ -44,14 +44,15 @@ impl Ffmpeg<'_> {
     pub(super) async fn codecs(&self) -> Result<Vec<&'static str>, RemuxError> {
         let mut args = self.input();
         args.extend(STREAMS.into_iter().chain(["-t", "0", "-f", "framehash", "-"]).map(OsString::from));
-        let said = self.run(args, 1 << 20, PROBE_TIMEOUT).await?;
-        let names: Vec<_> = said.iter().filter_map(|line| line.strip_prefix("#codec_id ")?.split_once(": ")).collect();
+        let printed = self.run(args, 1 << 20, PROBE_TIMEOUT).await?;
+        let names: Vec<_> =
+            printed.iter().filter_map(|line| line.strip_prefix("#codec_id ")?.split_once(": ")).collect();
         let known = names.iter().map(|(_, name)| CODECS.into_iter().find(|codec| codec == name));
         known.collect::<Option<Vec<_>>>().filter(|known| !known.is_empty()).ok_or(RemuxError::NotStreamable)
     }
 
     /// Copies the selected streams into one file, with a playlist of the positions of its segments.
-    pub(super) async fn remux(&self, codecs: &[&str], film_bytes: u64, time: Duration) -> Result<(), RemuxError> {
+    pub(super) async fn remux(&self, codecs: &[&str], file_bytes: u64, time: Duration) -> Result<(), RemuxError> {
         let mut args = self.input();
         let mut add = |more: &[&str]| args.extend(more.iter().map(OsString::from));
         add(&STREAMS);
@@ -67,35 +68,35 @@ impl Ffmpeg<'_> {
         add(&["-f", "hls", "-hls_time", SEGMENT, "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4"]);
         add(&["-hls_flags", "single_file", "-hls_segment_filename"]);
         args.extend([self.folder.join(STREAM).into(), self.folder.join(INDEX).into()]);
-        self.run(args, most(film_bytes), time).await.map(drop)
+        self.run(args, most(file_bytes), time).await.map(drop)
     }
 
     fn input(&self) -> Vec<OsString> {
         let quiet = ["-nostdin", "-v", "error", "-y", "-threads", "1", "-fflags", "+genpts"];
         let guarded = ["-format_whitelist", DEMUXERS, "-protocol_whitelist", "file,pipe", "-i"];
         let mut args: Vec<OsString> = quiet.into_iter().chain(guarded).map(OsString::from).collect();
-        args.push(self.film.into());
+        args.push(self.file.into());
         args
     }
 
     /// Runs ffmpeg, which may write up to `most` bytes, and returns the lines it printed, if it succeeded.
     async fn run(&self, args: Vec<OsString>, most: u64, time: Duration) -> Result<Vec<String>, RemuxError> {
-        let Self { tools, program, folder, film, disks, stop } = *self;
+        let Self { tools, program, folder, file, disks, stop } = *self;
         let limits = Limits { file: most, folder: most, ..Limits::scratch(time) };
-        let run = SandboxedRun::new(tools, program, args, folder, limits).reading(film);
+        let run = SandboxedRun::new(tools, program, args, folder, limits).reading(file);
         let mut run = run.start(disks, stop).map_err(|error| {
             tracing::error!(%error, "ffmpeg could not be started");
-            RemuxError::Ours
+            RemuxError::Internal
         })?;
-        let mut said = Vec::new();
+        let mut printed = Vec::new();
         while let Some(line) = run.next().await {
             match line {
-                Line::Out(line) if said.len() < 100 => said.push(line),
+                Line::Out(line) if printed.len() < 100 => printed.push(line),
                 line => tracing::debug!(?line, "ffmpeg"),
             }
         }
         match run.end().await {
-            End::Exited(status) if status.success() => Ok(said),
+            End::Exited(status) if status.success() => Ok(printed),
             End::Stopped => Err(RemuxError::Stopped),
             End::Exhausted(reason) => Err(reason.into()),
             end => {
@@ -107,6 +108,6 @@ impl Ffmpeg<'_> {
 }
 
 /// Returns the largest allowed size of a stream, in bytes.
-pub(super) fn most(film_bytes: u64) -> u64 {
-    film_bytes.saturating_add(film_bytes / 4).saturating_add(OVERHEAD)
+pub(super) fn most(file_bytes: u64) -> u64 {
+    file_bytes.saturating_add(file_bytes / 4).saturating_add(OVERHEAD)
 }

@@ -32,7 +32,7 @@ pub(crate) use self::{
 const MAX_RANGE: usize = 256 << 10;
 
 /// The placeholder for bytes of files; it is never sent itself.
-static STAND_IN: [u8; MAX_RANGE] = [0; MAX_RANGE];
+static PLACEHOLDER: [u8; MAX_RANGE] = [0; MAX_RANGE];
 
 /// How the bytes of files get to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,8 @@ impl SendQueue {
         let length = usize::try_from(bytes).map_or(MAX_RANGE, |bytes| bytes.min(MAX_RANGE));
         match self.mode {
             SendMode::Sendfile => {
-                page_cache::bring(file, at, length as u64).await?;
-                Ok(self.lay(Arc::clone(file), at, length))
+                page_cache::load(file, at, length as u64).await?;
+                Ok(self.enqueue(Arc::clone(file), at, length))
             }
             SendMode::Copy => {
                 let file = Arc::clone(file);
@@ -79,9 +79,9 @@ impl SendQueue {
     }
 
     /// Queues a range, and returns its placeholder.
-    fn lay(&self, file: Arc<File>, at: u64, left: usize) -> Bytes {
+    fn enqueue(&self, file: Arc<File>, at: u64, left: usize) -> Bytes {
         self.ranges().push_back(FileRange { file, at, left });
-        Bytes::from_static(STAND_IN.get(..left).unwrap_or_default())
+        Bytes::from_static(PLACEHOLDER.get(..left).unwrap_or_default())
     }
 
     /// Ignores poisoning: the queue is consistent even after a panic.
@@ -97,6 +97,6 @@ fn read(file: &File, at: u64, length: usize) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn stands_in(bytes: &[u8]) -> bool {
-    STAND_IN.as_ptr_range().contains(&bytes.as_ptr())
+fn is_placeholder(bytes: &[u8]) -> bool {
+    PLACEHOLDER.as_ptr_range().contains(&bytes.as_ptr())
 }

@@ -27,7 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::{MAX_RANGE, SendMode, SendQueue, SendfileStream};
-use crate::streaming::{multipart::Segment, pieces, range::Slice};
+use crate::streaming::{multipart::Segment, pieces, range::ByteRange};
 
 /// The longest that the test may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -103,7 +103,7 @@ fn content() -> Vec<u8> {
 /// Answers with the whole file and its end, each after bytes in memory, like a response with several ranges.
 fn answer(file: Arc<File>, queue: SendQueue) -> Response {
     let last = (LENGTH as u64).saturating_sub(1);
-    let from = |first| Segment::File(Slice { first, last });
+    let from = |first| Segment::File(ByteRange { first, last });
     let segments = [Segment::Text(WHOLE.into()), from(0), Segment::Text(END.into()), from(END_FROM)];
     let length = [(header::CONTENT_LENGTH, expected().len().to_string())];
     (length, pieces::body(file, segments.into(), queue, ())).into_response()

@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::{FileRange, SendMode, SendQueue, stands_in};
+use super::{FileRange, SendMode, SendQueue, is_placeholder};
 
 /// A socket that can be polled for writability before a write.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
@@ -57,7 +57,7 @@ impl<S: Socket> SendfileStream<S> {
     /// Compares the placeholders of a write with the queue. Both must be complete: if hyper had copied a placeholder, it would be among
     /// the other bytes of this write.
     fn judge_write(&self, pieces: &[IoSlice<'_>]) -> Result<(), Mismatch> {
-        let written = || pieces.iter().filter(|piece| stands_in(piece)).map(|piece| piece.len());
+        let written = || pieces.iter().filter(|piece| is_placeholder(piece)).map(|piece| piece.len());
         let ranges = self.queue.ranges();
         if written().eq(ranges.iter().map(|range| range.left)) {
             return Ok(());
@@ -111,7 +111,7 @@ impl<S: Socket> AsyncWrite for SendfileStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.judge_write(pieces)?;
-        let own = pieces.iter().position(|piece| stands_in(piece)).unwrap_or(pieces.len());
+        let own = pieces.iter().position(|piece| is_placeholder(piece)).unwrap_or(pieces.len());
         match pieces.split_at(own) {
             ([], [_, ..]) => this.poll_range(cx),
             (own, _) => Pin::new(&mut this.socket).poll_write_vectored(cx, own),
@@ -198,9 +198,9 @@ mod tests {
 
     #[tokio::test]
     async fn ranges_are_sent_in_order_between_other_bytes() {
-        let ((mut stream, other), film) = (connected(), file(b"0123456789"));
-        let first = stream.queue.lay(Arc::clone(&film), 2, 3);
-        let second = stream.queue.lay(film, 7, 2);
+        let ((mut stream, other), source) = (connected(), file(b"0123456789"));
+        let first = stream.queue.enqueue(Arc::clone(&source), 2, 3);
+        let second = stream.queue.enqueue(source, 7, 2);
         let mut pieces: Vec<Bytes> = vec![Bytes::from_static(b"<"), first, Bytes::from_static(b"|"), second];
         while !pieces.is_empty() {
             let slices: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
@@ -213,21 +213,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_placeholder_without_its_range_is_never_sent() {
-        let ((mut stream, other), film) = (connected(), file(b"0123456789"));
-        let laid = stream.queue.lay(film, 0, 4);
-        for wrong in [&laid[1..], &laid[..3]] {
+        let ((mut stream, other), source) = (connected(), file(b"0123456789"));
+        let placeholder = stream.queue.enqueue(source, 0, 4);
+        for wrong in [&placeholder[1..], &placeholder[..3]] {
             assert_eq!(write(&mut stream, &[wrong]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
-        assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap(), 4);
-        assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(write(&mut stream, &[&placeholder[..]]).await.unwrap(), 4);
+        assert_eq!(write(&mut stream, &[&placeholder[..]]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(sent(stream, other).await, "0123");
     }
 
     #[tokio::test]
     async fn nothing_is_sent_if_placeholders_are_copied_lost_or_in_another_order() {
-        let ((mut stream, other), film) = (connected(), file(b"0123456789"));
-        let first = stream.queue.lay(Arc::clone(&film), 0, 4);
-        let second = stream.queue.lay(film, 4, 3);
+        let ((mut stream, other), source) = (connected(), file(b"0123456789"));
+        let first = stream.queue.enqueue(Arc::clone(&source), 0, 4);
+        let second = stream.queue.enqueue(source, 4, 3);
         let copied = first.to_vec();
         let wrong: [&[&[u8]]; 5] = [
             &[b"head", &copied, &second],
@@ -244,20 +244,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_range_that_is_left_at_a_flush_or_at_the_end_is_an_error() {
-        let ((mut stream, _other), film) = (connected(), file(b"0123456789"));
+        let ((mut stream, _other), source) = (connected(), file(b"0123456789"));
         flush(&mut stream).await.unwrap();
-        let laid = stream.queue.lay(film, 0, 4);
+        let placeholder = stream.queue.enqueue(source, 0, 4);
         assert_eq!(flush(&mut stream).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         let ended = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap(), 4);
+        assert_eq!(write(&mut stream, &[&placeholder[..]]).await.unwrap(), 4);
         flush(&mut stream).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_truncated_file_ends_the_connection() {
         let (mut stream, _other) = connected();
-        let laid = stream.queue.lay(file(b"01"), 2, 4);
-        assert_eq!(write(&mut stream, &[&laid[..]]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let placeholder = stream.queue.enqueue(file(b"01"), 2, 4);
+        assert_eq!(write(&mut stream, &[&placeholder[..]]).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

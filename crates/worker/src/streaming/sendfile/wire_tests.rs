@@ -40,7 +40,7 @@ fn sending(path: PathBuf) -> Sending {
     let content_type = "video/mp4";
     let disposition = Disposition::Inline;
     let reading = ReadLeases::default().begin(id);
-    Sending { id, path, content_type, disposition, name: None, reading, known: None }
+    Sending { id, path, content_type, disposition, name: None, reading, content: None }
 }
 
 /// Serves a file with the worker's listener.
@@ -57,12 +57,12 @@ async fn served(path: &Path, mode: SendMode, stop: &CancellationToken) -> Socket
 }
 
 /// A response as it arrived: its head, and its body by `Content-Length`.
-struct Came {
+struct ReceivedResponse {
     head: String,
     body: Vec<u8>,
 }
 
-impl Came {
+impl ReceivedResponse {
     fn header(&self, name: &str) -> &str {
         let line = self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         line.unwrap()
@@ -70,7 +70,7 @@ impl Came {
 }
 
 /// Asks on one connection for the file, once for each value of `Range`; an empty one is none.
-async fn ask(address: SocketAddr, ranges: &[&str]) -> Vec<Came> {
+async fn fetch(address: SocketAddr, ranges: &[&str]) -> Vec<ReceivedResponse> {
     let mut client = TcpStream::connect(address).await.unwrap();
     let mut all = Vec::new();
     for range in ranges {
@@ -81,10 +81,10 @@ async fn ask(address: SocketAddr, ranges: &[&str]) -> Vec<Came> {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(client.read_u8().await.unwrap());
         }
-        let mut came = Came { head: String::from_utf8(head).unwrap(), body: Vec::new() };
-        came.body.resize(came.header("content-length").parse().unwrap(), 0);
-        client.read_exact(&mut came.body).await.unwrap();
-        all.push(came);
+        let mut response = ReceivedResponse { head: String::from_utf8(head).unwrap(), body: Vec::new() };
+        response.body.resize(response.header("content-length").parse().unwrap(), 0);
+        client.read_exact(&mut response.body).await.unwrap();
+        all.push(response);
     }
     all
 }
@@ -115,7 +115,7 @@ async fn every_byte_is_the_same_whether_the_kernel_sends_it_or_memory() {
     for mode in [SendMode::Sendfile, SendMode::Copy] {
         let address = served(&path, mode, &stop).await;
         let ranges = ["", "bytes=0-0", "bytes=1000-700000", "bytes=-17", "bytes=5-9,262140-786440", ""];
-        let [whole, one, middle, end, several, again] = ask(address, &ranges).await.try_into().ok().unwrap();
+        let [whole, one, middle, end, several, again] = fetch(address, &ranges).await.try_into().ok().unwrap();
         let content = content();
         assert!(whole.body == content && again.body == content, "{mode:?}: the whole file");
         assert_eq!(one.body, content[..1], "{mode:?}");
