@@ -43,4 +43,4 @@ pub use self::sandbox::confine;
 pub use self::serve::{Stage, WorkerError, serve};
 pub use self::tasks::file_name::public_name;
 pub use self::tasks::id::{InvalidTaskId, TaskId};
-pub use self::trial::{Lack, trial};
+pub use self::trial::{MissingRequirement, trial};

@@ -53,10 +53,10 @@ use super::{
 /// The reason why the worker cannot run.
 #[derive(Debug, Error)]
 #[error(transparent)]
-pub struct WorkerError(Reason);
+pub struct WorkerError(WorkerErrorKind);
 
 #[derive(Debug, Error)]
-enum Reason {
+enum WorkerErrorKind {
     #[error("{key}: {path}: {error}")]
     Folder { key: &'static str, path: PathBuf, error: io::Error },
     #[error(transparent)]
@@ -67,9 +67,9 @@ enum Reason {
     Egress(#[from] EgressError),
 }
 
-impl From<Reason> for WorkerError {
-    fn from(reason: Reason) -> Self {
-        Self(reason)
+impl From<WorkerErrorKind> for WorkerError {
+    fn from(kind: WorkerErrorKind) -> Self {
+        Self(kind)
     }
 }
 
@@ -103,7 +103,7 @@ pub async fn serve(
 ) -> Result<(), WorkerError> {
     let stop = CancellationToken::new();
     let (queue, egress) = queue(&config, &stop).await?;
-    housekeeping::at_startup(&queue).await.map_err(Reason::Store)?;
+    housekeeping::at_startup(&queue).await.map_err(WorkerErrorKind::Store)?;
     // Logs a problem with yt-dlp at startup; the routes that need it report it again.
     let _ = queue.context().readiness.tools().await;
     let seen = config.data_dir.join("worker.seen");
@@ -115,7 +115,8 @@ pub async fn serve(
         answering.clone(),
     );
     let mode = choose_mode(&queue.context().media.jobs()).await;
-    let serving = listen(&config.worker.listen, &mut sockets, routes, stop.clone(), mode).map_err(Reason::Listen)?;
+    let serving =
+        listen(&config.worker.listen, &mut sockets, routes, stop.clone(), mode).map_err(WorkerErrorKind::Listen)?;
     let store = queue.context().store.clone();
     let working = tokio::spawn(work(queue, stop.clone()));
     reached(Stage::Ready);
@@ -153,16 +154,16 @@ async fn no_more_requests(answering: TaskTracker) {
 }
 
 /// Builds the queue with everything that it needs, and the egress guard if it runs in this process.
-async fn queue(config: &Config, stop: &CancellationToken) -> Result<(Queue, Option<egress::Serving>), Reason> {
+async fn queue(config: &Config, stop: &CancellationToken) -> Result<(Queue, Option<egress::Serving>), WorkerErrorKind> {
     let folder = |key, path: &Path| {
         let path = path.to_owned();
-        move |error| Reason::Folder { key, path, error }
+        move |error| WorkerErrorKind::Folder { key, path, error }
     };
     make_private(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;
     let media = MediaFolder::open(&config.worker.media_dir)
         .and_then(|media| media.for_readers(config.worker.library_access))
         .map_err(folder("worker.media_dir", &config.worker.media_dir))?;
-    let store = Store::open(&config.data_dir.join("worker.db")).map_err(Reason::Store)?;
+    let store = Store::open(&config.data_dir.join("worker.db")).map_err(WorkerErrorKind::Store)?;
     let (sandbox, door) = Source::new(config).await;
     let egress = door.map(|door| Ok::<_, EgressError>(Egress::open(config)?.serve(door))).transpose()?;
     let companion = companion::install(&config.data_dir).map_err(folder("data_dir", &config.data_dir))?;

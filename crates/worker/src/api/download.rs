@@ -17,7 +17,7 @@ use crate::tasks::{
     caller::Caller,
     language::Languages,
     order::{FORMATS, Output, Priority, Quality},
-    playlist::{Extent, Part, Tally},
+    playlist::{PlaylistExtent, PlaylistProgress, PlaylistRole},
     source::SourceUrl,
     subtitles::WantedSubtitles,
     task::Task,
@@ -83,26 +83,29 @@ pub(super) async fn start(
     let source = SourceUrl::parse(&order.url, &context.config.allow_private)?;
     let output = Output::parse(&order.download_type, order.format.as_deref())
         .map_err(|e| Refusal::invalid("invalid_value", e.to_string()))?;
-    let part = part(order.playlist, order.playlist_limit, context.config.max_playlist)?;
+    let playlist_role = playlist_role(order.playlist, order.playlist_limit, context.config.max_playlist)?;
     context.readiness.tools().await?;
     context.disks.room().await?;
     let limits = caller.limits;
     let max_filesize = caller.limits.max_filesize.map(NonZeroU64::get);
     let task = Task::new(caller.user, source.as_str().to_owned(), order.quality, output);
     let wanted = WantedSubtitles { languages: order.subtitles, automatic: order.automatic_subtitles };
-    let task = Task { priority: order.priority, wanted, part, max_filesize, ..task };
+    let task = Task { priority: order.priority, wanted, playlist_role, max_filesize, ..task };
     app.queue.add(task.clone(), limits).await?;
     Ok(Json(TaskView::new(task, None)))
 }
 
-fn part(playlist: bool, limit: Option<NonZeroU16>, most: u16) -> Result<Part, Refusal> {
+fn playlist_role(playlist: bool, limit: Option<NonZeroU16>, most: u16) -> Result<PlaylistRole, Refusal> {
     match (playlist, limit) {
-        (false, None) => Ok(Part::Alone),
+        (false, None) => Ok(PlaylistRole::Single),
         (false, Some(_)) => Err(Refusal::invalid("invalid_value", "playlist_limit requires playlist to be true")),
         (true, Some(limit)) if limit.get() > most => {
             Err(Refusal::invalid("invalid_value", format!("playlist_limit must be at most {most}")))
         }
-        (true, limit) => Ok(Part::List(limit.map_or(Extent::Whole, Extent::First), Tally::default())),
+        (true, limit) => Ok(PlaylistRole::List(
+            limit.map_or(PlaylistExtent::Whole, PlaylistExtent::First),
+            PlaylistProgress::default(),
+        )),
     }
 }
 

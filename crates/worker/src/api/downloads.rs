@@ -16,7 +16,7 @@ use super::{
     view::TaskView,
 };
 use crate::{
-    store::{Cancelled, Selection},
+    store::{CancelResult, Selection},
     tasks::{caller::Caller, id::TaskId},
 };
 
@@ -68,11 +68,11 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Respo
 pub(super) async fn cancel(State(app): State<App>, caller: Caller, id: Id) -> Result<Json<Done>, Refusal> {
     let id = visible_task(&app, &caller, id).await?;
     match app.queue.cancel(id).await? {
-        Cancelled::Yes { .. } => Ok(Json(Done { message: "Descarga cancelada" })),
-        Cancelled::TooLate => {
+        CancelResult::Yes { .. } => Ok(Json(Done { message: "Descarga cancelada" })),
+        CancelResult::TooLate => {
             Err(Refusal::new(StatusCode::CONFLICT, "already_ended", "The download has already ended"))
         }
-        Cancelled::Unknown => Err(Refusal::no_such_download()),
+        CancelResult::Unknown => Err(Refusal::no_such_download()),
     }
 }
 

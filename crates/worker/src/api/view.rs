@@ -7,7 +7,7 @@ use super::openapi::one_of;
 use crate::tasks::{
     language::Language,
     order::{KINDS, QUALITIES},
-    playlist::{Part, Tally},
+    playlist::{PlaylistProgress, PlaylistRole},
     progress::Progress,
     task::{Status, Task},
 };
@@ -81,11 +81,13 @@ impl TaskView {
         let completed = task.status == Status::Completed;
         let live = progress.filter(|_| task.status == Status::Downloading).unwrap_or_default();
         let processing = progress.filter(|_| task.status == Status::Processing);
-        let (is_playlist, index, total) = place(task.part);
-        let percent = match task.part {
-            Part::List(_, Tally { total, ended }) => f64::from(ended) / f64::from(total.max(1)) * 100.0,
-            Part::Alone | Part::Entry(_) if completed || processing.is_some() => 100.0,
-            Part::Alone | Part::Entry(_) => live.percent,
+        let (is_playlist, index, total) = place(task.playlist_role);
+        let percent = match task.playlist_role {
+            PlaylistRole::List(_, PlaylistProgress { total, ended }) => {
+                f64::from(ended) / f64::from(total.max(1)) * 100.0
+            }
+            PlaylistRole::Single | PlaylistRole::Entry(_) if completed || processing.is_some() => 100.0,
+            PlaylistRole::Single | PlaylistRole::Entry(_) => live.percent,
         };
         let subtitles_missing = if completed && !is_playlist { missing(&task) } else { Vec::new() };
         let thumbnail = if task.has_thumbnail { format!("/api/thumbnails/{}", task.id) } else { String::new() };
@@ -102,7 +104,7 @@ impl TaskView {
             is_playlist,
             playlist_index: index,
             playlist_total: total,
-            playlist_id: task.part.list().map(|list| list.to_string()),
+            playlist_id: task.playlist_role.list().map(|list| list.to_string()),
             filename: task.file_name().unwrap_or_default(),
             quality: task.quality.to_string(),
             download_type: task.output.kind(),
@@ -123,11 +125,11 @@ fn missing(task: &Task) -> Vec<String> {
 }
 
 /// Returns `is_playlist`, `playlist_index` and `playlist_total` for a task.
-fn place(part: Part) -> (bool, u32, u32) {
-    match part {
-        Part::Alone => (false, 0, 1),
-        Part::List(_, Tally { total, ended }) => (true, ended, total),
-        Part::Entry(place) => (false, place.index, place.total),
+fn place(playlist_role: PlaylistRole) -> (bool, u32, u32) {
+    match playlist_role {
+        PlaylistRole::Single => (false, 0, 1),
+        PlaylistRole::List(_, PlaylistProgress { total, ended }) => (true, ended, total),
+        PlaylistRole::Entry(place) => (false, place.index, place.total),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Budgets(Mutex<HashMap<(Uuid, i64), TokenEntry>>);
 #[derive(Debug)]
 struct TokenEntry {
     until: i64,
-    budget: Arc<Budget>,
+    budget: Arc<TokenBudget>,
     log: Log,
 }
 
@@ -39,25 +39,25 @@ struct Log {
 
 /// The budget of one token.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct TokenBudget {
     left: AtomicU64,
     open: AtomicUsize,
 }
 
 /// One connection that draws on a budget.
 #[derive(Debug)]
-pub(super) struct Spender(Arc<Budget>);
+pub(super) struct ConnectionBudget(Arc<TokenBudget>);
 
 impl Budgets {
     /// Opens a connection under `token`. Returns none if the token has as many open as allowed.
-    pub(super) fn enter(&self, token: &EgressToken, now: i64) -> Option<Spender> {
+    pub(super) fn open(&self, token: &EgressToken, now: i64) -> Option<ConnectionBudget> {
         let mut entries = self.0.lock();
         entries.retain(|_, entry| entry.until > now);
         let budget =
             Arc::clone(&entries.entry((token.job, token.until)).or_insert_with(|| TokenEntry::of(token)).budget);
-        let entered =
+        let opened =
             budget.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MAX_OPEN).then_some(n + 1));
-        entered.ok().map(|_| Spender(budget))
+        opened.ok().map(|_| ConnectionBudget(budget))
     }
 
     /// Returns true if another line about `token` may be logged at `now`; otherwise counts it as left out. First logs how many lines
@@ -80,12 +80,12 @@ impl Budgets {
 
 impl TokenEntry {
     fn of(token: &EgressToken) -> Self {
-        let budget = Arc::new(Budget { left: AtomicU64::new(token.bytes), open: AtomicUsize::new(0) });
+        let budget = Arc::new(TokenBudget { left: AtomicU64::new(token.bytes), open: AtomicUsize::new(0) });
         Self { until: token.until, budget, log: Log::default() }
     }
 }
 
-impl Spender {
+impl ConnectionBudget {
     /// Takes up to `wanted` bytes and returns how many it took; 0 if none are left.
     pub(super) fn take(&self, wanted: usize) -> usize {
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
@@ -100,7 +100,7 @@ impl Spender {
     }
 }
 
-impl Drop for Spender {
+impl Drop for ConnectionBudget {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -114,12 +114,12 @@ mod tests {
     fn all_connections_of_a_token_share_its_budget_and_cannot_exceed_it() {
         let budgets = Budgets::default();
         let token = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
-        let a = budgets.enter(&token, 0).unwrap();
-        let b = budgets.enter(&token, 0).unwrap();
+        let a = budgets.open(&token, 0).unwrap();
+        let b = budgets.open(&token, 0).unwrap();
         assert_eq!((a.take(7), b.take(7), a.take(1)), (7, 3, 0));
         assert_eq!((a.left(), b.left()), (0, 0));
         let other = EgressToken { job: Uuid::from_u128(2), ..token };
-        assert_eq!(budgets.enter(&other, 0).unwrap().take(4), 4);
+        assert_eq!(budgets.open(&other, 0).unwrap().take(4), 4);
     }
 
     #[test]
@@ -135,9 +135,9 @@ mod tests {
     fn connections_are_counted_for_each_token_and_released_on_drop() {
         let budgets = Budgets::default();
         let token = EgressToken { job: Uuid::from_u128(1), until: 100, bytes: 10 };
-        let mut open: Vec<_> = (0..MAX_OPEN).map(|_| budgets.enter(&token, 0).unwrap()).collect();
-        assert!(budgets.enter(&token, 0).is_none());
+        let mut open: Vec<_> = (0..MAX_OPEN).map(|_| budgets.open(&token, 0).unwrap()).collect();
+        assert!(budgets.open(&token, 0).is_none());
         open.pop();
-        assert!(budgets.enter(&token, 0).is_some());
+        assert!(budgets.open(&token, 0).is_some());
     }
 }

@@ -94,9 +94,9 @@ fn shown(host: &url::Host) -> String {
 }
 
 async fn open(guard: &Inner, token: &EgressToken, request: &Request) -> Result<Metered, Refused> {
-    let spender = guard.budgets.enter(token, clock::unix_now()).ok_or(Refused::TooMany)?;
+    let budget = guard.budgets.open(token, clock::unix_now()).ok_or(Refused::TooMany)?;
     let remote = guard.destinations.dial(&guard.lookups, token.job, &request.to).await?;
-    Ok(Metered::new(remote, spender))
+    Ok(Metered::new(remote, budget))
 }
 
 /// Reads the head. Returns it, or what is wrong with it, and the bytes after it.

@@ -15,18 +15,18 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::budget::Spender;
+use super::budget::ConnectionBudget;
 
 /// A metered connection to a host.
 pub(super) struct Metered {
     io: TcpStream,
-    spender: Spender,
+    budget: ConnectionBudget,
     passed: Arc<AtomicU64>,
 }
 
 impl Metered {
-    pub(super) fn new(io: TcpStream, spender: Spender) -> Self {
-        Self { io, spender, passed: Arc::default() }
+    pub(super) fn new(io: TcpStream, budget: ConnectionBudget) -> Self {
+        Self { io, budget, passed: Arc::default() }
     }
 
     /// The number of bytes transferred so far, both ways together.
@@ -36,7 +36,7 @@ impl Metered {
 
     /// Returns how much of `wanted` the budget allows, so that a transfer never exceeds it.
     fn affordable(&self, wanted: usize) -> io::Result<usize> {
-        match self.spender.left() {
+        match self.budget.left() {
             0 => Err(spent()),
             left => Ok(usize::try_from(left).unwrap_or(usize::MAX).min(wanted)),
         }
@@ -44,7 +44,7 @@ impl Metered {
 
     fn charge(&self, bytes: usize) -> io::Result<()> {
         self.passed.fetch_add(bytes as u64, Ordering::Relaxed);
-        if self.spender.take(bytes) < bytes { Err(spent()) } else { Ok(()) }
+        if self.budget.take(bytes) < bytes { Err(spent()) } else { Ok(()) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{queue::Queue, store::StoreError};
 pub(crate) async fn at_startup(queue: &Queue) -> Result<(), StoreError> {
     queue.tidy().await?;
     let context = queue.context();
-    if let Err(error) = reconcile::take(&context.store, &context.media).await {
+    if let Err(error) = reconcile::reconcile(&context.store, &context.media).await {
         tracing::error!(%error, "cannot compare the media folder with the database");
     }
     Ok(())

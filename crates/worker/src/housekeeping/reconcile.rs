@@ -34,9 +34,9 @@ pub(super) enum ReconcileError {
 }
 
 /// Logs orphaned files and updates the status of tasks whose file is gone or has returned. Deletes nothing.
-pub(super) async fn take(store: &Store, media: &MediaFolder) -> Result<(), ReconcileError> {
+pub(super) async fn reconcile(store: &Store, media: &MediaFolder) -> Result<(), ReconcileError> {
     let known = store.ids().await?;
-    let finished = store.finished_ones().await?;
+    let finished = store.library_tasks().await?;
     let folder = media.clone();
     let differences = spawn_blocking(move || compare(&folder, &known, &finished)).await??;
     for path in &differences.orphans {
@@ -44,17 +44,17 @@ pub(super) async fn take(store: &Store, media: &MediaFolder) -> Result<(), Recon
     }
     for id in differences.lost {
         tracing::error!(task = %id, "file of a finished download is missing");
-        store.lose(id).await?;
+        store.mark_lost(id).await?;
     }
     for id in differences.found {
         tracing::info!(task = %id, "file of a finished download has returned");
-        store.find_again(id).await?;
+        store.mark_found(id).await?;
     }
     Ok(())
 }
 
 fn compare(media: &MediaFolder, known: &HashSet<TaskId>, finished: &[LibraryTask]) -> io::Result<Differences> {
-    let mut differences = Differences { orphans: media.strangers(|id| known.contains(&id))?, ..Differences::default() };
+    let mut differences = Differences { orphans: media.orphans(|id| known.contains(&id))?, ..Differences::default() };
     for LibraryTask { id, status } in finished.iter().copied() {
         let there = media.finished(id)?.is_some();
         match status {

@@ -86,7 +86,7 @@ pub(super) async fn enforce(queue: &Queue, stop: &CancellationToken) {
 
 async fn sweep(queue: &Queue, limits: Retention) -> Result<(), StoreError> {
     let context = queue.context();
-    let kept = context.store.kept().await?;
+    let kept = context.store.finished_files().await?;
     let media = context.media.clone();
     let kept = spawn_blocking(move || kept.into_iter().map(|file| Lying::of(&media, file)).collect()).await?;
     for (file, why) in to_go(kept, limits, Timestamp::now(), |id| context.media.is_being_read(id)) {

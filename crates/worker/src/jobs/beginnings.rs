@@ -17,7 +17,7 @@ use super::{
 };
 use crate::media::{
     AcceptError,
-    sniff::{self, HEAD, Seen},
+    sniff::{self, HEAD, Sniffed},
 };
 
 /// The suffix that yt-dlp gives to incomplete files.
@@ -53,10 +53,10 @@ impl Beginnings {
 }
 
 fn judge(head: &[u8]) -> Result<(), AcceptError> {
-    match sniff::see(head) {
-        Seen::Text => Err(AcceptError::NotMedia),
-        Seen::NotKept => Err(AcceptError::UnknownType),
-        Seen::Media(_) | Seen::Unknown => Ok(()),
+    match sniff::sniff(head) {
+        Sniffed::Text => Err(AcceptError::NotMedia),
+        Sniffed::Unsupported => Err(AcceptError::UnknownType),
+        Sniffed::Media(_) | Sniffed::Unknown => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::failure::Failure;
 use crate::{
-    tasks::{id::TaskId, premiere::Awaited, task::Task},
+    tasks::{id::TaskId, premiere::Premiere, task::Task},
     ytdlp::{End, Line, Tracks, YtDlpError, for_the_log},
 };
 
@@ -17,7 +17,7 @@ const LOGGED_CHARS: usize = 500;
 pub(super) struct ChildOutput {
     pub(super) described: bool,
     pub(super) tracks: Tracks,
-    pub(super) awaited: Option<Awaited>,
+    pub(super) premiere: Option<Premiere>,
     logged: usize,
     pub(super) reported: Option<PathBuf>,
     error: Option<YtDlpError>,
@@ -38,11 +38,11 @@ impl ChildOutput {
 
     /// Returns the reported file, or why there is none.
     pub(super) fn judge(mut self, end: End, task: &Task) -> Result<PathBuf, Failure> {
-        match (&end, self.reported.take(), self.awaited) {
+        match (&end, self.reported.take(), self.premiere) {
             (End::Exited(_), Some(path), _) => Ok(path),
-            (End::Exited(_), None, Some(begins @ Awaited::Begins(_))) => Err(Failure::Awaited(begins)),
+            (End::Exited(_), None, Some(begins @ Premiere::Begins(_))) => Err(Failure::Awaited(begins)),
             // A live source is refused, unless it was still announced at an earlier attempt.
-            (End::Exited(_), None, Some(Awaited::Live)) if task.announced => Err(Failure::Awaited(Awaited::Live)),
+            (End::Exited(_), None, Some(Premiere::Live)) if task.announced => Err(Failure::Awaited(Premiere::Live)),
             _ => self.ended_well(end).and(Err(Failure::NotTaken)),
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     media::AcceptError,
     store::StoreError,
     tasks::{
-        premiere::Awaited,
+        premiere::Premiere,
         source::{ResolveError, SourceError},
     },
     ytdlp::{Unready, YtDlpError},
@@ -33,7 +33,7 @@ pub(crate) enum Failure {
     #[error("the source is larger than the limit, longer than four hours, or live")]
     NotTaken,
     #[error("{}", .0.message())]
-    Awaited(Awaited),
+    Awaited(Premiere),
     #[error("the announced start is too far in the future")]
     TooLongAwaited,
     #[error("the playlist has changed since it was read; request it again")]

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     media::{AcceptError, JobFolder},
     store::StoreError,
-    tasks::{digest::Digest, finished::Finished, playlist::Part, source::SourceUrl, task::Task},
-    ytdlp::{DownloadLimits, Kind, Sought, Tools, download},
+    tasks::{digest::Digest, finished::Finished, playlist::PlaylistRole, source::SourceUrl, task::Task},
+    ytdlp::{DownloadLimits, Kind, Tools, VideoRef, download},
 };
 
 /// One run of a task.
@@ -37,7 +37,7 @@ impl<'a> Job<'a> {
 
     /// Downloads what the task names, or expands a playlist into tasks. Resumes an interrupted run.
     pub(crate) async fn run(&self) -> Result<JobResult, Failure> {
-        if let Part::List(extent, _) = self.task.part
+        if let PlaylistRole::List(extent, _) = self.task.playlist_role
             && let Some(films) = self.expand(extent).await?
         {
             return Ok(JobResult::List(films));
@@ -85,8 +85,8 @@ impl<'a> Job<'a> {
         let source = self.source().await?;
         self.context.disks.room().await?;
         let limits = DownloadLimits { max_filesize: self.largest() };
-        let film = Sought { source: &source, item: self.task.part.item() };
-        let args = download(tools, film, self.task.quality, self.task.output, &self.folder, limits);
+        let video = VideoRef { source: &source, item: self.task.playlist_role.item() };
+        let args = download(tools, video, self.task.quality, self.task.output, &self.folder, limits);
         let reported = match self.attempt(tools, args.clone()).await {
             // Media URLs expire after a while; the page has new ones.
             Err(Failure::YtDlp(error)) if error.kind == Kind::Expired => self.attempt(tools, args).await?,
@@ -146,8 +146,8 @@ impl<'a> Job<'a> {
         let stop = &self.running.stop;
         thumbnail::make(&self.context.disks, tools, &self.folder, &self.folder.file(accepted.media), stop).await;
         let source = SourceUrl::parse(&self.task.url, &self.context.config.allow_private)?;
-        let film = Sought { source: &source, item: self.task.part.item() };
-        let subtitles = SubtitlesFetch { tools, job: &self.folder, film, wanted: &self.task.wanted, stop };
+        let video = VideoRef { source: &source, item: self.task.playlist_role.item() };
+        let subtitles = SubtitlesFetch { tools, job: &self.folder, video, wanted: &self.task.wanted, stop };
         subtitles.run(&self.context.disks, &self.context.egress_tokens).await?;
         if stop.is_cancelled() {
             return Err(Failure::Stopped);

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use super::{child_output::ChildOutput, failure::Failure, job::Job, stall_watchdog::StallWatchdog, watch::Watch};
 use crate::{
     store::stored_title,
-    tasks::{description::Description, premiere::Awaited},
+    tasks::{description::Description, premiere::Premiere},
     ytdlp::{Event, Limits, Line, SandboxedRun, Tools},
 };
 
@@ -69,8 +69,8 @@ impl Job<'_> {
     async fn heed(&self, line: &Line, said: &mut ChildOutput) -> Result<(), Failure> {
         said.hear(self.task.id, line);
         match Event::of(line) {
-            Some(Event::Announced(at)) => said.awaited = Some(Awaited::at(at)),
-            Some(Event::Live) => said.awaited = Some(Awaited::Live),
+            Some(Event::Announced(at)) => said.premiere = Some(Premiere::at(at)),
+            Some(Event::Live) => said.premiere = Some(Premiere::Live),
             Some(Event::Described(_)) if said.described => {}
             Some(Event::Described(about)) => {
                 said.described = true;
@@ -91,7 +91,7 @@ impl Job<'_> {
     /// Stores what the source reports about itself. Fails if that is another video than the one which the playlist had at this position.
     async fn describe(&self, about: Description) -> Result<(), Failure> {
         let title = &self.task.title;
-        if self.task.part.item().is_some() && !title.is_empty() && title != stored_title(&about.title) {
+        if self.task.playlist_role.item().is_some() && !title.is_empty() && title != stored_title(&about.title) {
             return Err(Failure::ListChanged);
         }
         self.context.store.describe(self.task.id, about).await?;

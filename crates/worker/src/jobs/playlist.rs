@@ -11,12 +11,12 @@ use super::{
     listen::{MAX_LINE, PAGES},
 };
 use crate::{
-    store::Expanded,
+    store::ExpandResult,
     tasks::{
-        playlist::{Extent, PlaylistEntry},
+        playlist::{PlaylistEntry, PlaylistExtent},
         source::{self, SourceError, SourceUrl},
     },
-    ytdlp::{Limits, Listed, SandboxedRun, Tools, listing},
+    ytdlp::{Limits, ListedVideo, SandboxedRun, Tools, listing},
 };
 
 /// The time limit for reading a playlist: its pages, without its videos.
@@ -35,28 +35,28 @@ enum Contents {
 
 impl Job<'_> {
     /// Creates a task for each video on the page that the task names and returns their number, or `None` if the page is a single video.
-    pub(super) async fn expand(&self, extent: Extent) -> Result<Option<usize>, Failure> {
+    pub(super) async fn expand(&self, extent: PlaylistExtent) -> Result<Option<usize>, Failure> {
         let tools = self.context.readiness.tools().await?;
         self.accepted().await?;
         let Contents::List { title, entries } = self.read(extent, &tools).await? else {
-            self.context.store.make_film(self.task.id).await?;
+            self.context.store.make_single_video(self.task.id).await?;
             return Ok(None);
         };
         self.discard().await;
         match self.context.store.expand(self.task.id, title, entries).await? {
-            Expanded::Into(films) => Ok(Some(films.len())),
-            Expanded::NoRoom => Err(Failure::NoRoomToWait),
-            Expanded::Gone => Err(Failure::Stopped),
+            ExpandResult::Into(films) => Ok(Some(films.len())),
+            ExpandResult::NoRoom => Err(Failure::NoRoomToWait),
+            ExpandResult::Gone => Err(Failure::Stopped),
         }
     }
 
-    async fn read(&self, extent: Extent, tools: &Tools) -> Result<Contents, Failure> {
+    async fn read(&self, extent: PlaylistExtent, tools: &Tools) -> Result<Contents, Failure> {
         let source = self.source().await?;
         let most = self.context.config.max_playlist;
         // One more distinguishes a playlist that is too long from one at the limit.
         let ask = match extent {
-            Extent::Whole => most.saturating_add(1),
-            Extent::First(wanted) => wanted.get().min(most),
+            PlaylistExtent::Whole => most.saturating_add(1),
+            PlaylistExtent::First(wanted) => wanted.get().min(most),
         };
         let listed = self.listed(&source, ask, tools).await?;
         if listed.len() > usize::from(most) {
@@ -66,7 +66,7 @@ impl Job<'_> {
     }
 
     /// Lists at most `ask` videos of the page.
-    async fn listed(&self, source: &SourceUrl, ask: u16, tools: &Tools) -> Result<Vec<Listed>, Failure> {
+    async fn listed(&self, source: &SourceUrl, ask: u16, tools: &Tools) -> Result<Vec<ListedVideo>, Failure> {
         let folder = self.folder.work();
         let time = TIMEOUT.min(self.context.config.job_timeout);
         let limits = Limits { line: MAX_LINE, ..Limits::scratch(time) };
@@ -77,7 +77,7 @@ impl Job<'_> {
         let mut listed = Vec::new();
         while let Some(line) = run.next().await {
             said.hear(self.task.id, &line);
-            listed.extend(Listed::of(&line));
+            listed.extend(ListedVideo::of(&line));
             // The limit that yt-dlp was given applies to each playlist, and this one may contain others.
             if listed.len() >= usize::from(ask) {
                 run.stop().await;
@@ -88,7 +88,7 @@ impl Job<'_> {
         Ok(listed)
     }
 
-    fn contents(&self, source: &SourceUrl, listed: Vec<Listed>) -> Result<Contents, Failure> {
+    fn contents(&self, source: &SourceUrl, listed: Vec<ListedVideo>) -> Result<Contents, Failure> {
         let first = listed.first().ok_or(Failure::EmptyList)?;
         if first.index.is_none() {
             return Ok(Contents::Film);
@@ -100,8 +100,12 @@ impl Job<'_> {
 }
 
 /// Returns the entry of a video that was listed on `page`. `judge` decides which URLs may be fetched.
-fn entry(listed: Listed, page: &SourceUrl, judge: impl Fn(&str) -> Result<SourceUrl, SourceError>) -> PlaylistEntry {
-    let Listed { title, index, .. } = listed;
+fn entry(
+    listed: ListedVideo,
+    page: &SourceUrl,
+    judge: impl Fn(&str) -> Result<SourceUrl, SourceError>,
+) -> PlaylistEntry {
+    let ListedVideo { title, index, .. } = listed;
     let list = listed.list_page.and_then(|page| judge(&page).ok());
     let page = list.as_ref().unwrap_or(page).as_str();
     let by_place = |title| PlaylistEntry { url: page.to_owned(), title, item: index, fault: None };
@@ -122,7 +126,7 @@ mod tests {
     use super::*;
 
     fn entry(url: Option<&str>) -> PlaylistEntry {
-        let listed = Listed {
+        let listed = ListedVideo {
             url: url.map(str::to_owned),
             title: "T".into(),
             index: Some(3),

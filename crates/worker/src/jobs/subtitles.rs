@@ -21,7 +21,7 @@ use crate::{
         language::{Language, Languages},
         subtitles::WantedSubtitles,
     },
-    ytdlp::{End, Limits, SandboxedRun, Sought, Tools, subtitles},
+    ytdlp::{End, Limits, SandboxedRun, Tools, VideoRef, subtitles},
 };
 
 /// The largest subtitle file, in bytes; enough for the text of several feature films.
@@ -35,7 +35,7 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 pub(super) struct SubtitlesFetch<'a> {
     pub(super) tools: &'a Tools,
     pub(super) job: &'a JobFolder,
-    pub(super) film: Sought<'a>,
+    pub(super) video: VideoRef<'a>,
     pub(super) wanted: &'a WantedSubtitles,
     pub(super) stop: &'a CancellationToken,
 }
@@ -65,7 +65,7 @@ impl SubtitlesFetch<'_> {
     }
 
     async fn download(&self, folder: &Path, disks: &Disks, tokens: &EgressTokens) -> io::Result<End> {
-        let args = subtitles(self.tools, self.film, self.wanted, folder);
+        let args = subtitles(self.tools, self.video, self.wanted, folder);
         let run = SandboxedRun::yt_dlp(self.tools, args, folder, Limits::scratch(TIMEOUT));
         let mut run = run.online(tokens, Uuid::new_v4(), MAX_FETCHED).start(disks, self.stop)?;
         while let Some(line) = run.next().await {

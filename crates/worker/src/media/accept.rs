@@ -127,8 +127,8 @@ mod tests {
     fn a_process_that_keeps_a_file_open_cannot_change_what_was_accepted() {
         let (_dir, _folder, _id, job) = job();
         let path = job.out().join("media.mp4");
-        let film = VIDEO.repeat(1_000);
-        fs::write(&path, &film).unwrap();
+        let video = VIDEO.repeat(1_000);
+        fs::write(&path, &video).unwrap();
         let open = OpenOptions::new().write(true).open(&path).unwrap();
         let stopped = || Err(AcceptError::Stopped);
         assert!(matches!(job.accept(&path, Leftovers::Possible, stopped), Err(AcceptError::Stopped)));
@@ -138,7 +138,7 @@ mod tests {
         // The remains of a copy that was stopped do not get in the way.
         let media = job.accept(&path, Leftovers::Possible, || Ok(())).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&open, b"changed", 1_000).unwrap();
-        assert!(fs::read(job.file(media)).unwrap() == film);
+        assert!(fs::read(job.file(media)).unwrap() == video);
         assert_eq!(fs::metadata(job.file(media)).unwrap().mode() & 0o777, 0o600);
         assert!(!path.exists() && !job.copy().exists());
     }

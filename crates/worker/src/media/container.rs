@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     AcceptError,
-    sniff::{self, Seen},
+    sniff::{self, Sniffed},
 };
 use crate::tasks::media_type::MediaType;
 
@@ -37,11 +37,11 @@ pub(super) fn of(path: &Path, head: &[u8]) -> Result<MediaType, AcceptError> {
     if named.is_none() && !TELL_NOTHING.contains(&extension.as_str()) {
         return Err(AcceptError::UnknownType);
     }
-    match sniff::see(head) {
-        Seen::Text => Err(AcceptError::NotMedia),
-        Seen::NotKept => Err(AcceptError::UnknownType),
-        Seen::Unknown => named.ok_or(AcceptError::UnknownType),
-        Seen::Media(names) => {
+    match sniff::sniff(head) {
+        Sniffed::Text => Err(AcceptError::NotMedia),
+        Sniffed::Unsupported => Err(AcceptError::UnknownType),
+        Sniffed::Unknown => named.ok_or(AcceptError::UnknownType),
+        Sniffed::Media(names) => {
             let named = named.filter(|named| names.contains(&named.extension()));
             let likely = || names.iter().find_map(|name| name.parse().ok());
             named.or_else(likely).ok_or(AcceptError::UnknownType)

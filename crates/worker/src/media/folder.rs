@@ -169,18 +169,18 @@ impl MediaFolder {
         Ok(())
     }
 
-    /// Returns the entries of the media folder that belong to no task for which `knows` returns true.
-    pub(crate) fn strangers(&self, knows: impl Fn(TaskId) -> bool) -> io::Result<Vec<PathBuf>> {
-        let mut strangers = Vec::new();
+    /// Returns the entries of the media folder that belong to no task for which `is_known` returns true.
+    pub(crate) fn orphans(&self, is_known: impl Fn(TaskId) -> bool) -> io::Result<Vec<PathBuf>> {
+        let mut orphans = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.parse().ok());
-            if name != JOBS && !id.is_some_and(&knows) {
-                strangers.push(entry.path());
+            if name != JOBS && !id.is_some_and(&is_known) {
+                orphans.push(entry.path());
             }
         }
-        Ok(strangers)
+        Ok(orphans)
     }
 
     fn folder(&self, id: TaskId) -> PathBuf {

@@ -8,13 +8,13 @@ pub(crate) const HEAD: usize = 512;
 
 /// What the first bytes of a file reveal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum Sniffed {
     /// A supported container, as its possible extensions, the most likely one first.
     Media(&'static [&'static str]),
     /// A document, a playlist or any other text.
     Text,
     /// A well-known format that is not accepted, such as a picture or an archive.
-    NotKept,
+    Unsupported,
     /// Inconclusive; the name decides.
     Unknown,
 }
@@ -23,7 +23,7 @@ pub(crate) enum Seen {
 const DOCUMENTS: [&[u8]; 7] = [b"#extm3u", b"ffconcat", b"<mpd", b"<?xml", b"<html", b"<!doctype", b"v=0\r\n"];
 
 /// How formats begin that are not media, or that no supported player plays.
-const NOT_KEPT: [&[u8]; 12] = [
+const UNSUPPORTED: [&[u8]; 12] = [
     b"\x89PNG\r\n",
     b"\xff\xd8\xff",
     b"GIF8",
@@ -58,7 +58,7 @@ const WAV: &[&str] = &["wav"];
 const WEBM: &[&str] = &["webm", "mkv", "mka"];
 
 /// Containers that are identified by how they begin.
-const BEGINNINGS: [(&[u8], &[&str]); 5] = [
+const SIGNATURES: [(&[u8], &[&str]); 5] = [
     (b"fLaC", &["flac"]),
     (b"ID3", TAGGED),
     (b"FLV\x01", &["flv"]),
@@ -71,23 +71,23 @@ const BEGINNINGS: [(&[u8], &[&str]); 5] = [
 const TS_PACKET: usize = 188;
 
 /// Determines the type of a file that begins with `head`.
-pub(crate) fn see(head: &[u8]) -> Seen {
+pub(crate) fn sniff(head: &[u8]) -> Sniffed {
     if is_document(head) || is_text(head) || is_utf_16(head) {
-        return Seen::Text;
+        return Sniffed::Text;
     }
-    if let Some(seen) = iso_media(head).or_else(|| riff(head)) {
-        return seen;
+    if let Some(sniffed) = iso_media(head).or_else(|| riff(head)) {
+        return sniffed;
     }
-    if NOT_KEPT.iter().any(|start| head.starts_with(start)) {
-        return Seen::NotKept;
+    if UNSUPPORTED.iter().any(|start| head.starts_with(start)) {
+        return Sniffed::Unsupported;
     }
-    let known = BEGINNINGS.into_iter().find(|(start, _)| head.starts_with(start)).map(|(_, names)| names);
+    let known = SIGNATURES.into_iter().find(|(start, _)| head.starts_with(start)).map(|(_, names)| names);
     let names = known
         .or_else(|| matroska(head))
         .or_else(|| ogg(head))
         .or_else(|| transport_stream(head))
         .or_else(|| audio_frames(head));
-    names.map_or(Seen::Unknown, Seen::Media)
+    names.map_or(Sniffed::Unknown, Sniffed::Media)
 }
 
 fn is_document(head: &[u8]) -> bool {
@@ -106,30 +106,30 @@ fn is_utf_16(head: &[u8]) -> bool {
 }
 
 /// Recognises the boxes of MP4 and QuickTime (ISO/IEC 14496-12, section 4.3).
-fn iso_media(head: &[u8]) -> Option<Seen> {
+fn iso_media(head: &[u8]) -> Option<Sniffed> {
     let brand = match head.get(4..8)? {
         b"ftyp" => head.get(8..12)?,
-        b"moov" | b"mdat" | b"wide" | b"free" | b"skip" => return Some(Seen::Media(MOV)),
+        b"moov" | b"mdat" | b"wide" | b"free" | b"skip" => return Some(Sniffed::Media(MOV)),
         _ => return None,
     };
     Some(match brand {
-        b"qt  " => Seen::Media(MOV),
-        b"M4A " | b"M4B " => Seen::Media(M4A),
-        b"M4V " => Seen::Media(M4V),
-        b"heic" | b"heix" | b"mif1" | b"msf1" | b"avif" | b"avis" => Seen::NotKept,
-        [b'3', b'g', ..] => Seen::Media(THREE_GP),
-        _ => Seen::Media(MP4),
+        b"qt  " => Sniffed::Media(MOV),
+        b"M4A " | b"M4B " => Sniffed::Media(M4A),
+        b"M4V " => Sniffed::Media(M4V),
+        b"heic" | b"heix" | b"mif1" | b"msf1" | b"avif" | b"avis" => Sniffed::Unsupported,
+        [b'3', b'g', ..] => Sniffed::Media(THREE_GP),
+        _ => Sniffed::Media(MP4),
     })
 }
 
-fn riff(head: &[u8]) -> Option<Seen> {
+fn riff(head: &[u8]) -> Option<Sniffed> {
     if !head.starts_with(b"RIFF") {
         return None;
     }
     Some(match head.get(8..12)? {
-        b"WAVE" => Seen::Media(WAV),
-        b"AVI " => Seen::Media(AVI),
-        _ => Seen::NotKept,
+        b"WAVE" => Sniffed::Media(WAV),
+        b"AVI " => Sniffed::Media(AVI),
+        _ => Sniffed::Unsupported,
     })
 }
 
@@ -188,9 +188,9 @@ mod tests {
             "",
             "\n\n",
         ] {
-            assert_eq!(see(head.as_bytes()), Seen::Text, "{head:?}");
+            assert_eq!(sniff(head.as_bytes()), Sniffed::Text, "{head:?}");
         }
-        assert_eq!(see(b"\xff\xfe#\0E\0X\0T\0M\x003\0U\0"), Seen::Text);
+        assert_eq!(sniff(b"\xff\xfe#\0E\0X\0T\0M\x003\0U\0"), Sniffed::Text);
     }
 
     #[test]
@@ -215,7 +215,11 @@ mod tests {
             (b"\xff\xfb\x90\x64\0\x0f", "mp3"),
             (b"\xff\xf1\x50\x80\0\x1f", "aac"),
         ] {
-            assert!(matches!(see(head), Seen::Media([first, ..]) if *first == extension), "{head:?}: {:?}", see(head));
+            assert!(
+                matches!(sniff(head), Sniffed::Media([first, ..]) if *first == extension),
+                "{head:?}: {:?}",
+                sniff(head)
+            );
         }
     }
 
@@ -225,9 +229,9 @@ mod tests {
         for start in [0, 188, 376] {
             packets[start] = 0x47;
         }
-        assert_eq!(see(&packets), Seen::Media(TS));
-        assert_eq!(see(b"G@\x11\x10\0B\xf0"), Seen::Unknown, "one packet may be anything");
-        assert_eq!(see(&[0; HEAD]), Seen::Unknown);
+        assert_eq!(sniff(&packets), Sniffed::Media(TS));
+        assert_eq!(sniff(b"G@\x11\x10\0B\xf0"), Sniffed::Unknown, "one packet may be anything");
+        assert_eq!(sniff(&[0; HEAD]), Sniffed::Unknown);
     }
 
     #[test]
@@ -245,7 +249,7 @@ mod tests {
             b"\0\0\0\x1cftypavif\0\0\0\0",
             b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0",
         ] {
-            assert_eq!(see(head), Seen::NotKept, "{head:?}");
+            assert_eq!(sniff(head), Sniffed::Unsupported, "{head:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use sallyport_core::statement::UserLimits;
 
 use super::{Queue, QueueError};
 use crate::{
-    store::{Cancelled, StoreError},
+    store::{CancelResult, StoreError},
     tasks::{id::TaskId, task::Task},
 };
 
@@ -15,7 +15,7 @@ impl Queue {
     }
 
     /// Cancels a task and stops its job.
-    pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, QueueError> {
+    pub(crate) async fn cancel(&self, id: TaskId) -> Result<CancelResult, QueueError> {
         self.to_its_end(|queue| async move { queue.cancel_all(id).await }).await
     }
 
@@ -53,10 +53,10 @@ impl Queue {
         Ok(())
     }
 
-    async fn cancel_all(&self, id: TaskId) -> Result<Cancelled, StoreError> {
+    async fn cancel_all(&self, id: TaskId) -> Result<CancelResult, StoreError> {
         let _handover = self.0.handover.lock().await;
         let outcome = self.0.context.store.cancel(id).await?;
-        if let Cancelled::Yes { all, new } = &outcome {
+        if let CancelResult::Yes { all, new } = &outcome {
             // All running jobs are stopped before any files are removed.
             all.iter().filter_map(|id| self.0.running.find(*id)).for_each(|running| running.stop.cancel());
             for id in new {
@@ -73,7 +73,7 @@ impl Queue {
     async fn settle_list_of(&self, id: TaskId) -> Result<(), StoreError> {
         let task = self.0.context.store.get(id).await?;
         if let Some(task) = task
-            && let Some(list) = task.part.list()
+            && let Some(list) = task.playlist_role.list()
         {
             self.settle(list, &task.owner).await;
         }

@@ -21,7 +21,7 @@ use crate::{
         dedup::Dedup,
         registry::{JobRegistry, Running},
     },
-    store::{Settled, StoreError},
+    store::{SettleResult, StoreError},
     streaming::hls::Streams,
     tasks::{id::TaskId, owner::Owner, progress::Progress},
 };
@@ -104,9 +104,9 @@ impl Queue {
     /// Updates a playlist after one of its videos has changed.
     async fn settle(&self, list: TaskId, owner: &Owner) {
         match self.0.context.store.settle(list).await {
-            Ok(Settled::Changed) => self.0.context.announcer.changed(list).await,
-            Ok(Settled::Gone) => self.0.context.announcer.removed(list, owner).await,
-            Ok(Settled::Unchanged) => {}
+            Ok(SettleResult::Changed) => self.0.context.announcer.changed(list).await,
+            Ok(SettleResult::Gone) => self.0.context.announcer.removed(list, owner).await,
+            Ok(SettleResult::Unchanged) => {}
             Err(error) => tracing::error!(task = %list, %error, "cannot update the progress of a playlist"),
         }
     }

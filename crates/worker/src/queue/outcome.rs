@@ -6,8 +6,8 @@ use tokio::time::sleep;
 use super::{PAUSE, Queue};
 use crate::{
     jobs::{context::JobContext, dedup::Own, failure::Failure, job::JobResult},
-    store::{Retried, StoreError},
-    tasks::{digest::Digest, finished::Finished, id::TaskId, premiere::Awaited, retries::Retries, task::Task},
+    store::{RetryResult, StoreError},
+    tasks::{digest::Digest, finished::Finished, id::TaskId, premiere::Premiere, retries::Retries, task::Task},
 };
 
 impl Queue {
@@ -57,15 +57,15 @@ impl Queue {
         let at_least = failure.wait().unwrap_or_default();
         let retries = Retries { most: config.retries, first: config.retry_delay, at_least };
         match store.retry(id, failure.message(), retries).await? {
-            Retried::After(wait) => {
+            RetryResult::After(wait) => {
                 tracing::warn!(task = %id, %failure, ?wait, "download failed; waiting to retry");
                 Ok(())
             }
-            Retried::Spent | Retried::Gone => self.fail(id, failure).await,
+            RetryResult::Exhausted | RetryResult::Gone => self.fail(id, failure).await,
         }
     }
 
-    async fn postpone(&self, task: &Task, awaited: Awaited) -> Result<(), StoreError> {
+    async fn postpone(&self, task: &Task, awaited: Premiere) -> Result<(), StoreError> {
         let Some(wait) = awaited.wait(task.created_at, Timestamp::now()) else {
             return self.fail(task.id, &Failure::TooLongAwaited).await;
         };

@@ -52,7 +52,7 @@ impl Queue {
             // If one cannot be removed, the others still are.
             all = all.and(self.remove_one(id, &task.owner, running).await);
         }
-        if let Some(list) = task.part.list() {
+        if let Some(list) = task.playlist_role.list() {
             self.settle(list, &task.owner).await;
         }
         all

@@ -11,7 +11,7 @@ use tokio::{
 use super::{PAUSE, Queue};
 use crate::{
     jobs::{context::JobContext, dedup::Own, failure::Failure, job::Job, registry::Running},
-    store::{Next, StoreError},
+    store::{ClaimResult, StoreError},
     tasks::{
         id::TaskId,
         task::{Status, Task},
@@ -71,14 +71,14 @@ impl Queue {
         let _handover = self.0.handover.lock().await;
         let JobContext { store, config, announcer, .. } = &self.0.context;
         Ok(match store.claim(config.concurrent_downloads_per_user).await? {
-            Next::Claimed(task) => {
+            ClaimResult::Claimed(task) => {
                 let running = Running::new(task.owner.clone(), self.0.stop.child_token());
                 let running = self.0.running.enter(task.id, running);
                 announcer.changed(task.id).await;
                 Claim::Job(task, running)
             }
-            Next::Later(time) => Claim::Wait(time.min(LONGEST_WAIT)),
-            Next::Nothing => Claim::Wait(LONGEST_WAIT),
+            ClaimResult::Later(time) => Claim::Wait(time.min(LONGEST_WAIT)),
+            ClaimResult::Nothing => Claim::Wait(LONGEST_WAIT),
         })
     }
 
@@ -94,7 +94,7 @@ impl Queue {
             self.conclude_at_last(task, &outcome).await
         };
         self.0.context.announcer.changed(task.id).await;
-        if let Some(list) = task.part.list() {
+        if let Some(list) = task.playlist_role.list() {
             self.settle(list, &task.owner).await;
         }
         // Another task of this owner may start now, or this one waits for its retry.

@@ -6,7 +6,7 @@ use sallyport_core::{config::Config, sockets::inherited::bind_unix};
 use thiserror::Error;
 use tokio::{net::TcpListener, process::Command, time::timeout};
 
-use super::{Allowance, Sandbox, Strictness, WayOut, outside};
+use super::{Allowance, EgressPath, Sandbox, Strictness, outside};
 use crate::egress::EgressListener;
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -80,7 +80,7 @@ impl Sandbox {
         }
         let socket = config.data_dir.join("egress.sock");
         let folder = env::temp_dir();
-        let sandbox = Self { way_out: WayOut::Namespace(socket), strictness: Strictness::Whole };
+        let sandbox = Self { egress_path: EgressPath::Namespace(socket), strictness: Strictness::Whole };
         Some(sandbox.try_out(&folder).await.map(|()| sandbox))
     }
 
@@ -95,7 +95,7 @@ impl Sandbox {
     }
 
     async fn within_namespace(socket: &Path) -> Result<(Self, EgressListener), SandboxError> {
-        let sandbox = Self { way_out: WayOut::Namespace(socket.to_owned()), strictness: Strictness::Whole };
+        let sandbox = Self { egress_path: EgressPath::Namespace(socket.to_owned()), strictness: Strictness::Whole };
         sandbox.try_out(socket.parent().unwrap_or(Path::new("/"))).await?;
         let listener = bind_unix(socket).map_err(|e| SandboxError::Door(e.to_string()))?;
         Ok((sandbox, EgressListener::Unix(listener)))
@@ -105,13 +105,13 @@ impl Sandbox {
         if outside::probe().await == outside::Outside::Open {
             return Err(SandboxError::Open);
         }
-        let sandbox = Self { way_out: WayOut::Loopback(port), strictness: Strictness::Whole };
+        let sandbox = Self { egress_path: EgressPath::Loopback(port), strictness: Strictness::Whole };
         sandbox.try_out(&env::temp_dir()).await?;
         Ok(sandbox)
     }
 
     fn partial(port: u16) -> Self {
-        Self { way_out: WayOut::Loopback(port), strictness: Strictness::Partial }
+        Self { egress_path: EgressPath::Loopback(port), strictness: Strictness::Partial }
     }
 
     async fn partial_with_guard() -> Result<(Self, EgressListener), SandboxError> {

@@ -49,7 +49,7 @@ pub(crate) enum Leftovers {
 
 /// How children reach the egress guard, and nothing but the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum WayOut {
+pub(crate) enum EgressPath {
     /// Through a relay to the guard's socket, in a network namespace that has no other way out.
     Namespace(PathBuf),
     /// Through a loopback port. The unit's `IPAddressDeny=` has to block every other way.
@@ -69,7 +69,7 @@ pub(crate) enum Strictness {
 /// The part of the sandbox that is the same for all children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sandbox {
-    pub(crate) way_out: WayOut,
+    pub(crate) egress_path: EgressPath,
     pub(crate) strictness: Strictness,
 }
 
@@ -92,12 +92,12 @@ impl Sandbox {
     ) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["confine".into(), "--keep".into()];
         let mut add = |name: &str, value: OsString| args.extend([OsString::from(name), value]);
-        match &self.way_out {
-            WayOut::Namespace(socket) => {
+        match &self.egress_path {
+            EgressPath::Namespace(socket) => {
                 add("--relay", socket.into());
                 add("--connect", INSIDE_PORT.to_string().into());
             }
-            WayOut::Loopback(port) => add("--connect", port.to_string().into()),
+            EgressPath::Loopback(port) => add("--connect", port.to_string().into()),
         }
         add("--write", folder.into());
         for path in readable {
@@ -113,17 +113,17 @@ impl Sandbox {
     }
 
     pub(crate) fn leftovers(&self) -> Leftovers {
-        match self.way_out {
-            WayOut::Namespace(_) => Leftovers::None,
-            WayOut::Loopback(_) => Leftovers::Possible,
+        match self.egress_path {
+            EgressPath::Namespace(_) => Leftovers::None,
+            EgressPath::Loopback(_) => Leftovers::Possible,
         }
     }
 
     /// Returns the guard's URL as the child sees it, with the egress token in `credential`.
     pub(crate) fn proxy(&self, credential: &str) -> String {
-        let port = match &self.way_out {
-            WayOut::Namespace(_) => INSIDE_PORT,
-            WayOut::Loopback(port) => *port,
+        let port = match &self.egress_path {
+            EgressPath::Namespace(_) => INSIDE_PORT,
+            EgressPath::Loopback(port) => *port,
         };
         format!("http://{credential}@127.0.0.1:{port}")
     }

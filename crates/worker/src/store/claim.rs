@@ -14,7 +14,7 @@ use crate::tasks::{id::TaskId, owner::Owner, retries::Retries, task::Task};
 
 /// What the queue offers for a free slot.
 #[derive(Debug)]
-pub(crate) enum Next {
+pub(crate) enum ClaimResult {
     /// This task; its status is now downloading.
     Claimed(Box<Task>),
     /// Nothing yet; a task becomes due after this time.
@@ -25,11 +25,11 @@ pub(crate) enum Next {
 
 /// The result of scheduling a retry for a download that failed for a transient reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Retried {
+pub(crate) enum RetryResult {
     /// The task is pending, for at least this long.
     After(Duration),
     /// The task has no retries left.
-    Spent,
+    Exhausted,
     /// The task was cancelled or removed meanwhile.
     Gone,
 }
@@ -43,7 +43,7 @@ const FIRST: &str = "SELECT task.sequence FROM task LEFT JOIN turn ON turn.owner
 
 impl Store {
     /// Claims the next task of a user who has fewer than `per_user` tasks running.
-    pub(crate) async fn claim(&self, per_user: usize) -> Result<Next, StoreError> {
+    pub(crate) async fn claim(&self, per_user: usize) -> Result<ClaimResult, StoreError> {
         let per_user = i64::try_from(per_user).unwrap_or(i64::MAX);
         self.run(move |db| {
             let claiming = db.unchecked_transaction()?;
@@ -83,19 +83,19 @@ impl Store {
     }
 
     /// Schedules another attempt of a task that failed for a transient reason, if it has one left.
-    pub(crate) async fn retry(&self, id: TaskId, why: String, retries: Retries) -> Result<Retried, StoreError> {
+    pub(crate) async fn retry(&self, id: TaskId, why: String, retries: Retries) -> Result<RetryResult, StoreError> {
         let [chance] = sallyport_core::secrets::random::random();
         self.run(move |db| {
             let under_way = "SELECT tries + 1 FROM task WHERE id = ?1 AND status IN ('downloading', 'processing')";
             let tries: Option<u32> = db.query_row(under_way, [id.to_string()], |row| row.get(0)).optional()?;
-            let Some(tries) = tries else { return Ok(Retried::Gone) };
-            let Some(wait) = retries.wait(tries, chance) else { return Ok(Retried::Spent) };
+            let Some(tries) = tries else { return Ok(RetryResult::Gone) };
+            let Some(wait) = retries.wait(tries, chance) else { return Ok(RetryResult::Exhausted) };
             let at = Timestamp::now().as_millisecond().saturating_add(millis(wait));
             db.execute(
                 "UPDATE task SET status = 'pending', tries = ?2, not_before = ?3, error_message = ?4 WHERE id = ?1",
                 params![id.to_string(), tries, at, Field::Message.cut(&retries.notice(tries, at, &why))],
             )?;
-            Ok(Retried::After(wait))
+            Ok(RetryResult::After(wait))
         })
         .await
     }
@@ -120,14 +120,14 @@ fn first(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Option<i6
     db.prepare_cached(FIRST)?.query_row(params![now, bound, per_user], |r| r.get(0)).optional()
 }
 
-fn claim(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<Next> {
+fn claim(db: &Connection, now: i64, per_user: i64) -> rusqlite::Result<ClaimResult> {
     let Some(sequence) = first(db, now, per_user)? else { return later(db, now) };
     let sql = format!(
         "UPDATE task SET status = 'downloading', not_before = 0, error_message = '' WHERE sequence = ?1 RETURNING {COLUMNS}"
     );
     let task = db.query_row(&sql, [sequence], read)?;
     take_turn(db, &task.owner)?;
-    Ok(Next::Claimed(Box::new(task)))
+    Ok(ClaimResult::Claimed(Box::new(task)))
 }
 
 /// Moves a user behind all others.
@@ -142,10 +142,12 @@ fn take_turn(db: &Connection, owner: &Owner) -> rusqlite::Result<()> {
 
 /// Finds when the next task becomes due. A task that waits only because its owner has too many running is not counted: it becomes
 /// due when one of those ends.
-fn later(db: &Connection, now: i64) -> rusqlite::Result<Next> {
+fn later(db: &Connection, now: i64) -> rusqlite::Result<ClaimResult> {
     let sql = "SELECT min(not_before) FROM task WHERE status = 'pending' AND not_before > ?1";
     let at: Option<i64> = db.query_row(sql, [now], |row| row.get(0))?;
-    Ok(at.map_or(Next::Nothing, |at| Next::Later(Duration::from_millis(at.saturating_sub(now).unsigned_abs()))))
+    Ok(at.map_or(ClaimResult::Nothing, |at| {
+        ClaimResult::Later(Duration::from_millis(at.saturating_sub(now).unsigned_abs()))
+    }))
 }
 
 fn millis(time: Duration) -> i64 {
@@ -181,8 +183,8 @@ mod tests {
 
     async fn claimed(store: &Store, per_user: usize) -> Option<TaskId> {
         match store.claim(per_user).await.unwrap() {
-            Next::Claimed(task) => Some(task.id),
-            Next::Later(_) | Next::Nothing => None,
+            ClaimResult::Claimed(task) => Some(task.id),
+            ClaimResult::Later(_) | ClaimResult::Nothing => None,
         }
     }
 
@@ -255,7 +257,7 @@ mod tests {
         let first = order(&store, "ana", Priority::Normal).await;
         let second = order(&store, "ana", Priority::Normal).await;
         assert_eq!(claimed(&store, 1).await, Some(first));
-        assert!(matches!(store.claim(1).await.unwrap(), Next::Nothing));
+        assert!(matches!(store.claim(1).await.unwrap(), ClaimResult::Nothing));
         store.fail(first, "gone".into()).await.unwrap();
         assert_eq!(claimed(&store, 1).await, Some(second));
     }
@@ -292,7 +294,7 @@ mod tests {
         let id = order(&store, "ana", Priority::Normal).await;
         assert_eq!(claimed(&store, 1).await, Some(id));
         let wait = match store.retry(id, "cut".into(), RETRIES).await.unwrap() {
-            Retried::After(wait) => wait,
+            RetryResult::After(wait) => wait,
             ended => unreachable!("{ended:?}"),
         };
         assert!(RETRIES.first <= wait && wait <= RETRIES.first * 3 / 2);
@@ -304,16 +306,16 @@ mod tests {
         assert!(waits.starts_with("waiting to retry (2 of 2) at "), "{}", task.error_message);
         assert_eq!(why, "cut");
         let left = match store.claim(1).await.unwrap() {
-            Next::Later(left) => left,
+            ClaimResult::Later(left) => left,
             early => unreachable!("{early:?}"),
         };
         assert!(left <= wait && left + Duration::from_secs(30) > wait, "{left:?} of {wait:?}");
 
         store.run(|db| db.execute("UPDATE task SET not_before = 0", [])).await.unwrap();
         assert_eq!(claimed(&store, 1).await, Some(id));
-        assert_eq!(store.retry(id, "cut".into(), RETRIES).await.unwrap(), Retried::Spent);
+        assert_eq!(store.retry(id, "cut".into(), RETRIES).await.unwrap(), RetryResult::Exhausted);
         store.cancel(id).await.unwrap();
-        assert_eq!(store.retry(id, "cut".into(), RETRIES).await.unwrap(), Retried::Gone);
+        assert_eq!(store.retry(id, "cut".into(), RETRIES).await.unwrap(), RetryResult::Gone);
     }
 
     #[tokio::test]

@@ -17,10 +17,10 @@ use thiserror::Error;
 
 use self::text::Field;
 pub(crate) use self::{
-    claim::{Next, Retried},
+    claim::{ClaimResult, RetryResult},
     pages::{Bounds, Order, Page, Selection, Sequence},
-    playlists::{Expanded, Settled},
-    transitions::Cancelled,
+    playlists::{ExpandResult, SettleResult},
+    transitions::CancelResult,
 };
 
 /// Schema migrations: the step at index `n` upgrades a database from version `n` to `n + 1`.
@@ -170,8 +170,8 @@ mod tests {
 
     async fn claimed(store: &Store) -> Option<TaskId> {
         match store.claim(9).await.unwrap() {
-            Next::Claimed(task) => Some(task.id),
-            Next::Later(_) | Next::Nothing => None,
+            ClaimResult::Claimed(task) => Some(task.id),
+            ClaimResult::Later(_) | ClaimResult::Nothing => None,
         }
     }
 
@@ -193,7 +193,7 @@ mod tests {
     async fn a_cancel_wins_over_whatever_the_job_says_later() {
         let (_dir, store, [id]) = with_tasks().await;
         claimed(&store).await;
-        assert_eq!(store.cancel(id).await.unwrap(), Cancelled::Yes { all: vec![id], new: vec![id] });
+        assert_eq!(store.cancel(id).await.unwrap(), CancelResult::Yes { all: vec![id], new: vec![id] });
         let finished =
             Finished { media: "mp4".parse().unwrap(), bytes: 1, has_thumbnail: false, subtitles: Languages::default() };
         let digest = "00".repeat(32).parse().unwrap();

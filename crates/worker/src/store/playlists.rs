@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Store, StoreError, row::parsed, tasks::Room, text::Field};
+use super::{Store, StoreError, row::parsed, tasks::RemainingCapacity, text::Field};
 use crate::tasks::{
     id::TaskId,
     owner::Owner,
@@ -13,7 +13,7 @@ use crate::tasks::{
 
 /// The result of expanding a playlist into its videos.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Expanded {
+pub(crate) enum ExpandResult {
     /// The tasks of its videos.
     Into(Vec<TaskId>),
     /// The queue or the user's list has no room for that many.
@@ -24,7 +24,7 @@ pub(crate) enum Expanded {
 
 /// How recounting its videos changed a playlist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub(crate) enum SettleResult {
     /// Its status or its counts changed.
     Changed,
     /// Its last video was removed, and the playlist with it.
@@ -34,7 +34,7 @@ pub(crate) enum Settled {
 }
 
 /// A playlist's videos, counted by status.
-struct Count {
+struct VideoCounts {
     all: i64,
     under_way: i64,
     completed: i64,
@@ -49,7 +49,7 @@ impl Store {
         list: TaskId,
         title: String,
         entries: Vec<PlaylistEntry>,
-    ) -> Result<Expanded, StoreError> {
+    ) -> Result<ExpandResult, StoreError> {
         self.run(move |db| {
             let expanding = db.unchecked_transaction()?;
             let expanded = expand(&expanding, list, &title, &entries)?;
@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// Turns a playlist task into an ordinary one: the URL turned out to be a single video.
-    pub(crate) async fn make_film(&self, id: TaskId) -> Result<(), StoreError> {
+    pub(crate) async fn make_single_video(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| db.execute("UPDATE task SET list_extent = NULL WHERE id = ?1", [id.to_string()])).await?;
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Store {
         self.run(|db| {
             let mut unsettled = db.prepare_cached(
                 "SELECT id FROM task WHERE status = 'expanded' \
-                 OR (list_extent IS NOT NULL AND list_total > 0 AND NOT EXISTS (SELECT 1 FROM task AS film WHERE film.list = task.id))",
+                 OR (list_extent IS NOT NULL AND list_total > 0 AND NOT EXISTS (SELECT 1 FROM task AS video WHERE video.list = task.id))",
             )?;
             unsettled.query_map([], |row| parsed(row, 0))?.collect()
         })
@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Recounts a playlist's videos. Once all have ended, the playlist has ended as well.
-    pub(crate) async fn settle(&self, list: TaskId) -> Result<Settled, StoreError> {
+    pub(crate) async fn settle(&self, list: TaskId) -> Result<SettleResult, StoreError> {
         self.run(move |db| {
             let settling = db.unchecked_transaction()?;
             let settled = settle(&settling, list)?;
@@ -89,27 +89,27 @@ impl Store {
     }
 }
 
-fn expand(db: &Connection, list: TaskId, title: &str, entries: &[PlaylistEntry]) -> rusqlite::Result<Expanded> {
+fn expand(db: &Connection, list: TaskId, title: &str, entries: &[PlaylistEntry]) -> rusqlite::Result<ExpandResult> {
     let sql = "SELECT owner FROM task WHERE id = ?1 AND status = 'downloading'";
     let owner: Option<Owner> = db.query_row(sql, [list.to_string()], |row| parsed(row, 0)).optional()?;
-    let Some(owner) = owner else { return Ok(Expanded::Gone) };
-    let room = Room::of(db, &owner)?;
+    let Some(owner) = owner else { return Ok(ExpandResult::Gone) };
+    let capacity = RemainingCapacity::of(db, &owner)?;
     let total = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    if i64::from(total) > room.waiting || i64::from(total) > room.listed {
-        return Ok(Expanded::NoRoom);
+    if i64::from(total) > capacity.waiting || i64::from(total) > capacity.listed {
+        return Ok(ExpandResult::NoRoom);
     }
-    let mut films = Vec::with_capacity(entries.len());
+    let mut ids = Vec::with_capacity(entries.len());
     for (entry, index) in entries.iter().zip(1..) {
         let id = TaskId::random();
         insert(db, id, PlaylistPosition { list, index, total, item: entry.item }, entry)?;
-        films.push(id);
+        ids.push(id);
     }
     db.execute(
         "UPDATE task SET status = ?2, title = ?3, list_total = ?4, error_message = '' WHERE id = ?1",
         params![list.to_string(), Status::Expanded.name(), Field::Title.cut(title), total],
     )?;
     settle(db, list)?;
-    Ok(Expanded::Into(films))
+    Ok(ExpandResult::Into(ids))
 }
 
 /// Inserts a video with the options that were requested for its playlist.
@@ -143,25 +143,25 @@ fn insert(db: &Connection, id: TaskId, at: PlaylistPosition, entry: &PlaylistEnt
     Ok(())
 }
 
-fn settle(db: &Connection, list: TaskId) -> rusqlite::Result<Settled> {
+fn settle(db: &Connection, list: TaskId) -> rusqlite::Result<SettleResult> {
     let sql = "SELECT status FROM task WHERE id = ?1 AND list_extent IS NOT NULL";
     let status = db.query_row(sql, [list.to_string()], |row| parsed(row, 0)).optional()?;
     let count = count(db, list)?;
     match status {
-        Some(Status::Expanded) if count.all > 0 => tally(db, list, &count),
+        Some(Status::Expanded) if count.all > 0 => update_counts(db, list, &count),
         Some(status) if count.all == 0 && status != Status::Removing => {
             // A playlist that has not been read yet has no videos either; it is not deleted.
             let forgotten = db.execute("DELETE FROM task WHERE id = ?1 AND list_total > 0", [list.to_string()])?;
-            Ok(if forgotten == 1 { Settled::Gone } else { Settled::Unchanged })
+            Ok(if forgotten == 1 { SettleResult::Gone } else { SettleResult::Unchanged })
         }
-        _ => Ok(Settled::Unchanged),
+        _ => Ok(SettleResult::Unchanged),
     }
 }
 
 /// Videos that are being removed no longer count.
-fn count(db: &Connection, list: TaskId) -> rusqlite::Result<Count> {
+fn count(db: &Connection, list: TaskId) -> rusqlite::Result<VideoCounts> {
     let read = |row: &Row<'_>| {
-        Ok(Count {
+        Ok(VideoCounts {
             all: row.get(0)?,
             under_way: row.get(1)?,
             completed: row.get(2)?,
@@ -181,7 +181,7 @@ fn count(db: &Connection, list: TaskId) -> rusqlite::Result<Count> {
     )
 }
 
-fn tally(db: &Connection, list: TaskId, count: &Count) -> rusqlite::Result<Settled> {
+fn update_counts(db: &Connection, list: TaskId, count: &VideoCounts) -> rusqlite::Result<SettleResult> {
     let (status, message) = count.outcome();
     let ended = (status != Status::Expanded).then(|| Timestamp::now().to_string());
     let changed = db.execute(
@@ -189,10 +189,10 @@ fn tally(db: &Connection, list: TaskId, count: &Count) -> rusqlite::Result<Settl
          WHERE id = ?1 AND (status <> ?2 OR list_ended <> list_total - ?5 OR filesize <> ?6)",
         params![list.to_string(), status.name(), message, ended, count.under_way, count.bytes],
     )?;
-    Ok(if changed == 1 { Settled::Changed } else { Settled::Unchanged })
+    Ok(if changed == 1 { SettleResult::Changed } else { SettleResult::Unchanged })
 }
 
-impl Count {
+impl VideoCounts {
     /// A playlist is completed if any of its videos is; the message then says how many failed.
     fn outcome(&self) -> (Status, String) {
         let Self { all, under_way, completed, failed, .. } = *self;

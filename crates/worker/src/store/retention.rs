@@ -40,7 +40,7 @@ impl Store {
     }
 
     /// The tasks that have a finished file, or had one that is now missing.
-    pub(crate) async fn finished_ones(&self) -> Result<Vec<LibraryTask>, StoreError> {
+    pub(crate) async fn library_tasks(&self) -> Result<Vec<LibraryTask>, StoreError> {
         self.run(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT id, status FROM task WHERE list_extent IS NULL \
@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// Marks a task as failed because its finished file is missing.
-    pub(crate) async fn lose(&self, id: TaskId) -> Result<(), StoreError> {
+    pub(crate) async fn mark_lost(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| {
             db.execute(
                 "UPDATE task SET status = 'error', error_message = ?2 WHERE id = ?1 AND status = 'completed'",
@@ -65,7 +65,7 @@ impl Store {
     }
 
     /// Marks a task as completed again because its missing file is back, for example after its disk was mounted.
-    pub(crate) async fn find_again(&self, id: TaskId) -> Result<(), StoreError> {
+    pub(crate) async fn mark_found(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| {
             db.execute(
                 "UPDATE task SET status = 'completed', error_message = '' WHERE id = ?1 AND error_message = ?2",
@@ -97,7 +97,7 @@ impl Store {
     }
 
     /// Every finished file, whoever owns it.
-    pub(crate) async fn kept(&self) -> Result<Vec<FinishedFile>, StoreError> {
+    pub(crate) async fn finished_files(&self) -> Result<Vec<FinishedFile>, StoreError> {
         self.run(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT id, owner, filesize, coalesce(last_played_at, completed_at, created_at), extension FROM task \

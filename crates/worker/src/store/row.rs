@@ -6,7 +6,7 @@ use super::text::Field;
 
 use crate::tasks::{
     order::{Output, Priority},
-    playlist::{Extent, Part, PlaylistPosition, Tally},
+    playlist::{PlaylistExtent, PlaylistPosition, PlaylistProgress, PlaylistRole},
     subtitles::WantedSubtitles,
     task::Task,
 };
@@ -41,19 +41,23 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         priority: Priority::of_rank(row.get(16)?),
         wanted: WantedSubtitles { languages: parsed(row, 17)?, automatic: row.get(18)? },
         subtitles: parsed(row, 19)?,
-        part: part(row)?,
+        playlist_role: playlist_role(row)?,
         max_filesize: row.get::<_, Option<i64>>(26)?.map(i64::cast_unsigned),
         announced: row.get(27)?,
     })
 }
 
-fn part(row: &Row<'_>) -> rusqlite::Result<Part> {
+fn playlist_role(row: &Row<'_>) -> rusqlite::Result<PlaylistRole> {
     let extent: Option<u16> = row.get(20)?;
     let total: u32 = row.get(21)?;
     Ok(match (extent, optional(row, 23)?) {
-        (Some(extent), _) => Part::List(Extent::of_number(extent), Tally { total, ended: row.get(22)? }),
-        (None, Some(list)) => Part::Entry(PlaylistPosition { list, index: row.get(24)?, total, item: row.get(25)? }),
-        (None, None) => Part::Alone,
+        (Some(extent), _) => {
+            PlaylistRole::List(PlaylistExtent::of_number(extent), PlaylistProgress { total, ended: row.get(22)? })
+        }
+        (None, Some(list)) => {
+            PlaylistRole::Entry(PlaylistPosition { list, index: row.get(24)?, total, item: row.get(25)? })
+        }
+        (None, None) => PlaylistRole::Single,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::tasks::{
     caller::Caller,
     id::TaskId,
     owner::Owner,
-    playlist::Part,
+    playlist::PlaylistRole,
     task::{Status, Task},
 };
 
@@ -29,7 +29,7 @@ const MAX_PER_USER: i64 = 5_000;
 
 /// How many more tasks one user may add.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct RemainingCapacity {
     /// How many more may be pending.
     pub(super) waiting: i64,
     /// How many more may exist, in any state.
@@ -41,17 +41,17 @@ impl Store {
     pub(crate) async fn add(&self, task: Task, limits: UserLimits) -> Result<(), StoreError> {
         let adding = move |db: &Connection| {
             let adding = db.unchecked_transaction()?;
-            limit(&adding, &task.owner, limits)?;
-            let room = Room::of(&adding, &task.owner)?;
-            if room.waiting > 0 && room.listed > 0 {
+            set_limits(&adding, &task.owner, limits)?;
+            let capacity = RemainingCapacity::of(&adding, &task.owner)?;
+            if capacity.waiting > 0 && capacity.listed > 0 {
                 insert(&adding, &task)?;
             }
             adding.commit()?;
-            Ok(room)
+            Ok(capacity)
         };
         match self.run(adding).await? {
-            Room { listed: ..1, .. } => Err(StoreError::ListFull),
-            Room { waiting: ..1, .. } => Err(StoreError::QueueFull),
+            RemainingCapacity { listed: ..1, .. } => Err(StoreError::ListFull),
+            RemainingCapacity { waiting: ..1, .. } => Err(StoreError::QueueFull),
             _ => Ok(()),
         }
     }
@@ -103,7 +103,7 @@ impl Store {
     }
 }
 
-fn limit(db: &Connection, owner: &Owner, limits: UserLimits) -> rusqlite::Result<()> {
+fn set_limits(db: &Connection, owner: &Owner, limits: UserLimits) -> rusqlite::Result<()> {
     let at_a_time = limits.concurrent_downloads;
     let waiting = limits.waiting_downloads;
     db.prepare_cached(
@@ -114,7 +114,7 @@ fn limit(db: &Connection, owner: &Owner, limits: UserLimits) -> rusqlite::Result
     Ok(())
 }
 
-impl Room {
+impl RemainingCapacity {
     pub(super) fn of(db: &Connection, owner: &Owner) -> rusqlite::Result<Self> {
         let sql = "SELECT \
             min(max(?2 - (SELECT count(*) FROM task WHERE status = 'pending'), ?3 - own.waiting), \
@@ -127,9 +127,9 @@ impl Room {
 }
 
 fn insert(db: &Connection, task: &Task) -> rusqlite::Result<()> {
-    let list_extent = match task.part {
-        Part::List(extent, _) => Some(extent.number()),
-        Part::Alone | Part::Entry(_) => None,
+    let list_extent = match task.playlist_role {
+        PlaylistRole::List(extent, _) => Some(extent.number()),
+        PlaylistRole::Single | PlaylistRole::Entry(_) => None,
     };
     db.execute(
         "INSERT INTO task (id, owner, url, quality, download_type, format, status, created_at, priority, \

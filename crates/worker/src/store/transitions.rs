@@ -11,7 +11,7 @@ use crate::tasks::{description::Description, digest::Digest, finished::Finished,
 
 /// The result of a cancellation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cancelled {
+pub(crate) enum CancelResult {
     /// The task is cancelled, and so are a playlist's videos: `all` that are cancelled now, and those of them that are `new`.
     Yes { all: Vec<TaskId>, new: Vec<TaskId> },
     /// The task had already ended.
@@ -97,7 +97,7 @@ impl Store {
     }
 
     /// Cancels a task that has not ended, or a playlist and those of its videos that have not ended.
-    pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, StoreError> {
+    pub(crate) async fn cancel(&self, id: TaskId) -> Result<CancelResult, StoreError> {
         self.run(move |db| {
             let mut cancelling = db.prepare_cached(
                 "UPDATE task SET status = 'cancelled', completed_at = ?2, list_ended = list_total \
@@ -112,9 +112,9 @@ impl Store {
             let status: Option<String> =
                 db.query_row("SELECT status FROM task WHERE id = ?1", [id.to_string()], |row| row.get(0)).optional()?;
             Ok(match status.as_deref() {
-                Some("cancelled") => Cancelled::Yes { all, new },
-                Some(_) => Cancelled::TooLate,
-                None => Cancelled::Unknown,
+                Some("cancelled") => CancelResult::Yes { all, new },
+                Some(_) => CancelResult::TooLate,
+                None => CancelResult::Unknown,
             })
         })
         .await

@@ -6,7 +6,7 @@ use super::id::TaskId;
 
 /// How much of a playlist to download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub(crate) enum PlaylistExtent {
     /// All of it; fails if it has more videos than a playlist may have.
     Whole,
     /// At most this many videos from its beginning.
@@ -15,18 +15,18 @@ pub(crate) enum Extent {
 
 /// How a task relates to a playlist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum PlaylistRole {
     /// A single video, outside a playlist.
-    Alone,
+    Single,
     /// A playlist; its videos become tasks of their own once it has been read.
-    List(Extent, Tally),
+    List(PlaylistExtent, PlaylistProgress),
     /// A video of a playlist.
     Entry(PlaylistPosition),
 }
 
 /// The progress of a playlist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct PlaylistProgress {
     /// How many videos it had when it was read; 0 before that.
     pub(crate) total: u32,
     /// How many of them have ended, successfully or not.
@@ -54,12 +54,12 @@ pub(crate) struct PlaylistEntry {
     pub(crate) fault: Option<String>,
 }
 
-impl Part {
+impl PlaylistRole {
     /// Returns the playlist that the video belongs to.
     pub(crate) fn list(self) -> Option<TaskId> {
         match self {
             Self::Entry(place) => Some(place.list),
-            Self::Alone | Self::List(..) => None,
+            Self::Single | Self::List(..) => None,
         }
     }
 
@@ -67,12 +67,12 @@ impl Part {
     pub(crate) fn item(self) -> Option<u32> {
         match self {
             Self::Entry(place) => place.item,
-            Self::Alone | Self::List(..) => None,
+            Self::Single | Self::List(..) => None,
         }
     }
 }
 
-impl Extent {
+impl PlaylistExtent {
     /// Returns the number that is stored.
     pub(crate) fn number(self) -> u16 {
         match self {
@@ -92,8 +92,10 @@ mod tests {
 
     #[test]
     fn an_extent_is_restored_as_it_was_stored() {
-        for extent in [Extent::Whole, Extent::First(NonZeroU16::MIN), Extent::First(NonZeroU16::MAX)] {
-            assert_eq!(Extent::of_number(extent.number()), extent);
+        for extent in
+            [PlaylistExtent::Whole, PlaylistExtent::First(NonZeroU16::MIN), PlaylistExtent::First(NonZeroU16::MAX)]
+        {
+            assert_eq!(PlaylistExtent::of_number(extent.number()), extent);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     media_type::MediaType,
     order::{Output, Priority, Quality},
     owner::Owner,
-    playlist::Part,
+    playlist::PlaylistRole,
     subtitles::WantedSubtitles,
 };
 
@@ -51,7 +51,7 @@ pub(crate) struct Task {
     pub(crate) priority: Priority,
     /// The requested subtitles.
     pub(crate) wanted: WantedSubtitles,
-    pub(crate) part: Part,
+    pub(crate) playlist_role: PlaylistRole,
     /// The owner's own limit for the size of a file, in bytes; `None` if only the worker's limit applies.
     pub(crate) max_filesize: Option<u64>,
     /// The source was announced at an earlier check, so the task waits while the source is live.
@@ -119,7 +119,7 @@ impl Task {
             output,
             priority: Priority::default(),
             wanted: WantedSubtitles::default(),
-            part: Part::Alone,
+            playlist_role: PlaylistRole::Single,
             max_filesize: None,
             announced: false,
             status: Status::Pending,

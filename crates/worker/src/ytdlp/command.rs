@@ -20,7 +20,7 @@ pub(crate) struct DownloadLimits {
 
 /// The video to download: a page, or one of several videos on it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sought<'a> {
+pub(crate) struct VideoRef<'a> {
     pub(crate) source: &'a SourceUrl,
     /// The index of the video in a playlist whose videos have no pages of their own; none for the only or the first one.
     pub(crate) item: Option<u32>,
@@ -82,7 +82,7 @@ const RESULT: &str = "after_move:A {\"filepath\":%(filepath)j}";
 /// Arguments that download one video into a job's folder.
 pub(crate) fn download(
     tools: &Tools,
-    film: Sought<'_>,
+    video: VideoRef<'_>,
     quality: Quality,
     output: Output,
     job: &JobFolder,
@@ -90,7 +90,7 @@ pub(crate) fn download(
 ) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
     args.accompany(tools);
-    args.pick(film.item);
+    args.pick(video.item);
     args.add(["--retries", "3", "--fragment-retries", "3", "--abort-on-unavailable-fragments"]);
     // yt-dlp skips a file that was complete when an earlier run was killed; it must be fixed up all the same.
     args.add(["--fixup", "force"]);
@@ -104,14 +104,14 @@ pub(crate) fn download(
     args.add(["--print", LIVE, "--print", TRACKS, "--print", DESCRIPTION, "--print", RESULT]);
     args.add(selection(quality, output).iter().map(String::as_str));
     args.guard_ffmpeg();
-    args.end(film.source.as_str())
+    args.end(video.source.as_str())
 }
 
 /// Arguments that fetch the subtitles of one video into a folder, as WebVTT if possible.
-pub(crate) fn subtitles(tools: &Tools, film: Sought<'_>, wanted: &WantedSubtitles, folder: &Path) -> Vec<OsString> {
+pub(crate) fn subtitles(tools: &Tools, video: VideoRef<'_>, wanted: &WantedSubtitles, folder: &Path) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
     args.accompany(tools);
-    args.pick(film.item);
+    args.pick(video.item);
     args.add(["--retries", "1", "-q", "--no-simulate"]);
     // A failure in one language must not prevent the others.
     args.add(["--skip-download", "--ignore-errors", "--match-filters", ENDS_IN_TIME]);
@@ -123,7 +123,7 @@ pub(crate) fn subtitles(tools: &Tools, film: Sought<'_>, wanted: &WantedSubtitle
     args.add(["--no-mtime", "-o", "media.%(ext)s"]);
     args.folder("home", folder);
     args.guard_ffmpeg();
-    args.end(film.source.as_str())
+    args.end(video.source.as_str())
 }
 
 /// Arguments that list the first `most` videos of a page, without loading each video's page.
@@ -136,7 +136,7 @@ pub(crate) fn listing(tools: &Tools, source: &SourceUrl, most: u16) -> Vec<OsStr
 }
 
 /// Arguments that fetch a page's metadata.
-pub(crate) fn look_at(tools: &Tools, source: &SourceUrl) -> Vec<OsString> {
+pub(crate) fn page_metadata(tools: &Tools, source: &SourceUrl) -> Vec<OsString> {
     let mut args = Args::hygienic(tools);
     args.add(["--no-playlist", "--playlist-items", "1", "--retries", "1", "-q", "-J"]);
     args.end(source.as_str())
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use crate::{
         media::MediaFolder,
-        sandbox::{Sandbox, Strictness, WayOut},
+        sandbox::{EgressPath, Sandbox, Strictness},
         tasks::{id::TaskId, order::AudioFormat},
     };
 
@@ -250,11 +250,11 @@ mod tests {
             path: "".into(),
             companion: "".into(),
             readable: Vec::new(),
-            sandbox: Sandbox { way_out: WayOut::Loopback(1), strictness: Strictness::Whole },
+            sandbox: Sandbox { egress_path: EgressPath::Loopback(1), strictness: Strictness::Whole },
         };
         let source = SourceUrl::parse("https://example.com/-x", &[]).unwrap();
-        let film = Sought { source: &source, item: None };
-        let args = download(&tools, film, quality, output, &job, DownloadLimits { max_filesize: 7 });
+        let video = VideoRef { source: &source, item: None };
+        let args = download(&tools, video, quality, output, &job, DownloadLimits { max_filesize: 7 });
         args.into_iter().map(|a| a.into_string().unwrap()).collect()
     }
 

@@ -30,7 +30,7 @@ pub(crate) enum Event {
 }
 
 #[derive(Deserialize)]
-struct Described {
+struct Metadata {
     title: Option<String>,
     width: Option<f64>,
     height: Option<f64>,
@@ -51,7 +51,7 @@ struct Downloaded {
 }
 
 #[derive(Deserialize)]
-struct Announced {
+struct AnnouncedStart {
     at: Option<f64>,
 }
 
@@ -66,7 +66,7 @@ struct PostProcessed {
 }
 
 #[derive(Deserialize)]
-struct Whole {
+struct ResultFile {
     filepath: PathBuf,
 }
 
@@ -81,15 +81,15 @@ impl Event {
 
     fn of_output(text: &str) -> Option<Self> {
         match text.split_once(' ')? {
-            ("B", json) => Some(Self::Described(json_of::<Described>(json)?.into())),
+            ("B", json) => Some(Self::Described(json_of::<Metadata>(json)?.into())),
             ("T", json) => Some(Self::Tracks(Tracks::of(json_of(json)?))),
             ("P", json) => Some(Self::Progress(json_of::<Downloaded>(json)?.into())),
-            ("U", json) => Some(Self::Announced(json_of::<Announced>(json)?.at)),
+            ("U", json) => Some(Self::Announced(json_of::<AnnouncedStart>(json)?.at)),
             ("L", json) => {
                 let is_live = json_of::<Liveness>(json)?.live_status.is_some_and(|status| status == "is_live");
                 is_live.then_some(Self::Live)
             }
-            ("A", json) => Some(Self::Reported(json_of::<Whole>(json)?.filepath)),
+            ("A", json) => Some(Self::Reported(json_of::<ResultFile>(json)?.filepath)),
             _ => None,
         }
     }
@@ -100,45 +100,46 @@ impl Event {
     }
 }
 
-impl From<Described> for Description {
-    fn from(said: Described) -> Self {
+impl From<Metadata> for Description {
+    fn from(reported: Metadata) -> Self {
         // The shorter side: the width of a portrait video.
-        let lines = said.height.map(|height| said.width.filter(|width| *width > 0.0).map_or(height, |w| w.min(height)));
-        let format_note = match (lines, said.abr) {
+        let lines =
+            reported.height.map(|height| reported.width.filter(|width| *width > 0.0).map_or(height, |w| w.min(height)));
+        let format_note = match (lines, reported.abr) {
             (Some(lines), _) if lines > 0.0 => format!("{lines:.0}p"),
             (_, Some(abr)) if abr > 0.0 => format!("{abr:.0}kbps"),
             _ => String::new(),
         };
         Self {
-            title: title(said.title),
+            title: title(reported.title),
             format_note,
-            filesize: whole(said.filesize.or(said.filesize_approx)).unwrap_or(0),
+            filesize: to_bytes(reported.filesize.or(reported.filesize_approx)).unwrap_or(0),
         }
     }
 }
 
 impl From<Downloaded> for Progress {
-    fn from(said: Downloaded) -> Self {
-        let finished = said.status.is_some_and(|status| status == "finished");
-        let whole_of_it = said.total_bytes.filter(|_| finished);
-        let downloaded = said.bytes.or(whole_of_it).unwrap_or(0.0).max(0.0);
-        let total = said.total_bytes.or(said.total_bytes_estimate).filter(|total| *total > 0.0);
+    fn from(reported: Downloaded) -> Self {
+        let finished = reported.status.is_some_and(|status| status == "finished");
+        let whole_of_it = reported.total_bytes.filter(|_| finished);
+        let downloaded = reported.bytes.or(whole_of_it).unwrap_or(0.0).max(0.0);
+        let total = reported.total_bytes.or(reported.total_bytes_estimate).filter(|total| *total > 0.0);
         let percent = total.map_or(0.0, |total| (downloaded / total * 100.0).clamp(0.0, 100.0));
         let positive = |value: Option<f64>| value.filter(|v| v.is_finite() && *v >= 0.0);
         Self {
             percent,
-            downloaded: whole(Some(downloaded)).unwrap_or(0),
-            total: whole(total),
-            speed: positive(said.speed),
-            eta: positive(said.eta),
+            downloaded: to_bytes(Some(downloaded)).unwrap_or(0),
+            total: to_bytes(total),
+            speed: positive(reported.speed),
+            eta: positive(reported.eta),
             finished,
         }
     }
 }
 
 /// Cuts a title to its limit.
-pub(super) fn title(said: Option<String>) -> String {
-    said.unwrap_or_default().chars().take(MAX_TITLE).collect()
+pub(super) fn title(reported: Option<String>) -> String {
+    reported.unwrap_or_default().chars().take(MAX_TITLE).collect()
 }
 
 fn json_of<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
@@ -146,7 +147,7 @@ fn json_of<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
 }
 
 /// Converts a size, which yt-dlp sometimes gives as a fraction.
-pub(super) fn whole(number: Option<f64>) -> Option<u64> {
+pub(super) fn to_bytes(number: Option<f64>) -> Option<u64> {
     let number = number.filter(|n| n.is_finite() && *n >= 0.0)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and `as` saturates")]
     Some(number as u64)

@@ -6,7 +6,7 @@ use super::{event::title, run::Line};
 
 /// One video of a playlist, or the only video of a page without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listed {
+pub(crate) struct ListedVideo {
     /// The video's own page; none if the video exists only on the playlist's page.
     pub(crate) url: Option<String>,
     pub(crate) title: String,
@@ -30,7 +30,7 @@ struct Printed {
     kind: Option<String>,
 }
 
-impl Listed {
+impl ListedVideo {
     /// Parses a line; none if it does not describe a video.
     pub(crate) fn of(line: &Line) -> Option<Self> {
         let Line::Out(text) = line else { return None };
@@ -52,8 +52,8 @@ impl Listed {
 mod tests {
     use super::*;
 
-    fn listed(json: &str) -> Option<Listed> {
-        Listed::of(&Line::Out(format!("E {json}")))
+    fn listed(json: &str) -> Option<ListedVideo> {
+        ListedVideo::of(&Line::Out(format!("E {json}")))
     }
 
     #[test]
@@ -62,7 +62,7 @@ mod tests {
             r#"{"url":"https://e.com/a","title":"A","playlist_index":1,"playlist_title":"L","_type":"url_transparent"}"#,
         )
         .unwrap();
-        let expected = Listed {
+        let expected = ListedVideo {
             url: Some("https://e.com/a".into()),
             title: "A".into(),
             index: Some(1),
@@ -81,6 +81,6 @@ mod tests {
         for json in ["", "[]", "{", r#"{"playlist_index":-1}"#, r#"{"url":7}"#] {
             assert_eq!(listed(json), None, "{json}");
         }
-        assert_eq!(Listed::of(&Line::Err("E {}".into())), None);
+        assert_eq!(ListedVideo::of(&Line::Err("E {}".into())), None);
     }
 }

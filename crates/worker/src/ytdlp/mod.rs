@@ -13,11 +13,13 @@ mod sandboxed;
 mod tools;
 mod tracks;
 
-pub(crate) use self::command::{DEMUXERS, DownloadLimits, Sought, download, listing, look_at, search, subtitles};
+pub(crate) use self::command::{
+    DEMUXERS, DownloadLimits, VideoRef, download, listing, page_metadata, search, subtitles,
+};
 pub(crate) use self::complaint::{Kind, YtDlpError, for_the_log};
 pub(crate) use self::event::Event;
 pub(crate) use self::limits::Limits;
-pub(crate) use self::listing::Listed;
+pub(crate) use self::listing::ListedVideo;
 pub(crate) use self::run::{End, Line, Run};
 pub(crate) use self::sandboxed::SandboxedRun;
 pub(crate) use self::tools::{Readiness, Tools, Unready, located};

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::{
         egress::EgressTokenKey,
-        sandbox::{Sandbox, Strictness, WayOut},
+        sandbox::{EgressPath, Sandbox, Strictness},
     };
 
     fn tools() -> Tools {
@@ -123,7 +123,7 @@ mod tests {
             path: "/usr/bin".into(),
             companion: "".into(),
             readable: vec!["/opt".into()],
-            sandbox: Sandbox { way_out: WayOut::Loopback(1), strictness: Strictness::Whole },
+            sandbox: Sandbox { egress_path: EgressPath::Loopback(1), strictness: Strictness::Whole },
         }
     }
 
@@ -150,8 +150,8 @@ mod tests {
             assert!(args.windows(2).any(|pair| pair == limit), "{limit:?} in {args:?}");
         }
         let tokens = EgressTokens::new(EgressTokenKey::new(b"key"));
-        let command = run().reading(Path::new("/film")).online(&tokens, Uuid::nil(), 1).command();
-        assert_eq!(readable(&command), ["/opt", "/film"]);
+        let command = run().reading(Path::new("/video")).online(&tokens, Uuid::nil(), 1).command();
+        assert_eq!(readable(&command), ["/opt", "/video"]);
         assert!(proxy(&command).is_some());
     }
 }

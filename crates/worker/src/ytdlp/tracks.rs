@@ -65,7 +65,7 @@ impl Tracks {
     /// The total size of the tracks after the current one, if known.
     fn bytes_to_come(&self) -> Option<u64> {
         let sizes = self.all.iter().skip(self.done + 1).map(Track::size);
-        sizes.map(super::event::whole).try_fold(0_u64, |sum, size| Some(sum.saturating_add(size?)))
+        sizes.map(super::event::to_bytes).try_fold(0_u64, |sum, size| Some(sum.saturating_add(size?)))
     }
 }
 

@@ -194,7 +194,7 @@ impl MetadataLookups {
 impl Question {
     fn args(&self, tools: &Tools) -> Vec<OsString> {
         match self {
-            Self::Page(source) => ytdlp::look_at(tools, source),
+            Self::Page(source) => ytdlp::page_metadata(tools, source),
             Self::Search { text, count } => ytdlp::search(tools, text, *count),
         }
     }
