@@ -11,7 +11,7 @@ use std::{
 use super::{
     failure::Failure,
     parts::{
-        MOST, Parts, WORKING,
+        MAX_TRACKED, PartialFiles, WORKING,
         files::{is_fragment, names, regular},
     },
 };
@@ -25,21 +25,21 @@ const PART: &[u8] = b".part";
 
 /// The files of a run whose first bytes were already judged, by inode.
 pub(super) struct Beginnings {
-    parts: Parts,
+    parts: PartialFiles,
     judged: HashSet<u64>,
 }
 
 impl Beginnings {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: PartialFiles) -> Self {
         Self { parts, judged: HashSet::new() }
     }
 
     /// Judges each partial file that has become long enough since the last call.
-    pub(super) fn look(&mut self) -> Result<(), Failure> {
+    pub(super) fn check(&mut self) -> Result<(), Failure> {
         let folder = self.parts.folder(WORKING)?;
         let names = names(&folder)?;
         let mut judged = HashSet::new();
-        for name in names.iter().filter(|name| is_part(name)).take(MOST) {
+        for name in names.iter().filter(|name| is_part(name)).take(MAX_TRACKED) {
             let Some((file, about)) = regular(&folder, name)? else { continue };
             if !self.judged.contains(&about.ino()) {
                 let Some(head) = head(&file)? else { continue };
@@ -83,7 +83,7 @@ mod tests {
         for (name, bytes) in files {
             fs::write(tmp.join(name), bytes).unwrap();
         }
-        Beginnings::new(Parts::new(dir.path().to_owned(), dir.path().join("synced.json"))).look()
+        Beginnings::new(PartialFiles::new(dir.path().to_owned(), dir.path().join("synced.json"))).check()
     }
 
     fn long(head: &[u8]) -> Vec<u8> {

@@ -25,7 +25,7 @@ pub(super) struct ChildOutput {
 
 impl ChildOutput {
     /// Keeps the first error and logs the first few error lines.
-    pub(super) fn hear(&mut self, id: TaskId, line: &Line) {
+    pub(super) fn record(&mut self, id: TaskId, line: &Line) {
         let Line::Err(text) = line else { return };
         if self.error.is_none() {
             self.error = YtDlpError::of(text);
@@ -43,12 +43,12 @@ impl ChildOutput {
             (End::Exited(_), None, Some(begins @ Premiere::Begins(_))) => Err(Failure::Awaited(begins)),
             // A live source is refused, unless it was still announced at an earlier attempt.
             (End::Exited(_), None, Some(Premiere::Live)) if task.announced => Err(Failure::Awaited(Premiere::Live)),
-            _ => self.ended_well(end).and(Err(Failure::NotTaken)),
+            _ => self.require_success(end).and(Err(Failure::NotTaken)),
         }
     }
 
     /// Fails unless the child exited successfully and yt-dlp reported no error.
-    pub(super) fn ended_well(self, end: End) -> Result<(), Failure> {
+    pub(super) fn require_success(self, end: End) -> Result<(), Failure> {
         match (end, self.error) {
             (End::Stopped, _) => Err(Failure::Stopped),
             (End::TimedOut, _) => Err(Failure::TimedOut),

@@ -23,7 +23,7 @@ const MAX_TRIED: u32 = 4;
 
 /// The file that a task has just been completed with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Own {
+pub(crate) struct CompletedFile {
     pub(crate) id: TaskId,
     pub(crate) media: MediaType,
     pub(crate) bytes: u64,
@@ -51,25 +51,25 @@ impl Dedup {
         Self { store, media, turn: Mutex::default() }
     }
 
-    /// Replaces `own` with a link to an identical file, if there is one. Leaves it as it is if that fails, or once `stop` is cancelled.
-    pub(crate) async fn share(&self, own: Own, stop: &CancellationToken) {
+    /// Replaces `completed` with a link to an identical file, if there is one. Leaves it as it is if that fails, or once `stop` is cancelled.
+    pub(crate) async fn share(&self, completed: CompletedFile, stop: &CancellationToken) {
         let _turn = self.turn.lock().await;
-        if let Err(error) = self.try_all(own, stop).await {
-            tracing::warn!(task = %own.id, %error, "cannot look for identical files");
+        if let Err(error) = self.try_all(completed, stop).await {
+            tracing::warn!(task = %completed.id, %error, "cannot look for identical files");
         }
     }
 
-    async fn try_all(&self, own: Own, stop: &CancellationToken) -> Result<(), SharingError> {
-        for duplicate in self.store.duplicates(own.id, own.digest, own.bytes, MAX_TRIED).await? {
+    async fn try_all(&self, completed: CompletedFile, stop: &CancellationToken) -> Result<(), SharingError> {
+        for duplicate in self.store.duplicates(completed.id, completed.digest, completed.bytes, MAX_TRIED).await? {
             let media = self.media.clone();
             let stop = stop.clone();
-            match spawn_blocking(move || try_one(&media, own, duplicate, &stop)).await? {
+            match spawn_blocking(move || try_one(&media, completed, duplicate, &stop)).await? {
                 Ok(true) => {
-                    tracing::info!(task = %own.id, bytes = own.bytes, "file linked to an identical one");
+                    tracing::info!(task = %completed.id, bytes = completed.bytes, "file linked to an identical one");
                     break;
                 }
                 Ok(false) => {}
-                Err(error) => tracing::debug!(task = %own.id, %error, "file not linked to an identical one"),
+                Err(error) => tracing::debug!(task = %completed.id, %error, "file not linked to an identical one"),
             }
         }
         Ok(())
@@ -77,13 +77,18 @@ impl Dedup {
 }
 
 /// Links to the other file only if its content, read again, is still the same.
-fn try_one(media: &MediaFolder, own: Own, duplicate: Duplicate, stop: &CancellationToken) -> io::Result<bool> {
+fn try_one(
+    media: &MediaFolder,
+    completed: CompletedFile,
+    duplicate: Duplicate,
+    stop: &CancellationToken,
+) -> io::Result<bool> {
     let found = Digest::of(&media.file(duplicate.id, duplicate.media), || stop.is_cancelled())?;
     let Some(found) = found else { return Ok(false) };
-    if found != own.digest {
+    if found != completed.digest {
         tracing::warn!(task = %duplicate.id, "file of a finished download has changed");
         return Ok(false);
     }
-    media.replace_by_link(own.id, own.media, &duplicate)?;
+    media.replace_by_link(completed.id, completed.media, &duplicate)?;
     Ok(true)
 }

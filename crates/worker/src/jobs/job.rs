@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use tokio::task::spawn_blocking;
 
 use super::{
-    context::JobContext, failure::Failure, parts::Parts, registry::Running, subtitles::SubtitlesFetch, thumbnail,
-    watch::Watch,
+    context::JobContext, failure::Failure, parts::PartialFiles, registry::Running, subtitles::SubtitlesFetch,
+    thumbnail, watch::FileWatch,
 };
 use crate::{
     media::{AcceptError, JobFolder},
@@ -38,9 +38,9 @@ impl<'a> Job<'a> {
     /// Downloads what the task names, or expands a playlist into tasks. Resumes an interrupted run.
     pub(crate) async fn run(&self) -> Result<JobResult, Failure> {
         if let PlaylistRole::List(extent, _) = self.task.playlist_role
-            && let Some(films) = self.expand(extent).await?
+            && let Some(videos) = self.expand(extent).await?
         {
-            return Ok(JobResult::List(films));
+            return Ok(JobResult::List(videos));
         }
         let finished = self.file().await?;
         let path = self.context.media.file(self.task.id, finished.media);
@@ -98,11 +98,11 @@ impl<'a> Job<'a> {
 
     /// Runs yt-dlp once, which continues where the previous run ended. Returns the file that it reports.
     async fn attempt(&self, tools: &Tools, args: Vec<OsString>) -> Result<PathBuf, Failure> {
-        let parts = Parts::new(self.folder.work(), self.folder.note());
+        let parts = PartialFiles::new(self.folder.work(), self.folder.note());
         let begun = parts.clone();
         let stop = self.running.stop.clone();
-        let noting = spawn_blocking(move || begun.begin(&stop)).await??;
-        let watch = Watch::begin(parts, noting.ok_or(Failure::Stopped)?);
+        let recorder = spawn_blocking(move || begun.begin(&stop)).await??;
+        let watch = FileWatch::begin(parts, recorder.ok_or(Failure::Stopped)?);
         self.listen(tools, args, watch).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use super::{child_output::ChildOutput, failure::Failure, job::Job, stall_watchdog::StallWatchdog, watch::Watch};
+use super::{child_output::ChildOutput, failure::Failure, job::Job, stall_watchdog::StallWatchdog, watch::FileWatch};
 use crate::{
     store::stored_title,
     tasks::{description::Description, premiere::Premiere},
@@ -27,11 +27,11 @@ impl Job<'_> {
         &self,
         tools: &Tools,
         args: Vec<OsString>,
-        mut watch: Watch,
+        mut watch: FileWatch,
     ) -> Result<PathBuf, Failure> {
         let folder = self.folder.work();
-        let mut said = ChildOutput::default();
-        let mut quiet = StallWatchdog::new(self.context.config.stall_timeout, &folder);
+        let mut output = ChildOutput::default();
+        let mut watchdog = StallWatchdog::new(self.context.config.stall_timeout, &folder);
         // Video and audio separately, each of which may restart once.
         let traffic = self.largest().saturating_mul(4).saturating_add(PAGES);
         let run = SandboxedRun::yt_dlp(tools, args, &folder, self.limits());
@@ -40,23 +40,23 @@ impl Job<'_> {
         loop {
             let line = tokio::select! {
                 line = run.next() => line,
-                () = quiet.stalled() => {
+                () = watchdog.stalled() => {
                     run.stop().await;
                     watch.end().await;
                     return Err(Failure::Stalled);
                 }
-                failure = watch.trouble() => {
+                failure = watch.failure() => {
                     run.stop().await;
                     return Err(failure);
                 }
             };
             let Some(line) = line else { break };
-            quiet.heard();
-            self.heed(&line, &mut said).await?;
+            watchdog.record_activity();
+            self.handle_line(&line, &mut output).await?;
         }
         let end = run.end().await;
         watch.end().await;
-        said.judge(end, self.task)
+        output.judge(end, self.task)
     }
 
     fn limits(&self) -> Limits {
@@ -66,23 +66,23 @@ impl Job<'_> {
         Limits { file, folder, line: MAX_LINE, time, cpu: time }
     }
 
-    async fn heed(&self, line: &Line, said: &mut ChildOutput) -> Result<(), Failure> {
-        said.hear(self.task.id, line);
+    async fn handle_line(&self, line: &Line, output: &mut ChildOutput) -> Result<(), Failure> {
+        output.record(self.task.id, line);
         match Event::of(line) {
-            Some(Event::Announced(at)) => said.premiere = Some(Premiere::at(at)),
-            Some(Event::Live) => said.premiere = Some(Premiere::Live),
-            Some(Event::Described(_)) if said.described => {}
+            Some(Event::Announced(at)) => output.premiere = Some(Premiere::at(at)),
+            Some(Event::Live) => output.premiere = Some(Premiere::Live),
+            Some(Event::Described(_)) if output.described => {}
             Some(Event::Described(about)) => {
-                said.described = true;
+                output.described = true;
                 self.describe(about).await?;
             }
-            Some(Event::Tracks(tracks)) => said.tracks = tracks,
+            Some(Event::Tracks(tracks)) => output.tracks = tracks,
             Some(Event::Progress(progress)) => {
-                let shown = self.running.advance(said.tracks.overall(progress));
+                let shown = self.running.advance(output.tracks.overall(progress));
                 self.context.announcer.progressed(self.task, shown);
             }
             Some(Event::Processing) => self.processing().await?,
-            Some(Event::Reported(path)) => said.reported = Some(path),
+            Some(Event::Reported(path)) => output.reported = Some(path),
             None => tracing::debug!(task = %self.task.id, ?line, "yt-dlp"),
         }
         Ok(())

@@ -24,9 +24,9 @@ const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// What the page of a playlist request turned out to contain.
 #[derive(Debug)]
-enum Contents {
+enum PageContents {
     /// A single video.
-    Film,
+    SingleVideo,
     List {
         title: String,
         entries: Vec<PlaylistEntry>,
@@ -38,64 +38,64 @@ impl Job<'_> {
     pub(super) async fn expand(&self, extent: PlaylistExtent) -> Result<Option<usize>, Failure> {
         let tools = self.context.readiness.tools().await?;
         self.accepted().await?;
-        let Contents::List { title, entries } = self.read(extent, &tools).await? else {
+        let PageContents::List { title, entries } = self.read(extent, &tools).await? else {
             self.context.store.make_single_video(self.task.id).await?;
             return Ok(None);
         };
         self.discard().await;
         match self.context.store.expand(self.task.id, title, entries).await? {
-            ExpandResult::Into(films) => Ok(Some(films.len())),
+            ExpandResult::Into(videos) => Ok(Some(videos.len())),
             ExpandResult::NoRoom => Err(Failure::NoRoomToWait),
             ExpandResult::Gone => Err(Failure::Stopped),
         }
     }
 
-    async fn read(&self, extent: PlaylistExtent, tools: &Tools) -> Result<Contents, Failure> {
+    async fn read(&self, extent: PlaylistExtent, tools: &Tools) -> Result<PageContents, Failure> {
         let source = self.source().await?;
         let most = self.context.config.max_playlist;
         // One more distinguishes a playlist that is too long from one at the limit.
-        let ask = match extent {
+        let limit = match extent {
             PlaylistExtent::Whole => most.saturating_add(1),
             PlaylistExtent::First(wanted) => wanted.get().min(most),
         };
-        let listed = self.listed(&source, ask, tools).await?;
+        let listed = self.listed(&source, limit, tools).await?;
         if listed.len() > usize::from(most) {
             return Err(Failure::TooLong(most));
         }
         self.contents(&source, listed)
     }
 
-    /// Lists at most `ask` videos of the page.
-    async fn listed(&self, source: &SourceUrl, ask: u16, tools: &Tools) -> Result<Vec<ListedVideo>, Failure> {
+    /// Lists at most `limit` videos of the page.
+    async fn listed(&self, source: &SourceUrl, limit: u16, tools: &Tools) -> Result<Vec<ListedVideo>, Failure> {
         let folder = self.folder.work();
         let time = TIMEOUT.min(self.context.config.job_timeout);
         let limits = Limits { line: MAX_LINE, ..Limits::scratch(time) };
-        let run = SandboxedRun::yt_dlp(tools, listing(tools, source, ask), &folder, limits);
+        let run = SandboxedRun::yt_dlp(tools, listing(tools, source, limit), &folder, limits);
         let run = run.online(&self.context.egress_tokens, Uuid::new_v4(), PAGES);
         let mut run = run.start(&self.context.disks, &self.running.stop)?;
-        let mut said = ChildOutput::default();
+        let mut output = ChildOutput::default();
         let mut listed = Vec::new();
         while let Some(line) = run.next().await {
-            said.hear(self.task.id, &line);
+            output.record(self.task.id, &line);
             listed.extend(ListedVideo::of(&line));
             // The limit that yt-dlp was given applies to each playlist, and this one may contain others.
-            if listed.len() >= usize::from(ask) {
+            if listed.len() >= usize::from(limit) {
                 run.stop().await;
                 return Ok(listed);
             }
         }
-        said.ended_well(run.end().await)?;
+        output.require_success(run.end().await)?;
         Ok(listed)
     }
 
-    fn contents(&self, source: &SourceUrl, listed: Vec<ListedVideo>) -> Result<Contents, Failure> {
+    fn contents(&self, source: &SourceUrl, listed: Vec<ListedVideo>) -> Result<PageContents, Failure> {
         let first = listed.first().ok_or(Failure::EmptyList)?;
         if first.index.is_none() {
-            return Ok(Contents::Film);
+            return Ok(PageContents::SingleVideo);
         }
         let title = first.list_title.clone();
         let judge = |url: &str| SourceUrl::parse(url, &self.context.config.allow_private);
-        Ok(Contents::List { title, entries: listed.into_iter().map(|video| entry(video, source, judge)).collect() })
+        Ok(PageContents::List { title, entries: listed.into_iter().map(|video| entry(video, source, judge)).collect() })
     }
 }
 

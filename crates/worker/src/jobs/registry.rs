@@ -32,12 +32,12 @@ pub(crate) struct Running {
 pub(crate) struct JobRegistry(Mutex<HashMap<TaskId, Arc<Running>>>);
 
 /// Removes a job from the registry on drop.
-pub(crate) struct Leaving<'a> {
+pub(crate) struct RegistrationGuard<'a> {
     registry: &'a JobRegistry,
     id: TaskId,
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for RegistrationGuard<'_> {
     fn drop(&mut self) {
         if let Some(running) = locked(&self.registry.0).remove(&self.id) {
             running.done.cancel();
@@ -83,7 +83,7 @@ impl Running {
 
 impl JobRegistry {
     /// Adds a job.
-    pub(crate) fn enter(&self, id: TaskId, running: Running) -> Arc<Running> {
+    pub(crate) fn add(&self, id: TaskId, running: Running) -> Arc<Running> {
         let running = Arc::new(running);
         locked(&self.0).insert(id, Arc::clone(&running));
         running
@@ -95,8 +95,8 @@ impl JobRegistry {
     }
 
     /// Returns a guard that removes the job on drop, and therefore even if its tokio task panics.
-    pub(crate) fn leave_later(&self, id: TaskId) -> Leaving<'_> {
-        Leaving { registry: self, id }
+    pub(crate) fn remove_on_drop(&self, id: TaskId) -> RegistrationGuard<'_> {
+        RegistrationGuard { registry: self, id }
     }
 
     pub(crate) fn find(&self, id: TaskId) -> Option<Arc<Running>> {

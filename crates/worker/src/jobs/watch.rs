@@ -12,46 +12,46 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     beginnings::Beginnings,
     failure::Failure,
-    parts::{Noting, Parts},
+    parts::{PartialFiles, SyncRecorder},
 };
 
 /// The interval between two checks of the first bytes.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The number of checks per sync. A power cut costs at most five seconds of download.
-const LOOKS_PER_SYNC: u32 = 10;
+const CHECKS_PER_SYNC: u32 = 10;
 
 /// The watch over a run; dropping it ends the watch.
-pub(super) struct Watch {
-    trouble: JoinHandle<Failure>,
+pub(super) struct FileWatch {
+    failure: JoinHandle<Failure>,
     stop: DropGuard,
 }
 
 struct Files {
     beginnings: Beginnings,
-    noting: Noting,
+    recorder: SyncRecorder,
 }
 
 /// The scope of a check.
 #[derive(Clone, Copy)]
-enum Look {
+enum CheckScope {
     Beginnings,
     Everything,
     /// The run has ended, and its result is checked as a whole elsewhere.
-    WhatIsLeft,
+    Final,
 }
 
-impl Watch {
-    pub(super) fn begin(parts: Parts, noting: Noting) -> Self {
+impl FileWatch {
+    pub(super) fn begin(parts: PartialFiles, recorder: SyncRecorder) -> Self {
         let stop = CancellationToken::new();
-        let files = Files { beginnings: Beginnings::new(parts), noting };
-        let trouble = tokio::spawn(look_after(files, stop.clone()));
-        Self { trouble, stop: stop.drop_guard() }
+        let files = Files { beginnings: Beginnings::new(parts), recorder };
+        let failure = tokio::spawn(watch_files(files, stop.clone()));
+        Self { failure, stop: stop.drop_guard() }
     }
 
     /// Waits for a reason to end the run.
-    pub(super) async fn trouble(&mut self) -> Failure {
-        match (&mut self.trouble).await {
+    pub(super) async fn failure(&mut self) -> Failure {
+        match (&mut self.failure).await {
             Ok(failure) => failure,
             Err(lost) => lost.into(),
         }
@@ -59,23 +59,23 @@ impl Watch {
 
     /// Syncs and notes what the run has left.
     pub(super) async fn end(self) {
-        let Self { trouble, stop } = self;
+        let Self { failure, stop } = self;
         drop(stop);
         // A failure now is found again by the next run.
-        let _ = trouble.await;
+        let _ = failure.await;
     }
 }
 
 /// Returns on a failure or, once stopped, after a last check.
-async fn look_after(files: Files, stop: CancellationToken) -> Failure {
+async fn watch_files(files: Files, stop: CancellationToken) -> Failure {
     let files = Arc::new(Mutex::new(files));
-    let mut looks = (1..LOOKS_PER_SYNC).map(|_| Look::Beginnings).chain([Look::Everything]).cycle();
+    let mut scopes = (1..CHECKS_PER_SYNC).map(|_| CheckScope::Beginnings).chain([CheckScope::Everything]).cycle();
     loop {
         let stopped = stop.run_until_cancelled(sleep(INTERVAL)).await.is_none();
-        let look = looks.next().filter(|_| !stopped).unwrap_or(Look::WhatIsLeft);
+        let scope = scopes.next().filter(|_| !stopped).unwrap_or(CheckScope::Final);
         let files = Arc::clone(&files);
-        let looked = spawn_blocking(move || files.lock().look(look)).await;
-        match looked {
+        let checked = spawn_blocking(move || files.lock().check(scope)).await;
+        match checked {
             Ok(Ok(())) if stopped => return Failure::Stopped,
             Ok(Ok(())) => {}
             Ok(Err(failure)) => return failure,
@@ -85,11 +85,11 @@ async fn look_after(files: Files, stop: CancellationToken) -> Failure {
 }
 
 impl Files {
-    fn look(&mut self, look: Look) -> Result<(), Failure> {
-        match look {
-            Look::Beginnings => self.beginnings.look(),
-            Look::Everything => self.beginnings.look().and_then(|()| Ok(self.noting.look()?)),
-            Look::WhatIsLeft => Ok(self.noting.end()?),
+    fn check(&mut self, scope: CheckScope) -> Result<(), Failure> {
+        match scope {
+            CheckScope::Beginnings => self.beginnings.check(),
+            CheckScope::Everything => self.beginnings.check().and_then(|()| Ok(self.recorder.check()?)),
+            CheckScope::Final => Ok(self.recorder.end()?),
         }
     }
 }

@@ -11,17 +11,17 @@ use crate::{
 impl Queue {
     /// Adds a task of a user with these limits.
     pub(crate) async fn add(&self, task: Task, limits: UserLimits) -> Result<(), QueueError> {
-        self.to_its_end(|queue| async move { queue.add_and_tell(task, limits).await }).await
+        self.run_to_completion(|queue| async move { queue.add_and_announce(task, limits).await }).await
     }
 
     /// Cancels a task and stops its job.
     pub(crate) async fn cancel(&self, id: TaskId) -> Result<CancelResult, QueueError> {
-        self.to_its_end(|queue| async move { queue.cancel_all(id).await }).await
+        self.run_to_completion(|queue| async move { queue.cancel_all(id).await }).await
     }
 
     /// Removes a task and all its files.
     pub(crate) async fn remove(&self, id: TaskId) -> Result<(), QueueError> {
-        self.to_its_end(|queue| async move {
+        self.run_to_completion(|queue| async move {
             let removed = queue.remove_all(id).await;
             removed.map_err(|failure| {
                 tracing::error!(task = %id, error = %failure, "cannot remove a task");
@@ -35,7 +35,7 @@ impl Queue {
     ///
     /// A stored change must always be followed by its consequences: the queue wakes, subscribers are notified, files are removed. Every
     /// change that a request makes therefore goes through this function.
-    async fn to_its_end<T, E, W>(&self, order: impl FnOnce(Self) -> W) -> Result<T, QueueError>
+    async fn run_to_completion<T, E, W>(&self, order: impl FnOnce(Self) -> W) -> Result<T, QueueError>
     where
         T: Send + 'static,
         E: Send + 'static,
@@ -45,7 +45,7 @@ impl Queue {
         Ok(tokio::spawn(order(self.clone())).await??)
     }
 
-    async fn add_and_tell(&self, task: Task, limits: UserLimits) -> Result<(), StoreError> {
+    async fn add_and_announce(&self, task: Task, limits: UserLimits) -> Result<(), StoreError> {
         let id = task.id;
         self.0.context.store.add(task, limits).await?;
         self.0.context.announcer.changed(id).await;

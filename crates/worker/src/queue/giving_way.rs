@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How often running downloads are checked.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a download runs undisturbed, and the period over which its speed is measured. It begins at the start, not at the first byte,
 /// because the source decides when that comes. A download that starts slowly has more time at its next turn.
@@ -41,14 +41,14 @@ type Samples = VecDeque<(Instant, u64)>;
 
 /// What is known about the running downloads.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct SlotMonitor {
     samples: HashMap<TaskId, Samples>,
     /// How often each has given way.
     times: HashMap<TaskId, u32>,
 }
 
 /// A running download and its measured speed.
-struct Judged {
+struct MeasuredJob {
     id: TaskId,
     running: Arc<Running>,
     /// In bytes per second. `None` if it has not run for long enough, or is past downloading: a file being merged, checked or moved is
@@ -59,9 +59,9 @@ struct Judged {
 /// Checks the running downloads until `stop` is cancelled.
 pub(crate) async fn watch(queue: &Queue, stop: &CancellationToken) {
     let least = queue.context().config.min_download_rate;
-    let mut watch = Watch::default();
-    while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
-        if let Err(error) = watch.look(queue, least).await {
+    let mut monitor = SlotMonitor::default();
+    while stop.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_some() {
+        if let Err(error) = monitor.check(queue, least).await {
             tracing::error!(%error, "cannot check whether a download should give way");
         }
     }
@@ -69,43 +69,43 @@ pub(crate) async fn watch(queue: &Queue, stop: &CancellationToken) {
 
 /// Chooses the download that gives way to one of `waiting`: the slowest of those below `least`, else the newest of a user who has more
 /// than their share.
-fn chosen<'a>(judged: &'a [Judged], waiting: &Owner, least: u64) -> Option<&'a Judged> {
-    let under_way = |user: &Owner| judged.iter().filter(|job| job.running.owner == *user).count();
+fn choose_job<'a>(jobs: &'a [MeasuredJob], waiting: &Owner, least: u64) -> Option<&'a MeasuredJob> {
+    let under_way = |user: &Owner| jobs.iter().filter(|job| job.running.owner == *user).count();
     let own = under_way(waiting);
-    let others = || judged.iter().filter(|job| job.running.owner != *waiting);
+    let others = || jobs.iter().filter(|job| job.running.owner != *waiting);
     let ready = || others().filter_map(|job| Some((job.speed?, job)));
     let slowest = ready().filter(|(speed, _)| *speed < least).min_by_key(|(speed, _)| *speed);
     let beyond_share = ready().filter(|(_, job)| under_way(&job.running.owner) > own + 1);
     slowest.or_else(|| beyond_share.max_by_key(|(_, job)| job.running.since)).map(|(_, job)| job)
 }
 
-impl Watch {
-    async fn look(&mut self, queue: &Queue, least: u64) -> Result<(), StoreError> {
-        let judged = self.judge(queue).await?;
-        if let Some(waiting) = queue.waiting_for_a_place().await?
-            && let Some(one) = chosen(&judged, &waiting, least)
+impl SlotMonitor {
+    async fn check(&mut self, queue: &Queue, least: u64) -> Result<(), StoreError> {
+        let jobs = self.measure(queue).await?;
+        if let Some(waiting) = queue.user_waiting_for_slot().await?
+            && let Some(one) = choose_job(&jobs, &waiting, least)
         {
             self.give_way(one, &waiting);
         }
         Ok(())
     }
 
-    async fn judge(&mut self, queue: &Queue) -> Result<Vec<Judged>, StoreError> {
-        let under_way = queue.under_way();
+    async fn measure(&mut self, queue: &Queue) -> Result<Vec<MeasuredJob>, StoreError> {
+        let running = queue.running_jobs();
         let downloading = queue.context().store.in_state(Status::Downloading).await?;
-        self.samples.retain(|id, _| under_way.iter().any(|(known, _)| known == id));
-        let owners: Vec<_> = under_way.iter().map(|(_, running)| running.owner.clone()).collect();
-        let mut judged = Vec::with_capacity(under_way.len());
-        for (id, running) in under_way {
+        self.samples.retain(|id, _| running.iter().any(|(known, _)| known == id));
+        let owners: Vec<_> = running.iter().map(|(_, running)| running.owner.clone()).collect();
+        let mut jobs = Vec::with_capacity(running.len());
+        for (id, running) in running {
             let folder = queue.context().media.job(id).work();
             let written = spawn_blocking(move || DiskUsage::in_folder(&folder)).await;
             let bytes = written.ok().and_then(Result::ok).map_or(0, |written| written.bytes);
             let of_owner = owners.iter().filter(|owner| **owner == running.owner).count();
             let undisturbed = self.undisturbed(id, of_owner);
             let speed = self.speed(id, &running, bytes, undisturbed).filter(|_| downloading.contains(&id));
-            judged.push(Judged { id, running, speed });
+            jobs.push(MeasuredJob { id, running, speed });
         }
-        Ok(judged)
+        Ok(jobs)
     }
 
     /// Returns how long a download runs before it can give way. Its owner has `of_owner` running downloads, this one included.
@@ -132,7 +132,7 @@ impl Watch {
         ready.then(|| u64::try_from(speed).unwrap_or(u64::MAX))
     }
 
-    fn give_way(&mut self, Judged { id, running, speed }: &Judged, waiting: &Owner) {
+    fn give_way(&mut self, MeasuredJob { id, running, speed }: &MeasuredJob, waiting: &Owner) {
         tracing::info!(task = %id, owner = %running.owner, to = %waiting, ?speed, "download gives way to another user's");
         if self.times.len() >= MAX_REMEMBERED {
             self.times.clear();
@@ -146,25 +146,25 @@ impl Watch {
 mod tests {
     use super::*;
 
-    fn job(owner: &str, speed: Option<u64>) -> Judged {
+    fn job(owner: &str, speed: Option<u64>) -> MeasuredJob {
         let running = Running::new(owner.parse().unwrap(), CancellationToken::new());
-        Judged { id: TaskId::random(), running: Arc::new(running), speed }
+        MeasuredJob { id: TaskId::random(), running: Arc::new(running), speed }
     }
 
-    fn owner_of<'a>(judged: &'a [Judged], waiting: &str) -> Option<(&'a str, Option<u64>)> {
-        let one = chosen(judged, &waiting.parse().unwrap(), 100)?;
+    fn owner_of<'a>(jobs: &'a [MeasuredJob], waiting: &str) -> Option<(&'a str, Option<u64>)> {
+        let one = choose_job(jobs, &waiting.parse().unwrap(), 100)?;
         Some((one.running.owner.as_str(), one.speed))
     }
 
     #[test]
     fn a_user_waits_no_longer_for_having_waited_before_unless_it_is_for_anothers_only_download() {
-        let mut watch = Watch::default();
+        let mut monitor = SlotMonitor::default();
         let id = TaskId::random();
-        assert_eq!(watch.undisturbed(id, 1), WINDOW);
-        watch.times.insert(id, 3);
-        assert_eq!((watch.undisturbed(id, 1), watch.undisturbed(id, 2)), (WINDOW * 8, WINDOW));
-        watch.times.insert(id, 99);
-        assert_eq!(watch.undisturbed(id, 1), WINDOW * MAX_FACTOR);
+        assert_eq!(monitor.undisturbed(id, 1), WINDOW);
+        monitor.times.insert(id, 3);
+        assert_eq!((monitor.undisturbed(id, 1), monitor.undisturbed(id, 2)), (WINDOW * 8, WINDOW));
+        monitor.times.insert(id, 99);
+        assert_eq!(monitor.undisturbed(id, 1), WINDOW * MAX_FACTOR);
     }
 
     #[tokio::test]

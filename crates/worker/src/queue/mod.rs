@@ -81,16 +81,16 @@ impl Queue {
     }
 
     /// Returns the running jobs.
-    pub(crate) fn under_way(&self) -> Vec<(TaskId, Arc<Running>)> {
+    pub(crate) fn running_jobs(&self) -> Vec<(TaskId, Arc<Running>)> {
         self.0.running.all()
     }
 
     /// Returns the user for whom a download should give way. Returns `None` if a slot is free, if a download already gives way, or if
     /// only tasks of low priority are waiting.
-    pub(crate) async fn waiting_for_a_place(&self) -> Result<Option<Owner>, StoreError> {
+    pub(crate) async fn user_waiting_for_slot(&self) -> Result<Option<Owner>, StoreError> {
         let JobContext { store, config, .. } = &self.0.context;
-        let under_way = self.0.running.all();
-        if under_way.len() < config.concurrent_downloads || under_way.iter().any(|(_, running)| running.gives_way()) {
+        let running = self.0.running.all();
+        if running.len() < config.concurrent_downloads || running.iter().any(|(_, running)| running.gives_way()) {
             return Ok(None);
         }
         store.next_owner(config.concurrent_downloads_per_user).await

@@ -5,29 +5,37 @@ use tokio::time::sleep;
 
 use super::{PAUSE, Queue};
 use crate::{
-    jobs::{context::JobContext, dedup::Own, failure::Failure, job::JobResult},
+    jobs::{context::JobContext, dedup::CompletedFile, failure::Failure, job::JobResult},
     store::{RetryResult, StoreError},
     tasks::{digest::Digest, finished::Finished, id::TaskId, premiere::Premiere, retries::Retries, task::Task},
 };
 
 impl Queue {
     /// Stores the outcome, retrying as often as necessary: otherwise the task would occupy its owner's slot until the next startup.
-    pub(super) async fn conclude_at_last(&self, task: &Task, outcome: &Result<JobResult, Failure>) -> Option<Own> {
+    pub(super) async fn conclude_with_retries(
+        &self,
+        task: &Task,
+        outcome: &Result<JobResult, Failure>,
+    ) -> Option<CompletedFile> {
         loop {
             match self.conclude(task, outcome).await {
-                Ok(own) => return own,
+                Ok(completed) => return completed,
                 Err(error) => tracing::error!(task = %task.id, %error, "cannot store the outcome of a download"),
             }
             self.unless_stopped(sleep(PAUSE)).await?;
         }
     }
 
-    async fn conclude(&self, task: &Task, outcome: &Result<JobResult, Failure>) -> Result<Option<Own>, StoreError> {
+    async fn conclude(
+        &self,
+        task: &Task,
+        outcome: &Result<JobResult, Failure>,
+    ) -> Result<Option<CompletedFile>, StoreError> {
         let id = task.id;
         let JobContext { store, announcer, .. } = &self.0.context;
         match outcome {
-            Ok(JobResult::List(films)) => {
-                tracing::info!(task = %id, films, "playlist read");
+            Ok(JobResult::List(videos)) => {
+                tracing::info!(task = %id, films = videos, "playlist read");
                 announcer.many_changed(&task.owner);
             }
             Ok(JobResult::File(finished, digest)) => return self.complete(id, finished, *digest).await,
@@ -42,11 +50,16 @@ impl Queue {
     }
 
     /// Returns the file, unless its task was cancelled or removed meanwhile.
-    async fn complete(&self, id: TaskId, finished: &Finished, digest: Digest) -> Result<Option<Own>, StoreError> {
+    async fn complete(
+        &self,
+        id: TaskId,
+        finished: &Finished,
+        digest: Digest,
+    ) -> Result<Option<CompletedFile>, StoreError> {
         tracing::info!(task = %id, bytes = finished.bytes, "download completed");
-        let own = Own { id, media: finished.media, bytes: finished.bytes, digest };
+        let completed = CompletedFile { id, media: finished.media, bytes: finished.bytes, digest };
         if self.0.context.store.complete(id, finished.clone(), digest).await? {
-            return Ok(Some(own));
+            return Ok(Some(completed));
         }
         self.discard(id).await;
         Ok(None)

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{PAUSE, Queue};
 use crate::{
-    jobs::{context::JobContext, dedup::Own, failure::Failure, job::Job, registry::Running},
+    jobs::{context::JobContext, dedup::CompletedFile, failure::Failure, job::Job, registry::Running},
     store::{ClaimResult, StoreError},
     tasks::{
         id::TaskId,
@@ -38,8 +38,8 @@ impl Queue {
                 jobs.spawn(async move {
                     let finished = queue.run(&task, &running).await;
                     drop(slot);
-                    if let Some(own) = finished {
-                        queue.0.dedup.share(own, &queue.0.stop).await;
+                    if let Some(completed) = finished {
+                        queue.0.dedup.share(completed, &queue.0.stop).await;
                     }
                 });
             }
@@ -73,7 +73,7 @@ impl Queue {
         Ok(match store.claim(config.concurrent_downloads_per_user).await? {
             ClaimResult::Claimed(task) => {
                 let running = Running::new(task.owner.clone(), self.0.stop.child_token());
-                let running = self.0.running.enter(task.id, running);
+                let running = self.0.running.add(task.id, running);
                 announcer.changed(task.id).await;
                 Claim::Job(task, running)
             }
@@ -83,15 +83,15 @@ impl Queue {
     }
 
     /// Runs a job to its end and returns the file that the task was completed with, if any.
-    async fn run(&self, task: &Task, running: &Running) -> Option<Own> {
-        let _leaving = self.0.running.leave_later(task.id);
+    async fn run(&self, task: &Task, running: &Running) -> Option<CompletedFile> {
+        let _guard = self.0.running.remove_on_drop(task.id);
         tracing::info!(task = %task.id, user = %task.owner, "download started");
         let outcome = Job::new(&self.0.context, task, running).run().await;
         let gave_way = matches!(outcome, Err(Failure::Stopped)) && running.gives_way();
-        let own = if gave_way && self.waits_again(task.id).await {
+        let completed = if gave_way && self.requeue(task.id).await {
             None
         } else {
-            self.conclude_at_last(task, &outcome).await
+            self.conclude_with_retries(task, &outcome).await
         };
         self.0.context.announcer.changed(task.id).await;
         if let Some(list) = task.playlist_role.list() {
@@ -99,11 +99,11 @@ impl Queue {
         }
         // Another task of this owner may start now, or this one waits for its retry.
         self.0.wake.notify_one();
-        own
+        completed
     }
 
     /// Makes a task that gave way pending again, unless it was cancelled in the meantime.
-    async fn waits_again(&self, id: TaskId) -> bool {
+    async fn requeue(&self, id: TaskId) -> bool {
         let store = &self.0.context.store;
         while let Err(error) = store.give_way(id).await {
             tracing::error!(task = %id, %error, "cannot requeue a download that gave way");

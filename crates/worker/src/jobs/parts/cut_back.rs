@@ -7,16 +7,16 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use super::{
     files::{FILE, hash, names, regular},
-    note::Held,
+    note::SyncedPrefix,
 };
 
 /// Files that only grow at their end, so that a truncated one is still useful.
 const GROWING: [&str; 2] = [".part", ".part.at"];
 
 /// The result of comparing a file with its note.
-enum Checked {
-    Holds,
-    Another,
+enum PrefixCheck {
+    Matches,
+    Differs,
     /// The check was stopped before it finished.
     Stopped,
 }
@@ -24,43 +24,49 @@ enum Checked {
 /// Truncates each file to its noted length, and removes files that were not noted or do not match. Returns `None` if stopped.
 pub(super) fn cut_back(
     folder: &OwnedFd,
-    noted: &BTreeMap<String, Held>,
-    goes_on: impl Fn() -> bool,
-) -> io::Result<Option<BTreeMap<String, Held>>> {
+    noted: &BTreeMap<String, SyncedPrefix>,
+    may_continue: impl Fn() -> bool,
+) -> io::Result<Option<BTreeMap<String, SyncedPrefix>>> {
     let mut certain = BTreeMap::new();
     for name in names(folder)? {
-        let held = name.to_str().ok().and_then(|text| Some((text, *noted.get(text)?)));
-        let checked = match held {
-            Some((text, held)) => cut(folder, &name, text, held, &goes_on)?,
-            None => Checked::Another,
+        let prefix = name.to_str().ok().and_then(|text| Some((text, *noted.get(text)?)));
+        let checked = match prefix {
+            Some((text, prefix)) => cut(folder, &name, text, prefix, &may_continue)?,
+            None => PrefixCheck::Differs,
         };
-        match (checked, held) {
-            (Checked::Stopped, _) => return Ok(None),
-            (Checked::Holds, Some((text, held))) => {
-                certain.insert(text.to_owned(), held);
+        match (checked, prefix) {
+            (PrefixCheck::Stopped, _) => return Ok(None),
+            (PrefixCheck::Matches, Some((text, prefix))) => {
+                certain.insert(text.to_owned(), prefix);
             }
-            (Checked::Holds | Checked::Another, _) => drop(unlinkat(folder, &name, AtFlags::empty())),
+            (PrefixCheck::Matches | PrefixCheck::Differs, _) => drop(unlinkat(folder, &name, AtFlags::empty())),
         }
     }
     Ok(Some(certain))
 }
 
-fn cut(folder: &OwnedFd, name: &CString, text: &str, held: Held, goes_on: impl Fn() -> bool) -> io::Result<Checked> {
-    let Some((file, about)) = regular(folder, name)? else { return Ok(Checked::Another) };
+fn cut(
+    folder: &OwnedFd,
+    name: &CString,
+    text: &str,
+    prefix: SyncedPrefix,
+    may_continue: impl Fn() -> bool,
+) -> io::Result<PrefixCheck> {
+    let Some((file, about)) = regular(folder, name)? else { return Ok(PrefixCheck::Differs) };
     let grows = GROWING.iter().any(|ending| text.ends_with(ending));
-    let long_enough = if grows { about.len() >= held.bytes } else { about.len() == held.bytes };
+    let long_enough = if grows { about.len() >= prefix.bytes } else { about.len() == prefix.bytes };
     let mut hasher = Hasher::new();
     if !long_enough {
-        return Ok(Checked::Another);
+        return Ok(PrefixCheck::Differs);
     }
-    let Some(read) = hash(&file, 0, held.bytes, &mut hasher, goes_on)? else { return Ok(Checked::Stopped) };
-    if read != held.bytes || hasher.finalize() != held.crc32 {
-        return Ok(Checked::Another);
+    let Some(read) = hash(&file, 0, prefix.bytes, &mut hasher, may_continue)? else { return Ok(PrefixCheck::Stopped) };
+    if read != prefix.bytes || hasher.finalize() != prefix.crc32 {
+        return Ok(PrefixCheck::Differs);
     }
-    if about.len() > held.bytes {
+    if about.len() > prefix.bytes {
         let file = File::from(openat(folder, name, FILE | OFlags::WRONLY, Mode::empty())?);
-        file.set_len(held.bytes)?;
+        file.set_len(prefix.bytes)?;
         file.sync_all()?;
     }
-    Ok(Checked::Holds)
+    Ok(PrefixCheck::Matches)
 }

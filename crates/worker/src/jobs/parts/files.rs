@@ -58,12 +58,12 @@ pub(super) fn hash(
     from: u64,
     to: u64,
     hasher: &mut Hasher,
-    goes_on: impl Fn() -> bool,
+    may_continue: impl Fn() -> bool,
 ) -> io::Result<Option<u64>> {
     let mut at = from;
     let mut piece = vec![0; PIECE];
     while at < to {
-        if !goes_on() {
+        if !may_continue() {
             return Ok(None);
         }
         let most = usize::try_from(to - at).unwrap_or(PIECE).min(PIECE);

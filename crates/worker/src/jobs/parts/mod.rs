@@ -9,7 +9,7 @@
 mod cut_back;
 pub(super) mod files;
 mod note;
-mod noting;
+mod recorder;
 
 use std::{collections::BTreeMap, io, os::fd::OwnedFd, path::PathBuf};
 
@@ -19,7 +19,7 @@ use rustix::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::noting::Noting;
+pub(crate) use self::recorder::SyncRecorder;
 use self::{
     cut_back::cut_back,
     files::{FOLDER, is_fragment, names, regular},
@@ -32,18 +32,18 @@ const KEPT: &str = "kept";
 const OUT: &str = "out";
 
 /// The most files that are tracked. A download has only a few; any beyond the limit are downloaded again.
-pub(crate) const MOST: usize = 64;
+pub(crate) const MAX_TRACKED: usize = 64;
 
 /// The partial files of a job.
 #[derive(Clone, Debug)]
-pub(crate) struct Parts {
+pub(crate) struct PartialFiles {
     /// The folder that the child can write to.
     work: PathBuf,
     /// The note, which the child cannot reach.
     note: PathBuf,
 }
 
-impl Parts {
+impl PartialFiles {
     /// Returns the parts in `work`, whose note is at `note`.
     pub(crate) fn new(work: PathBuf, note: PathBuf) -> Self {
         Self { work, note }
@@ -51,7 +51,7 @@ impl Parts {
 
     /// Prepares the files of an earlier run for the next one: sets them aside, where only the companion picks them up, and truncates them
     /// to what is safely on disk if the machine has rebooted since. Returns `None` if `stop` is cancelled before that is done.
-    pub(crate) fn begin(&self, stop: &CancellationToken) -> io::Result<Option<Noting>> {
+    pub(crate) fn begin(&self, stop: &CancellationToken) -> io::Result<Option<SyncRecorder>> {
         let kept = self.set_aside()?;
         let boot = boot_id();
         let noted = Note::read(&self.note);
@@ -63,7 +63,7 @@ impl Parts {
             Note { boot, files, finished }
         };
         last.write(&self.note)?;
-        Ok(Some(Noting::new(self.clone(), last, stop.clone())))
+        Ok(Some(SyncRecorder::new(self.clone(), last, stop.clone())))
     }
 
     fn set_aside(&self) -> io::Result<OwnedFd> {
@@ -100,7 +100,7 @@ impl Parts {
     fn sync_finished(&self) -> io::Result<BTreeMap<String, u64>> {
         let out = self.folder(OUT)?;
         let mut finished = BTreeMap::new();
-        for name in names(&out)?.iter().take(MOST) {
+        for name in names(&out)?.iter().take(MAX_TRACKED) {
             if let (Ok(text), Some((file, about))) = (name.to_str(), regular(&out, name)?) {
                 file.sync_all()?;
                 finished.insert(text.to_owned(), about.len());

@@ -16,7 +16,7 @@ const MAX_NOTE: u64 = 64 << 10;
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
     pub(super) boot: String,
-    pub(super) files: BTreeMap<String, Held>,
+    pub(super) files: BTreeMap<String, SyncedPrefix>,
     /// The finished files and their lengths in bytes.
     #[serde(default)]
     pub(super) finished: BTreeMap<String, u64>,
@@ -24,7 +24,7 @@ pub(super) struct Note {
 
 /// The part of a file, from its beginning, that is safely on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Held {
+pub(super) struct SyncedPrefix {
     pub(super) bytes: u64,
     pub(super) crc32: u32,
 }

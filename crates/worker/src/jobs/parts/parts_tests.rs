@@ -3,19 +3,19 @@
 use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
 use super::{
-    note::{BOOT_ID_OF_UNIT, Held, Note},
-    noting::LAST_READ,
+    note::{BOOT_ID_OF_UNIT, Note, SyncedPrefix},
+    recorder::LAST_READ,
     *,
 };
 
-fn job() -> (tempfile::TempDir, Parts) {
+fn job() -> (tempfile::TempDir, PartialFiles) {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("work/tmp")).unwrap();
-    let parts = Parts::new(dir.path().join("work"), dir.path().join("synced.json"));
+    let parts = PartialFiles::new(dir.path().join("work"), dir.path().join("synced.json"));
     (dir, parts)
 }
 
-fn begin(parts: &Parts) -> Noting {
+fn begin(parts: &PartialFiles) -> SyncRecorder {
     parts.begin(&CancellationToken::new()).unwrap().unwrap()
 }
 
@@ -35,11 +35,11 @@ fn reboot(dir: &Path) {
 fn after_a_reboot_only_noted_content_is_left() {
     let (dir, parts) = job();
     let tmp = dir.path().join("work/tmp");
-    let mut noting = begin(&parts);
+    let mut recorder = begin(&parts);
     for name in ["a.part", "changed.part", "whole.mp4", "rewritten.mp4", "short.part", "a.part-Frag3"] {
         fs::write(tmp.join(name), "synced").unwrap();
     }
-    noting.look().unwrap();
+    recorder.check().unwrap();
     fs::write(tmp.join("a.part"), "synced, and more").unwrap();
     fs::write(tmp.join("changed.part"), "\0\0\0\0\0\0\0\0\0").unwrap();
     fs::write(tmp.join("rewritten.mp4"), "other!").unwrap();
@@ -56,9 +56,9 @@ fn after_a_reboot_only_noted_content_is_left() {
 fn after_a_kill_everything_is_left_except_single_fragments() {
     let (dir, parts) = job();
     let tmp = dir.path().join("work/tmp");
-    let mut noting = begin(&parts);
+    let mut recorder = begin(&parts);
     fs::write(tmp.join("a.part"), "one").unwrap();
-    noting.look().unwrap();
+    recorder.check().unwrap();
     fs::write(tmp.join("a.part"), "one two").unwrap();
     fs::write(tmp.join("a.part-Frag3"), "x").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", tmp.join("link.part")).unwrap();
@@ -70,14 +70,14 @@ fn after_a_kill_everything_is_left_except_single_fragments() {
 fn files_that_the_companion_has_not_picked_up_stay_noted() {
     let (dir, parts) = job();
     fs::write(dir.path().join("work/tmp/a.part"), "one").unwrap();
-    begin(&parts).look().unwrap();
-    let mut noting = begin(&parts);
+    begin(&parts).check().unwrap();
+    let mut recorder = begin(&parts);
     assert_eq!(left(dir.path()).len(), 0, "it was never noted");
     fs::write(dir.path().join("work/tmp/a.part"), "one").unwrap();
-    noting.look().unwrap();
+    recorder.check().unwrap();
     // This run ends before yt-dlp has loaded the companion.
-    let mut noting = begin(&parts);
-    noting.end().unwrap();
+    let mut recorder = begin(&parts);
+    recorder.end().unwrap();
     reboot(dir.path());
     begin(&parts);
     assert_eq!(left(dir.path()), [("a.part".into(), "one".into())].into());
@@ -87,11 +87,11 @@ fn files_that_the_companion_has_not_picked_up_stay_noted() {
 fn a_finished_file_survives_a_reboot_if_it_was_synced_at_the_end_of_its_run() {
     let (dir, parts) = job();
     let out = dir.path().join("work/out");
-    let mut noting = begin(&parts);
+    let mut recorder = begin(&parts);
     for name in ["media.mp4", "longer.mp4"] {
         fs::write(out.join(name), "whole").unwrap();
     }
-    noting.end().unwrap();
+    recorder.end().unwrap();
     fs::write(out.join("longer.mp4"), "whole, and more").unwrap();
     fs::write(out.join("late.mp4"), "whole").unwrap();
     for _ in 0..2 {
@@ -106,14 +106,14 @@ fn a_finished_file_survives_a_reboot_if_it_was_synced_at_the_end_of_its_run() {
 fn a_job_that_is_stopped_reads_no_further_and_loses_nothing() {
     let (dir, parts) = job();
     let path = dir.path().join("work/tmp/a.part");
-    let mut noting = begin(&parts);
+    let mut recorder = begin(&parts);
     fs::write(&path, "one").unwrap();
-    noting.look().unwrap();
-    let noted = noting.last.files["a.part"];
+    recorder.check().unwrap();
+    let noted = recorder.last.files["a.part"];
     fs::write(&path, "one two").unwrap();
-    noting.reading.stop.cancel();
-    noting.reading.stopped = Instant::now().checked_sub(LAST_READ).unwrap().into();
-    noting.end().unwrap();
+    recorder.deadline.stop.cancel();
+    recorder.deadline.stopped = Instant::now().checked_sub(LAST_READ).unwrap().into();
+    recorder.end().unwrap();
     assert_eq!(Note::read(&parts.note).files["a.part"], noted, "as noted before");
     reboot(dir.path());
     let stopped = CancellationToken::new();
@@ -127,11 +127,11 @@ fn a_job_that_is_stopped_reads_no_further_and_loses_nothing() {
 #[test]
 fn the_last_bytes_are_noted_even_though_the_job_is_stopped() {
     let (dir, parts) = job();
-    let mut noting = begin(&parts);
+    let mut recorder = begin(&parts);
     fs::write(dir.path().join("work/tmp/a.part"), "one").unwrap();
-    noting.reading.stop.cancel();
-    noting.end().unwrap();
-    assert_eq!(noting.last.files["a.part"].bytes, 3);
+    recorder.deadline.stop.cancel();
+    recorder.end().unwrap();
+    assert_eq!(recorder.last.files["a.part"].bytes, 3);
 }
 
 #[test]
@@ -157,17 +157,17 @@ fn a_missing_or_damaged_note_counts_as_empty() {
 fn a_growing_file_is_read_once_and_a_new_one_from_its_beginning() {
     let (dir, parts) = job();
     let path = dir.path().join("work/tmp/a.part");
-    let mut noting = begin(&parts);
+    let mut recorder = begin(&parts);
     for text in ["one", "one two", "one two three"] {
         // As yt-dlp does: the same file grows.
         fs::write(&path, text).unwrap();
-        noting.look().unwrap();
-        let held = noting.last.files["a.part"];
-        assert_eq!(held, Held { bytes: text.len() as u64, crc32: crc32fast::hash(text.as_bytes()) });
+        recorder.check().unwrap();
+        let prefix = recorder.last.files["a.part"];
+        assert_eq!(prefix, SyncedPrefix { bytes: text.len() as u64, crc32: crc32fast::hash(text.as_bytes()) });
     }
     fs::write(&path, "new").unwrap();
-    noting.look().unwrap();
-    assert_eq!(noting.last.files["a.part"], Held { bytes: 3, crc32: crc32fast::hash(b"new") });
+    recorder.check().unwrap();
+    assert_eq!(recorder.last.files["a.part"], SyncedPrefix { bytes: 3, crc32: crc32fast::hash(b"new") });
 }
 
 #[test]
