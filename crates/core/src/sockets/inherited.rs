@@ -46,7 +46,7 @@ enum PassedBy {
 
 /// A descriptor was passed on that is not a listening TCP or Unix stream socket.
 #[derive(Debug, Error)]
-#[error("descriptor {0} that systemd inherited is not a socket to listen on: {1}")]
+#[error("descriptor {0} that systemd passed is not a socket to listen on: {1}")]
 pub struct NotASocket(usize, io::Error);
 
 impl Sockets {
@@ -156,7 +156,7 @@ fn path_of(listener: &StdUnixListener) -> io::Result<PathBuf> {
 }
 
 const UNASKED: &str =
-    "systemd inherited this socket, but the configuration does not have this address; make the two agree";
+    "systemd passed this socket, but the configuration does not have this address; make the two agree";
 
 /// Listens on a path that owner and group can reach. Replaces the socket of a process that has exited, never one that answers.
 pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
