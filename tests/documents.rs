@@ -3,11 +3,44 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use sallyport_core::config::{Effect, every_key};
+use sallyport_core::{
+    config::{Effect, every_key},
+    files::os_error,
+};
 use sallyport_gateway::policy::Reason;
 
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// Returns the text of every source file of the program, without what is in separate files of tests.
+fn sources() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<_> =
+        ["src", "crates/core/src", "crates/gateway/src", "crates/worker/src"].map(|f| root.join(f)).into();
+    let mut text = String::new();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+                text += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    text
+}
+
+/// Returns the text between backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Returns the text of a section, which ends where the next one begins.
+fn section<'t>(document: &'t str, heading: &str) -> &'t str {
+    let text = document.split_once(&format!("\n## {heading}\n")).unwrap().1;
+    text.split_once("\n## ").map_or(text, |(section, _)| section)
 }
 
 /// Returns every `key = value` of a TOML file as `table.key`, including commented ones.
@@ -116,6 +149,44 @@ fn the_readme_shows_what_scripts_run_prints() {
     }
     for line in commands {
         assert!(script.contains(line), "scripts/run does not print {line}");
+    }
+}
+
+#[test]
+fn every_message_that_a_document_quotes_exists() {
+    let (document, sources) = (read("docs/troubleshooting.md"), sources());
+    let system: BTreeSet<_> =
+        (1..134).map(|number| os_error::words(&std::io::Error::from_raw_os_error(number))).collect();
+    let exists = |part: &str| sources.contains(part) || system.contains(part.trim_start_matches(": "));
+    let rows = section(&document, "It does not start").lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut messages: Vec<_> = rows.filter_map(|row| row.split_once("` |")).map(|(message, _)| message).collect();
+    assert!(messages.len() > 1, "{messages:?}");
+    for (name, message) in [
+        ("docs/configuration.md", "the disk is full"),
+        ("docs/proxies.md", "clients cannot be distinguished"),
+        ("docs/worker.md", "the file is no longer on this server"),
+    ] {
+        assert!(read(name).contains(message), "{name} no longer quotes {message}");
+        messages.push(message);
+    }
+    for message in messages {
+        for part in message.split('…').map(str::trim).filter(|part| !part.is_empty()) {
+            assert!(exists(part), "no message contains {part:?}");
+        }
+    }
+}
+
+#[test]
+fn every_code_in_the_tables_for_troubleshooting_exists() {
+    let (document, sources) = (read("docs/troubleshooting.md"), sources());
+    // The column of the codes in each table.
+    for (heading, column) in [("A request is denied", 1), ("The worker refuses a request", 2)] {
+        let rows = section(&document, heading).lines().filter(|line| line.starts_with("| "));
+        let codes: Vec<_> = rows.flat_map(|row| row.split('|').nth(column).into_iter().flat_map(quoted)).collect();
+        assert!(codes.len() > 20, "{codes:?}");
+        for code in codes {
+            assert!(sources.contains(&format!("\"{code}\"")), "docs/troubleshooting.md: {code} is no code");
+        }
     }
 }
 
