@@ -53,16 +53,24 @@ target_folder() { echo "$ROOT/target"; }
 keep_telling() { shift; "$@"; }
 "#;
 
-/// Starts everything, and defines `until_there` and the `PATH` for what follows.
+/// Starts everything, and defines functions and the `PATH` for what follows.
 const BEGIN: &str = r#"
 set -euo pipefail
 ip link set lo up
-scripts/run >run.out 2>run.err &
-run=$!
-end() {
-  status=$?
+start() {
+  rm -f run.out
+  scripts/run >run.out 2>>run.err &
+  run=$!
+}
+stop() {
   kill "$run" 2>/dev/null || true
   wait "$run" || true
+}
+start
+end() {
+  status=$?
+  stop
+  [ -z "${application-}" ] || kill "$application"
   [ "$status" = 0 ] || tail -n 40 run.out run.err
 }
 trap end EXIT
@@ -171,9 +179,18 @@ fn tools() -> PathBuf {
 
 /// Returns a script that runs all blocks of a document in order, as a reader would in one terminal.
 fn reading(name: &str) -> String {
+    reading_part(name, &document(name))
+}
+
+/// Does the same for a part of a document.
+fn reading_part(name: &str, part: &str) -> String {
     let mut script = format!("echo '== {name}'\nprepare\n");
-    for (i, block) in blocks(&document(name), "sh").iter().enumerate() {
-        if block.not_run.is_some() || block.text.trim() == "scripts/run" {
+    for (i, block) in blocks(part, "sh").iter().enumerate() {
+        if block.not_run.is_some() {
+            continue;
+        }
+        if block.text.trim() == "scripts/run" {
+            script += START_AGAIN;
             continue;
         }
         let text = &block.text;
@@ -185,6 +202,9 @@ fn reading(name: &str) -> String {
     script
 }
 
+/// Stops the server, whose terminal is another one, and starts it again, as the text before such a block says.
+const START_AGAIN: &str = "stop\nstart\nuntil_there 60 grep -qs 'Next: docs/quickstart.md' run.out\n";
+
 /// Runs a block in the same shell as the blocks before it.
 const RUN_BLOCK: &str = "sed -i -f edits.sed block.sh\n. ./block.sh\n";
 
@@ -195,26 +215,51 @@ prepare() {
   ID=$(scripts/call /api/downloads | awk '/ completed / { print $1; exit }')
   KEY_ID=$(sallyport key create --json | id_of)
   LINK_ID=$(sallyport link create --json "/api/download/$ID/file" | id_of)
+  KEY=$(python3 -c 'import json; print(json.load(open("data/first-run.json"))["api_key"])')
   cat >edits.sed <<END_OF_EDITS
 s#/ID/#/$ID/#g
 s#ids=ID#ids=$ID#
 s#KEY-ID#$KEY_ID#
 s#LINK-ID#$LINK_ID#
-s#/srv/door#$PWD/door#g
+s#sp_…#$KEY#
+s#^curl --cacert#curl --fail-with-body --cacert#
 s#^scripts/call link#until_there 60 eval 'scripts/call link >/dev/null'; scripts/call link#
 s#^call -N \(.*\)\$#call -N --max-time 2 \1 || [ \$? = 28 ]#
-s#^sallyport up \(.*\)\$#(export SALLYPORT_GATEWAY__LISTEN='["127.0.0.1:18443"]' SALLYPORT_GATEWAY__HTTP_LISTEN='[]' SALLYPORT_GATEWAY__ADMIN_LISTEN=127.0.0.1:19901; timeout 5 sallyport up \1 || [ \$? = 124 ])#
 END_OF_EDITS
 }
 "#;
 
+/// Starts the application that the quickstart protects, and makes the changes of files that its text asks for.
+const SERVE_APPLICATION: &str = "
+mkdir -p application/api
+echo 'an item of the application' >application/api/items
+python3 -m http.server --bind 127.0.0.1 --directory application 8081 >/dev/null 2>&1 &
+application=$!
+mv myapp.toml policies/
+mv edited.toml config.toml
+";
+
+/// Returns the configuration with what the quickstart's section about an application adds.
+fn with_application(config: &str, section: &str) -> String {
+    let app = &blocks(section, "toml")[1].text;
+    let (_, names) = section.split_once("set `names = ").unwrap();
+    let (names, _) = names.split_once('`').unwrap();
+    let edited = config.replacen("\nnames = []", &format!("\nnames = {names}"), 1);
+    let edited = edited.replacen("\n[[app]]", &format!("\n{app}\n[[app]]"), 1);
+    assert!(edited.contains(names) && edited.contains(app));
+    edited
+}
+
 #[test]
 fn every_command_block_runs_in_a_checkout_without_internet() {
     let checkout = Checkout::new(Some(tools()));
-    let policy = blocks(&document("quickstart.md"), "toml").swap_remove(0);
-    fs::create_dir_all(checkout.path("door/policies")).unwrap();
-    fs::write(checkout.path("door/policies/myapp.toml"), policy.text).unwrap();
-    let before = ["config.toml", "policies/worker.toml"].map(|file| fs::read(checkout.path(file)).unwrap());
+    let files = || ["config.toml", "policies/worker.toml"].map(|file| fs::read_to_string(checkout.path(file)).unwrap());
+    let mut expected = files();
+    let quickstart = document("quickstart.md");
+    let (beginning, application) = quickstart.split_at(quickstart.find("\n## Protect an application").unwrap());
+    expected[0] = with_application(&expected[0], application);
+    fs::write(checkout.path("edited.toml"), &expected[0]).unwrap();
+    fs::write(checkout.path("myapp.toml"), &blocks(application, "toml")[0].text).unwrap();
     let script = [
         "until_there 60 grep -q 'Next: docs/quickstart.md' run.out\n",
         "cat run.out\n",
@@ -229,7 +274,9 @@ fn every_command_block_runs_in_a_checkout_without_internet() {
         // A command in the checkout acts on the server that runs from it.
         "sallyport user add eve && sallyport user list | grep -q eve\n",
         PREPARE,
-        &reading("quickstart.md"),
+        &reading_part("quickstart.md", beginning),
+        SERVE_APPLICATION,
+        &reading_part("quickstart.md, an application", application),
         &reading("worker-api.md"),
         "sallyport user remove ana\n",
         &OPERATIONS.map(reading).concat(),
@@ -240,8 +287,8 @@ fn every_command_block_runs_in_a_checkout_without_internet() {
     assert!(said.contains("all blocks have run"), "{said}");
     let printed = fs::read_to_string(checkout.path("run.out")).unwrap();
     assert!(printed.contains("with the key sp_") && !printed.contains("password"), "{printed}");
-    let after = ["config.toml", "policies/worker.toml"].map(|file| fs::read(checkout.path(file)).unwrap());
-    assert!(before == after, "the tracked files are unchanged");
+    assert!(said.contains("an item of the application"), "{said}");
+    assert_eq!(files(), expected, "the program and the scripts change no tracked file");
 }
 
 #[test]
