@@ -37,7 +37,7 @@ compiles() { echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev
 target_folder() { realpath -m "${CARGO_TARGET_DIR:-target}"; }
 
 # Prints a Python that can create virtual environments and is new enough for yt-dlp. The system's comes first, because other accounts cannot
-# run one in somebody's home folder.
+# run one in another user's home folder.
 python_for_venvs() {
   local python
   for python in /usr/bin/python3 python3; do
