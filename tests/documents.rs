@@ -21,10 +21,10 @@ fn sources() -> String {
     let mut text = String::new();
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            let name = path.file_name().unwrap().to_str().unwrap();
+            let is_test = path.file_stem().unwrap().to_str().unwrap().ends_with("tests");
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
                 text += &fs::read_to_string(path).unwrap();
             }
         }
@@ -186,6 +186,21 @@ fn every_code_in_the_tables_for_troubleshooting_exists() {
         assert!(codes.len() > 20, "{codes:?}");
         for code in codes {
             assert!(sources.contains(&format!("\"{code}\"")), "docs/troubleshooting.md: {code} is no code");
+        }
+    }
+}
+
+#[test]
+fn every_example_of_a_log_filter_names_a_crate() {
+    for name in ["config.toml", "docs/configuration.md", "docs/policies.md"] {
+        let text = read(name);
+        let parts: Vec<_> = text.split("=debug").collect();
+        let (_, examples) = parts.split_last().unwrap();
+        assert!(!examples.is_empty(), "{name} no longer has an example");
+        for before in examples {
+            let target = before.rsplit([',', '"']).next().unwrap();
+            let package = target.strip_prefix("sallyport_").unwrap_or_else(|| panic!("{name}: {target} is no crate"));
+            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates").join(package).is_dir(), "{name}: {target}");
         }
     }
 }
