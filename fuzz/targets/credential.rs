@@ -8,7 +8,7 @@ use super::{parts, site};
 pub fn run(data: &[u8]) {
     let (query, rest) = parts::text(data);
     let (headers, _) = parts::fields(rest);
-    let all = [CredentialKind::ApiKey, CredentialKind::Jwt, CredentialKind::Link, CredentialKind::OfflinetubeLink];
+    let all = [CredentialKind::ApiKey, CredentialKind::Jwt, CredentialKind::Link, CredentialKind::OfflineTubeLink];
     let found = presented(&headers, Some(query), Reads { kinds: all.into_iter().collect(), ..Reads::default() });
     let in_headers = ["x-api-key", "authorization"].iter().map(|name| headers.get_all(*name).iter().count());
     match (in_headers.sum::<usize>(), &found) {

@@ -40,7 +40,7 @@ pub(super) enum Certificate {
 pub(super) struct Create {
     #[command(flatten)]
     common: Common,
-    /// User whom the certificate identifies.
+    /// User that the certificate identifies.
     #[arg(long)]
     user: UserName,
     /// Validity in days.

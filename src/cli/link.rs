@@ -41,7 +41,7 @@ pub(super) struct Create {
     /// Lifetime of the link (default: links.default_expiry in the configuration).
     #[arg(long, value_name = "DURATION")]
     expires: Option<Duration>,
-    /// User for whom the link acts (default: the first administrator).
+    /// User the link acts for (default: the first administrator).
     #[arg(long)]
     user: Option<UserName>,
     /// Application of the link (default: the one that serves this path at the public URL).

@@ -44,7 +44,7 @@ impl Access {
         builtin("worker").and_then(|text| toml::from_str(text).ok()).unwrap_or_default()
     }
 
-    /// Returns the requirements of a route, or none if the gateway lets nobody use it.
+    /// Returns the requirements of a route, or none if no client can use it.
     pub(super) fn of(&self, method: &str, path: &str) -> Option<RouteAccess<'_>> {
         let route = self.route.iter().find(|r| r.path == path && r.methods.iter().any(|m| m == method))?;
         let credentials = route.credentials.as_ref().unwrap_or(&self.defaults.credentials);

@@ -117,7 +117,7 @@ fn scheme(kind: CredentialKind) -> SecurityScheme {
             SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build())
         }
         CredentialKind::Link => in_query("sp_sig", "A signed link, with `sp_user`, `sp_exp`, `sp_kid` and `sp_id`."),
-        CredentialKind::OfflinetubeLink => {
+        CredentialKind::OfflineTubeLink => {
             in_query("signature", "A signed link in OfflineTube's style, with `expires` and `user`.")
         }
         CredentialKind::ClientCertificate => SecurityScheme::MutualTls {

@@ -104,7 +104,7 @@ pub(crate) struct Subscription {
 }
 
 impl Events {
-    /// Creates an empty log. Nobody waits for a stream any longer once `stop` is cancelled.
+    /// Creates an empty log. Waits for a stream end once `stop` is cancelled.
     pub(crate) fn new(stop: CancellationToken) -> Self {
         let process = u64::from_ne_bytes(sallyport_core::secrets::random::random());
         let log = Mutex::default();

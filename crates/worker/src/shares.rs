@@ -1,5 +1,5 @@
 //! Capacity that users share, limited in total, per user and per signed link. A user who has used up their own share waits for it and
-//! blocks nobody else.
+//! blocks no other user.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use crate::tasks::{caller::Caller, owner::Owner};
 /// How many requests may wait for the share of one user or one link. Further ones are refused immediately.
 const MAX_WAITING: usize = 32;
 
-/// How often to check whether anybody is waiting.
+/// How often to check whether a user is waiting.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The limits, in any unit.
@@ -76,7 +76,7 @@ pub(crate) struct Busy;
 struct Waiting<'a>(&'a Limit);
 
 impl Shares {
-    /// Creates the capacity. Nobody waits for it any longer once `stop` is cancelled.
+    /// Creates the capacity. Waits for it end once `stop` is cancelled.
     pub(crate) fn new(sizes: Sizes, stop: CancellationToken) -> Self {
         let users = Limits(Mutex::default());
         let links = Limits(Mutex::default());
@@ -177,7 +177,7 @@ impl Share {
 }
 
 impl ShareGuard {
-    /// Returns true while anybody waits for the capacity that this holds.
+    /// Returns true while a user waits for the capacity that this holds.
     pub(crate) fn is_wanted(&self) -> bool {
         self.0.iter().any(|(limit, _)| limit.waiting.load(Ordering::Relaxed) > 0)
     }

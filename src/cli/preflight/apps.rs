@@ -11,7 +11,7 @@ use sallyport_gateway::policy::Site;
 use super::{Depth, Inspection};
 
 /// An application on this machine or its network answers sooner.
-const PATIENCE: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Inspection<'_> {
     pub(super) fn apps(&mut self, site: Option<&Site>, depth: Depth) {
@@ -84,7 +84,7 @@ impl Inspection<'_> {
 
 fn connect(upstream: &Upstream) -> io::Result<()> {
     match upstream {
-        Upstream::Tcp(address) => TcpStream::connect_timeout(address, PATIENCE).map(drop),
+        Upstream::Tcp(address) => TcpStream::connect_timeout(address, CONNECT_TIMEOUT).map(drop),
         Upstream::Unix(path) => UnixStream::connect(path).map(drop),
     }
 }

@@ -21,7 +21,7 @@ use sallyport_gateway::{lifecycle::control, policy::Site};
 
 use super::{Depth, Inspection, key};
 
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// The maximum length of a socket path (unix(7)).
 const LONGEST_SOCKET: usize = 107;
@@ -109,7 +109,9 @@ fn bind(address: SocketAddr, port_wait: Duration) -> io::Result<OwnedFd> {
     let begun = Instant::now();
     loop {
         match bound() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < port_wait => sleep(LOOK_EVERY),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < port_wait => {
+                sleep(POLL_INTERVAL);
+            }
             other => return other,
         }
     }

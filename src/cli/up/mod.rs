@@ -43,7 +43,7 @@ use super::{
 };
 
 /// The children of an `up` that was killed a moment ago may still hold ports.
-const PORTS_PATIENCE: PortWait = PortWait(Duration::from_secs(3));
+const PORT_WAIT: PortWait = PortWait(Duration::from_secs(3));
 
 /// Runs both roles until a signal to stop.
 pub(super) fn run(path: &Path) -> Result<()> {
@@ -54,7 +54,7 @@ pub(super) fn run(path: &Path) -> Result<()> {
     observe::tracing::start(&config.log.level);
     let _tenure = InstanceLock::take(&config.data_dir, || control::running(&config.data_dir))?;
     // From here on no other process runs this instance, so any process that holds its ports is in the way.
-    let found = preflight::inspect(path, Depth::Start(PORTS_PATIENCE), Roles::Both);
+    let found = preflight::inspect(path, Depth::Start(PORT_WAIT), Roles::Both);
     if !found.faults.is_empty() {
         bail!(not_started(&found.faults));
     }

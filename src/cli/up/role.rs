@@ -72,7 +72,7 @@ impl Launcher {
     /// Creates a launcher whose processes read the configuration in `config` and report their state to `notices`.
     pub(super) fn new(config: &Path, notices: &Path) -> Result<Self> {
         // By name, because a newer version may have replaced the file of this process.
-        let program = env::args_os().next().context("cannot tell the name by which this program was started")?;
+        let program = env::args_os().next().context("cannot determine the name of this program: argv[0] is missing")?;
         Ok(Self { program, config: config.to_owned(), notices: notices.to_owned() })
     }
 

@@ -89,7 +89,7 @@ pub fn network_name(network: IpAddr) -> String {
 
 /// Returns the client behind an address of a prefix that translates or tunnels IPv4; None for any other address.
 ///
-/// A TCP handshake proves a public embedded address, since replies reach nobody else. A private one identifies nobody; the IPv6 address
+/// A TCP handshake proves a public embedded address, since replies reach no other machine. A private one identifies no client; the IPv6 address
 /// counts instead.
 fn translated_network(v6: Ipv6Addr) -> Option<IpAddr> {
     let own = match v6.segments() {

@@ -77,7 +77,7 @@ impl AppConfig {
         }
         let hosts: Vec<_> = app.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         for (i, host) in hosts.iter().enumerate() {
-            if let Some(what) = hosts::fault(host) {
+            if let Some(what) = hosts::error(host) {
                 faults.add(Key::element("hosts", i), what);
             }
         }
@@ -94,7 +94,7 @@ impl AppConfig {
 
     /// Reports the hosts for which this application gets no requests, because an application before it takes them all.
     fn check_reached(&self, before: &[Self], faults: &mut Faults<'_>) {
-        for ShadowedHost { host, by } in hosts::taken(self, before) {
+        for ShadowedHost { host, by } in hosts::shadowed(self, before) {
             let key = host.map_or(Key::table("prefix"), |host| Key::element("hosts", host));
             let name = host.and_then(|host| self.hosts.get(host)).map_or("every host", String::as_str);
             let what = format!(

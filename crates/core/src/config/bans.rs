@@ -15,7 +15,7 @@ use super::{
 pub const MAX_FORBIDDEN_PATHS: usize = 100;
 
 /// The shortest period, and the shortest ban.
-const MIN_TIME: time::Duration = time::Duration::from_secs(1);
+const MIN_DURATION: time::Duration = time::Duration::from_secs(1);
 
 toml_table! {
     /// `[bans]`
@@ -61,13 +61,13 @@ impl BansConfig {
             let what = format!("each path is remembered; write at most {MAX_FORBIDDEN_PATHS}, or 0 for no limit");
             faults.add("forbidden_paths", what);
         }
-        if bans.window.0 < MIN_TIME {
+        if bans.window.0 < MIN_DURATION {
             faults.add("window", "must be at least \"1s\"");
         }
         if bans.durations.is_empty() {
             faults.add("durations", "no durations; write at least one, such as [\"1h\"]");
         }
-        for (i, _) in bans.durations.iter().enumerate().filter(|(_, duration)| duration.0 < MIN_TIME) {
+        for (i, _) in bans.durations.iter().enumerate().filter(|(_, duration)| duration.0 < MIN_DURATION) {
             faults.add(Key::element("durations", i), "must be at least \"1s\"");
         }
         let allow = faults.all_parsed("allow", &bans.allow);

@@ -23,7 +23,7 @@ pub struct GatewayLimits {
     pub max_memory: Option<NonZeroU64>,
     /// The minimum average rate of a request body after its first seconds, in bytes per second; `None` means no minimum.
     pub min_body_rate: Option<NonZeroU64>,
-    /// How long a client may read nothing of a response before it is disconnected.
+    /// How long a client may go without reading before it is disconnected.
     pub send_timeout: Duration,
     /// The same for an authenticated client, as long as there is enough memory.
     pub pause_timeout: Duration,

@@ -6,7 +6,7 @@ use super::app::AppConfig;
 use crate::addresses::Authority;
 
 /// Returns what is wrong with a host name and what to write instead; `None` if requests can have it.
-pub(super) fn fault(text: &str) -> Option<String> {
+pub(super) fn error(text: &str) -> Option<String> {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
     if bare != text {
         return Some(format!("{text:?} is a URL; write only the host, {:?}", without_port(bare)));
@@ -46,7 +46,7 @@ pub(super) struct ShadowedHost<'a> {
 }
 
 /// Returns the hosts of `app` for which it gets no requests, because an earlier application takes them all.
-pub(super) fn taken<'a>(app: &AppConfig, before: &'a [AppConfig]) -> Vec<ShadowedHost<'a>> {
+pub(super) fn shadowed<'a>(app: &AppConfig, before: &'a [AppConfig]) -> Vec<ShadowedHost<'a>> {
     let earlier = |host: Option<&String>| {
         let mut covering = before.iter().filter(|earlier| covers(&earlier.prefix, &app.prefix));
         covering.find(|earlier| earlier.hosts.is_empty() || host.is_some_and(|host| earlier.hosts.contains(host)))
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_host_must_be_written_as_requests_spell_it() {
         for text in ["home.example.com", "localhost", "192.0.2.1", "[2001:db8::1]", "xn--bcher-kva.example"] {
-            assert_eq!(fault(text), None, "{text}");
+            assert_eq!(error(text), None, "{text}");
         }
         for (text, mend) in [
             ("https://home.example.com", "\"home.example.com\""),
@@ -89,7 +89,7 @@ mod tests {
             ("a b", "not a host name"),
             ("", "not a host name"),
         ] {
-            assert!(fault(text).is_some_and(|fault| fault.contains(mend)), "{text}: {:?}", fault(text));
+            assert!(error(text).is_some_and(|fault| fault.contains(mend)), "{text}: {:?}", error(text));
         }
     }
 

@@ -68,7 +68,7 @@ impl Survey {
             return Self { config: None, faults, sources };
         }
         let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let (config, found) = Config::survey(layered.wire, &file);
+        let (config, found) = Config::validate(layered.wire, &file);
         faults.0.extend(sources.locate(&found).0);
         Self { config, faults, sources }
     }

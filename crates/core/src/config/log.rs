@@ -15,7 +15,7 @@ use super::{
     units::ByteSize,
 };
 
-/// The most rotated files of the access log.
+/// The maximum number of rotated access logs.
 const MAX_KEEP: u32 = 1_000;
 
 toml_table! {

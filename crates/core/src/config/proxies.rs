@@ -1,4 +1,4 @@
-//! Proxies in front of the gateway: whom it trusts to name the client, and how they name it.
+//! Proxies in front of the gateway: which ones may report the client's address, and in which form.
 
 use std::net::IpAddr;
 

@@ -15,7 +15,7 @@ const FILE: &str = "/etc/sallyport/config.toml";
 fn resolve(text: &str) -> (Option<Config>, Vec<Diagnostic>) {
     let document = Document::<ConfigToml>::read(Path::new(FILE), text);
     assert!(document.faults.0.is_empty(), "{text}: {}", document.faults);
-    let (config, faults) = Config::survey(document.value.unwrap(), Path::new(FILE));
+    let (config, faults) = Config::validate(document.value.unwrap(), Path::new(FILE));
     (config, locate(Path::new(FILE), text, &faults).0)
 }
 

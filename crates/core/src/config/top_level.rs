@@ -98,7 +98,7 @@ pub struct Config {
 
 impl Config {
     /// Returns the configuration, if it can be used, and every fault.
-    pub(super) fn survey(written: ConfigToml, file: &Path) -> (Option<Self>, Vec<Fault>) {
+    pub(super) fn validate(written: ConfigToml, file: &Path) -> (Option<Self>, Vec<Fault>) {
         let mut found = Vec::new();
         let config = Self::resolve(written, file, &mut Faults::new(&mut found));
         (config, found)

@@ -7,7 +7,7 @@ use thiserror::Error;
 pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// The longest request target, in bytes.
 pub const MAX_TARGET_BYTES: usize = 8 * 1024;
-/// The most fields in a head.
+/// The maximum number of fields in a head.
 pub(super) const MAX_FIELDS: usize = 100;
 /// The longest first line: a target, with room for method and version.
 const MAX_LINE_BYTES: usize = MAX_TARGET_BYTES + 64;

@@ -1,4 +1,4 @@
-//! Names: users and their roles, the accounts of the machine, and the closest known word for a misspelt one.
+//! Names: users and their roles, the accounts of the machine, and the closest known word for a misspelled one.
 
 pub mod account;
 pub mod role;

@@ -35,11 +35,11 @@ impl UserName {
         &self.0
     }
 
-    /// Returns the user whom an identity provider calls `subject`, whatever characters it has; None for an empty subject.
+    /// Returns the user name for an identity provider's `subject`, which may have any characters; None for an empty subject.
     ///
     /// A subject that is a valid name is that user. Any other gets a name that keeps its readable part and ends in its digest and `@sub`:
     /// `auth0|5f7c8ec7` becomes `auth0_5f7c8ec7.<32 hexadecimal digits>@sub`. A subject that already ends in `@sub` is treated the same way, so
-    /// that nobody can obtain the name derived from another subject.
+    /// that no subject yields the name derived from another one.
     #[must_use]
     pub fn of_subject(subject: &str) -> Option<Self> {
         if subject.is_empty() {
@@ -135,7 +135,7 @@ mod tests {
         for name in &names {
             assert_eq!(name.as_str().parse().as_ref(), Ok(name), "it is a name");
         }
-        // Nobody can register under the name derived from another subject.
+        // A subject never yields the name derived from another one.
         names.extend(names.clone().iter().map(|name| UserName::of_subject(name.as_str()).unwrap()));
         names.sort();
         names.dedup();

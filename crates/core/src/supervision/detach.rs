@@ -31,5 +31,7 @@ pub fn detach(args: impl Iterator<Item = OsString>) -> io::Result<()> {
 }
 
 fn name() -> io::Result<OsString> {
-    env::args_os().next().ok_or_else(|| io::Error::other("cannot tell the name by which this program was started"))
+    env::args_os()
+        .next()
+        .ok_or_else(|| io::Error::other("cannot determine the name of this program: argv[0] is missing"))
 }

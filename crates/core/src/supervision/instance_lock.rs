@@ -15,8 +15,8 @@ use thiserror::Error;
 use super::Notification;
 
 /// How long to wait for the end of a process that was killed a moment ago.
-const PATIENCE: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The right to run a data folder, until this is dropped or the process ends.
 #[derive(Debug)]
@@ -64,10 +64,10 @@ impl InstanceLock {
                 },
                 None => InstanceLockError::RunByUp(holder(data_dir)),
             };
-            if begun.elapsed() >= PATIENCE {
+            if begun.elapsed() >= LOCK_TIMEOUT {
                 return Err(refusal);
             }
-            sleep(LOOK_EVERY);
+            sleep(POLL_INTERVAL);
         }
     }
 }

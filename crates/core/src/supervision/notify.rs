@@ -20,7 +20,7 @@ pub enum Notification {
 }
 
 impl Notification {
-    /// Sends the message. If nobody listens, does nothing.
+    /// Sends the message. Does nothing if no supervisor listens.
     pub fn tell(self) {
         let state = match self {
             Self::Ready => NotifyState::Ready,

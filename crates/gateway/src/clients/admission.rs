@@ -16,12 +16,12 @@ use crate::observe::process::resident_bytes;
 /// With less available memory than this, requests are rejected: their buffers and everything else on the machine need it.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// The number of counters for clients, chosen by an unpredictable hash. Two clients that share a counter share its limit.
-const PLACES: usize = 4_096;
+const COUNTERS: usize = 4_096;
 
-/// The most clients that may have paused, in total and per user.
+/// The maximum number of paused clients, in total and per user.
 const MAX_PAUSED: usize = 500;
 const MAX_PAUSED_PER_USER: usize = 16;
-/// The most HTTP/2 streams whose remaining body is being discarded, in total and per client.
+/// The maximum number of HTTP/2 streams whose remaining body is being discarded, in total and per client.
 const MAX_LEFTOVERS: usize = 2_000;
 const MAX_LEFTOVERS_PER_CLIENT: usize = 200;
 
@@ -53,7 +53,7 @@ pub(crate) struct AdmissionGuard<'a> {
 
 impl Default for RunningCount {
     fn default() -> Self {
-        let clients = (0..PLACES).map(|_| AtomicUsize::new(0)).collect();
+        let clients = (0..COUNTERS).map(|_| AtomicUsize::new(0)).collect();
         Self { all: AtomicUsize::new(0), clients, hasher: RandomState::new() }
     }
 }
@@ -71,7 +71,7 @@ impl RunningCount {
 
     fn place(&self, whom: &impl Hash) -> usize {
         let hash = self.hasher.hash_one(whom);
-        usize::try_from(hash % PLACES as u64).unwrap_or_default()
+        usize::try_from(hash % COUNTERS as u64).unwrap_or_default()
     }
 }
 
@@ -98,7 +98,7 @@ impl Admission {
         self.short_of_memory.load(Ordering::Relaxed)
     }
 
-    /// Checks the memory: against `max_bytes`, the most that this process may hold, or, if that is `None`, against what the system can spare.
+    /// Checks the memory: against `max_bytes`, the maximum that this process may hold, or, if that is `None`, against what the system can spare.
     /// Returns true if memory has just become short.
     pub(crate) fn look_at_memory(&self, max_bytes: Option<NonZeroU64>) -> bool {
         let short = match max_bytes {

@@ -9,7 +9,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Returns the rightmost address in the header that is not a trusted proxy's if `peer` is a trusted proxy, and `peer` otherwise.
 ///
-/// Reading stops at an entry that is not an address: anybody could have written the entries to its left.
+/// Reading stops at an entry that is not an address: any client could have written the entries to its left.
 #[must_use]
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: &ProxyConfig) -> IpAddr {
     if !proxies.trust(peer) {

@@ -26,7 +26,7 @@ use tokio_util::io::poll_read_buf;
 use super::{answer::Answer, fault::ClientFault, http1_end::AfterRequest, pause::Pause};
 use crate::edge::Downstream;
 
-/// The most bytes of a body that are read at once.
+/// The maximum number of bytes of a body that are read at once.
 const READ_BYTES: usize = 16 * 1024;
 /// The rest of an unwanted body is read and discarded up to these limits, so that the connection can be reused.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;

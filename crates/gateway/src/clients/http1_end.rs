@@ -16,7 +16,7 @@ use crate::edge::Downstream;
 
 /// How long a client has to read the last bytes of an answer that ends its connection.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most bytes that are read at once to be discarded.
+/// The maximum number of bytes that are read at once to be discarded.
 const DROP_READ_BYTES: usize = 16 * 1024;
 
 /// What happens to a connection once its request is done.

@@ -12,13 +12,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The most bytes of one body that are discarded.
+/// The maximum number of bytes of one body that are discarded.
 const MAX_BYTES: u64 = 16 << 20;
 /// The longest that one body may take, however steadily it arrives.
 const MAX_TIME: Duration = Duration::from_secs(30);
 /// The longest pause within a body.
 const MAX_SILENCE: Duration = Duration::from_secs(3);
-/// The most bytes per second that are discarded for all streams of one HTTP/2 connection. A client that sends more has to wait.
+/// The maximum number of bytes per second that are discarded for all streams of one HTTP/2 connection. A client that sends more has to wait.
 const CONNECTION_RATE: u32 = 64 << 20;
 
 /// The bytes that may be discarded for one HTTP/2 connection.

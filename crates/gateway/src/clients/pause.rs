@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     admission::{Admission, AdmissionGuard},
-    timeouts::LOOK_EVERY,
+    timeouts::CREDENTIAL_CHECK_INTERVAL,
 };
 use crate::state::GatewayState;
 
@@ -95,6 +95,6 @@ impl Stall<'_> {
 impl PauseLimits {
     /// Returns an interval that is short enough to grant a pause before the shorter limit has passed.
     fn look_every(self) -> Duration {
-        LOOK_EVERY.min(self.anybody / 2)
+        CREDENTIAL_CHECK_INTERVAL.min(self.anybody / 2)
     }
 }

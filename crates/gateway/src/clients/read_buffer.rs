@@ -22,7 +22,7 @@ pub(crate) struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Returns the most bytes to read next.
+    /// Returns the maximum number of bytes to read next.
     pub(crate) fn bytes(&self) -> usize {
         usize::try_from((self.promptly / SHARE).clamp(LEAST, MOST)).unwrap_or(usize::MAX)
     }

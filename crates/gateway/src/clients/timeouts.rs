@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a body may be arbitrarily slow.
 const GRACE: Duration = Duration::from_secs(15);
-/// The most time that a client gains by sending faster than it has to.
+/// The maximum time that a client gains by sending faster than it has to.
 const MAX_CREDIT: Duration = Duration::from_mins(1);
 
 /// Enforces a minimum average rate on a client. Only time spent waiting for the client counts.
@@ -66,7 +66,7 @@ impl MinRate {
 
 /// How often the gateway checks whether the credential of a running request is still valid. An answer must end within 2 s after its
 /// credential becomes invalid.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A limit on silence that any progress resets, which costs one reading of the clock, and a reminder to check the credential regularly.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl IdleTimeout {
     #[must_use]
     pub(crate) fn reset(&mut self) -> bool {
         self.since = Instant::now();
-        let look = self.since.duration_since(self.checked) >= LOOK_EVERY;
+        let look = self.since.duration_since(self.checked) >= CREDENTIAL_CHECK_INTERVAL;
         if look {
             self.checked = self.since;
         }
@@ -106,7 +106,7 @@ impl IdleTimeout {
     /// Completes when a wait has lasted for some time. The timer is set once, and again only after it has fired.
     pub(crate) fn poll_interruption(&mut self, cx: &mut Context<'_>) -> Poll<Interruption> {
         let over = self.since + self.limit;
-        let look = self.checked + LOOK_EVERY;
+        let look = self.checked + CREDENTIAL_CHECK_INTERVAL;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(over.min(look))));
         loop {
             ready!(timer.as_mut().poll(cx));
@@ -116,7 +116,7 @@ impl IdleTimeout {
             }
             if now >= look {
                 self.checked = now;
-                timer.as_mut().reset(over.min(now + LOOK_EVERY));
+                timer.as_mut().reset(over.min(now + CREDENTIAL_CHECK_INTERVAL));
                 return Poll::Ready(Interruption::CheckCredential);
             }
             timer.as_mut().reset(over.min(look));

@@ -51,16 +51,16 @@ const TICK: Duration = Duration::from_secs(5);
 /// After this many checks in a row without a stream, a connection is closed: two minutes.
 const MAX_IDLE_TICKS: u32 = 24;
 const MAX_STREAMS: u32 = 100;
-/// The most streams of a client that the gateway resets because they break the rules (CVE-2025-8671, "MadeYouReset").
+/// The maximum number of streams of a client that the gateway resets because they break the rules (CVE-2025-8671, "MadeYouReset").
 const MAX_PROVOKED_RESETS: usize = 100;
-/// The most streams that a client may open after it was told to open no more. More can be in flight than can be open at once.
+/// The maximum number of streams that a client may open after it was told to open no more. More can be in flight than can be open at once.
 const MAX_LATE_STREAMS: u32 = 2 * MAX_STREAMS;
-/// The most heads that may violate the grammar before the connection is closed.
+/// The maximum number of heads that may violate the grammar before the connection is closed.
 const MAX_MALFORMED_STREAMS: u32 = 32;
 /// How many bytes a client may send before they are read: of one stream, and of all streams together.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// The most bytes that are buffered for the client of one stream.
+/// The maximum number of bytes that are buffered for the client of one stream.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves a client until either side closes the connection.
@@ -83,7 +83,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Accepts streams until the connection ends, and returns how it is to be closed.
+/// Accepts streams until the connection ends, and returns how to close it.
 ///
 /// `accept` also drives all of the connection's I/O, so it is called until there is none left.
 async fn run(mut connection: Server, streams: &Streams, mut stop: watch::Receiver<bool>) -> AfterRequest {

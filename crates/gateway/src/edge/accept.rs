@@ -38,7 +38,7 @@ pub(crate) struct Caller {
     pub stream: Downstream,
     /// Its address.
     pub address: SocketAddr,
-    /// The name in its handshake, to which its requests are limited. `None` for a trusted proxy, which sends requests for all hosts over its own
+    /// The server name of its handshake; requests must be for this host. `None` for a trusted proxy, which sends requests for all hosts over its own
     /// connections.
     pub name: Option<ServedName>,
     /// Its client certificate. `None` for a trusted proxy, whose certificate is not that of its clients.

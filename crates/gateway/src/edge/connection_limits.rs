@@ -49,11 +49,11 @@ pub(crate) struct SlotHandle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerLimit {
     /// The limit for each client.
-    One,
+    PerClient,
     /// Only the total limit: this peer carries connections of many clients.
-    Many,
+    TotalOnly,
     /// No connection is allowed: this client is banned.
-    None,
+    Refuse,
 }
 
 #[derive(Debug, Default)]
@@ -81,11 +81,11 @@ impl Slots {
 
     /// Returns a slot for a new connection. At a limit, the oldest connection without a request is closed: one of the same client if that client
     /// is at its limit, otherwise one of any client. Returns `None` if every one has a running request, or if the client is banned.
-    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr, share: PeerLimit) -> Option<Slot> {
+    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr, limit: PeerLimit) -> Option<Slot> {
         let client = client_network(peer);
         let activity = Arc::new(Activity::default());
         let mut taken = self.lock();
-        if !self.has_room(&mut taken, client, share) || (taken.all.len() >= self.max && !taken.evict_any()) {
+        if !self.has_room(&mut taken, client, limit) || (taken.all.len() >= self.max && !taken.evict_any()) {
             return None;
         }
         let id = taken.insert(client, &activity);
@@ -93,12 +93,12 @@ impl Slots {
     }
 
     /// Returns true if the client may have another slot, after closing its oldest connection without a request if necessary.
-    fn has_room(&self, taken: &mut SlotTable, client: IpAddr, share: PeerLimit) -> bool {
+    fn has_room(&self, taken: &mut SlotTable, client: IpAddr, limit: PeerLimit) -> bool {
         let own = taken.clients.get(&client).map_or(0, BTreeSet::len);
-        match share {
-            PeerLimit::None => false,
-            PeerLimit::Many => true,
-            PeerLimit::One => own < self.max_per_client || taken.evict_of(client),
+        match limit {
+            PeerLimit::Refuse => false,
+            PeerLimit::TotalOnly => true,
+            PeerLimit::PerClient => own < self.max_per_client || taken.evict_of(client),
         }
     }
 
@@ -145,10 +145,10 @@ impl SlotHandle {
     /// Reassigns the connection to `peer`, the client behind the proxy that it was counted for at first. Returns false if that client is at its
     /// limit or banned.
     #[must_use]
-    pub(crate) fn assign(&self, peer: IpAddr, share: PeerLimit) -> bool {
+    pub(crate) fn assign(&self, peer: IpAddr, limit: PeerLimit) -> bool {
         let client = client_network(peer);
         let mut taken = self.slots.lock();
-        self.slots.has_room(&mut taken, client, share) && taken.assign(self.id, client)
+        self.slots.has_room(&mut taken, client, limit) && taken.assign(self.id, client)
     }
 }
 
@@ -240,8 +240,8 @@ mod tests {
     #[test]
     fn a_slot_is_released_on_drop() {
         let slots = Arc::new(Slots::new(10, 2));
-        let one = slots.admit(ip("192.0.2.1"), PeerLimit::One).unwrap();
-        let two = slots.admit(ip("192.0.2.1"), PeerLimit::One).unwrap();
+        let one = slots.admit(ip("192.0.2.1"), PeerLimit::PerClient).unwrap();
+        let two = slots.admit(ip("192.0.2.1"), PeerLimit::PerClient).unwrap();
         assert_eq!(slots.lock().all.len(), 2);
         drop((one, two));
         assert!(slots.lock().all.is_empty() && slots.lock().clients.is_empty());
@@ -250,8 +250,8 @@ mod tests {
     #[test]
     fn a_banned_client_gets_no_slot_and_takes_none_from_others() {
         let slots = Arc::new(Slots::new(1, 1));
-        let _held = slots.admit(ip("192.0.2.1"), PeerLimit::One).unwrap();
-        assert!(slots.admit(ip("192.0.2.2"), PeerLimit::None).is_none());
+        let _held = slots.admit(ip("192.0.2.1"), PeerLimit::PerClient).unwrap();
+        assert!(slots.admit(ip("192.0.2.2"), PeerLimit::Refuse).is_none());
         assert_eq!(slots.lock().all.len(), 1);
     }
 
@@ -267,35 +267,35 @@ mod tests {
             slots.bind(id, task.abort_handle());
             task
         };
-        let busy = slots.admit(ip("2001:db8::1"), PeerLimit::One).unwrap();
+        let busy = slots.admit(ip("2001:db8::1"), PeerLimit::PerClient).unwrap();
         let activity = busy.place().activity();
         let request = activity.begin();
         let busy = serve(busy);
-        let idle = serve(slots.admit(ip("2001:db8::2"), PeerLimit::One).unwrap());
-        let newcomer = slots.admit(ip("2001:db8::3"), PeerLimit::One).unwrap();
+        let idle = serve(slots.admit(ip("2001:db8::2"), PeerLimit::PerClient).unwrap());
+        let newcomer = slots.admit(ip("2001:db8::3"), PeerLimit::PerClient).unwrap();
         assert!(idle.await.unwrap_err().is_cancelled());
         assert!(!busy.is_finished());
         let newer = newcomer.place().activity();
         let another = newer.begin();
-        assert!(slots.admit(ip("2001:db8::4"), PeerLimit::One).is_none(), "both have a running request");
-        assert!(slots.admit(ip("2001:db8:0:1::4"), PeerLimit::One).is_some(), "another network");
-        assert!(slots.admit(ip("2001:db8::4"), PeerLimit::Many).is_some());
+        assert!(slots.admit(ip("2001:db8::4"), PeerLimit::PerClient).is_none(), "both have a running request");
+        assert!(slots.admit(ip("2001:db8:0:1::4"), PeerLimit::PerClient).is_some(), "another network");
+        assert!(slots.admit(ip("2001:db8::4"), PeerLimit::TotalOnly).is_some());
         drop((another, request));
-        assert!(slots.admit(ip("2001:db8::4"), PeerLimit::One).is_some());
+        assert!(slots.admit(ip("2001:db8::4"), PeerLimit::PerClient).is_some());
     }
 
     #[test]
     fn a_connection_behind_a_proxy_is_counted_as_its_clients() {
         let slots = Arc::new(Slots::new(10, 1));
-        let [one, two, three] = [(); 3].map(|()| slots.admit(ip("10.0.0.1"), PeerLimit::Many).unwrap());
+        let [one, two, three] = [(); 3].map(|()| slots.admit(ip("10.0.0.1"), PeerLimit::TotalOnly).unwrap());
         let activity = one.place().activity();
         let client = ip("192.0.2.1");
         let request = activity.begin();
-        assert!(one.place().assign(client, PeerLimit::One));
-        assert!(!two.place().assign(client, PeerLimit::One), "its other connection has a running request");
+        assert!(one.place().assign(client, PeerLimit::PerClient));
+        assert!(!two.place().assign(client, PeerLimit::PerClient), "its other connection has a running request");
         drop(request);
-        assert!(two.place().assign(client, PeerLimit::One), "in place of the first");
-        assert!(three.place().assign(ip("192.0.2.2"), PeerLimit::One), "another client");
+        assert!(two.place().assign(client, PeerLimit::PerClient), "in place of the first");
+        assert!(three.place().assign(ip("192.0.2.2"), PeerLimit::PerClient), "another client");
         assert_eq!(slots.lock().all.len(), 2);
         drop((one, two, three));
         assert!(slots.lock().all.is_empty() && slots.lock().clients.is_empty());
@@ -304,11 +304,11 @@ mod tests {
     #[test]
     fn when_all_slots_are_taken_the_oldest_idle_connection_is_closed() {
         let slots = Arc::new(Slots::new(2, 2));
-        let kept = slots.admit(ip("192.0.2.1"), PeerLimit::One).unwrap();
+        let kept = slots.admit(ip("192.0.2.1"), PeerLimit::PerClient).unwrap();
         let activity = kept.place().activity();
         let _request = activity.begin();
-        let _gone = slots.admit(ip("192.0.2.2"), PeerLimit::One).unwrap();
-        let third = slots.admit(ip("192.0.2.3"), PeerLimit::One).unwrap();
+        let _gone = slots.admit(ip("192.0.2.2"), PeerLimit::PerClient).unwrap();
+        let third = slots.admit(ip("192.0.2.3"), PeerLimit::PerClient).unwrap();
         assert_eq!(slots.lock().all.keys().copied().collect::<Vec<_>>(), [kept.id(), third.id()]);
     }
 }

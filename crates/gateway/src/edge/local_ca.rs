@@ -63,7 +63,7 @@ impl LocalCa {
         Self { dir: dir.to_owned() }
     }
 
-    /// Returns the path of the authority's certificate, which people can trust.
+    /// Returns the path of the authority's certificate, to be installed on devices.
     #[must_use]
     pub fn authority_cert(&self) -> PathBuf {
         self.dir.join("ca.pem")

@@ -44,11 +44,11 @@ impl PeerAddresses {
     /// Returns which connection limit applies to `address`: proxies and tunnel ends carry connections of many clients.
     pub(super) fn share(&self, address: IpAddr) -> PeerLimit {
         if (self.banned)(address) {
-            PeerLimit::None
+            PeerLimit::Refuse
         } else if (self.in_force)().proxies.is_shared(address) {
-            PeerLimit::Many
+            PeerLimit::TotalOnly
         } else {
-            PeerLimit::One
+            PeerLimit::PerClient
         }
     }
 
@@ -59,8 +59,8 @@ impl PeerAddresses {
 
     /// Returns the client's address. Must be called before anything else is read.
     ///
-    /// With `proxy_protocol`, a trusted proxy must send a header. From anybody else no header is read: it would be neither TLS nor HTTP, and fails
-    /// there.
+    /// With `proxy_protocol`, a trusted proxy must send a header. No header is read from other addresses: one that is sent anyway is neither TLS
+    /// nor HTTP, and fails there.
     pub(super) async fn identify(
         &self,
         stream: &mut TcpStream,

@@ -26,7 +26,7 @@ pub(super) fn fault(bytes: &[u8], wanted: PemContent) -> Option<&'static str> {
         }
         PemContent::Key if is_der(bytes) => "is DER, not PEM; convert it: openssl pkey -inform der -in FILE -out NEW",
         PemContent::Key if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") => {
-            "is encrypted with a passphrase, which nobody can enter at startup; store the key without one: openssl pkey -in FILE -out NEW"
+            "is encrypted with a passphrase, and Sallyport cannot ask for one; store the key without it: openssl pkey -in FILE -out NEW"
         }
         PemContent::Key if certificate && !key => {
             "holds a certificate and no key; the `cert` and `key` settings may be swapped"

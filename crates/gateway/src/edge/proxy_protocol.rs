@@ -15,7 +15,7 @@ const V1_START: &[u8] = b"PROXY ";
 const V1_MAX: usize = 107;
 const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED: usize = 16;
-/// The longest header that is read. Up to 64 KiB can be announced, but nobody sends that much.
+/// The longest header that is read. Up to 64 KiB can be announced, but no proxy sends that much.
 const MAX_HEADER: usize = 4 * 1024;
 
 /// The source that a header names.

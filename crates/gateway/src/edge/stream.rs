@@ -20,9 +20,9 @@ use tokio_util::either::Either;
 
 use super::accept_loop::give_up_after;
 
-/// The most bytes that wait for a flush: the contents of one TLS record.
+/// The maximum number of bytes that wait for a flush: the contents of one TLS record.
 const MAX_WAITING: usize = 16 * 1024;
-/// The most bytes that are encrypted at once and sent by one system call.
+/// The maximum number of bytes that are encrypted at once and sent by one system call.
 const MAX_ENCRYPTED: usize = 256 * 1024;
 /// The size of the parts in which they are handed to rustls. It copies each part before it encrypts, and the C library copies longer ones
 /// with `rep movsb`, which is several times slower on AMD processors if source and destination are badly aligned to each other.

@@ -57,7 +57,7 @@ pub struct ImportedKey {
 /// A text that cannot be imported as a key.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("an imported key must have 32 to 256 visible ASCII characters")]
-pub struct UnfitKey;
+pub struct InvalidImportedKey;
 
 /// A text that is not an API key.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -72,6 +72,12 @@ impl FreshKey {
         let body = format!("{PREFIX}{id}_{}", BASE32.encode(&secret));
         let text = SecretString::from(format!("{body}{}", checksum(&body)));
         Self { hash: hash(&id, &secret), id, text }
+    }
+
+    /// Returns the text, to be printed once.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        self.text.expose_secret()
     }
 }
 
@@ -98,18 +104,10 @@ impl<'a> PresentedKey<'a> {
 
 impl ImportedKey {
     /// Parses the text of a key that was created elsewhere.
-    pub fn parse(text: &str) -> Result<Self, UnfitKey> {
+    pub fn parse(text: &str) -> Result<Self, InvalidImportedKey> {
         let fits = IMPORTED_CHARS.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         let hash = || Sha256::new().chain_update(IMPORTED_DOMAIN).chain_update(text).finalize().into();
-        if fits { Ok(Self { hash: hash() }) } else { Err(UnfitKey) }
-    }
-}
-
-impl FreshKey {
-    /// Returns the text, to be printed once.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        self.text.expose_secret()
+        if fits { Ok(Self { hash: hash() }) } else { Err(InvalidImportedKey) }
     }
 }
 
@@ -151,7 +149,7 @@ mod tests {
         assert!(ImportedKey::parse(&"k".repeat(32)).is_ok());
         for text in ["k".repeat(31), "k".repeat(257), format!("{} {}", "k".repeat(20), "k".repeat(20)), "é".repeat(32)]
         {
-            assert_eq!(ImportedKey::parse(&text), Err(UnfitKey), "{text}");
+            assert_eq!(ImportedKey::parse(&text), Err(InvalidImportedKey), "{text}");
         }
     }
 

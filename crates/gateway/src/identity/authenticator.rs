@@ -56,7 +56,7 @@ impl Authenticator {
         let identity = self.judge(&proof, now)?;
         match &proof {
             Proof::ApiKey(key) => self.keys.touch(key, now),
-            Proof::Jwt(_) | Proof::Link(_) | Proof::OfflinetubeLink(_) | Proof::ClientCertificate(_) => {}
+            Proof::Jwt(_) | Proof::Link(_) | Proof::OfflineTubeLink(_) | Proof::ClientCertificate(_) => {}
         }
         Ok(identity)
     }
@@ -75,7 +75,7 @@ impl Authenticator {
             Proof::ClientCertificate(shown) => {
                 Proof::ClientCertificate(Arc::new(self.client_authorities.as_ref()?.needed(shown, now)?))
             }
-            Proof::ApiKey(_) | Proof::Jwt(_) | Proof::Link(_) | Proof::OfflinetubeLink(_) => return Some(identity),
+            Proof::ApiKey(_) | Proof::Jwt(_) | Proof::Link(_) | Proof::OfflineTubeLink(_) => return Some(identity),
         };
         Some(Arc::new(Identity { proof, ..Identity::clone(&identity) }))
     }
@@ -94,7 +94,7 @@ impl Authenticator {
             Credential::Link(link) => Proof::Link(self.links.recognise(app, path, link)?),
             Credential::OfflineTubeLink(link) => {
                 let object = object.ok_or(Rejection::LinkForged)?;
-                Proof::OfflinetubeLink(self.offlinetube.recognise(object, link)?)
+                Proof::OfflineTubeLink(self.offlinetube.recognise(object, link)?)
             }
             Credential::ClientCertificate(certificate) => Proof::ClientCertificate(Arc::clone(certificate)),
         })
@@ -110,7 +110,7 @@ impl Authenticator {
             Proof::ApiKey(key) => return self.keys.judge(key, now),
             Proof::Jwt(token) => self.judge_token(token, now)?,
             Proof::Link(link) => self.judge_link(link, now)?,
-            Proof::OfflinetubeLink(link) => self.judge_offlinetube_link(link, now)?,
+            Proof::OfflineTubeLink(link) => self.judge_offlinetube_link(link, now)?,
             Proof::ClientCertificate(certificate) => self.judge_certificate(certificate, now)?,
         };
         let Who { user, generation, role, scopes } = who;

@@ -64,7 +64,7 @@ impl Credential<'_> {
             Self::ApiKey(_) => CredentialKind::ApiKey,
             Self::Jwt(_) => CredentialKind::Jwt,
             Self::Link(_) => CredentialKind::Link,
-            Self::OfflineTubeLink(_) => CredentialKind::OfflinetubeLink,
+            Self::OfflineTubeLink(_) => CredentialKind::OfflineTubeLink,
             Self::ClientCertificate(_) => CredentialKind::ClientCertificate,
         }
     }
@@ -109,7 +109,7 @@ impl Reads<'_> {
     }
 
     fn offlinetube_link<'a>(&self, query: &'a str) -> Result<Option<OfflineTubeQuery<'a>>, PresentationError> {
-        if !self.kinds.contains(CredentialKind::OfflinetubeLink) {
+        if !self.kinds.contains(CredentialKind::OfflineTubeLink) {
             return Ok(None);
         }
         OfflineTubeQuery::find(query, self.ignored).map_err(|_| PresentationError::UnreadableLink)

@@ -12,9 +12,9 @@ const DOMAIN: &[u8] = b"sallyport key fingerprint v1\0";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; 16]);
 
-/// A text that is not the fingerprint of a key.
+/// A text that is not a key fingerprint.
 #[derive(Debug, Error)]
-#[error("not the fingerprint of a key")]
+#[error("not a key fingerprint")]
 pub struct InvalidFingerprint;
 
 impl Fingerprint {

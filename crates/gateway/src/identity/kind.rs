@@ -35,7 +35,7 @@ kinds! {
     /// A signed link in Sallyport's format.
     Link = "link",
     /// A signed link in OfflineTube's format.
-    OfflinetubeLink = "offlinetube-link",
+    OfflineTubeLink = "offlinetube-link",
     /// The client certificate from the TLS handshake.
     ClientCertificate = "client-certificate",
 }
@@ -49,7 +49,7 @@ impl CredentialKind {
     #[must_use]
     pub const fn is_link(self) -> bool {
         match self {
-            Self::Link | Self::OfflinetubeLink => true,
+            Self::Link | Self::OfflineTubeLink => true,
             Self::ApiKey | Self::Jwt | Self::ClientCertificate => false,
         }
     }
@@ -61,7 +61,7 @@ impl CredentialKind {
     pub const fn is_sent_unasked(self) -> bool {
         match self {
             Self::ClientCertificate => true,
-            Self::ApiKey | Self::Jwt | Self::Link | Self::OfflinetubeLink => false,
+            Self::ApiKey | Self::Jwt | Self::Link | Self::OfflineTubeLink => false,
         }
     }
 
@@ -70,7 +70,7 @@ impl CredentialKind {
     pub const fn is_a_password(self) -> bool {
         match self {
             Self::ApiKey => true,
-            Self::Jwt | Self::Link | Self::OfflinetubeLink | Self::ClientCertificate => false,
+            Self::Jwt | Self::Link | Self::OfflineTubeLink | Self::ClientCertificate => false,
         }
     }
 

@@ -62,7 +62,7 @@ impl User {
 }
 
 impl People {
-    /// Returns the user whom a credential means by `name`; `None` if no such user was ever added, so that an issuer may vouch for them.
+    /// Resolves the `name` in a credential to a user. `None` if no user of that name was ever added; a token's issuer may then vouch for the name.
     ///
     /// # Errors
     /// The user was removed, or the credential may belong to an earlier user of that name.

@@ -21,7 +21,7 @@ pub enum Proof {
     /// A link in Sallyport's format.
     Link(LinkGrant),
     /// A link in OfflineTube's format.
-    OfflinetubeLink(OfflineTubeGrant),
+    OfflineTubeLink(OfflineTubeGrant),
     /// The client certificate of the connection.
     ClientCertificate(Arc<ClientCertificate>),
 }
@@ -54,19 +54,19 @@ impl Proof {
             Self::ApiKey(_) => CredentialKind::ApiKey,
             Self::Jwt(_) => CredentialKind::Jwt,
             Self::Link(_) => CredentialKind::Link,
-            Self::OfflinetubeLink(_) => CredentialKind::OfflinetubeLink,
+            Self::OfflineTubeLink(_) => CredentialKind::OfflineTubeLink,
             Self::ClientCertificate(_) => CredentialKind::ClientCertificate,
         }
     }
 
-    /// Returns what requests with the credential count towards. A token does not have to have an id of its own.
+    /// Returns what requests with the credential count towards. A token need not have an id of its own.
     #[must_use]
     pub fn counts_towards(&self) -> CountsTowards<'_> {
         match self {
             Self::ApiKey(key) => CountsTowards::Credential(&key.id),
             Self::Jwt(_) => CountsTowards::User,
             Self::Link(link) => CountsTowards::Link(&link.id),
-            Self::OfflinetubeLink(link) => CountsTowards::Link(&link.id),
+            Self::OfflineTubeLink(link) => CountsTowards::Link(&link.id),
             Self::ClientCertificate(certificate) => CountsTowards::Credential(certificate.id()),
         }
     }
@@ -77,18 +77,18 @@ impl Proof {
     pub fn stated_link_id(&self) -> Option<&str> {
         match self {
             Self::Link(link) => Some(&link.id),
-            Self::OfflinetubeLink(_) => Some(self.kind().name()),
+            Self::OfflineTubeLink(_) => Some(self.kind().name()),
             Self::ApiKey(_) | Self::Jwt(_) | Self::ClientCertificate(_) => None,
         }
     }
 
-    /// Returns the user whom the credential itself names; `None` if its user is looked up.
+    /// Returns the user named in the credential; `None` if its user is looked up.
     #[must_use]
     pub fn named_user(&self) -> Option<&UserName> {
         match self {
             Self::Jwt(token) => Some(&token.user),
             Self::Link(link) => Some(&link.user),
-            Self::OfflinetubeLink(link) => Some(&link.user),
+            Self::OfflineTubeLink(link) => Some(&link.user),
             Self::ApiKey(_) | Self::ClientCertificate(_) => None,
         }
     }
@@ -100,7 +100,7 @@ impl Proof {
             Self::ApiKey(key) => key.expires,
             Self::Jwt(token) => Some(token.expires()),
             Self::Link(link) => Some(link.expires),
-            Self::OfflinetubeLink(link) => Some(link.expires),
+            Self::OfflineTubeLink(link) => Some(link.expires),
             Self::ClientCertificate(certificate) => Some(certificate.ends()),
         }
     }
@@ -115,7 +115,7 @@ impl Proof {
                 let chain: Vec<_> = certificate.chain().iter().map(|der| BASE64.encode(der)).collect();
                 (certificate.id().to_owned(), chain.join(" "))
             }
-            Self::Link(_) | Self::OfflinetubeLink(_) => return None,
+            Self::Link(_) | Self::OfflineTubeLink(_) => return None,
         };
         Some(MakerRecord { kind: self.kind().name().to_owned(), name, proof })
     }
@@ -136,7 +136,7 @@ impl Proof {
                 let chain = decoded.collect::<Result<Vec<_>, _>>().ok()?;
                 ClientCertificate::read(&chain).ok().map(Arc::new).map(Self::ClientCertificate)
             }
-            CredentialKind::Link | CredentialKind::OfflinetubeLink => None,
+            CredentialKind::Link | CredentialKind::OfflineTubeLink => None,
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct LinkRecord {
     pub app: String,
     /// The path and query that it opens, for display. The signature covers them in full; this may be truncated.
     pub target: String,
-    /// The user for whom it acts.
+    /// The user it acts for.
     pub user: UserName,
     /// The ID of that user; None for a user who is not in the list.
     pub owner: Option<UserId>,

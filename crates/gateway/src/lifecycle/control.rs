@@ -23,7 +23,7 @@ pub(super) const WITHDRAWN: &str = "withdrawn";
 /// Asks for the listening sockets.
 pub(super) const HANDOVER: &str = "handover";
 /// How long an exchange over the socket may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of telling the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub fn running(data_dir: &Path) -> Option<Option<u32>> {
 /// Sends a question to the gateway of this data folder, and returns the stream of the answer; `None` if no gateway runs.
 pub(crate) fn ask(data_dir: &Path, question: &str) -> io::Result<Option<UnixStream>> {
     let Some(mut stream) = connect(data_dir)? else { return Ok(None) };
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(CONTROL_TIMEOUT))?;
     stream.write_all(format!("{question}\n").as_bytes())?;
     Ok(Some(stream))
 }

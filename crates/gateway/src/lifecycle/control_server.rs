@@ -16,7 +16,7 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    control::{HANDOVER, PATIENCE, REFRESH, UNBAN, WITHDRAW, WITHDRAWN, socket_path},
+    control::{CONTROL_TIMEOUT, HANDOVER, REFRESH, UNBAN, WITHDRAW, WITHDRAWN, socket_path},
     hot_restart::Handover,
 };
 use crate::state::{GatewayState, Refreshed};
@@ -54,7 +54,7 @@ pub(crate) async fn serve(
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    tokio::spawn(tokio::time::timeout(PATIENCE, answer(stream, Arc::clone(&state), Arc::clone(&handover))));
+                    tokio::spawn(tokio::time::timeout(CONTROL_TIMEOUT, answer(stream, Arc::clone(&state), Arc::clone(&handover))));
                 }
             }
             () = stopped(&mut stop) => break,

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::state::{GatewayState, Rules, StateError};
 
 /// How often the files are checked.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The target of its messages. Their number is not limited, since only the owner can cause them.
 const TARGET: &str = "sallyport::reload";
 
@@ -56,7 +56,7 @@ pub(crate) async fn watch(
     let mut pending = Pending::default();
     loop {
         let asked = tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => false,
+            () = tokio::time::sleep(POLL_INTERVAL) => false,
             _ = hangup.recv() => true,
             () = stopped(&mut stop) => return,
         };

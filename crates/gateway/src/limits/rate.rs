@@ -21,7 +21,7 @@ use governor::{
 use sallyport_core::config::Rate;
 
 /// Once a table is full, new clients share this many slots.
-const SHARED_PLACES: u64 = 1024;
+const SHARED_SLOTS: u64 = 1024;
 
 /// The parameters of one rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +210,7 @@ impl Table {
             self.taken.fetch_add(1, Ordering::Relaxed);
             hash
         } else {
-            hash % SHARED_PLACES
+            hash % SHARED_SLOTS
         };
         self.places.measure_and_replace(&place, f)
     }
@@ -262,7 +262,7 @@ mod tests {
         for i in 0..100_000 {
             let _ = tracker.check(i, Stranger);
         }
-        assert!(tracker.len() <= 1_000 + usize::try_from(SHARED_PLACES).unwrap(), "{}", tracker.len());
+        assert!(tracker.len() <= 1_000 + usize::try_from(SHARED_SLOTS).unwrap(), "{}", tracker.len());
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::{
 };
 
 /// The number of slots, a power of two. Two clients with the same slot evict each other; then one of them is only not spared a ban.
-const PLACES: usize = 1 << 14;
-const MASK: u64 = PLACES as u64 - 1;
+const SLOTS: usize = 1 << 14;
+const MASK: u64 = SLOTS as u64 - 1;
 
 /// Authenticated clients, each with the time: the upper half of a slot is part of the client's hash, the lower half the second.
 pub struct RecentClients {
@@ -19,7 +19,7 @@ pub struct RecentClients {
 
 impl Default for RecentClients {
     fn default() -> Self {
-        Self { places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
+        Self { places: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
     }
 }
 

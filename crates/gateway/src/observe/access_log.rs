@@ -34,7 +34,7 @@ use self::{
 
 /// Limit of the bytes that wait while the disk does not accept them; lines beyond it are only counted.
 const MAX_PENDING: usize = 8 << 20;
-/// The part of it that lines can use which anybody can cause.
+/// The part of it for lines that an unauthenticated client can cause.
 const MAX_PENDING_OF_STRANGERS: usize = MAX_PENDING / 2;
 
 /// The access log, to which requests write entries.

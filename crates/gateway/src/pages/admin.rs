@@ -33,7 +33,7 @@ use crate::{
     upstream::WorkerWatch,
 };
 
-/// The most connections at a time. When one more arrives, the oldest is closed.
+/// The maximum number of connections at a time. When one more arrives, the oldest is closed.
 const MAX_CONNECTIONS: usize = 32;
 /// The longest that a connection may last, from its start to the end of its answer.
 const MAX_LIFE: Duration = Duration::from_secs(5);

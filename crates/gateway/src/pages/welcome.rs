@@ -1,4 +1,4 @@
-//! The page that a browser gets at `/` of the worker's site, which has no page of its own. It is the same for everybody.
+//! The page that a browser gets at `/` of the worker's site, which has no page of its own. All clients get the same page.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,4 @@
-//! Routes: which requests are allowed, for whom and how often. Lookup by method and path does not slow down with their number.
+//! Routes: which requests are allowed, for which clients and how often. Lookup by method and path does not slow down with their number.
 
 use std::sync::Arc;
 

@@ -31,7 +31,7 @@ use crate::{
         fault::ClientFault,
         pause::Pause,
         read_buffer::ReadBuffer,
-        timeouts::{IdleTimeout, Interruption, LOOK_EVERY},
+        timeouts::{CREDENTIAL_CHECK_INTERVAL, IdleTimeout, Interruption},
     },
     limits::Acquaintance,
     policy::{Denial, Permit, Reason},
@@ -39,7 +39,7 @@ use crate::{
     upstream::{AnswerFault, Connection, UpstreamResponse},
 };
 
-/// The most early hints of one answer that are forwarded.
+/// The maximum number of early hints of one answer that are forwarded.
 const MAX_HINTS: u8 = 8;
 
 /// Forwards a request. A failure before its answer has begun is answered with a denial.
@@ -101,7 +101,7 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     Ok(())
 }
 
-/// Returns the user who makes the request. A link may be used by anybody, so it does not count against the user who made it.
+/// Returns the user who makes the request. Any client may have a link, so it does not count against the user who made it.
 fn known_user(permit: &Permit) -> Option<&UserName> {
     let identity = permit.identity()?;
     match identity.kind().acquaintance() {
@@ -296,6 +296,6 @@ pub(crate) fn is_still_valid(state: &GatewayState, permit: &Permit) -> bool {
 /// Completes once the credential of a permitted request is no longer valid.
 async fn revoked(state: &GatewayState, permit: &Permit) {
     while is_still_valid(state, permit) {
-        sleep(LOOK_EVERY).await;
+        sleep(CREDENTIAL_CHECK_INTERVAL).await;
     }
 }

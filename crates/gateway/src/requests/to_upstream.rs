@@ -32,7 +32,7 @@ pub struct Onward<'a> {
     pub head: &'a RequestHead,
     /// Its permit.
     pub permit: &'a Permit,
-    /// The address of its client.
+    /// The client's address.
     pub client: IpAddr,
     /// Its id.
     pub id: RequestId,

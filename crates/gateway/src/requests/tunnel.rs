@@ -10,7 +10,7 @@ use tokio::{
 
 use super::exchange::Traffic;
 
-/// The most bytes that are read at once.
+/// The maximum number of bytes that are read at once.
 const READ_BYTES: usize = 16 * 1024;
 /// How long the other side may keep sending after one side has closed.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ pub(crate) async fn join(
     let (from_application, to_application) = split(application);
     let mut up = pin!(pass(from_client, to_application, &mut traffic.bytes_in));
     let mut down = pin!(pass(from_application, to_client, &mut traffic.bytes_out));
-    // Errors are dropped: there is nobody left to report them to.
+    // Errors are dropped, since neither side is left to report them to.
     tokio::select! {
         ended = &mut up => if ended.is_ok() { let _ = timeout(LAST_WORDS, down).await; },
         ended = &mut down => if ended.is_ok() { let _ = timeout(LAST_WORDS, up).await; },

@@ -23,11 +23,11 @@ use crate::{
     policy::{Decision, Denial, Guess, Reason, RequestFacts},
 };
 
-/// The most clients whose strikes are remembered.
+/// The maximum number of clients whose strikes are remembered.
 const MAX_CLIENTS: usize = 50_000;
 /// How long an address that was authenticated keeps its own bucket in rate limits.
 const ACQUAINTED_FOR: Duration = Duration::from_hours(24);
-/// The most bans at a time, including those that have ended recently.
+/// The maximum number of bans at a time, including those that have ended recently.
 const MAX_BANS: usize = 10_000;
 
 /// The bans, and the strikes that lead to one.

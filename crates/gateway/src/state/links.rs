@@ -21,9 +21,9 @@ use crate::{
     store::{Added, LinkQuota, Store},
 };
 
-/// The most bytes of the maker's credential that are stored with a link: enough for a certificate and two above it, with large RSA keys.
+/// The maximum number of bytes of the maker's credential that are stored with a link: enough for a certificate and two above it, with large RSA keys.
 const MAX_MAKER: usize = 8 << 10;
-/// The most bytes of a link's target that are stored for the list.
+/// The maximum number of bytes of a link's target that are stored for the list.
 const MAX_LISTED_TARGET: usize = 1_024;
 
 /// A request for a link.
@@ -85,7 +85,7 @@ pub enum LinkRefusal {
     /// The user is not a valid name.
     #[error("user must be a valid user name")]
     BadUser,
-    /// Nobody is known to make it.
+    /// The maker is unknown.
     #[error("{FORBIDDEN}")]
     NoMaker,
     /// The maker's credential is no longer valid.

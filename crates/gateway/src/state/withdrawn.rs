@@ -12,7 +12,7 @@ use crate::{
     store::{Store, UserRecord, Withdrawal},
 };
 
-/// The most revocations that are enforced without being stored: more than anybody makes while a disk is full.
+/// The maximum number of revocations that are enforced without being stored: more than are made while a disk is full.
 const MAX: usize = 10_000;
 
 /// The revocations that are not stored yet.

@@ -24,9 +24,9 @@ use tokio::{
 };
 use tokio_util::{either::Either, io::poll_read_buf};
 
-/// The most bytes that are read at once for a head, with the small body that often follows it.
+/// The maximum number of bytes that are read at once for a head, with the small body that often follows it.
 const HEAD_READ_BYTES: usize = 8 * 1024;
-/// The most informational answers before the answer itself: an application may report every few seconds that it is still working.
+/// The maximum number of informational answers before the answer itself: an application may report every few seconds that it is still working.
 const MAX_INFORMATIONAL: u16 = 1_000;
 
 /// A connection to an application.

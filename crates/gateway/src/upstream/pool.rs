@@ -21,7 +21,7 @@ use crate::policy::{Permit, Target};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than the five seconds after which uvicorn, and many others, close an idle connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// The most idle connections to one application.
+/// The maximum number of idle connections to one application.
 const MAX_IDLE: usize = 256;
 /// An application that keeps a connection open this long after an answer intends to accept another request on it.
 const PROOF: Duration = Duration::from_millis(100);

@@ -26,7 +26,7 @@ use crate::{
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a worker may be silent, as during a hot restart, before it counts as down.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The number of failed probes in a row after which a worker counts as down.
 const FAILURES: u32 = 2;
@@ -68,7 +68,7 @@ impl WorkerWatch {
                 continue;
             }
             let answer = tokio::select! {
-                answer = timeout(PATIENCE, ask(listen)) => answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                answer = timeout(PROBE_TIMEOUT, ask(listen)) => answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
                 () = stopped(&mut stop) => return,
             };
             self.note(&answer, &mut failures);

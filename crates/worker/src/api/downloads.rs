@@ -27,14 +27,14 @@ pub(super) struct Done {
     message: &'static str,
 }
 
-/// The most downloads of one user. An administrator reads more than that in pages.
+/// The maximum number of downloads of one user. An administrator reads more than that in pages.
 const MAX_LISTED: usize = 5_000;
 
 type Id = Result<Path<String>, PathRejection>;
 
 /// List downloads
 ///
-/// The caller's own; for an administrator, everybody's.
+/// The caller's own; for an administrator, all users'.
 #[utoipa::path(
     get,
     path = "/api/downloads",

@@ -91,13 +91,13 @@ pub(super) async fn next(app: &App, subscription: &mut Subscription) -> EventVie
     }
 }
 
-/// Returns whose events a caller receives: everybody's if `all` is 1.
+/// Returns whose events a caller receives: all users' if `all` is 1.
 pub(super) fn audience(caller: &Caller, all: u8) -> Result<Audience, Refusal> {
     match all {
         0 => Ok(Audience::Own(caller.user.clone())),
         1 if caller.is_admin() => Ok(Audience::Everyone),
         1 => {
-            Err(Refusal::new(StatusCode::FORBIDDEN, "admins_only", "Only administrators can see everybody's downloads"))
+            Err(Refusal::new(StatusCode::FORBIDDEN, "admins_only", "Only administrators can see all users' downloads"))
         }
         _ => Err(Refusal::invalid("invalid_value", "all must be 0 or 1")),
     }

@@ -29,7 +29,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
-    /// 1 for everybody's downloads, which only administrators can follow.
+    /// 1 for all users' downloads, which only administrators can follow.
     #[serde(default)]
     #[param(maximum = 1, default = 0)]
     all: u8,
@@ -45,7 +45,7 @@ pub(super) struct EventsQuery {
     params(EventsQuery, ("last-event-id" = Option<String>, Header, description = "The id of the last event received")),
     responses(
         (status = 200, content_type = "text/event-stream", description = "An endless stream of events"),
-        (status = 403, body = RefusalBody, description = "Only administrators can follow everybody's downloads (`admins_only`)"),
+        (status = 403, body = RefusalBody, description = "Only administrators can follow all users' downloads (`admins_only`)"),
         (status = 422, body = RefusalBody, description = "The query is invalid (`invalid_value`)"),
         (status = 429, body = RefusalBody, description = "The user has too many streams open (`too_many_streams`)"),
         (status = 503, body = RefusalBody, description = "The worker is stopping (`busy`)"),

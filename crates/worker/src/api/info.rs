@@ -29,10 +29,10 @@ pub(super) const MAX_ADDRESS: usize = 2_048;
 /// Some sites list hundreds of formats, the best ones last.
 const MAX_FORMATS: usize = 200;
 
-/// The most JSON for a whole page, in bytes. A video with many formats has some 30 KiB.
+/// The maximum size of the JSON of a whole page, in bytes. A video with many formats has some 30 KiB.
 pub(super) const MAX_FOUND: usize = 128 << 10;
 
-/// The most that an answer adds to that: a URL or the search words, as JSON, in bytes.
+/// The maximum size of what a response adds to that, in bytes: a URL or the search words, as JSON.
 pub(super) const MAX_ADDED: usize = 16 << 10;
 
 /// The page to examine.

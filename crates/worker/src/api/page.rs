@@ -28,7 +28,7 @@ pub(super) const MAX_TEXT: usize = 200;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
-    /// The most downloads to return.
+    /// The maximum number of downloads to return.
     #[serde(default = "some_rows")]
     #[param(minimum = 1, maximum = 100, default = some_rows)]
     limit: usize,
@@ -69,7 +69,7 @@ struct Totals {
 
 /// List downloads in pages
 ///
-/// The caller's own; for an administrator, everybody's.
+/// The caller's own; for an administrator, all users'.
 #[utoipa::path(
     get,
     path = "/api/v2/downloads",

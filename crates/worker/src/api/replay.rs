@@ -10,7 +10,7 @@ use thiserror::Error;
 /// and is valid until one lifetime after that.
 const WINDOW: i64 = 2 * LIFETIME.as_secs().cast_signed();
 
-/// The most ids per window: 30,000 per second, about 40 MB of memory.
+/// The maximum number of ids per window: 30,000 per second, about 40 MB of memory.
 const CAPACITY: usize = 2_000_000;
 
 /// The ids of the current and the previous window, as short digests, so that the size does not depend on the length of the ids.

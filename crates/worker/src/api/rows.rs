@@ -22,10 +22,10 @@ const PIECE: usize = 16 << 10;
 /// The largest piece, including that last download with the longest possible texts, in bytes.
 const LARGEST: usize = 32 << 10;
 
-/// The most memory for an answer whose client does not read, in bytes.
+/// The maximum amount of memory for an answer whose client does not read, in bytes.
 const UNREAD: usize = 2 * LARGEST;
 
-/// The most downloads to examine for one answer, matching or not.
+/// The maximum number of downloads to examine for one answer, matching or not.
 const MAX_EXAMINED: usize = 5_000;
 
 /// The text around the downloads.

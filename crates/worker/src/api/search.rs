@@ -34,7 +34,7 @@ pub(super) struct SearchQuery {
         pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
     )]
     q: String,
-    /// The most results to return.
+    /// The maximum number of results to return.
     #[serde(default = "some_results")]
     #[param(minimum = 1, maximum = 50, default = some_results)]
     max_results: u8,

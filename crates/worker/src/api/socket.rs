@@ -38,7 +38,7 @@ const MAX_MESSAGE: usize = 4 << 10;
 /// Allocated for each socket as soon as it opens, in bytes.
 const READ_BUFFER: usize = 4 << 10;
 
-/// The most data that waits for a client that reads slowly: one event, and answers to its own frames. In bytes.
+/// The maximum amount of data that waits for a client that reads slowly: one event, and answers to its own frames. In bytes.
 const MAX_UNSENT: usize = 256 << 10;
 
 /// How often the worker pings a client.
@@ -58,7 +58,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SocketQuery {
-    /// 1 for everybody's downloads, which only administrators can follow.
+    /// 1 for all users' downloads, which only administrators can follow.
     #[serde(default)]
     #[param(maximum = 1, default = 0)]
     all: u8,
@@ -91,7 +91,7 @@ enum EndReason {
     responses(
         (status = 101, description = "An endless stream of events"),
         (status = 400, body = RefusalBody, description = "The request is not a WebSocket handshake (`not_a_websocket`)"),
-        (status = 403, body = RefusalBody, description = "Only administrators can follow everybody's downloads (`admins_only`)"),
+        (status = 403, body = RefusalBody, description = "Only administrators can follow all users' downloads (`admins_only`)"),
         (status = 422, body = RefusalBody, description = "The query is invalid (`invalid_value`)"),
         (status = 429, body = RefusalBody, description = "The user has too many streams open (`too_many_streams`)"),
         (status = 503, body = RefusalBody, description = "The worker is stopping (`busy`)"),

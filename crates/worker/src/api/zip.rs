@@ -23,7 +23,7 @@ use crate::{
     tasks::{caller::Caller, id::TaskId},
 };
 
-/// The most files in one archive.
+/// The maximum number of files in one archive.
 pub(super) const MAX_FILES: usize = 100;
 
 /// How many archives there are at a time. Each occupies a thread for as long as its client reads.

@@ -9,7 +9,7 @@ use std::{
 
 use thiserror::Error;
 
-/// The most files and folders of one job; a download has a few dozen.
+/// The maximum number of files and folders of one job; a download has a few dozen.
 const MAX_ENTRIES: usize = 10_000;
 
 /// The deepest nesting of folders; the cache of a JavaScript runtime is the deepest.

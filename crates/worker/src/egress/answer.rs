@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest head of an answer, in bytes.
 const MAX_HEAD: usize = 64 << 10;
-/// The most interim answers (1xx) before the final one.
+/// The maximum number of interim answers (1xx) before the final one.
 const MAX_INTERIM: usize = 16;
 /// Fields about the connection to the site (RFC 9110, section 7.6.1), which do not apply to the child's connection.
 const OF_CONNECTION: [&[u8]; 3] = [b"connection", b"keep-alive", b"proxy-connection"];

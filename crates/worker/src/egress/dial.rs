@@ -22,7 +22,7 @@ use uuid::Uuid;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// If an address has not answered for this long, the next one is tried as well (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// The most addresses of a name to try.
+/// The maximum number of addresses of a name to try.
 const MAX_TRIES: usize = 6;
 
 /// The destinations that children may connect to.

@@ -35,7 +35,7 @@ pub use self::{
     token::{EgressToken, EgressTokenKey},
 };
 
-/// The most open connections in total; the budget of a token limits those of one job.
+/// The maximum number of open connections in total; the budget of a token limits those of one job.
 const MAX_CONNECTIONS: usize = 512;
 /// The pause after a failure to accept, for example when file descriptors run out.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -1,6 +1,6 @@
 //! Deduplicates identical files of several tasks: the content is stored once, and each task has its own hard link to it.
 //!
-//! Each user has downloaded the file themselves and removes only their own link, so nobody gains, loses or learns anything from what
+//! Each user has downloaded the file themselves and removes only their own link, so no user gains, loses or learns anything from what
 //! others have. It happens after the task is completed, because the time it takes would reveal that another user has the same file.
 
 use std::io;

@@ -27,7 +27,7 @@ use crate::{
 /// The largest subtitle file, in bytes; enough for the text of several feature films.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// The most that a run may transfer, in bytes, including web pages.
+/// The maximum number of bytes that a run may transfer, including web pages.
 const MAX_FETCHED: u64 = 128 << 20;
 const TIMEOUT: Duration = Duration::from_mins(2);
 

@@ -102,7 +102,7 @@ impl MediaFolder {
         self.leases.begin(id)
     }
 
-    /// Returns true while anybody reads the finished file of this id.
+    /// Returns true while a client reads the finished file of this id.
     pub(crate) fn is_being_read(&self, id: TaskId) -> bool {
         self.leases.any(id)
     }

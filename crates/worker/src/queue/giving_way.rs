@@ -30,7 +30,7 @@ const WINDOW: Duration = Duration::from_secs(15);
 
 /// The limit for an undisturbed run, in multiples of [`WINDOW`]. Each time an owner's only download gives way, its next undisturbed run
 /// is twice as long, so that it eventually completes whoever is waiting. A download beyond its owner's share always has [`WINDOW`] alone,
-/// so that nobody waits longer for having waited before.
+/// so that a wait does not make the next one longer.
 const MAX_FACTOR: u32 = 64;
 
 /// How many downloads that gave way are remembered.

@@ -85,8 +85,8 @@ impl Queue {
         self.0.running.all()
     }
 
-    /// Returns the user for whom a download should give way. Returns `None` if a slot is free, if a download already gives way, or if
-    /// only tasks of low priority are waiting.
+    /// Returns the waiting user that a running download should make room for. Returns `None` if a slot is free, if a download already gives
+    /// way, or if only tasks of low priority are waiting.
     pub(crate) async fn user_waiting_for_slot(&self) -> Result<Option<Owner>, StoreError> {
         let JobContext { store, config, .. } = &self.0.context;
         let running = self.0.running.all();

@@ -34,7 +34,7 @@ pub(crate) enum RetryResult {
     Gone,
 }
 
-/// A task of low priority yields to those of all users. High priority only goes before the user's own tasks; otherwise everybody would use it.
+/// A task of low priority yields to those of all users. High priority only goes before the user's own tasks; otherwise every user would set it.
 const FIRST: &str = "SELECT task.sequence FROM task LEFT JOIN turn ON turn.owner = task.owner \
     WHERE status = 'pending' AND (not_before <= ?1 OR not_before > ?2) \
     AND (SELECT count(*) FROM task AS other WHERE other.owner = task.owner \
@@ -66,7 +66,7 @@ impl Store {
         .await
     }
 
-    /// Makes a task that has given way pending again. Its owner goes behind everybody who waits: otherwise the freed slot could
+    /// Makes a task that has given way pending again. Its owner goes behind all waiting users: otherwise the freed slot could
     /// go back to this task, or to another task of the same owner.
     pub(crate) async fn give_way(&self, id: TaskId) -> Result<(), StoreError> {
         self.run(move |db| {

@@ -11,13 +11,13 @@ use crate::tasks::{
     task::{Status, Task},
 };
 
-/// The most tasks to examine before others get their turn at the database.
+/// The maximum number of tasks to examine before others get their turn at the database.
 const MAX_EXAMINED: usize = 500;
 
 /// A filter for tasks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
-    /// The owner; everybody's tasks if none.
+    /// The owner; all users' tasks if none.
     pub(crate) owner: Option<Owner>,
     /// The status must be one of these; any if empty.
     pub(crate) states: Vec<Status>,
@@ -40,7 +40,7 @@ pub(crate) type Sequence = i64;
 /// Limits of one page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// The most tasks.
+    /// The maximum number of tasks.
     pub(crate) rows: usize,
     /// A page ends with the task that brings it to this length, in bytes.
     pub(crate) bytes: usize,
@@ -96,7 +96,7 @@ impl Store {
         .await
     }
 
-    /// The position before the newest `most` tasks of an owner, or of everybody; none if there are no more than that.
+    /// The position before the newest `most` tasks of an owner, or of all users; none if there are no more than that.
     pub(crate) async fn before_newest(
         &self,
         owner: Option<Owner>,
@@ -111,7 +111,7 @@ impl Store {
         .await
     }
 
-    /// Counts the tasks of an owner, or of everybody, in each state that clients see.
+    /// Counts the tasks of an owner, or of all users, in each state that clients see.
     pub(crate) async fn totals(&self, owner: Option<Owner>) -> Result<Totals, StoreError> {
         self.run(move |db| totals(db, owner)).await
     }

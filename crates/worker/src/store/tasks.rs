@@ -17,14 +17,15 @@ use crate::tasks::{
     task::{Status, Task},
 };
 
-/// The most pending tasks of all users. Each user can have [`ALWAYS_PER_USER`] beyond that, so that nobody can fill the queue for others.
+/// The maximum number of pending tasks of all users. Each user can have [`ALWAYS_PER_USER`] beyond that,
+/// so that no user can fill the queue for others.
 const MAX_PENDING: i64 = 1_000;
 const ALWAYS_PER_USER: i64 = 20;
 
-/// The most pending tasks of one user.
+/// The maximum number of pending tasks of one user.
 pub(super) const MAX_PENDING_PER_USER: i64 = 500;
 
-/// The most tasks of one user, ended ones included.
+/// The maximum number of tasks of one user, ended ones included.
 const MAX_PER_USER: i64 = 5_000;
 
 /// How many more tasks one user may add.

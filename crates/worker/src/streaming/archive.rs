@@ -31,7 +31,7 @@ use crate::{media::read_leases::ReadLease, shares::ShareGuard};
 /// Read size, in bytes.
 const PIECE: usize = 128 << 10;
 
-/// The most bytes of one archive that are held in memory while its client reads nothing.
+/// The maximum number of bytes of one archive that are held in memory while its client reads nothing.
 pub(crate) const UNREAD: usize = 4 * PIECE;
 
 /// Sizes from this one on need ZIP64.

@@ -29,7 +29,7 @@ enum RangeSpec {
     Last(u64),
 }
 
-/// The most ranges in one request. With more, the whole file is sent.
+/// The maximum number of ranges in one request. With more, the whole file is sent.
 const MAX_RANGES: usize = 16;
 
 impl ByteRange {

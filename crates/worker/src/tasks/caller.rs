@@ -11,7 +11,7 @@ use super::owner::Owner;
 pub(crate) struct Caller {
     pub(crate) user: Owner,
     pub(crate) role: Role,
-    /// The user's own limits, in addition to those that apply to everybody.
+    /// The user's own limits, in addition to those of all users.
     pub(crate) limits: UserLimits,
     /// If the request came by a signed link: the query of a link to the object that belongs to the requested one.
     pub(crate) link: Option<String>,

@@ -67,7 +67,7 @@ impl fmt::Display for Language {
 }
 
 impl Languages {
-    /// The most languages in one list.
+    /// The maximum number of languages in one list.
     pub(crate) const MAX: usize = 8;
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -14,7 +14,7 @@ const SHORT_LINE: usize = 4 << 10;
 pub(crate) struct Limits {
     /// The largest file that it may write, in bytes.
     pub(crate) file: u64,
-    /// The most bytes of all files in its folder together.
+    /// The maximum total size of the files in its folder, in bytes.
     pub(crate) folder: u64,
     /// The longest line, in bytes; a longer one ends the run.
     pub(crate) line: usize,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most links and interpreters to follow.
+/// The maximum number of links and interpreters to follow.
 const MAX_STEPS: usize = 8;
 /// The longest first line that the kernel reads, in bytes.
 const MAX_LINE: u64 = 256;

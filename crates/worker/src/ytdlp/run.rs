@@ -20,7 +20,7 @@ use crate::{
     sandbox::is_kept,
 };
 
-/// The most unread lines, and the most bytes of them.
+/// The maximum number of unread lines, and of their bytes.
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 8 << 20;
 

@@ -36,7 +36,7 @@ pub enum AttemptOutcome {
     /// There is a new certificate.
     Issued,
     /// The authority could not validate that the domain is ours.
-    NotConvinced,
+    ValidationFailed,
     /// The authority refuses for another reason.
     Refused,
     /// The authority's rate limit is reached.
@@ -65,14 +65,14 @@ pub(super) enum AttemptError {
 impl AttemptOutcome {
     /// All outcomes.
     pub const ALL: [Self; 6] =
-        [Self::Issued, Self::NotConvinced, Self::Refused, Self::RateLimited, Self::Unreachable, Self::Own];
+        [Self::Issued, Self::ValidationFailed, Self::Refused, Self::RateLimited, Self::Unreachable, Self::Own];
 
     /// Returns its name in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Issued => "issued",
-            Self::NotConvinced => "not-convinced",
+            Self::ValidationFailed => "not-convinced",
             Self::Refused => "refused",
             Self::RateLimited => "rate-limited",
             Self::Unreachable => "unreachable",
@@ -89,7 +89,7 @@ impl AttemptError {
                 Some(_) => AttemptOutcome::Refused,
                 None => AttemptOutcome::Unreachable,
             },
-            Self::Order(OrderError::NotConvinced(_)) => AttemptOutcome::NotConvinced,
+            Self::Order(OrderError::ValidationFailed(_)) => AttemptOutcome::ValidationFailed,
             Self::Order(OrderError::NotOffered) => AttemptOutcome::Refused,
             Self::Store(
                 CertificateStoreError::Unusable(_) | CertificateStoreError::OtherName(_) | CertificateStoreError::Ended,

@@ -18,7 +18,7 @@ use super::{
 use crate::edge::challenge_responder::{ChallengeCertificateError, ChallengeResponder, ServedChallenge};
 
 /// How long an authority has for validating and for signing, each.
-const PATIENCE: RetryPolicy =
+const POLL_POLICY: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(500)).backoff(1.5).timeout(Duration::from_mins(2));
 
 /// A challenge that proves control of a domain, ready for use.
@@ -35,7 +35,7 @@ pub(super) struct Issued {
 }
 
 /// The published response to a challenge.
-enum Proof<'z> {
+enum ChallengeProof<'z> {
     Shown { _until_dropped: ServedChallenge },
     Record(&'z Zone, ChallengeRecord),
 }
@@ -48,7 +48,7 @@ pub(super) enum OrderError {
     Acme(#[from] instant_acme::Error),
     /// The authority has checked the response and rejected it.
     #[error("the authority could not validate the domain: {0}")]
-    NotConvinced(String),
+    ValidationFailed(String),
     /// The authority does not support this challenge.
     #[error("the authority does not offer this challenge")]
     NotOffered,
@@ -87,19 +87,19 @@ impl Challenge {
         let identifiers = [Identifier::Dns(domain.to_string())];
         let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
         if let Some(proof) = self.answer(&mut order, domain).await? {
-            let ready = order.poll_ready(&PATIENCE).await;
+            let ready = order.poll_ready(&POLL_POLICY).await;
             proof.withdraw().await;
             if !matches!(ready, Ok(OrderStatus::Ready)) {
-                return Err(self.why_not(&mut order, ready).await);
+                return Err(self.failure_reason(&mut order, ready).await);
             }
         }
         let key = order.finalize().await?;
-        let chain = order.poll_certificate(&PATIENCE).await?;
+        let chain = order.poll_certificate(&POLL_POLICY).await?;
         Ok(Issued { chain, key })
     }
 
     /// Publishes the response to the challenge and tells the authority; `None` if the domain is validated already.
-    async fn answer(&self, order: &mut Order, domain: &Domain) -> Result<Option<Proof<'_>>, OrderError> {
+    async fn answer(&self, order: &mut Order, domain: &Domain) -> Result<Option<ChallengeProof<'_>>, OrderError> {
         let mut authorizations = order.authorizations();
         let Some(authorization) = authorizations.next().await else { return Ok(None) };
         let mut authorization = authorization?;
@@ -115,7 +115,7 @@ impl Challenge {
         Ok(Some(proof))
     }
 
-    async fn show(&self, challenge: &ChallengeHandle<'_>, domain: &Domain) -> Result<Proof<'_>, OrderError> {
+    async fn show(&self, challenge: &ChallengeHandle<'_>, domain: &Domain) -> Result<ChallengeProof<'_>, OrderError> {
         let authorization = challenge.key_authorization();
         let showing = match self {
             Self::Http01(shown) => shown.show_answer(challenge.token.clone(), authorization.as_str().to_owned()),
@@ -125,29 +125,29 @@ impl Challenge {
             }
             Self::Dns01(zone) => {
                 let record = ChallengeRecord::new(domain, authorization.dns_value());
-                let proof = Proof::Record(zone, record);
+                let proof = ChallengeProof::Record(zone, record);
                 return proof.written().await;
             }
         };
-        Ok(Proof::Shown { _until_dropped: showing })
+        Ok(ChallengeProof::Shown { _until_dropped: showing })
     }
 
     /// Returns why validation failed, which the authorization says and not the order.
-    async fn why_not(&self, order: &mut Order, ready: Result<OrderStatus, instant_acme::Error>) -> OrderError {
+    async fn failure_reason(&self, order: &mut Order, ready: Result<OrderStatus, instant_acme::Error>) -> OrderError {
         let mut authorizations = order.authorizations();
         if let Some(Ok(mut authorization)) = authorizations.next().await
             && let Some(problem) = complaint(&mut authorization).await
         {
-            return OrderError::NotConvinced(problem.detail.unwrap_or_else(|| "it gave no reason".to_owned()));
+            return OrderError::ValidationFailed(problem.detail.unwrap_or_else(|| "it gave no reason".to_owned()));
         }
         match ready {
             Err(error) => error.into(),
-            Ok(status) => OrderError::NotConvinced(format!("the order is {status:?}")),
+            Ok(status) => OrderError::ValidationFailed(format!("the order is {status:?}")),
         }
     }
 }
 
-impl Proof<'_> {
+impl ChallengeProof<'_> {
     async fn written(self) -> Result<Self, OrderError> {
         if let Self::Record(zone, record) = &self
             && let Err(error) = zone.add(record).await

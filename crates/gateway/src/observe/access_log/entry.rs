@@ -66,7 +66,7 @@ pub(crate) struct LoggedRequest<'a> {
 pub(super) enum LinePriority {
     /// A request of a user that was allowed.
     User,
-    /// A line that anybody can cause.
+    /// A line that an unauthenticated client can cause.
     Stranger,
 }
 
@@ -75,7 +75,7 @@ pub(super) enum LinePriority {
 pub(super) enum BudgetOwner<'a> {
     /// A user who was allowed in by a credential of their own.
     User(&'a str),
-    /// Everybody who was allowed in by one link, which anybody may have.
+    /// All clients that use one link. Links can be shared.
     Link(&'a str),
     /// A client that was allowed in without a credential, by network.
     Visitor(IpAddr),

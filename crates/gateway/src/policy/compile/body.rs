@@ -10,7 +10,7 @@ use crate::policy::{
 const MAX_JUDGED_BODY: u64 = 64 * 1024;
 /// The longest text, in characters, if a field sets no maximum.
 const DEFAULT_MAX_CHARS: usize = 1_024;
-/// The most words, if a field sets no maximum.
+/// The maximum number of words, if a field sets no maximum.
 const DEFAULT_MAX_WORDS: usize = 16;
 
 impl Compiler<'_> {

@@ -80,7 +80,7 @@ impl Compiler<'_> {
             let what = "a route either accepts credentials or is anonymous; set one of the two";
             self.faults.in_route(place, "credentials", what);
         }
-        if credentials.contains(&CredentialKind::OfflinetubeLink) != route.link_object.is_some() {
+        if credentials.contains(&CredentialKind::OfflineTubeLink) != route.link_object.is_some() {
             let what = "requires the credential \"offlinetube-link\", and the other way round; set both or neither";
             self.faults.in_route(place, "link_object", what);
         }

@@ -7,7 +7,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use super::Question;
 
-/// The most memory for all answers together, in bytes.
+/// The maximum amount of memory for all answers together, in bytes.
 const MAX_BYTES: u64 = 8 << 20;
 
 /// Every answer counts as at least this many bytes, so that there are at most 1,024.

@@ -1,7 +1,7 @@
 //! Queries sites for clients that wait for the answer: a few yt-dlp runs at a time, one run for identical questions, and a cache of
 //! answers.
 //!
-//! The answer is the same for everybody, so users share runs and answers. A run continues for as long as anybody waits for it.
+//! The result is the same for all users, so they share runs and results. A run continues for as long as a caller waits for it.
 
 mod cache;
 mod run;

@@ -18,7 +18,7 @@ use crate::{
 /// The largest answer of yt-dlp: the metadata of one page, in bytes.
 const MAX_ANSWER: usize = 8 << 20;
 
-/// The most bytes that a run may fetch: enough for pages, but not for media.
+/// The maximum number of bytes that a run may fetch: enough for pages, but not for media.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A folder that is removed on drop.

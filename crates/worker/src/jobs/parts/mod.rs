@@ -31,7 +31,7 @@ pub(crate) const WORKING: &str = "tmp";
 const KEPT: &str = "kept";
 const OUT: &str = "out";
 
-/// The most files that are tracked. A download has only a few; any beyond the limit are downloaded again.
+/// The maximum number of files that are tracked. A download has only a few; any beyond the limit are downloaded again.
 pub(crate) const MAX_TRACKED: usize = 64;
 
 /// The partial files of a job.

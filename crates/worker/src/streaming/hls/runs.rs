@@ -18,7 +18,7 @@ use crate::{
 /// How many preparations work at a time; each reads and writes a whole file.
 const SLOTS: Sizes = Sizes { all: 2, user: 1, link: 1 };
 
-/// The most preparations, including those that wait for a slot: in total and for one user. A user without one is admitted beyond
+/// The maximum number of preparations, including those that wait for a slot: in total and for one user. A user without one is admitted beyond
 /// `MAX_RUNS`, up to `MAX_RUNS_EVER`, which only many users together can reach.
 const MAX_RUNS: usize = 16;
 const MAX_RUNS_PER_USER: usize = 4;
@@ -35,7 +35,7 @@ const MAX_FACTOR: u32 = 64;
 /// How long a file that could not be prepared is not tried again.
 const FAILURE_LIFETIME: Duration = Duration::from_mins(5);
 
-/// The most files to remember that could not be prepared, or not in time.
+/// The maximum number of files to remember that could not be prepared, or not in time.
 const MAX_REMEMBERED: usize = 1_024;
 
 type RunResult = Result<(), RemuxError>;

@@ -39,7 +39,7 @@ const END_FROM: u64 = MAX_RANGE as u64 + 500;
 const WHOLE: &str = "whole:";
 const END: &str = "end:";
 const HEAD_END: &[u8] = b"\r\n\r\n";
-/// The most bytes that are read: far more than two responses have.
+/// The maximum number of bytes that are read: far more than two responses have.
 const MAX_ANSWERS: u64 = 4 << 20;
 /// Two requests on one connection, because the second response must not get a range of the first.
 const REQUESTS: &[u8] =
