@@ -29,7 +29,7 @@ use sallyport_worker as worker;
 /// Hidden subcommand that becomes another program and dies with its parent; its arguments are not for people and may start with dashes.
 const CONFINE: &str = "confine";
 
-/// A hardened gateway for self-hosted downloaders, and the download and stream worker behind it.
+/// A private video downloader and streaming server behind a hardened reverse proxy, which can also protect your other applications.
 #[derive(Debug, Parser)]
 #[command(name = "sallyport", version)]
 struct Cli {

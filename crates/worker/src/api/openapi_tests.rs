@@ -1,3 +1,5 @@
+//! Checks that the limits and statuses in the API description are those of the code.
+
 use serde_json::json;
 
 use super::document;

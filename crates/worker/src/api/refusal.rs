@@ -54,6 +54,7 @@ impl Refusal {
         }
     }
 
+    /// The detail is Spanish, as in OfflineTube's API.
     pub(crate) fn no_such_download() -> Self {
         Self::not_found("Descarga no encontrada")
     }
@@ -183,7 +184,7 @@ impl From<SendError> for Refusal {
 
 impl From<TooMuchUnread> for Refusal {
     fn from(_: TooMuchUnread) -> Self {
-        Self::unavailable("busy", "Other answers to this user are still unread")
+        Self::unavailable("busy", "You have not finished reading earlier responses; read or close them first")
     }
 }
 

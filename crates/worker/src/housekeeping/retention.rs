@@ -156,7 +156,7 @@ fn bytes(all: &[StoredFile]) -> u64 {
 
 impl StoredFile {
     fn of(media: &MediaFolder, file: FinishedFile) -> Self {
-        let content = media.place(file.id, file.media).map_or(Content::Unknown(file.id), Content::At);
+        let content = media.place(file.id, file.media).map_or(Content::Missing(file.id), Content::At);
         Self { content, stream: hls::size(media, file.id), file }
     }
 }
@@ -205,7 +205,7 @@ mod tests {
 
     fn unshared(files: &[FinishedFile]) -> Vec<StoredFile> {
         let stored =
-            |file: &FinishedFile| StoredFile { content: Content::Unknown(file.id), stream: 0, file: file.clone() };
+            |file: &FinishedFile| StoredFile { content: Content::Missing(file.id), stream: 0, file: file.clone() };
         files.iter().map(stored).collect()
     }
 

@@ -28,7 +28,7 @@ impl ChildOutput {
     pub(super) fn record(&mut self, id: TaskId, line: &Line) {
         let Line::Err(text) = line else { return };
         if self.error.is_none() {
-            self.error = YtDlpError::of(text);
+            self.error = YtDlpError::parse(text);
         }
         if text.starts_with("ERROR:") && self.logged < LOGGED {
             self.logged += 1;

@@ -83,7 +83,7 @@ fn try_one(
     duplicate: Duplicate,
     stop: &CancellationToken,
 ) -> io::Result<bool> {
-    let found = Digest::of(&media.file(duplicate.id, duplicate.media), || stop.is_cancelled())?;
+    let found = Digest::of_file(&media.file(duplicate.id, duplicate.media), || stop.is_cancelled())?;
     let Some(found) = found else { return Ok(false) };
     if found != completed.digest {
         tracing::warn!(task = %duplicate.id, "file of a finished download has changed");

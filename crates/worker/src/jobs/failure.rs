@@ -96,10 +96,10 @@ impl From<AcceptError> for Failure {
 
 impl Failure {
     /// Returns true if a later retry may succeed.
-    pub(crate) fn passes(&self) -> bool {
+    pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Stalled | Self::Resolve(ResolveError::Unresolved) => true,
-            Self::YtDlp(error) => error.kind.passes(),
+            Self::YtDlp(error) => error.kind.is_temporary(),
             _ => false,
         }
     }

@@ -45,7 +45,7 @@ impl<'a> Job<'a> {
         let finished = self.file().await?;
         let path = self.context.media.file(self.task.id, finished.media);
         let stop = self.running.stop.clone();
-        let digest = spawn_blocking(move || Digest::of(&path, || stop.is_cancelled())).await??;
+        let digest = spawn_blocking(move || Digest::of_file(&path, || stop.is_cancelled())).await??;
         Ok(JobResult::File(finished, digest.ok_or(Failure::Stopped)?))
     }
 

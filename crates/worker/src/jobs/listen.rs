@@ -68,7 +68,7 @@ impl Job<'_> {
 
     async fn handle_line(&self, line: &Line, output: &mut ChildOutput) -> Result<(), Failure> {
         output.record(self.task.id, line);
-        match Event::of(line) {
+        match Event::parse(line) {
             Some(Event::Announced(at)) => output.premiere = Some(Premiere::at(at)),
             Some(Event::Live) => output.premiere = Some(Premiere::Live),
             Some(Event::Described(_)) if output.described => {}
@@ -78,7 +78,7 @@ impl Job<'_> {
             }
             Some(Event::Tracks(tracks)) => output.tracks = tracks,
             Some(Event::Progress(progress)) => {
-                let shown = self.running.advance(output.tracks.overall(progress));
+                let shown = self.running.advance(output.tracks.advance(progress));
                 self.context.announcer.progressed(self.task, shown);
             }
             Some(Event::Processing) => self.processing().await?,

@@ -77,7 +77,7 @@ impl Job<'_> {
         let mut listed = Vec::new();
         while let Some(line) = run.next().await {
             output.record(self.task.id, &line);
-            listed.extend(ListedVideo::of(&line));
+            listed.extend(ListedVideo::parse(&line));
             // The limit that yt-dlp was given applies to each playlist, and this one may contain others.
             if listed.len() >= usize::from(limit) {
                 run.stop().await;

@@ -12,13 +12,13 @@ use crate::{
 
 impl Queue {
     /// Stores the outcome, retrying as often as necessary: otherwise the task would occupy its owner's slot until the next startup.
-    pub(super) async fn conclude_with_retries(
+    pub(super) async fn store_outcome(
         &self,
         task: &Task,
         outcome: &Result<JobResult, Failure>,
     ) -> Option<CompletedFile> {
         loop {
-            match self.conclude(task, outcome).await {
+            match self.try_to_store(task, outcome).await {
                 Ok(completed) => return completed,
                 Err(error) => tracing::error!(task = %task.id, %error, "cannot store the outcome of a download"),
             }
@@ -26,7 +26,7 @@ impl Queue {
         }
     }
 
-    async fn conclude(
+    async fn try_to_store(
         &self,
         task: &Task,
         outcome: &Result<JobResult, Failure>,
@@ -35,7 +35,7 @@ impl Queue {
         let JobContext { store, announcer, .. } = &self.0.context;
         match outcome {
             Ok(JobResult::List(videos)) => {
-                tracing::info!(task = %id, films = videos, "playlist read");
+                tracing::info!(task = %id, videos, "playlist read");
                 announcer.many_changed(&task.owner);
             }
             Ok(JobResult::File(finished, digest)) => return self.complete(id, finished, *digest).await,
@@ -43,7 +43,7 @@ impl Queue {
             // The task runs once the administrator has fixed the programs or the sandbox.
             Err(Failure::Unready(_)) => store.release(id).await?,
             Err(Failure::Awaited(awaited)) => self.postpone(task, *awaited).await?,
-            Err(failure) if failure.passes() => self.retry(id, failure).await?,
+            Err(failure) if failure.is_temporary() => self.retry(id, failure).await?,
             Err(failure) => self.fail(id, failure).await?,
         }
         Ok(None)
@@ -67,8 +67,8 @@ impl Queue {
 
     async fn retry(&self, id: TaskId, failure: &Failure) -> Result<(), StoreError> {
         let JobContext { store, config, .. } = &self.0.context;
-        let at_least = failure.wait().unwrap_or_default();
-        let retries = Retries { most: config.retries, first: config.retry_delay, at_least };
+        let min_delay = failure.wait().unwrap_or_default();
+        let retries = Retries { max: config.retries, first_delay: config.retry_delay, min_delay };
         match store.retry(id, failure.message(), retries).await? {
             RetryResult::After(wait) => {
                 tracing::warn!(task = %id, %failure, ?wait, "download failed; waiting to retry");

@@ -91,7 +91,7 @@ impl Queue {
         let completed = if gave_way && self.requeue(task.id).await {
             None
         } else {
-            self.conclude_with_retries(task, &outcome).await
+            self.store_outcome(task, &outcome).await
         };
         self.0.context.announcer.changed(task.id).await;
         if let Some(list) = task.playlist_role.list() {

@@ -165,7 +165,7 @@ mod tests {
     };
     use sallyport_core::statement::UserLimits;
 
-    const RETRIES: Retries = Retries { most: 1, first: Duration::from_mins(1), at_least: Duration::ZERO };
+    const RETRIES: Retries = Retries { max: 1, first_delay: Duration::from_mins(1), min_delay: Duration::ZERO };
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
@@ -297,7 +297,7 @@ mod tests {
             RetryResult::After(wait) => wait,
             ended => unreachable!("{ended:?}"),
         };
-        assert!(RETRIES.first <= wait && wait <= RETRIES.first * 3 / 2);
+        assert!(RETRIES.first_delay <= wait && wait <= RETRIES.first_delay * 3 / 2);
         drop(store);
         let store = Store::open(&dir.path().join("worker.db")).unwrap();
         let task = store.get(id).await.unwrap().unwrap();

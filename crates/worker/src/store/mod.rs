@@ -62,7 +62,7 @@ pub(crate) enum StoreError {
     #[error("worker.db: {0}")]
     File(io::Error),
     /// The database was released to the next worker.
-    #[error("worker.db has already been released")]
+    #[error("worker.db was handed over to the next worker")]
     Released,
     /// A newer version of the program wrote the database.
     #[error("worker.db was written by a newer version of sallyport (schema {0}); upgrade sallyport to use it")]

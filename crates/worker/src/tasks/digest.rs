@@ -26,7 +26,7 @@ pub(crate) struct InvalidDigest;
 
 impl Digest {
     /// Reads the whole file and returns its digest, or `None` if `stopped` returns true before the end.
-    pub(crate) fn of(path: &Path, stopped: impl Fn() -> bool) -> io::Result<Option<Self>> {
+    pub(crate) fn of_file(path: &Path, stopped: impl Fn() -> bool) -> io::Result<Option<Self>> {
         let mut file = File::open(path)?;
         let mut hash = Sha256::new();
         let mut piece = vec![0; PIECE];
@@ -76,12 +76,12 @@ mod tests {
     fn rfc9530_a_digest_is_formatted_for_each_header() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
-        let digest = Digest::of(file.path(), || false).unwrap().unwrap();
+        let digest = Digest::of_file(file.path(), || false).unwrap().unwrap();
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest.etag(), format!("\"{hex}\""));
         assert_eq!(digest.repr_digest(), "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:");
         assert_eq!(hex.parse::<Digest>().unwrap(), digest);
         assert!(hex.trim_start_matches("ba").parse::<Digest>().is_err() && "x".parse::<Digest>().is_err());
-        assert_eq!(Digest::of(file.path(), || true).unwrap(), None);
+        assert_eq!(Digest::of_file(file.path(), || true).unwrap(), None);
     }
 }

@@ -77,8 +77,8 @@ const SIGNS: [(&str, Kind); 32] = [
 ];
 
 impl YtDlpError {
-    /// Parses a line of stderr; none if it is not an error.
-    pub(crate) fn of(line: &str) -> Option<Self> {
+    /// Parses a line of stderr; `None` if it is not an error.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let text = line.strip_prefix("ERROR:")?.trim();
         let kind = SIGNS.into_iter().find(|(sign, _)| text.contains(sign)).map_or(Kind::Other, |(_, kind)| kind);
         let message = match kind {
@@ -93,7 +93,7 @@ impl YtDlpError {
 
 impl Kind {
     /// Returns true if a later retry may succeed.
-    pub(crate) fn passes(self) -> bool {
+    pub(crate) fn is_temporary(self) -> bool {
         matches!(self, Self::Unreachable | Self::Faltering | Self::Expired)
     }
 }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     fn message(line: &str) -> String {
-        YtDlpError::of(line).unwrap().message
+        YtDlpError::parse(line).unwrap().message
     }
 
     #[test]
@@ -158,17 +158,17 @@ mod tests {
 
     #[test]
     fn a_full_disk_a_large_file_and_a_dead_site_are_recognised() {
-        let kind = |line| YtDlpError::of(line).unwrap().kind;
+        let kind = |line| YtDlpError::parse(line).unwrap().kind;
         assert_eq!(kind("ERROR: unable to write data: [Errno 28] No space left on device"), Kind::DiskFull);
         assert_eq!(kind("ERROR: unable to write data: [Errno 27] File too large"), Kind::TooLarge);
         assert_eq!(kind("ERROR: [x] Unable to download: Failed to resolve 'a.b'"), Kind::Unreachable);
         assert_eq!(kind("ERROR: Unsupported URL"), Kind::Other);
-        assert_eq!(YtDlpError::of("WARNING: x"), None);
+        assert_eq!(YtDlpError::parse("WARNING: x"), None);
     }
 
     #[test]
     fn the_wait_that_a_site_requires_is_parsed() {
-        let wait = |text: &str| YtDlpError::of(&format!("ERROR: {text}")).unwrap().wait.map(|wait| wait.as_secs());
+        let wait = |text: &str| YtDlpError::parse(&format!("ERROR: {text}")).unwrap().wait.map(|wait| wait.as_secs());
         let limited =
             "[x] Unable to download webpage: HTTP Error 429: Too Many Requests (retry after 120 s) (caused by <x>)";
         assert_eq!(wait(limited), Some(120));
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn transient_failures_are_distinguished_from_permanent_ones() {
-        let passes = |text: &str| YtDlpError::of(&format!("ERROR: {text}")).unwrap().kind.passes();
+        let is_temporary = |text: &str| YtDlpError::parse(&format!("ERROR: {text}")).unwrap().kind.is_temporary();
         for text in [
             "[generic] Unable to download webpage: HTTP Error 503: Service Unavailable",
             "unable to download video data: HTTP Error 429: Too Many Requests",
@@ -191,7 +191,7 @@ mod tests {
             "\r[download] Got error: HTTP Error 403: Forbidden. Giving up after 3 retries",
             "the source has changed while it was fetched",
         ] {
-            assert!(passes(text), "{text}");
+            assert!(is_temporary(text), "{text}");
         }
         for text in [
             "[generic] Unable to download webpage: HTTP Error 404: Not Found",
@@ -203,7 +203,7 @@ mod tests {
             "fragment 3 not found, unable to continue",
             "unable to write data: [Errno 28] No space left on device",
         ] {
-            assert!(!passes(text), "{text}");
+            assert!(!is_temporary(text), "{text}");
         }
     }
 }

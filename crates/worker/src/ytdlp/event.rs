@@ -71,31 +71,31 @@ struct ResultFile {
 }
 
 impl Event {
-    /// Parses a line; none if it is not an event.
-    pub(crate) fn of(line: &Line) -> Option<Self> {
+    /// Parses a line; `None` if it is not an event.
+    pub(crate) fn parse(line: &Line) -> Option<Self> {
         match line {
-            Line::Out(text) => Self::of_output(text),
-            Line::Err(text) => Self::of_step(text),
+            Line::Out(text) => Self::parse_output(text),
+            Line::Err(text) => Self::parse_step(text),
         }
     }
 
-    fn of_output(text: &str) -> Option<Self> {
+    fn parse_output(text: &str) -> Option<Self> {
         match text.split_once(' ')? {
-            ("B", json) => Some(Self::Described(json_of::<Metadata>(json)?.into())),
-            ("T", json) => Some(Self::Tracks(Tracks::of(json_of(json)?))),
-            ("P", json) => Some(Self::Progress(json_of::<Downloaded>(json)?.into())),
-            ("U", json) => Some(Self::Announced(json_of::<AnnouncedStart>(json)?.at)),
+            ("B", json) => Some(Self::Described(parse_json::<Metadata>(json)?.into())),
+            ("T", json) => Some(Self::Tracks(Tracks::new(parse_json(json)?))),
+            ("P", json) => Some(Self::Progress(parse_json::<Downloaded>(json)?.into())),
+            ("U", json) => Some(Self::Announced(parse_json::<AnnouncedStart>(json)?.at)),
             ("L", json) => {
-                let is_live = json_of::<Liveness>(json)?.live_status.is_some_and(|status| status == "is_live");
+                let is_live = parse_json::<Liveness>(json)?.live_status.is_some_and(|status| status == "is_live");
                 is_live.then_some(Self::Live)
             }
-            ("A", json) => Some(Self::Reported(json_of::<ResultFile>(json)?.filepath)),
+            ("A", json) => Some(Self::Reported(parse_json::<ResultFile>(json)?.filepath)),
             _ => None,
         }
     }
 
-    fn of_step(text: &str) -> Option<Self> {
-        let step: PostProcessed = json_of(text.strip_prefix("Q ")?)?;
+    fn parse_step(text: &str) -> Option<Self> {
+        let step: PostProcessed = parse_json(text.strip_prefix("Q ")?)?;
         (step.postprocessor != "MoveFiles").then_some(Self::Processing)
     }
 }
@@ -142,7 +142,7 @@ pub(super) fn title(reported: Option<String>) -> String {
     reported.unwrap_or_default().chars().take(MAX_TITLE).collect()
 }
 
-fn json_of<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+fn parse_json<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
@@ -158,11 +158,11 @@ mod tests {
     use super::*;
 
     fn out(text: &str) -> Option<Event> {
-        Event::of(&Line::Out(text.to_owned()))
+        Event::parse(&Line::Out(text.to_owned()))
     }
 
     fn err(text: &str) -> Option<Event> {
-        Event::of(&Line::Err(text.to_owned()))
+        Event::parse(&Line::Err(text.to_owned()))
     }
 
     #[test]

@@ -31,8 +31,8 @@ struct Printed {
 }
 
 impl ListedVideo {
-    /// Parses a line; none if it does not describe a video.
-    pub(crate) fn of(line: &Line) -> Option<Self> {
+    /// Parses a line; `None` if it does not describe a video.
+    pub(crate) fn parse(line: &Line) -> Option<Self> {
         let Line::Out(text) = line else { return None };
         let printed: Printed = serde_json::from_str(text.strip_prefix("E ")?).ok()?;
         // For an entry that yt-dlp has already loaded, `url` is that of the media file, which may soon expire.
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn listed(json: &str) -> Option<ListedVideo> {
-        ListedVideo::of(&Line::Out(format!("E {json}")))
+        ListedVideo::parse(&Line::Out(format!("E {json}")))
     }
 
     #[test]
@@ -81,6 +81,6 @@ mod tests {
         for json in ["", "[]", "{", r#"{"playlist_index":-1}"#, r#"{"url":7}"#] {
             assert_eq!(listed(json), None, "{json}");
         }
-        assert_eq!(ListedVideo::of(&Line::Err("E {}".into())), None);
+        assert_eq!(ListedVideo::parse(&Line::Err("E {}".into())), None);
     }
 }

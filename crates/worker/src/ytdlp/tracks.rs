@@ -22,18 +22,18 @@ pub(super) struct Track {
 }
 
 impl Tracks {
-    pub(super) fn of(all: Vec<Track>) -> Self {
+    pub(super) fn new(all: Vec<Track>) -> Self {
         Self { all, ..Self::default() }
     }
 
-    /// Returns the progress of the whole download, given that of the current track.
-    pub(crate) fn overall(&mut self, track: Progress) -> Progress {
+    /// Takes the progress of the current track and returns that of the whole download.
+    pub(crate) fn advance(&mut self, track: Progress) -> Progress {
         let rest = self.bytes_to_come();
         let overall = Progress {
             percent: self.percent(track),
             downloaded: self.bytes_done.saturating_add(track.downloaded),
             total: track.total.zip(rest).map(|(own, rest)| self.bytes_done.saturating_add(own).saturating_add(rest)),
-            eta: track.eta.zip(rest).map(|(own, rest)| own + time(rest, track.speed)),
+            eta: track.eta.zip(rest).map(|(own, rest)| own + seconds_for(rest, track.speed)),
             ..track
         };
         if track.finished {
@@ -69,8 +69,8 @@ impl Tracks {
     }
 }
 
-/// Returns how long `bytes` take, in seconds.
-fn time(bytes: u64, speed: Option<f64>) -> f64 {
+/// Returns how many seconds `bytes` take at this speed.
+fn seconds_for(bytes: u64, speed: Option<f64>) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     speed.filter(|speed| *speed > 0.0).map_or(0.0, |speed| bytes as f64 / speed)
 }
@@ -97,11 +97,11 @@ mod tests {
             at(50.0, 100, 200),
             Progress { finished: true, ..at(100.0, 200, 200) },
         ];
-        lines.map(|line| tracks.overall(line)).map(|p| (p.percent, p.downloaded, p.total)).to_vec()
+        lines.map(|line| tracks.advance(line)).map(|p| (p.percent, p.downloaded, p.total)).to_vec()
     }
 
     fn of_sizes(sizes: &[f64]) -> Tracks {
-        Tracks::of(sizes.iter().map(|size| Track { filesize: Some(*size), ..Track::default() }).collect())
+        Tracks::new(sizes.iter().map(|size| Track { filesize: Some(*size), ..Track::default() }).collect())
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
     fn without_sizes_tracks_count_by_bit_rate_and_without_those_equally() {
         let percents = |rates: [Option<f64>; 2]| {
             let tracks = rates.map(|tbr| Track { tbr, ..Track::default() });
-            shown(Tracks::of(tracks.to_vec())).into_iter().map(|(percent, ..)| percent).collect::<Vec<_>>()
+            shown(Tracks::new(tracks.to_vec())).into_iter().map(|(percent, ..)| percent).collect::<Vec<_>>()
         };
         assert_eq!(percents([Some(300.0), Some(100.0)]), [37.5, 75.0, 75.0, 87.5, 100.0]);
         assert_eq!(percents([None, None]), [25.0, 50.0, 50.0, 75.0, 100.0]);
@@ -126,14 +126,14 @@ mod tests {
     #[test]
     fn the_time_left_covers_the_tracks_to_come() {
         let now = Progress { speed: Some(100.0), eta: Some(3.0), ..at(50.0, 300, 600) };
-        assert_eq!(of_sizes(&[600.0, 200.0]).overall(now).eta, Some(5.0));
-        assert_eq!(Tracks::default().overall(now), now, "the progress of a single file is unchanged");
+        assert_eq!(of_sizes(&[600.0, 200.0]).advance(now).eta, Some(5.0));
+        assert_eq!(Tracks::default().advance(now), now, "the progress of a single file is unchanged");
     }
 
     #[test]
     fn a_track_that_was_not_announced_counts_as_well() {
         let mut tracks = Tracks::default();
-        tracks.overall(Progress { finished: true, ..at(100.0, 600, 600) });
-        assert!(tracks.overall(at(50.0, 100, 200)).percent < 100.0);
+        tracks.advance(Progress { finished: true, ..at(100.0, 600, 600) });
+        assert!(tracks.advance(at(50.0, 100, 200)).percent < 100.0);
     }
 }

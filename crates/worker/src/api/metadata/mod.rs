@@ -59,7 +59,7 @@ pub(super) enum Question {
 /// Why there is no answer.
 #[derive(Clone, Debug, Error)]
 pub(super) enum LookupError {
-    #[error("too many of these requests are running already")]
+    #[error("too many metadata lookups are already running")]
     Busy,
     #[error(transparent)]
     Unready(#[from] Unready),
@@ -240,7 +240,7 @@ impl LookupError {
         let bad_gateway =
             |code, why: &Self| Refusal::new(StatusCode::BAD_GATEWAY, code, format!("{what} is not available: {why}"));
         match self {
-            Self::Busy => Refusal::unavailable("busy", "Too many of these requests are running; try again later"),
+            Self::Busy => Refusal::unavailable("busy", "Too many metadata lookups are already running; try again later"),
             Self::Unready(unready) => unready.into(),
             Self::TooSlow => Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,

@@ -50,7 +50,7 @@ async fn answer(mut run: Run, question: &Question) -> Result<Bytes, LookupError>
     while let Some(line) = run.next().await {
         match line {
             Line::Out(json) => answer = answer.or_else(|| question.read(&json)),
-            Line::Err(text) => reported = reported.or_else(|| YtDlpError::of(&text)),
+            Line::Err(text) => reported = reported.or_else(|| YtDlpError::parse(&text)),
         }
     }
     match (run.end().await, answer) {
