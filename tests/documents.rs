@@ -71,7 +71,8 @@ fn every_reason_of_a_denial_is_explained_with_its_status() {
 
 #[test]
 fn every_configuration_key_is_in_the_reference_and_explained() {
-    let (reference, document) = (read("config.toml"), read("docs/configuration.md"));
+    let reference = read("config.toml");
+    let document = read("docs/configuration.md");
     let known = keys(&reference);
     assert!(known.len() > 40, "{known:?}");
     for key in &known {
@@ -103,7 +104,8 @@ fn listed_keys(list: &str, every: &[(String, Effect)]) -> BTreeSet<String> {
         let is_in = |key: &str, names: &[String]| {
             names.iter().any(|name| key == name || key.strip_prefix(&**name).is_some_and(|rest| rest.starts_with('.')))
         };
-        let (named, excepted) = (quoted(named), quoted(excepted));
+        let named = quoted(named);
+        let excepted = quoted(excepted);
         let matching = every.iter().filter(|(key, _)| is_in(key, &named) && !is_in(key, &excepted));
         keys.extend(matching.map(|(key, _)| key.clone()));
     }
@@ -112,7 +114,8 @@ fn listed_keys(list: &str, every: &[(String, Effect)]) -> BTreeSet<String> {
 
 #[test]
 fn every_key_that_needs_a_restart_is_listed() {
-    let (document, every) = (read("docs/configuration.md"), every_key());
+    let document = read("docs/configuration.md");
+    let every = every_key();
     let list = document.split_once("Some settings need a restart").unwrap().1.split_once("\n* ").unwrap().1;
     let (list, rest) = list.split_once("\n\n").unwrap();
     let waits = |effect: &Effect| matches!(effect, Effect::AfterRestart(_) | Effect::AtOnceInPolicies);
@@ -125,7 +128,8 @@ fn every_key_that_needs_a_restart_is_listed() {
 
 #[test]
 fn every_route_of_the_worker_is_in_its_reference_with_its_scope() {
-    let (policy, document) = (read("policies/worker.toml"), read("docs/worker-api.md"));
+    let policy = read("policies/worker.toml");
+    let document = read("docs/worker-api.md");
     let routes: Vec<_> = policy.split("[[route]]").skip(1).collect();
     assert!(routes.len() > 15, "{routes:?}");
     for route in routes {
@@ -140,7 +144,8 @@ fn every_route_of_the_worker_is_in_its_reference_with_its_scope() {
 
 #[test]
 fn the_readme_shows_what_scripts_run_prints() {
-    let (readme, script) = (read("README.md"), read("scripts/run"));
+    let readme = read("README.md");
+    let script = read("scripts/run");
     let capture = readme.split_once("$ scripts/run\n").unwrap().1.split_once("```").unwrap().0;
     let commands: Vec<_> = capture.lines().filter(|line| line.starts_with("  scripts/call")).collect();
     assert!(!commands.is_empty(), "{capture}");
@@ -154,7 +159,8 @@ fn the_readme_shows_what_scripts_run_prints() {
 
 #[test]
 fn every_message_that_a_document_quotes_exists() {
-    let (document, sources) = (read("docs/troubleshooting.md"), sources());
+    let document = read("docs/troubleshooting.md");
+    let sources = sources();
     let system: BTreeSet<_> =
         (1..134).map(|number| os_error::words(&std::io::Error::from_raw_os_error(number))).collect();
     let exists = |part: &str| sources.contains(part) || system.contains(part.trim_start_matches(": "));
@@ -178,7 +184,8 @@ fn every_message_that_a_document_quotes_exists() {
 
 #[test]
 fn every_code_in_the_tables_for_troubleshooting_exists() {
-    let (document, sources) = (read("docs/troubleshooting.md"), sources());
+    let document = read("docs/troubleshooting.md");
+    let sources = sources();
     // The column of the codes in each table.
     for (heading, column) in [("A request is denied", 1), ("The worker refuses a request", 2)] {
         let rows = section(&document, heading).lines().filter(|line| line.starts_with("| "));
@@ -207,7 +214,8 @@ fn every_example_of_a_log_filter_names_a_crate() {
 
 #[test]
 fn every_direct_dependency_is_explained() {
-    let (manifest, document) = (read("Cargo.toml"), read("docs/dependencies.md"));
+    let manifest = read("Cargo.toml");
+    let document = read("docs/dependencies.md");
     let from = manifest.split_once("[workspace.dependencies]\n").unwrap().1;
     let list = from.split_once("\n[").unwrap().0;
     let names = list.lines().filter_map(|line| line.split_once(" = ").map(|(name, _)| name));
@@ -237,7 +245,8 @@ fn every_link_between_documents_has_a_target() {
 #[test]
 fn the_reference_shows_the_defaults() {
     let dir = tempfile::tempdir().unwrap();
-    let (full, empty) = (dir.path().join("config.toml"), dir.path().join("empty.toml"));
+    let full = dir.path().join("config.toml");
+    let empty = dir.path().join("empty.toml");
     fs::write(&full, read("config.toml")).unwrap();
     fs::write(&empty, "").unwrap();
     let load = |path| {

@@ -101,7 +101,9 @@ fn document(name: &str) -> String {
 
 /// Returns every fenced block in this language, without its indentation.
 fn blocks(document: &str, language: &str) -> Vec<Block> {
-    let (fence, mut blocks, mut before) = (format!("```{language}"), Vec::new(), "");
+    let fence = format!("```{language}");
+    let mut blocks = Vec::new();
+    let mut before = "";
     let mut lines = document.lines();
     while let Some(line) = lines.next() {
         if line.trim() == fence {

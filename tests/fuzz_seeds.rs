@@ -34,7 +34,8 @@ impl Dice {
     fn change(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         for _ in 0..=self.roll(4) {
-            let (at, length) = (self.roll(bytes.len() + 1), 1 + self.roll(16));
+            let at = self.roll(bytes.len() + 1);
+            let length = 1 + self.roll(16);
             let end = (at + length).min(bytes.len());
             match self.roll(7) {
                 0 => bytes.truncate(at),

@@ -80,7 +80,8 @@ fn no_number_of_restarts_stops_a_unit_for_good() {
 
 #[test]
 fn the_guard_starts_before_the_worker_and_stops_after_it() {
-    let (worker, guard) = (unit("sallyport-worker.service"), unit("sallyport-egress.service"));
+    let worker = unit("sallyport-worker.service");
+    let guard = unit("sallyport-egress.service");
     assert!(worker.lines().any(|line| line.starts_with("After=") && line.contains("sallyport-egress.service")));
     assert!(!guard.contains("sallyport-worker.service"));
 }

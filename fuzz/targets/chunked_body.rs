@@ -25,7 +25,8 @@ pub fn run(data: &[u8]) {
 
 fn decode(data: &[u8], step: usize) -> Read {
     let mut decoder = BodyDecoder::new(Framing::Chunked);
-    let (mut read, mut left) = (Vec::new(), Vec::new());
+    let mut read = Vec::new();
+    let mut left = Vec::new();
     for piece in data.chunks(step) {
         let mut piece = Bytes::copy_from_slice(piece);
         loop {
@@ -42,7 +43,8 @@ fn decode(data: &[u8], step: usize) -> Read {
 
 /// A minimal parser of RFC 9112, section 7.1, which checks only sizes and line ends; returns the data and the end of the body.
 fn reference(data: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let (mut read, mut at) = (Vec::new(), 0);
+    let mut read = Vec::new();
+    let mut at = 0;
     loop {
         let line = line_from(data, at)?;
         at += line.len() + 2;
@@ -70,7 +72,8 @@ fn line_from(data: &[u8], at: usize) -> Option<&[u8]> {
 }
 
 fn reads_back(data: &[u8]) {
-    let (mut encoder, mut wire) = (BodyEncoder::Chunked, Vec::new());
+    let mut encoder = BodyEncoder::Chunked;
+    let mut wire = Vec::new();
     for piece in data.chunks((data.len() % 256).max(1)) {
         let mut encoded = encoder.encode(Bytes::copy_from_slice(piece)).unwrap();
         wire.extend_from_slice(&encoded.copy_to_bytes(encoded.remaining()));

@@ -58,7 +58,9 @@ pub fn run(data: &[u8]) {
         assert_eq!(again.body(), Some(judged), "a second validation changes the body");
     }
     let client: IpAddr = "192.0.2.7".parse().unwrap();
-    let (head, id, key) = (&came.head, RequestId::next(), StatementKey::new(b"0123456789abcdef0123456789abcdef"));
+    let head = &came.head;
+    let id = RequestId::next();
+    let key = StatementKey::new(b"0123456789abcdef0123456789abcdef");
     let onward = Onward { head, permit: &permit, client, id, framing: came.framing, websocket: came.websocket };
     let written = to_upstream(&onward, &key, NOW);
     // With the gateway's own fields, the request may exceed the limit of fields that the gateway accepts.

@@ -20,6 +20,7 @@ pub fn run(data: &[u8]) {
 }
 
 fn watch(bytes: &[u8], step: usize) -> Result<(), FrameFault> {
-    let (mut watch, now) = (FrameWatch::default(), Instant::now());
+    let mut watch = FrameWatch::default();
+    let now = Instant::now();
     bytes.chunks(step).try_for_each(|piece| watch.see(piece, 0, now))
 }

@@ -40,7 +40,8 @@ fn order(length: usize) -> Came {
     ]
     .into_iter()
     .collect();
-    let (target, host) = ("/api/download".to_owned(), "worker.example".to_owned());
+    let target = "/api/download".to_owned();
+    let host = "worker.example".to_owned();
     let head = RequestHead::new(Method::POST, target, host, headers, Version::Http11);
     Came { head, framing: Framing::Length(length as u64), websocket: false }
 }

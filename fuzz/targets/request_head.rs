@@ -16,7 +16,8 @@ pub fn run(data: &[u8]) {
 
 fn scan_in_pieces(data: &[u8], whole: Result<Option<usize>, sallyport_core::http1::HeadFault>) {
     for step in [1, 3, 16] {
-        let (mut scan, mut seen) = (HeadScan::default(), Ok(None));
+        let mut scan = HeadScan::default();
+        let mut seen = Ok(None);
         for end in (0..data.len()).step_by(step).skip(1).chain([data.len()]) {
             seen = scan.end(&data[..end]);
             if seen != Ok(None) {

@@ -47,7 +47,8 @@ fn long_path_heads(path: &str) -> (Vec<u8>, Vec<u8>) {
 
 /// Reads until `missing` streams have ended.
 fn await_ends(stream: &mut Stream, mut missing: usize) {
-    let (mut buffer, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+    let mut buffer = Vec::new();
+    let mut piece = vec![0; 64 << 10];
     while missing > 0 {
         let n = stream.read(&mut piece).unwrap();
         assert!(n > 0, "{missing} streams have not ended");
@@ -175,7 +176,8 @@ fn each_user_and_each_link_has_its_own_lines_at_one_address() {
         let made = i.command(&["link", "create", "/api/stream/a.mp4"]);
         made["url"].as_str().unwrap().split_once("://").unwrap().1.split_once('/').unwrap().1.to_owned()
     };
-    let (one, other) = (link(), link());
+    let one = link();
+    let other = link();
     let by_link = |target: &str, agent: &str| format!("GET /{target} HTTP/1.1\r\nUser-Agent: {agent}\r\n");
     let mut heads: Vec<_> = (0..80).map(|_| signed("/api/downloads", &ana, "ana")).collect();
     heads.push(signed("/api/downloads", i.key(), "beside-ana"));
@@ -199,7 +201,8 @@ fn a_days_bytes_are_shared_so_that_one_user_never_fills_the_log() {
         i.replace("access_bytes_per_day = \"900MiB\"", "access_bytes_per_day = \"1MiB\"");
     });
     i.command(&["user", "add", "ana"]);
-    let (ana, agent) = (i.new_key(&["--user", "ana"]), "u".repeat(256));
+    let ana = i.new_key(&["--user", "ana"]);
+    let agent = "u".repeat(256);
     let path = format!("/nowhere/{}", "x".repeat(1_100));
     let mut requested = 0;
     for _ in 0..8 {
@@ -275,7 +278,8 @@ fn lines_that_a_full_disk_rejected_are_counted_and_none_is_glued_to_a_torn_one()
         i.replace("access_lines_per_client = 200", "access_lines_per_client = 100000");
         i.replace("disk_reserve = \"256MiB\"", "disk_reserve = \"0B\"");
     });
-    let (disk, agent) = (disk.unwrap(), "a".repeat(250));
+    let disk = disk.unwrap();
+    let agent = "a".repeat(250);
     disk.leave(16 << 10);
     let user = || i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("User-Agent", &agent));
     let stranger = || i.send(&Request::new("GET", "/nowhere").header("User-Agent", &agent));
@@ -360,7 +364,8 @@ fn client_hello(i: &Instance, name: &str) -> Vec<u8> {
 fn handshakes_for_an_address_write_few_lines_to_standard_error() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
-    let (hello, begun) = (client_hello(&i, "127.0.0.1"), Instant::now());
+    let hello = client_hello(&i, "127.0.0.1");
+    let begun = Instant::now();
     for _ in 0..60 {
         let mut connection = TcpStream::connect(i.tls).unwrap();
         connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

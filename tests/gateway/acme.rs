@@ -379,7 +379,8 @@ fn hook_for(pebble: &Pebble, log: &Path) -> String {
 }
 
 fn write_hook(i: &Instance, script: &str) {
-    let (new, hook) = (i.path("hook.new"), i.path("hook"));
+    let new = i.path("hook.new");
+    let hook = i.path("hook");
     fs::write(&new, format!("#!/bin/sh\ncd {}\n{script}\n", i.dir.path().display())).unwrap();
     fs::set_permissions(&new, fs::Permissions::from_mode(0o700)).unwrap();
     fs::rename(new, hook).unwrap();

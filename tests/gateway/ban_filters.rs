@@ -65,7 +65,8 @@ fn lines(i: &Instance, file: &str) -> Vec<String> {
 fn the_filters_find_every_ban_and_every_strike_and_nothing_else() {
     let canary = Canary::start();
     let i = instance(&canary);
-    let (log, access) = (lines(&i, "stderr"), lines(&i, "data/access.log"));
+    let log = lines(&i, "stderr");
+    let access = lines(&i, "data/access.log");
     let banned = ["192.0.2.7", "2001:db8::7"];
     let fail2ban = expression("fail2ban/sallyport.conf", "failregex =");
     let journal = log.iter().map(|line| format!("nas sallyport[812]: {line}"));

@@ -20,7 +20,8 @@ use crate::{
 
 #[test]
 fn a_certificate_is_checked_on_each_request_of_a_connection_until_it_expires() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway(&canary.address, &authority, "");
     let short = authority.sign_with("ana", |p| p.not_after = from_now(3).into());
     let mut stream = open(&i, &short.client(&i.authority(), &[&TLS13])).unwrap();
@@ -69,8 +70,10 @@ fn removing_a_user_ends_their_keys_certificates_and_running_answers() {
     let authority = Authority::new("clients");
     let i = gateway(&endless(), &authority, "");
     let key = i.new_key(&["--user", "ana"]);
-    let (ana, other) = (authority.sign("ana"), authority.sign("admin"));
-    let (stream, untouched) = (begin(&i, &ana), begin(&i, &other));
+    let ana = authority.sign("ana");
+    let other = authority.sign("admin");
+    let stream = begin(&i, &ana);
+    let untouched = begin(&i, &other);
     let mut idle = open(&i, &ana.client(&i.authority(), &[&TLS12])).unwrap();
     i.command(&["user", "remove", "ana"]);
     let since = Instant::now();
@@ -89,13 +92,15 @@ fn removing_a_user_ends_their_keys_certificates_and_running_answers() {
 
 #[test]
 fn revocation_lists_and_authorities_are_replaced_at_run_time() {
-    let (endless, authority) = (endless(), Authority::new("clients"));
+    let endless = endless();
+    let authority = Authority::new("clients");
     let i = gateway_with(&endless, &authority, "crl = [\"revoked.pem\"]", |i| {
         fs::write(i.path("revoked.pem"), authority.revoke(&[1])).unwrap();
     });
     let shown = authority.sign_numbered("ana", 7, &[]);
     let client = shown.client(&i.authority(), &[&TLS13]);
-    let (stream, mut idle) = (begin(&i, &shown), open(&i, &client).unwrap());
+    let stream = begin(&i, &shown);
+    let mut idle = open(&i, &client).unwrap();
 
     fs::write(i.path("revoked.pem"), "-----BEGIN X509 CRL-----\nbroken").unwrap();
     eventually("the error", || i.stderr().contains("reload failed").then_some(()));
@@ -121,7 +126,8 @@ fn revocation_lists_and_authorities_are_replaced_at_run_time() {
 
 #[test]
 fn a_client_whose_authority_was_removed_is_not_guessing() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway_with(&canary.address, &authority, "", |i| {
         i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", "shared_addresses = []");
     });

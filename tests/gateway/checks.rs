@@ -344,7 +344,8 @@ fn with_files(cert: &[u8], key: &[u8]) -> Instance {
 fn the_actual_type_of_a_wrong_certificate_file_is_reported() {
     let (cert, key, cert_der, key_der) = certificate(2020, 4000);
     let (other, other_key, ..) = certificate(2020, 4000);
-    let (cert, key) = (cert.as_bytes(), key.as_bytes());
+    let cert = cert.as_bytes();
+    let key = key.as_bytes();
     let bom = |bytes: &[u8]| [b"\xef\xbb\xbf", bytes].concat();
     let locked = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMA==\n-----END ENCRYPTED PRIVATE KEY-----\n";
     for (cert, key, at, words) in [

@@ -73,7 +73,8 @@ fn status_and_code(answer: &Answer) -> (u16, String) {
 /// Sends one request over a connection that stays open.
 pub(crate) fn exchange(stream: &mut Tls) -> (u16, String) {
     write!(stream, "GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    let (mut head, mut byte) = (String::new(), [0]);
+    let mut head = String::new();
+    let mut byte = [0];
     while !head.ends_with("\r\n\r\n") {
         stream.read_exact(&mut byte).unwrap();
         head.push(char::from(byte[0]));
@@ -87,7 +88,8 @@ pub(crate) fn exchange(stream: &mut Tls) -> (u16, String) {
 
 #[test]
 fn a_certificate_authenticates_its_user_even_when_its_session_is_resumed() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway(&canary.address, &authority, "");
     for version in [&TLS12, &TLS13] {
         let client = authority.sign("ana").client(&i.authority(), &[version]);
@@ -115,7 +117,8 @@ fn a_certificate_authenticates_its_user_even_when_its_session_is_resumed() {
 
 #[test]
 fn a_client_without_a_certificate_can_use_another_credential() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway(&canary.address, &authority, "");
     assert_eq!(status_and_code(&i.send(&get())), (401, "not_authenticated".into()));
     assert_eq!(i.get(PATH).status, 200);
@@ -123,7 +126,8 @@ fn a_client_without_a_certificate_can_use_another_credential() {
 
 #[test]
 fn a_wrong_certificate_ends_the_handshake() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway_with(&canary.address, &authority, "crl = [\"revoked.pem\"]", |i| {
         fs::write(i.path("revoked.pem"), authority.revoke(&[7])).unwrap();
     });
@@ -152,7 +156,8 @@ fn a_wrong_certificate_ends_the_handshake() {
 
 #[test]
 fn a_certificate_of_an_unknown_user_is_refused_with_its_own_reason() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway(&canary.address, &authority, "");
     let named_too = |kind: DnType| authority.sign_with("ana", |p| p.distinguished_name.push(kind, "ben"));
     let unit = named_too(DnType::OrganizationalUnitName);
@@ -173,7 +178,8 @@ fn a_certificate_of_an_unknown_user_is_refused_with_its_own_reason() {
 
 #[test]
 fn the_users_name_is_taken_from_the_configured_field() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let mail = |name: &str| SanType::Rfc822Name(name.try_into().unwrap());
     let host = |name: &str| SanType::DnsName(name.try_into().unwrap());
     for (field, right, wrong) in [("email", mail("ana"), host("ana")), ("dns", host("ana"), mail("ana"))] {
@@ -189,7 +195,8 @@ fn the_users_name_is_taken_from_the_configured_field() {
 
 #[test]
 fn a_certificate_yields_to_an_explicit_credential_and_never_stands_in_for_a_wrong_one() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway(&canary.address, &authority, "");
     let ana = authority.sign("ana");
     let answer = fetch(&i, &ana, &get().key(i.key())).unwrap();
@@ -212,7 +219,8 @@ fn a_certificate_yields_to_an_explicit_credential_and_never_stands_in_for_a_wron
 
 #[test]
 fn a_route_that_accepts_no_certificates_ignores_them() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway_with(&canary.address, &authority, "", |i| {
         let routes = "[[route]]\nname = \"keys\"\nmethods = [\"GET\"]\npath = \"/keys\"\ncredentials = [\"api-key\"]\n\
             [[route]]\nname = \"all\"\nmethods = [\"GET\"]\npath = \"/all\"\n\
@@ -231,7 +239,8 @@ fn a_route_that_accepts_no_certificates_ignores_them() {
 
 #[test]
 fn pages_of_other_sites_cannot_change_anything_with_a_certificate() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway_with(&canary.address, &authority, "", |i| {
         i.replace("cors_origins = []", "cors_origins = [\"https://app.example.com\"]");
     });
@@ -270,7 +279,8 @@ fn pages_of_other_sites_cannot_change_anything_with_a_certificate() {
 
 #[test]
 fn a_client_with_a_valid_certificate_is_not_banned_for_wrong_paths() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway_with(&canary.address, &authority, "", |i| {
         i.replace("shared_addresses = [\"127.0.0.0/8\", \"::1/128\"]", "shared_addresses = []");
         i.replace("include_local = false", "include_local = true");
@@ -285,7 +295,8 @@ fn a_client_with_a_valid_certificate_is_not_banned_for_wrong_paths() {
 
 #[test]
 fn a_trusted_proxys_certificate_is_not_its_clients() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway_with(&canary.address, &authority, "", |i| {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.1/32\"]");
     });
@@ -311,7 +322,8 @@ fn an_unusable_authority_prevents_startup_and_is_reported_by_check() {
 
 #[tokio::test]
 async fn an_http2_stream_belongs_to_its_connections_user() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = gateway(&canary.address, &authority, "");
     let mut config = ClientConfig::clone(&authority.sign("ana").client(&i.authority(), rustls::ALL_VERSIONS));
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -383,7 +395,8 @@ fn a_certificate_that_was_issued_here_works_with_curl_and_openssl() {
 
 #[test]
 fn certificates_are_requested_as_soon_as_the_configuration_says_so() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
     let i = Instance::start(&canary);
     let client = authority.sign("admin").client(&i.authority(), &[&TLS13]);
     assert_eq!(fetch_as(&i, &client, &get()).unwrap().status, 401, "no certificate is requested");

@@ -17,7 +17,8 @@ use crate::{
 
 /// A folder with the project's own configuration and policy, as a checkout has them.
 fn checkout() -> tempfile::TempDir {
-    let (dir, root) = (tempfile::tempdir().unwrap(), places::project());
+    let dir = tempfile::tempdir().unwrap();
+    let root = places::project();
     fs::create_dir(dir.path().join("policies")).unwrap();
     for file in ["config.toml", "policies/worker.toml"] {
         fs::copy(root.join(file), dir.path().join(file)).unwrap();
@@ -126,7 +127,8 @@ fn a_database_that_is_deleted_or_replaced_under_a_gateway_is_reported_and_the_ol
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let status = || i.send(&Request::new("GET", "/api/downloads").key(i.key())).status;
-    let (database, kept) = (i.path("data/state.db"), i.path("data/kept"));
+    let database = i.path("data/state.db");
+    let kept = i.path("data/kept");
     fs::rename(&database, &kept).unwrap();
     eventually("a report", || i.stderr().contains("commands do not reach this gateway").then_some(()));
     let said = complaint(&i.output(&["key", "create"]));
@@ -170,12 +172,13 @@ fn files_that_root_rewrites_keep_their_owner() {
         return;
     }
     let i = Instance::made(&[]);
-    let (keys, folder) = (i.path("data/secrets/link.keys"), i.path("data/secrets"));
+    let keys = i.path("data/secrets/link.keys");
+    let folder = i.path("data/secrets");
     for path in [&keys, &folder] {
         chown(path, Some(65_534), Some(65_534)).unwrap();
     }
-    let (before, owner) =
-        (fs::read(&keys).unwrap(), || fs::metadata(&keys).map(|m| (m.uid(), m.gid(), m.mode() & 0o777)).unwrap());
+    let before = fs::read(&keys).unwrap();
+    let owner = || fs::metadata(&keys).map(|m| (m.uid(), m.gid(), m.mode() & 0o777)).unwrap();
     i.command(&["link", "rotate"]);
     assert_ne!(fs::read(&keys).unwrap(), before);
     assert_eq!(owner(), (65_534, 65_534, 0o600));

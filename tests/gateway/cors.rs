@@ -194,7 +194,8 @@ fn an_allowed_origin_can_read_every_denial_of_the_gateway() {
         (403, "bad_link", "/api/stream/x?sp_sig=AA"),
     ] {
         let from = |origin: &str| i.send(&Request::new("GET", target).header("Origin", origin));
-        let (own, foreign) = (from(APP), from("https://evil.example"));
+        let own = from(APP);
+        let foreign = from("https://evil.example");
         assert_eq!((own.status, own.code().as_str()), (status, code), "{target}");
         assert_eq!(own.header("access-control-allow-origin"), Some(APP), "{target}");
         assert_eq!((foreign.status, access_control(&foreign)), (status, Vec::new()), "{target}");
@@ -229,7 +230,8 @@ fn fastapis_error_format_applies_to_ambiguous_paths_too() {
     });
     for path in ["/api/stream/..", "/api/stream/a;b", "/nowhere", "/api/stream/\u{e9}", "/a b", &"/x".repeat(5_000)] {
         let answer = i.get(path);
-        let (status, body) = (answer.status, answer.json());
+        let status = answer.status;
+        let body = answer.json();
         assert!((400..500).contains(&status), "{path:.20}");
         assert_eq!(answer.header("content-type"), Some("application/json"), "{path:.20}");
         assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["detail"], "{path:.20}: {body}");

@@ -19,7 +19,8 @@ enum Branch {
 
 /// Returns a database of these networks and their countries.
 pub(crate) fn write(kind: &str, networks: &[(&str, u32, &str)]) -> Vec<u8> {
-    let (mut nodes, mut records) = (vec![[Branch::Nowhere; 2]], Vec::new());
+    let mut nodes = vec![[Branch::Nowhere; 2]];
+    let mut records = Vec::new();
     for (address, prefix, code) in networks {
         let (bits, length) = bits(address.parse().unwrap(), *prefix);
         insert(&mut nodes, bits, length, records.len());

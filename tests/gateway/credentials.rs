@@ -282,7 +282,8 @@ fn curl_and_wget_send_a_key_as_a_password_once_they_are_challenged() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     let authority = i.authority();
-    let (authority, resolve) = (authority.to_str().unwrap(), format!("localhost:{}:127.0.0.1", i.tls.port()));
+    let authority = authority.to_str().unwrap();
+    let resolve = format!("localhost:{}:127.0.0.1", i.tls.port());
     let key = format!("anybody:{}", i.key());
     for version in ["--http1.1", "--http2"] {
         let curl = ["-sS", "--cacert", authority, "--resolve", &resolve, version, "--anyauth", "-u"];

@@ -41,7 +41,8 @@ fn upstream(serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketA
 
 /// Reads until the bytes end with `end`; `None` at the end of the connection.
 fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
-    let (mut seen, mut byte) = (Vec::new(), [0; 1]);
+    let mut seen = Vec::new();
+    let mut byte = [0; 1];
     while !seen.ends_with(end) {
         if !matches!(stream.read(&mut byte), Ok(1)) {
             return None;
@@ -209,7 +210,8 @@ fn an_upload_that_makes_progress_is_not_silence() {
     let address = upstream(|_, mut stream| {
         // Always slower than the client, and never silent for long.
         let _ = read_until(&mut stream, b"\r\n\r\n");
-        let (mut buffer, mut left) = (vec![0; 256 * 1024], 40 << 20);
+        let mut buffer = vec![0; 256 * 1024];
+        let mut left = 40 << 20;
         while left > 0 {
             let Ok(n @ 1..) = stream.read(&mut buffer) else { return };
             left -= n;

@@ -112,7 +112,8 @@ async fn upload(sender: &SendRequest<Bytes>, request: Request<()>, bytes: usize)
     send_all(&mut body, bytes).await.unwrap_or_else(|sent| panic!("the stream has ended after {sent} bytes"));
     let answer = timeout(Duration::from_secs(20), answer).await.expect("no answer").unwrap();
     let status = answer.status().as_u16();
-    let (mut stream, mut text) = (answer.into_body(), Vec::new());
+    let mut stream = answer.into_body();
+    let mut text = Vec::new();
     while let Some(data) = stream.data().await {
         let data = data.expect("the answer was cut short");
         stream.flow_control().release_capacity(data.len()).unwrap();
@@ -257,7 +258,8 @@ fn over_http1_discarded_bodies_have_limits() {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     let head = format!("POST /guarded HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 256 << 20);
     stream.write_all(head.as_bytes()).unwrap();
-    let (mut answer, piece) = (vec![0; 4096], vec![b'x'; 16 << 10]);
+    let mut answer = vec![0; 4096];
+    let piece = vec![b'x'; 16 << 10];
     let read = stream.read(&mut answer).unwrap();
     assert!(
         answer[..read].starts_with(b"HTTP/1.1 401 ") && answer[..read].ends_with(b"}"),

@@ -145,7 +145,8 @@ fn a_client_that_reads_no_answers_does_not_use_up_requests() {
     // Opening the windows releases the waiting answers.
     connection.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])).unwrap();
     connection.sock.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    let (mut seen, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    let mut seen = Vec::new();
+    let mut buffer = [0; 16 * 1024];
     while let Ok(n @ 1..) = connection.read(&mut buffer) {
         seen.extend_from_slice(&buffer[..n]);
     }

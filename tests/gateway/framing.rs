@@ -169,7 +169,8 @@ fn a_head_that_trickles_is_timed_out() {
     let i = uploads(&canary.address.to_string());
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let (start, mut answer) = (std::time::Instant::now(), [0; 1024]);
+    let start = std::time::Instant::now();
+    let mut answer = [0; 1024];
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: localhost\r\n").unwrap();
     let n = loop {
         match stream.read(&mut answer) {
@@ -252,7 +253,8 @@ fn an_upgrade_to_anything_but_websocket_is_an_ordinary_request() {
         let answers = exchange(&i, format!("{head}{smuggled}").as_bytes());
         assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{fields:?}: {answers}");
         let seen = canary.seen();
-        let (first, second) = (&seen[seen.len() - 2], &seen[seen.len() - 1]);
+        let first = &seen[seen.len() - 2];
+        let second = &seen[seen.len() - 1];
         assert!(first.header("upgrade").is_empty() && first.header("connection").is_empty(), "{fields:?}: {first:?}");
         assert_eq!(
             (first.body.as_str(), second.target()),

@@ -18,7 +18,8 @@ fn on_small_disk(canary: &Canary) -> Option<(Instance, Disk)> {
     }
     let mut disk = None;
     let instance = Instance::with(&canary.address.to_string(), |i| {
-        let (data, made) = (i.path("data"), i.path("made"));
+        let data = i.path("data");
+        let made = i.path("made");
         fs::rename(&data, &made).unwrap();
         fs::create_dir(&data).unwrap();
         disk = Some(Disk::mount(&data, "24M"));
@@ -94,7 +95,8 @@ fn revocations_beyond_the_reserve_are_in_force_at_once_and_stored_later() {
     let canary = Canary::start();
     let Some((mut i, disk)) = on_small_disk(&canary) else { return };
     let made = i.command(&["key", "create"]);
-    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap().to_owned());
+    let id = made["id"].as_str().unwrap();
+    let key = made["key"].as_str().unwrap().to_owned();
     i.command(&["user", "add", "ana"]);
     let ana = i.new_key(&["--user", "ana"]);
     let link = i.command(&["link", "create", "/api/stream/a.mp4"]);

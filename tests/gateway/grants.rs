@@ -80,7 +80,8 @@ impl Stream {
     fn open(i: &Instance, what: &str, target: &str, fields: &str) -> Self {
         let mut tls = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
         write!(tls, "GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").unwrap();
-        let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+        let mut seen = String::new();
+        let mut buffer = [0; 4096];
         while !seen.contains("tick") {
             let n = tls.read(&mut buffer).unwrap();
             seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
@@ -116,7 +117,8 @@ impl Stream {
 
     /// Checks that the response continues, after others had enough time to end.
     fn goes_on(mut self) {
-        let (mut buffer, began) = ([0; 4096], Instant::now());
+        let mut buffer = [0; 4096];
+        let began = Instant::now();
         while began.elapsed() < Duration::from_secs(3) {
             assert!(matches!(self.tls.read(&mut buffer), Ok(1..)), "it ended: {}", self.what);
         }
@@ -180,7 +182,8 @@ fn running_responses_end_when_their_credential_expires() {
 
 /// Starts curl with a running response over HTTP/2.
 fn over_http2(i: &Instance, field: &str) -> Child {
-    let (authority, url) = (i.authority(), format!("https://localhost:{}/a", i.tls.port()));
+    let authority = i.authority();
+    let url = format!("https://localhost:{}/a", i.tls.port());
     let mut curl = Command::new("curl");
     curl.args(["-sN", "--http2", "--cacert", authority.to_str().unwrap(), "-H", field, &url]);
     let mut child = curl.stdout(Stdio::piped()).spawn().unwrap();

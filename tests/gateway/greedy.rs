@@ -104,7 +104,8 @@ fn a_trickling_body_is_refused_and_one_that_keeps_the_rate_is_not() {
             pieces * bytes
         );
         stream.write_all(head.as_bytes()).unwrap();
-        let (start, mut answer) = (Instant::now(), [0; 1024]);
+        let start = Instant::now();
+        let mut answer = [0; 1024];
         for _ in 0..pieces {
             let _ = stream.write_all(&vec![b'a'; bytes]);
             if let Ok(n @ 1..) = stream.read(&mut answer) {
@@ -230,9 +231,11 @@ fn a_client_that_stops_reading_is_disconnected_and_a_slow_one_is_not() {
         stream.write_all(&Request::new("GET", path).bytes()).unwrap();
         stream
     };
-    let (_stuck, mut slow) = (begin("/never"), begin("/reads"));
+    let _stuck = begin("/never");
+    let mut slow = begin("/reads");
     // More than a segment on loopback; for less, a reader does not open its window further.
-    let (start, mut piece) = (Instant::now(), vec![0; 128 * 1024]);
+    let start = Instant::now();
+    let mut piece = vec![0; 128 * 1024];
     let end = loop {
         slow.read_exact(&mut piece).unwrap();
         match ends.recv_timeout(Duration::from_millis(200)) {
@@ -267,8 +270,8 @@ fn an_authenticated_player_may_pause() {
         stream.write_all(&request.bytes()).unwrap();
         stream
     };
-    let (mut known, _stranger) =
-        (begin(Request::new("GET", "/reads").key(i.key())), begin(Request::new("GET", "/never")));
+    let mut known = begin(Request::new("GET", "/reads").key(i.key()));
+    let _stranger = begin(Request::new("GET", "/never"));
     assert_eq!(ends.recv_timeout(Duration::from_secs(30)), Ok("never reads"), "an anonymous client gets send_timeout");
     assert!(ends.recv_timeout(Duration::from_secs(6)).is_err(), "the player was disconnected");
     let mut piece = vec![0; 128 * 1024];
@@ -295,7 +298,8 @@ fn an_authenticated_player_may_pause() {
 fn an_authenticated_player_may_pause_over_http2() {
     let (upstream, ends) = endless();
     let i = open_to_known(upstream);
-    let (mut known, mut stranger) = (start(&i), start(&i));
+    let mut known = start(&i);
+    let mut stranger = start(&i);
     let key = i.key().as_bytes();
     let credential = [&[0x00, 9][..], b"x-api-key", &[u8::try_from(key.len()).unwrap()], key].concat();
     let head = [get_head("/reads"), credential].concat();

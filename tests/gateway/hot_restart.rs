@@ -81,8 +81,10 @@ fn wait_for_one(i: &Instance, not: u32) -> u32 {
 fn twenty_restarts_under_load_refuse_no_request_and_cut_no_stream() {
     let (upstream, begun) = slow(8);
     let mut i = open(upstream);
-    let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let (tls, authority) = (i.tls, i.authority());
+    let over = AtomicBool::new(false);
+    let served = AtomicUsize::new(0);
+    let tls = i.tls;
+    let authority = i.authority();
     thread::scope(|scope| {
         let _over = SetOnDrop(&over);
         let long = scope.spawn(|| crate::client::send(tls, &authority, &Request::new("GET", "/slow").bytes()));

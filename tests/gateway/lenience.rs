@@ -36,7 +36,8 @@ fn open(upstream: SocketAddr) -> Instance {
 /// Starts an application that answers each request with these bytes, and returns a count of its connections.
 fn app(answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (address, taken) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let address = listener.local_addr().unwrap();
+    let taken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&taken);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -48,7 +49,8 @@ fn app(answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 fn serve(mut stream: TcpStream, answer: &[u8]) {
-    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = stream.read(&mut buffer) {
         seen.extend_from_slice(&buffer[..n]);
         while let Some(end) = seen.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -71,7 +73,9 @@ async fn http2(i: &Instance) -> SendRequest<Bytes> {
 
 async fn fetch(i: &Instance, request: Request<()>) -> (u16, String) {
     let answer = http2(i).await.send_request(request, true).unwrap().0.await.unwrap();
-    let (status, mut body, mut text) = (answer.status().as_u16(), answer.into_body(), Vec::new());
+    let status = answer.status().as_u16();
+    let mut body = answer.into_body();
+    let mut text = Vec::new();
     while let Some(data) = body.data().await {
         text.extend_from_slice(&data.unwrap());
     }
@@ -199,7 +203,8 @@ fn successive_posts_share_connections_to_an_application_that_keeps_them_open() {
             answer.extend_from_slice(&buffer[..n]);
         }
     };
-    let (start, mut posts) = (Instant::now(), 0);
+    let start = Instant::now();
+    let mut posts = 0;
     // The first requests show that the application keeps its connections open.
     while start.elapsed() < Duration::from_millis(300) {
         post();

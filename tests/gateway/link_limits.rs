@@ -39,7 +39,9 @@ fn the_number_of_links_is_limited_per_user_and_in_total() {
         }
     });
     let key = |user: &str| i.new_key(&["--user", user]);
-    let (ana, ben, eva) = (key("ana"), key("ben"), key("eva"));
+    let ana = key("ana");
+    let ben = key("ben");
+    let eva = key("eva");
     let make = |key: &str| post_link(&i, &[("X-API-Key", key)], &json!({"path": "/x"}));
     let first = make(&ana).json();
     assert_eq!(make(&ana).status, 201);

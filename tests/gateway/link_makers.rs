@@ -65,8 +65,10 @@ fn reread(i: &Instance, name: &str) {
 
 #[test]
 fn unneeded_certificates_of_a_chain_are_not_stored_with_links() {
-    let (canary, authority) = (Canary::start(), Authority::new("clients"));
-    let (i, ana) = (gateway(&canary, &authority), authority.sign("ana"));
+    let canary = Canary::start();
+    let authority = Authority::new("clients");
+    let i = gateway(&canary, &authority);
+    let ana = authority.sign("ana");
     let links = [
         made(&i, &ana, &[junk(MANY_BYTES)]),
         made(&i, &ana, &[junk(MANY_BYTES), junk(MANY_BYTES)]),
@@ -91,9 +93,11 @@ fn unneeded_certificates_of_a_chain_are_not_stored_with_links() {
 
 #[test]
 fn the_needed_path_of_a_certificate_is_stored_and_read_again() {
-    let (canary, root) = (Canary::start(), Authority::with_levels_below("root", 1));
+    let canary = Canary::start();
+    let root = Authority::with_levels_below("root", 1);
     let (below, certificate) = root.intermediate("below");
-    let (i, ana) = (gateway(&canary, &root), below.sign("ana"));
+    let i = gateway(&canary, &root);
+    let ana = below.sign("ana");
     let link = made(&i, &ana, &[junk(MANY_BYTES), certificate.clone(), junk(MANY_BYTES)]);
     let (count, longest) = makers(&i);
     assert!(count == 1 && longest > 800 && longest < 3_000, "{count} makers of up to {longest} bytes");
@@ -105,7 +109,8 @@ fn the_needed_path_of_a_certificate_is_stored_and_read_again() {
 
 #[test]
 fn a_credential_that_is_too_large_creates_no_link_and_the_client_is_told_why() {
-    let (canary, root) = (Canary::start(), Authority::with_levels_below("root", 1));
+    let canary = Canary::start();
+    let root = Authority::with_levels_below("root", 1);
     let (below, certificate) = root.intermediate("below");
     let i = gateway(&canary, &root);
     let large = root.sign_with("ana", |params| params.custom_extensions = vec![extension(MANY_BYTES)]);

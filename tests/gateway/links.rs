@@ -255,7 +255,8 @@ fn a_link_opens_its_file_in_every_spelling_that_clients_use() {
 fn added_parameters_are_never_passed_on_and_invalidate_a_link_unless_the_route_ignores_them() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
-    let (file, zip) = (link(&i, &[FILE]), link(&i, &["/api/v2/zip?ids=1,2"]));
+    let file = link(&i, &[FILE]);
+    let zip = link(&i, &["/api/v2/zip?ids=1,2"]);
     for added in ["fbclid=IwAR0", "utm_source=a&utm_medium=b&gclid=c", "igsh=", "mc_eid"] {
         assert_eq!(get(&i, &format!("{file}&{added}")), (200, None), "{added}");
         assert_eq!(get(&i, &format!("{}?{added}&{}", FILE, file.split_once('?').unwrap().1)), (200, None), "{added}");
@@ -276,7 +277,8 @@ fn added_parameters_are_never_passed_on_and_invalidate_a_link_unless_the_route_i
         let zip = "path = \"/api/v2/zip\"";
         i.replace_in("policies/worker.toml", zip, &format!("{zip}\nlink_ignores = []"));
     });
-    let (file, zip) = (link(&i, &[FILE]), link(&i, &["/api/v2/zip?ids=1,2"]));
+    let file = link(&i, &[FILE]);
+    let zip = link(&i, &["/api/v2/zip?ids=1,2"]);
     assert_eq!(get(&i, &format!("{file}&more=1&ref_src=x")), (200, None));
     refused(&i, &format!("{file}&fbclid=x"), 403, "bad_link");
     refused(&i, &format!("{zip}&more=1"), 403, "bad_link");

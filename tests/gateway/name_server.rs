@@ -25,7 +25,8 @@ impl Named {
     pub(crate) fn start(algorithm: &str, key: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [address] = free_addresses();
-        let (path, port) = (dir.path().display(), address.port());
+        let path = dir.path().display();
+        let port = address.port();
         let config = format!(
             "options {{ directory \"{path}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};\n\
              recursion no; dnssec-validation no; pid-file none; session-keyfile none; }};\n\

@@ -173,7 +173,8 @@ fn five_hundred_reloads_under_load_lose_no_request_and_leave_nothing_behind() {
         fs::write(i.path("policies/mine.toml"), SECOND).unwrap();
         i.replace("policy = \"worker\"", "policy = \"mine\"");
     });
-    let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let over = AtomicBool::new(false);
+    let served = AtomicUsize::new(0);
     thread::scope(|scope| {
         scope.spawn(|| fetch_on_one_connection(&i, &over, &served));
         scope.spawn(|| {

@@ -82,7 +82,8 @@ fn begin(i: &Instance, path: &str) -> Tls {
 
 /// Returns how many bytes still arrive.
 fn rest(stream: &mut Tls) -> u64 {
-    let (mut length, mut buffer) = (0, vec![0; 1 << 16]);
+    let mut length = 0;
+    let mut buffer = vec![0; 1 << 16];
     while let Ok(n @ 1..) = stream.read(&mut buffer) {
         length += n as u64;
     }
@@ -91,8 +92,11 @@ fn rest(stream: &mut Tls) -> u64 {
 
 /// Does `work` while two clients send requests without a pause; panics at the first response that is not 200.
 fn under_load(i: &Instance, work: impl FnOnce()) {
-    let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let (tls, authority, key) = (i.tls, i.authority(), i.key());
+    let over = AtomicBool::new(false);
+    let served = AtomicUsize::new(0);
+    let tls = i.tls;
+    let authority = i.authority();
+    let key = i.key();
     thread::scope(|scope| {
         let _over = SetOnDrop(&over);
         for _ in 0..2 {
@@ -124,7 +128,8 @@ fn at_sigusr2_gateway_and_worker_are_replaced_and_nothing_is_refused_cut_or_lost
     let mut stream = begin(&i, &stream_path(&finished));
     let download = start_download(&i, &origin.url("slow/sample.mp4"));
     eventually("some progress", || (task(&i, &download)["downloaded_bytes"].as_u64() > Some(50_000)).then_some(()));
-    let (gateway, worker) = (only(&i, "gateway"), only(&i, "worker"));
+    let gateway = only(&i, "gateway");
+    let worker = only(&i, "worker");
     under_load(&i, || {
         signal("-USR2", i.pid());
         another(&i, "gateway", gateway);
@@ -205,7 +210,8 @@ fn up_is_refused_while_a_standalone_gateway_runs() {
 fn after_an_upgrade_sigusr2_starts_the_new_program() {
     let canary = Canary::start();
     let mut i = Instance::made(&["--app", "worker", "--upstream", &canary.address.to_string()]);
-    let (program, newer) = (i.path("program"), i.path("newer"));
+    let program = i.path("program");
+    let newer = i.path("newer");
     fs::copy(places::program(), &program).unwrap();
     fs::copy(places::program(), &newer).unwrap();
     i.start_role_of(&program, "up");

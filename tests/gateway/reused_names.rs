@@ -55,12 +55,14 @@ fn a_new_user_with_a_reused_name_is_a_different_user() {
 
     let since = clock::unix_now() + 1;
     let later = sign(json!({"sub": "ana", "scope": "*", "exp": since + 600, "iat": since}));
-    let (key, token) = (i.new_key(&["--user", "ana"]), i.new_token(&["--user", "ana"]));
+    let key = i.new_key(&["--user", "ana"]);
+    let token = i.new_token(&["--user", "ana"]);
     let new = [by(Request::new("GET", "/a").key(&key)), by_token(&token), by_token(&later)];
     assert_eq!(new, [200; 3]);
     assert_eq!(get(&i, &command_link(&i, &["/x", "--user", "ana"])).0, 200);
     let seen = canary.seen();
-    let (first, again) = (stated(&seen[0]), stated(&seen[seen.len() - 1]));
+    let first = stated(&seen[0]);
+    let again = stated(&seen[seen.len() - 1]);
     assert_eq!((&first["user"], &first["generation"]), (&json!("ana"), &Value::Null));
     assert_eq!(again["user"], "ana");
     assert!(again["generation"].is_i64(), "the worker can tell them apart: {again}");

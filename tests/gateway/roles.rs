@@ -103,7 +103,8 @@ fn a_failing_worker_does_not_affect_the_gateway_and_recovers_when_it_can() {
 /// Wraps the program in a script: the first worker is killed as soon as the gateway starts, a second before the gateway is there,
 /// and each later one fails until there is a file `mended`.
 fn with_a_worker_that_served_once(i: &Instance) -> PathBuf {
-    let (script, program) = (i.path("sallyport"), places::program());
+    let script = i.path("sallyport");
+    let program = places::program();
     let text = format!(
         "#!/bin/bash\ncd {}\ncase \"$1\" in\n\
          worker) [ ! -e worker.pid ] || [ -e mended ] || exit 1; echo $$ >worker.pid ;;\n\
@@ -139,7 +140,8 @@ fn out_of_memory_kills_the_processes_of_downloads_first_and_the_gateway_last() {
     let score = |pid: u32| -> i32 {
         fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0)
     };
-    let (gateway, worker) = (process(&i, "gateway").unwrap(), process(&i, "worker").unwrap());
+    let gateway = process(&i, "gateway").unwrap();
+    let worker = process(&i, "worker").unwrap();
     start_download(&i, &origin.url("stall/sample.mp4"));
     let children = || descendants(worker).into_iter().map(score).max();
     eventually("a child", || (children() > Some(score(worker))).then_some(()));

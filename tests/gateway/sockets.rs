@@ -36,7 +36,8 @@ fn a_restart_with_passed_sockets_refuses_no_connection() {
     let i = instance(&canary);
     let path = i.path("admin.sock");
     i.replace(&format!("admin_listen = \"{}\"", i.admin), &format!("admin_listen = \"unix:{}\"", path.display()));
-    let (tls, admin) = (TcpListener::bind(i.tls).unwrap(), UnixListener::bind(&path).unwrap());
+    let tls = TcpListener::bind(i.tls).unwrap();
+    let admin = UnixListener::bind(&path).unwrap();
     let again = || start(&i, [tls.try_clone().unwrap().into(), admin.try_clone().unwrap().into()], &[]);
 
     let mut child = again();

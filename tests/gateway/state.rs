@@ -20,7 +20,8 @@ fn new_and_revoked_keys_take_effect_immediately() {
     let i = Instance::start(&canary);
     for _ in 0..5 {
         let made = i.command(&["key", "create", "--note", "phone"]);
-        let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+        let id = made["id"].as_str().unwrap();
+        let key = made["key"].as_str().unwrap();
         assert_eq!(status(&i, key), 200);
         i.command(&["key", "revoke", id]);
         assert_eq!(status(&i, key), 401);
@@ -64,11 +65,13 @@ fn a_list_of_keys_contains_no_secrets_but_when_each_was_used() {
 fn after_a_kill_keys_tokens_and_links_are_as_they_were() {
     let canary = Canary::start();
     let mut i = Instance::start(&canary);
-    let (key, token) = (i.new_key(&[]), i.new_token(&[]));
+    let key = i.new_key(&[]);
+    let token = i.new_token(&[]);
     let gone = i.command(&["key", "create"]);
     i.command(&["key", "revoke", gone["id"].as_str().unwrap()]);
     let link = |i: &Instance| i.command(&["link", "create", "/api/stream/a.mp4"]);
-    let (kept, revoked) = (link(&i), link(&i));
+    let kept = link(&i);
+    let revoked = link(&i);
     i.command(&["link", "revoke", revoked["id"].as_str().unwrap()]);
     for _ in 0..2 {
         i.kill();

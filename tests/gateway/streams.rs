@@ -63,7 +63,8 @@ fn a_player_needs_a_key_or_a_link_to_the_playlist_and_gets_every_packet() {
 fn a_link_to_a_playlist_opens_its_video_and_no_other() {
     let origin = Origin::start();
     let i = up_with(&origin, |_| ());
-    let (id, other) = (video(&i, &origin), video(&i, &origin));
+    let id = video(&i, &origin);
+    let other = video(&i, &origin);
     let (link_id, target) = link(&i, &format!("/api/v2/hls/{id}/index.m3u8"));
     let get = |target: &str| i.send(&Request::new("GET", target)).status;
     let list = i.send(&Request::new("GET", &target));

@@ -184,7 +184,8 @@ fn behind_a_router_that_forwards_443_each_client_is_redirected_to_the_port_that_
         i.replace("listen = [", "public_url = \"https://home.example\"\nlisten = [");
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
     });
-    let (plain, tls) = (i.plain.port(), i.tls.port());
+    let plain = i.plain.port();
+    let tls = i.tls.port();
     let sent = |client: &str, host: &str| {
         let request = format!("GET /a?b HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: {client}\r\n\r\n");
         send_plain(i.plain, request.as_bytes()).header("location").unwrap().to_owned()

@@ -91,7 +91,8 @@ fn the_page_can_load_nothing_and_cannot_be_framed() {
 fn only_get_and_head_are_answered() {
     let i = Instance::start(&Canary::start());
     for path in PATHS {
-        let (get, head) = (fetch(&i, "GET", path), fetch(&i, "HEAD", path));
+        let get = fetch(&i, "GET", path);
+        let head = fetch(&i, "HEAD", path);
         assert_eq!((head.status, head.body.len()), (200, 0));
         assert_eq!(head.header("content-length"), Some(&*get.body.len().to_string()));
         for method in ["POST", "PUT", "DELETE", "OPTIONS"] {

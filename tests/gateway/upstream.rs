@@ -45,7 +45,8 @@ fn an_upstream_can_be_a_unix_socket() {
 
 #[test]
 fn a_request_goes_to_the_first_app_whose_host_and_prefix_match() {
-    let (one, two) = (Canary::start(), Canary::start());
+    let one = Canary::start();
+    let two = Canary::start();
     let i = Instance::with(&one.address.to_string(), |i| {
         let second = format!(
             "hosts = [\"one.example\"]\nprefix = \"/\"\n\n[[app]]\nname = \"two\"\npolicy = \"worker\"\nupstream = \"{}\"\nprefix = \"/api/stream\"\n#",

@@ -61,7 +61,8 @@ fn gigabytes_pass_in_both_directions_with_a_few_mebibytes_of_memory() {
         scope.spawn(|| {
             let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
             stream.write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-            let (mut buffer, mut read) = (vec![0; PIECE], 0);
+            let mut buffer = vec![0; PIECE];
+            let mut read = 0;
             while let Ok(n @ 1..) = stream.read(&mut buffer) {
                 read += n as u64;
             }

@@ -68,7 +68,8 @@ fn upgrade(i: &Instance, key: &str, more: &[u8]) -> (StreamOwned<ClientConnectio
         "GET /socket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nX-API-Key: {key}\r\n\r\n"
     );
     stream.write_all(&[head.as_bytes(), more].concat()).unwrap();
-    let (mut answer, mut byte) = (Vec::new(), [0; 1]);
+    let mut answer = Vec::new();
+    let mut byte = [0; 1];
     while !answer.ends_with(b"\r\n\r\n") {
         assert_eq!(stream.read(&mut byte).unwrap(), 1, "{}", answer.escape_ascii());
         answer.push(byte[0]);
@@ -123,7 +124,8 @@ fn a_long_conversation_arrives_byte_for_byte() {
 fn revoking_a_key_closes_its_connections() {
     let i = instance();
     let made = i.command(&["key", "create"]);
-    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let id = made["id"].as_str().unwrap();
+    let key = made["key"].as_str().unwrap();
     let (mut other, _) = upgrade(&i, i.key(), b"");
     let (mut stream, head) = upgrade(&i, key, b"");
     stream.read_exact(&mut vec![0; GREETING]).unwrap();
@@ -164,11 +166,13 @@ fn revoking_a_key_ends_a_running_stream() {
         i.replace("policy = \"worker\"", "policy = \"sockets\"");
     });
     let made = i.command(&["key", "create"]);
-    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let id = made["id"].as_str().unwrap();
+    let key = made["key"].as_str().unwrap();
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     let head = format!("GET /events HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
-    let (mut buffer, started) = ([0; 4096], Instant::now());
+    let mut buffer = [0; 4096];
+    let started = Instant::now();
     let mut seen = String::new();
     while seen.matches("tick").count() < 5 {
         let n = stream.read(&mut buffer).unwrap();
@@ -194,7 +198,8 @@ fn silent_upload() -> (SocketAddr, Arc<AtomicBool>) {
         for mut stream in listener.incoming().flatten() {
             let flag = Arc::clone(&flag);
             thread::spawn(move || {
-                let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+                let mut seen = Vec::new();
+                let mut buffer = [0; 4096];
                 while let Ok(n @ 1..) = stream.read(&mut buffer) {
                     seen.extend_from_slice(&buffer[..n]);
                     flag.fetch_or(String::from_utf8_lossy(&seen).contains("first"), Ordering::Relaxed);

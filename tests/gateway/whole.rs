@@ -82,7 +82,8 @@ fn an_mp4_an_hls_and_a_dash_source_are_downloaded_and_played() {
         assert_eq!(made.status, 201, "{made:?}");
         let url = made.json()["url"].as_str().unwrap().to_owned();
         let link = url.split_once("localhost").unwrap().1;
-        let (from, to) = (streamed.body.len() / 2, streamed.body.len() / 2 + 9_999);
+        let from = streamed.body.len() / 2;
+        let to = streamed.body.len() / 2 + 9_999;
         let part = i.send(&Request::new("GET", link).header("Range", &format!("bytes={from}-{to}")));
         assert_eq!(part.status, 206);
         assert!(part.body == streamed.body[from..=to], "a range in the middle is exact");
@@ -287,7 +288,8 @@ fn a_removed_administrator_no_longer_receives_events() {
     let mut stream = crate::client::connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     let head = format!("GET /api/v2/events?all=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
-    let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
     while !seen.contains("event: reset") {
         let n = stream.read(&mut buffer).unwrap();
         assert!(n > 0, "{seen}");

@@ -87,7 +87,8 @@ impl Crate {
             uses.entry(from).or_default().insert(to);
         }
         let reachable = |from: &Module| {
-            let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
+            let mut seen = BTreeSet::new();
+            let mut open = vec![from.clone()];
             while let Some(module) = open.pop() {
                 let next = uses.get(&module).into_iter().flatten();
                 open.extend(next.filter(|next| seen.insert((*next).clone())).cloned());

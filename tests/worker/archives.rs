@@ -188,7 +188,8 @@ fn a_request_that_waits_for_a_place_does_not_delay_a_stopping_worker() {
     let (mut worker, target) = with_large_file(&origin);
     let by_link = || request_by(&worker, &target, USERS[0], Some("l1"));
     let _held = [begin(&worker, &by_link()), begin(&worker, &by_link())];
-    let (pid, request) = (worker.pid(), by_link());
+    let pid = worker.pid();
+    let request = by_link();
     thread::scope(|scope| {
         let third = scope.spawn(|| begin(&worker, &request).1);
         // Until the request waits for a place, which nothing shows.

@@ -90,7 +90,8 @@ fn unread_lists_take_little_memory_and_do_not_make_other_users_wait() {
 
 /// Returns the peak memory of a worker during `time`, in MiB.
 fn watch(worker: &Worker, time: Duration) -> u64 {
-    let (start, mut most) = (Instant::now(), 0);
+    let start = Instant::now();
+    let mut most = 0;
     while start.elapsed() < time {
         most = most.max(resident(worker.pid()));
         // The interval of the samples.
@@ -148,7 +149,8 @@ fn the_newer_list_has_pages_a_filter_and_totals() {
     };
     let mut newest_first: Vec<_> = ids.iter().rev().cloned().collect();
     newest_first.push(done["id"].as_str().unwrap().to_owned());
-    let (mut seen, mut query) = (Vec::new(), "?limit=2".to_owned());
+    let mut seen = Vec::new();
+    let mut query = "?limit=2".to_owned();
     loop {
         let page = page(&query);
         assert!(ids_of(&page).len() <= 2 && page["totals"]["all"] == 5, "{page}");

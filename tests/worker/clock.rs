@@ -86,7 +86,8 @@ fn a_download_survives_a_clock_that_jumps_and_jumps_back() {
 
 #[test]
 fn a_wrong_clock_does_not_make_a_job_look_stalled() {
-    let (origin, dir) = (Origin::start(), tempfile::tempdir().unwrap());
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
     let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo x >> tmp/media.mp4; sleep 0.5; done\n\
         echo 'ERROR: it is over' >&2; exit 1";
     let yt_dlp = fake_yt_dlp(dir.path(), script);

@@ -181,7 +181,8 @@ fn nobody_gets_out_without_an_egress_token() {
     let right = EgressToken { job: Uuid::new_v4(), until: clock::unix_now() + 60, bytes: 1 << 20 };
     let forged = field(&EgressTokenKey::new(b"another key of at least 32 bytes"), right);
     let expired = field(&EgressTokenKey::new(KEY), EgressToken { until: clock::unix_now(), ..right });
-    let (authority, url) = (origin.address.to_string(), origin.url("sample.mp4"));
+    let authority = origin.address.to_string();
+    let url = origin.url("sample.mp4");
     for wrong in ["", &forged, &expired, "Proxy-Authorization: Bearer x\r\n", "Proxy-Authorization: Basic !\r\n"] {
         assert_eq!(status(&guard.connect(&authority, wrong)), "407", "{wrong}");
         assert_eq!(status(&guard.get(&url, wrong)), "407", "{wrong}");
@@ -242,7 +243,8 @@ fn a_transfer_ends_when_its_budget_is_spent() {
 
 #[test]
 fn a_second_request_on_a_connection_is_not_sent_to_the_host_of_the_first() {
-    let (first, second) = (Origin::start(), Origin::start());
+    let first = Origin::start();
+    let second = Origin::start();
     let guard = Guard::start("", &[&first.address.to_string(), &second.address.to_string()]);
     let request = |origin: &Origin, name: &str, token: &str| {
         format!("GET {} HTTP/1.1\r\nHost: {}\r\n{token}\r\n", origin.url(name), origin.address)
@@ -302,7 +304,8 @@ fn a_job_whose_names_are_never_answered_uses_few_threads_and_delays_nobody() {
     town.name("videos.example.com", &[&[PUBLIC]]);
     town.name("silent.example.com", &[&[]]);
     let guard = Guard::start("", &[]);
-    let (greedy, other) = (token(1 << 20), token(1 << 20));
+    let greedy = token(1 << 20);
+    let other = token(1 << 20);
     thread::scope(|scope| {
         for _ in 0..24 {
             scope.spawn(|| assert_eq!(status(&guard.connect("silent.example.com:443", &greedy)), "502"));

@@ -115,7 +115,8 @@ fn steps(events: &[Event]) -> Vec<(&str, &str)> {
 fn a_websocket_shows_a_download_from_its_request_to_its_removal() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
-    let (mut socket, mut stream) = (Socket::open(&worker, "ana", ""), Stream::open(&worker, "ana", None));
+    let mut socket = Socket::open(&worker, "ana", "");
+    let mut stream = Stream::open(&worker, "ana", None);
     let reset = socket.next().unwrap();
     assert_eq!((&*reset.name, reset.data), ("reset", json!({})), "earlier changes are in the list");
     let id = worker.download("ana", &origin.url("slow/sample.mp4"));
@@ -289,7 +290,8 @@ fn order_many(origin: &Origin, path: &Path) {
 
 #[test]
 fn a_client_that_never_reads_costs_little_and_loses_its_place() {
-    let (origin, dir) = (Origin::start(), tempfile::tempdir().unwrap());
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
     let (worker, path) = on_a_unix_socket(&origin, dir.path());
     let open = || Socket::over(connect(&path), unix(&path), "ana", "");
     let mut good = open().unwrap();
@@ -297,7 +299,8 @@ fn a_client_that_never_reads_costs_little_and_loses_its_place() {
     let mut deaf: Vec<_> = (0..7).map(|_| open().unwrap()).collect();
     assert_eq!(open().err(), Some(429));
 
-    let (start, before) = (Instant::now(), memory(worker.pid()));
+    let start = Instant::now();
+    let before = memory(worker.pid());
     order_many(&origin, &path);
     let mut told = BTreeSet::new();
     while told.len() < ORDERS {
@@ -331,7 +334,8 @@ fn a_client_that_answers_no_ping_is_disconnected() {
     let opened = Instant::now();
     let mut mute = Socket::open(&worker, "ana", "");
     assert_eq!(mute.next().unwrap().name, "reset");
-    let (mut read, stream) = (Vec::new(), mute.0.get_mut());
+    let mut read = Vec::new();
+    let stream = mute.0.get_mut();
     stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     stream.read_to_end(&mut read).unwrap();
     assert!(read.starts_with(&[0x89, 0, 0x89, 0]), "only pings: {}", read.escape_ascii());

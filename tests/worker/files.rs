@@ -47,7 +47,8 @@ impl Finished {
 #[test]
 fn rfc9110_14_ranges_in_every_form() {
     let finished = finished();
-    let (source, length) = (&finished.source, finished.source.len());
+    let source = &finished.source;
+    let length = finished.source.len();
     let whole = finished.fetch("GET", &[]);
     assert_eq!((whole.status, whole.header("accept-ranges")), (200, Some("bytes")));
     assert_eq!(whole.header("content-length"), Some(length.to_string().as_str()));
@@ -85,7 +86,8 @@ fn rfc9110_14_ranges_in_every_form() {
 #[test]
 fn rfc9110_14_6_several_ranges_are_sent_as_multipart() {
     let finished = finished();
-    let (source, length) = (&finished.source, finished.source.len());
+    let source = &finished.source;
+    let length = finished.source.len();
     let answer = finished.range("bytes=0-9, 500-599,-1");
     assert_eq!((answer.status, answer.header("content-range")), (206, None));
     assert_eq!(answer.header("content-length"), Some(answer.body.len().to_string().as_str()));
@@ -135,7 +137,8 @@ fn rfc9110_13_preconditions_and_head() {
     let head = finished.fetch("HEAD", &[("range", "bytes=0-9")]);
     assert_eq!((head.status, head.body.len()), (200, 0), "ranges apply only to GET");
     assert_eq!(head.header("content-length"), Some(length.to_string().as_str()));
-    let (etag, modified) = (head.header("etag").unwrap(), head.header("last-modified").unwrap());
+    let etag = head.header("etag").unwrap();
+    let modified = head.header("last-modified").unwrap();
     assert!(etag.starts_with('"'), "a strong tag");
     // A date is a strong validator only if it is older than the resolution of the clock.
     sleep(Duration::from_secs(2));

@@ -116,7 +116,8 @@ const BY_URL: &str = include_str!("python/manner_by_url.py");
 
 #[test]
 fn a_download_that_is_being_merged_does_not_keep_another_from_giving_way() {
-    let (origin, dir) = (Origin::start(), tempfile::tempdir().unwrap());
+    let origin = Origin::start();
+    let dir = tempfile::tempdir().unwrap();
     let (yt_dlp, readable) = python_yt_dlp(dir.path(), BY_URL);
     let extra = format!("{readable}\nstall_timeout = \"5m\"").leak();
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra, ..Setup::default() });

@@ -21,7 +21,8 @@ fn worker(program: &str, extra: &str) -> (Worker, Origin, TempDir) {
 
 /// The same, with environment variables for the program.
 fn worker_with(program: &str, variables: &[(&str, &str)], extra: &str) -> (Worker, Origin, TempDir) {
-    let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::start();
     let (yt_dlp, readable) = python_yt_dlp_with(dir.path(), program, variables);
     let wrapper = if rustix::process::geteuid().is_root() { WITHOUT_OVERRIDE } else { &[] };
     let extra = format!("{readable}\n{extra}").leak();

@@ -34,7 +34,8 @@ fn theora_and_mpeg_keep_their_formats() {
         let video = convert(made);
         origin.serve_bytes(name, &video);
         origin.declare(name, kind);
-        let (extension, stream) = (if made == "video.ogg" { ".ogv" } else { ".mpg" }, kind);
+        let extension = if made == "video.ogg" { ".ogv" } else { ".mpg" };
+        let stream = kind;
         let target = assert_kept(&worker, &origin.url(name), &video, extension);
         assert_eq!(worker.get("ana", &target).header("content-type"), Some(stream));
     }

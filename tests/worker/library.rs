@@ -62,7 +62,8 @@ fn an_account_outside_the_group_shares_by_the_setgid_bit_and_logs_if_it_cannot()
     if !rustix::process::geteuid().is_root() {
         return skipped("only root can give a folder to a group that it is not in");
     }
-    let (origin, dir) = (Origin::start(), open_folder());
+    let origin = Origin::start();
+    let dir = open_folder();
     let sample = dir.path().join("sample.mp4");
     fs::write(&sample, media::read("sample.mp4")).unwrap();
     let script = format!(

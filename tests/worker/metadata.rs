@@ -251,7 +251,9 @@ fn a_search_is_a_single_argument_and_its_child_has_a_minimal_environment() {
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra: readable.leak(), ..Setup::default() });
     let answer = worker.get("ana", "/api/search?q=--exec%3Did%20%22x%22&max_results=2").json();
     let said = |field: &str| answer["results"][0][field].as_str().unwrap().to_owned();
-    let (first, last, environment) = (said("uploader"), said("id"), said("title"));
+    let first = said("uploader");
+    let last = said("id");
+    let environment = said("title");
     assert_eq!((&*first, &*last), ("--ignore-config\n--no-plugin-dirs", "--\nytsearch2:--exec=id \"x\""));
     let mut names: Vec<&str> = environment.lines().filter(|name| !["PWD", "LC_CTYPE"].contains(name)).collect();
     names.sort_unstable();

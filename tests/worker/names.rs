@@ -40,7 +40,8 @@ fn a_name_is_found_in_either_normal_form_and_keeps_its_joiners() {
     let decomposed = name.replace('\u{f3}', "o\u{301}").replace('\u{ac00}', "\u{1100}\u{1161}");
     let stream =
         |name: &str| worker.get("ana", &format!("/api/stream/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)));
-    let (composed, decomposed) = (stream(name), stream(&decomposed));
+    let composed = stream(name);
+    let decomposed = stream(&decomposed);
     assert_eq!((composed.status, decomposed.status), (200, 200));
     assert!(composed.body == decomposed.body);
     let other = name.replace('\u{f3}', "o");

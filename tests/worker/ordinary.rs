@@ -27,7 +27,8 @@ fn a_child_of_any_account_has_no_capabilities() {
 
 #[test]
 fn an_ordinary_user_downloads_in_a_whole_sandbox() {
-    let (origin, dir) = (Origin::start(), open_folder());
+    let origin = Origin::start();
+    let dir = open_folder();
     let Some(yt_dlp) = yt_dlp_for_account(dir.path()) else { return };
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra: "", wrapper: AS_ACCOUNT });
     let task = worker.completed("ana", &origin.url("sample.mp4"));

@@ -158,7 +158,8 @@ fn a_channel_expands_to_the_videos_of_its_tabs() {
     );
     let tasks = videos_of(&worker, &list);
     let seen: Vec<_> = tasks.iter().map(|video| (&video["status"], video["url"].as_str().unwrap())).collect();
-    let (completed, error) = (&json!("completed"), &json!("error"));
+    let completed = &json!("completed");
+    let error = &json!("error");
     let expected = [(completed, &*videos[0]), (completed, &videos[1]), (error, &tabs[1]), (completed, &videos[2])];
     assert_eq!(seen, expected, "a missing tab is an entry with an error");
 }
@@ -227,7 +228,8 @@ fn unless_a_playlist_is_requested_its_first_video_is_downloaded() {
 
 #[test]
 fn a_forbidden_url_in_a_playlist_is_an_entry_with_an_error_and_is_never_requested() {
-    let (origin, inside) = (Origin::start(), Origin::start());
+    let origin = Origin::start();
+    let inside = Origin::start();
     let worker = Worker::start(&origin);
     let links = [
         origin.url("sample.mp4"),

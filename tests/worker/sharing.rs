@@ -40,8 +40,8 @@ fn identical_files_of_two_users_are_stored_once_and_owned_separately() {
     origin.serve("other.mp4", "\0\0\0\u{20}ftypisom and something else");
     let ana = id(&worker.completed("ana", &origin.url("sample.mp4")));
     let before = file(&worker, "ana", &ana);
-    let (other, bob) =
-        (worker.download("bob", &origin.url("other.mp4")), worker.download("bob", &origin.url("sample.mp4")));
+    let other = worker.download("bob", &origin.url("other.mp4"));
+    let bob = worker.download("bob", &origin.url("sample.mp4"));
     worker.wait_for_status(&bob, "completed");
     worker.wait_for_status(&other, "completed");
     wait_until_shared(&worker, &ana, &bob);

@@ -57,7 +57,8 @@ fn hashes(path: &Path, args: &[&str]) -> String {
 
 /// Fetches what a player gets: the playlist and the media file, in one folder.
 fn played(worker: &Worker, id: &str) -> TempDir {
-    let (list, video) = (worker.get("ana", &index(id)), worker.get("ana", &stream(id)));
+    let list = worker.get("ana", &index(id));
+    let video = worker.get("ana", &stream(id));
     assert_eq!((list.status, video.status), (200, 200), "{}", worker.log());
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("index.m3u8"), list.body).unwrap();
@@ -122,7 +123,8 @@ fn every_stream_has_the_packets_of_the_original() {
         let dir = played(&worker, &id);
         fs::write(dir.path().join(name), source).unwrap();
         let copy = ["-map", "0", "-c", "copy", "-f", "streamhash", "-"];
-        let (ours, own) = (hashes(&dir.path().join("index.m3u8"), &copy), hashes(&dir.path().join(name), &copy));
+        let ours = hashes(&dir.path().join("index.m3u8"), &copy);
+        let own = hashes(&dir.path().join(name), &copy);
         assert!(!own.is_empty() && ours == own, "{args} {name}: {ours} {own}");
     }
 }
@@ -142,7 +144,8 @@ fn a_transport_stream_and_hevc_decode_to_the_pictures_of_the_original() {
         let dir = played(&worker, &id);
         fs::write(dir.path().join(name), source).unwrap();
         let decoded = ["-map", "0:v", "-vsync", "passthrough", "-f", "streamhash", "-"];
-        let (ours, own) = (hashes(&dir.path().join("index.m3u8"), &decoded), hashes(&dir.path().join(name), &decoded));
+        let ours = hashes(&dir.path().join("index.m3u8"), &decoded);
+        let own = hashes(&dir.path().join(name), &decoded);
         assert_eq!(ours, own, "{name}");
         if args.contains("265") {
             let text = fs::read(dir.path().join("stream.mp4")).unwrap();
@@ -180,7 +183,8 @@ fn a_playlist_refers_to_ranges_of_one_file_and_nothing_else_is_served() {
     }
     let unknown = "00000000-0000-4000-8000-000000000000";
     for target in [index(&id), stream(&id)] {
-        let (others, nobodys) = (worker.get("bob", &target), worker.get("bob", &target.replace(&id, unknown)));
+        let others = worker.get("bob", &target);
+        let nobodys = worker.get("bob", &target.replace(&id, unknown));
         assert_eq!((others.status, nobodys.status), (404, 404));
         assert_eq!(others.body, nobodys.body);
         assert_eq!(worker.get("admin", &target).status, 200);
@@ -325,7 +329,8 @@ fn an_unused_stream_is_removed_and_prepared_again_on_request() {
     let worker = Worker::with(&origin, &Setup { extra: "hls_keep_for = \"3s\"", ..Setup::default() });
     let id = finished(&worker, &origin, &media::read("sample.mp4"));
     let first = worker.get("ana", &index(&id)).body;
-    let (whole, folder) = (worker.get("ana", &stream(&id)).body, worker.media(&id).join("hls"));
+    let whole = worker.get("ana", &stream(&id)).body;
+    let folder = worker.media(&id).join("hls");
     assert!(folder.exists());
     eventually("the removal of the stream", || (!folder.exists()).then_some(()));
     assert!(worker.media(&id).join("media.mkv").exists());

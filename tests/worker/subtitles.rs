@@ -108,7 +108,8 @@ fn subtitles_are_served_like_files_and_only_to_their_owner() {
     }
     for target in [base.clone(), format!("{base}/en.vtt")] {
         let unknown = target.replace(task["id"].as_str().unwrap(), "00000000-0000-4000-8000-000000000000");
-        let (others, nobodys) = (worker.get("bob", &target), worker.get("bob", &unknown));
+        let others = worker.get("bob", &target);
+        let nobodys = worker.get("bob", &unknown);
         assert_eq!((others.status, nobodys.status), (404, 404));
         assert_eq!(others.body, nobodys.body);
     }

@@ -58,7 +58,8 @@ impl Town {
         for address in PRIVATE.iter().copied().chain([&*format!("{PUBLIC}/32"), "93.184.216.35/32"]) {
             run("ip", &["address", "add", address, "dev", "lo", "nodad"]);
         }
-        let (names, asked) = (Arc::default(), Arc::default());
+        let names = Arc::default();
+        let asked = Arc::default();
         answer_names(&names, &asked);
         Some(Self { names, asked, _dir: dir })
     }
@@ -120,7 +121,8 @@ pub(crate) fn run(program: &str, args: &[&str]) {
 
 fn answer_names(names: &Arc<Mutex<Names>>, asked: &Arc<Mutex<Vec<String>>>) {
     let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
-    let (names, asked) = (Arc::clone(names), Arc::clone(asked));
+    let names = Arc::clone(names);
+    let asked = Arc::clone(asked);
     thread::spawn(move || {
         let mut packet = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut packet) {

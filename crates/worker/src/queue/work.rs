@@ -88,11 +88,8 @@ impl Queue {
         tracing::info!(task = %task.id, user = %task.owner, "download started");
         let outcome = Job::new(&self.0.context, task, running).run().await;
         let gave_way = matches!(outcome, Err(Failure::Stopped)) && running.gives_way();
-        let completed = if gave_way && self.requeue(task.id).await {
-            None
-        } else {
-            self.store_outcome(task, &outcome).await
-        };
+        let completed =
+            if gave_way && self.requeue(task.id).await { None } else { self.store_outcome(task, &outcome).await };
         self.0.context.announcer.changed(task.id).await;
         if let Some(list) = task.playlist_role.list() {
             self.settle(list, &task.owner).await;

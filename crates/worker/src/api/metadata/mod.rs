@@ -240,7 +240,9 @@ impl LookupError {
         let bad_gateway =
             |code, why: &Self| Refusal::new(StatusCode::BAD_GATEWAY, code, format!("{what} is not available: {why}"));
         match self {
-            Self::Busy => Refusal::unavailable("busy", "Too many metadata lookups are already running; try again later"),
+            Self::Busy => {
+                Refusal::unavailable("busy", "Too many metadata lookups are already running; try again later")
+            }
             Self::Unready(unready) => unready.into(),
             Self::TooSlow => Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,
