@@ -147,10 +147,12 @@ impl Listeners {
 }
 
 fn acceptor(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Acceptor, rustls::Error> {
-    let [rules, clients, bans] = [(); 3].map(|()| Arc::clone(&gateway.state));
-    let in_force = move || Arc::clone(&rules.rules.load().config);
-    let vouching = move || clients.rules.load().client_authorities.clone();
-    Acceptor::new(Arc::clone(certificates), in_force, vouching, move |client| bans.is_banned(client))
+    let state = Arc::clone(&gateway.state);
+    let config_in_force = move || Arc::clone(&state.rules.load().config);
+    let state = Arc::clone(&gateway.state);
+    let client_authorities = move || state.rules.load().client_authorities.clone();
+    let state = Arc::clone(&gateway.state);
+    Acceptor::new(Arc::clone(certificates), config_in_force, client_authorities, move |client| state.is_banned(client))
 }
 
 fn count(metrics: &Metrics, fault: &AcceptFault) {

@@ -82,7 +82,8 @@ impl CertificateFiles {
     pub fn out_of_time(&self, now: Timestamp) -> Option<String> {
         let current = self.current()?;
         let (_, leaf) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
-        let [begins, ends] = [leaf.validity().not_before, leaf.validity().not_after].map(|time| time.timestamp());
+        let begins = leaf.validity().not_before.timestamp();
+        let ends = leaf.validity().not_after.timestamp();
         let shown = |time| Timestamp::from_second(time).unwrap_or(Timestamp::MAX);
         let cert = self.paths.cert.display();
         if ends < now.as_second() {

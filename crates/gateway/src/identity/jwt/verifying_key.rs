@@ -54,7 +54,7 @@ pub(super) struct Claims {
 
 /// A key file that does not match its algorithm.
 #[derive(Debug, Error)]
-#[error("not a public key for {0:?} in PEM format: {1}")]
+#[error("not a PEM public key for {0:?}: {1}")]
 pub struct InvalidPublicKey(JwtAlgorithm, jsonwebtoken::errors::Error);
 
 impl VerifyingKey {
@@ -119,7 +119,8 @@ const fn registered(algorithm: JwtAlgorithm) -> Algorithm {
 /// Covers every requirement for tokens of the key, so that a key with different requirements counts as a different key.
 fn fingerprint(key: &[u8], algorithm: Algorithm, kid: Option<&str>, expected: &Expected) -> Fingerprint {
     let algorithm = format!("{algorithm:?}");
-    let [issuer, audience] = [&expected.issuer, &expected.audience].map(|text| text.as_deref().unwrap_or_default());
+    let issuer = expected.issuer.as_deref().unwrap_or_default();
+    let audience = expected.audience.as_deref().unwrap_or_default();
     Fingerprint::of(key, &[&algorithm, kid.unwrap_or_default(), issuer, audience])
 }
 
