@@ -1,5 +1,4 @@
-//! Access ends when its credential expires or is revoked, when the key or user behind it is removed, and, for a link, together with
-//! the credential that created it.
+//! Access ends when its credential expires or is revoked, and when the key or user behind it is removed.
 
 use std::{
     fs,
@@ -219,28 +218,6 @@ fn running_responses_over_http2_end_in_the_same_time() {
 }
 
 /// Returns when a key was last used, or null.
-fn last_used(i: &Instance, id: &Value) -> Value {
-    hang_up(i);
-    let listed = i.command(&["key", "list"]);
-    let keys = listed["keys"].as_array().unwrap();
-    keys.iter().find(|listed| listed["id"] == *id).unwrap()["last_used"].clone()
-}
-
-#[test]
-fn using_a_link_does_not_count_as_using_the_key_behind_it() {
-    let i = instance(Canary::start().address);
-    let made = i.command(&["key", "create"]);
-    let key = made["key"].as_str().unwrap();
-    let link = post_link(&i, &[("X-API-Key", key)], &json!({ "path": "/x" }));
-    assert_eq!(link.status, 201);
-    let used = || last_used(&i, &made["id"]);
-    let first = eventually("its use", || Some(used()).filter(Value::is_string));
-    // The next second, in which another use would show.
-    thread::sleep(Duration::from_millis(1_100));
-    assert_eq!(get(&i, &path_of(&link.json())).0, 200);
-    i.command(&["user", "add", "ana"]);
-    assert_eq!(used(), first);
-}
 
 #[test]
 fn running_responses_end_when_their_user_is_removed() {
@@ -340,63 +317,6 @@ fn a_request_whose_key_is_revoked_while_its_body_arrives_is_refused() {
     let _ = tls.read_to_string(&mut answer);
     assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("bad_credential"), "{answer}");
     assert!(canary.seen().is_empty());
-}
-
-#[test]
-fn a_link_ends_with_the_credential_that_created_it() {
-    let canary = Canary::start();
-    let i = instance(canary.address);
-    i.command(&["user", "add", "ana"]);
-    let key = i.command(&["key", "create", "--user", "ana", "--expires", "1h"]);
-    let token = i.new_token(&["--expires", "2h"]);
-    let make = |name: &str, value: &str, body: Value| {
-        let made = post_link(&i, &[(name, value)], &body);
-        assert_eq!(made.status, 201, "{made:?}");
-        made.json()
-    };
-    let by_key = make("X-API-Key", key["key"].as_str().unwrap(), json!({"path": "/x", "expires": "7d"}));
-    let bearer = format!("Bearer {token}");
-    let by_token = make("Authorization", &bearer, json!({"path": "/x", "expires": "7d", "user": "ana"}));
-    let by_command = i.command(&["link", "create", "/x", "--expires", "7d"]);
-    let left = |made: &Value| {
-        let expires: jiff::Timestamp = made["expires"].as_str().unwrap().parse().unwrap();
-        expires.as_second() - clock::unix_now()
-    };
-    assert!((3_500..=3_600).contains(&left(&by_key)), "the link does not outlast the key: {by_key}");
-    assert!((7_100..=7_200).contains(&left(&by_token)), "the link does not outlast the token: {by_token}");
-    assert!(left(&by_command) > 600_000);
-    let listed = i.command(&["link", "list"])["links"].as_array().unwrap().clone();
-    assert_eq!((&listed[0]["made_by"]["credential"], &listed[0]["made_by"]["id"]), (&json!("api-key"), &key["id"]));
-    assert_eq!((&listed[1]["made_by"]["credential"], &listed[1]["made_by"]["user"]), (&json!("jwt"), &json!("admin")));
-    assert_eq!(listed[2]["made_by"], Value::Null);
-
-    let [by_key, by_token, by_command] = [by_key, by_token, by_command].map(|made| path_of(&made));
-    let open = |target: &String| get(&i, target).0;
-    assert_eq!([open(&by_key), open(&by_token), open(&by_command)], [200; 3]);
-    i.command(&["key", "revoke", key["id"].as_str().unwrap()]);
-    assert_eq!((get(&i, &by_key), open(&by_token)), ((410, "expired_link".into()), 200));
-    assert_eq!(i.command(&["link", "list"])["links"][0]["revoked"], true);
-    write_secret(&i, "jwt.key");
-    hang_up(&i);
-    eventually("the end of the token", || (open(&by_token) == 410).then_some(()));
-    assert_eq!(open(&by_command), 200);
-}
-
-#[test]
-fn links_of_an_administrator_for_others_end_with_the_administrator() {
-    let canary = Canary::start();
-    let mut i = instance(canary.address);
-    for args in [&["user", "add", "ana"][..], &["user", "add", "eva", "--role", "admin"]] {
-        i.command(args);
-    }
-    let eva = i.new_key(&["--user", "eva"]);
-    let made = post_link(&i, &[("X-API-Key", &eva)], &json!({"path": "/x", "user": "ana"}));
-    let target = path_of(&made.json());
-    i.kill();
-    i.start_role("gateway");
-    assert_eq!(get(&i, &target).0, 200, "the maker is still known after a restart");
-    i.command(&["user", "remove", "eva"]);
-    assert_eq!(get(&i, &target), (410, "expired_link".into()));
 }
 
 #[test]
