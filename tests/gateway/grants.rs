@@ -151,6 +151,13 @@ pub(crate) fn hang_up(i: &Instance) {
     assert!(Command::new("kill").args(["-HUP", &i.pid().to_string()]).status().unwrap().success());
 }
 
+pub(crate) fn last_used(i: &Instance, id: &Value) -> Value {
+    hang_up(i);
+    let listed = i.command(&["key", "list"]);
+    let keys = listed["keys"].as_array().unwrap();
+    keys.iter().find(|listed| listed["id"] == *id).unwrap()["last_used"].clone()
+}
+
 pub(crate) fn write_secret(i: &Instance, name: &str) {
     let path = i.path("data/secrets").join(name);
     fs::write(&path, "0123456789abcdef".repeat(4)).unwrap();

@@ -12,7 +12,7 @@ use crate::{
     canary::Canary,
     client::{Answer, Request, finish, handshake},
     client_authority::{Authority, Shown},
-    grants::{get, hang_up, instance, path_of, post_link, write_secret},
+    grants::{get, hang_up, instance, last_used, path_of, post_link, write_secret},
     instance::{Instance, eventually},
 };
 
@@ -126,13 +126,6 @@ fn a_credential_that_is_too_large_creates_no_link_and_the_client_is_told_why() {
         assert!(body["detail"].as_str().unwrap().contains("too large to be stored with a link"), "{body}");
     }
     assert_eq!(i.command(&["link", "list"])["links"], json!([]));
-}
-
-fn last_used(i: &Instance, id: &Value) -> Value {
-    hang_up(i);
-    let listed = i.command(&["key", "list"]);
-    let keys = listed["keys"].as_array().unwrap();
-    keys.iter().find(|listed| listed["id"] == *id).unwrap()["last_used"].clone()
 }
 
 #[test]

@@ -42,7 +42,7 @@ struct StoredFile {
 enum Content {
     At(FileId),
     /// The file was not found.
-    Unknown(TaskId),
+    Missing(TaskId),
 }
 
 /// The reason why a file is removed.
