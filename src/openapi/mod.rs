@@ -20,7 +20,7 @@ pub(crate) fn json() -> Vec<u8> {
     serde_json::to_vec_pretty(&describe(openapi())).unwrap_or_default()
 }
 
-/// Adds the gateway's credentials, scopes and answers.
+/// Adds the gateway's credentials, scopes and responses.
 fn describe(mut api: OpenApi) -> OpenApi {
     let access = Access::of_the_worker();
     for (path, item) in &mut api.paths.paths {
@@ -49,7 +49,7 @@ fn describe(mut api: OpenApi) -> OpenApi {
     api
 }
 
-/// Adds the credentials that an operation accepts, and the answers of the gateway itself.
+/// Adds the credentials that an operation accepts, and the responses of the gateway itself.
 fn guard(operation: &mut Operation, asked: RouteAccess<'_>) {
     let needed = |kind: &CredentialKind| SecurityRequirement::new(kind.name(), scopes(*kind, asked));
     operation.operation_id = Some(asked.name.to_owned());
@@ -80,7 +80,7 @@ fn component(status: StatusCode) -> String {
     format!("Gateway{}", status.as_u16())
 }
 
-/// The gateway's answer with this status.
+/// The gateway's response with this status.
 fn refusal(status: StatusCode, reasons: &[Reason]) -> Response {
     let reasons: Vec<_> = reasons.iter().map(|r| format!("* `{}`: {}", r.code(), r.detail())).collect();
     let mut response = Response::new(format!("From the gateway:\n\n{}", reasons.join("\n")));
@@ -99,7 +99,7 @@ fn refusal(status: StatusCode, reasons: &[Reason]) -> Response {
     response
 }
 
-/// Merges the gateway's answer into the worker's, since both may use the same status.
+/// Merges the gateway's response into the worker's, since both may use the same status.
 fn join(own: &mut Response, gateways: Response) {
     own.description = format!("{}\n\n{}", own.description, gateways.description);
     own.content.extend(gateways.content);

@@ -7,7 +7,7 @@
 //! - `connections`: the accept loops, and the life of each connection.
 //! - `requests`: one request, from its head to the decision, then to the application and back, or to a denial.
 //! - `pages`: what the gateway answers itself, and the listeners that answer nothing else.
-//! - `clients`: one client: its address, the body of its request, its answer, and the limits that apply to it. Only its adapter
+//! - `clients`: one client: its address, the body of its request, its response, and the limits that apply to it. Only its adapter
 //!   `http2_transport` names pingora.
 //! - `upstream`: the connections to the applications; requires a [`policy::Permit`].
 //! - `state`: what requests are judged with, replaced as a whole when the configuration or the database changes.

@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn white_space_before_a_colon_is_removed() {
-        let answer = parse("HTTP/1.1 200 OK\r\nX-A : 1\r\nContent-Length \t: 5\r\n\r\n").unwrap();
-        assert_eq!((answer.framing, &answer.head.headers["x-a"]), (Framing::Length(5), &"1".parse().unwrap()));
+        let response = parse("HTTP/1.1 200 OK\r\nX-A : 1\r\nContent-Length \t: 5\r\n\r\n").unwrap();
+        assert_eq!((response.framing, &response.head.headers["x-a"]), (Framing::Length(5), &"1".parse().unwrap()));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) struct Admission {
     requests: RunningCount,
     /// Streams that have been answered and whose body is still being read.
     leftovers: RunningCount,
-    /// Clients that have paused an answer, by user.
+    /// Clients that have paused a response, by user.
     paused: RunningCount,
     short_of_memory: AtomicBool,
 }

@@ -1,4 +1,4 @@
-//! The client of one request, over HTTP/1 or HTTP/2: the source of its body and the sink of its answer.
+//! The client of one request, over HTTP/1 or HTTP/2: the source of its body and the sink of its response.
 
 use std::{
     future::poll_fn,
@@ -9,9 +9,11 @@ use std::{
 use bytes::Bytes;
 use sallyport_core::http1::{Framing, ResponseHead};
 
-use super::{answer::Answer, fault::ClientFault, http1::Http1, http2::Http2, pause::Pause, timeouts::MinRate};
+use super::{
+    fault::ClientFault, http1::Http1, http2::Http2, own_response::OwnResponse, pause::Pause, timeouts::MinRate,
+};
 
-/// A client that waits for an answer.
+/// A client that waits for a response.
 pub(crate) struct Client<'s> {
     pub(crate) protocol: Protocol<'s>,
     min_rate: MinRate,
@@ -93,7 +95,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Begins an answer whose body ends as `framing` says.
+    /// Begins a response whose body ends as `framing` says.
     pub(crate) async fn start(&mut self, head: ResponseHead, framing: Framing) -> Result<(), ClientFault> {
         match &mut self.protocol {
             Protocol::Http1(http1) => http1.start(&head, framing).await,
@@ -101,7 +103,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Sends a piece of the answer's body.
+    /// Sends a piece of the response's body.
     pub(crate) async fn send(&mut self, data: Bytes, pause: &mut Pause<'_>) -> Result<(), ClientFault> {
         match &mut self.protocol {
             Protocol::Http1(http1) => http1.send(data, pause).await,
@@ -109,7 +111,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Ends the answer.
+    /// Ends the response.
     pub(crate) async fn finish(&mut self) -> Result<(), ClientFault> {
         match &mut self.protocol {
             Protocol::Http1(http1) => http1.finish().await,
@@ -117,11 +119,11 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Sends a complete answer of the gateway itself.
-    pub(crate) async fn answer(&mut self, answer: Answer) -> Result<(), ClientFault> {
+    /// Sends a complete response of the gateway itself.
+    pub(crate) async fn respond(&mut self, response: OwnResponse) -> Result<(), ClientFault> {
         match &mut self.protocol {
-            Protocol::Http1(http1) => http1.answer(answer).await,
-            Protocol::Http2(http2) => http2.answer(answer),
+            Protocol::Http1(http1) => http1.respond(response).await,
+            Protocol::Http2(http2) => http2.respond(response),
         }
     }
 
@@ -142,7 +144,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Aborts an answer in a way that shows the client that it is incomplete.
+    /// Aborts a response in a way that shows the client that it is incomplete.
     pub(crate) fn abort(&mut self) {
         match &mut self.protocol {
             Protocol::Http1(http1) => http1.abort(),

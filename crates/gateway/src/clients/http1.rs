@@ -1,4 +1,4 @@
-//! One request of an HTTP/1 connection: reads its body and writes its answer, each by its own framing.
+//! One request of an HTTP/1 connection: reads its body and writes its response, each by its own framing.
 
 use std::{
     future::poll_fn,
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{answer::Answer, fault::ClientFault, http1_end::AfterRequest, pause::Pause};
+use super::{fault::ClientFault, http1_end::AfterRequest, own_response::OwnResponse, pause::Pause};
 use crate::edge::Downstream;
 
 /// The maximum number of bytes of a body that are read at once.
@@ -46,12 +46,12 @@ pub(crate) struct Http1<'s> {
     interim: Interim,
     keeps_alive: bool,
     asks_for_websocket: bool,
-    answer: AnswerProgress,
+    response: ResponseProgress,
 }
 
-/// How much of the answer has been sent.
+/// How much of the response has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AnswerProgress {
+enum ResponseProgress {
     Nothing,
     Head(BodyEncoder),
     Whole,
@@ -81,7 +81,7 @@ impl<'s> Http1<'s> {
             interim: if request.expects_continue() { Interim::Awaited } else { Interim::None },
             keeps_alive: keeps_alive && request.keeps_alive(),
             asks_for_websocket: request.asks_for_websocket(),
-            answer: AnswerProgress::Nothing,
+            response: ResponseProgress::Nothing,
         }
     }
 
@@ -133,7 +133,7 @@ impl<'s> Http1<'s> {
 
     /// Sends `100 Continue` to a client that waits for it.
     fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.interim == Interim::Awaited && self.answer == AnswerProgress::Nothing {
+        if self.interim == Interim::Awaited && self.response == ResponseProgress::Nothing {
             ready!(poll_write_all(&mut *self.stream, cx, &mut &CONTINUE[..]))?;
             self.interim = Interim::Written;
         }
@@ -164,10 +164,10 @@ impl<'s> Http1<'s> {
     }
 
     pub(crate) async fn start(&mut self, head: &ResponseHead, framing: Framing) -> Result<(), ClientFault> {
-        let framing = self.answer_framing(framing);
+        let framing = self.response_framing(framing);
         let mut out = Vec::with_capacity(1024);
         self.write_head(&mut out, head, framing);
-        self.answer = AnswerProgress::Head(framing.into());
+        self.response = ResponseProgress::Head(framing.into());
         self.put(&out[..]).await
     }
 
@@ -175,7 +175,7 @@ impl<'s> Http1<'s> {
     pub(crate) async fn switch(&mut self, head: &ResponseHead) -> Result<&mut Downstream, ClientFault> {
         let mut out = Vec::with_capacity(512);
         write_response(&mut out, head, None, None, Persistence::Upgrade);
-        self.answer = AnswerProgress::Whole;
+        self.response = ResponseProgress::Whole;
         self.keeps_alive = false;
         self.put(&out[..]).await?;
         self.stream.flush().await?;
@@ -187,7 +187,7 @@ impl<'s> Http1<'s> {
         if self.is_head || data.is_empty() {
             return Ok(());
         }
-        let AnswerProgress::Head(encoder) = &mut self.answer else { return Err(ClientFault::Gone) };
+        let ResponseProgress::Head(encoder) = &mut self.response else { return Err(ClientFault::Gone) };
         let mut encoded = encoder.encode(data).map_err(|_| ClientFault::Gone)?;
         poll_fn(|cx| {
             if let Poll::Ready(sent) = self.poll_sent(cx, &mut encoded) {
@@ -211,23 +211,23 @@ impl<'s> Http1<'s> {
     }
 
     pub(crate) async fn finish(&mut self) -> Result<(), ClientFault> {
-        let AnswerProgress::Head(encoder) = self.answer else { return Err(ClientFault::Gone) };
+        let ResponseProgress::Head(encoder) = self.response else { return Err(ClientFault::Gone) };
         let end = if self.is_head { Some(&b""[..]) } else { encoder.end() };
-        self.answer = if end.is_some() { AnswerProgress::Whole } else { AnswerProgress::Part };
+        self.response = if end.is_some() { ResponseProgress::Whole } else { ResponseProgress::Part };
         self.put(end.unwrap_or_default()).await?;
         Ok(self.stream.flush().await?)
     }
 
     /// Sends head and body together, as one TLS record.
-    pub(crate) async fn answer(&mut self, answer: Answer) -> Result<(), ClientFault> {
+    pub(crate) async fn respond(&mut self, response: OwnResponse) -> Result<(), ClientFault> {
         self.drop_arrived().await;
-        let framing = Framing::Length(answer.body.len() as u64);
+        let framing = Framing::Length(response.body.len() as u64);
         let mut out = Vec::with_capacity(1024);
-        self.write_head(&mut out, &answer.head, framing);
+        self.write_head(&mut out, &response.head, framing);
         if !self.is_head {
-            out.extend_from_slice(&answer.body);
+            out.extend_from_slice(&response.body);
         }
-        self.answer = AnswerProgress::Whole;
+        self.response = ResponseProgress::Whole;
         self.put(&out[..]).await?;
         Ok(self.stream.flush().await?)
     }
@@ -237,13 +237,13 @@ impl<'s> Http1<'s> {
     }
 
     pub(crate) fn abort(&mut self) {
-        self.answer = AnswerProgress::Part;
+        self.response = ResponseProgress::Part;
         self.keeps_alive = false;
     }
 
     /// Ends the request and prepares the connection for the next one, or for closing.
     pub(crate) async fn leave(mut self) -> AfterRequest {
-        if self.answer != AnswerProgress::Whole {
+        if self.response != ResponseProgress::Whole {
             return AfterRequest::Cut;
         }
         if !self.body.is_done() {
@@ -263,7 +263,7 @@ impl<'s> Http1<'s> {
     fn can_drain(&self) -> bool {
         let small = match self.framing {
             Framing::Length(length) => length <= MAX_DRAIN_BYTES,
-            // The rest has an unknown size, and an answer that keeps the connection open must not be followed by a close.
+            // The rest has an unknown size, and a response that keeps the connection open must not be followed by a close.
             Framing::Chunked | Framing::UntilClose => false,
         };
         self.body.is_done() || (small && self.interim != Interim::Awaited)
@@ -294,7 +294,7 @@ impl<'s> Http1<'s> {
     }
 
     /// Returns the framing to use: HTTP/1.0 has no chunks.
-    fn answer_framing(&mut self, framing: Framing) -> Framing {
+    fn response_framing(&mut self, framing: Framing) -> Framing {
         match (framing, self.version) {
             (Framing::Length(_), _) => framing,
             (_, Version::Http10) => {
@@ -313,7 +313,7 @@ impl<'s> Http1<'s> {
             (true, Version::Http10) => Persistence::KeepAliveSaid,
             (true, _) => Persistence::KeepAlive,
         };
-        // RFC 9110, section 6.6.1: an answer without a Date gets one.
+        // RFC 9110, section 6.6.1: a response without a Date gets one.
         let date = (!head.headers.contains_key(header::DATE)).then(|| http_date(SystemTime::now()));
         write_response(out, head, date, (!bodiless).then_some(framing), persistence);
     }

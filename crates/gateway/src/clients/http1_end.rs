@@ -1,4 +1,4 @@
-//! How an HTTP/1 connection ends: with a last answer, and without taking it away from a client that is still sending.
+//! How an HTTP/1 connection ends: with a last response, and without taking it away from a client that is still sending.
 
 use std::{
     pin::Pin,
@@ -11,10 +11,10 @@ use sallyport_core::http1::{Framing, Persistence, http_date, write_response};
 use tokio::{io::AsyncWriteExt, time::timeout};
 use tokio_util::io::poll_read_buf;
 
-use super::{answer::Answer, leftovers::drop_rest};
+use super::{leftovers::drop_rest, own_response::OwnResponse};
 use crate::edge::Downstream;
 
-/// How long a client has to read the last bytes of an answer that ends its connection.
+/// How long a client has to read the last bytes of a response that ends its connection.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of bytes that are read at once to be discarded.
 const DROP_READ_BYTES: usize = 16 * 1024;
@@ -28,31 +28,31 @@ pub(crate) enum AfterRequest {
     Linger,
     /// It closes.
     Close,
-    /// It closes without a TLS closure alert, because the answer is incomplete.
+    /// It closes without a TLS closure alert, because the response is incomplete.
     Cut,
 }
 
-/// Serialises an answer to a request of `method`, after which the connection closes.
-pub(crate) fn last_answer(method: &Method, answer: &Answer) -> Vec<u8> {
+/// Serialises a response to a request of `method`, after which the connection closes.
+pub(crate) fn last_response(method: &Method, response: &OwnResponse) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    let framing = Some(Framing::Length(answer.body.len() as u64));
-    write_response(&mut out, &answer.head, Some(http_date(SystemTime::now())), framing, Persistence::Close);
+    let framing = Some(Framing::Length(response.body.len() as u64));
+    write_response(&mut out, &response.head, Some(http_date(SystemTime::now())), framing, Persistence::Close);
     if method != Method::HEAD {
-        out.extend_from_slice(&answer.body);
+        out.extend_from_slice(&response.body);
     }
     out
 }
 
-/// Sends an answer to a request of `method`, after which the connection closes.
-pub(crate) async fn answer_once(stream: &mut Downstream, method: &Method, answer: &Answer) {
-    let _ = stream.write_all(&last_answer(method, answer)).await;
+/// Sends a response to a request of `method`, after which the connection closes.
+pub(crate) async fn respond_once(stream: &mut Downstream, method: &Method, response: &OwnResponse) {
+    let _ = stream.write_all(&last_response(method, response)).await;
     let _ = stream.flush().await;
 }
 
-/// Ends a connection. After an answer that was cut short it sends no TLS closure alert, because an HTTP/1.0 client could take that for the
-/// end of the answer.
+/// Ends a connection. After a response that was cut short it sends no TLS closure alert, because an HTTP/1.0 client could take that for the
+/// end of the response.
 ///
-/// If the connection were closed while the client is still sending, the system would discard the answer too, so the rest of the request is
+/// If the connection were closed while the client is still sending, the system would discard the response too, so the rest of the request is
 /// read first.
 pub(crate) async fn end(stream: &mut Downstream, then: AfterRequest) {
     if then == AfterRequest::Cut {

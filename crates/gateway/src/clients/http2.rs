@@ -1,4 +1,4 @@
-//! One stream of an HTTP/2 connection: reads a request's body and writes its answer.
+//! One stream of an HTTP/2 connection: reads a request's body and writes its response.
 
 use std::{
     future::poll_fn,
@@ -14,14 +14,14 @@ use sallyport_core::http1::{Framing, RequestHead, ResponseHead, http_date};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
-    answer::Answer,
     fault::ClientFault,
     http2_transport::write,
     leftovers::{Allowance, drop_rest},
+    own_response::OwnResponse,
     pause::Pause,
 };
 
-/// The largest part of an answer; the time limit for sending applies to each part.
+/// The largest part of a response; the time limit for sending applies to each part.
 const MAX_PART: usize = 32 << 10;
 
 /// The client of one stream.
@@ -32,13 +32,13 @@ pub(crate) struct Http2 {
     framing: Framing,
     is_head: bool,
     interim: Interim,
-    answer: AnswerProgress,
+    response: ResponseProgress,
     ends_connection: bool,
 }
 
-/// How much of the answer has been handed to the connection.
+/// How much of the response has been handed to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AnswerProgress {
+enum ResponseProgress {
     NotAll,
     Whole,
 }
@@ -50,7 +50,7 @@ enum Interim {
     Awaited,
 }
 
-/// How a client ended its stream after its answer.
+/// How a client ended its stream after its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// With the end of its body, or the gateway stopped reading it.
@@ -72,7 +72,7 @@ impl Http2 {
             framing,
             is_head,
             interim,
-            answer: AnswerProgress::NotAll,
+            response: ResponseProgress::NotAll,
             ends_connection: false,
         }
     }
@@ -121,20 +121,20 @@ impl Http2 {
 
     pub(crate) fn start(&mut self, head: ResponseHead, end: bool) -> Result<(), ClientFault> {
         let mut response = response(head);
-        // RFC 9110, section 6.6.1: an answer without a Date gets one.
+        // RFC 9110, section 6.6.1: a response without a Date gets one.
         let date = response.headers_mut().entry(header::DATE);
         date.or_insert_with(|| http_date(SystemTime::now()));
         let end = end || self.is_head;
         self.sending = Some(self.respond.send_response(response, end).map_err(|_| ClientFault::Gone)?);
         if end {
-            self.answer = AnswerProgress::Whole;
+            self.response = ResponseProgress::Whole;
         }
         Ok(())
     }
 
     /// Sends data in parts; the time limit applies to each of them.
     pub(crate) async fn send(&mut self, mut data: Bytes, pause: &mut Pause<'_>) -> Result<(), ClientFault> {
-        if self.answer == AnswerProgress::Whole {
+        if self.response == ResponseProgress::Whole {
             return Ok(());
         }
         let sending = self.sending.as_mut().ok_or(ClientFault::Gone)?;
@@ -159,22 +159,22 @@ impl Http2 {
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), ClientFault> {
-        if self.answer == AnswerProgress::NotAll {
+        if self.response == ResponseProgress::NotAll {
             self.end_with(Bytes::new())?;
         }
         Ok(())
     }
 
-    /// Hands a complete answer to the connection without waiting for the client's window. If this waited, a client that opens no window would
-    /// hold a request's slot for each answer.
-    pub(crate) fn answer(&mut self, mut answer: Answer) -> Result<(), ClientFault> {
-        let length = answer.body.len();
-        if answer.head.status != StatusCode::NO_CONTENT {
-            answer.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    /// Hands a complete response to the connection without waiting for the client's window. If this waited, a client that opens no window would
+    /// hold a request's slot for each response.
+    pub(crate) fn respond(&mut self, mut response: OwnResponse) -> Result<(), ClientFault> {
+        let length = response.body.len();
+        if response.head.status != StatusCode::NO_CONTENT {
+            response.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        self.start(answer.head, length == 0)?;
-        if self.answer == AnswerProgress::NotAll {
-            self.end_with(answer.body.into())?;
+        self.start(response.head, length == 0)?;
+        if self.response == ResponseProgress::NotAll {
+            self.end_with(response.body.into())?;
         }
         Ok(())
     }
@@ -182,12 +182,12 @@ impl Http2 {
     fn end_with(&mut self, data: Bytes) -> Result<(), ClientFault> {
         let sending = self.sending.as_mut().ok_or(ClientFault::Gone)?;
         sending.send_data(data, true).map_err(|_| ClientFault::Gone)?;
-        self.answer = AnswerProgress::Whole;
+        self.response = ResponseProgress::Whole;
         Ok(())
     }
 
     pub(crate) fn abort(&mut self) {
-        if self.answer == AnswerProgress::NotAll {
+        if self.response == ResponseProgress::NotAll {
             self.respond.send_reset(h2::Reason::INTERNAL_ERROR);
         }
     }
@@ -202,9 +202,9 @@ impl Http2 {
         self.ends_connection
     }
 
-    /// Returns whether the client, whose answer is complete, may still be sending.
+    /// Returns whether the client, whose response is complete, may still be sending.
     pub(crate) fn has_leftovers(&self) -> bool {
-        self.answer == AnswerProgress::Whole && !self.body.is_end_stream()
+        self.response == ResponseProgress::Whole && !self.body.is_end_stream()
     }
 
     /// Reads and discards the rest of the body. If this stops before the body has ended, the stream is reset.

@@ -1,7 +1,7 @@
 //! Reads and discards, within limits, the rest of a body whose request has been answered already.
 //!
 //! Most clients send their whole request before they read. If the connection, or the HTTP/2 stream, ends in the meantime, they report a
-//! broken connection instead of the answer (RFC 9112, section 9.6; RFC 9113, section 8.1).
+//! broken connection instead of the response (RFC 9112, section 9.6; RFC 9113, section 8.1).
 
 use std::{
     future::poll_fn,

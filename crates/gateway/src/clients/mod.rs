@@ -1,7 +1,6 @@
-//! One client: its address, the body of its request, its answer, and the limits that apply to it.
+//! One client: its address, the body of its request, its response, and the limits that apply to it.
 
 pub(super) mod admission;
-pub(super) mod answer;
 pub(super) mod client;
 pub(super) mod client_address;
 pub(super) mod fault;
@@ -12,6 +11,7 @@ pub(super) mod http1_head;
 pub(super) mod http2;
 pub(super) mod http2_transport;
 pub(super) mod leftovers;
+pub(super) mod own_response;
 pub(super) mod pause;
 pub(super) mod read_buffer;
 pub(super) mod timeouts;

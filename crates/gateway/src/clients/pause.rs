@@ -1,4 +1,4 @@
-//! Pauses: a player whose user is known may stop reading an answer for longer than others, while memory allows.
+//! Pauses: a player whose user is known may stop reading a response for longer than others, while memory allows.
 
 use std::{
     future::Future,

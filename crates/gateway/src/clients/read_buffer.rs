@@ -1,4 +1,4 @@
-//! The read size for an answer: large for a client that keeps up, so that each byte costs little, and small for one that does not, since
+//! The read size for a response: large for a client that keeps up, so that each byte costs little, and small for one that does not, since
 //! the data that it has not taken stays in memory.
 
 use std::time::Duration;

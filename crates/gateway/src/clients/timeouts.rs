@@ -64,7 +64,7 @@ impl MinRate {
     }
 }
 
-/// How often the gateway checks whether the credential of a running request is still valid. An answer must end within 2 s after its
+/// How often the gateway checks whether the credential of a running request is still valid. A response must end within 2 s after its
 /// credential becomes invalid.
 pub(crate) const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 

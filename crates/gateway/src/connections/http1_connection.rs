@@ -12,7 +12,7 @@ use crate::{
         client::{Client, Protocol},
         head_error::HeadError,
         http1::Http1,
-        http1_end::{AfterRequest, answer_once, end},
+        http1_end::{AfterRequest, end, respond_once},
         http1_head::{NextRequest, RequestWait, next},
     },
     edge::{Downstream, connection_limits::Activity},
@@ -74,11 +74,11 @@ async fn refuse(stream: &mut Downstream, peer: Peer, refusal: HeadError, gateway
     let mut exchange = Exchange::new(&gateway.state, unread_head(), peer);
     gateway.state.note_unread(exchange.client, refusal.reason());
     let denial = refusal.denial(&gateway.state.rules.load().site);
-    let answer = respond::denial(&exchange, &denial);
-    exchange.traffic.status = Some(answer.head.status);
-    exchange.traffic.bytes_out = answer.body.len() as u64;
+    let response = respond::denial(&exchange, &denial);
+    exchange.traffic.status = Some(response.head.status);
+    exchange.traffic.bytes_out = response.body.len() as u64;
     exchange.outcome = Outcome::Unread(denial.reason);
-    answer_once(stream, &exchange.head.method, &answer).await;
+    respond_once(stream, &exchange.head.method, &response).await;
     AfterRequest::Linger
 }
 

@@ -44,7 +44,7 @@ use crate::{
 /// The longest that the preface and the first settings may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may still send after the connection has ended, such as a request that it began before it saw the GOAWAY. If the gateway
-/// closed the socket at once, the system would reset the connection, and with it the answers that the client has not read yet.
+/// closed the socket at once, the system would reset the connection, and with it the responses that the client has not read yet.
 const LAST_FRAMES_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a connection is checked.
 const TICK: Duration = Duration::from_secs(5);

@@ -69,12 +69,12 @@ impl Listeners {
             |addresses: &[SocketAddr]| addresses.iter().map(|a| sockets.tcp(*a)).collect::<Result<Vec<_>, _>>();
         let encrypted = open(&config.listen)?;
         let plain = open(&config.http_listen)?;
-        let answers = Arc::new(Plain::new(config, Arc::clone(&self.certificates), &self.gateway.state));
+        let pages = Arc::new(Plain::new(config, Arc::clone(&self.certificates), &self.gateway.state));
         for listener in encrypted {
             self.loops.spawn(self.accept_tls(listener));
         }
         for listener in plain {
-            self.loops.spawn(self.accept_plain(listener, &answers));
+            self.loops.spawn(self.accept_plain(listener, &pages));
         }
         Ok(())
     }
@@ -112,14 +112,14 @@ impl Listeners {
         self.accept(listener, serve)
     }
 
-    fn accept_plain(&self, listener: TcpListener, answers: &Arc<Plain>) -> impl Future<Output = ()> + Send + use<> {
-        let answers = Arc::clone(answers);
+    fn accept_plain(&self, listener: TcpListener, pages: &Arc<Plain>) -> impl Future<Output = ()> + Send + use<> {
+        let pages = Arc::clone(pages);
         let acceptor = Arc::clone(&self.acceptor);
         let stop = self.stopped.clone();
         let state = Arc::clone(&self.gateway.state);
         let clients = self.clients.clone();
         let serve = move |stream: TcpStream, socket: SocketAddr, slot: SlotHandle| {
-            let answers = Arc::clone(&answers);
+            let pages = Arc::clone(&pages);
             let acceptor = Arc::clone(&acceptor);
             let stop = stop.clone();
             let state = Arc::clone(&state);
@@ -127,7 +127,7 @@ impl Listeners {
             clients.track_future(async move {
                 let _open = open;
                 match acceptor.plain(stream, socket, slot).await {
-                    Ok(caller) => answers.serve(caller, stop).await,
+                    Ok(caller) => pages.serve(caller, stop).await,
                     Err(fault) => count(&state.metrics, &fault),
                 }
             })

@@ -31,7 +31,7 @@ const PART: usize = 2 * 1024;
 /// One client's stream.
 ///
 /// Small writes wait until they are flushed, so that a head and its body become one TLS record and one system call. The writer flushes at
-/// the end of an answer, or when data must not wait.
+/// the end of a response, or when data must not wait.
 pub(crate) struct Downstream {
     io: Transport,
     /// Bytes that were read ahead and are returned first.

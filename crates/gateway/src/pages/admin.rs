@@ -22,9 +22,9 @@ use tracing::warn;
 
 use crate::{
     clients::{
-        answer::Answer,
-        http1_end::last_answer,
+        http1_end::last_response,
         http1_head::{NextRequest, rest_of_head},
+        own_response::OwnResponse,
     },
     edge::Certificates,
     observe::metrics::{CONTENT_TYPE, Listener, ScrapedValues},
@@ -35,7 +35,7 @@ use crate::{
 
 /// The maximum number of connections at a time. When one more arrives, the oldest is closed.
 const MAX_CONNECTIONS: usize = 32;
-/// The longest that a connection may last, from its start to the end of its answer.
+/// The longest that a connection may last, from its start to the end of its response.
 const MAX_LIFE: Duration = Duration::from_secs(5);
 
 /// The socket that it listens on.
@@ -62,7 +62,7 @@ pub(crate) struct Admin {
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
-/// The body of an answer, with its status and type.
+/// The body of a response, with its status and type.
 struct Page {
     status: StatusCode,
     content_type: &'static str,
@@ -81,7 +81,7 @@ impl Admin {
             match socket.accept().await {
                 Ok(stream) => {
                     make_room(&mut running);
-                    let served = timeout(MAX_LIFE, Arc::clone(&self).answer(stream, reached));
+                    let served = timeout(MAX_LIFE, Arc::clone(&self).respond(stream, reached));
                     running.push_back(tokio::spawn(served).abort_handle());
                 }
                 Err(error) => {
@@ -93,7 +93,7 @@ impl Admin {
     }
 
     /// Answers one request and closes the connection.
-    async fn answer(
+    async fn respond(
         self: Arc<Self>,
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
         reached: ConnectedOver,
@@ -106,7 +106,7 @@ impl Admin {
             }
             NextRequest::Closed => return Ok(()),
         };
-        stream.write_all(&last_answer(&method, &page.into())).await?;
+        stream.write_all(&last_response(&method, &page.into())).await?;
         stream.shutdown().await
     }
 
@@ -177,7 +177,7 @@ impl Page {
     }
 }
 
-impl From<Page> for Answer {
+impl From<Page> for OwnResponse {
     fn from(page: Page) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(page.content_type));

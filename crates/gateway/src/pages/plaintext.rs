@@ -17,17 +17,17 @@ use super::{
 };
 use crate::{
     clients::{
-        answer::{Answer, REQUEST_ID, request_id},
         client_address::client_address,
-        http1_end::{AfterRequest, answer_once, end},
+        http1_end::{AfterRequest, end, respond_once},
         http1_head::{NextRequest, RequestWait, next},
+        own_response::{OwnResponse, REQUEST_ID, request_id},
     },
     edge::{Caller, Certificates, local_ca::LocalCa, trust_anchor::TrustAnchor},
     observe::RequestId,
     state::GatewayState,
 };
 
-/// The answers of the plaintext listener, in order: the ACME challenge, the trust page and the redirect, which always applies.
+/// The responses of the plaintext listener, in order: the ACME challenge, the trust page and the redirect, which always applies.
 pub(crate) struct Plain {
     certificates: Arc<Certificates>,
     state: Arc<GatewayState>,
@@ -49,39 +49,39 @@ impl Plain {
     /// Answers one request and closes the connection.
     pub(crate) async fn serve(self: Arc<Self>, caller: Caller, stop: watch::Receiver<bool>) {
         let Caller { mut stream, address, .. } = caller;
-        let (method, mut answer) = match next(&mut stream, &mut RequestWait::new(&stop)).await {
+        let (method, mut response) = match next(&mut stream, &mut RequestWait::new(&stop)).await {
             NextRequest::Request(request, _) => {
-                let answer = self.answer(&request.head, address.ip());
-                (request.head.method, answer)
+                let response = self.respond(&request.head, address.ip());
+                (request.head.method, response)
             }
-            NextRequest::Refused(_) => (http::Method::GET, Answer::bare(StatusCode::BAD_REQUEST)),
+            NextRequest::Refused(_) => (http::Method::GET, OwnResponse::bare(StatusCode::BAD_REQUEST)),
             NextRequest::Closed => return,
         };
-        answer.head.headers.insert(REQUEST_ID, request_id(RequestId::next()));
-        answer_once(&mut stream, &method, &answer).await;
+        response.head.headers.insert(REQUEST_ID, request_id(RequestId::next()));
+        respond_once(&mut stream, &method, &response).await;
         end(&mut stream, AfterRequest::Linger).await;
     }
 
-    fn answer(&self, head: &RequestHead, peer: IpAddr) -> Answer {
+    fn respond(&self, head: &RequestHead, peer: IpAddr) -> OwnResponse {
         let client = client_address(peer, &head.headers, &self.state.rules.load().config.proxies);
         let reach = if is_local(client) { ClientLocation::Local } else { ClientLocation::Outside };
-        let own = self.acme_answer(head).or_else(|| self.trust_answer(head, reach));
-        own.unwrap_or_else(|| self.redirect.answer(head, reach))
+        let own = self.acme_response(head).or_else(|| self.trust_response(head, reach));
+        own.unwrap_or_else(|| self.redirect.respond(head, reach))
     }
 
     /// Answers an HTTP challenge (RFC 8555, section 8.3), by which an ACME authority validates that a name is ours.
-    fn acme_answer(&self, head: &RequestHead) -> Option<Answer> {
+    fn acme_response(&self, head: &RequestHead) -> Option<OwnResponse> {
         let token = head.target().strip_prefix("/.well-known/acme-challenge/")?;
         let body = self.certificates.challenge_answer(token)?;
-        let mut answer = Answer::bare(StatusCode::OK);
-        answer.head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        answer.body = body.into_bytes();
-        Some(answer)
+        let mut response = OwnResponse::bare(StatusCode::OK);
+        response.head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        response.body = body.into_bytes();
+        Some(response)
     }
 
-    fn trust_answer(&self, head: &RequestHead, reach: ClientLocation) -> Option<Answer> {
+    fn trust_response(&self, head: &RequestHead, reach: ClientLocation) -> Option<OwnResponse> {
         match reach {
-            ClientLocation::Local => self.trust_page.as_ref()?.answer(head),
+            ClientLocation::Local => self.trust_page.as_ref()?.respond(head),
             ClientLocation::Outside => None,
         }
     }

@@ -3,7 +3,7 @@
 use http::{HeaderValue, StatusCode, header};
 use sallyport_core::{config::Config, http1::RequestHead};
 
-use crate::{clients::answer::Answer, policy::host_name};
+use crate::{clients::own_response::OwnResponse, policy::host_name};
 
 /// The target of redirects from the plaintext listener.
 #[derive(Clone, Debug)]
@@ -39,11 +39,11 @@ impl Redirect {
     }
 
     /// Redirects a request for anything that is not served without TLS.
-    pub(crate) fn answer(&self, head: &RequestHead, reach: ClientLocation) -> Answer {
-        let Some(location) = self.location(head, reach) else { return Answer::bare(StatusCode::BAD_REQUEST) };
-        let mut answer = Answer::bare(StatusCode::PERMANENT_REDIRECT);
-        answer.head.headers.insert(header::LOCATION, location);
-        answer
+    pub(crate) fn respond(&self, head: &RequestHead, reach: ClientLocation) -> OwnResponse {
+        let Some(location) = self.location(head, reach) else { return OwnResponse::bare(StatusCode::BAD_REQUEST) };
+        let mut response = OwnResponse::bare(StatusCode::PERMANENT_REDIRECT);
+        response.head.headers.insert(header::LOCATION, location);
+        response
     }
 
     /// Returns the target; `None` if the host contains characters that could change its meaning.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    clients::answer::{Answer, own_headers},
+    clients::own_response::{OwnResponse, own_headers},
     edge::trust_anchor::TrustAnchor,
 };
 
@@ -46,19 +46,19 @@ impl TrustPage {
     }
 
     /// Answers a request for the page or one of its files; `None` for any other path.
-    pub(crate) fn answer(&self, head: &RequestHead) -> Option<Answer> {
+    pub(crate) fn respond(&self, head: &RequestHead) -> Option<OwnResponse> {
         let file = self.files.iter().find(|file| file.path == head.path())?;
         Some(match head.method {
-            Method::GET | Method::HEAD => file.answer(),
+            Method::GET | Method::HEAD => file.respond(),
             _ => not_allowed(),
         })
     }
 }
 
 impl File {
-    fn answer(&self) -> Answer {
-        let mut answer = Answer::bare(StatusCode::OK);
-        let headers = &mut answer.head.headers;
+    fn respond(&self) -> OwnResponse {
+        let mut response = OwnResponse::bare(StatusCode::OK);
+        let headers = &mut response.head.headers;
         headers.extend(own_headers());
         headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
@@ -70,15 +70,15 @@ impl File {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        answer.body.clone_from(&self.body);
-        answer
+        response.body.clone_from(&self.body);
+        response
     }
 }
 
-fn not_allowed() -> Answer {
-    let mut answer = Answer::bare(StatusCode::METHOD_NOT_ALLOWED);
-    answer.head.headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-    answer
+fn not_allowed() -> OwnResponse {
+    let mut response = OwnResponse::bare(StatusCode::METHOD_NOT_ALLOWED);
+    response.head.headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
 }
 
 fn page(anchor: &TrustAnchor) -> String {

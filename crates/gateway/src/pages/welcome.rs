@@ -8,7 +8,7 @@ use super::trust_page::page_policy;
 
 const PAGE: &str = include_str!("welcome.html");
 
-/// The page's headers, in addition to those of every answer of the gateway itself.
+/// The page's headers, in addition to those of every response of the gateway itself.
 static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     let mut headers = HeaderMap::new();
     for (name, value) in [
@@ -25,7 +25,7 @@ static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
     headers
 });
 
-/// Adds the page's headers to an answer of the gateway itself; returns the page's body.
+/// Adds the page's headers to a response of the gateway itself; returns the page's body.
 pub(crate) fn fill(headers: &mut HeaderMap) -> Vec<u8> {
     for (name, value) in &*HEADERS {
         headers.insert(name, value.clone());

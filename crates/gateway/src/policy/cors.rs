@@ -19,13 +19,13 @@ pub struct CorsPolicy {
     pub allow_headers: HeaderValue,
     /// The response headers that scripts may read, as one field value.
     pub expose_headers: HeaderValue,
-    /// How long browsers may cache the answer to a preflight.
+    /// How long browsers may cache the response to a preflight.
     pub max_age: Duration,
 }
 
 /// The CORS headers of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum CorsAnswer {
+pub enum CorsHeaders {
     /// None: the route has no CORS.
     #[default]
     None,
@@ -42,13 +42,13 @@ pub enum CorsAnswer {
     },
 }
 
-/// The answer to an allowed preflight.
+/// The response to an allowed preflight.
 #[derive(Clone, Debug)]
-pub struct PreflightAnswer {
+pub struct PreflightResponse {
     /// The application.
     pub app: Arc<App>,
     /// The headers that depend on the origin.
-    pub cors: CorsAnswer,
+    pub cors: CorsHeaders,
     /// `Access-Control-Allow-Methods`.
     pub methods: HeaderValue,
     /// `Access-Control-Allow-Headers`.
@@ -60,22 +60,22 @@ pub struct PreflightAnswer {
 impl CorsPolicy {
     /// Returns the CORS headers for the response to a request with these headers.
     #[must_use]
-    pub fn answer(&self, headers: &HeaderMap) -> CorsAnswer {
+    pub fn headers(&self, headers: &HeaderMap) -> CorsHeaders {
         match sole(headers, &header::ORIGIN) {
-            Some(origin) if self.allows(origin) => CorsAnswer::Allow {
+            Some(origin) if self.allows(origin) => CorsHeaders::Allow {
                 origin: origin.clone(),
                 credentials: self.credentials,
                 expose: self.expose_headers.clone(),
             },
-            Some(_) | None => CorsAnswer::Vary,
+            Some(_) | None => CorsHeaders::Vary,
         }
     }
 
     /// Returns the CORS headers for a response by the gateway itself without a known route, so that pages of an allowed origin can read
     /// why the request was refused.
     #[must_use]
-    pub fn answer_without_route(&self, headers: &HeaderMap) -> CorsAnswer {
-        if self.origins.is_empty() { CorsAnswer::None } else { self.answer(headers) }
+    pub fn headers_without_route(&self, headers: &HeaderMap) -> CorsHeaders {
+        if self.origins.is_empty() { CorsHeaders::None } else { self.headers(headers) }
     }
 
     fn allows(&self, origin: &HeaderValue) -> bool {
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn only_the_exact_origin_is_allowed() {
-        assert!(matches!(policy().answer(&headers(&["https://app.example.com"])), CorsAnswer::Allow { .. }));
+        assert!(matches!(policy().headers(&headers(&["https://app.example.com"])), CorsHeaders::Allow { .. }));
         for origin in [
             "http://app.example.com",
             "https://app.example.com:443",
@@ -152,12 +152,12 @@ mod tests {
             "",
             "https://app.example.com/",
         ] {
-            assert_eq!(policy().answer(&headers(&[origin])), CorsAnswer::Vary, "{origin}");
+            assert_eq!(policy().headers(&headers(&[origin])), CorsHeaders::Vary, "{origin}");
         }
-        assert_eq!(policy().answer(&headers(&[])), CorsAnswer::Vary);
+        assert_eq!(policy().headers(&headers(&[])), CorsHeaders::Vary);
         let mut two = headers(&["https://app.example.com"]);
         two.append(header::ORIGIN, HeaderValue::from_static("https://app.example.com"));
-        assert_eq!(policy().answer(&two), CorsAnswer::Vary);
+        assert_eq!(policy().headers(&two), CorsHeaders::Vary);
     }
 
     #[test]

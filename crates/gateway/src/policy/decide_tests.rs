@@ -274,7 +274,7 @@ fn a_preflight_is_answered_for_an_allowed_origin_and_method_only() {
     let preflight = |origin, method| {
         let sent = Sent { method: Method::OPTIONS, origin, preflight: method, ..Sent::good() };
         match sent.decide(&site()) {
-            Decision::Preflight(answer) => Ok(answer.methods),
+            Decision::Preflight(response) => Ok(response.methods),
             Decision::Respond(denial) => Err(denial.reason),
             Decision::Forward(_) | Decision::Judge(_) => unreachable!("a preflight was forwarded"),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
-use super::{cors::PreflightAnswer, denial::Denial, permit::Permit, reason::Reason, trace::Step};
+use super::{cors::PreflightResponse, denial::Denial, permit::Permit, reason::Reason, trace::Step};
 use crate::identity::Identity;
 
 /// The outcome of judging a request.
@@ -15,7 +15,7 @@ pub enum Decision {
     /// Forward the request if its body passes.
     Judge(PendingBody),
     /// Answer the CORS preflight.
-    Preflight(PreflightAnswer),
+    Preflight(PreflightResponse),
     /// Deny the request.
     Respond(Denial),
 }

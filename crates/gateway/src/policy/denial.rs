@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 
 use super::{
-    cors::CorsAnswer,
+    cors::CorsHeaders,
     error_style::{BasicChallenge, ErrorStyle},
     reason::Reason,
     site::App,
@@ -25,7 +25,7 @@ pub struct Denial {
     /// The methods that the client may use on this path.
     pub allow: Option<HeaderValue>,
     /// The CORS headers of the response.
-    pub cors: CorsAnswer,
+    pub cors: CorsHeaders,
     /// The application, if it was determined.
     pub app: Option<Arc<App>>,
     /// The format of the response body.
@@ -60,7 +60,7 @@ impl Denial {
             detail: None,
             exceeded: None,
             allow: None,
-            cors: CorsAnswer::None,
+            cors: CorsHeaders::None,
             app: None,
             style: ErrorStyle::default(),
             guess: Guess::No,
@@ -74,7 +74,7 @@ impl Denial {
     #[must_use]
     pub fn of(reason: Reason, app: Option<&Arc<App>>, headers: &HeaderMap) -> Self {
         let Some(app) = app else { return Self::bare(reason) };
-        let cors = app.cors.answer_without_route(headers);
+        let cors = app.cors.headers_without_route(headers);
         Self { cors, app: Some(Arc::clone(app)), style: app.style, ..Self::bare(reason) }
     }
 }

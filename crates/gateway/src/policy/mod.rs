@@ -25,7 +25,7 @@ mod wire;
 pub use self::addresses::{AddressRules, Countries, CountryCode, InvalidCountryCode};
 pub use self::body::{BodyFault, BodyRule};
 pub use self::compile::{PolicyText, compile, compile_after, compile_text};
-pub use self::cors::{CorsAnswer, CorsPolicy, PreflightAnswer};
+pub use self::cors::{CorsHeaders, CorsPolicy, PreflightResponse};
 pub use self::decision::{Decision, PendingBody};
 pub use self::denial::{Denial, Guess};
 pub use self::error_style::{BasicChallenge, ErrorStyle};

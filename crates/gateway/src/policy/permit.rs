@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sallyport_core::config::Upstream;
 
 use super::{
-    cors::CorsAnswer,
+    cors::CorsHeaders,
     route::{Handler, Route},
     site::App,
     trace::Trace,
@@ -22,7 +22,7 @@ pub struct Permit {
     /// The query of a link to the route's `link_also` object.
     pub(super) link: Option<String>,
     pub(super) body: Option<Vec<u8>>,
-    pub(super) cors: CorsAnswer,
+    pub(super) cors: CorsHeaders,
     pub(super) steps: Trace,
 }
 
@@ -100,7 +100,7 @@ impl Permit {
 
     /// Returns the CORS headers of the response.
     #[must_use]
-    pub fn cors(&self) -> &CorsAnswer {
+    pub fn cors(&self) -> &CorsHeaders {
         &self.cors
     }
 

@@ -39,12 +39,12 @@ pub(crate) async fn create_link(
     };
     match made {
         Ok(link) => {
-            let answer = respond::json(exchange, StatusCode::CREATED, &permit, &link);
+            let response = respond::json(exchange, StatusCode::CREATED, &permit, &link);
             exchange.outcome = Outcome::Permitted(permit);
-            reply(client, exchange, answer).await
+            reply(client, exchange, response).await
         }
         Err(refusal) => {
-            // The answer is the same for several causes; whoever runs the gateway may see which it was.
+            // The response is the same for several causes; whoever runs the gateway may see which it was.
             debug!(request_id = %exchange.id, ?refusal, "a link was refused");
             let mut denial = permit.revoke(refusal.reason());
             denial.detail = Some(refusal.to_string());

@@ -1,4 +1,4 @@
-//! Answers a client with a denial, or with another answer of the gateway itself.
+//! Answers a client with a denial, or with another response of the gateway itself.
 
 use tracing::debug;
 
@@ -7,7 +7,7 @@ use super::{
     respond,
 };
 use crate::{
-    clients::{answer::Answer, client::Client, fault::ClientFault},
+    clients::{client::Client, fault::ClientFault, own_response::OwnResponse},
     policy::{Denial, Reason},
 };
 
@@ -21,14 +21,18 @@ pub(crate) async fn deny(client: &mut Client<'_>, exchange: &mut Exchange, denia
     } else if matches!(denial.reason, Reason::BadHost | Reason::BadFraming) {
         client.close_after();
     }
-    let answer = respond::denial(exchange, &denial);
+    let response = respond::denial(exchange, &denial);
     exchange.outcome = Outcome::Denied(denial.reason, denial.identity, denial.steps);
-    reply(client, exchange, answer).await
+    reply(client, exchange, response).await
 }
 
-/// Sends an answer of the gateway itself.
-pub(crate) async fn reply(client: &mut Client<'_>, exchange: &mut Exchange, answer: Answer) -> Result<(), ClientFault> {
-    exchange.traffic.status = Some(answer.head.status);
-    exchange.traffic.bytes_out = answer.body.len() as u64;
-    client.answer(answer).await
+/// Sends a response of the gateway itself.
+pub(crate) async fn reply(
+    client: &mut Client<'_>,
+    exchange: &mut Exchange,
+    response: OwnResponse,
+) -> Result<(), ClientFault> {
+    exchange.traffic.status = Some(response.head.status);
+    exchange.traffic.bytes_out = response.body.len() as u64;
+    client.respond(response).await
 }

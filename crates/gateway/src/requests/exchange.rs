@@ -35,7 +35,7 @@ pub(crate) struct Peer {
     pub(crate) certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// One request, from its head to the end of its answer.
+/// One request, from its head to the end of its response.
 pub(crate) struct Exchange {
     pub(crate) id: RequestId,
     pub(crate) client: IpAddr,
@@ -52,9 +52,9 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 pub(crate) struct Traffic {
     started: Instant,
-    /// The status of the answer once it has begun.
+    /// The status of the response once it has begun.
     pub(crate) status: Option<StatusCode>,
-    /// Why the answer was aborted after it had begun.
+    /// Why the response was aborted after it had begun.
     pub(crate) broken_off: Option<Reason>,
     /// Bytes of body received from the client.
     pub(crate) bytes_in: u64,
@@ -79,7 +79,7 @@ pub(crate) enum Outcome {
 }
 
 impl Traffic {
-    pub(crate) fn note_upstream_answer(&mut self) {
+    pub(crate) fn note_upstream_response(&mut self) {
         self.upstream.get_or_insert_with(|| self.started.elapsed());
     }
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     clients::fault::ClientFault,
     policy::Reason,
-    upstream::{AnswerFault, ConnectFault},
+    upstream::{ConnectFault, ResponseFault},
 };
 
 /// A failure between client and application.
@@ -18,7 +18,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Connect(#[from] ConnectFault),
     #[error(transparent)]
-    Answer(#[from] AnswerFault),
+    Response(#[from] ResponseFault),
     #[error("the application was silent for {0:?}")]
     Silence(Duration),
     #[error("the body exceeds the limit of its route")]
@@ -47,7 +47,9 @@ impl Failure {
             Self::Client(ClientFault::Malformed(_)) => Some(Reason::BadFraming),
             Self::TooLarge => Some(Reason::BodyTooLarge),
             Self::Silence(_) => Some(Reason::UpstreamTimeout),
-            Self::Connect(_) | Self::Answer(_) | Self::Switched | Self::WorkerDown => Some(Reason::UpstreamUnreachable),
+            Self::Connect(_) | Self::Response(_) | Self::Switched | Self::WorkerDown => {
+                Some(Reason::UpstreamUnreachable)
+            }
             Self::Revoked => Some(Reason::BadCredential),
             Self::NoPermit => Some(Reason::Internal),
         }

@@ -1,4 +1,4 @@
-//! Names of header fields: which only the gateway may set, which frame a message, and which an application's answer loses.
+//! Names of header fields: which only the gateway may set, which frame a message, and which an application's response loses.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ const MANAGED_NAMES: [&str; 16] = [
     "x-api-key",
 ];
 
-/// Prefixes that are removed from an application's answers, with `WITHHELD_NAMES`: the software in use, instructions to a server in front
+/// Prefixes that are removed from an application's responses, with `WITHHELD_NAMES`: the software in use, instructions to a server in front
 /// of it, and permissions for other origins, which only the policy grants.
 const WITHHELD_PREFIXES: [&str; 2] = ["access-control-", "x-accel-"];
 const WITHHELD_NAMES: [&str; 3] = ["server", "x-powered-by", statement::HEADER];
@@ -61,7 +61,7 @@ pub(super) fn frames(name: &str) -> bool {
     is_hop_by_hop(name) || name == "content-length"
 }
 
-/// Returns true for a field of an application's answer that no client gets.
+/// Returns true for a field of an application's response that no client gets.
 pub(super) fn is_withheld(name: &str) -> bool {
     let name = &*folded(name);
     WITHHELD_NAMES.contains(&name)

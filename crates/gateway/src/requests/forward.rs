@@ -1,4 +1,4 @@
-//! Forwards a permitted request to its application and the answer back, both as streams.
+//! Forwards a permitted request to its application and the response back, both as streams.
 
 use std::{
     future::poll_fn,
@@ -36,13 +36,13 @@ use crate::{
     limits::Acquaintance,
     policy::{Denial, Permit, Reason},
     state::GatewayState,
-    upstream::{AnswerFault, Connection, UpstreamResponse},
+    upstream::{Connection, ResponseFault, UpstreamResponse},
 };
 
-/// The maximum number of early hints of one answer that are forwarded.
+/// The maximum number of early hints of one response that are forwarded.
 const MAX_HINTS: u8 = 8;
 
-/// Forwards a request. A failure before its answer has begun is answered with a denial.
+/// Forwards a request. A failure before its response has begun is answered with a denial.
 pub(crate) async fn forward(
     gateway: &Gateway,
     client: &mut Client<'_>,
@@ -87,14 +87,14 @@ async fn pass(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchang
     let state = &gateway.state;
     let pause = Pause::new(state, &gateway.load, known_user(permit));
     let mut forwarding = Forwarding { state, client, permit, asked: head, traffic, idle_timeout, pause, upload };
-    let (mut upstream, answer) = forwarding.ask(gateway).await?;
-    let switches = websocket && answer.switches_to_websocket();
-    let Http1Response { head: mut answered, framing, connection, reusable } = answer;
+    let (mut upstream, response) = forwarding.ask(gateway).await?;
+    let switches = websocket && response.switches_to_websocket();
+    let Http1Response { head: mut answered, framing, connection, reusable } = response;
     from_upstream(&mut answered, &connection, permit, *id, &head.host);
     if answered.status == StatusCode::SWITCHING_PROTOCOLS {
         return forwarding.tunnel(upstream, answered, switches).await;
     }
-    forwarding.answer(&mut upstream, answered, framing).await?;
+    forwarding.respond(&mut upstream, answered, framing).await?;
     if reusable && forwarding.upload.is_whole() {
         gateway.pool.give_back(permit, upstream);
     }
@@ -110,7 +110,7 @@ fn known_user(permit: &Permit) -> Option<&UserName> {
     }
 }
 
-/// One request and its answer in transit.
+/// One request and its response in transit.
 struct Forwarding<'a, 's> {
     state: &'a GatewayState,
     client: &'a mut Client<'s>,
@@ -123,10 +123,10 @@ struct Forwarding<'a, 's> {
 }
 
 impl Forwarding<'_, '_> {
-    /// Sends the request and waits for the head of its answer.
+    /// Sends the request and waits for the head of its response.
     ///
     /// The application may have closed a pooled connection in the meantime, and then it is unknown whether it has read the request. So a request
-    /// that is not idempotent (RFC 9110, section 9.2.2) uses a pooled connection only just after that connection's last answer, and is never
+    /// that is not idempotent (RFC 9110, section 9.2.2) uses a pooled connection only just after that connection's last response, and is never
     /// sent twice.
     async fn ask(&mut self, gateway: &Gateway) -> Result<(Connection, Http1Response), Failure> {
         if gateway.worker.keeps_waiting(self.state, self.permit) {
@@ -137,17 +137,17 @@ impl Forwarding<'_, '_> {
         let waiting = if repeatable { pool.take(self.permit) } else { pool.take_fresh(self.permit) };
         if let Some(mut upstream) = waiting {
             match self.head(&mut upstream).await {
-                Err(Failure::Answer(AnswerFault::Silent)) if repeatable && self.upload.restart() => {}
-                Err(fault @ Failure::Answer(AnswerFault::Silent)) => {
+                Err(Failure::Response(ResponseFault::Silent)) if repeatable && self.upload.restart() => {}
+                Err(fault @ Failure::Response(ResponseFault::Silent)) => {
                     pool.distrust(self.permit);
                     return Err(fault);
                 }
-                answer => return answer.map(|answer| (upstream, answer)),
+                response => return response.map(|response| (upstream, response)),
             }
         }
         let mut upstream = pool.connect(self.permit).await?;
-        let answer = self.head(&mut upstream).await?;
-        Ok((upstream, answer))
+        let response = self.head(&mut upstream).await?;
+        Ok((upstream, response))
     }
 
     async fn head(&mut self, upstream: &mut Connection) -> Result<Http1Response, Failure> {
@@ -161,9 +161,9 @@ impl Forwarding<'_, '_> {
                 self.poll_wait(cx, stage).map(Err)
             });
             match said.await? {
-                UpstreamResponse::Answer(answer) => {
-                    self.traffic.note_upstream_answer();
-                    return Ok(answer);
+                UpstreamResponse::Final(response) => {
+                    self.traffic.note_upstream_response();
+                    return Ok(response);
                 }
                 UpstreamResponse::Interim(head) => self.interim(&head, &mut hints)?,
             }
@@ -171,7 +171,7 @@ impl Forwarding<'_, '_> {
     }
 
     /// An interim response shows that the application is alive. Its early hints are forwarded only to a browser that opens a page; few other
-    /// clients expect a response before the answer.
+    /// clients expect an interim response before the final one.
     fn interim(&mut self, head: &ResponseHead, hints: &mut u8) -> Result<(), Failure> {
         if self.idle_timeout.reset() {
             self.look()?;
@@ -195,7 +195,12 @@ impl Forwarding<'_, '_> {
         Ok(stage)
     }
 
-    async fn answer(&mut self, upstream: &mut Connection, head: ResponseHead, framing: Framing) -> Result<(), Failure> {
+    async fn respond(
+        &mut self,
+        upstream: &mut Connection,
+        head: ResponseHead,
+        framing: Framing,
+    ) -> Result<(), Failure> {
         self.traffic.status = Some(head.status);
         self.client.start(head, framing).await?;
         let mut body = BodyDecoder::new(framing);

@@ -1,4 +1,4 @@
-//! The application's answer as the client gets it: which fields it loses and gains.
+//! The application's response as the client gets it: which fields it loses and gains.
 
 use std::net::Ipv4Addr;
 
@@ -7,9 +7,9 @@ use sallyport_core::http1::{Connection, ResponseHead};
 
 use super::field_names::is_withheld;
 use crate::{
-    clients::answer::{REQUEST_ID, request_id},
+    clients::own_response::{REQUEST_ID, request_id},
     observe::RequestId,
-    policy::{CorsAnswer, DEFAULT_REFERRER_POLICY, Permit, ReferrerPolicy, SecurityHeaders, is_discreet},
+    policy::{CorsHeaders, DEFAULT_REFERRER_POLICY, Permit, ReferrerPolicy, SecurityHeaders, is_discreet},
 };
 
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -24,7 +24,7 @@ pub(crate) fn from_upstream(
 ) {
     let headers = &mut response.headers;
     strip_own(headers, connection);
-    // RFC 9110, section 8.6: a client that trusts it would wait for a body, or take the next answer for one.
+    // RFC 9110, section 8.6: a client that trusts it would wait for a body, or take the next response for one.
     if response.status == StatusCode::NO_CONTENT || response.status.is_informational() {
         headers.remove(header::CONTENT_LENGTH);
     }
@@ -49,7 +49,7 @@ pub(crate) fn early_hints(head: &ResponseHead) -> Option<ResponseHead> {
     hints.then_some(ResponseHead { status: head.status, headers })
 }
 
-/// Sets the security headers of an application's answer, except for HSTS. An application knows its own pages and frames best, but it may
+/// Sets the security headers of an application's response, except for HSTS. An application knows its own pages and frames best, but it may
 /// not weaken the protection of others: URLs contain links, and files contain untrusted bytes.
 fn secure(headers: &mut HeaderMap, policy: &SecurityHeaders) {
     if let Some(value) = &policy.content_type_options {
@@ -75,7 +75,7 @@ fn secure(headers: &mut HeaderMap, policy: &SecurityHeaders) {
     }
 }
 
-/// Returns true if the answer already forbids all framing, in exactly one field, since browsers disagree about two.
+/// Returns true if the response already forbids all framing, in exactly one field, since browsers disagree about two.
 fn forbids_frames(headers: &HeaderMap) -> bool {
     let mut fields = headers.get_all(header::X_FRAME_OPTIONS).iter();
     fields.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"DENY")) && fields.next().is_none()
@@ -99,9 +99,9 @@ fn is_shared_name(host: &str) -> bool {
     host.starts_with('[') || name.rsplit('.').next().is_some_and(local) || name.parse::<Ipv4Addr>().is_ok()
 }
 
-/// Sets the CORS headers of an answer. A cache must know that the answer depends on the origin, whatever it is.
-pub(crate) fn set_cors(headers: &mut HeaderMap, cors: &CorsAnswer) {
-    if *cors == CorsAnswer::None {
+/// Sets the CORS headers of a response. A cache must know that the response depends on the origin, whatever it is.
+pub(crate) fn set_cors(headers: &mut HeaderMap, cors: &CorsHeaders) {
+    if *cors == CorsHeaders::None {
         return;
     }
     let varies =
@@ -109,7 +109,7 @@ pub(crate) fn set_cors(headers: &mut HeaderMap, cors: &CorsAnswer) {
     if !headers.get_all(header::VARY).iter().any(varies) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
     }
-    if let CorsAnswer::Allow { origin, credentials, expose } = cors {
+    if let CorsHeaders::Allow { origin, credentials, expose } = cors {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
         if *credentials {

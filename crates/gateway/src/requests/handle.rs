@@ -1,4 +1,4 @@
-//! Handles one request from its head to its answer, over HTTP/1 or HTTP/2.
+//! Handles one request from its head to its response, over HTTP/1 or HTTP/2.
 
 use std::{future::poll_fn, net::IpAddr};
 
@@ -33,7 +33,7 @@ pub(crate) async fn handle(gateway: &Gateway, client: &mut Client<'_>, head: Req
         let _ = deny(client, &mut exchange, denial).await;
         return counted_as;
     };
-    if answer(gateway, client, &mut exchange).await.is_err() {
+    if respond(gateway, client, &mut exchange).await.is_err() {
         client.abort();
     }
     counted_as
@@ -56,7 +56,7 @@ pub(crate) async fn refuse(
 }
 
 /// Decides on the request, including its body if the route has a rule for it, and carries out the decision.
-async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<(), ClientFault> {
+async fn respond(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Exchange) -> Result<(), ClientFault> {
     let permit = match judge_head(&gateway.state, exchange, client.asks_for_websocket()) {
         Decision::Forward(permit) => permit,
         Decision::Judge(pending) => match judge_body(client, exchange, pending).await? {
@@ -68,10 +68,10 @@ async fn answer(gateway: &Gateway, client: &mut Client<'_>, exchange: &mut Excha
             Ok(permit) => permit,
             Err(denial) => return deny(client, exchange, denial).await,
         },
-        Decision::Preflight(answer) => {
-            let answer = respond::preflight(exchange, &answer);
+        Decision::Preflight(response) => {
+            let response = respond::preflight(exchange, &response);
             exchange.outcome = Outcome::Preflight;
-            return reply(client, exchange, answer).await;
+            return reply(client, exchange, response).await;
         }
         Decision::Respond(denial) => return deny(client, exchange, denial).await,
     };
@@ -146,9 +146,9 @@ async fn permitted(
     match permit.target() {
         Target::CreateLink => create_link(&gateway.state, client, exchange, permit).await,
         Target::Welcome => {
-            let answer = respond::welcome(exchange, &permit);
+            let response = respond::welcome(exchange, &permit);
             exchange.outcome = Outcome::Permitted(permit);
-            reply(client, exchange, answer).await
+            reply(client, exchange, response).await
         }
         Target::Upstream(_) => {
             exchange.outcome = Outcome::Permitted(permit);

@@ -12,18 +12,18 @@ use super::{
     from_upstream::{set_cors, set_transport_security},
 };
 use crate::{
-    clients::answer::{Answer, REQUEST_ID, own_headers, request_id},
+    clients::own_response::{OwnResponse, REQUEST_ID, own_headers, request_id},
     limits::Exceeded,
     pages::welcome,
-    policy::{App, BasicChallenge, CorsAnswer, Denial, ErrorStyle, Permit, PreflightAnswer, Reason},
+    policy::{App, BasicChallenge, CorsHeaders, Denial, ErrorStyle, Permit, PreflightResponse, Reason},
 };
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Returns the answer to a denied request.
-pub(crate) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
+/// Returns the response to a denied request.
+pub(crate) fn denial(exchange: &Exchange, denial: &Denial) -> OwnResponse {
     let content_type = match denial.style {
         ErrorStyle::Problem => "application/problem+json",
         ErrorStyle::Fastapi => "application/json",
@@ -47,7 +47,7 @@ pub(crate) fn denial(exchange: &Exchange, denial: &Denial) -> Answer {
         set_rate_headers(&mut head.headers, exceeded);
     }
     set_cors(&mut head.headers, &denial.cors);
-    Answer { head, body: error_body(denial, exchange) }
+    OwnResponse { head, body: error_body(denial, exchange) }
 }
 
 /// Returns `Retry-After` in seconds, for reasons other than a rate limit.
@@ -59,46 +59,46 @@ const fn retry_after(reason: Reason) -> Option<u32> {
     }
 }
 
-/// Returns the answer to an allowed preflight.
-pub(crate) fn preflight(exchange: &Exchange, answer: &PreflightAnswer) -> Answer {
-    let mut head = start(exchange, Some(&answer.app), StatusCode::NO_CONTENT);
+/// Returns the response to an allowed preflight.
+pub(crate) fn preflight(exchange: &Exchange, response: &PreflightResponse) -> OwnResponse {
+    let mut head = start(exchange, Some(&response.app), StatusCode::NO_CONTENT);
     let headers = &mut head.headers;
-    let cors = match &answer.cors {
-        // The headers that scripts may read belong in the answer itself, not in its preflight.
-        CorsAnswer::Allow { origin, credentials, .. } => {
+    let cors = match &response.cors {
+        // The headers that scripts may read belong in the response itself, not in its preflight.
+        CorsHeaders::Allow { origin, credentials, .. } => {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             if *credentials {
                 headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
-            &CorsAnswer::Vary
+            &CorsHeaders::Vary
         }
         other => other,
     };
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, answer.methods.clone());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, answer.headers.clone());
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, answer.max_age.into());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, response.methods.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, response.headers.clone());
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, response.max_age.into());
     set_cors(headers, cors);
-    Answer { head, body: Vec::new() }
+    OwnResponse { head, body: Vec::new() }
 }
 
-/// Returns an answer with a JSON document of the gateway itself.
-pub(crate) fn json(exchange: &Exchange, status: StatusCode, permit: &Permit, document: &impl Serialize) -> Answer {
+/// Returns a response with a JSON document of the gateway itself.
+pub(crate) fn json(exchange: &Exchange, status: StatusCode, permit: &Permit, document: &impl Serialize) -> OwnResponse {
     let mut head = start(exchange, Some(permit.app()), status);
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     set_cors(&mut head.headers, permit.cors());
-    Answer { head, body: serde_json::to_vec(document).unwrap_or_default() }
+    OwnResponse { head, body: serde_json::to_vec(document).unwrap_or_default() }
 }
 
 /// Returns the gateway's welcome page.
-pub(crate) fn welcome(exchange: &Exchange, permit: &Permit) -> Answer {
+pub(crate) fn welcome(exchange: &Exchange, permit: &Permit) -> OwnResponse {
     let mut head = start(exchange, Some(permit.app()), StatusCode::OK);
     let body = welcome::fill(&mut head.headers);
     set_cors(&mut head.headers, permit.cors());
-    Answer { head, body }
+    OwnResponse { head, body }
 }
 
-/// Begins an answer of the gateway itself. The application's policy decides on HSTS here too; without an application there is none.
+/// Begins a response of the gateway itself. The application's policy decides on HSTS here too; without an application there is none.
 fn start(exchange: &Exchange, app: Option<&App>, status: StatusCode) -> ResponseHead {
     let mut headers = own_headers();
     headers.insert(REQUEST_ID, request_id(exchange.id));

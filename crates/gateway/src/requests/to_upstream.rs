@@ -12,7 +12,7 @@ use sallyport_core::{
 
 use super::field_names::{frames, is_managed};
 use crate::{
-    clients::answer::REQUEST_ID,
+    clients::own_response::REQUEST_ID,
     observe::RequestId,
     policy::{Permit, Stated},
 };

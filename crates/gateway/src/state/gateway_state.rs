@@ -25,7 +25,7 @@ use crate::{
     store::{Secrets, Store},
 };
 
-/// Everything that decisions and answers depend on.
+/// Everything that decisions and responses depend on.
 pub(crate) struct GatewayState {
     /// The contents of the files, as of the last reload.
     pub rules: ArcSwap<Rules>,

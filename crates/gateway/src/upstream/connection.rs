@@ -1,4 +1,4 @@
-//! One connection to an application: sends requests as bytes and parses the answers.
+//! One connection to an application: sends requests as bytes and parses the responses.
 
 use std::{
     io,
@@ -26,8 +26,8 @@ use tokio_util::{either::Either, io::poll_read_buf};
 
 /// The maximum number of bytes that are read at once for a head, with the small body that often follows it.
 const HEAD_READ_BYTES: usize = 8 * 1024;
-/// The maximum number of informational answers before the answer itself: an application may report every few seconds that it is still working.
-const MAX_INFORMATIONAL: u16 = 1_000;
+/// The maximum number of interim responses before the final one: an application may report every few seconds that it is still working.
+const MAX_INTERIM: u16 = 1_000;
 
 /// A connection to an application.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Connection {
     /// Bytes that arrived with a head and follow it.
     ahead: Bytes,
     scan: HeadScan,
-    informational: u16,
+    interim: u16,
 }
 
 /// TCP or a Unix socket.
@@ -46,42 +46,42 @@ pub(super) type Io = Either<TcpStream, UnixStream>;
 /// A response of an application.
 #[derive(Debug)]
 pub(crate) enum UpstreamResponse {
-    /// An interim response before its answer (RFC 9110, section 15.2).
+    /// An interim response, before the final one (RFC 9110, section 15.2).
     Interim(ResponseHead),
-    /// The answer, or a switch of protocols.
-    Answer(Http1Response),
+    /// The final response, or a switch of protocols.
+    Final(Http1Response),
 }
 
-/// The faults of an application's answer.
+/// The faults of an application's response.
 #[derive(Debug, Error)]
-pub(crate) enum AnswerFault {
+pub(crate) enum ResponseFault {
     /// It closed the connection without sending anything, as it does with an idle connection.
-    #[error("the application closed the connection without an answer")]
+    #[error("the application closed the connection without a response")]
     Silent,
-    /// It closed the connection within a head, or after informational answers only.
-    #[error("the application closed the connection before the end of an answer's head")]
+    /// It closed the connection within a head, or after interim responses only.
+    #[error("the application closed the connection before the end of a response's head")]
     TruncatedHead,
-    /// It sent too many informational answers.
-    #[error("the application sent more than {MAX_INFORMATIONAL} informational answers before the answer itself")]
-    TooManyInformational,
+    /// It sent too many interim responses.
+    #[error("the application sent more than {MAX_INTERIM} interim responses before the final one")]
+    TooManyInterim,
     /// The head violates the grammar.
-    #[error("the application's answer is malformed: {0}")]
+    #[error("the application's response is malformed: {0}")]
     Head(HeadFault),
     /// The head gives two lengths (RFC 9112, section 6.3).
     #[error(
-        "the application sent both Content-Length and Transfer-Encoding, so the end of its answer is ambiguous; \
+        "the application sent both Content-Length and Transfer-Encoding, so the end of its response is ambiguous; \
          change the application, or the server in front of it, to send only one of them"
     )]
     TwoLengths,
     /// The body violates its framing.
-    #[error("the application's answer: {0}")]
+    #[error("the application's response: {0}")]
     Body(#[from] BodyFault),
     /// The socket returned an error.
     #[error("the connection to the application failed: {0}")]
     Io(#[from] io::Error),
 }
 
-impl From<HeadFault> for AnswerFault {
+impl From<HeadFault> for ResponseFault {
     fn from(fault: HeadFault) -> Self {
         if fault == HeadFault::TwoLengths { Self::TwoLengths } else { Self::Head(fault) }
     }
@@ -89,7 +89,7 @@ impl From<HeadFault> for AnswerFault {
 
 impl Connection {
     pub(super) fn new(io: Io) -> Self {
-        Self { io, input: BytesMut::new(), ahead: Bytes::new(), scan: HeadScan::default(), informational: 0 }
+        Self { io, input: BytesMut::new(), ahead: Bytes::new(), scan: HeadScan::default(), interim: 0 }
     }
 
     /// Writes all of `bytes`, and advances it past the written part.
@@ -97,54 +97,54 @@ impl Connection {
         poll_write_all(&mut self.io, cx, bytes)
     }
 
-    /// Returns the application's next response to a request with this method, up to the head of its answer.
+    /// Returns the next head that the application sends for a request with this method.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         method: &Method,
-    ) -> Poll<Result<UpstreamResponse, AnswerFault>> {
+    ) -> Poll<Result<UpstreamResponse, ResponseFault>> {
         loop {
             if let Some(end) = self.scan.end(&self.input)? {
-                let answer = Http1Response::parse(&self.input.split_to(end).freeze(), method)?;
+                let response = Http1Response::parse(&self.input.split_to(end).freeze(), method)?;
                 self.scan = HeadScan::default();
-                let status = answer.head.status;
+                let status = response.head.status;
                 if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                     self.ahead = std::mem::take(&mut self.input).freeze();
-                    return Poll::Ready(Ok(UpstreamResponse::Answer(answer)));
+                    return Poll::Ready(Ok(UpstreamResponse::Final(response)));
                 }
-                self.informational += 1;
-                return Poll::Ready(if self.informational > MAX_INFORMATIONAL {
-                    Err(AnswerFault::TooManyInformational)
+                self.interim += 1;
+                return Poll::Ready(if self.interim > MAX_INTERIM {
+                    Err(ResponseFault::TooManyInterim)
                 } else {
-                    Ok(UpstreamResponse::Interim(answer.head))
+                    Ok(UpstreamResponse::Interim(response.head))
                 });
             }
             self.input.reserve(HEAD_READ_BYTES);
             match ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)) {
-                Ok(0) if self.is_silent() => return Poll::Ready(Err(AnswerFault::Silent)),
-                Ok(0) => return Poll::Ready(Err(AnswerFault::TruncatedHead)),
+                Ok(0) if self.is_silent() => return Poll::Ready(Err(ResponseFault::Silent)),
+                Ok(0) => return Poll::Ready(Err(ResponseFault::TruncatedHead)),
                 Ok(_) => {}
                 // Writing to a connection that was closed in the meantime has this result.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset && self.is_silent() => {
-                    return Poll::Ready(Err(AnswerFault::Silent));
+                    return Poll::Ready(Err(ResponseFault::Silent));
                 }
                 Err(e) => return Poll::Ready(Err(e.into())),
             }
         }
     }
 
-    /// Returns whether nothing at all has arrived in answer to a request.
+    /// Returns whether nothing at all has arrived in response to a request.
     fn is_silent(&self) -> bool {
-        self.input.is_empty() && self.informational == 0
+        self.input.is_empty() && self.interim == 0
     }
 
-    /// Returns the next data of the answer's body, reading at most `most` bytes at once; `None` at its end.
+    /// Returns the next data of the response body, reading at most `most` bytes at once; `None` at its end.
     pub(crate) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
         decoder: &mut BodyDecoder,
         most: usize,
-    ) -> Poll<Result<Option<Bytes>, AnswerFault>> {
+    ) -> Poll<Result<Option<Bytes>, ResponseFault>> {
         loop {
             if let Some(data) = decoder.decode(&mut self.ahead)? {
                 return Poll::Ready(Ok(Some(data)));
@@ -180,7 +180,7 @@ impl Connection {
     /// Prepares for the next request; an idle connection holds no buffer.
     pub(super) fn rest(&mut self) {
         self.input = BytesMut::new();
-        self.informational = 0;
+        self.interim = 0;
     }
 }
 
@@ -228,8 +228,8 @@ mod tests {
         assert!(!connection.is_quiet());
     }
 
-    /// Returns the result of an answer of these bytes, after which the application closes the connection.
-    async fn answered(bytes: &[u8]) -> Result<Http1Response, AnswerFault> {
+    /// Returns what a response of these bytes is parsed as, after which the application closes the connection.
+    async fn answered(bytes: &[u8]) -> Result<Http1Response, ResponseFault> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let io = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut other, _) = listener.accept().unwrap();
@@ -237,10 +237,10 @@ mod tests {
         drop(other);
         let mut connection = Connection::new(Io::Left(io));
         loop {
-            if let UpstreamResponse::Answer(answer) =
+            if let UpstreamResponse::Final(response) =
                 std::future::poll_fn(|cx| connection.poll_head(cx, &Method::GET)).await?
             {
-                return Ok(answer);
+                return Ok(response);
             }
         }
     }
@@ -249,14 +249,14 @@ mod tests {
     async fn each_way_to_fail_an_answer_has_its_own_fault() {
         let early = b"HTTP/1.1 103 Early Hints\r\n\r\n";
         let last = b"HTTP/1.1 204 No Content\r\n\r\n";
-        let most = usize::from(MAX_INFORMATIONAL);
+        let most = usize::from(MAX_INTERIM);
         assert!(answered(&[&early.repeat(most)[..], last].concat()).await.is_ok());
         let too_many = answered(&[&early.repeat(most + 1)[..], last].concat()).await;
-        assert!(matches!(too_many, Err(AnswerFault::TooManyInformational)));
-        assert!(matches!(answered(early).await, Err(AnswerFault::TruncatedHead)));
-        assert!(matches!(answered(b"HTTP/1.1 200 O").await, Err(AnswerFault::TruncatedHead)));
-        assert!(matches!(answered(b"").await, Err(AnswerFault::Silent)));
+        assert!(matches!(too_many, Err(ResponseFault::TooManyInterim)));
+        assert!(matches!(answered(early).await, Err(ResponseFault::TruncatedHead)));
+        assert!(matches!(answered(b"HTTP/1.1 200 O").await, Err(ResponseFault::TruncatedHead)));
+        assert!(matches!(answered(b"").await, Err(ResponseFault::Silent)));
         let both = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-        assert!(matches!(both, Err(AnswerFault::TwoLengths)));
+        assert!(matches!(both, Err(ResponseFault::TwoLengths)));
     }
 }

@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// The maximum number of idle connections to one application.
 const MAX_IDLE: usize = 256;
-/// An application that keeps a connection open this long after an answer intends to accept another request on it.
+/// An application that keeps a connection open this long after a response intends to accept another request on it.
 const PROOF: Duration = Duration::from_millis(100);
 /// Such an application is far from closing a connection that has been idle for no longer than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -110,7 +110,7 @@ impl Pool {
         connected.map(Connection::new)
     }
 
-    /// Keeps a connection whose answer is complete.
+    /// Keeps a connection whose response is complete.
     pub(crate) fn give_back(&self, permit: &Permit, mut connection: Connection) {
         let Ok(upstream) = upstream(permit) else { return };
         if connection.has_more() {

@@ -32,7 +32,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 const FAILURES: u32 = 2;
 
 const QUESTION: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n";
-const ANSWER: &[u8; 12] = b"HTTP/1.1 200";
+const OK: &[u8; 12] = b"HTTP/1.1 200";
 
 /// The state of the worker, as far as the gateway knows.
 #[derive(Debug, Default)]
@@ -67,16 +67,16 @@ impl WorkerWatch {
                 self.down.store(None);
                 continue;
             }
-            let answer = tokio::select! {
-                answer = timeout(PROBE_TIMEOUT, ask(listen)) => answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            let response = tokio::select! {
+                response = timeout(PROBE_TIMEOUT, ask(listen)) => response.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
                 () = stopped(&mut stop) => return,
             };
-            self.note(&answer, &mut failures);
+            self.note(&response, &mut failures);
         }
     }
 
-    fn note(&self, answer: &io::Result<()>, failures: &mut u32) {
-        match answer {
+    fn note(&self, response: &io::Result<()>, failures: &mut u32) {
+        match response {
             Ok(()) => {
                 *failures = 0;
                 if let Some(since) = self.down.swap(None) {
@@ -101,7 +101,7 @@ async fn ask(listen: &Upstream) -> io::Result<()> {
         Upstream::Unix(path) => Either::Right(UnixStream::connect(path).await?),
     };
     stream.write_all(QUESTION).await?;
-    let mut answer = *ANSWER;
-    stream.read_exact(&mut answer).await?;
-    if answer == *ANSWER { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    let mut response = *OK;
+    stream.read_exact(&mut response).await?;
+    if response == *OK { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }

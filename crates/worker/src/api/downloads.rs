@@ -48,7 +48,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Respo
     let position = app.queue.context().store.before_newest(owner.clone(), MAX_LISTED).await?;
     let selection = Selection { owner, ..Selection::default() };
     let frame = Frame { before: b"[".to_vec(), after: |_, _| b"]".to_vec(), rest: Vec::new() };
-    Rows::new(&app, &caller, selection, position, MAX_LISTED, frame).answer().await
+    Rows::new(&app, &caller, selection, position, MAX_LISTED, frame).respond().await
 }
 
 /// Cancel a download

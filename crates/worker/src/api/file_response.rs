@@ -85,7 +85,7 @@ impl FileResponse {
     }
 
     async fn send(self, sending: Sending) -> Result<Response, Refusal> {
-        Ok(sending.answer(&self.method, &self.headers, self.send_queue).await?)
+        Ok(sending.respond(&self.method, &self.headers, self.send_queue).await?)
     }
 }
 

@@ -4,7 +4,7 @@ use axum::{extract::State, response::Response};
 
 use super::{
     App,
-    file_answers::{Conditions, MediaAnswers, ThumbnailAnswers},
+    described_responses::{Conditions, MediaResponses, ThumbnailResponses},
     file_response::FileResponse,
     readable_file::{ReadableFile, Unreadable},
     refusal::{Refusal, RefusalBody},
@@ -17,7 +17,7 @@ use crate::streaming::send::Disposition;
     path = "/api/download/{id}/file",
     params(("id" = String, Path, format = Uuid, description = "The download"), Conditions),
     responses(
-        MediaAnswers,
+        MediaResponses,
         (status = 404, body = RefusalBody, description = "No such download, it is not finished, or it belongs to another user"),
     )
 )]
@@ -31,7 +31,7 @@ pub(super) async fn download(file: ReadableFile, response: FileResponse) -> Resu
     path = "/api/stream/{filename}",
     params(("filename" = String, Path, description = "The `filename` of the download"), Conditions),
     responses(
-        MediaAnswers,
+        MediaResponses,
         (status = 404, body = RefusalBody, description = "No such file, or it belongs to another user"),
     )
 )]
@@ -49,7 +49,7 @@ pub(super) async fn stream(
     path = "/api/thumbnails/{id}",
     params(("id" = String, Path, format = Uuid, description = "The download"), Conditions),
     responses(
-        ThumbnailAnswers,
+        ThumbnailResponses,
         (status = 404, body = RefusalBody, description = "No such download, it has no thumbnail, or it belongs to another user"),
     )
 )]

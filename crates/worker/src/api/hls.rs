@@ -8,9 +8,10 @@ use axum::{
 use bytes::Bytes;
 
 use super::{
-    App, answer,
-    file_answers::{Conditions, StreamAnswers},
+    App,
+    described_responses::{Conditions, StreamResponses},
     file_response::{FileResponse, note_play},
+    json_response,
     readable_file::ReadableFile,
     refusal::{Refusal, RefusalBody},
 };
@@ -41,7 +42,7 @@ pub(super) async fn playlist(
     file: ReadableFile,
 ) -> Result<([(HeaderName, &'static str); 2], Bytes), Refusal> {
     let playlist = app.queue.streams().playlist(&file.task, caller.link.as_deref()).await?;
-    let text = answer::text(&app, &caller, playlist.most, async { Ok(playlist.text().await?) }).await?;
+    let text = json_response::text(&app, &caller, playlist.most, async { Ok(playlist.text().await?) }).await?;
     note_play(&app.queue.context().store, file.task.id);
     // The playlist may contain the caller's signed link, so no shared cache may store it.
     let headers = [(header::CONTENT_TYPE, PLAYLIST), (header::CACHE_CONTROL, "private, no-store")];
@@ -54,7 +55,7 @@ pub(super) async fn playlist(
     path = "/api/v2/hls/{id}/stream.mp4",
     params(("id" = String, Path, format = Uuid, description = "The download"), Conditions),
     responses(
-        StreamAnswers,
+        StreamResponses,
         (status = 404, body = RefusalBody, description = "No such download, it is not finished, or it belongs to another user"),
         (status = 415, body = RefusalBody, description = "MP4 cannot hold its video or audio format (`not_streamable`)"),
         (status = 500, body = RefusalBody, description = "The stream could not be prepared (`remux_failed`)"),

@@ -7,8 +7,9 @@ use serde_json::Number;
 use utoipa::ToSchema;
 
 use super::{
-    App, answer,
+    App,
     body::Body,
+    json_response,
     metadata::{LookupError, LookupFailures, Question, resolved},
     refusal::{Refusal, RefusalBody},
 };
@@ -180,7 +181,7 @@ pub(super) async fn info(
 ) -> Result<Response, Refusal> {
     let source = SourceUrl::parse(&request.url, &app.queue.context().config.allow_private)?;
     let (json, url) = about(&app, &caller, source).await?;
-    answer::json(&app, &caller, json.len() + MAX_ADDED, || Info::read(&json, url)).await
+    json_response::json(&app, &caller, json.len() + MAX_ADDED, || Info::read(&json, url)).await
 }
 
 /// Examines one page; returns what was found, and the page's URL.
@@ -199,7 +200,7 @@ impl Info {
     }
 }
 
-/// Reduces yt-dlp's answer to the fields that clients get, under the same names.
+/// Reduces yt-dlp's output to the fields that clients get, under the same names.
 pub(super) fn read(line: &str) -> Option<Vec<u8>> {
     let page: Page = serde_json::from_str(line).ok()?;
     page.of_first().bounded()

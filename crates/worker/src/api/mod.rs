@@ -1,17 +1,17 @@
 //! The routes of the OfflineTube v5 API, and under `/api/v2` the worker's extensions to it.
 
-mod answer;
 pub(super) mod body;
+mod described_responses;
 mod download;
 mod downloads;
 mod event_view;
 mod events;
-mod file_answers;
 mod file_response;
 mod files;
 pub(super) mod guard;
 mod hls;
 mod info;
+mod json_response;
 mod metadata;
 pub(super) mod openapi;
 mod page;
@@ -51,7 +51,7 @@ pub(crate) struct App {
     budget: ResponseBudget,
     /// Cancelled when the worker stops.
     stop: CancellationToken,
-    /// Holds a token for each answer that still needs the database, which is not released before all are done.
+    /// Holds a token for each response that still needs the database, which is not released before all are done.
     answering: TaskTracker,
     /// The description of the API that clients get.
     openapi: Bytes,

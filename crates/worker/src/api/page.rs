@@ -95,7 +95,7 @@ pub(super) async fn list(
         after: end,
         rest: serde_json::to_vec(&Totals::of(&totals)).unwrap_or_default(),
     };
-    Rows::new(&app, &caller, selection, position, limit, frame).answer().await
+    Rows::new(&app, &caller, selection, position, limit, frame).respond().await
 }
 
 fn end(next: Option<Sequence>, totals: &[u8]) -> Vec<u8> {

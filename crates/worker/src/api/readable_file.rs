@@ -24,7 +24,7 @@ pub(super) struct ReadableFile {
 
 /// The reason why a request names no readable file.
 pub(super) enum Unreadable {
-    /// There is no such download, it is not finished, or it belongs to another user. The answer is the same for all three.
+    /// There is no such download, it is not finished, or it belongs to another user. The response is the same for all three.
     NotFound,
     Refused(Refusal),
 }

@@ -1,5 +1,5 @@
 //! Lists of downloads, written a piece at a time while the client reads. A list of thousands takes no more memory than a short one,
-//! and the database is not held while an answer is sent.
+//! and the database is not held while a response is sent.
 
 use std::{io, mem};
 
@@ -9,7 +9,7 @@ use futures_util::stream::{self, Stream, StreamExt};
 use thiserror::Error;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{App, answer, refusal::Refusal, view::TaskView};
+use super::{App, json_response, refusal::Refusal, view::TaskView};
 use crate::{
     store::{Bounds, Page, Selection, Sequence, StoreError},
     streaming::budget::Account,
@@ -22,10 +22,10 @@ const PIECE: usize = 16 << 10;
 /// The largest piece, including that last download with the longest possible texts, in bytes.
 const LARGEST: usize = 32 << 10;
 
-/// The maximum amount of memory for an answer whose client does not read, in bytes.
+/// The maximum amount of memory for a response whose client does not read, in bytes.
 const UNREAD: usize = 2 * LARGEST;
 
-/// The maximum number of downloads to examine for one answer, matching or not.
+/// The maximum number of downloads to examine for one response, matching or not.
 const MAX_EXAMINED: usize = 5_000;
 
 /// The text around the downloads.
@@ -88,16 +88,16 @@ impl Rows {
         }
     }
 
-    /// Returns the answer. Its first piece is made before its head is sent, so that an early failure gets a proper status, and an
-    /// answer of one piece has a Content-Length.
-    pub(super) async fn answer(mut self) -> Result<Response, Refusal> {
+    /// Returns the response. Its first piece is made before its head is sent, so that an early failure gets a proper status, and an
+    /// response of one piece has a Content-Length.
+    pub(super) async fn respond(mut self) -> Result<Response, Refusal> {
         let reservation = self.account.reserve_first(LARGEST).await?;
         let first = reservation.wrap(self.piece().await?);
         if self.finished {
-            return Ok(answer::of(first));
+            return Ok(json_response::of(first));
         }
         let first = stream::once(async { Ok::<_, io::Error>(first) });
-        Ok(answer::of(Body::from_stream(first.chain(self.rest()))))
+        Ok(json_response::of(Body::from_stream(first.chain(self.rest()))))
     }
 
     fn rest(self) -> impl Stream<Item = io::Result<Bytes>> {

@@ -9,8 +9,9 @@ use serde_json::Number;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    App, answer,
+    App,
     info::{self, Info, MAX_ADDED, MAX_FOUND},
+    json_response,
     metadata::{LookupError, LookupFailures, Question},
     refusal::Refusal,
 };
@@ -129,14 +130,14 @@ pub(super) async fn trending(State(app): State<App>, caller: Caller) -> Result<R
 async fn found(app: &App, caller: &Caller, text: &str, count: u8, what: &'static str) -> Result<Response, Refusal> {
     let json = app.metadata.lookup(&app.queue, caller, Question::Search { text: text.to_owned(), count }).await;
     let json = json.map_err(|error| error.refusal(what))?;
-    answer::json(app, caller, json.len() + MAX_ADDED, || {
+    json_response::json(app, caller, json.len() + MAX_ADDED, || {
         let results = serde_json::from_slice(&json).map_err(|_| LookupError::Unreadable.refusal(what))?;
         Ok(Results { results, query: text.to_owned() })
     })
     .await
 }
 
-/// Reduces yt-dlp's answer to the fields that clients get, under the same names.
+/// Reduces yt-dlp's output to the fields that clients get, under the same names.
 pub(super) fn read(line: &str) -> Option<Vec<u8>> {
     let listing: Listing = serde_json::from_str(line).ok()?;
     let found = listing.entries.into_iter().flatten().take(usize::from(MAX_RESULTS));
@@ -153,7 +154,7 @@ pub(super) fn read(line: &str) -> Option<Vec<u8>> {
 async fn one_page(app: &App, caller: &Caller, text: &str) -> Result<Response, Refusal> {
     let source = SourceUrl::parse(text, &app.queue.context().config.allow_private)?;
     let (json, url) = info::about(app, caller, source).await?;
-    answer::json(app, caller, json.len() + MAX_ADDED, || {
+    json_response::json(app, caller, json.len() + MAX_ADDED, || {
         let page = Info::read(&json, url)?;
         Ok(Results { results: vec![page.into()], query: text.to_owned() })
     })

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    file_answers::{Conditions, SubtitlesAnswers},
+    described_responses::{Conditions, SubtitlesResponses},
     file_response::FileResponse,
     readable_file::{ReadableFile, Unreadable},
     refusal::{Refusal, RefusalBody},
@@ -52,7 +52,7 @@ pub(super) async fn list(file: ReadableFile) -> Json<Vec<SubtitlesView>> {
         Conditions,
     ),
     responses(
-        SubtitlesAnswers,
+        SubtitlesResponses,
         (status = 404, body = RefusalBody, description = "No such download, it has no subtitles in this language, or it belongs to another user"),
     )
 )]

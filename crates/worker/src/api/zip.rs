@@ -52,7 +52,7 @@ impl Archives {
     }
 }
 
-type Answer = ([(HeaderName, &'static str); 3], Body);
+type ZipResponse = ([(HeaderName, &'static str); 3], Body);
 
 /// Several finished files as one archive
 #[utoipa::path(
@@ -72,7 +72,7 @@ pub(super) async fn zip(
     caller: Caller,
     method: Method,
     query: Result<Query<ZipQuery>, QueryRejection>,
-) -> Result<Answer, Refusal> {
+) -> Result<ZipResponse, Refusal> {
     let Query(ZipQuery { ids }) =
         query.map_err(|_| Refusal::malformed("Write the ids of the downloads as ids=ID,ID"))?;
     let ids = parse(&ids)?;

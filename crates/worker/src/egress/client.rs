@@ -20,10 +20,11 @@ use tokio::{
 };
 
 use super::{
-    Inner, answer,
+    Inner,
     dial::DialError,
     meter::Metered,
     request::{Kind, Request, RequestError},
+    response,
     token::{EgressToken, EgressTokenError},
 };
 
@@ -142,7 +143,7 @@ where
     }
 }
 
-/// Forwards one request and its answer. Anything the client sends after its request is not for this host and ends the connection.
+/// Forwards one request and its response. Anything the client sends after its request is not for this host and ends the connection.
 async fn forward<S>(stream: S, remote: Metered, head: &[u8], body: u64, mut rest: Bytes) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -161,7 +162,7 @@ where
         client_out.read(&mut [0; 1]).await.map(drop)
     };
     let receiving = async {
-        client_in.write_all(&answer::head(&mut host_in).await?).await?;
+        client_in.write_all(&response::head(&mut host_in).await?).await?;
         copy_buf(&mut BufReader::with_capacity(BUFFER, &mut host_in), &mut client_in).await
     };
     tokio::select! {
@@ -188,15 +189,15 @@ async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refused: &Refused) {
         Refused::Request(_) => "400 Bad Request",
         Refused::Token(_) => "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"egress\"",
         Refused::TooMany => "429 Too Many Requests",
-        // No site uses these words, so that yt-dlp's error message distinguishes the guard's answer from a site's.
+        // No site uses these words, so that yt-dlp's error message distinguishes the guard's response from a site's.
         Refused::Dial(error) if error.is_forbidden() => "403 Host Not Allowed",
         Refused::Dial(_) => "502 Host Not Reached",
     };
     let body = format!("{refused}\n");
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
-    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.write_all(response.as_bytes()).await;
     let _ = stream.shutdown().await;
 }

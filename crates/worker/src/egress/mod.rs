@@ -4,12 +4,12 @@
 //! an address that it has checked. A redirect, a segment of a manifest or a DNS answer that changes between two lookups is therefore
 //! as restricted as a first request. Traffic counts against the budget of the token, and each host is logged.
 
-mod answer;
 mod budget;
 mod client;
 mod dial;
 mod meter;
 mod request;
+mod response;
 mod token;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

@@ -97,7 +97,7 @@ struct Validators {
 
 impl Sending {
     /// Answers a GET or HEAD with the given headers on the connection of `queue`. Fails if the file is gone.
-    pub(crate) async fn answer(
+    pub(crate) async fn respond(
         self,
         method: &Method,
         headers: &HeaderMap,
@@ -115,7 +115,7 @@ impl Sending {
         let validators = Validators::of(self.id, &about, content);
         let mut response = match validators.judge(headers, SystemTime::now()) {
             Some(status) => status.into_response(),
-            None => self.respond(file, about.len(), validators.part(method, headers, about.len()), queue),
+            None => self.content_response(file, about.len(), validators.part(method, headers, about.len()), queue),
         };
         validators.describe(response.headers_mut());
         if response.status() == StatusCode::OK
@@ -129,7 +129,7 @@ impl Sending {
         Ok(response)
     }
 
-    fn respond(&self, file: File, length: u64, part: RequestedRange, queue: SendQueue) -> Response {
+    fn content_response(&self, file: File, length: u64, part: RequestedRange, queue: SendQueue) -> Response {
         let body = |segments| self.body(file, segments, queue);
         match part {
             RequestedRange::Whole if length == 0 => StatusCode::OK.into_response(),

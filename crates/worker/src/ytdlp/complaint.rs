@@ -51,11 +51,11 @@ const SIGNS: [(&str, Kind); 32] = [
     ("No route to host", Kind::Unreachable),
     ("Tunnel connection failed: 403", Kind::Forbidden),
     ("Tunnel connection failed", Kind::Unreachable),
-    // The guard's answer to an expired egress token, for example after the clock was set; a retry gets a new one.
+    // The guard's response to an expired egress token, for example after the clock was set; a retry gets a new one.
     ("HTTP Error 407", Kind::Unreachable),
-    // The guard's answer if it could not reach the site.
+    // The guard's response if it could not reach the site.
     ("HTTP Error 502: Host Not Reached", Kind::Unreachable),
-    // The guard's answer for a private host; sites use other words.
+    // The guard's response for a private host; sites use other words.
     ("HTTP Error 403: Host Not Allowed", Kind::Forbidden),
     // Only for media, not for pages: yt-dlp's messages for a single file and for fragments.
     ("unable to download video data: HTTP Error 403", Kind::Expired),

@@ -8,7 +8,7 @@ use super::{authentication::Known, fault::Fault};
 use crate::{
     identity::{Authenticator, Identity},
     policy::{
-        App, BasicChallenge, CorsAnswer, Denial, ErrorStyle, Permit, Reason, RequestFacts, Route, Site, Step, Trace,
+        App, BasicChallenge, CorsHeaders, Denial, ErrorStyle, Permit, Reason, RequestFacts, Route, Site, Step, Trace,
     },
 };
 
@@ -20,7 +20,7 @@ pub(super) struct Judgement<'j> {
     pub(super) now: i64,
     pub(super) steps: Trace,
     pub(super) basic: BasicChallenge,
-    pub(super) cors: CorsAnswer,
+    pub(super) cors: CorsHeaders,
     pub(super) app: Option<&'j Arc<App>>,
     pub(super) identity: Option<Arc<Identity>>,
     /// The `Allow` header of the response.
@@ -35,7 +35,7 @@ impl<'j> Judgement<'j> {
             now,
             steps: Trace::new(),
             basic: BasicChallenge::Never,
-            cors: CorsAnswer::None,
+            cors: CorsHeaders::None,
             app: None,
             identity: None,
             allow: None,
@@ -51,7 +51,7 @@ impl<'j> Judgement<'j> {
     /// application's front end can read the reason.
     pub(super) fn unread(&mut self, site: &'j Site) -> Reason {
         self.app = self.app.or_else(|| site.app(self.facts.host, self.facts.path));
-        self.cors = self.app.map_or(CorsAnswer::None, |app| app.cors.answer_without_route(self.facts.headers));
+        self.cors = self.app.map_or(CorsHeaders::None, |app| app.cors.headers_without_route(self.facts.headers));
         Reason::BadPath
     }
 

@@ -5,16 +5,16 @@ use std::{mem, sync::Arc};
 use http::{HeaderValue, Method};
 
 use super::{fault::Fault, judgement::Judgement};
-use crate::policy::{App, CorsAnswer, PreflightAnswer, Reason, Route, Step, cors::is_foreign, route::Matched};
+use crate::policy::{App, CorsHeaders, PreflightResponse, Reason, Route, Step, cors::is_foreign, route::Matched};
 
 impl Judgement<'_> {
     /// Sets whether pages of other origins can read the response, according to the route or, without a route, the application.
     pub(super) fn share(&mut self, app: &App, route: Option<&Arc<Route>>) {
         let headers = self.facts.headers;
         self.cors = match route {
-            Some(route) if route.cors => app.cors.answer(headers),
-            Some(_) => CorsAnswer::None,
-            None => app.cors.answer_without_route(headers),
+            Some(route) if route.cors => app.cors.headers(headers),
+            Some(_) => CorsHeaders::None,
+            None => app.cors.headers_without_route(headers),
         };
     }
 
@@ -24,19 +24,19 @@ impl Judgement<'_> {
         app: &Arc<App>,
         matched: &Matched<'_, '_>,
         method: &Method,
-    ) -> Result<PreflightAnswer, Fault> {
+    ) -> Result<PreflightResponse, Fault> {
         let mut methods = matched.cors_methods().map(Method::as_str).collect::<Vec<_>>();
         if methods.is_empty() {
             return Err(Reason::NoRoute.into());
         }
-        self.cors = app.cors.answer(self.facts.headers);
+        self.cors = app.cors.headers(self.facts.headers);
         if methods.contains(&"GET") {
             methods.push("HEAD");
         }
-        if !matches!(self.cors, CorsAnswer::Allow { .. }) || !methods.contains(&method.as_str()) {
+        if !matches!(self.cors, CorsHeaders::Allow { .. }) || !methods.contains(&method.as_str()) {
             return Err(Reason::ForeignOrigin.into());
         }
-        Ok(PreflightAnswer {
+        Ok(PreflightResponse {
             app: Arc::clone(app),
             cors: mem::take(&mut self.cors),
             methods: HeaderValue::from_str(&methods.join(", ")).map_err(|_| Reason::Internal)?,
@@ -48,7 +48,7 @@ impl Judgement<'_> {
     /// Refuses requests by pages of foreign origins that could change something (CSRF; RFC 6455, section 10.2); CORS already keeps such
     /// pages from reading.
     pub(super) fn origin(&mut self) -> Result<(), Fault> {
-        if matches!(self.cors, CorsAnswer::Allow { .. }) {
+        if matches!(self.cors, CorsHeaders::Allow { .. }) {
             self.steps.push(Step::OriginAllowed);
             return Ok(());
         }
@@ -58,7 +58,7 @@ impl Judgement<'_> {
     /// Checks a credential that browsers send along with requests by any page, such as a client certificate. Pages of other origins can
     /// change something as its user only if the policy allows CORS with credentials.
     pub(super) fn unasked(&self) -> Result<(), Fault> {
-        if matches!(self.cors, CorsAnswer::Allow { credentials: true, .. }) {
+        if matches!(self.cors, CorsHeaders::Allow { credentials: true, .. }) {
             return Ok(());
         }
         self.no_harm_by_foreign_pages()

@@ -40,7 +40,7 @@ const WHOLE: &str = "whole:";
 const END: &str = "end:";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 /// The maximum number of bytes that are read: far more than two responses have.
-const MAX_ANSWERS: u64 = 4 << 20;
+const MAX_RESPONSES: u64 = 4 << 20;
 /// Two requests on one connection, because the second response must not get a range of the first.
 const REQUESTS: &[u8] =
     b"GET / HTTP/1.1\r\nHost: self-test\r\n\r\nGET / HTTP/1.1\r\nHost: self-test\r\nConnection: close\r\n\r\n";
@@ -80,7 +80,7 @@ where
     let (server, client) = UnixStream::pair()?;
     let stream = SendfileStream::new(server, SendMode::Sendfile);
     let queue = stream.send_queue();
-    let routes = Router::new().fallback(async move || answer(file, queue));
+    let routes = Router::new().fallback(async move || respond(file, queue));
     let serving = axum::serve(Single(Some(wrap(stream))), routes).into_future();
     let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
     let came = timeout(LIMIT, ask(client)).await.map_err(|_| Fault::Late)??;
@@ -101,7 +101,7 @@ fn content() -> Vec<u8> {
 }
 
 /// Answers with the whole file and its end, each after bytes in memory, like a response with several ranges.
-fn answer(file: Arc<File>, queue: SendQueue) -> Response {
+fn respond(file: Arc<File>, queue: SendQueue) -> Response {
     let last = (LENGTH as u64).saturating_sub(1);
     let from = |first| Segment::File(ByteRange { first, last });
     let segments = [Segment::Text(WHOLE.into()), from(0), Segment::Text(END.into()), from(END_FROM)];
@@ -109,7 +109,7 @@ fn answer(file: Arc<File>, queue: SendQueue) -> Response {
     (length, pieces::body(file, segments.into(), queue, ())).into_response()
 }
 
-/// Returns the body that [`answer`] describes.
+/// Returns the body that [`respond`] describes.
 fn expected() -> Vec<u8> {
     let content = content();
     let end = content.iter().skip(usize::try_from(END_FROM).unwrap_or_default());
@@ -120,7 +120,7 @@ fn expected() -> Vec<u8> {
 async fn ask(mut client: UnixStream) -> io::Result<Vec<u8>> {
     client.write_all(REQUESTS).await?;
     let mut came = Vec::new();
-    client.take(MAX_ANSWERS).read_to_end(&mut came).await?;
+    client.take(MAX_RESPONSES).read_to_end(&mut came).await?;
     Ok(came)
 }
 

@@ -46,12 +46,12 @@ fn sending(path: PathBuf) -> Sending {
 /// Serves a file with the worker's listener.
 async fn served(path: &Path, mode: SendMode, stop: &CancellationToken) -> SocketAddr {
     let path = path.to_owned();
-    let answer = async move |method: Method, headers: HeaderMap, ConnectInfo(queue): ConnectInfo<SendQueue>| {
-        sending(path).answer(&method, &headers, queue).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+    let response = async move |method: Method, headers: HeaderMap, ConnectInfo(queue): ConnectInfo<SendQueue>| {
+        sending(path).respond(&method, &headers, queue).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = Router::new().route("/", get(answer)).into_make_service_with_connect_info::<SendQueue>();
+    let routes = Router::new().route("/", get(response)).into_make_service_with_connect_info::<SendQueue>();
     tokio::spawn(axum::serve(UntilStopped::new(listener, stop.clone(), mode), routes).into_future());
     address
 }

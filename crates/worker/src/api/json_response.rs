@@ -1,4 +1,4 @@
-//! Large JSON answers, which count against the budget until the client has read them.
+//! Large JSON responses, which count against the budget until the client has read them.
 
 use axum::{
     http::header,
@@ -24,7 +24,7 @@ pub(super) async fn json<T: Serialize>(
     Ok(of(reservation.wrap(text)))
 }
 
-/// Returns an answer with this body, which is JSON.
+/// Returns a response with this body, which is JSON.
 pub(super) fn of(body: impl Into<axum::body::Body>) -> Response {
     ([(header::CONTENT_TYPE, JSON)], body.into()).into_response()
 }

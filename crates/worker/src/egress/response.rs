@@ -1,4 +1,4 @@
-//! Rewrites the head of a site's answer to a plain HTTP request, so that the connection ends with the answer.
+//! Rewrites the head of a site's response to a plain HTTP request, so that the connection ends with the response.
 //!
 //! If a site did not mention the connection, or kept it open, yt-dlp would send its next request on it, although the guard has closed
 //! it.
@@ -8,16 +8,16 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The longest head of an answer, in bytes.
+/// The longest head of a response, in bytes.
 const MAX_HEAD: usize = 64 << 10;
-/// The maximum number of interim answers (1xx) before the final one.
+/// The maximum number of interim responses (1xx) before the final one.
 const MAX_INTERIM: usize = 16;
 /// Fields about the connection to the site (RFC 9110, section 7.6.1), which do not apply to the child's connection.
 const OF_CONNECTION: [&[u8]; 3] = [b"connection", b"keep-alive", b"proxy-connection"];
 
-/// Reads the heads of one answer, interim ones included. Returns them for the child, with the part of the body that has arrived.
+/// Reads the heads of one response, interim ones included. Returns them for the child, with the part of the body that has arrived.
 ///
-/// Anything that does not look like an answer is passed on unchanged: the child handles it in its sandbox.
+/// Anything that does not look like a response is passed on unchanged: the child handles it in its sandbox.
 pub(super) async fn head(host: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
     let mut out = Vec::new();
     let mut input = BytesMut::new();
@@ -96,8 +96,9 @@ fn is_of_connection(line: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    async fn passed_on(answer: &str, piece: usize) -> String {
-        let pieces: Vec<_> = answer.as_bytes().chunks(piece).map(|piece| Ok::<_, io::Error>(piece.to_vec())).collect();
+    async fn passed_on(response: &str, piece: usize) -> String {
+        let pieces: Vec<_> =
+            response.as_bytes().chunks(piece).map(|piece| Ok::<_, io::Error>(piece.to_vec())).collect();
         let mut host = tokio_util::io::StreamReader::new(futures_util::stream::iter(
             pieces.into_iter().map(|piece| piece.map(std::io::Cursor::new)),
         ));
@@ -108,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_ends_its_connection_whatever_its_head_says() {
-        for (answer, expected) in [
+        for (response, expected) in [
             ("HTTP/1.1 200 OK\r\nA: 1\r\n\r\nbody", "HTTP/1.1 200 OK\r\nA: 1\r\nConnection: close\r\n\r\nbody"),
             (
                 "HTTP/1.1 302 Found\r\nConnection : keep-alive,\r\n x\r\nKEEP-ALIVE: timeout=5\r\nLocation: /\r\n\r\n",
@@ -119,11 +120,11 @@ mod tests {
                 "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 None\r\n\r\n",
                 "HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\nHTTP/1.1 204 None\r\nConnection: close\r\n\r\n",
             ),
-            ("no answer at all", "no answer at all"),
+            ("no response at all", "no response at all"),
             ("", ""),
         ] {
             for piece in [1, 2, 3, 7, 1_000] {
-                assert_eq!(passed_on(answer, piece).await, expected, "in pieces of {piece}");
+                assert_eq!(passed_on(response, piece).await, expected, "in pieces of {piece}");
             }
         }
     }

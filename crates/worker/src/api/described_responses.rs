@@ -1,4 +1,4 @@
-//! The shared description of the routes that send files: the headers that `Sending` reads and the answers it gives.
+//! The shared description of the routes that send files: the headers that `Sending` reads and the responses it gives.
 
 use std::collections::BTreeMap;
 
@@ -32,52 +32,52 @@ pub(super) struct Conditions {
     if_unmodified_since: String,
 }
 
-/// A media file, or the answer to the request's conditions.
-pub(super) struct MediaAnswers;
+/// A media file, or the status that the request's conditions lead to.
+pub(super) struct MediaResponses;
 
-/// A thumbnail, or the answer to the request's conditions.
-pub(super) struct ThumbnailAnswers;
+/// A thumbnail, or the status that the request's conditions lead to.
+pub(super) struct ThumbnailResponses;
 
-/// A prepared stream, or the answer to the request's conditions.
-pub(super) struct StreamAnswers;
+/// A prepared stream, or the status that the request's conditions lead to.
+pub(super) struct StreamResponses;
 
-/// Subtitles, or the answer to the request's conditions.
-pub(super) struct SubtitlesAnswers;
+/// Subtitles, or the status that the request's conditions lead to.
+pub(super) struct SubtitlesResponses;
 
-impl IntoResponses for MediaAnswers {
+impl IntoResponses for MediaResponses {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        answers(MediaType::content_types())
+        responses(MediaType::content_types())
     }
 }
 
-impl IntoResponses for ThumbnailAnswers {
+impl IntoResponses for ThumbnailResponses {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        answers(["image/jpeg"])
+        responses(["image/jpeg"])
     }
 }
 
-impl IntoResponses for StreamAnswers {
+impl IntoResponses for StreamResponses {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        answers(["video/mp4"])
+        responses(["video/mp4"])
     }
 }
 
-impl IntoResponses for SubtitlesAnswers {
+impl IntoResponses for SubtitlesResponses {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        answers(["text/vtt"])
+        responses(["text/vtt"])
     }
 }
 
-fn answers(types: impl IntoIterator<Item = &'static str> + Clone) -> BTreeMap<String, RefOr<Response>> {
+fn responses(types: impl IntoIterator<Item = &'static str> + Clone) -> BTreeMap<String, RefOr<Response>> {
     let several = types.clone().into_iter().chain(["multipart/byteranges"]);
-    let answers = [
+    let responses = [
         ("200", with("The whole file", types)),
         ("206", with("The requested ranges", several)),
         ("304", Response::new("The client already has the current version")),
         ("412", Response::new("The file is not the version that the request names")),
         ("416", Response::new("The file has no such range")),
     ];
-    answers.into_iter().map(|(status, response)| (status.to_owned(), response.into())).collect()
+    responses.into_iter().map(|(status, response)| (status.to_owned(), response.into())).collect()
 }
 
 fn with(description: &str, types: impl IntoIterator<Item = &'static str>) -> Response {
