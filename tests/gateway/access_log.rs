@@ -113,7 +113,7 @@ fn each_client_has_its_own_lines_and_the_rest_is_one_summary() {
     assert_eq!(i.log_line(&other)["client_ip"], "192.0.2.8");
 }
 
-/// Sends requests over one connection without waiting for the answers, and returns their number.
+/// Sends requests over one connection without waiting for the responses, and returns their number.
 fn pipeline(i: &Instance, heads: &[String]) -> usize {
     let last = heads.len() - 1;
     let head = |(n, head): (usize, &String)| {
@@ -122,9 +122,9 @@ fn pipeline(i: &Instance, heads: &[String]) -> usize {
     };
     let mut stream = crate::client::connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(heads.iter().enumerate().map(head).collect::<String>().as_bytes()).unwrap();
-    let mut answers = Vec::new();
-    let _ = stream.read_to_end(&mut answers);
-    String::from_utf8_lossy(&answers).matches("HTTP/1.1 ").count()
+    let mut responses = Vec::new();
+    let _ = stream.read_to_end(&mut responses);
+    String::from_utf8_lossy(&responses).matches("HTTP/1.1 ").count()
 }
 
 /// Returns a request that can be found in the log by its user agent.

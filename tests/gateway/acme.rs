@@ -320,8 +320,8 @@ fn other_clients_see_nothing_of_challenges() {
     await_leaf(&i, &pebble, DOMAIN);
     for path in ["/.well-known/acme-challenge/", "/.well-known/acme-challenge/x", "/.well-known/acme-challenge/../x"] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {DOMAIN}\r\n\r\n");
-        let answer = send_plain(i.plain, request.as_bytes());
-        assert_eq!(answer.status, 308, "{path}: redirected to TLS as usual");
+        let response = send_plain(i.plain, request.as_bytes());
+        assert_eq!(response.status, 308, "{path}: redirected to TLS as usual");
     }
     let handshake = |protocols: &[&[u8]]| {
         let mut config = client::client_config(&pebble.root(), rustls::ALL_VERSIONS);

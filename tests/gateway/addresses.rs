@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     canary::Canary,
-    client::{Answer, Request},
+    client::{Request, Response},
     country_database,
     instance::Instance,
 };
@@ -24,7 +24,7 @@ fn on_route(i: &Instance, route: &str, rules: &str) {
     i.replace_in("policies/worker.toml", &name, &format!("{name}{rules}\n"));
 }
 
-fn from(i: &Instance, client: &str, request: Request) -> Answer {
+fn from(i: &Instance, client: &str, request: Request) -> Response {
     i.send(&request.header("X-Forwarded-For", client))
 }
 
@@ -45,8 +45,8 @@ fn routes_for_the_lan_are_closed_to_the_wan() {
     }
     let arrived = canary.seen().len();
     for client in ["192.0.2.7", "100.64.0.7", "2001:db8::7", "::ffff:192.0.2.7"] {
-        let answer = from(&i, client, Request::new("GET", "/api/downloads").key(i.key()));
-        assert_eq!((answer.status, answer.code().as_str()), (403, "address_denied"), "{client}");
+        let response = from(&i, client, Request::new("GET", "/api/downloads").key(i.key()));
+        assert_eq!((response.status, response.code().as_str()), (403, "address_denied"), "{client}");
     }
     assert_eq!(canary.seen().len(), arrived);
     assert_eq!(statuses(&with_rules(&canary, "deny_from = [\"wan\"]", |_| ()), ["10.0.0.7", "192.0.2.7"]), [200, 403]);
@@ -78,8 +78,8 @@ fn a_denied_address_learns_nothing_about_routes_and_credentials() {
         let request = Request::new("OPTIONS", path).header("Origin", "https://a.example");
         request.header("Access-Control-Request-Method", "GET")
     };
-    let body = |answer: &Answer| {
-        let mut problem = answer.json();
+    let body = |response: &Response| {
+        let mut problem = response.json();
         problem["instance"].take();
         problem
     };
@@ -97,16 +97,16 @@ fn a_denied_address_learns_nothing_about_routes_and_credentials() {
         preflight("/api/downloads"),
         preflight("/nowhere"),
     ] {
-        let answer = send(request.clone());
-        assert_eq!(answer.status, 403, "{request:?}");
-        assert_eq!(body(&answer), first, "{request:?}");
-        assert_eq!(answer.header("vary"), Some("Origin"), "the same on every route: {request:?}");
+        let response = send(request.clone());
+        assert_eq!(response.status, 403, "{request:?}");
+        assert_eq!(body(&response), first, "{request:?}");
+        assert_eq!(response.header("vary"), Some("Origin"), "the same on every route: {request:?}");
     }
     let line = i.log_line(&send(Request::new("GET", "/api/downloads").key(i.key())));
     assert_eq!((&line["code"], &line["client_ip"]), (&"address_denied".into(), &"192.0.2.7".into()));
     assert_eq!((&line["app"], &line["route"], &line["user"]), (&"worker".into(), &"list-downloads".into(), &().into()));
     assert!(canary.seen().is_empty());
-    assert_eq!(from(&i, "10.0.0.7", preflight("/api/downloads")).status, 204, "an allowed address gets an answer");
+    assert_eq!(from(&i, "10.0.0.7", preflight("/api/downloads")).status, 204, "an allowed address gets a response");
     assert_eq!(get(&i, "10.0.0.7", "/nowhere"), 404);
 }
 

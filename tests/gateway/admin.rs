@@ -13,12 +13,12 @@ use std::{
 
 use crate::{
     canary::Canary,
-    client::{Answer, Request, send_plain},
+    client::{Request, Response, send_plain},
     instance::{Instance, eventually, free_addresses},
     places,
 };
 
-fn admin(i: &Instance, path: &str) -> Answer {
+fn admin(i: &Instance, path: &str) -> Response {
     send_plain(i.admin, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes())
 }
 
@@ -57,10 +57,10 @@ fn a_page_whose_name_resolves_to_this_machine_reads_nothing() {
         assert_eq!([fetch(host).status, fetch(&format!("{host}:{port}")).status], [200; 2], "{host}");
     }
     for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "x.nas.local"] {
-        let answers = [fetch(host), fetch(&format!("{host}:{port}"))];
-        for answer in answers {
-            let body = String::from_utf8(answer.body).unwrap();
-            assert_eq!(answer.status, 421, "{host}");
+        let responses = [fetch(host), fetch(&format!("{host}:{port}"))];
+        for response in responses {
+            let body = String::from_utf8(response.body).unwrap();
+            assert_eq!(response.status, 421, "{host}");
             assert!(body.contains("gateway.admin_hosts") && !body.contains("sallyport_"), "{host}: {body}");
         }
     }
@@ -107,9 +107,9 @@ fn it_may_be_a_unix_socket_for_owner_and_group() {
     });
     let mut stream = UnixStream::connect(i.path("admin.sock")).unwrap();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ready\n"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 ") && response.ends_with("ready\n"), "{response}");
     assert_eq!(fs::metadata(i.path("admin.sock")).unwrap().permissions().mode() & 0o777, 0o660);
     assert!(TcpStream::connect(i.admin).is_err());
 }
@@ -199,9 +199,9 @@ fn the_certificates_expiry_is_reported() {
 fn the_document_names_every_metric_and_no_other() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
-    let answer = admin(&i, "/metrics");
-    assert_eq!(answer.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
-    let text = String::from_utf8(answer.body).unwrap();
+    let response = admin(&i, "/metrics");
+    assert_eq!(response.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    let text = String::from_utf8(response.body).unwrap();
     assert!(text.ends_with("# EOF\n"), "{text}");
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let served: BTreeSet<String> =

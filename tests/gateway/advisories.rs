@@ -32,7 +32,7 @@ anonymous = true
 rates = [{ limit = "1/hour", by = "address" }]
 "#;
 
-/// Each route and the status of its answer.
+/// Each route and the status of its response.
 const ROUTES: [(&str, u16); 4] = [("/open", 200), ("/guarded", 401), ("/limited", 429), ("/nowhere", 404)];
 
 /// A text that must never be treated as a permitted request.
@@ -48,14 +48,14 @@ fn instance(canary: &Canary) -> Instance {
     i
 }
 
-/// Returns the statuses of all answers until the connection closes.
+/// Returns the statuses of all responses until the connection closes.
 fn statuses(i: &Instance, bytes: &str) -> Vec<u16> {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(bytes.as_bytes()).unwrap();
-    let mut answers = Vec::new();
-    let _ = stream.read_to_end(&mut answers);
-    let answers = String::from_utf8_lossy(&answers);
-    answers.split("HTTP/1.1 ").skip(1).map(|rest| rest[..3].parse().unwrap()).collect()
+    let mut responses = Vec::new();
+    let _ = stream.read_to_end(&mut responses);
+    let responses = String::from_utf8_lossy(&responses);
+    responses.split("HTTP/1.1 ").skip(1).map(|rest| rest[..3].parse().unwrap()).collect()
 }
 
 fn smuggled(canary: &Canary) -> bool {

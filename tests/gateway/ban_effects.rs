@@ -182,14 +182,14 @@ fn a_banned_client_gets_no_connection_and_its_running_request_continues() {
     assert_eq!(plain.read(&mut [0; 64]).unwrap_or(0), 0, "there is no redirect either");
     assert_eq!(send_plain(i.admin, b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").status, 200);
 
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"canary") {
+    let mut response = Vec::new();
+    while !response.ends_with(b"canary") {
         let mut piece = [0; 4096];
         let n = running.read(&mut piece).unwrap();
-        assert!(n > 0, "cut off: {}", answer.escape_ascii());
-        answer.extend_from_slice(&piece[..n]);
+        assert!(n > 0, "cut off: {}", response.escape_ascii());
+        response.extend_from_slice(&piece[..n]);
     }
-    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", answer.escape_ascii());
+    assert!(response.starts_with(b"HTTP/1.1 200 "), "{}", response.escape_ascii());
     running.write_all(request.as_bytes()).unwrap();
     let mut refusal = String::new();
     running.read_to_string(&mut refusal).unwrap();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     canary::Canary,
-    client::{Answer, Request, connect, connect_http2, finish},
+    client::{Request, Response, connect, connect_http2, finish},
     instance::{Instance, eventually},
 };
 
@@ -44,7 +44,7 @@ pub(crate) fn set(i: &Instance, bans: &[(&str, &str)]) {
     fs::write(i.path("config.toml"), format!("{before}[bans]{}\n[{after}", lines.join("\n"))).unwrap();
 }
 
-pub(crate) fn from(i: &Instance, client: &str, request: Request) -> Answer {
+pub(crate) fn from(i: &Instance, client: &str, request: Request) -> Response {
     i.send(&request.header("X-Forwarded-For", client))
 }
 
@@ -76,12 +76,12 @@ fn a_client_that_guesses_ten_times_is_banned_and_no_other_is() {
     assert!((0..9).all(|_| guess(&i, STRANGER) == 401));
     assert_eq!(guess(&i, OTHER), 401, "others are counted separately");
     assert_eq!(guess(&i, STRANGER), 401);
-    let answer = from(&i, STRANGER, list(i.key()));
-    assert_eq!((answer.status, answer.code().as_str()), (403, "banned"), "even with the right key");
+    let response = from(&i, STRANGER, list(i.key()));
+    assert_eq!((response.status, response.code().as_str()), (403, "banned"), "even with the right key");
     assert_eq!(fetch(&i, STRANGER, "/nowhere"), 403, "it learns nothing about paths");
     assert!(canary.seen().is_empty());
     assert_eq!(knock(&i, OTHER), 200);
-    let line = i.log_line(&answer);
+    let line = i.log_line(&response);
     assert_eq!((&line["code"], &line["client_ip"], &line["user"]), (&"banned".into(), &STRANGER.into(), &Value::Null));
     assert!(
         i.stderr().contains(" WARN sallyport: banned 192.0.2.7 for 10m: 10 failed credentials\n"),
@@ -238,18 +238,18 @@ fn a_ban_ends_the_http2_connection_that_led_to_it() {
         let stream = connect_http2(i.tls, &i.authority()).await;
         let (sender, connection) = h2::client::handshake(stream).await.unwrap();
         let connection = tokio::spawn(connection);
-        let mut answers = 0;
+        let mut responses = 0;
         while let Ok(mut ready) = sender.clone().ready().await {
             let request = http::Request::get("https://localhost/api/downloads").body(()).unwrap();
-            let Ok((answer, _)) = ready.send_request(request, true) else { break };
-            answers += u32::from(answer.await.is_ok());
-            assert!(answers < 1_000, "the connection continues");
+            let Ok((response, _)) = ready.send_request(request, true) else { break };
+            responses += u32::from(response.await.is_ok());
+            assert!(responses < 1_000, "the connection continues");
         }
         drop(sender);
-        (answers, connection.await.unwrap())
+        (responses, connection.await.unwrap())
     };
-    let (answers, ended) = tokio::runtime::Runtime::new().unwrap().block_on(fetch);
-    assert!(answers > 3, "the client is told of the ban: {answers}");
+    let (responses, ended) = tokio::runtime::Runtime::new().unwrap().block_on(fetch);
+    assert!(responses > 3, "the client is told of the ban: {responses}");
     assert!(ended.is_ok(), "by GOAWAY, so that running requests are not cut off: {ended:?}");
 }
 

@@ -32,8 +32,8 @@ const REFUSED_URLS: &[&str] = &[
 ];
 
 fn post(i: &Instance, body: &str) -> (u16, String) {
-    let answer = i.send(&Request::new("POST", "/api/info").key(i.key()).json(body));
-    (answer.status, if answer.status >= 400 { answer.code() } else { String::new() })
+    let response = i.send(&Request::new("POST", "/api/info").key(i.key()).json(body));
+    (response.status, if response.status >= 400 { response.code() } else { String::new() })
 }
 
 #[test]
@@ -59,9 +59,9 @@ fn white_space_around_a_url_does_not_arrive() {
 fn the_refusal_of_a_private_host_names_the_setting_that_allows_it() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
-    let answer = i.post("/api/info", r#"{"url":"http://192.168.1.1/video.mp4"}"#);
-    assert_eq!(answer.status, 422);
-    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    let response = i.post("/api/info", r#"{"url":"http://192.168.1.1/video.mp4"}"#);
+    assert_eq!(response.status, 422);
+    let detail = response.json()["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("worker.allow_private"), "{detail}");
     assert!(canary.seen().is_empty());
 }
@@ -122,9 +122,9 @@ fn unknown_qualities_and_formats_are_refused_by_name() {
     let i = Instance::start(&canary);
     for (field, value) in [("quality", "4k"), ("download_type", "film"), ("format", "exe")] {
         let body = format!(r#"{{"url":"https://example.com/","{field}":"{value}"}}"#);
-        let answer = i.post("/api/download", &body);
-        assert_eq!(answer.status, 422);
-        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        let response = i.post("/api/download", &body);
+        assert_eq!(response.status, 422);
+        let detail = response.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(field) && !detail.contains(value), "{detail}");
     }
     assert!(canary.seen().is_empty());

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     admin::{eventually_metric, metric},
     canary::Canary,
-    client::{Answer, Request, Tls, connect_over, finish, send_plain},
+    client::{Request, Response, Tls, connect_over, finish, send_plain},
     instance::{Instance, eventually},
 };
 
@@ -37,7 +37,7 @@ fn dial(address: SocketAddr, header: &[u8]) -> TcpStream {
     stream
 }
 
-fn get(i: &Instance, header: &[u8], extra: (&str, &str)) -> io::Result<Answer> {
+fn get(i: &Instance, header: &[u8], extra: (&str, &str)) -> io::Result<Response> {
     let stream = connect_over(dial(i.tls, header), &i.authority(), rustls::ALL_VERSIONS)?;
     let request = Request::new("GET", "/api/downloads").key(i.key()).header(extra.0, extra.1);
     Ok(finish(stream, &request.bytes()))
@@ -78,8 +78,8 @@ fn bytes_that_are_not_text_do_not_hide_the_client_behind_its_proxy() {
     let canary = Canary::start();
     let i = gateway(&canary, "\"127.0.0.0/8\"", false);
     // A proxy that appends to the client's header, as nginx does.
-    let answer = get(&i, b"", ("X-Forwarded-For", "é, 192.0.2.7")).unwrap();
-    assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
+    let response = get(&i, b"", ("X-Forwarded-For", "é, 192.0.2.7")).unwrap();
+    assert_eq!(i.log_line(&response)["client_ip"], "192.0.2.7");
 }
 
 #[test]
@@ -89,8 +89,8 @@ fn a_proxy_that_is_added_at_run_time_is_trusted() {
     assert!(get(&i, V1, ("X-A", "b")).is_err());
     i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.0/8\"]");
     i.replace("proxy_protocol = false", "proxy_protocol = true");
-    let answer = eventually("a connection of the proxy", || get(&i, V1, ("X-A", "b")).ok());
-    assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
+    let response = eventually("a connection of the proxy", || get(&i, V1, ("X-A", "b")).ok());
+    assert_eq!(i.log_line(&response)["client_ip"], "192.0.2.7");
     let before = metric(&i, NO_HEADER);
     assert!(get(&i, b"", ("X-A", "b")).is_err(), "the proxy must send a header from now on");
     eventually_metric(&i, NO_HEADER, before + 1.0);
@@ -129,9 +129,9 @@ fn a_connection_of_a_trusted_proxy_without_a_valid_header_is_closed() {
     for header in [&b""[..], b"PROXY TCP4 192.0.2.7 198.51.100.1 +1 443\r\n", b"PROXY TCP5 a b 1 2\r\n"] {
         assert!(get(&i, header, ("X-A", "b")).is_err(), "{header:?}");
         let mut stream = dial(i.plain, &plain_get(header));
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        assert!(answer.is_empty(), "{header:?} on the plain port");
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        assert!(response.is_empty(), "{header:?} on the plain port");
     }
     eventually("the warning", || i.stderr().contains("configure the proxy to send PROXY protocol").then_some(()));
     assert!(canary.seen().is_empty());
@@ -162,8 +162,8 @@ fn a_header_in_pieces_is_read_and_one_that_does_not_end_is_timed_out() {
         stream.write_all(piece).unwrap();
     }
     let stream = connect_over(stream, &i.authority(), rustls::ALL_VERSIONS).unwrap();
-    let answer = finish(stream, &Request::new("GET", "/api/downloads").key(i.key()).bytes());
-    assert_eq!(i.log_line(&answer)["client_ip"], "192.0.2.7");
+    let response = finish(stream, &Request::new("GET", "/api/downloads").key(i.key()).bytes());
+    assert_eq!(i.log_line(&response)["client_ip"], "192.0.2.7");
     assert!(matches!(stalled.read(&mut [0]), Ok(0) | Err(_)), "closed within the time limit of a handshake");
 }
 
@@ -176,8 +176,8 @@ fn only_the_configured_header_is_read() {
             i.replace("forwarded_header = \"x-forwarded-for\"", &format!("forwarded_header = \"{header}\""));
         });
         let request = Request::new("GET", "/api/downloads").key(i.key()).header("X-Forwarded-For", "192.0.2.1");
-        let answer = i.send(&request.header("Forwarded", "for=192.0.2.3, for=\"[2001:db8::2]:443\";proto=https"));
-        assert_eq!(i.log_line(&answer)["client_ip"], client);
+        let response = i.send(&request.header("Forwarded", "for=192.0.2.3, for=\"[2001:db8::2]:443\";proto=https"));
+        assert_eq!(i.log_line(&response)["client_ip"], client);
         let seen = canary.seen().pop().unwrap();
         assert_eq!((seen.header("x-forwarded-for"), seen.header("forwarded").len()), (vec![client], 0));
     }

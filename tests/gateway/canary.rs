@@ -37,12 +37,12 @@ impl Canary {
         Self::serving(ANSWER, delay)
     }
 
-    /// Gives this answer.
-    pub(crate) fn answering(answer: &'static str) -> Self {
-        Self::serving(answer, Duration::ZERO)
+    /// Gives this response.
+    pub(crate) fn answering(response: &'static str) -> Self {
+        Self::serving(response, Duration::ZERO)
     }
 
-    fn serving(answer: &'static str, delay: Duration) -> Self {
+    fn serving(response: &'static str, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -50,7 +50,7 @@ impl Canary {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let seen = Arc::clone(&theirs);
-                thread::spawn(move || serve(stream.try_clone().unwrap(), stream, &seen, (answer, delay)));
+                thread::spawn(move || serve(stream.try_clone().unwrap(), stream, &seen, (response, delay)));
             }
         });
         Self { address, seen }
@@ -99,7 +99,7 @@ fn serve(
     reader: impl Read,
     mut writer: impl Write,
     seen: &Mutex<Vec<Seen>>,
-    (answer, delay): (&'static str, Duration),
+    (response, delay): (&'static str, Duration),
 ) {
     let mut reader = BufReader::new(reader);
     while let Some(request) = read_request(&mut reader) {
@@ -107,8 +107,8 @@ fn serve(
         seen.lock().unwrap().push(request);
         // The delay that the test has requested.
         thread::sleep(delay);
-        let answer = if head_only { answer.split_inclusive("\r\n\r\n").next().unwrap() } else { answer };
-        if writer.write_all(answer.as_bytes()).is_err() {
+        let response = if head_only { response.split_inclusive("\r\n\r\n").next().unwrap() } else { response };
+        if writer.write_all(response.as_bytes()).is_err() {
             return;
         }
     }

@@ -26,7 +26,7 @@ fn a_certificate_is_checked_on_each_request_of_a_connection_until_it_expires() {
     let short = authority.sign_with("ana", |p| p.not_after = from_now(3).into());
     let mut stream = open(&i, &short.client(&i.authority(), &[&TLS13])).unwrap();
     assert_eq!(exchange(&mut stream).0, 200);
-    let refused = eventually("its expiry", || Some(exchange(&mut stream)).filter(|answer| answer.0 != 200));
+    let refused = eventually("its expiry", || Some(exchange(&mut stream)).filter(|response| response.0 != 200));
     assert_eq!(refused, (401, "expired_credential".into()));
 }
 
@@ -40,7 +40,7 @@ fn endless() -> SocketAddr {
                 let _ = stream.read(&mut [0; 4096]);
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
                 while stream.write_all(b"x").is_ok() {
-                    // The pace of the answer.
+                    // The pace of the response.
                     thread::sleep(Duration::from_millis(50));
                 }
             });
@@ -53,7 +53,7 @@ fn endless() -> SocketAddr {
 fn runs_on(mut stream: Tls, since: Instant) -> Duration {
     let mut buffer = [0; 1024];
     while matches!(stream.read(&mut buffer), Ok(1..)) {
-        assert!(since.elapsed() < Duration::from_secs(8), "the answer continues");
+        assert!(since.elapsed() < Duration::from_secs(8), "the response continues");
     }
     since.elapsed()
 }

@@ -55,9 +55,9 @@ fn no_part_of_a_request_with_a_malformed_chunk_is_forwarded() {
     for chunk in BAD_CHUNKS {
         let head = "POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
         let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let answers = exchange(&i, format!("{head}{chunk}{smuggled}").as_bytes());
-        assert!(answers.starts_with("HTTP/1.1 400 ") && answers.contains("bad_framing"), "{chunk:?}: {answers}");
-        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{chunk:?}: {answers}");
+        let responses = exchange(&i, format!("{head}{chunk}{smuggled}").as_bytes());
+        assert!(responses.starts_with("HTTP/1.1 400 ") && responses.contains("bad_framing"), "{chunk:?}: {responses}");
+        assert_eq!(responses.matches("HTTP/1.1").count(), 1, "{chunk:?}: {responses}");
         let seen = all.lock().unwrap();
         assert!(seen.is_empty(), "{chunk:?}: {}", String::from_utf8_lossy(&seen.concat()));
     }
@@ -73,10 +73,10 @@ fn a_malformed_chunk_later_in_the_body_aborts_the_request() {
     let arrived = || all.lock().unwrap().concat().ends_with(b"first\r\n");
     crate::instance::eventually("the first chunk", || arrived().then_some(()));
     stream.write_all(b"x\r\nWiki\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    let mut answers = String::new();
-    let _ = stream.read_to_string(&mut answers);
-    assert!(answers.starts_with("HTTP/1.1 400 ") && answers.contains("bad_framing"), "{answers}");
-    assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{answers}");
+    let mut responses = String::new();
+    let _ = stream.read_to_string(&mut responses);
+    assert!(responses.starts_with("HTTP/1.1 400 ") && responses.contains("bad_framing"), "{responses}");
+    assert_eq!(responses.matches("HTTP/1.1").count(), 1, "{responses}");
     assert!(arrived(), "nothing was forwarded after it: {}", String::from_utf8_lossy(&all.lock().unwrap().concat()));
 }
 
@@ -99,8 +99,8 @@ fn a_chunked_body_is_forwarded_in_the_gateways_own_chunks() {
     let i = uploads(&address.to_string());
     let body = "4;name=\"v\"\r\nWiki\r\n05\r\npedia\r\n0\r\nTrailer: 1\r\n\r\n";
     let head = "POST /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: Chunked\r\n\r\n";
-    let answer = i.send_bytes(format!("{head}{body}").as_bytes());
-    assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
+    let response = i.send_bytes(format!("{head}{body}").as_bytes());
+    assert_eq!((response.status, &response.body[..]), (200, &b"ok"[..]));
     let seen = eventually("the end of the body", || {
         let seen = String::from_utf8(all.lock().unwrap().concat()).unwrap();
         seen.ends_with("0\r\n\r\n").then_some(seen)

@@ -19,9 +19,9 @@ use serde_json::Value;
 /// A TLS connection.
 pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-/// A complete answer.
+/// A complete response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
@@ -68,17 +68,17 @@ impl Request {
     }
 }
 
-impl Answer {
+impl Response {
     fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
+        let end = end.unwrap_or_else(|| panic!("no response: {:?}", String::from_utf8_lossy(bytes)));
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Self { status, head, body: bytes[end + 4..].to_vec() };
-        if answer.header("transfer-encoding").is_some() {
-            answer.body = dechunk(&answer.body);
+        let mut response = Self { status, head, body: bytes[end + 4..].to_vec() };
+        if response.header("transfer-encoding").is_some() {
+            response.body = dechunk(&response.body);
         }
-        answer
+        response
     }
 
     pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
@@ -101,27 +101,27 @@ impl Answer {
 }
 
 /// Sends bytes over TLS and reads to the end.
-pub(crate) fn send(address: SocketAddr, authority: &Path, bytes: &[u8]) -> Answer {
+pub(crate) fn send(address: SocketAddr, authority: &Path, bytes: &[u8]) -> Response {
     finish(connect(address, authority, rustls::ALL_VERSIONS).unwrap(), bytes)
 }
 
 /// The same from a client that sends no server name, and so may name any host in its requests.
-pub(crate) fn send_nameless(address: SocketAddr, authority: &Path, bytes: &[u8]) -> Answer {
+pub(crate) fn send_nameless(address: SocketAddr, authority: &Path, bytes: &[u8]) -> Response {
     let config = Arc::new(client_config(authority, rustls::ALL_VERSIONS));
     finish(handshake(TcpStream::connect(address).unwrap(), &config, "127.0.0.1").unwrap(), bytes)
 }
 
 /// Sends bytes over an open connection and reads to the end.
-pub(crate) fn finish(mut stream: impl Read + Write, bytes: &[u8]) -> Answer {
+pub(crate) fn finish(mut stream: impl Read + Write, bytes: &[u8]) -> Response {
     stream.write_all(bytes).unwrap();
-    Answer::parse(&read_all(&mut stream))
+    Response::parse(&read_all(&mut stream))
 }
 
-/// The same if there may be no answer.
-pub(crate) fn try_finish(mut stream: impl Read + Write, bytes: &[u8]) -> Option<Answer> {
+/// The same if there may be no response.
+pub(crate) fn try_finish(mut stream: impl Read + Write, bytes: &[u8]) -> Option<Response> {
     stream.write_all(bytes).ok()?;
-    let answer = read_all(&mut stream);
-    (!answer.is_empty()).then(|| Answer::parse(&answer))
+    let response = read_all(&mut stream);
+    (!response.is_empty()).then(|| Response::parse(&response))
 }
 
 /// Opens a TLS connection for "localhost" that trusts the authority whose certificate is in the file.
@@ -203,7 +203,7 @@ fn builder_with(provider: CryptoProvider, authority: &Path, versions: &[&'static
 }
 
 /// Sends bytes without TLS and reads to the end.
-pub(crate) fn send_plain(address: SocketAddr, bytes: &[u8]) -> Answer {
+pub(crate) fn send_plain(address: SocketAddr, bytes: &[u8]) -> Response {
     finish(TcpStream::connect(address).unwrap(), bytes)
 }
 

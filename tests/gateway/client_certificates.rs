@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::{
     canary::Canary,
-    client::{Answer, Request, Tls, finish, handshake, try_finish},
+    client::{Request, Response, Tls, finish, handshake, try_finish},
     client_authority::{Authority, Shown, from_now},
     instance::{Instance, eventually},
 };
@@ -54,11 +54,11 @@ pub(crate) fn open(i: &Instance, client: &Arc<ClientConfig>) -> std::io::Result<
 }
 
 /// Returns `None` if the connection closes during its handshake, which a TLS 1.3 client notices only afterwards.
-pub(crate) fn fetch(i: &Instance, shown: &Shown, request: &Request) -> Option<Answer> {
+pub(crate) fn fetch(i: &Instance, shown: &Shown, request: &Request) -> Option<Response> {
     fetch_as(i, &shown.client(&i.authority(), rustls::ALL_VERSIONS), request)
 }
 
-pub(crate) fn fetch_as(i: &Instance, client: &Arc<ClientConfig>, request: &Request) -> Option<Answer> {
+pub(crate) fn fetch_as(i: &Instance, client: &Arc<ClientConfig>, request: &Request) -> Option<Response> {
     try_finish(open(i, client).ok()?, &request.bytes())
 }
 
@@ -66,8 +66,8 @@ pub(crate) fn get() -> Request {
     Request::new("GET", PATH)
 }
 
-fn status_and_code(answer: &Answer) -> (u16, String) {
-    (answer.status, if answer.status < 400 { String::new() } else { answer.code() })
+fn status_and_code(response: &Response) -> (u16, String) {
+    (response.status, if response.status < 400 { String::new() } else { response.code() })
 }
 
 /// Sends one request over a connection that stays open.
@@ -95,9 +95,9 @@ fn a_certificate_authenticates_its_user_even_when_its_session_is_resumed() {
         let client = authority.sign("ana").client(&i.authority(), &[version]);
         let kinds = [(); 3].map(|()| {
             let mut stream = open(&i, &client).unwrap();
-            let answer = finish(&mut stream, &get().bytes());
-            assert_eq!(answer.status, 200, "{answer:?}");
-            let line = i.log_line(&answer);
+            let response = finish(&mut stream, &get().bytes());
+            assert_eq!(response.status, 200, "{response:?}");
+            let line = i.log_line(&response);
             assert_eq!((&line["user"], &line["credential"]), (&"ana".into(), &"client-certificate".into()));
             stream.conn.handshake_kind().unwrap()
         });
@@ -145,8 +145,8 @@ fn a_wrong_certificate_ends_the_handshake() {
         for version in [&TLS12, &TLS13] {
             let client = wrong.client(&i.authority(), &[version]);
             for request in [get(), get().key(i.key())] {
-                let answer = fetch_as(&i, &client, &request);
-                assert!(answer.is_none(), "{what} {version:?}: {answer:?}");
+                let response = fetch_as(&i, &client, &request);
+                assert!(response.is_none(), "{what} {version:?}: {response:?}");
             }
         }
     }
@@ -167,10 +167,10 @@ fn a_certificate_of_an_unknown_user_is_refused_with_its_own_reason() {
     for shown in
         [authority.sign("ben"), authority.sign("Ana"), authority.sign("a na"), authority.sign("ana\0"), nobody, both]
     {
-        let answer = fetch(&i, &shown, &get()).unwrap();
-        assert_eq!(status_and_code(&answer), (401, "unknown_user".into()));
-        assert!(answer.header("www-authenticate").is_some());
-        let line = i.log_line(&answer);
+        let response = fetch(&i, &shown, &get()).unwrap();
+        assert_eq!(status_and_code(&response), (401, "unknown_user".into()));
+        assert!(response.header("www-authenticate").is_some());
+        let line = i.log_line(&response);
         assert_eq!((&line["code"], &line["user"]), (&"unknown_user".into(), &Value::Null));
     }
     assert_eq!(canary.seen().len(), 1);
@@ -199,9 +199,9 @@ fn a_certificate_yields_to_an_explicit_credential_and_never_stands_in_for_a_wron
     let authority = Authority::new("clients");
     let i = gateway(&canary.address, &authority, "");
     let ana = authority.sign("ana");
-    let answer = fetch(&i, &ana, &get().key(i.key())).unwrap();
-    assert_eq!(i.log_line(&answer)["user"], "admin");
-    assert_eq!(i.log_line(&answer)["credential"], "api-key");
+    let response = fetch(&i, &ana, &get().key(i.key())).unwrap();
+    assert_eq!(i.log_line(&response)["user"], "admin");
+    assert_eq!(i.log_line(&response)["credential"], "api-key");
     for (request, expected) in [
         (get().key("sp_wrong"), (401, "bad_credential")),
         (get().bearer("a.b.c"), (401, "bad_credential")),
@@ -209,8 +209,8 @@ fn a_certificate_yields_to_an_explicit_credential_and_never_stands_in_for_a_wron
         (get().key(i.key()).bearer(i.key()), (400, "two_credentials")),
         (Request::new("GET", "/api/stream/a?sp_user=ana&sp_exp=1&sp_kid=k&sp_id=i&sp_sig=AAAA"), (403, "bad_link")),
     ] {
-        let answer = fetch(&i, &ana, &request).unwrap();
-        assert_eq!(status_and_code(&answer), (expected.0, expected.1.to_owned()), "{request:?}");
+        let response = fetch(&i, &ana, &request).unwrap();
+        assert_eq!(status_and_code(&response), (expected.0, expected.1.to_owned()), "{request:?}");
     }
     let unknown = fetch(&i, &authority.sign("ben"), &get().key(i.key())).unwrap();
     assert_eq!(unknown.status, 200, "the explicit key counts, whomever the certificate names");
@@ -255,8 +255,8 @@ fn pages_of_other_sites_cannot_change_anything_with_a_certificate() {
             ("Sec-Fetch-Site", "same-site"),
             ("Origin", "https://app.example.com"),
         ] {
-            let answer = fetch(&i, &ana, &request.clone().header(name, value)).unwrap();
-            assert_eq!(status_and_code(&answer), (403, "foreign_origin".into()), "{name}: {value}");
+            let response = fetch(&i, &ana, &request.clone().header(name, value)).unwrap();
+            assert_eq!(status_and_code(&response), (403, "foreign_origin".into()), "{name}: {value}");
         }
     }
     assert!(canary.seen().is_empty());
@@ -272,7 +272,7 @@ fn pages_of_other_sites_cannot_change_anything_with_a_certificate() {
     }
     i.replace_in("policies/worker.toml", "[cors]\n", "[cors]\ncredentials = true\n");
     eventually("credentials for that page", || {
-        fetch(&i, &ana, &allowed).filter(|answer| answer.status == 200).map(drop)
+        fetch(&i, &ana, &allowed).filter(|response| response.status == 200).map(drop)
     });
     assert_eq!(fetch(&i, &ana, &delete().header("Origin", "https://evil.example")).unwrap().status, 403);
 }
@@ -288,8 +288,8 @@ fn a_client_with_a_valid_certificate_is_not_banned_for_wrong_paths() {
     });
     let ana = authority.sign("ana");
     for n in 0..6 {
-        let answer = fetch(&i, &ana, &Request::new("GET", &format!("/wrong/{n}")));
-        assert_eq!(answer.map(|answer| answer.status), Some(404), "{n}");
+        let response = fetch(&i, &ana, &Request::new("GET", &format!("/wrong/{n}")));
+        assert_eq!(response.map(|response| response.status), Some(404), "{n}");
     }
 }
 
@@ -300,8 +300,8 @@ fn a_trusted_proxys_certificate_is_not_its_clients() {
     let i = gateway_with(&canary.address, &authority, "", |i| {
         i.replace("trusted_proxies = []", "trusted_proxies = [\"127.0.0.1/32\"]");
     });
-    let answer = fetch(&i, &authority.sign("ana"), &get()).unwrap();
-    assert_eq!(status_and_code(&answer), (401, "not_authenticated".into()));
+    let response = fetch(&i, &authority.sign("ana"), &get()).unwrap();
+    assert_eq!(status_and_code(&response), (401, "not_authenticated".into()));
 }
 
 #[test]
@@ -339,8 +339,8 @@ async fn an_http2_stream_belongs_to_its_connections_user() {
             if let Some(key) = key {
                 request = request.header("x-api-key", key);
             }
-            let (answer, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
-            assert_eq!(answer.await.unwrap().status(), expected, "{key:?}");
+            let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+            assert_eq!(response.await.unwrap().status(), expected, "{key:?}");
         }
     }
     let users: Vec<_> = canary.seen().iter().map(|seen| seen.header("remote-user").join("")).collect();
@@ -402,10 +402,10 @@ fn certificates_are_requested_as_soon_as_the_configuration_says_so() {
     assert_eq!(fetch_as(&i, &client, &get()).unwrap().status, 401, "no certificate is requested");
     fs::write(i.path("clients.pem"), &authority.pem).unwrap();
     i.replace("\n[jwt]\n", "\n[tls.clients]\nca = \"clients.pem\"\n\n[jwt]\n");
-    eventually("the authority", || fetch_as(&i, &client, &get()).filter(|answer| answer.status == 200));
+    eventually("the authority", || fetch_as(&i, &client, &get()).filter(|response| response.status == 200));
     let mut stream = open(&i, &client).unwrap();
     i.replace("\n[tls.clients]\nca = \"clients.pem\"\n", "");
-    eventually("its removal", || fetch_as(&i, &client, &get()).filter(|answer| answer.status == 401));
+    eventually("its removal", || fetch_as(&i, &client, &get()).filter(|response| response.status == 401));
     assert_eq!(
         exchange(&mut stream),
         (401, "bad_credential".into()),

@@ -252,8 +252,8 @@ fn plaintext_requests_are_redirected_to_the_port_of_the_public_url() {
     let i = Instance::with(&canary.address.to_string(), |i| {
         i.replace("listen = [", "public_url = \"https://home.example.com:4443\"\nlisten = [");
     });
-    let answer = crate::client::send_plain(i.plain, b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(answer.header("location"), Some("https://localhost:4443/a"));
+    let response = crate::client::send_plain(i.plain, b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(response.header("location"), Some("https://localhost:4443/a"));
 }
 
 #[test]

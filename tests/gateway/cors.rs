@@ -2,7 +2,7 @@
 
 use crate::{
     canary::Canary,
-    client::{Answer, Request},
+    client::{Request, Response},
     instance::Instance,
 };
 
@@ -22,8 +22,8 @@ fn instance(canary: &Canary) -> Instance {
     })
 }
 
-fn access_control(answer: &Answer) -> Vec<&str> {
-    answer.head.lines().filter(|l| l.to_ascii_lowercase().starts_with("access-control-")).collect()
+fn access_control(response: &Response) -> Vec<&str> {
+    response.head.lines().filter(|l| l.to_ascii_lowercase().starts_with("access-control-")).collect()
 }
 
 fn preflight(origin: &str, method: &str) -> Request {
@@ -41,9 +41,9 @@ fn an_allowed_origin_may_read_and_no_other() {
     assert_eq!(allowed.header("access-control-allow-credentials"), None, "the upstream's own header is not forwarded");
     assert!(allowed.header("access-control-expose-headers").unwrap().contains("Content-Range"));
     for origin in FOREIGN {
-        let answer = get(origin);
-        assert_eq!(access_control(&answer), Vec::<&str>::new(), "{origin}");
-        assert_eq!(answer.header("vary"), Some("Origin"), "{origin}");
+        let response = get(origin);
+        assert_eq!(access_control(&response), Vec::<&str>::new(), "{origin}");
+        assert_eq!(response.header("vary"), Some("Origin"), "{origin}");
     }
     assert_eq!(i.get("/api/downloads").header("vary"), Some("Origin"), "even without an origin");
     let denied = i.send(&Request::new("GET", "/api/downloads").header("Origin", APP));
@@ -54,15 +54,15 @@ fn an_allowed_origin_may_read_and_no_other() {
 fn preflights_are_answered_by_the_gateway_without_a_credential() {
     let canary = Canary::start();
     let i = instance(&canary);
-    let answer = i.send(&preflight(APP, "GET"));
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, Some(APP)));
-    assert!(answer.header("access-control-allow-methods").unwrap().contains("GET"));
-    assert!(answer.header("access-control-allow-headers").unwrap().contains("Authorization"));
-    assert_eq!((answer.header("access-control-max-age"), answer.header("vary")), (Some("7200"), Some("Origin")));
+    let response = i.send(&preflight(APP, "GET"));
+    assert_eq!((response.status, response.header("access-control-allow-origin")), (204, Some(APP)));
+    assert!(response.header("access-control-allow-methods").unwrap().contains("GET"));
+    assert!(response.header("access-control-allow-headers").unwrap().contains("Authorization"));
+    assert_eq!((response.header("access-control-max-age"), response.header("vary")), (Some("7200"), Some("Origin")));
     for refused in FOREIGN.map(|origin| preflight(origin, "GET")).into_iter().chain([preflight(APP, "PUT")]) {
-        let answer = i.send(&refused);
-        assert_eq!((answer.status, answer.header("access-control-allow-methods")), (403, None), "{refused:?}");
-        assert_eq!(answer.header("vary"), Some("Origin"));
+        let response = i.send(&refused);
+        assert_eq!((response.status, response.header("access-control-allow-methods")), (403, None), "{refused:?}");
+        assert_eq!(response.header("vary"), Some("Origin"));
     }
     assert!(canary.seen().is_empty());
 }
@@ -74,8 +74,8 @@ fn a_foreign_page_changes_nothing_even_with_a_credential() {
     let delete =
         |origin: &str| i.send(&Request::new("DELETE", "/api/downloads/x").key(i.key()).header("Origin", origin));
     for origin in FOREIGN {
-        let answer = delete(origin);
-        assert_eq!((answer.status, answer.code().as_str()), (403, "foreign_origin"), "{origin}");
+        let response = delete(origin);
+        assert_eq!((response.status, response.code().as_str()), (403, "foreign_origin"), "{origin}");
     }
     let upgrade = Request::new("GET", "/api/downloads").key(i.key()).header("Origin", "https://evil.example");
     assert_eq!(i.send(&upgrade.header("Connection", "Upgrade").header("Upgrade", "websocket")).status, 403);
@@ -93,10 +93,10 @@ fn credentials_and_max_age_are_what_the_policy_says() {
             i.replace_in("policies/worker.toml", "[cors]\n", &format!("[cors]\n{table}"));
         });
         let before = i.send(&preflight(APP, "GET"));
-        let answer = i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("Origin", APP));
-        assert_eq!((before.status, answer.status), (204, 200));
-        assert_eq!(answer.header("access-control-max-age"), None, "this header is for preflights only");
-        let credentials = [&before, &answer].map(|a| a.header("access-control-allow-credentials").map(str::to_owned));
+        let response = i.send(&Request::new("GET", "/api/downloads").key(i.key()).header("Origin", APP));
+        assert_eq!((before.status, response.status), (204, 200));
+        assert_eq!(response.header("access-control-max-age"), None, "this header is for preflights only");
+        let credentials = [&before, &response].map(|a| a.header("access-control-allow-credentials").map(str::to_owned));
         (credentials, before.header("access-control-max-age").unwrap().to_owned())
     };
     assert_eq!(told(""), ([None, None], "7200".to_owned()));
@@ -153,8 +153,8 @@ fn extensions_and_apps_can_be_allowed_by_their_origins_and_no_other_of_their_kin
     let delete =
         |origin: &str| i.send(&Request::new("DELETE", "/api/downloads/x").key(i.key()).header("Origin", origin));
     for origin in allowed {
-        let answer = delete(origin);
-        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(origin)));
+        let response = delete(origin);
+        assert_eq!((response.status, response.header("access-control-allow-origin")), (200, Some(origin)));
         assert_eq!(i.send(&preflight(origin, "GET")).status, 204, "{origin}");
     }
     for origin in [
@@ -217,9 +217,9 @@ fn an_allowed_origin_can_read_that_it_is_banned() {
     });
     i.command(&["ban", "add", "192.0.2.7"]);
     let request = Request::new("GET", "/api/downloads").header("X-Forwarded-For", "192.0.2.7").header("Origin", APP);
-    let answer = i.send(&request);
-    assert_eq!((answer.status, answer.code().as_str()), (403, "banned"));
-    assert_eq!(answer.header("access-control-allow-origin"), Some(APP));
+    let response = i.send(&request);
+    assert_eq!((response.status, response.code().as_str()), (403, "banned"));
+    assert_eq!(response.header("access-control-allow-origin"), Some(APP));
 }
 
 #[test]
@@ -229,11 +229,11 @@ fn fastapis_error_format_applies_to_ambiguous_paths_too() {
         i.replace_in("policies/worker.toml", "[upstream]", "errors = \"fastapi\"\n\n[upstream]");
     });
     for path in ["/api/stream/..", "/api/stream/a;b", "/nowhere", "/api/stream/\u{e9}", "/a b", &"/x".repeat(5_000)] {
-        let answer = i.get(path);
-        let status = answer.status;
-        let body = answer.json();
+        let response = i.get(path);
+        let status = response.status;
+        let body = response.json();
         assert!((400..500).contains(&status), "{path:.20}");
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{path:.20}");
+        assert_eq!(response.header("content-type"), Some("application/json"), "{path:.20}");
         assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["detail"], "{path:.20}: {body}");
     }
     assert!(canary.seen().is_empty());

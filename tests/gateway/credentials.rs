@@ -12,11 +12,11 @@ use crate::{canary::Canary, client::Request, instance::Instance};
 const PATH: &str = "/api/downloads";
 
 fn refused(instance: &Instance, request: &Request, status: u16, code: &str) {
-    let answer = instance.send(request);
-    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{request:?}");
-    assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{request:?}");
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-    assert_eq!(answer.json()["instance"], answer.header("x-request-id").unwrap());
+    let response = instance.send(request);
+    assert_eq!((response.status, response.code().as_str()), (status, code), "{request:?}");
+    assert_eq!(response.header("www-authenticate").is_some(), status == 401, "{request:?}");
+    assert_eq!(response.header("content-type"), Some("application/problem+json"));
+    assert_eq!(response.json()["instance"], response.header("x-request-id").unwrap());
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn only_a_client_that_may_use_a_path_learns_its_allowed_methods() {
         (request("GET", "/.sallyport/links").key(i.key()), "POST"),
         (request("POST", "/"), "GET, HEAD"),
     ] {
-        let answer = i.send(&request);
-        let seen = (answer.status, answer.code(), answer.header("allow"));
+        let response = i.send(&request);
+        let seen = (response.status, response.code(), response.header("allow"));
         assert_eq!(seen, (405, "method_not_allowed".to_owned(), Some(allow)), "{request:?}");
     }
     for request in [
@@ -178,9 +178,9 @@ fn an_issued_token_is_accepted_and_a_tampered_expired_or_foreign_one_is_not() {
 }
 
 fn refused_scope(instance: &Instance, request: &Request) {
-    let answer = instance.send(request);
-    assert_eq!((answer.status, answer.code().as_str()), (403, "insufficient_scope"));
-    assert!(answer.header("www-authenticate").unwrap().contains("insufficient_scope"));
+    let response = instance.send(request);
+    assert_eq!((response.status, response.code().as_str()), (403, "insufficient_scope"));
+    assert!(response.header("www-authenticate").unwrap().contains("insufficient_scope"));
 }
 
 #[test]

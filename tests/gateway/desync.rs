@@ -62,7 +62,7 @@ fn a_request_whose_body_is_spent_is_not_retried_without_it() {
         while let Some(head) = read_until(&mut stream, b"\r\n\r\n") {
             let put = head.contains("content-length: 40\r\n");
             theirs.lock().unwrap().push(head);
-            // The first connection closes without an answer once it has a complete body; others answer first, then read it.
+            // The first connection closes without a response once it has a complete body; others answer first, then read it.
             if n > 0 || !put {
                 let _ = stream.write_all(OK);
             }
@@ -106,7 +106,7 @@ fn a_body_that_ends_with_an_empty_frame_ends_once() {
         let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
         let request = http::Request::builder().method("PUT").uri("https://localhost/a").body(()).unwrap();
-        let (answer, mut body) = sender.send_request(request, false).unwrap();
+        let (response, mut body) = sender.send_request(request, false).unwrap();
         body.send_data(Bytes::from_static(b"Wiki"), false).unwrap();
         let forwarded = async {
             while !String::from_utf8_lossy(&seen.lock().unwrap()).contains("Wiki") {
@@ -115,7 +115,7 @@ fn a_body_that_ends_with_an_empty_frame_ends_once() {
         };
         tokio::time::timeout(Duration::from_secs(40), forwarded).await.expect("the first frame is forwarded");
         body.send_data(Bytes::new(), true).unwrap();
-        assert_eq!(answer.await.unwrap().status(), 200);
+        assert_eq!(response.await.unwrap().status(), 200);
     });
     // Long enough for a second end, which must not come.
     thread::sleep(Duration::from_millis(200));
@@ -137,13 +137,13 @@ fn a_request_whose_end_comes_after_its_last_byte_is_not_reset() {
         let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
         let request = http::Request::builder().method("PUT").uri("https://localhost/a").header("content-length", 4);
-        let (answer, mut body) = sender.send_request(request.body(()).unwrap(), false).unwrap();
+        let (response, mut body) = sender.send_request(request.body(()).unwrap(), false).unwrap();
         body.send_data(Bytes::from_static(b"Wiki"), false).unwrap();
-        let mut answer = answer.await.unwrap().into_body();
-        while let Some(data) = answer.data().await {
+        let mut response = response.await.unwrap().into_body();
+        while let Some(data) = response.data().await {
             data.unwrap();
         }
-        // The whole answer is here; the client has not yet ended its body.
+        // The whole response is here; the client has not yet ended its body.
         let reset = std::future::poll_fn(|cx| body.poll_reset(cx));
         let reset = tokio::time::timeout(Duration::from_millis(200), reset).await;
         assert!(reset.is_err(), "{reset:?}");
@@ -173,10 +173,10 @@ fn no_request_is_lost_among_many_that_arrive_together() {
     bytes.push_str("GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     begun.recv_timeout(Duration::from_secs(40)).expect("the head is forwarded before the body");
     stream.write_all(bytes.as_bytes()).unwrap();
-    let mut answers = Vec::new();
-    let _ = stream.read_to_end(&mut answers);
-    let answers = String::from_utf8_lossy(&answers);
-    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 26, "{answers}");
+    let mut responses = Vec::new();
+    let _ = stream.read_to_end(&mut responses);
+    let responses = String::from_utf8_lossy(&responses);
+    assert_eq!(responses.matches("HTTP/1.1 200 OK").count(), 26, "{responses}");
 }
 
 #[test]
@@ -192,17 +192,17 @@ fn to_http_1_0_an_answer_that_is_cut_short_does_not_end_like_a_complete_one() {
     let i = open(address);
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(b"GET /a HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"only this") {
+    let mut response = Vec::new();
+    while !response.ends_with(b"only this") {
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
-        answer.push(byte[0]);
+        response.push(byte[0]);
     }
     ends.send(()).unwrap();
-    let end = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer);
-    assert!(answer.ends_with("only this"), "{answer}");
-    assert!(end.is_err(), "the end of the connection looks like the end of the answer");
+    let end = stream.read_to_end(&mut response);
+    let response = String::from_utf8_lossy(&response);
+    assert!(response.ends_with("only this"), "{response}");
+    assert!(end.is_err(), "the end of the connection looks like the end of the response");
 }
 
 #[test]
@@ -236,9 +236,9 @@ fn an_upload_that_makes_progress_is_not_silence() {
             break;
         }
     }
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    assert!(answer.starts_with("HTTP/1.1 200 "), "after {:?}: {answer}", started.elapsed());
+    let mut response = String::new();
+    let _ = stream.read_to_string(&mut response);
+    assert!(response.starts_with("HTTP/1.1 200 "), "after {:?}: {response}", started.elapsed());
     assert!(started.elapsed() > Duration::from_secs(1), "it was too fast to show anything: {:?}", started.elapsed());
 }
 
@@ -260,9 +260,9 @@ fn a_denial_that_ends_the_connection_is_not_lost_while_the_client_still_sends() 
                 // The client still sends while it is refused.
                 thread::sleep(Duration::from_millis(1));
             }
-            let mut answer = Vec::new();
-            let _ = stream.read_to_end(&mut answer);
-            lost += usize::from(!answer.starts_with(b"HTTP/1.1 400 "));
+            let mut response = Vec::new();
+            let _ = stream.read_to_end(&mut response);
+            lost += usize::from(!response.starts_with(b"HTTP/1.1 400 "));
         }
         assert_eq!(lost, 0, "of 20 answers to {request:?}");
     }
@@ -295,6 +295,6 @@ fn an_answer_without_a_body_has_no_content_length() {
             let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
         }
     });
-    let answer = open(address).send(&Request::new("GET", "/a"));
-    assert_eq!((answer.status, answer.header("content-length")), (204, None));
+    let response = open(address).send(&Request::new("GET", "/a"));
+    assert_eq!((response.status, response.header("content-length")), (204, None));
 }

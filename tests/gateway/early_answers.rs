@@ -50,7 +50,7 @@ anonymous = true
 rates = [{ limit = "1/hour", by = "address" }]
 "#;
 
-/// The path, a header field and the answer's status, for each kind of early answer.
+/// The path, a header field and the response's status, for each kind of early response.
 const DENIED: &[(&str, (&str, &str), u16)] = &[
     ("/guarded", ("x-a", "1"), 401),
     ("/open/a", ("origin", "https://evil.example"), 403),
@@ -108,14 +108,14 @@ async fn send_all(body: &mut SendStream<Bytes>, bytes: usize) -> Result<(), usiz
 
 /// Sends the whole request, then reads.
 async fn upload(sender: &SendRequest<Bytes>, request: Request<()>, bytes: usize) -> (u16, String) {
-    let (answer, mut body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
+    let (response, mut body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
     send_all(&mut body, bytes).await.unwrap_or_else(|sent| panic!("the stream has ended after {sent} bytes"));
-    let answer = timeout(Duration::from_secs(20), answer).await.expect("no answer").unwrap();
-    let status = answer.status().as_u16();
-    let mut stream = answer.into_body();
+    let response = timeout(Duration::from_secs(20), response).await.expect("no response").unwrap();
+    let status = response.status().as_u16();
+    let mut stream = response.into_body();
     let mut text = Vec::new();
     while let Some(data) = stream.data().await {
-        let data = data.expect("the answer was cut short");
+        let data = data.expect("the response was cut short");
         stream.flow_control().release_capacity(data.len()).unwrap();
         text.extend_from_slice(&data);
     }
@@ -124,7 +124,7 @@ async fn upload(sender: &SendRequest<Bytes>, request: Request<()>, bytes: usize)
 
 #[test]
 fn over_http2_an_answer_is_seen_after_the_whole_body_was_sent() {
-    // The upstream is slow, since otherwise its answer could arrive before a body without a length exceeds the limit.
+    // The upstream is slow, since otherwise its response could arrive before a body without a length exceeds the limit.
     let canary = Canary::with(Duration::from_secs(1));
     let i = instance(&canary.address.to_string(), "");
     let down = instance(&nobody().to_string(), "");
@@ -156,14 +156,18 @@ fn over_http2_an_answer_does_not_wait_for_the_body_and_the_rest_does_not_count_a
     let i = instance(&canary.address.to_string(), "max_requests = 2");
     run(async {
         let sender = http2(&i).await;
-        // Streams whose clients have their answers and continue to send.
+        // Streams whose clients have their responses and continue to send.
         let mut open = Vec::new();
         for _ in 0..8 {
             let request = post("/guarded", ("content-length", "500000"));
-            let (answer, mut body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
+            let (response, mut body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
             body.send_data(Bytes::from_static(b"first"), false).unwrap();
             assert_eq!(
-                timeout(Duration::from_secs(5), answer).await.expect("the answer waits for the body").unwrap().status(),
+                timeout(Duration::from_secs(5), response)
+                    .await
+                    .expect("the response waits for the body")
+                    .unwrap()
+                    .status(),
                 401
             );
             open.push(body);
@@ -175,11 +179,11 @@ fn over_http2_an_answer_does_not_wait_for_the_body_and_the_rest_does_not_count_a
     });
 }
 
-/// Returns how a stream ends if its client sends `bytes` bytes after the answer.
+/// Returns how a stream ends if its client sends `bytes` bytes after the response.
 async fn end_of(sender: &SendRequest<Bytes>, bytes: usize) -> Reason {
-    let (answer, mut body) =
+    let (response, mut body) =
         sender.clone().ready().await.unwrap().send_request(post("/guarded", ("x-a", "1")), false).unwrap();
-    assert_eq!(answer.await.unwrap().status(), 401);
+    assert_eq!(response.await.unwrap().status(), 401);
     let sent = timeout(Duration::from_secs(20), send_all(&mut body, bytes)).await.expect("windows are kept");
     assert!(bytes < 20 << 20 || sent.is_err(), "all of it was read");
     timeout(Duration::from_secs(20), poll_fn(|cx| body.poll_reset(cx))).await.expect("the stream is kept").unwrap()
@@ -192,9 +196,9 @@ fn over_http2_discarded_bodies_have_limits() {
     run(async {
         let sender = http2(&i).await;
         assert_eq!(end_of(&sender, 64 << 20).await, Reason::NO_ERROR);
-        let (answer, mut silent) =
+        let (response, mut silent) =
             sender.clone().ready().await.unwrap().send_request(post("/guarded", ("x-a", "1")), false).unwrap();
-        assert_eq!(answer.await.unwrap().status(), 401);
+        assert_eq!(response.await.unwrap().status(), 401);
         let begun = Instant::now();
         let reset =
             timeout(Duration::from_secs(20), poll_fn(|cx| silent.poll_reset(cx))).await.expect("the stream is kept");
@@ -213,10 +217,10 @@ fn over_http2_a_client_may_cancel_every_upload_that_was_refused() {
         // As curl does, and more often than a client may cancel unanswered requests.
         for n in 0..600 {
             let mut ready = sender.clone().ready().await.unwrap_or_else(|e| panic!("{n} were answered: {e}"));
-            let (answer, mut body) = ready.send_request(post("/guarded", ("x-a", "1")), false).unwrap();
+            let (response, mut body) = ready.send_request(post("/guarded", ("x-a", "1")), false).unwrap();
             body.send_data(Bytes::from_static(b"first"), false).unwrap();
-            let answer = answer.await.unwrap_or_else(|e| panic!("{n} were answered: {e}"));
-            assert_eq!(answer.status(), 401);
+            let response = response.await.unwrap_or_else(|e| panic!("{n} were answered: {e}"));
+            assert_eq!(response.status(), 401);
             body.send_reset(Reason::CANCEL);
         }
     });
@@ -235,9 +239,9 @@ fn over_http1_an_answer_is_seen_after_the_whole_body_was_sent() {
         for _ in 0..bytes / 10_000 {
             stream.write_all(&[b'x'; 10_000]).unwrap_or_else(|e| panic!("{path}: {e}"));
         }
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8(answer).unwrap()
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        String::from_utf8(response).unwrap()
     };
     let first = upload(&i, "/limited", ("connection", "close"), 10_000);
     assert!(first.starts_with("HTTP/1.1 200 "), "{first}");
@@ -258,12 +262,12 @@ fn over_http1_discarded_bodies_have_limits() {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     let head = format!("POST /guarded HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 256 << 20);
     stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = vec![0; 4096];
+    let mut response = vec![0; 4096];
     let piece = vec![b'x'; 16 << 10];
-    let read = stream.read(&mut answer).unwrap();
+    let read = stream.read(&mut response).unwrap();
     assert!(
-        answer[..read].starts_with(b"HTTP/1.1 401 ") && answer[..read].ends_with(b"}"),
-        "the answer waits for the body"
+        response[..read].starts_with(b"HTTP/1.1 401 ") && response[..read].ends_with(b"}"),
+        "the response waits for the body"
     );
     let sent = (0..256 << 6).take_while(|_| stream.write_all(&piece).is_ok()).count();
     // The data in the kernels' buffers on both sides was never read.
@@ -278,11 +282,11 @@ fn over_http1_a_connection_stays_open_after_a_chunked_body_only_if_the_answer_sa
         let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
         let head = "POST /guarded HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(format!("{head}{}", chunks.concat()).as_bytes()).unwrap();
-        let mut answer = vec![0; 4096];
-        let read = stream.read(&mut answer).unwrap();
-        let answer = String::from_utf8(answer[..read].to_vec()).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.ends_with('}'), "{answer}");
-        assert_eq!(answer.contains("connection: close"), ends, "{answer}");
+        let mut response = vec![0; 4096];
+        let read = stream.read(&mut response).unwrap();
+        let response = String::from_utf8(response[..read].to_vec()).unwrap();
+        assert!(response.starts_with("HTTP/1.1 401 ") && response.ends_with('}'), "{response}");
+        assert_eq!(response.contains("connection: close"), ends, "{response}");
         if ends {
             // Many such connections close while their clients are still sending.
             stream.write_all(format!("7a120\r\n{}\r\n0\r\n\r\n", "x".repeat(UPLOAD)).as_bytes()).unwrap();
@@ -308,16 +312,16 @@ fn over_http2_100_continue_is_sent_only_if_the_body_is_wanted() {
         let fetch = async |path: &str| {
             let mut request = post(path, ("expect", "100-continue"));
             request.headers_mut().insert("content-length", 4.into());
-            let (mut answer, body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
-            let word = timeout(Duration::from_secs(5), poll_fn(|cx| answer.poll_informational(cx))).await;
-            (word.expect("no interim response arrived").map(|word| word.unwrap().status().as_u16()), answer, body)
+            let (mut response, body) = sender.clone().ready().await.unwrap().send_request(request, false).unwrap();
+            let word = timeout(Duration::from_secs(5), poll_fn(|cx| response.poll_informational(cx))).await;
+            (word.expect("no interim response arrived").map(|word| word.unwrap().status().as_u16()), response, body)
         };
-        let (word, answer, mut body) = fetch("/open/a").await;
+        let (word, response, mut body) = fetch("/open/a").await;
         assert_eq!(word, Some(100));
         body.send_data(Bytes::from_static(b"Wiki"), true).unwrap();
-        assert_eq!(answer.await.unwrap().status(), 200);
-        let (word, answer, _) = fetch("/guarded").await;
-        assert_eq!((word, answer.await.unwrap().status().as_u16()), (None, 401));
+        assert_eq!(response.await.unwrap().status(), 200);
+        let (word, response, _) = fetch("/guarded").await;
+        assert_eq!((word, response.await.unwrap().status().as_u16()), (None, 401));
     });
     let seen = canary.only();
     assert_eq!(seen.header("expect").len(), 0);

@@ -23,10 +23,10 @@ fn open(i: &Instance, target: &str, fields: &[(&'static str, &str)]) -> Result<W
     let stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     match tungstenite::client(request, stream) {
         Ok((socket, _)) => Ok(socket),
-        Err(HandshakeError::Failure(Error::Http(answer))) => {
-            let body = answer.body().as_deref().unwrap_or_default();
+        Err(HandshakeError::Failure(Error::Http(response))) => {
+            let body = response.body().as_deref().unwrap_or_default();
             let code = serde_json::from_slice::<Value>(body).map_or(Value::Null, |body| body["code"].clone());
-            Err((answer.status().as_u16(), code))
+            Err((response.status().as_u16(), code))
         }
         Err(error) => panic!("{error}"),
     }

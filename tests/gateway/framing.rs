@@ -69,13 +69,13 @@ pub(crate) fn uploads(upstream: &str) -> Instance {
 pub(crate) fn exchange(i: &Instance, bytes: &[u8]) -> String {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(bytes).unwrap();
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response);
+    String::from_utf8_lossy(&response).into_owned()
 }
 
 /// Starts an upstream that records every byte it gets, per connection, and answers each read with `answer`.
-pub(crate) fn recorder(answer: &'static [u8]) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
+pub(crate) fn recorder(response: &'static [u8]) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let all: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
@@ -88,7 +88,7 @@ pub(crate) fn recorder(answer: &'static [u8]) -> (SocketAddr, Arc<Mutex<Vec<Vec<
                 let mut buffer = [0; 4096];
                 while let Ok(read @ 1..) = stream.read(&mut buffer) {
                     all.lock().unwrap()[n].extend_from_slice(&buffer[..read]);
-                    let _ = stream.write_all(answer);
+                    let _ = stream.write_all(response);
                 }
             });
         }
@@ -102,14 +102,14 @@ fn an_ambiguous_head_is_refused_and_the_connection_ends() {
     let i = uploads(&canary.address.to_string());
     for (fields, code) in BAD_FIELDS {
         let head = format!("POST /a HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n");
-        let answers = exchange(&i, format!("{head}{SMUGGLED}").as_bytes());
-        assert!(answers.starts_with("HTTP/1.1 400 "), "{fields:?}: {answers}");
-        assert!(answers.contains(&format!("\"code\":\"{code}\"")), "{fields:?}: {answers}");
+        let responses = exchange(&i, format!("{head}{SMUGGLED}").as_bytes());
+        assert!(responses.starts_with("HTTP/1.1 400 "), "{fields:?}: {responses}");
+        assert!(responses.contains(&format!("\"code\":\"{code}\"")), "{fields:?}: {responses}");
         assert!(
-            answers.contains("connection: close\r\n") && answers.contains("x-request-id: "),
-            "{fields:?}: {answers}"
+            responses.contains("connection: close\r\n") && responses.contains("x-request-id: "),
+            "{fields:?}: {responses}"
         );
-        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{fields:?}: {answers}");
+        assert_eq!(responses.matches("HTTP/1.1").count(), 1, "{fields:?}: {responses}");
     }
     assert!(canary.seen().is_empty());
 }
@@ -119,9 +119,9 @@ fn an_ambiguous_request_line_is_refused_and_the_connection_ends() {
     let canary = Canary::start();
     let i = uploads(&canary.address.to_string());
     for line in BAD_LINES {
-        let answers = exchange(&i, format!("{line}\r\n\r\n{SMUGGLED}").as_bytes());
-        assert!(answers.starts_with("HTTP/1.1 400 "), "{line:?}: {answers}");
-        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{line:?}: {answers}");
+        let responses = exchange(&i, format!("{line}\r\n\r\n{SMUGGLED}").as_bytes());
+        assert!(responses.starts_with("HTTP/1.1 400 "), "{line:?}: {responses}");
+        assert_eq!(responses.matches("HTTP/1.1").count(), 1, "{line:?}: {responses}");
     }
     assert!(canary.seen().is_empty());
 }
@@ -153,9 +153,9 @@ fn heads_have_limits() {
         (head("/a".into(), &format!("X: {}\r\n", "a".repeat(33_000))), 431, "head_too_large"),
         (head("/a".into(), &"X: 1\r\n".repeat(99)), 431, "head_too_large"),
     ] {
-        let answer = i.send_bytes(bytes.as_bytes());
-        assert_eq!((answer.status, answer.code().as_str()), (status, code));
-        assert_eq!(i.log_line(&answer)["code"], code);
+        let response = i.send_bytes(bytes.as_bytes());
+        assert_eq!((response.status, response.code().as_str()), (status, code));
+        assert_eq!(i.log_line(&response)["code"], code);
     }
     assert!(canary.seen().is_empty());
     let within =
@@ -170,17 +170,17 @@ fn a_head_that_trickles_is_timed_out() {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let start = std::time::Instant::now();
-    let mut answer = [0; 1024];
+    let mut response = [0; 1024];
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: localhost\r\n").unwrap();
     let n = loop {
-        match stream.read(&mut answer) {
+        match stream.read(&mut response) {
             Ok(n) => break n,
             Err(_) => stream.write_all(b"X: 1\r\n").unwrap(),
         }
         assert!(start.elapsed() < Duration::from_secs(15), "the trickle continues");
     };
-    let answer = String::from_utf8_lossy(&answer[..n]);
-    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("head_too_slow"), "{answer}");
+    let response = String::from_utf8_lossy(&response[..n]);
+    assert!(response.starts_with("HTTP/1.1 408 ") && response.contains("head_too_slow"), "{response}");
     assert!(start.elapsed() >= Duration::from_secs(9), "an honest client had too little time");
 }
 
@@ -195,18 +195,18 @@ fn an_unread_body_is_never_read_as_the_next_request() {
         let sized = format!("{head}Content-Length: {}\r\n\r\n{inner}", inner.len());
         let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
         for first in [sized, chunked] {
-            let answers = exchange(&i, format!("{first}{last}").as_bytes());
-            let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|a| a[..3].to_owned()).collect();
-            assert_eq!(statuses, [status.to_string(), "200".to_owned()], "{answers}");
+            let responses = exchange(&i, format!("{first}{last}").as_bytes());
+            let statuses: Vec<_> = responses.split("HTTP/1.1 ").skip(1).map(|a| a[..3].to_owned()).collect();
+            assert_eq!(statuses, [status.to_string(), "200".to_owned()], "{responses}");
         }
         // The body is too large to be read for the sake of the connection, so the connection closes.
         let large = format!("{head}Content-Length: 900000\r\n\r\n{}{last}", "a".repeat(900_000));
-        let answers = exchange(&i, large.as_bytes());
+        let responses = exchange(&i, large.as_bytes());
         assert!(
-            answers.starts_with(&format!("HTTP/1.1 {status} ")) && answers.contains("connection: close"),
-            "{answers}"
+            responses.starts_with(&format!("HTTP/1.1 {status} ")) && responses.contains("connection: close"),
+            "{responses}"
         );
-        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+        assert_eq!(responses.matches("HTTP/1.1 ").count(), 1, "{responses}");
     }
     assert!(canary.seen().iter().all(|seen| seen.header("remote-user") == ["admin"]), "{:?}", canary.seen());
 }
@@ -221,16 +221,16 @@ fn a_100_continue_is_sent_only_if_the_body_is_wanted() {
             "PUT {target} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
-        let mut answer = [0; 1024];
-        let n = stream.read(&mut answer).unwrap();
-        (stream, String::from_utf8_lossy(&answer[..n]).into_owned())
+        let mut response = [0; 1024];
+        let n = stream.read(&mut response).unwrap();
+        (stream, String::from_utf8_lossy(&response[..n]).into_owned())
     };
     let (mut stream, word) = fetch("/a");
     assert_eq!(word, "HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"Wiki").unwrap();
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let mut response = String::new();
+    let _ = stream.read_to_string(&mut response);
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     let seen = canary.only();
     assert_eq!((seen.body.as_str(), seen.header("expect").len()), ("Wiki", 0));
     let (_, denial) = fetch("/a/../b");
@@ -250,8 +250,8 @@ fn an_upgrade_to_anything_but_websocket_is_an_ordinary_request() {
     ] {
         let body = if fields.contains("Content-Length") { "Wiki" } else { "" };
         let head = format!("GET /a HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n{body}");
-        let answers = exchange(&i, format!("{head}{smuggled}").as_bytes());
-        assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{fields:?}: {answers}");
+        let responses = exchange(&i, format!("{head}{smuggled}").as_bytes());
+        assert_eq!(responses.matches("HTTP/1.1 200 ").count(), 2, "{fields:?}: {responses}");
         let seen = canary.seen();
         let first = &seen[seen.len() - 2];
         let second = &seen[seen.len() - 1];
@@ -264,14 +264,14 @@ fn an_upgrade_to_anything_but_websocket_is_an_ordinary_request() {
     }
     // Likewise for an upgrade that the application does not accept.
     let head = "GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    let answers = exchange(&i, format!("{head}{smuggled}").as_bytes());
-    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+    let responses = exchange(&i, format!("{head}{smuggled}").as_bytes());
+    assert_eq!(responses.matches("HTTP/1.1 200 ").count(), 2, "{responses}");
     assert_eq!(canary.seen().last().unwrap().header("x-forwarded-proto"), ["https"]);
 }
 
 #[test]
 fn an_ambiguous_answer_is_not_forwarded() {
-    for answer in [
+    for response in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"[..],
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
@@ -279,16 +279,16 @@ fn an_ambiguous_answer_is_not_forwarded() {
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         b"garbage\r\n\r\n",
     ] {
-        let (address, _) = recorder(answer);
+        let (address, _) = recorder(response);
         let i = uploads(&address.to_string());
         let got = i.send(&Request::new("GET", "/a"));
-        assert_eq!((got.status, got.code().as_str()), (502, "upstream_unreachable"), "{}", answer.escape_ascii());
+        assert_eq!((got.status, got.code().as_str()), (502, "upstream_unreachable"), "{}", response.escape_ascii());
     }
 }
 
 #[test]
 fn an_answer_that_is_cut_short_never_looks_complete() {
-    for answer in [
+    for response in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\nonly this"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\nx\r\n",
@@ -298,7 +298,7 @@ fn an_answer_that_is_cut_short_never_looks_complete() {
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let _ = stream.read(&mut [0; 4096]);
-                let _ = stream.write_all(answer);
+                let _ = stream.write_all(response);
             }
         });
         let request = "GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -318,9 +318,9 @@ fn an_answer_that_is_cut_short_never_looks_complete() {
 fn the_log_invents_nothing_about_a_head_that_could_not_be_read() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
-    let answer = i.send_bytes(b"nonsense\r\n\r\n");
-    assert_eq!(answer.status, 400);
-    let line = i.log_line(&answer);
+    let response = i.send_bytes(b"nonsense\r\n\r\n");
+    assert_eq!(response.status, 400);
+    let line = i.log_line(&response);
     assert!(["method", "host", "path", "http", "route"].iter().all(|name| line[name].is_null()), "{line}");
-    assert_eq!((&line["decision"], &line["bytes_out"]), (&"deny".into(), &answer.body.len().into()));
+    assert_eq!((&line["decision"], &line["bytes_out"]), (&"deny".into(), &response.body.len().into()));
 }

@@ -40,12 +40,12 @@ fn ticking() -> SocketAddr {
                 let mut head = [0; 8192];
                 let n = stream.read(&mut head).unwrap_or(0);
                 let switches = String::from_utf8_lossy(&head[..n]).to_ascii_lowercase().contains("upgrade: websocket");
-                let answer: &[u8] = if switches {
+                let response: &[u8] = if switches {
                     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n"
                 } else {
                     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
                 };
-                let _ = stream.write_all(answer);
+                let _ = stream.write_all(response);
                 while stream.write_all(b"data: tick\n\n").is_ok() {
                     // The pace of the response.
                     thread::sleep(Duration::from_millis(50));
@@ -136,15 +136,15 @@ pub(crate) fn command_link(i: &Instance, args: &[&str]) -> String {
     path_of(&i.command(&[&["link", "create"], args].concat()))
 }
 
-pub(crate) fn post_link(i: &Instance, fields: &[(&str, &str)], body: &Value) -> crate::client::Answer {
+pub(crate) fn post_link(i: &Instance, fields: &[(&str, &str)], body: &Value) -> crate::client::Response {
     let request =
         fields.iter().fold(Request::new("POST", "/.sallyport/links"), |r, (name, value)| r.header(name, value));
     i.send(&request.json(&body.to_string()))
 }
 
 pub(crate) fn get(i: &Instance, target: &str) -> (u16, String) {
-    let answer = i.send(&Request::new("GET", target));
-    (answer.status, if answer.status < 400 { String::new() } else { answer.code() })
+    let response = i.send(&Request::new("GET", target));
+    (response.status, if response.status < 400 { String::new() } else { response.code() })
 }
 
 pub(crate) fn hang_up(i: &Instance) {
@@ -320,9 +320,9 @@ fn a_request_whose_key_is_revoked_while_its_body_arrives_is_refused() {
     eventually("the key's use", || last_used(&i, &made["id"]).is_string().then_some(()));
     i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
     tls.write_all(&body.as_bytes()[9..]).unwrap();
-    let mut answer = String::new();
-    let _ = tls.read_to_string(&mut answer);
-    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("bad_credential"), "{answer}");
+    let mut response = String::new();
+    let _ = tls.read_to_string(&mut response);
+    assert!(response.starts_with("HTTP/1.1 401 ") && response.contains("bad_credential"), "{response}");
     assert!(canary.seen().is_empty());
 }
 

@@ -69,9 +69,9 @@ fn a_connection_with_a_running_request_is_not_closed_for_a_new_one() {
     eventually("both", || (canary.seen().len() == 2).then_some(()));
     assert!(connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err(), "a third connection is refused");
     for mut stream in running {
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        assert!(answer.ends_with(b"canary"), "{}", answer.escape_ascii());
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        assert!(response.ends_with(b"canary"), "{}", response.escape_ascii());
     }
     let start = Instant::now();
     while connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).is_err() {
@@ -105,29 +105,29 @@ fn a_trickling_body_is_refused_and_one_that_keeps_the_rate_is_not() {
         );
         stream.write_all(head.as_bytes()).unwrap();
         let start = Instant::now();
-        let mut answer = [0; 1024];
+        let mut response = [0; 1024];
         for _ in 0..pieces {
             let _ = stream.write_all(&vec![b'a'; bytes]);
-            if let Ok(n @ 1..) = stream.read(&mut answer) {
-                return (String::from_utf8_lossy(&answer[..n]).into_owned(), start.elapsed());
+            if let Ok(n @ 1..) = stream.read(&mut response) {
+                return (String::from_utf8_lossy(&response[..n]).into_owned(), start.elapsed());
             }
         }
         stream.sock.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let n = stream.read(&mut answer).unwrap();
-        (String::from_utf8_lossy(&answer[..n]).into_owned(), start.elapsed())
+        let n = stream.read(&mut response).unwrap();
+        (String::from_utf8_lossy(&response[..n]).into_owned(), start.elapsed())
     };
     thread::scope(|scope| {
         let slow = scope.spawn(|| post(&i, 60, 2));
         let steady = scope.spawn(|| post(&i, 45, 100));
         let let_be = scope.spawn(|| post(&patient, 45, 2));
-        let (answer, after) = slow.join().unwrap();
-        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_too_slow"), "{answer}");
+        let (response, after) = slow.join().unwrap();
+        assert!(response.starts_with("HTTP/1.1 408 ") && response.contains("body_too_slow"), "{response}");
         assert!(after > Duration::from_secs(14), "an honest client would have had too little time: {after:?}");
-        let (answer, after) = steady.join().unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let (response, after) = steady.join().unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
         assert!(after > Duration::from_secs(20), "the body arrived faster than the test needs");
-        let (answer, after) = let_be.join().unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "\"0\" means no limit: {answer}");
+        let (response, after) = let_be.join().unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 "), "\"0\" means no limit: {response}");
         assert!(after > Duration::from_secs(20), "the body arrived faster than the test needs");
     });
 }

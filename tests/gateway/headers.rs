@@ -50,12 +50,12 @@ fn identity_headers_forged_by_a_client_never_arrive() {
 fn every_response_has_a_request_id_and_the_security_headers_and_reveals_nothing_about_the_upstream() {
     let canary = Canary::start();
     let i = Instance::with(&canary.address.to_string(), |i| i.replace("names = []", "names = [\"home.example\"]"));
-    for answer in [i.get("/api/downloads"), i.get("/nowhere"), i.get("/api/stream/..")] {
+    for response in [i.get("/api/downloads"), i.get("/nowhere"), i.get("/api/stream/..")] {
         for name in ["x-request-id", "x-content-type-options", "x-frame-options", "referrer-policy"] {
-            assert_eq!(answer.headers(name).len(), 1, "{name} in {}", answer.head);
+            assert_eq!(response.headers(name).len(), 1, "{name} in {}", response.head);
         }
         for name in ["server", "x-powered-by", "access-control-allow-credentials"] {
-            assert!(answer.header(name).is_none(), "{name} in {}", answer.head);
+            assert!(response.header(name).is_none(), "{name} in {}", response.head);
         }
     }
     assert_eq!(
@@ -297,8 +297,8 @@ fn a_response_loses_headers_that_the_client_must_not_see() {
          X-End: 2\r\n\r\ncanary",
     );
     let i = Instance::start(&canary);
-    let answer = i.get("/api/downloads");
-    let mut names: Vec<_> = answer.head.lines().skip(1).map(|line| line.split(':').next().unwrap()).collect();
+    let response = i.get("/api/downloads");
+    let mut names: Vec<_> = response.head.lines().skip(1).map(|line| line.split(':').next().unwrap()).collect();
     names.sort_unstable();
     let kept = [
         "connection", // close, as the client requested
@@ -312,9 +312,9 @@ fn a_response_loses_headers_that_the_client_must_not_see() {
         "x-frame-options",
         "x-request-id",
     ];
-    assert_eq!(names, kept, "{}", answer.head);
-    assert_eq!((answer.header("connection"), answer.header("content-length")), (Some("close"), Some("6")));
-    assert!(answer.header("x-request-id").unwrap() != "theirs" && answer.body == b"canary");
+    assert_eq!(names, kept, "{}", response.head);
+    assert_eq!((response.header("connection"), response.header("content-length")), (Some("close"), Some("6")));
+    assert!(response.header("x-request-id").unwrap() != "theirs" && response.body == b"canary");
     let over_http2 = get_over_http2(&i, &[]);
     let mut names: Vec<_> = over_http2.headers().keys().map(http::HeaderName::as_str).collect();
     names.sort_unstable();

@@ -91,8 +91,8 @@ fn twenty_restarts_under_load_refuse_no_request_and_cut_no_stream() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let answer = crate::client::send(tls, &authority, &Request::new("GET", "/quick").bytes());
-                    assert_eq!((answer.status, &answer.body[..]), (200, &b"x"[..]));
+                    let response = crate::client::send(tls, &authority, &Request::new("GET", "/quick").bytes());
+                    assert_eq!((response.status, &response.body[..]), (200, &b"x"[..]));
                     served.fetch_add(1, Ordering::Relaxed);
                 }
             });

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     canary::Canary,
-    client::{self, Answer, Request},
+    client::{self, Request, Response},
     places,
 };
 pub(crate) use crate::{
@@ -171,27 +171,27 @@ impl Instance {
         self.path("certs/ca.pem")
     }
 
-    pub(crate) fn send(&self, request: &Request) -> Answer {
+    pub(crate) fn send(&self, request: &Request) -> Response {
         self.send_bytes(&request.bytes())
     }
 
-    pub(crate) fn send_bytes(&self, bytes: &[u8]) -> Answer {
+    pub(crate) fn send_bytes(&self, bytes: &[u8]) -> Response {
         client::send(self.tls, &self.authority(), bytes)
     }
 
     /// Sends a GET with the administrator's key.
-    pub(crate) fn get(&self, target: &str) -> Answer {
+    pub(crate) fn get(&self, target: &str) -> Response {
         self.send(&Request::new("GET", target).key(self.key()))
     }
 
     /// Sends a POST with the administrator's key.
-    pub(crate) fn post(&self, target: &str, body: &str) -> Answer {
+    pub(crate) fn post(&self, target: &str, body: &str) -> Response {
         self.send(&Request::new("POST", target).key(self.key()).json(body))
     }
 
     /// Returns the access log's line for the request, once it is there.
-    pub(crate) fn log_line(&self, answer: &Answer) -> Value {
-        let id = answer.header("x-request-id").unwrap();
+    pub(crate) fn log_line(&self, response: &Response) -> Value {
+        let id = response.header("x-request-id").unwrap();
         eventually("a line in the access log", || {
             let log = fs::read_to_string(self.path("data/access.log")).ok()?;
             let line = log.lines().find(|line| line.contains(id))?;

@@ -95,8 +95,8 @@ fn tokens_under_a_public_key_are_accepted_but_make_nobody_an_administrator() {
     let send = |token: &str| i.send(&Request::new("GET", PATH).bearer(token));
     assert_eq!(send(&sign("https://id.example", "k1")).status, 200);
     for token in [sign("https://evil.example", "k1"), sign("https://id.example", "k2")] {
-        let answer = send(&token);
-        assert_eq!((answer.status, answer.code().as_str()), (401, "bad_credential"));
+        let response = send(&token);
+        assert_eq!((response.status, response.code().as_str()), (401, "bad_credential"));
     }
     let statement = canary.only();
     let payload = statement.header("x-sallyport-statement")[0].split('.').nth(1).unwrap().to_owned();

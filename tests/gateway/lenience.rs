@@ -34,7 +34,7 @@ fn open(upstream: SocketAddr) -> Instance {
 }
 
 /// Starts an application that answers each request with these bytes, and returns a count of its connections.
-fn app(answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+fn app(response: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let taken = Arc::new(AtomicUsize::new(0));
@@ -42,20 +42,20 @@ fn app(answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             count.fetch_add(1, Ordering::Relaxed);
-            thread::spawn(move || serve(stream, answer));
+            thread::spawn(move || serve(stream, response));
         }
     });
     (address, taken)
 }
 
-fn serve(mut stream: TcpStream, answer: &[u8]) {
+fn serve(mut stream: TcpStream, response: &[u8]) {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = stream.read(&mut buffer) {
         seen.extend_from_slice(&buffer[..n]);
         while let Some(end) = seen.windows(4).position(|w| w == b"\r\n\r\n") {
             seen.drain(..end + 4);
-            let _ = stream.write_all(answer);
+            let _ = stream.write_all(response);
         }
     }
 }
@@ -72,9 +72,9 @@ async fn http2(i: &Instance) -> SendRequest<Bytes> {
 }
 
 async fn fetch(i: &Instance, request: Request<()>) -> (u16, String) {
-    let answer = http2(i).await.send_request(request, true).unwrap().0.await.unwrap();
-    let status = answer.status().as_u16();
-    let mut body = answer.into_body();
+    let response = http2(i).await.send_request(request, true).unwrap().0.await.unwrap();
+    let status = response.status().as_u16();
+    let mut body = response.into_body();
     let mut text = Vec::new();
     while let Some(data) = body.data().await {
         text.extend_from_slice(&data.unwrap());
@@ -98,8 +98,8 @@ fn http2_requests_are_refused_for_the_same_faults_as_http1() {
             let (status, text) = fetch(&i, request).await;
             assert!(status == 400 && text.contains(code), "{host}: {status} {text}");
             let head = format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-            let answer = i.send_bytes(head.as_bytes());
-            assert_eq!((answer.status, answer.code().as_str()), (400, code), "{host}");
+            let response = i.send_bytes(head.as_bytes());
+            assert_eq!((response.status, response.code().as_str()), (400, code), "{host}");
         }
         let other = get().header("host", "other").body(()).unwrap();
         assert_eq!(fetch(&i, other).await.0, 400, "two authorities");
@@ -114,27 +114,27 @@ fn empty_lines_before_a_request_are_ignored() {
     let canary = Canary::start();
     let i = open(canary.address);
     let last = "GET /b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    let answer = i.send_bytes(format!("\r\n{last}").as_bytes());
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = i.send_bytes(format!("\r\n{last}").as_bytes());
+    assert_eq!(response.status, 200, "{response:?}");
     // After a body, as old browsers send them, and split in two.
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
     stream.write_all(b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nWiki\r\n\r").unwrap();
     eventually("the first request", || (canary.seen().len() == 2).then_some(()));
     stream.write_all(format!("\n{last}").as_bytes()).unwrap();
-    let mut answers = String::new();
-    let _ = stream.read_to_string(&mut answers);
-    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
-    let answer = i.send_bytes(format!("{}{last}", "\r\n".repeat(20)).as_bytes());
-    assert_eq!(answer.status, 400, "their number is limited");
+    let mut responses = String::new();
+    let _ = stream.read_to_string(&mut responses);
+    assert_eq!(responses.matches("HTTP/1.1 200 ").count(), 2, "{responses}");
+    let response = i.send_bytes(format!("{}{last}", "\r\n".repeat(20)).as_bytes());
+    assert_eq!(response.status, 400, "their number is limited");
     assert_eq!(canary.seen().len(), 3);
 }
 
 #[test]
 fn white_space_after_a_header_name_is_removed_from_an_applications_response() {
     let (address, _) = app(b"HTTP/1.1 200 OK\r\nX-A : 1\r\nContent-Length : 2\r\nServer \t: x\r\n\r\nok");
-    let answer = open(address).send(&client::Request::new("GET", "/a"));
-    assert_eq!((answer.status, answer.header("x-a"), &answer.body[..]), (200, Some("1"), &b"ok"[..]));
-    assert!(answer.header("server").is_none() && !answer.head.contains(" :"), "{}", answer.head);
+    let response = open(address).send(&client::Request::new("GET", "/a"));
+    assert_eq!((response.status, response.header("x-a"), &response.body[..]), (200, Some("1"), &b"ok"[..]));
+    assert!(response.header("server").is_none() && !response.head.contains(" :"), "{}", response.head);
     let (address, _) =
         app(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding : chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
     assert_eq!(open(address).send(&client::Request::new("GET", "/a")).status, 502, "it still counts as framing");
@@ -157,9 +157,9 @@ fn the_log_names_an_application_that_sends_two_lengths() {
 fn an_application_may_send_many_informational_responses_before_its_answer() {
     const MANY: usize = 200;
     let many: &'static [u8] = [&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(MANY)[..], OK].concat().leak();
-    let answer = open(app(many).0).send(&client::Request::new("GET", "/a"));
-    assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]), "{}", answer.head);
-    assert!(!answer.head.contains("102"), "{}", answer.head);
+    let response = open(app(many).0).send(&client::Request::new("GET", "/a"));
+    assert_eq!((response.status, &response.body[..]), (200, &b"ok"[..]), "{}", response.head);
+    assert!(!response.head.contains("102"), "{}", response.head);
     let endless: &'static [u8] = [&b"HTTP/1.1 102 Processing\r\n\r\n".repeat(2_000)[..], OK].concat().leak();
     assert_eq!(open(app(endless).0).send(&client::Request::new("GET", "/a")).status, 502);
 }
@@ -171,9 +171,9 @@ fn early_hints_reach_only_browsers_that_open_a_page() {
     run(async {
         for (mode, hints) in [("navigate", 1), ("cors", 0)] {
             let request = Request::get("https://localhost/a").header("sec-fetch-mode", mode).body(()).unwrap();
-            let mut answer = http2(&i).await.send_request(request, true).unwrap().0;
+            let mut response = http2(&i).await.send_request(request, true).unwrap().0;
             let mut seen = Vec::new();
-            while let Some(hint) = poll_fn(|cx| answer.poll_informational(cx)).await {
+            while let Some(hint) = poll_fn(|cx| response.poll_informational(cx)).await {
                 seen.push(hint.unwrap());
             }
             assert_eq!(seen.len(), hints, "{mode}: {seen:?}");
@@ -181,7 +181,7 @@ fn early_hints_reach_only_browsers_that_open_a_page() {
                 assert_eq!((hint.status().as_u16(), hint.headers().len()), (103, 1), "{hint:?}");
                 assert_eq!(hint.headers()["link"], "</a.css>; rel=preload");
             }
-            assert_eq!(answer.await.unwrap().status(), 200);
+            assert_eq!(response.await.unwrap().status(), 200);
         }
     });
     let request = client::Request::new("GET", "/a").header("Sec-Fetch-Mode", "navigate");
@@ -196,11 +196,11 @@ fn successive_posts_share_connections_to_an_application_that_keeps_them_open() {
     let mut buffer = [0; 4096];
     let mut post = || {
         stream.write_all(b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"ok") {
+        let mut response = Vec::new();
+        while !response.ends_with(b"ok") {
             let n = stream.read(&mut buffer).unwrap();
             assert!(n > 0, "the connection was closed");
-            answer.extend_from_slice(&buffer[..n]);
+            response.extend_from_slice(&buffer[..n]);
         }
     };
     let start = Instant::now();
@@ -245,8 +245,8 @@ fn a_method_that_no_policy_can_name_gets_501() {
     let canary = Canary::start();
     let i = open(canary.address);
     for method in ["TRACE", "PROPFIND", "get", "BREW"] {
-        let answer = i.send(&client::Request::new(method, "/a"));
-        assert_eq!((answer.status, answer.code().as_str()), (501, "unknown_method"), "{method}");
+        let response = i.send(&client::Request::new(method, "/a"));
+        assert_eq!((response.status, response.code().as_str()), (501, "unknown_method"), "{method}");
     }
     let other = i.send(&client::Request::new("PUT", "/a"));
     assert_eq!((other.status, other.code().as_str()), (405, "method_not_allowed"), "a policy could name it");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     canary::Canary,
-    client::{Answer, Request, finish, handshake},
+    client::{Request, Response, finish, handshake},
     client_authority::{Authority, Shown},
     grants::{get, hang_up, instance, last_used, path_of, post_link, write_secret},
     instance::{Instance, eventually},
@@ -38,15 +38,15 @@ fn extension(bytes: usize) -> CustomExtension {
     CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![0xab; bytes])
 }
 
-fn make(i: &Instance, client: &Arc<ClientConfig>) -> Answer {
+fn make(i: &Instance, client: &Arc<ClientConfig>) -> Response {
     let stream = handshake(std::net::TcpStream::connect(i.tls).unwrap(), client, "localhost").unwrap();
     finish(stream, &Request::new("POST", "/.sallyport/links").json(&json!({ "path": FILE }).to_string()).bytes())
 }
 
 fn made(i: &Instance, shown: &Shown, beside: &[CertificateDer<'static>]) -> String {
-    let answer = make(i, &shown.client_beside(&i.authority(), ALL_VERSIONS, beside));
-    assert_eq!(answer.status, 201, "{answer:?}");
-    let url = answer.json()["url"].as_str().unwrap().to_owned();
+    let response = make(i, &shown.client_beside(&i.authority(), ALL_VERSIONS, beside));
+    assert_eq!(response.status, 201, "{response:?}");
+    let url = response.json()["url"].as_str().unwrap().to_owned();
     url[url.find("/api/").unwrap()..].to_owned()
 }
 
@@ -120,9 +120,9 @@ fn a_credential_that_is_too_large_creates_no_link_and_the_client_is_told_why() {
     let many = [vec![certificate], (0..8).map(|_| junk(64)).collect()].concat();
     for (shown, beside) in [(large, vec![]), (below.sign("ana"), many)] {
         let client = shown.client_beside(&i.authority(), ALL_VERSIONS, &beside);
-        let answer = make(&i, &client);
-        let body: Value = answer.json();
-        assert_eq!((answer.status, &body["code"]), (422, &"link_refused".into()), "{body}");
+        let response = make(&i, &client);
+        let body: Value = response.json();
+        assert_eq!((response.status, &body["code"]), (422, &"link_refused".into()), "{body}");
         assert!(body["detail"].as_str().unwrap().contains("too large to be stored with a link"), "{body}");
     }
     assert_eq!(i.command(&["link", "list"])["links"], json!([]));

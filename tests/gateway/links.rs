@@ -18,8 +18,8 @@ fn path_of(url: &str) -> String {
 }
 
 fn get(i: &Instance, target: &str) -> (u16, Option<String>) {
-    let answer = i.send(&Request::new("GET", target));
-    (answer.status, (answer.status >= 400).then(|| answer.code()))
+    let response = i.send(&Request::new("GET", target));
+    (response.status, (response.status >= 400).then(|| response.code()))
 }
 
 fn refused(i: &Instance, target: &str, status: u16, code: &str) {
@@ -148,8 +148,12 @@ fn users_create_links_over_http_for_themselves_and_administrators_for_others() {
         (&*ana, "x".to_owned(), 400),
         ("sp_wrong", format!(r#"{{"path":"{FILE}"}}"#), 401),
     ] {
-        let answer = make(key, &body);
-        assert_eq!((answer.status, answer.header("content-type").unwrap().contains("json")), (status, true), "{body}");
+        let response = make(key, &body);
+        assert_eq!(
+            (response.status, response.header("content-type").unwrap().contains("json")),
+            (status, true),
+            "{body}"
+        );
     }
     let reader = i.new_key(&["--scope", "links:write"]);
     assert_eq!(
@@ -170,9 +174,9 @@ fn a_maker_is_told_the_same_whether_it_lacks_a_scope_or_names_another_user_and_t
         (&ana, format!(r#"{{"path":"{FILE}","user":"admin"}}"#), "OtherUser"),
         (&reader, format!(r#"{{"path":"{FILE}"}}"#), "MissingScope"),
     ] {
-        let answer = i.send(&Request::new("POST", "/.sallyport/links").key(key).json(&body));
-        let problem = answer.json();
-        assert_eq!((answer.status, &problem["code"]), (403, &"forbidden".into()), "{body}");
+        let response = i.send(&Request::new("POST", "/.sallyport/links").key(key).json(&body));
+        let problem = response.json();
+        assert_eq!((response.status, &problem["code"]), (403, &"forbidden".into()), "{body}");
         let detail = problem["detail"].as_str().unwrap();
         let told = "you lack a scope that the link's route requires, or you may not create links for this user";
         assert!(detail.ends_with(&format!(": {told}")), "{detail}");

@@ -59,9 +59,9 @@ fn every_spelling_of_traversal_is_refused_and_none_arrives() {
     let canary = Canary::start();
     let i = Instance::start(&canary);
     for path in REFUSED.iter().chain(UNWRITABLE) {
-        let answer = i.get(path);
-        assert_eq!((answer.status, answer.code().as_str()), (400, "bad_path"), "{path}");
-        assert!(answer.header("x-request-id").is_some(), "{path}");
+        let response = i.get(path);
+        assert_eq!((response.status, response.code().as_str()), (400, "bad_path"), "{path}");
+        assert!(response.header("x-request-id").is_some(), "{path}");
     }
     assert_eq!(i.get(&format!("/api/stream/{}", "a".repeat(9_000))).status, 414);
     assert!(canary.seen().is_empty(), "{:?}", canary.seen());

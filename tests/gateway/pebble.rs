@@ -167,9 +167,9 @@ impl Pebble {
     /// Writes the root of its certificates to a file.
     pub(crate) fn root(&self) -> PathBuf {
         let request = b"GET /roots/0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let answer = client::send(self.management, &self.ca(), request);
+        let response = client::send(self.management, &self.ca(), request);
         let file = self.dir.path().join("root.pem");
-        fs::write(&file, answer.body).unwrap();
+        fs::write(&file, response.body).unwrap();
         file
     }
 }

@@ -152,11 +152,11 @@ fn refused_newcomers(i: &Instance) -> usize {
         });
         let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
         stream.write_all(&requests.collect::<Vec<_>>()).unwrap();
-        let mut answers = Vec::new();
-        let _ = stream.read_to_end(&mut answers);
-        let answers = String::from_utf8_lossy(&answers);
-        assert_eq!(answers.matches("HTTP/1.1 ").count(), 100);
-        answers.matches("HTTP/1.1 429 ").count()
+        let mut responses = Vec::new();
+        let _ = stream.read_to_end(&mut responses);
+        let responses = String::from_utf8_lossy(&responses);
+        assert_eq!(responses.matches("HTTP/1.1 ").count(), 100);
+        responses.matches("HTTP/1.1 429 ").count()
     };
     (0..20).map(refused).sum()
 }

@@ -214,14 +214,14 @@ impl Drop for SetOnDrop<'_> {
 
 fn fetch_on_one_connection(i: &Instance, over: &AtomicBool, served: &AtomicUsize) {
     let mut stream = connect(i.tls, &i.authority(), rustls::ALL_VERSIONS).unwrap();
-    let mut answer = [0; 4096];
+    let mut response = [0; 4096];
     while !over.load(Ordering::Relaxed) {
         stream.write_all(b"GET /two HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let mut seen = Vec::new();
         while !seen.ends_with(b"canary") {
-            let n = stream.read(&mut answer).unwrap();
+            let n = stream.read(&mut response).unwrap();
             assert!(n > 0, "the connection was closed");
-            seen.extend_from_slice(&answer[..n]);
+            seen.extend_from_slice(&response[..n]);
         }
         assert!(seen.starts_with(b"HTTP/1.1 200 "), "{}", seen.escape_ascii());
         served.fetch_add(1, Ordering::Relaxed);

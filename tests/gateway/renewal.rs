@@ -103,16 +103,16 @@ fn under_load(i: &Instance, work: impl FnOnce()) {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     let request = Request::new("GET", "/api/downloads").key(key);
-                    let answer = crate::client::send(tls, &authority, &request.bytes());
-                    assert_eq!(answer.status, 200, "{answer:?}");
+                    let response = crate::client::send(tls, &authority, &request.bytes());
+                    assert_eq!(response.status, 200, "{response:?}");
                     served.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        let answers = |n| eventually("answers", || (served.load(Ordering::Relaxed) >= n).then_some(()));
-        answers(10);
+        let responses = |n| eventually("answers", || (served.load(Ordering::Relaxed) >= n).then_some(()));
+        responses(10);
         work();
-        answers(served.load(Ordering::Relaxed) + 10);
+        responses(served.load(Ordering::Relaxed) + 10);
     });
 }
 

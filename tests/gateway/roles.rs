@@ -55,8 +55,8 @@ fn a_role_that_is_killed_under_up_is_restarted() {
 
 /// Sends a request to the admin listener.
 fn admin(i: &Instance, path: &str) -> (u16, String) {
-    let answer = send_plain(i.admin, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
-    (answer.status, String::from_utf8(answer.body).unwrap())
+    let response = send_plain(i.admin, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+    (response.status, String::from_utf8(response.body).unwrap())
 }
 
 /// Returns the process of a role under `up`.

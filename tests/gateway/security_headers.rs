@@ -2,7 +2,7 @@
 
 use crate::{
     canary::Canary,
-    client::{self, Answer, Request},
+    client::{self, Request, Response},
     instance::Instance,
 };
 
@@ -15,7 +15,7 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("content-security-policy", "object-src 'none'; base-uri 'self'"),
 ];
 
-fn get_by_name(i: &Instance, host: &str) -> Answer {
+fn get_by_name(i: &Instance, host: &str) -> Response {
     let request =
         format!("GET /api/downloads HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-API-Key: {}\r\n\r\n", i.key());
     client::send_nameless(i.tls, &i.authority(), request.as_bytes())
@@ -30,9 +30,9 @@ fn with_headers(canary: &Canary, table: &str) -> Instance {
 #[test]
 fn a_response_has_each_security_header_once_and_keeps_the_applications_own_where_allowed() {
     let canary = Canary::start();
-    let answer = get_by_name(&Instance::start(&canary), "home.example");
+    let response = get_by_name(&Instance::start(&canary), "home.example");
     for (name, value) in DEFAULTS {
-        assert_eq!(answer.headers(name), [value], "{name}");
+        assert_eq!(response.headers(name), [value], "{name}");
     }
     let outspoken = Canary::answering(
         "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nStrict-Transport-Security: max-age=1\r\nX-Content-Type-Options: sniff\r\n\
@@ -40,12 +40,12 @@ fn a_response_has_each_security_header_once_and_keeps_the_applications_own_where
          Content-Security-Policy: img-src *\r\n\r\ncanary",
     );
     let i = Instance::start(&outspoken);
-    let answer = get_by_name(&i, "home.example");
+    let response = get_by_name(&i, "home.example");
     for (name, value) in DEFAULTS.into_iter().take(3) {
-        assert_eq!(answer.headers(name), [value], "{name} is the gateway's");
+        assert_eq!(response.headers(name), [value], "{name} is the gateway's");
     }
-    assert_eq!(answer.headers("x-frame-options"), ["deny"], "the stricter one wins");
-    assert_eq!(answer.headers("content-security-policy"), ["default-src https:", "img-src *"]);
+    assert_eq!(response.headers("x-frame-options"), ["deny"], "the stricter one wins");
+    assert_eq!(response.headers("content-security-policy"), ["default-src https:", "img-src *"]);
     assert!(
         get_by_name(&i, "localhost").header("strict-transport-security").is_none(),
         "the application's is removed as well"
@@ -62,7 +62,7 @@ fn a_policy_sets_each_security_header_or_leaves_it_to_the_application() {
         "hsts = \"max-age=60; includeSubDomains\"\ncontent_type_options = false\nreferrer_policy = \"same-origin\"\n\
          frame_options = \"DENY\"\ncontent_security_policy = \"default-src 'self'\"\n",
     );
-    let answer = get_by_name(&i, "home.example");
+    let response = get_by_name(&i, "home.example");
     for (name, value) in [
         ("strict-transport-security", Some("max-age=60; includeSubDomains")),
         ("x-content-type-options", None),
@@ -70,18 +70,18 @@ fn a_policy_sets_each_security_header_or_leaves_it_to_the_application() {
         ("x-frame-options", Some("DENY")),
         ("content-security-policy", Some("default-src 'self'")),
     ] {
-        assert_eq!(answer.header(name), value, "{name}");
+        assert_eq!(response.header(name), value, "{name}");
     }
     let off = "hsts = false\ncontent_type_options = \"\"\nreferrer_policy = false\nframe_options = false\n\
                content_security_policy = false\n";
-    let answer = get_by_name(&with_headers(&canary, off), "home.example");
-    assert!(DEFAULTS.into_iter().all(|(name, _)| answer.header(name).is_none()), "{}", answer.head);
+    let response = get_by_name(&with_headers(&canary, off), "home.example");
+    assert!(DEFAULTS.into_iter().all(|(name, _)| response.header(name).is_none()), "{}", response.head);
     let sent = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nStrict-Transport-Security: max-age=1\r\n\
                 Referrer-Policy: origin\r\nX-Frame-Options: SAMEORIGIN\r\n\r\n";
-    let answer = get_by_name(&with_headers(&Canary::answering(sent), off), "home.example");
-    assert_eq!(answer.header("strict-transport-security"), Some("max-age=1"));
+    let response = get_by_name(&with_headers(&Canary::answering(sent), off), "home.example");
+    assert_eq!(response.header("strict-transport-security"), Some("max-age=1"));
     assert_eq!(
-        (answer.header("referrer-policy"), answer.header("x-frame-options")),
+        (response.header("referrer-policy"), response.header("x-frame-options")),
         (Some("origin"), Some("SAMEORIGIN"))
     );
 }
@@ -132,9 +132,9 @@ fn hsts_is_sent_only_for_names_and_also_on_denials_as_the_policy_says() {
     }
     let denied = |i: &Instance| {
         let request = b"GET /api/downloads HTTP/1.1\r\nHost: home.example\r\nConnection: close\r\n\r\n";
-        let answer = client::send_nameless(i.tls, &i.authority(), request);
-        assert_eq!(answer.status, 401);
-        answer.header("strict-transport-security").map(str::to_owned)
+        let response = client::send_nameless(i.tls, &i.authority(), request);
+        assert_eq!(response.status, 401);
+        response.header("strict-transport-security").map(str::to_owned)
     };
     assert_eq!(denied(&i).as_deref(), Some("max-age=31536000"));
     assert_eq!(denied(&with_headers(&canary, "hsts = false")), None);
@@ -146,14 +146,14 @@ fn responses_of_the_gateway_itself_cannot_be_rendered_or_framed() {
     let i = with_headers(&canary, "content_security_policy = false\nframe_options = false");
     let link = i.post("/.sallyport/links", r#"{"path":"/api/stream/x"}"#);
     assert_eq!(link.status, 201);
-    for answer in [link, i.get("/nowhere"), i.get("/api/stream/.."), i.send_bytes(b"GET / HTTP/1.1\r\n\r\n")] {
+    for response in [link, i.get("/nowhere"), i.get("/api/stream/.."), i.send_bytes(b"GET / HTTP/1.1\r\n\r\n")] {
         for (name, value) in [
             ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),
             ("referrer-policy", "no-referrer"),
         ] {
-            assert_eq!(answer.headers(name), [value], "{name} in {}", answer.head);
+            assert_eq!(response.headers(name), [value], "{name} in {}", response.head);
         }
     }
 }

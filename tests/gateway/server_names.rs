@@ -4,7 +4,7 @@ use std::{fs, net::TcpStream, path::PathBuf, process::Command, sync::Arc};
 
 use crate::{
     canary::Canary,
-    client::{self, Answer},
+    client::{self, Response},
     instance::{Instance, eventually},
 };
 
@@ -32,7 +32,7 @@ fn roots(i: &Instance) -> PathBuf {
 }
 
 /// Sends a request for `host` over a connection for `name`.
-fn get(i: &Instance, name: &str, host: &str) -> std::io::Result<Answer> {
+fn get(i: &Instance, name: &str, host: &str) -> std::io::Result<Response> {
     let config = Arc::new(client::client_config(&roots(i), rustls::ALL_VERSIONS));
     let stream = client::handshake(TcpStream::connect(i.tls)?, &config, name)?;
     let request =
@@ -64,9 +64,9 @@ fn a_request_for_a_host_that_the_certificate_does_not_cover_is_misdirected() {
         ("a.b.example", "c.example:8443"),
         ("b.example", "127.0.0.1"),
     ] {
-        let answer = get(&i, name, host).unwrap();
-        assert_eq!((answer.status, answer.code().as_str()), (421, "misdirected"), "{host} over {name}");
-        let line = i.log_line(&answer);
+        let response = get(&i, name, host).unwrap();
+        assert_eq!((response.status, response.code().as_str()), (421, "misdirected"), "{host} over {name}");
+        let line = i.log_line(&response);
         assert_eq!((&line["code"], &line["host"]), (&"misdirected".into(), &host.into()));
     }
     assert!(canary.seen().is_empty());
@@ -131,7 +131,7 @@ async fn http2_streams_must_match_the_name_of_their_connection() {
     tokio::spawn(connection);
     for (host, expected) in [("localhost", 200), ("b.example", 421), ("127.0.0.1", 200)] {
         let request = http::Request::get(format!("https://{host}/api/downloads")).header("x-api-key", i.key());
-        let (answer, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
-        assert_eq!(answer.await.unwrap().status(), expected, "{host}");
+        let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), expected, "{host}");
     }
 }

@@ -124,8 +124,8 @@ fn characters_that_some_parsers_treat_as_separators_pass_only_on_file_routes() {
     for name in ODD {
         assert_eq!(get(format!("/files/{name}")).status, 200, "{name}");
         for elsewhere in [format!("/other/{name}"), format!("/nowhere/{name}"), format!("/files/{name}/x")] {
-            let answer = get(elsewhere);
-            assert_eq!((answer.status, answer.code().as_str()), (400, "bad_path"), "{name}");
+            let response = get(elsewhere);
+            assert_eq!((response.status, response.code().as_str()), (400, "bad_path"), "{name}");
         }
     }
     let arrived: Vec<_> = canary.seen().iter().map(|seen| seen.target().to_owned()).collect();

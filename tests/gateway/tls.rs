@@ -31,9 +31,9 @@ fn tls_1_2_and_1_3_are_supported_with_http_1_1_and_2() {
     for (version, expected) in [(&rustls::version::TLS12, "TLSv1.2"), (&rustls::version::TLS13, "TLSv1.3")] {
         let mut stream = connect(i.tls, &i.authority(), &[version]).unwrap();
         stream.write_all(&Request::new("GET", "/api/downloads").key(i.key()).bytes()).unwrap();
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let mut response = String::new();
+        let _ = stream.read_to_string(&mut response);
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         eventually("the version in the log", || {
             fs::read_to_string(i.path("data/access.log")).ok()?.contains(expected).then_some(())
         });
@@ -165,11 +165,11 @@ fn the_plain_port_redirects_every_client_to_tls() {
     let get = |host: &str, target: &str| {
         send_plain(i.plain, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
     };
-    let answer = get("home.example:8080", "/a%20b?c=d");
-    assert_eq!(answer.status, 308);
+    let response = get("home.example:8080", "/a%20b?c=d");
+    assert_eq!(response.status, 308);
     // The instance was created for port 8443, which `init` also used as the public port.
     let port = i.tls.port();
-    assert_eq!(answer.header("location"), Some(&*format!("https://home.example:{port}/a%20b?c=d")));
+    assert_eq!(response.header("location"), Some(&*format!("https://home.example:{port}/a%20b?c=d")));
     let post = b"POST /api/download HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
     assert_eq!(send_plain(i.plain, post).status, 308);
     for host in ["", "evil.example/@", "a b"] {

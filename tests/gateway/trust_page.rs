@@ -7,14 +7,14 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     canary::Canary,
-    client::{Answer, finish, send_plain},
+    client::{Response, finish, send_plain},
     instance::{Instance, run},
 };
 
 const PATHS: [&str; 4] =
     ["/.sallyport/trust", "/.sallyport/ca.crt", "/.sallyport/ca.pem", "/.sallyport/ca.mobileconfig"];
 
-fn fetch(i: &Instance, method: &str, path: &str) -> Answer {
+fn fetch(i: &Instance, method: &str, path: &str) -> Response {
     send_plain(i.plain, format!("{method} {path} HTTP/1.1\r\nHost: 192.168.1.2:8080\r\n\r\n").as_bytes())
 }
 
@@ -33,7 +33,7 @@ fn page_and_files_show_the_same_certificate() {
     let i = Instance::start(&Canary::start());
     let expected = fingerprint(&i, "PEM", &fs::read(i.authority()).unwrap());
     let [page, der, pem, profile] = PATHS.map(|path| fetch(&i, "GET", path));
-    let types = [&page, &der, &pem, &profile].map(|answer| answer.header("content-type").unwrap().to_owned());
+    let types = [&page, &der, &pem, &profile].map(|response| response.header("content-type").unwrap().to_owned());
     assert_eq!(
         types,
         [
@@ -63,8 +63,8 @@ fn page_and_files_show_the_same_certificate() {
 fn the_page_can_load_nothing_and_cannot_be_framed() {
     let i = Instance::start(&Canary::start());
     for path in PATHS {
-        let answer = fetch(&i, "GET", path);
-        assert_eq!(answer.status, 200, "{path}");
+        let response = fetch(&i, "GET", path);
+        assert_eq!(response.status, 200, "{path}");
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),
@@ -72,14 +72,14 @@ fn the_page_can_load_nothing_and_cannot_be_framed() {
             ("cache-control", "no-store"),
             ("connection", "close"),
         ] {
-            assert_eq!(answer.headers(name), [value], "{path} {name}");
+            assert_eq!(response.headers(name), [value], "{path} {name}");
         }
-        assert!(answer.header("x-request-id").is_some() && answer.header("date").is_some());
-        let policy = answer.headers("content-security-policy");
+        assert!(response.header("x-request-id").is_some() && response.header("date").is_some());
+        let policy = response.headers("content-security-policy");
         assert_eq!(policy.len(), 1);
         assert!(policy[0].starts_with("default-src 'none';") && policy[0].contains("frame-ancestors 'none'"));
         assert!(!policy[0].contains("unsafe") && !policy[0].contains("script"), "{policy:?}");
-        let page = String::from_utf8_lossy(&answer.body);
+        let page = String::from_utf8_lossy(&response.body);
         if let Some((_, style)) = page.split_once("<style>") {
             let hash = BASE64.encode(&Sha256::digest(style.split_once("</style>").unwrap().0));
             assert!(policy[0].contains(&format!("style-src 'sha256-{hash}'")), "{policy:?}");
@@ -103,8 +103,8 @@ fn only_get_and_head_are_answered() {
     }
     for path in ["/", "/.sallyport", "/.sallyport/", "/.sallyport/trust/", "/.sallyport/%74rust", "/.sallyport/ca.key"]
     {
-        let answer = fetch(&i, "GET", path);
-        assert_eq!((answer.status, answer.body.len()), (308, 0), "{path}");
+        let response = fetch(&i, "GET", path);
+        assert_eq!((response.status, response.body.len()), (308, 0), "{path}");
     }
     assert_eq!(i.get(PATHS[0]).status, 404, "there is no such page over TLS");
 }

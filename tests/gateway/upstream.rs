@@ -12,11 +12,11 @@ use crate::{
 fn an_application_that_is_down_is_reported_within_three_seconds() {
     let i = Instance::with(&nobody().to_string(), |_| ());
     let start = Instant::now();
-    let answer = i.get("/api/downloads");
-    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"));
+    let response = i.get("/api/downloads");
+    assert_eq!((response.status, response.code().as_str()), (502, "upstream_unreachable"));
     assert!(start.elapsed() < Duration::from_secs(3));
-    assert_eq!(answer.header("vary"), Some("Origin"), "also on a response of this kind");
-    let line = i.log_line(&answer);
+    assert_eq!(response.header("vary"), Some("Origin"), "also on a response of this kind");
+    let line = i.log_line(&response);
     assert_eq!(
         (&line["status"], &line["code"], &line["user"]),
         (&502.into(), &"upstream_unreachable".into(), &"admin".into())
@@ -26,8 +26,8 @@ fn an_application_that_is_down_is_reported_within_three_seconds() {
 #[test]
 fn an_application_that_is_too_slow_times_out() {
     let i = Instance::with(&silent().to_string(), |i| i.replace("timeout = \"60s\"   #", "timeout = \"1s\" #"));
-    let answer = i.get("/api/downloads");
-    assert_eq!((answer.status, answer.code().as_str()), (504, "upstream_timeout"));
+    let response = i.get("/api/downloads");
+    assert_eq!((response.status, response.code().as_str()), (504, "upstream_timeout"));
     let canary = Canary::with(Duration::from_millis(1_200));
     let i = Instance::start(&canary);
     assert_eq!(i.get("/api/downloads").status, 200, "slow, but within the timeout");
@@ -83,13 +83,13 @@ fn many_requests_share_a_connection_and_each_is_judged() {
     ] {
         std::io::Write::write_all(&mut stream, keep(request).as_bytes()).unwrap();
         let mut buffer = [0; 4096];
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"canary") && !answer.ends_with(b"}") {
+        let mut response = Vec::new();
+        while !response.ends_with(b"canary") && !response.ends_with(b"}") {
             let n = std::io::Read::read(&mut stream, &mut buffer).unwrap();
             assert!(n > 0, "the connection was closed");
-            answer.extend_from_slice(&buffer[..n]);
+            response.extend_from_slice(&buffer[..n]);
         }
-        bytes.push(String::from_utf8_lossy(&answer)[9..12].to_owned());
+        bytes.push(String::from_utf8_lossy(&response)[9..12].to_owned());
     }
     assert_eq!(bytes, ["200", "401", "404"]);
     assert_eq!(canary.seen().len(), 1);

@@ -35,8 +35,8 @@ fn volumes() -> SocketAddr {
                     last = stream.read(&mut buffer).unwrap();
                     taken += last as u64;
                 }
-                let answer = taken.to_string();
-                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+                let response = taken.to_string();
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{response}", response.len());
             });
         }
     });
@@ -78,11 +78,11 @@ fn gigabytes_pass_in_both_directions_with_a_few_mebibytes_of_memory() {
                 stream.write_all(&chunk).unwrap();
             }
             stream.write_all(b"0\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            let _ = stream.read_to_string(&mut answer);
+            let mut response = String::new();
+            let _ = stream.read_to_string(&mut response);
             // The upstream counts what it received, including the framing.
-            let taken: u64 = answer.rsplit("\r\n").next().unwrap().parse().unwrap();
-            assert!(taken >= BYTES, "{answer}");
+            let taken: u64 = response.rsplit("\r\n").next().unwrap().parse().unwrap();
+            assert!(taken >= BYTES, "{response}");
         });
     });
     let grown = peak_kib(&i) - before;

@@ -68,13 +68,13 @@ fn upgrade(i: &Instance, key: &str, more: &[u8]) -> (StreamOwned<ClientConnectio
         "GET /socket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nX-API-Key: {key}\r\n\r\n"
     );
     stream.write_all(&[head.as_bytes(), more].concat()).unwrap();
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let mut byte = [0; 1];
-    while !answer.ends_with(b"\r\n\r\n") {
-        assert_eq!(stream.read(&mut byte).unwrap(), 1, "{}", answer.escape_ascii());
-        answer.push(byte[0]);
+    while !response.ends_with(b"\r\n\r\n") {
+        assert_eq!(stream.read(&mut byte).unwrap(), 1, "{}", response.escape_ascii());
+        response.push(byte[0]);
     }
-    (stream, String::from_utf8(answer).unwrap())
+    (stream, String::from_utf8(response).unwrap())
 }
 
 #[test]
@@ -225,9 +225,9 @@ fn revoking_a_key_ends_an_upload_whose_client_is_silent() {
     eventually("the beginning of the upload", || received.load(Ordering::Relaxed).then_some(()));
     i.command(&["key", "revoke", made["id"].as_str().unwrap()]);
     let revoked = Instant::now();
-    let mut answer = [0; 4096];
-    let n = stream.read(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer[..n]);
-    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("bad_credential"), "{answer}");
+    let mut response = [0; 4096];
+    let n = stream.read(&mut response).unwrap();
+    let response = String::from_utf8_lossy(&response[..n]);
+    assert!(response.starts_with("HTTP/1.1 401 ") && response.contains("bad_credential"), "{response}");
     assert!(revoked.elapsed() < Duration::from_secs(5), "{:?}", revoked.elapsed());
 }

@@ -39,15 +39,15 @@ pub(crate) fn made(origin: &Origin, change: impl FnOnce(&Instance)) -> Instance 
 }
 
 pub(crate) fn start_download(i: &Instance, url: &str) -> String {
-    let answer = i.post("/api/download", &json!({ "url": url }).to_string());
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()["id"].as_str().unwrap().to_owned()
+    let response = i.post("/api/download", &json!({ "url": url }).to_string());
+    assert_eq!(response.status, 200, "{response:?}");
+    response.json()["id"].as_str().unwrap().to_owned()
 }
 
 pub(crate) fn task(i: &Instance, id: &str) -> Value {
-    let answer = i.get("/api/downloads");
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json().as_array().unwrap().iter().find(|task| task["id"] == id).unwrap().clone()
+    let response = i.get("/api/downloads");
+    assert_eq!(response.status, 200, "{response:?}");
+    response.json().as_array().unwrap().iter().find(|task| task["id"] == id).unwrap().clone()
 }
 
 pub(crate) fn completed(i: &Instance, id: &str) -> Value {
@@ -106,11 +106,11 @@ fn several_files_are_sent_as_one_archive_also_by_a_signed_link() {
     let url = made.json()["url"].as_str().unwrap().to_owned();
     let link = url.split_once("localhost").unwrap().1;
     let whole = media::read("sample.mp4");
-    for answer in [i.get(&target), i.send(&Request::new("GET", link))] {
-        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/zip")));
-        assert!(answer.body.starts_with(b"PK\x03\x04") && answer.body.windows(4).any(|four| four == b"PK\x05\x06"));
+    for response in [i.get(&target), i.send(&Request::new("GET", link))] {
+        assert_eq!((response.status, response.header("content-type")), (200, Some("application/zip")));
+        assert!(response.body.starts_with(b"PK\x03\x04") && response.body.windows(4).any(|four| four == b"PK\x05\x06"));
         assert!(
-            answer.body.windows(whole.len()).any(|part| part == whole),
+            response.body.windows(whole.len()).any(|part| part == whole),
             "the archive contains the first file unchanged"
         );
     }
@@ -142,18 +142,18 @@ fn subtitles_are_served_through_the_gateway_also_by_a_signed_link() {
     origin.serve("en.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n");
     origin.serve("page.html", "<video src=sample.mp4><track kind=subtitles srclang=en src=en.vtt></video>");
     let order = json!({"url": origin.url("page.html"), "subtitles": ["en", "es"], "automatic_subtitles": false});
-    let answer = i.post("/api/download", &order.to_string());
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    let response = i.post("/api/download", &order.to_string());
+    assert_eq!(response.status, 200, "{response:?}");
+    let id = response.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(completed(&i, &id)["subtitles"], json!(["en"]));
     let list = i.get(&format!("/api/v2/downloads/{id}/subtitles"));
     let target = list.json()[0]["url"].as_str().unwrap().to_owned();
     let made = i.post("/.sallyport/links", &json!({ "path": target }).to_string());
     assert_eq!(made.status, 201, "{made:?}");
     let url = made.json()["url"].as_str().unwrap().to_owned();
-    for answer in [i.get(&target), i.send(&Request::new("GET", url.split_once("localhost").unwrap().1))] {
-        assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/vtt; charset=utf-8")));
-        assert_eq!(answer.body, b"WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nHello\n");
+    for response in [i.get(&target), i.send(&Request::new("GET", url.split_once("localhost").unwrap().1))] {
+        assert_eq!((response.status, response.header("content-type")), (200, Some("text/vtt; charset=utf-8")));
+        assert_eq!(response.body, b"WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nHello\n");
     }
     assert_eq!(i.send(&Request::new("GET", &target)).status, 401);
     let refused = json!({"url": origin.url("page.html"), "subtitles": ["en.*"]});

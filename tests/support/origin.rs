@@ -16,7 +16,7 @@ use crate::media;
 /// The length after which a stalling answer stops.
 pub(crate) const STALL_AFTER: usize = 128 * 1024;
 
-/// The length after which an answer is cut off.
+/// The length after which a response is cut off.
 const CUT_AFTER: usize = 32 * 1024;
 
 const UNAVAILABLE: &[u8] =
@@ -41,7 +41,7 @@ struct Shared {
     own: Mutex<HashMap<String, Vec<u8>>>,
     /// The content types declared for some names.
     kinds: Mutex<HashMap<String, String>>,
-    /// The first answers for some paths.
+    /// The first responses for some paths.
     first: Mutex<HashMap<String, Vec<Vec<u8>>>>,
     /// The redirect targets of some names.
     moved: Mutex<HashMap<String, String>>,
@@ -67,7 +67,7 @@ impl Origin {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let seen = Arc::clone(&seen);
-                thread::spawn(move || drop(answer(stream, &seen)));
+                thread::spawn(move || drop(respond(stream, &seen)));
             }
         });
         Self { address, shared }
@@ -103,10 +103,10 @@ impl Origin {
     }
 
     /// Answers the first requests for `path` with these heads, without bodies, and later ones as usual.
-    pub(crate) fn first(&self, path: &str, answers: &[&str]) {
+    pub(crate) fn first(&self, path: &str, responses: &[&str]) {
         let whole =
             |head: &&str| format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes();
-        self.shared.first.lock().unwrap().insert(path.to_owned(), answers.iter().rev().map(whole).collect());
+        self.shared.first.lock().unwrap().insert(path.to_owned(), responses.iter().rev().map(whole).collect());
     }
 
     /// Redirects requests for `name` to `url`.
@@ -115,7 +115,7 @@ impl Origin {
     }
 }
 
-fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+fn respond(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
     reader.read_line(&mut first)?;
@@ -128,8 +128,8 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             "HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     }
-    if let Some(answer) = shared.first.lock().unwrap().get_mut(&path).and_then(Vec::pop) {
-        return stream.write_all(&answer);
+    if let Some(response) = shared.first.lock().unwrap().get_mut(&path).and_then(Vec::pop) {
+        return stream.write_all(&response);
     }
     let (manner, name) = path.split_once('/').unwrap_or(("", &path));
     match manner {
@@ -184,7 +184,7 @@ fn send(
     }
 }
 
-/// The length that an answer declares, which is wrong for some manners.
+/// The length that a response declares, which is wrong for some manners.
 fn said_length(manner: &str, length: usize) -> usize {
     match manner {
         "more" => length / 2,

@@ -43,13 +43,13 @@ fn several_files_are_sent_as_one_archive() {
     let tasks = ["sample.mp4", "page.html"].map(|name| worker.completed("ana", &origin.url(name)));
     let [first, second] = [0, 1].map(|i| tasks[i]["id"].as_str().unwrap());
     let target = format!("/api/v2/zip?ids={second},{first},{second}");
-    let answer = worker.get("ana", &target);
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/zip")));
-    assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"downloads.zip\""));
+    let response = worker.get("ana", &target);
+    assert_eq!((response.status, response.header("content-type")), (200, Some("application/zip")));
+    assert_eq!(response.header("content-disposition"), Some("attachment; filename=\"downloads.zip\""));
     let source = media::read("sample.mp4");
     let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(&source));
     let line = |i: usize| format!("{} {} {hash}\n", tasks[i]["filename"].as_str().unwrap(), source.len());
-    assert_eq!(listed(&answer.body), line(1) + &line(0));
+    assert_eq!(listed(&response.body), line(1) + &line(0));
     let head = Request::new("HEAD", &target).signed("ana", worker.address).send(worker.address);
     assert_eq!((head.status, head.header("content-type"), head.body.len()), (200, Some("application/zip"), 0));
 

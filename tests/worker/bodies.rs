@@ -23,9 +23,9 @@ fn a_body_that_the_route_does_not_accept_starts_nothing() {
     ];
     for (bodies, status) in [(&malformed[..], 400), (&refused[..], 422)] {
         for body in bodies {
-            let answer = worker.post("ana", "/api/download", body);
-            assert_eq!(answer.status, status, "{body}");
-            assert!(answer.json()["detail"].is_string() && answer.json()["code"].is_string(), "{body}");
+            let response = worker.post("ana", "/api/download", body);
+            assert_eq!(response.status, status, "{body}");
+            assert!(response.json()["detail"].is_string() && response.json()["code"].is_string(), "{body}");
         }
     }
     let text = Request::new("POST", "/api/download").header("content-type", "text/plain");
@@ -72,8 +72,8 @@ fn a_url_to_anything_but_a_public_host_is_refused_immediately() {
         "http://example.com\\\\@127.0.0.1/x",
     ] {
         for route in ["/api/download", "/api/info"] {
-            let answer = worker.post("ana", route, &json!({"url": url}).to_string());
-            assert_eq!((answer.status, &answer.json()["code"]), (422, &json!("url_refused")), "{route} {url}");
+            let response = worker.post("ana", route, &json!({"url": url}).to_string());
+            assert_eq!((response.status, &response.json()["code"]), (422, &json!("url_refused")), "{route} {url}");
         }
     }
     assert_eq!(worker.get("ana", "/api/downloads").body, b"[]");

@@ -213,10 +213,10 @@ fn long_metadata_of_a_page_is_truncated() {
     let said = json!({"id": long, "title": long, "description": long, "thumbnail": format!("https://e.com/{long}"),
         "duration": 1, "uploader": long, "view_count": 1, "formats": vec![format; 300]});
     let worker = Worker::with(&origin, &saying(dir.path(), &said));
-    let answer = worker.post("ana", "/api/info", &json!({"url": origin.url("x")}).to_string());
-    assert_eq!(answer.status, 200, "{:?}", answer.json());
-    let info = answer.json();
-    assert!(answer.body.len() < 160 << 10, "{}", answer.body.len());
+    let response = worker.post("ana", "/api/info", &json!({"url": origin.url("x")}).to_string());
+    assert_eq!(response.status, 200, "{:?}", response.json());
+    let info = response.json();
+    assert!(response.body.len() < 160 << 10, "{}", response.body.len());
     let chars = |field: &str| info[field].as_str().map(|text| text.chars().count());
     assert_eq!((chars("title"), chars("description"), chars("thumbnail")), (Some(500), Some(2_000), None));
     assert!((1..=200).contains(&info["formats"].as_array().unwrap().len()));
@@ -232,9 +232,9 @@ fn long_search_results_are_truncated() {
     let entry = json!({"id": long, "title": long, "url": "https://e.com/", "uploader": long, "duration": 1,
         "view_count": 1, "thumbnails": [{"url": format!("https://e.com/{long}")}]});
     let worker = Worker::with(&origin, &saying(dir.path(), &json!({"entries": vec![entry; 80]})));
-    let answer = worker.get("ana", "/api/search?q=x");
-    assert!(answer.status == 200 && answer.body.len() < 160 << 10, "{} {}", answer.status, answer.body.len());
-    let found = answer.json();
+    let response = worker.get("ana", "/api/search?q=x");
+    assert!(response.status == 200 && response.body.len() < 160 << 10, "{} {}", response.status, response.body.len());
+    let found = response.json();
     assert_eq!(found["results"].as_array().unwrap().len(), 50);
     assert_eq!(found["results"][0]["title"].as_str().unwrap().chars().count(), 500);
 }

@@ -19,7 +19,7 @@ pub(crate) const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 /// A response, read to its end.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
@@ -33,7 +33,7 @@ pub(crate) struct Request<'a> {
     pub(crate) body: Option<&'a str>,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
@@ -64,7 +64,7 @@ impl<'a> Request<'a> {
         self.header(HEADER, value)
     }
 
-    pub(crate) fn send(&self, to: SocketAddr) -> Answer {
+    pub(crate) fn send(&self, to: SocketAddr) -> Response {
         let mut stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         stream.write_all(self.to_string().as_bytes()).unwrap();
@@ -110,7 +110,7 @@ pub(crate) fn sign(statement: &Statement) -> String {
     StatementKey::new(KEY).sign(statement)
 }
 
-fn parse(raw: &[u8]) -> Answer {
+fn parse(raw: &[u8]) -> Response {
     let end = raw.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no head: {raw:?}"));
     let head = std::str::from_utf8(&raw[..end]).unwrap();
     let mut lines = head.split("\r\n");
@@ -119,11 +119,11 @@ fn parse(raw: &[u8]) -> Answer {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    let mut answer = Answer { status, headers, body: raw[end + 4..].to_vec() };
-    if answer.header("transfer-encoding") == Some("chunked") && !answer.body.is_empty() {
-        answer.body = dechunked(&answer.body);
+    let mut response = Response { status, headers, body: raw[end + 4..].to_vec() };
+    if response.header("transfer-encoding") == Some("chunked") && !response.body.is_empty() {
+        response.body = dechunked(&response.body);
     }
-    answer
+    response
 }
 
 /// Decodes a chunked body (RFC 9112, section 7.1), which must be complete.

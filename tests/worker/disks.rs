@@ -26,8 +26,8 @@ fn with_disk(origin: &Origin, size: &str, extra: &'static str) -> Option<(Worker
 }
 
 fn refused(worker: &Worker, url: &str) -> (u16, Value) {
-    let answer = worker.post("ana", "/api/download", &json!({ "url": url }).to_string());
-    (answer.status, answer.json()["code"].clone())
+    let response = worker.post("ana", "/api/download", &json!({ "url": url }).to_string());
+    (response.status, response.json()["code"].clone())
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn a_disk_that_fills_ends_a_stream_that_is_being_prepared() {
         let viewer = scope.spawn(|| worker.get("ana", &index(&id)));
         eventually("a run", || worker.log().contains("a stream is being prepared").then_some(()));
         disk.leave(8 << 20);
-        let answer = viewer.join().unwrap();
-        assert_eq!((answer.status, &answer.json()["code"]), (507, &json!("disk_full")));
+        let response = viewer.join().unwrap();
+        assert_eq!((response.status, &response.json()["code"]), (507, &json!("disk_full")));
     });
     is_clean(&worker, &id);
 }

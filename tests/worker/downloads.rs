@@ -99,8 +99,8 @@ fn cancel_ends_the_process_group_and_keeps_the_task() {
     worker.wait_for_partial(&id, STALL_AFTER as u64 / 2);
     assert!(!processes_of(&id).is_empty());
 
-    let answer = worker.delete("ana", &format!("/api/downloads/{id}"));
-    assert_eq!((answer.status, answer.json()), (200, json!({"message": "Descarga cancelada"})));
+    let response = worker.delete("ana", &format!("/api/downloads/{id}"));
+    assert_eq!((response.status, response.json()), (200, json!({"message": "Descarga cancelada"})));
     let answered = Instant::now();
     assert_eq!(worker.task(&id).unwrap()["status"], "cancelled");
     eventually("the child's end", || processes_of(&id).is_empty().then_some(()));
@@ -123,8 +123,8 @@ fn remove_deletes_task_and_files_even_of_a_running_download() {
     assert_eq!((cancel.status, &cancel.json()["code"]), (409, &json!("already_ended")));
 
     for id in [running.as_str(), finished] {
-        let answer = worker.delete("ana", &format!("/api/downloads/{id}/remove"));
-        assert_eq!((answer.status, answer.json()), (200, json!({"message": "Descarga eliminada"})));
+        let response = worker.delete("ana", &format!("/api/downloads/{id}/remove"));
+        assert_eq!((response.status, response.json()), (200, json!({"message": "Descarga eliminada"})));
         assert_eq!(worker.task(id), None);
         assert!(!worker.media(id).exists() && !worker.job(id).exists() && processes_of(id).is_empty());
         assert_eq!(worker.delete("ana", &format!("/api/downloads/{id}/remove")).status, 404);

@@ -108,9 +108,9 @@ impl Guard {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(text.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        String::from_utf8_lossy(&response).into_owned()
     }
 
     fn connect(&self, authority: &str, token: &str) -> String {
@@ -170,8 +170,8 @@ fn field(key: &EgressTokenKey, token: EgressToken) -> String {
     format!("Proxy-Authorization: Basic {}\r\n", BASE64.encode(key.sign(&token).as_bytes()))
 }
 
-fn status(answer: &str) -> &str {
-    answer.split(' ').nth(1).unwrap_or("none")
+fn status(response: &str) -> &str {
+    response.split(' ').nth(1).unwrap_or("none")
 }
 
 #[test]
@@ -188,8 +188,8 @@ fn nobody_gets_out_without_an_egress_token() {
         assert_eq!(status(&guard.get(&url, wrong)), "407", "{wrong}");
     }
     assert!(origin.requests().is_empty());
-    let answer = guard.get(&url, &field(&EgressTokenKey::new(KEY), right));
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let response = guard.get(&url, &field(&EgressTokenKey::new(KEY), right));
+    assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
     let log = eventually("a line", || Some(guard.log()).filter(|log| log.contains("egress job=")));
     assert!(log.contains(&right.job.to_string()) && log.contains("host=\"127.0.0.1\""), "{log}");
 }
@@ -236,8 +236,8 @@ fn a_child_that_floods_the_guard_with_long_names_neither_fills_the_log_nor_hides
 fn a_transfer_ends_when_its_budget_is_spent() {
     let origin = Origin::start();
     let guard = Guard::start("", &[&origin.address.to_string()]);
-    let answer = guard.get(&origin.url("sample.mp4"), &token(50_000));
-    assert!(answer.len() < 120_000 && answer.len() > 1_000, "{}", answer.len());
+    let response = guard.get(&origin.url("sample.mp4"), &token(50_000));
+    assert!(response.len() < 120_000 && response.len() > 1_000, "{}", response.len());
     eventually("the reason", || guard.log().contains("the byte budget of the egress token is used up").then_some(()));
 }
 
@@ -271,8 +271,8 @@ fn no_spelling_of_a_private_address_and_no_other_port_is_reachable() {
         for port in [80, 443] {
             assert_eq!(status(&guard.connect(&format!("{host}:{port}"), &token)), "403", "{host}");
         }
-        let answer = guard.get(&format!("http://{host}/latest/meta-data"), &token);
-        assert!(["403", "400"].contains(&status(&answer)), "{host}: {answer}");
+        let response = guard.get(&format!("http://{host}/latest/meta-data"), &token);
+        assert!(["403", "400"].contains(&status(&response)), "{host}: {response}");
     }
     for port in [22, 25, 53, 8080, 0] {
         assert_eq!(status(&guard.connect(&format!("{PUBLIC}:{port}"), &token)), "403", "{port}");
@@ -293,8 +293,8 @@ fn an_address_that_does_not_answer_delays_no_download_for_long() {
     }
     town.name("videos.example.com", &[&[&dead[..], &[PUBLIC]].concat()]);
     let guard = Guard::start("", &[]);
-    let answer = guard.get("http://videos.example.com/sample.mp4", &token(1 << 20));
-    assert_eq!(status(&answer), "200", "within the time that a client waits: {}", guard.log());
+    let response = guard.get("http://videos.example.com/sample.mp4", &token(1 << 20));
+    assert_eq!(status(&response), "200", "within the time that a client waits: {}", guard.log());
 }
 
 #[test]
@@ -311,8 +311,8 @@ fn a_job_whose_names_are_never_answered_uses_few_threads_and_delays_nobody() {
             scope.spawn(|| assert_eq!(status(&guard.connect("silent.example.com:443", &greedy)), "502"));
         }
         eventually("a DNS query", || town.asked("silent.example.com").then_some(()));
-        let answer = guard.get("http://videos.example.com/sample.mp4", &other);
-        assert_eq!(status(&answer), "200");
+        let response = guard.get("http://videos.example.com/sample.mp4", &other);
+        assert_eq!(status(&response), "200");
         let threads = fs::read_dir(format!("/proc/{}/task", guard.child.id())).unwrap().count();
         assert!(threads < 20, "{threads} threads");
     });
@@ -334,9 +334,9 @@ fn a_response_announces_that_its_connection_closes() {
     let mut stream = TcpStream::connect(guard.address).unwrap();
     let token = token(1 << 20);
     write!(stream, "GET http://{address}/a HTTP/1.1\r\nHost: {address}\r\n{token}\r\n").unwrap();
-    let mut answer = vec![0; 4096];
-    let length = stream.read(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer[..length]);
+    let mut response = vec![0; 4096];
+    let length = stream.read(&mut response).unwrap();
+    let response = String::from_utf8_lossy(&response[..length]);
     let fields = "Location: /b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    assert_eq!(answer, format!("HTTP/1.1 302 Found\r\n{fields}"));
+    assert_eq!(response, format!("HTTP/1.1 302 Found\r\n{fields}"));
 }

@@ -90,9 +90,9 @@ fn a_name_that_resolves_differently_at_the_second_lookup_leads_nowhere() {
     let Some((town, _origin, canary)) = town() else { return };
     let worker = Worker::with(&Origin::start(), &Setup::default());
     // The worker resolves the name first, then the guard: each judges its own result.
-    for (i, answers) in [&[&[PUBLIC][..], &["10.0.0.5"]][..], &[&[PUBLIC], &["169.254.169.254"]]].iter().enumerate() {
+    for (i, responses) in [&[&[PUBLIC][..], &["10.0.0.5"]][..], &[&[PUBLIC], &["169.254.169.254"]]].iter().enumerate() {
         let name = format!("rebind{i}.example.com");
-        town.name(&name, answers);
+        town.name(&name, responses);
         let id = worker.download("ana", &format!("http://{name}/sample.mp4"));
         worker.wait_for_status(&id, "error");
     }

@@ -59,7 +59,7 @@ impl<S: Read + Write> Socket<S> {
         request.headers_mut().insert(HEADER, signed.parse().unwrap());
         match tungstenite::client(request, stream) {
             Ok((socket, _)) => Ok(Self(socket)),
-            Err(HandshakeError::Failure(Error::Http(answer))) => Err(answer.status().as_u16()),
+            Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(error) => panic!("{error}"),
         }
     }
@@ -190,8 +190,8 @@ fn a_request_that_is_not_a_websocket_handshake_is_refused() {
     let refused = |headers: &[(&'static str, &str)]| {
         let request = Request::new("GET", TARGET).signed("ana", worker.address);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(name, *value));
-        let answer = request.send(worker.address);
-        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("not_a_websocket")), "{headers:?}");
+        let response = request.send(worker.address);
+        assert_eq!((response.status, &response.json()["code"]), (400, &json!("not_a_websocket")), "{headers:?}");
     };
     refused(&[]);
     for missing in 0..whole.len() {
@@ -282,9 +282,9 @@ fn order_many(origin: &Origin, path: &Path) {
         let mut stream = connect(path);
         let request = Request::new("POST", "/api/download").json(&order).signed("ana", unix(path)).to_string();
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", answer.escape_ascii());
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).unwrap();
+        assert!(response.starts_with(b"HTTP/1.1 200"), "{}", response.escape_ascii());
     }
 }
 
@@ -323,8 +323,8 @@ fn a_client_that_never_reads_costs_little_and_loses_its_place() {
     }
     assert!(start.elapsed() > Duration::from_secs(20), "no client is disconnected immediately: {:?}", start.elapsed());
     good.0.send(Message::Ping(Bytes::from_static(b"there?"))).unwrap();
-    let answer = Message::Pong(Bytes::from_static(b"there?"));
-    eventually("a pong", || good.0.read().ok().filter(|message| *message == answer));
+    let response = Message::Pong(Bytes::from_static(b"there?"));
+    eventually("a pong", || good.0.read().ok().filter(|message| *message == response));
 }
 
 #[test]

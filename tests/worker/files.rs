@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use sha2::{Digest, Sha256};
 
 use crate::{
-    client::{Answer, Request},
+    client::{Request, Response},
     media,
     origin::Origin,
     process::Worker,
@@ -31,7 +31,7 @@ fn finished() -> Finished {
 }
 
 impl Finished {
-    fn fetch(&self, method: &str, headers: &[(&str, &str)]) -> Answer {
+    fn fetch(&self, method: &str, headers: &[(&str, &str)]) -> Response {
         let mut request = Request::new(method, &self.stream);
         for (name, value) in headers {
             request = request.header(name, *value);
@@ -39,7 +39,7 @@ impl Finished {
         request.signed("ana", self.worker.address).send(self.worker.address)
     }
 
-    fn range(&self, range: &str) -> Answer {
+    fn range(&self, range: &str) -> Response {
         self.fetch("GET", &[("range", range)])
     }
 }
@@ -66,20 +66,20 @@ fn rfc9110_14_ranges_in_every_form() {
         (format!("bytes={last}-"), last, last),
         ("bytes=0-99999999999999999999999999".to_owned(), 0, last),
     ] {
-        let answer = finished.range(&range);
-        assert_eq!(answer.status, 206, "{range}");
-        assert_eq!(answer.header("content-range"), Some(format!("bytes {from}-{to}/{length}").as_str()), "{range}");
-        assert_eq!(answer.header("content-length"), Some((to - from + 1).to_string().as_str()), "{range}");
-        assert!(answer.body == source[from..=to], "{range}");
+        let response = finished.range(&range);
+        assert_eq!(response.status, 206, "{range}");
+        assert_eq!(response.header("content-range"), Some(format!("bytes {from}-{to}/{length}").as_str()), "{range}");
+        assert_eq!(response.header("content-length"), Some((to - from + 1).to_string().as_str()), "{range}");
+        assert!(response.body == source[from..=to], "{range}");
     }
     for range in [format!("bytes={length}-"), "bytes=-0".to_owned(), "bytes=99999999999999999999999-".to_owned()] {
-        let answer = finished.range(&range);
-        assert_eq!((answer.status, answer.body.len()), (416, 0), "{range}");
-        assert_eq!(answer.header("content-range"), Some(format!("bytes */{length}").as_str()), "{range}");
+        let response = finished.range(&range);
+        assert_eq!((response.status, response.body.len()), (416, 0), "{range}");
+        assert_eq!(response.header("content-range"), Some(format!("bytes */{length}").as_str()), "{range}");
     }
     for range in ["bytes=0-5,5-6", "bytes=5-1", "bytes=x", "items=0-1", "bytes", ""] {
-        let answer = finished.range(range);
-        assert_eq!((answer.status, answer.body.len()), (200, length), "{range}");
+        let response = finished.range(range);
+        assert_eq!((response.status, response.body.len()), (200, length), "{range}");
     }
 }
 
@@ -88,10 +88,10 @@ fn rfc9110_14_6_several_ranges_are_sent_as_multipart() {
     let finished = finished();
     let source = &finished.source;
     let length = finished.source.len();
-    let answer = finished.range("bytes=0-9, 500-599,-1");
-    assert_eq!((answer.status, answer.header("content-range")), (206, None));
-    assert_eq!(answer.header("content-length"), Some(answer.body.len().to_string().as_str()));
-    let boundary = answer.header("content-type").unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let response = finished.range("bytes=0-9, 500-599,-1");
+    assert_eq!((response.status, response.header("content-range")), (206, None));
+    assert_eq!(response.header("content-length"), Some(response.body.len().to_string().as_str()));
+    let boundary = response.header("content-type").unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
     let mut expected = Vec::new();
     for (lead, first, last) in [("", 0, 9), ("\r\n", 500, 599), ("\r\n", length - 1, length - 1)] {
         let range = format!("Content-Range: bytes {first}-{last}/{length}");
@@ -99,7 +99,7 @@ fn rfc9110_14_6_several_ranges_are_sent_as_multipart() {
         expected.extend(&source[first..=last]);
     }
     expected.extend(format!("\r\n--{boundary}--\r\n").into_bytes());
-    assert!(answer.body == expected);
+    assert!(response.body == expected);
 
     let one = finished.range(&format!("bytes=7-8,{length}-"));
     assert_eq!((one.status, &*one.body), (206, &source[7..=8]), "the other range lies outside the file");
@@ -160,9 +160,9 @@ fn rfc9110_13_preconditions_and_head() {
         ("if-none-match", "\"other\"", 206),
         ("if-modified-since", modified, 304),
     ] {
-        let answer = finished.fetch("GET", &[range, (name, value)]);
-        assert_eq!(answer.status, status, "{name}: {value}");
-        assert_eq!(answer.header("etag"), Some(etag));
+        let response = finished.fetch("GET", &[range, (name, value)]);
+        assert_eq!(response.status, status, "{name}: {value}");
+        assert_eq!(response.header("etag"), Some(etag));
     }
 }
 
@@ -180,9 +180,9 @@ fn rfc9530_the_whole_file_is_sent_with_its_checksum() {
             ("GET", Some("bytes=-0"), 416, None),
         ] {
             let range: Vec<_> = range.map(|range| ("range", range)).into_iter().collect();
-            let answer = finished.fetch(method, &range);
-            assert_eq!((answer.status, answer.header("repr-digest")), (status, told), "{method} {range:?}");
-            assert_eq!(answer.header("etag"), Some(&*etag));
+            let response = finished.fetch(method, &range);
+            assert_eq!((response.status, response.header("repr-digest")), (status, told), "{method} {range:?}");
+            assert_eq!(response.header("etag"), Some(&*etag));
         }
         assert_eq!(finished.fetch("GET", &[("if-none-match", &etag)]).status, 304);
     };

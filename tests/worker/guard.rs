@@ -6,14 +6,14 @@ use sallyport_core::{
 };
 
 use crate::{
-    client::{Answer, Request, sign, statement},
+    client::{Request, Response, sign, statement},
     origin::Origin,
     process::Worker,
 };
 
 const LIST: &str = "/api/downloads";
 
-fn with(worker: &Worker, values: &[String]) -> Answer {
+fn with(worker: &Worker, values: &[String]) -> Response {
     let mut request = Request::new("GET", LIST);
     for value in values {
         request = request.header(HEADER, value);
@@ -51,10 +51,10 @@ fn only_a_fresh_statement_for_this_exact_request_is_accepted() {
         vec![String::new()],
     ];
     for (i, values) in unsigned.iter().enumerate() {
-        let answer = with(&worker, values);
-        assert_eq!(answer.status, 401, "{i}");
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{i}");
-        assert_eq!((&answer.json()["code"], &answer.json()["status"]), (&"unsigned".into(), &401.into()), "{i}");
+        let response = with(&worker, values);
+        assert_eq!(response.status, 401, "{i}");
+        assert_eq!(response.header("content-type"), Some("application/problem+json"), "{i}");
+        assert_eq!((&response.json()["code"], &response.json()["status"]), (&"unsigned".into(), &401.into()), "{i}");
     }
     let nobody = with(&worker, &[sign(&statement(None, worker.address, "GET", LIST))]);
     assert_eq!((nobody.status, &nobody.json()["code"]), (403, &"no_user".into()));
@@ -81,7 +81,7 @@ fn a_request_from_before_the_worker_started_must_be_retried() {
     let worker = Worker::start(&origin);
     let mut early = statement(Some("ana"), worker.address, "GET", LIST);
     early.at = clock::unix_now() - 20;
-    let answer = with(&worker, &[sign(&early)]);
-    assert_eq!((answer.status, &answer.json()["code"]), (503, &"busy".into()));
-    assert!(answer.header("retry-after").is_some());
+    let response = with(&worker, &[sign(&early)]);
+    assert_eq!((response.status, &response.json()["code"]), (503, &"busy".into()));
+    assert!(response.header("retry-after").is_some());
 }

@@ -18,9 +18,9 @@ use crate::{
 
 /// Returns the task's error once nothing is left of its job.
 fn error(worker: &Worker, order: &Value) -> String {
-    let answer = worker.post("ana", "/api/download", &order.to_string());
-    assert_eq!(answer.status, 200, "{:?}", answer.json());
-    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    let response = worker.post("ana", "/api/download", &order.to_string());
+    assert_eq!(response.status, 200, "{:?}", response.json());
+    let id = response.json()["id"].as_str().unwrap().to_owned();
     let task = worker.wait_for_status(&id, "error");
     eventually("a clean end", || (processes_of(&id).is_empty() && !worker.job(&id).exists()).then_some(()));
     assert!(!worker.media(&id).exists());
@@ -171,9 +171,9 @@ fn an_ffmpeg_that_crashes_hangs_or_prints_garbage_leads_to_an_accurate_error() {
 
 /// Cancels a task and checks that everything ends within two seconds of the response.
 fn cancel(worker: &Worker, id: &str) {
-    let answer = worker.delete("ana", &format!("/api/downloads/{id}"));
+    let response = worker.delete("ana", &format!("/api/downloads/{id}"));
     let answered = Instant::now();
-    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    assert_eq!(response.status, 200, "{:?}", response.json());
     eventually("the end of its processes", || processes_of(id).is_empty().then_some(()));
     assert!(answered.elapsed() < Duration::from_secs(2), "{:?}", answered.elapsed());
     assert_eq!(worker.task(id).unwrap()["status"], "cancelled");

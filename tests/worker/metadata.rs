@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ffi::OsString, fs, io::Write, net::TcpStream, p
 use serde_json::json;
 
 use crate::{
-    client::{Answer, Request},
+    client::{Request, Response},
     origin::Origin,
     process::{Setup, Worker, eventually, processes_of},
     stand_in::{fake_yt_dlp, python_yt_dlp},
@@ -17,9 +17,9 @@ fn the_information_about_a_page_has_no_media_urls() {
     let origin = Origin::start();
     let worker = Worker::start(&origin);
     let url = origin.url("dash.mpd");
-    let answer = worker.post("ana", "/api/info", &json!({"url": url}).to_string());
-    let info = answer.json();
-    assert_eq!((answer.status, &info["title"], &info["url"]), (200, &json!("dash"), &json!(url)));
+    let response = worker.post("ana", "/api/info", &json!({"url": url}).to_string());
+    let info = response.json();
+    assert_eq!((response.status, &info["title"], &info["url"]), (200, &json!("dash"), &json!(url)));
     assert_eq!(info["formats"].as_array().unwrap().len(), 2);
     assert!(info["formats"][0].get("url").is_none());
 
@@ -54,14 +54,14 @@ fn with_clock(origin: &Origin, dir: &Path, seconds: &str, extra: &'static str) -
     Worker::with(origin, &Setup { yt_dlp: fake_yt_dlp(dir, &script), extra, ..Setup::default() })
 }
 
-fn search(worker: &Worker, user: &str, text: &str) -> Answer {
+fn search(worker: &Worker, user: &str, text: &str) -> Response {
     worker.get(user, &format!("/api/search?q={text}"))
 }
 
 /// Returns the start time that identifies a run.
-fn run_of(answer: &Answer) -> String {
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()["results"][0]["id"].as_str().unwrap().to_owned()
+fn run_of(response: &Response) -> String {
+    assert_eq!(response.status, 200, "{response:?}");
+    response.json()["results"][0]["id"].as_str().unwrap().to_owned()
 }
 
 /// Returns the folders of the running lookups.
@@ -78,9 +78,9 @@ fn lookups_are_limited_in_number_per_user_and_in_time() {
         Setup { yt_dlp: fake_yt_dlp(dir.path(), "sleep 300"), extra: "info_timeout = \"40s\"", ..Setup::default() };
     let worker = &Worker::with(&origin, &setup);
     let busy = |user: &str| {
-        let answer = search(worker, user, "another");
-        assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("busy")), "{user}");
-        assert!(answer.header("retry-after").is_some());
+        let response = search(worker, user, "another");
+        assert_eq!((response.status, &response.json()["code"]), (503, &json!("busy")), "{user}");
+        assert!(response.header("retry-after").is_some());
     };
     thread::scope(|scope| {
         let lookup = |user, text| scope.spawn(move || search(worker, user, text));
@@ -91,8 +91,8 @@ fn lookups_are_limited_in_number_per_user_and_in_time() {
         eventually("two of his", || (running(worker).len() == 4).then_some(()));
         busy("carl");
         third.join().unwrap();
-        for answer in anas.into_iter().chain(bobs).map(|p| p.join().unwrap()) {
-            assert_eq!((answer.status, &answer.json()["code"]), (504, &json!("upstream_timeout")));
+        for response in anas.into_iter().chain(bobs).map(|p| p.join().unwrap()) {
+            assert_eq!((response.status, &response.json()["code"]), (504, &json!("upstream_timeout")));
         }
     });
 }
@@ -140,7 +140,7 @@ fn nothing_is_cached_if_the_configuration_says_so() {
 fn concurrent_identical_lookups_share_one_run() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
-    // Even without the cache, requests that arrive during a run share its answer.
+    // Even without the cache, requests that arrive during a run share its response.
     let worker = &with_clock(&origin, dir.path(), "2", "look_keep_for = \"0s\"");
     thread::scope(|scope| {
         let users = ["ana", "ana", "ana", "ana", "bob", "carl"];
@@ -194,7 +194,7 @@ fn a_failure_is_not_cached() {
 fn the_cache_is_limited_and_evicts_the_oldest() {
     let origin = Origin::start();
     let dir = tempfile::tempdir().unwrap();
-    // About 110 KiB each, which is within the limit for one answer.
+    // About 110 KiB each, which is within the limit for one response.
     let (yt_dlp, extra) = python_yt_dlp(dir.path(), include_str!("python/large_answers.py"));
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra: extra.leak(), ..Setup::default() });
     let fetch = |n: usize| run_of(&search(&worker, "ana", &n.to_string()));
@@ -234,12 +234,12 @@ fn a_searchs_results_have_the_api_shape() {
     let script = format!("echo '{listing}'");
     let worker = Worker::with(&origin, &Setup { yt_dlp: fake_yt_dlp(dir.path(), &script), ..Setup::default() });
 
-    let answer = worker.get("ana", "/api/search?q=--exec%3Did%20%22x%22&max_results=2").json();
+    let response = worker.get("ana", "/api/search?q=--exec%3Did%20%22x%22&max_results=2").json();
     let none = json!({"id": null, "title": null, "thumbnail": null, "duration": null, "uploader": null,
         "view_count": null, "url": null});
     let first = json!({"id": "a", "title": "A", "thumbnail": "https://e.com/large", "duration": 12.0, "uploader": "u",
         "view_count": 3, "url": "https://e.com/a"});
-    assert_eq!(answer, json!({"results": [first, none], "query": "--exec=id \"x\""}));
+    assert_eq!(response, json!({"results": [first, none], "query": "--exec=id \"x\""}));
     assert_eq!(worker.get("ana", "/api/trending").json()["query"], "música popular");
 }
 
@@ -249,8 +249,8 @@ fn a_search_is_a_single_argument_and_its_child_has_a_minimal_environment() {
     let dir = tempfile::tempdir().unwrap();
     let (yt_dlp, readable) = python_yt_dlp(dir.path(), include_str!("python/shows_arguments.py"));
     let worker = Worker::with(&origin, &Setup { yt_dlp, extra: readable.leak(), ..Setup::default() });
-    let answer = worker.get("ana", "/api/search?q=--exec%3Did%20%22x%22&max_results=2").json();
-    let said = |field: &str| answer["results"][0][field].as_str().unwrap().to_owned();
+    let response = worker.get("ana", "/api/search?q=--exec%3Did%20%22x%22&max_results=2").json();
+    let said = |field: &str| response["results"][0][field].as_str().unwrap().to_owned();
     let first = said("uploader");
     let last = said("id");
     let environment = said("title");

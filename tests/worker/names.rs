@@ -12,15 +12,15 @@ fn white_space_around_a_url_is_no_part_of_it() {
     let url = origin.url("sample.mp4");
     let pasted = [format!(" \t{url}\r\n"), format!("{url}\n"), format!("\u{a0}{url}\u{2028}")];
     for pasted in pasted.map(|url| json!({ "url": url }).to_string()) {
-        let answer = worker.post("ana", "/api/download", &pasted);
-        assert_eq!(answer.status, 200, "{:?}", answer.json());
-        let task = worker.wait_for_status(answer.json()["id"].as_str().unwrap(), "completed");
+        let response = worker.post("ana", "/api/download", &pasted);
+        assert_eq!(response.status, 200, "{:?}", response.json());
+        let task = worker.wait_for_status(response.json()["id"].as_str().unwrap(), "completed");
         assert_eq!(task["url"], url);
         assert_eq!(worker.post("ana", "/api/info", &pasted).status, 200);
     }
     for broken in ["https://exam\nple.com/", "https://example.com/a b"] {
-        let answer = worker.post("ana", "/api/download", &json!({ "url": broken }).to_string());
-        assert_eq!((answer.status, &answer.json()["code"]), (422, &json!("url_refused")), "{broken}");
+        let response = worker.post("ana", "/api/download", &json!({ "url": broken }).to_string());
+        assert_eq!((response.status, &response.json()["code"]), (422, &json!("url_refused")), "{broken}");
     }
 }
 

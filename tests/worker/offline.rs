@@ -1,4 +1,4 @@
-//! Search, trending and information without a network: the answer is clear and comes soon.
+//! Search, trending and information without a network: the response is clear and comes soon.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use rustix::thread::UnshareFlags;
 use serde_json::json;
 
 use crate::{
-    client::Answer,
+    client::Response,
     origin::Origin,
     process::Worker,
     skips::skipped,
@@ -20,12 +20,12 @@ use crate::{
 /// Less than a request may take (`info_timeout`): a few attempts, each of which waits for a name.
 const SOON: Duration = Duration::from_secs(55);
 
-fn is_unreachable(what: &str, fetch: impl FnOnce() -> Answer) {
+fn is_unreachable(what: &str, fetch: impl FnOnce() -> Response) {
     let start = Instant::now();
-    let answer = fetch();
-    println!("{what}: {} in {:?}", answer.status, start.elapsed());
-    let body = answer.json();
-    assert_eq!((answer.status, &body["code"]), (502, &json!("upstream_unreachable")), "{what}: {body}");
+    let response = fetch();
+    println!("{what}: {} in {:?}", response.status, start.elapsed());
+    let body = response.json();
+    assert_eq!((response.status, &body["code"]), (502, &json!("upstream_unreachable")), "{what}: {body}");
     let detail = body["detail"].as_str().unwrap();
     assert!(detail.starts_with(what) && detail.ends_with("could not be reached"), "{detail}");
     assert!(start.elapsed() < SOON, "{what}: {:?}", start.elapsed());

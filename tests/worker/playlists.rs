@@ -26,10 +26,10 @@ pub(crate) fn feed(origin: &Origin, name: &str, links: &[String]) -> String {
 pub(crate) fn order(worker: &Worker, url: &str, more: &Value) -> String {
     let mut order = json!({"url": url, "playlist": true});
     order.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let answer = worker.post("ana", "/api/download", &order.to_string());
-    assert_eq!(answer.status, 200, "{:?}", answer.json());
-    assert_eq!(answer.json()["is_playlist"], true);
-    answer.json()["id"].as_str().unwrap().to_owned()
+    let response = worker.post("ana", "/api/download", &order.to_string());
+    assert_eq!(response.status, 200, "{:?}", response.json());
+    assert_eq!(response.json()["is_playlist"], true);
+    response.json()["id"].as_str().unwrap().to_owned()
 }
 
 /// The videos of a playlist, in order.
@@ -300,8 +300,8 @@ fn a_limit_that_makes_no_sense_is_refused() {
     ] {
         let mut order = order;
         order["url"] = origin.url("sample.mp4").into();
-        let answer = worker.post("ana", "/api/download", &order.to_string());
-        assert_eq!((answer.status, &answer.json()["code"]), (422, &json!("invalid_value")), "{order}");
+        let response = worker.post("ana", "/api/download", &order.to_string());
+        assert_eq!((response.status, &response.json()["code"]), (422, &json!("invalid_value")), "{order}");
     }
     assert_eq!(worker.get("ana", "/api/downloads").json(), json!([]));
 }

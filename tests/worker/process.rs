@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 pub(crate) use crate::programs::{eventually, yt_dlp};
 use crate::{
-    client::{Answer, KEY, Request},
+    client::{KEY, Request, Response},
     origin::Origin,
     places,
     ports::free_addresses,
@@ -117,23 +117,23 @@ impl Worker {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
-    pub(crate) fn get(&self, user: &str, target: &str) -> Answer {
+    pub(crate) fn get(&self, user: &str, target: &str) -> Response {
         Request::new("GET", target).signed(user, self.address).send(self.address)
     }
 
-    pub(crate) fn delete(&self, user: &str, target: &str) -> Answer {
+    pub(crate) fn delete(&self, user: &str, target: &str) -> Response {
         Request::new("DELETE", target).signed(user, self.address).send(self.address)
     }
 
-    pub(crate) fn post(&self, user: &str, target: &str, body: &str) -> Answer {
+    pub(crate) fn post(&self, user: &str, target: &str, body: &str) -> Response {
         Request::new("POST", target).json(body).signed(user, self.address).send(self.address)
     }
 
     /// Starts a download and returns its id.
     pub(crate) fn download(&self, user: &str, url: &str) -> String {
-        let answer = self.post(user, "/api/download", &format!("{{\"url\":\"{url}\"}}"));
-        assert_eq!(answer.status, 200, "{:?}", answer.json());
-        answer.json()["id"].as_str().unwrap().to_owned()
+        let response = self.post(user, "/api/download", &format!("{{\"url\":\"{url}\"}}"));
+        assert_eq!(response.status, 200, "{:?}", response.json());
+        response.json()["id"].as_str().unwrap().to_owned()
     }
 
     /// Returns one task from the administrator's list.
@@ -178,18 +178,18 @@ impl Worker {
     }
 
     fn wait_until_ready(&self) {
-        eventually("the worker", || self.answers().ok().filter(|answers| *answers));
+        eventually("the worker", || self.responses().ok().filter(|responses| *responses));
     }
 
     /// Asks the worker whether it serves requests. A connection alone shows nothing: if the worker is killed while it starts a child,
     /// its socket stays open until the child runs its own program.
-    fn answers(&self) -> io::Result<bool> {
+    fn responses(&self) -> io::Result<bool> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.starts_with("HTTP/1.1 200"))
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        Ok(response.starts_with("HTTP/1.1 200"))
     }
 }
 

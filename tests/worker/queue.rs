@@ -34,9 +34,9 @@ fn downloads_run_in_the_order_of_their_priority() {
     let worker = Worker::with(&origin, &Setup { yt_dlp: crate::process::yt_dlp(), ..SHARES });
     let order = |path: &str, priority: &str| {
         let order = json!({"url": origin.url(path), "priority": priority}).to_string();
-        let answer = worker.post("ana", "/api/download", &order);
-        assert_eq!(answer.status, 200, "{:?}", answer.json());
-        answer.json()["id"].as_str().unwrap().to_owned()
+        let response = worker.post("ana", "/api/download", &order);
+        assert_eq!(response.status, 200, "{:?}", response.json());
+        response.json()["id"].as_str().unwrap().to_owned()
     };
     let first = worker.download("ana", &origin.url("stall/sample.mp4"));
     worker.wait_for_status(&first, "downloading");
@@ -59,7 +59,7 @@ fn one_users_tasks_do_not_fill_the_queue() {
     let worker = Worker::start(&origin);
     let order = json!({"url": origin.url("stall/sample.mp4")}).to_string();
     let full =
-        (0..510).map(|_| worker.post("ana", "/api/download", &order)).find(|answer| answer.status != 200).unwrap();
+        (0..510).map(|_| worker.post("ana", "/api/download", &order)).find(|response| response.status != 200).unwrap();
     assert_eq!((full.status, &full.json()["code"]), (503, &json!("queue_full")));
     assert_eq!(worker.post("bob", "/api/download", &order).status, 200);
 }

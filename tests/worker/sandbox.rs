@@ -38,9 +38,9 @@ pub(crate) fn told(worker: &Worker) -> Value {
 
 /// The same, with `text` as an argument for the program.
 fn told_of(worker: &Worker, text: &str) -> Value {
-    let answer = worker.get("ana", &format!("/api/search?q={}", text.replace('/', "%2F")));
-    assert_eq!(answer.status, 200, "{:?}", answer.json());
-    serde_json::from_str(answer.json()["results"][0]["title"].as_str().unwrap()).unwrap()
+    let response = worker.get("ana", &format!("/api/search?q={}", text.replace('/', "%2F")));
+    assert_eq!(response.status, 200, "{:?}", response.json());
+    serde_json::from_str(response.json()["results"][0]["title"].as_str().unwrap()).unwrap()
 }
 
 #[test]
@@ -294,8 +294,8 @@ const WITHOUT_NAMESPACES: &[&str] =
 fn without_a_whole_sandbox_nothing_is_downloaded_unless_that_is_allowed() {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { wrapper: WITHOUT_NAMESPACES, ..Setup::default() });
-    let answer = worker.get("ana", "/api/search?q=x");
-    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("sandbox_missing")), "{}", worker.log());
+    let response = worker.get("ana", "/api/search?q=x");
+    assert_eq!((response.status, &response.json()["code"]), (503, &json!("sandbox_missing")), "{}", worker.log());
     assert!(worker.log().contains("creating a user namespace failed"), "{}", worker.log());
     let order = json!({"url": origin.url("sample.mp4")}).to_string();
     assert_eq!(worker.post("ana", "/api/download", &order).status, 503);
@@ -312,8 +312,8 @@ fn a_separate_guard_serves_a_worker_that_its_unit_confines() {
     let origin = Origin::start();
     let extra = "[egress]\nlisten = \"127.0.0.1:0\"";
     let worker = Worker::with(&origin, &Setup { extra, ..Setup::default() });
-    let answer = worker.get("ana", "/api/search?q=x");
-    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("sandbox_missing")));
+    let response = worker.get("ana", "/api/search?q=x");
+    assert_eq!((response.status, &response.json()["code"]), (503, &json!("sandbox_missing")));
     assert!(worker.log().contains("this process can send packets past the egress guard"), "{}", worker.log());
     drop(worker);
 

@@ -29,7 +29,7 @@ fn wait_until_shared(worker: &Worker, one: &str, other: &str) {
     eventually("one file for both", || (inode(worker, one) == inode(worker, other)).then_some(()));
 }
 
-fn file(worker: &Worker, user: &str, id: &str) -> crate::client::Answer {
+fn file(worker: &Worker, user: &str, id: &str) -> crate::client::Response {
     worker.get(user, &format!("/api/download/{id}/file"))
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    client::{Answer, Request},
+    client::{Request, Response},
     media,
     origin::Origin,
     process::{Setup, Worker, eventually, processes_of, signal},
@@ -83,8 +83,8 @@ fn with_ffmpeg(origin: &Origin, script: &str, extra: &str) -> (Worker, TempDir) 
     (Worker::with(origin, &Setup { extra: extra.leak(), ..Setup::default() }), dir)
 }
 
-fn code(answer: &Answer) -> (u16, Value) {
-    (answer.status, answer.json()["code"].clone())
+fn code(response: &Response) -> (u16, Value) {
+    (response.status, response.json()["code"].clone())
 }
 
 /// Waits until a run has left neither processes nor files.
@@ -280,9 +280,9 @@ fn a_slow_preparation_is_reported_and_ends_with_its_task() {
     let origin = Origin::start();
     let (mut worker, _dir) = with_ffmpeg(&origin, "sleep 600", "");
     let ids: Vec<_> = (0..2).map(|_| finished(&worker, &origin, &media::read("sample.mp4"))).collect();
-    let answer = worker.get("ana", &index(&ids[0]));
-    assert_eq!(code(&answer), (503, json!("preparing")));
-    assert!(answer.header("retry-after").is_some());
+    let response = worker.get("ana", &index(&ids[0]));
+    assert_eq!(code(&response), (503, json!("preparing")));
+    assert!(response.header("retry-after").is_some());
     assert_eq!(worker.delete("ana", &format!("/api/downloads/{}/remove", ids[0])).status, 200);
     is_clean(&worker, &ids[0]);
 
@@ -294,9 +294,9 @@ fn a_slow_preparation_is_reported_and_ends_with_its_task() {
             use std::io::{Read, Write};
             let mut connection = std::net::TcpStream::connect(address).unwrap();
             connection.write_all(request.as_bytes()).unwrap();
-            let mut answer = String::new();
-            drop(connection.read_to_string(&mut answer));
-            answer
+            let mut response = String::new();
+            drop(connection.read_to_string(&mut response));
+            response
         }
     });
     let jobs = worker.dir.path().join("data/media/.jobs");

@@ -24,9 +24,9 @@ fn page(origin: &Origin, tracks: &[(&str, &str)]) -> String {
 }
 
 fn completed(worker: &Worker, order: &Value) -> Value {
-    let answer = worker.post("ana", "/api/download", &order.to_string());
-    assert_eq!(answer.status, 200, "{:?}", answer.json());
-    worker.wait_for_status(answer.json()["id"].as_str().unwrap(), "completed")
+    let response = worker.post("ana", "/api/download", &order.to_string());
+    assert_eq!(response.status, 200, "{:?}", response.json());
+    worker.wait_for_status(response.json()["id"].as_str().unwrap(), "completed")
 }
 
 fn subtitles(task: &Value) -> String {
@@ -210,8 +210,8 @@ fn languages_are_tags_and_never_patterns() {
         json!(["a", "b", "c", "d", "e", "f", "g", "h", "i"]),
     ] {
         let order = json!({"url": origin.url("sample.mp4"), "subtitles": subtitles});
-        let answer = worker.post("ana", "/api/download", &order.to_string());
-        assert_eq!((answer.status, &answer.json()["code"]), (422, &json!("invalid_value")), "{order}");
+        let response = worker.post("ana", "/api/download", &order.to_string());
+        assert_eq!((response.status, &response.json()["code"]), (422, &json!("invalid_value")), "{order}");
     }
     assert_eq!(worker.get("ana", "/api/downloads").body, b"[]");
 }

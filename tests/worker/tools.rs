@@ -10,19 +10,19 @@ use crate::{
 fn refused(yt_dlp: PathBuf) -> (serde_json::Value, String) {
     let origin = Origin::start();
     let worker = Worker::with(&origin, &Setup { yt_dlp, ..Setup::default() });
-    let answer = worker.post("ana", "/api/download", &format!("{{\"url\":\"{}\"}}", origin.url("sample.mp4")));
-    assert_eq!(answer.status, 503);
-    assert!(answer.header("retry-after").is_some());
+    let response = worker.post("ana", "/api/download", &format!("{{\"url\":\"{}\"}}", origin.url("sample.mp4")));
+    assert_eq!(response.status, 503);
+    assert!(response.header("retry-after").is_some());
     assert_eq!(worker.get("ana", "/api/search?q=x").status, 503);
     assert_eq!(worker.get("ana", "/api/downloads").body, b"[]");
-    (answer.json(), worker.log())
+    (response.json(), worker.log())
 }
 
 #[test]
 fn a_missing_downloader_is_reported() {
-    let (answer, log) = refused("/nowhere/yt-dlp".into());
-    assert_eq!(answer["code"], "yt_dlp_missing");
-    assert!(!answer["detail"].as_str().unwrap().contains("/nowhere"), "clients see no paths");
+    let (response, log) = refused("/nowhere/yt-dlp".into());
+    assert_eq!(response["code"], "yt_dlp_missing");
+    assert!(!response["detail"].as_str().unwrap().contains("/nowhere"), "clients see no paths");
     assert!(log.contains("/nowhere/yt-dlp"), "the log has the path: {log}");
 }
 
@@ -32,8 +32,8 @@ fn a_downloader_with_known_vulnerabilities_is_refused() {
     let script = dir.path().join("yt-dlp");
     fs::write(&script, "#!/bin/sh\necho 2026.06.09\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let (answer, log) = refused(script);
-    assert_eq!(answer["code"], "yt_dlp_too_old");
+    let (response, log) = refused(script);
+    assert_eq!(response["code"], "yt_dlp_too_old");
     assert!(log.contains("2026.06.09 is too old"), "{log}");
 }
 

@@ -64,11 +64,11 @@ impl Town {
         Some(Self { names, asked, _dir: dir })
     }
 
-    /// Sets the answers for a name: one list after the other, then the last one forever. While a list is empty, there is no answer at
+    /// Sets the responses for a name: one list after the other, then the last one forever. While a list is empty, there is no response at
     /// all.
-    pub(crate) fn name(&self, name: &str, answers: &[&[&str]]) {
-        let answers = answers.iter().map(|list| list.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
-        self.names.lock().unwrap().insert(format!("{name}."), answers);
+    pub(crate) fn name(&self, name: &str, responses: &[&[&str]]) {
+        let responses = responses.iter().map(|list| list.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
+        self.names.lock().unwrap().insert(format!("{name}."), responses);
     }
 }
 
@@ -129,24 +129,24 @@ fn answer_names(names: &Arc<Mutex<Names>>, asked: &Arc<Mutex<Vec<String>>>) {
             let query = Message::from_vec(&packet[..length]).unwrap();
             let name = query.queries[0].name().to_string().to_lowercase();
             let mut names = names.lock().unwrap();
-            let is_silent = names.get(&name).is_some_and(|answers| answers[0].is_empty());
+            let is_silent = names.get(&name).is_some_and(|responses| responses[0].is_empty());
             asked.lock().unwrap().push(name);
             if !is_silent {
-                socket.send_to(&answer(&query, &mut names).to_vec().unwrap(), from).unwrap();
+                socket.send_to(&respond(&query, &mut names).to_vec().unwrap(), from).unwrap();
             }
         }
     });
 }
 
-fn answer(query: &Message, names: &mut Names) -> Message {
+fn respond(query: &Message, names: &mut Names) -> Message {
     let question = query.queries[0].clone();
     let mut message = Message::new(query.metadata.id, MessageType::Response, query.metadata.op_code);
     message.add_query(question.clone());
-    let Some(answers) = names.get_mut(&question.name().to_string().to_lowercase()) else {
+    let Some(responses) = names.get_mut(&question.name().to_string().to_lowercase()) else {
         message.metadata.response_code = ResponseCode::NXDomain;
         return message;
     };
-    for ip in &answers[0] {
+    for ip in &responses[0] {
         let data = match (ip, question.query_type()) {
             (IpAddr::V4(v4), RecordType::A) => RData::A((*v4).into()),
             (IpAddr::V6(v6), RecordType::AAAA) => RData::AAAA((*v6).into()),
@@ -155,8 +155,8 @@ fn answer(query: &Message, names: &mut Names) -> Message {
         message.add_answer(Record::from_rdata(question.name().clone(), 0, data));
     }
     // A lookup queries both record types; the second query completes it.
-    if question.query_type() == RecordType::AAAA && answers.len() > 1 {
-        answers.remove(0);
+    if question.query_type() == RecordType::AAAA && responses.len() > 1 {
+        responses.remove(0);
     }
     message
 }

@@ -145,9 +145,9 @@ fn a_unit_processes_sources_in_the_same_way_as_up() {
     let orders = [("sample.mp4", "mp4"), ("hls.m3u8", "mp4"), ("dash.mpd", "mp4"), ("sample.mp4", "mkv")];
     let ids = orders.map(|(name, format)| {
         let order = json!({"url": format!("http://videos.example.com/{name}"), "format": format});
-        let answer = unit.worker.post("ana", "/api/download", &order.to_string());
-        assert_eq!(answer.status, 200, "{:?} {}", answer.json(), unit.worker.log());
-        answer.json()["id"].as_str().unwrap().to_owned()
+        let response = unit.worker.post("ana", "/api/download", &order.to_string());
+        assert_eq!(response.status, 200, "{:?} {}", response.json(), unit.worker.log());
+        response.json()["id"].as_str().unwrap().to_owned()
     });
     for id in ids {
         let task = unit.worker.wait_for_status(&id, "completed");
