@@ -89,8 +89,8 @@ impl State {
                 Ok(true)
             }
             Ok(Notified::NotRunning) => Err(error).context("nothing was changed; free some space and try again"),
-            Err(told) => {
-                Err(error).context(format!("nothing was changed, and the running gateway cannot enforce it: {told}"))
+            Err(refused) => {
+                Err(error).context(format!("nothing was changed, and the running gateway cannot enforce it: {refused}"))
             }
         }
     }

@@ -188,7 +188,7 @@ impl RoleSupervisor {
         tokio::select! {
             biased;
             // What a process reported comes before its end.
-            told = notices.next() => told.map(|(pid, notification)| Event::Notified(pid, notification)),
+            notified = notices.next() => notified.map(|(pid, notification)| Event::Notified(pid, notification)),
             _ = renew.recv() => Ok(Event::RenewalWanted),
             _ = hangup.recv() => Ok(Event::HungUp),
             ended = any_end(worker.iter_mut().chain([gateway])) => ended.map(|(pid, status)| Event::Ended(pid, status)),

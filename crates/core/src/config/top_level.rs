@@ -111,23 +111,23 @@ impl Config {
         let data_dir = base.path(&written.data_dir);
         let gateway = &written.gateway;
         let insecure = &written.insecure;
-        let mut of_gateway = faults.within("gateway");
-        let listen = gateway.listen(&mut of_gateway);
-        let admin_listen = gateway.admin_listen(insecure, &mut of_gateway);
-        let public_url = gateway.public_url(written.tls.first_name(), &listen, &mut of_gateway);
-        let http_listen = of_gateway.all_parsed("http_listen", &gateway.http_listen);
+        let mut gateway_faults = faults.within("gateway");
+        let listen = gateway.listen(&mut gateway_faults);
+        let admin_listen = gateway.admin_listen(insecure, &mut gateway_faults);
+        let public_url = gateway.public_url(written.tls.first_name(), &listen, &mut gateway_faults);
+        let http_listen = gateway_faults.all_parsed("http_listen", &gateway.http_listen);
         let tls = TlsConfig::resolve(written.tls, !http_listen.is_empty(), base, &mut faults.within("tls"));
         let worker = WorkerConfig::resolve(&written.worker, insecure, &data_dir, base, &mut faults.within("worker"));
         let egress = EgressConfig::resolve(written.egress, base, &mut faults.within("egress"));
-        let mut of_gateway = faults.within("gateway");
+        let mut gateway_faults = faults.within("gateway");
         Some(Self {
             file: file.to_owned(),
             settings,
             base_dir: base.0.to_owned(),
             policies_dir: base.path(&written.policies_dir),
-            proxies: ProxyConfig::resolve(gateway, &mut of_gateway),
-            limits: GatewayLimits::resolve(gateway, &mut of_gateway),
-            admin_hosts: gateway.admin_hosts(&mut of_gateway),
+            proxies: ProxyConfig::resolve(gateway, &mut gateway_faults),
+            limits: GatewayLimits::resolve(gateway, &mut gateway_faults),
+            admin_hosts: gateway.admin_hosts(&mut gateway_faults),
             geoip: gateway.geoip.as_ref().map(|path| base.path(path)),
             drain_timeout: gateway.drain_timeout.0,
             jwt: JwtConfig::resolve(written.jwt, base, &mut faults.within("jwt")),

@@ -59,18 +59,18 @@ impl Default for RunningCount {
 }
 
 impl RunningCount {
-    /// Counts one more for `whom`, or for an address that many clients share if that is `None`. Returns `None` at `max` in total or `max_each` for
-    /// `whom`.
-    fn add(&self, max: usize, max_each: usize, whom: Option<impl Hash>) -> Option<AdmissionGuard<'_>> {
-        let own = whom.and_then(|whom| self.clients.get(self.place(&whom)));
+    /// Counts one more for `client`, or for an address that many clients share if that is `None`. Returns `None` at `max` in total or `max_each` for
+    /// `client`.
+    fn add(&self, max: usize, max_each: usize, client: Option<impl Hash>) -> Option<AdmissionGuard<'_>> {
+        let own = client.and_then(|client| self.clients.get(self.counter_index(&client)));
         let share = AdmissionGuard { all: &self.all, own };
         let before = self.all.fetch_add(1, Ordering::Relaxed);
         let own_before = own.map_or(0, |own| own.fetch_add(1, Ordering::Relaxed));
         (before < max && own_before < max_each).then_some(share)
     }
 
-    fn place(&self, whom: &impl Hash) -> usize {
-        let hash = self.hasher.hash_one(whom);
+    fn counter_index(&self, client: &impl Hash) -> usize {
+        let hash = self.hasher.hash_one(client);
         usize::try_from(hash % COUNTERS as u64).unwrap_or_default()
     }
 }

@@ -195,7 +195,7 @@ impl<'s> Http1<'s> {
             }
             // The kernel sees each byte that the client takes, and closes the connection itself.
             loop {
-                self.stream.give_up_after(ready!(pause.poll_standing(cx)).limit);
+                self.stream.give_up_after(ready!(pause.poll_stall(cx)).limit);
             }
         })
         .await?;

@@ -146,7 +146,7 @@ impl Http2 {
                     return Poll::Ready(written);
                 }
                 loop {
-                    let standing = ready!(pause.poll_standing(cx));
+                    let standing = ready!(pause.poll_stall(cx));
                     if standing.lasted >= standing.limit {
                         return Poll::Ready(Err(ClientFault::Gone));
                     }

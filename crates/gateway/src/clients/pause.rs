@@ -30,13 +30,13 @@ struct Stall<'a> {
     limits: PauseLimits,
     timer: Pin<Box<Sleep>>,
     /// Set if the client counts as paused.
-    place: Option<AdmissionGuard<'a>>,
+    guard: Option<AdmissionGuard<'a>>,
 }
 
 /// How long clients may stop reading.
 #[derive(Clone, Copy)]
 struct PauseLimits {
-    anybody: Duration,
+    sending: Duration,
     paused: Duration,
 }
 
@@ -56,18 +56,18 @@ impl<'a> Pause<'a> {
     }
 
     /// Polled while a client reads nothing; completes at regular intervals.
-    pub(crate) fn poll_standing(&mut self, cx: &mut Context<'_>) -> Poll<StallState> {
+    pub(crate) fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<StallState> {
         let state = self.state;
         let load = self.load;
         let user = self.user;
         let stall = self.stall.get_or_insert_with(|| Stall::new(state));
         ready!(stall.timer.as_mut().poll(cx));
         let now = Instant::now();
-        stall.timer.as_mut().reset(now + stall.limits.look_every());
+        stall.timer.as_mut().reset(now + stall.limits.check_interval());
         if load.is_short_of_memory() {
-            stall.place = None;
-        } else if stall.place.is_none() {
-            stall.place = user.and_then(|user| load.admit_paused(user));
+            stall.guard = None;
+        } else if stall.guard.is_none() {
+            stall.guard = user.and_then(|user| load.admit_paused(user));
         }
         Poll::Ready(StallState { lasted: now - stall.since, limit: stall.limit() })
     }
@@ -75,7 +75,7 @@ impl<'a> Pause<'a> {
     /// Records that the client reads again. Returns the limit to apply from now on, if a different one was set.
     pub(crate) fn end(&mut self) -> Option<Duration> {
         let stall = self.stall.take()?;
-        stall.place.map(|_| stall.limits.anybody)
+        stall.guard.map(|_| stall.limits.sending)
     }
 }
 
@@ -83,18 +83,18 @@ impl Stall<'_> {
     fn new(state: &GatewayState) -> Self {
         let limits = state.rules.load().config.limits;
         let since = Instant::now();
-        let limits = PauseLimits { anybody: limits.send_timeout, paused: limits.pause_timeout };
-        Self { since, limits, timer: Box::pin(sleep_until(since + limits.look_every())), place: None }
+        let limits = PauseLimits { sending: limits.send_timeout, paused: limits.pause_timeout };
+        Self { since, limits, timer: Box::pin(sleep_until(since + limits.check_interval())), guard: None }
     }
 
     fn limit(&self) -> Duration {
-        if self.place.is_some() { self.limits.paused } else { self.limits.anybody }
+        if self.guard.is_some() { self.limits.paused } else { self.limits.sending }
     }
 }
 
 impl PauseLimits {
     /// Returns an interval that is short enough to grant a pause before the shorter limit has passed.
-    fn look_every(self) -> Duration {
-        CREDENTIAL_CHECK_INTERVAL.min(self.anybody / 2)
+    fn check_interval(self) -> Duration {
+        CREDENTIAL_CHECK_INTERVAL.min(self.sending / 2)
     }
 }

@@ -158,7 +158,7 @@ fn acceptor(gateway: &Gateway, certificates: &Arc<Certificates>) -> Result<Accep
 fn count(metrics: &Metrics, fault: &AcceptFault) {
     debug!(%fault, "connection closed before a request");
     metrics.turned_away(match fault {
-        AcceptFault::NoPlace => ConnectionRejection::NoPlace,
+        AcceptFault::NotAdmitted => ConnectionRejection::NotAdmitted,
         AcceptFault::Proxy => ConnectionRejection::Proxy,
         AcceptFault::Tls(_) => ConnectionRejection::Tls,
         AcceptFault::TooSlow => ConnectionRejection::TooSlow,

@@ -12,7 +12,7 @@ pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum AcceptFault {
     /// The client that its proxy names is banned, or at its connection limit.
     #[error("the client is banned or at its connection limit")]
-    NoPlace,
+    NotAdmitted,
     /// It comes from a trusted proxy and does not begin with a complete PROXY header.
     #[error("the PROXY header is missing or invalid")]
     Proxy,

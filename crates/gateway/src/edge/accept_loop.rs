@@ -45,7 +45,7 @@ pub(crate) async fn accept<F>(
                 let Some(slot) = slots.admit(peer.ip(), share(peer.ip())) else { continue };
                 prepare(&stream);
                 let id = slot.id();
-                let served = serve(stream, peer, slot.place());
+                let served = serve(stream, peer, slot.handle());
                 let task = tokio::spawn(async move {
                     served.await;
                     drop(slot);

@@ -130,7 +130,7 @@ impl Slot {
 
     /// Returns a handle for the task that serves its connection.
     #[must_use]
-    pub(crate) fn place(&self) -> SlotHandle {
+    pub(crate) fn handle(&self) -> SlotHandle {
         SlotHandle { slots: Arc::clone(&self.slots), id: self.id, activity: Arc::clone(&self.activity) }
     }
 }
@@ -268,14 +268,14 @@ mod tests {
             task
         };
         let busy = slots.admit(ip("2001:db8::1"), PeerLimit::PerClient).unwrap();
-        let activity = busy.place().activity();
+        let activity = busy.handle().activity();
         let request = activity.begin();
         let busy = serve(busy);
         let idle = serve(slots.admit(ip("2001:db8::2"), PeerLimit::PerClient).unwrap());
         let newcomer = slots.admit(ip("2001:db8::3"), PeerLimit::PerClient).unwrap();
         assert!(idle.await.unwrap_err().is_cancelled());
         assert!(!busy.is_finished());
-        let newer = newcomer.place().activity();
+        let newer = newcomer.handle().activity();
         let another = newer.begin();
         assert!(slots.admit(ip("2001:db8::4"), PeerLimit::PerClient).is_none(), "both have a running request");
         assert!(slots.admit(ip("2001:db8:0:1::4"), PeerLimit::PerClient).is_some(), "another network");
@@ -288,14 +288,14 @@ mod tests {
     fn a_connection_behind_a_proxy_is_counted_as_its_clients() {
         let slots = Arc::new(Slots::new(10, 1));
         let [one, two, three] = [(); 3].map(|()| slots.admit(ip("10.0.0.1"), PeerLimit::TotalOnly).unwrap());
-        let activity = one.place().activity();
+        let activity = one.handle().activity();
         let client = ip("192.0.2.1");
         let request = activity.begin();
-        assert!(one.place().assign(client, PeerLimit::PerClient));
-        assert!(!two.place().assign(client, PeerLimit::PerClient), "its other connection has a running request");
+        assert!(one.handle().assign(client, PeerLimit::PerClient));
+        assert!(!two.handle().assign(client, PeerLimit::PerClient), "its other connection has a running request");
         drop(request);
-        assert!(two.place().assign(client, PeerLimit::PerClient), "in place of the first");
-        assert!(three.place().assign(ip("192.0.2.2"), PeerLimit::PerClient), "another client");
+        assert!(two.handle().assign(client, PeerLimit::PerClient), "in place of the first");
+        assert!(three.handle().assign(ip("192.0.2.2"), PeerLimit::PerClient), "another client");
         assert_eq!(slots.lock().all.len(), 2);
         drop((one, two, three));
         assert!(slots.lock().all.is_empty() && slots.lock().clients.is_empty());
@@ -305,7 +305,7 @@ mod tests {
     fn when_all_slots_are_taken_the_oldest_idle_connection_is_closed() {
         let slots = Arc::new(Slots::new(2, 2));
         let kept = slots.admit(ip("192.0.2.1"), PeerLimit::PerClient).unwrap();
-        let activity = kept.place().activity();
+        let activity = kept.handle().activity();
         let _request = activity.begin();
         let _gone = slots.admit(ip("192.0.2.2"), PeerLimit::PerClient).unwrap();
         let third = slots.admit(ip("192.0.2.3"), PeerLimit::PerClient).unwrap();

@@ -72,7 +72,7 @@ impl PeerAddresses {
         if (self.in_force)().proxies.protocol && self.is_proxy(socket.ip()) {
             match read_source(stream).await {
                 Ok(Source::Client(client)) if place.assign(client.ip(), self.share(client.ip())) => address = client,
-                Ok(Source::Client(_)) => return Err(AcceptFault::NoPlace),
+                Ok(Source::Client(_)) => return Err(AcceptFault::NotAdmitted),
                 Ok(Source::Proxy) => {}
                 Err(fault) => {
                     self.complain(socket, &fault);

@@ -13,39 +13,39 @@ const MASK: u64 = SLOTS as u64 - 1;
 
 /// Authenticated clients, each with the time: the upper half of a slot is part of the client's hash, the lower half the second.
 pub struct RecentClients {
-    places: Box<[AtomicU64]>,
+    slots: Box<[AtomicU64]>,
     hasher: RandomState,
 }
 
 impl Default for RecentClients {
     fn default() -> Self {
-        Self { places: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
+        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), hasher: RandomState::new() }
     }
 }
 
 impl RecentClients {
     /// Records that a client was authenticated at `now` (Unix seconds).
     pub fn note(&self, client: IpAddr, now: i64) {
-        let Some((place, tag)) = self.place(client) else { return };
+        let Some((slot, tag)) = self.slot(client) else { return };
         let met = tag | u64::from(second(now));
         // Most clients return within the same second; skipping the write then keeps the cache line valid on other cores.
-        if place.load(Ordering::Relaxed) != met {
-            place.store(met, Ordering::Relaxed);
+        if slot.load(Ordering::Relaxed) != met {
+            slot.store(met, Ordering::Relaxed);
         }
     }
 
     /// Returns true if a client was authenticated within `span` before `now`.
     pub fn knows(&self, client: IpAddr, span: Duration, now: i64) -> bool {
-        let Some((place, tag)) = self.place(client) else { return false };
-        let met = place.load(Ordering::Relaxed);
+        let Some((slot, tag)) = self.slot(client) else { return false };
+        let met = slot.load(Ordering::Relaxed);
         let age = u64::from(second(now)).saturating_sub(met & u64::from(u32::MAX));
         met & !u64::from(u32::MAX) == tag && age < span.as_secs()
     }
 
-    fn place(&self, client: IpAddr) -> Option<(&AtomicU64, u64)> {
+    fn slot(&self, client: IpAddr) -> Option<(&AtomicU64, u64)> {
         let hash = self.hasher.hash_one(client);
-        let place = self.places.get(usize::try_from(hash & MASK).ok()?)?;
-        Some((place, hash & !u64::from(u32::MAX)))
+        let slot = self.slots.get(usize::try_from(hash & MASK).ok()?)?;
+        Some((slot, hash & !u64::from(u32::MAX)))
     }
 }
 

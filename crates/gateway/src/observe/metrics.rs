@@ -47,7 +47,7 @@ pub(crate) enum ConnectionRejection {
     /// A trusted proxy sent no valid PROXY header.
     Proxy,
     /// The client named in the PROXY header is banned or has too many connections.
-    NoPlace,
+    NotAdmitted,
 }
 
 /// A completed request.
@@ -140,14 +140,14 @@ struct Families {
 
 impl ConnectionRejection {
     /// All variants, in declaration order.
-    const ALL: [Self; 4] = [Self::Tls, Self::TooSlow, Self::Proxy, Self::NoPlace];
+    const ALL: [Self; 4] = [Self::Tls, Self::TooSlow, Self::Proxy, Self::NotAdmitted];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Tls => "tls",
             Self::TooSlow => "too_slow",
             Self::Proxy => "proxy_protocol",
-            Self::NoPlace => "no_place",
+            Self::NotAdmitted => "no_place",
         }
     }
 }

@@ -185,7 +185,7 @@ impl<'de> Visitor<'de> for Exact<'_> {
 mod tests {
     use super::*;
 
-    fn anew(text: &str) -> String {
+    fn rewritten(text: &str) -> String {
         Json::parse(text.as_bytes()).unwrap().to_string()
     }
 
@@ -197,15 +197,15 @@ mod tests {
             "[1.10,1E5,1e-7,-0,-0.0,0.1,3.0]",
             r#"{"-1":"2 \" 3","4\\":[5,{"6":7.70}],"8":9}"#,
         ] {
-            assert_eq!(anew(text), text);
+            assert_eq!(rewritten(text), text);
         }
-        assert_eq!(anew(r#"{"b":1.10,"a":2.20,"\u0030":[3.30]}"#), r#"{"0":[3.30],"a":2.20,"b":1.10}"#);
+        assert_eq!(rewritten(r#"{"b":1.10,"a":2.20,"\u0030":[3.30]}"#), r#"{"0":[3.30],"a":2.20,"b":1.10}"#);
     }
 
     #[test]
     fn everything_else_is_re_serialised() {
         assert_eq!(
-            anew(" { \"b\" : \"\\u0041\\/\\n\" , \"a\":[ ] , \"c\":{ }, \"d\":[true , null] } "),
+            rewritten(" { \"b\" : \"\\u0041\\/\\n\" , \"a\":[ ] , \"c\":{ }, \"d\":[true , null] } "),
             r#"{"a":[],"b":"A/\n","c":{},"d":[true,null]}"#
         );
     }

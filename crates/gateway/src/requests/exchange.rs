@@ -149,7 +149,7 @@ impl Exchange {
         }
     }
 
-    fn place(&self) -> (Option<&Arc<str>>, Option<&str>) {
+    fn app_and_route(&self) -> (Option<&Arc<str>>, Option<&str>) {
         let mut app = None;
         let mut route = None;
         for step in self.steps().into_iter().flatten() {
@@ -193,7 +193,7 @@ impl Exchange {
 /// Also logs and counts requests whose task was aborted.
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let (app, route) = self.place();
+        let (app, route) = self.app_and_route();
         let identity = self.identity();
         let verdict = self.verdict();
         let denied = self.denied();

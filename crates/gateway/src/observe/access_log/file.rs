@@ -96,8 +96,8 @@ impl LogFile {
         if self.keep == 0 {
             fs::remove_file(&self.path)?;
         }
-        for place in (0..self.keep).rev() {
-            match fs::rename(self.place(place), self.place(place + 1)) {
+        for number in (0..self.keep).rev() {
+            match fs::rename(self.rotated(number), self.rotated(number + 1)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -116,10 +116,10 @@ impl LogFile {
     }
 
     /// Returns `access.log`, `access.log.1`, `access.log.2`.
-    fn place(&self, place: u32) -> PathBuf {
+    fn rotated(&self, number: u32) -> PathBuf {
         let mut name = OsString::from(&self.path);
-        if place > 0 {
-            name.push(format!(".{place}"));
+        if number > 0 {
+            name.push(format!(".{number}"));
         }
         name.into()
     }

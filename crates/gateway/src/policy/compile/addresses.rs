@@ -10,9 +10,9 @@ use crate::policy::{
 
 impl Compiler<'_> {
     /// Each of the two lists of a route replaces the default.
-    pub(super) fn addresses(&mut self, place: usize, route: &wire::Route, defaults: &AddressRules) -> AddressRules {
+    pub(super) fn addresses(&mut self, index: usize, route: &wire::Route, defaults: &AddressRules) -> AddressRules {
         let mut own = |key, texts: &Option<Vec<String>>| {
-            texts.as_ref().map(|texts| self.address_sets(Key::element("route", place), key, texts))
+            texts.as_ref().map(|texts| self.address_sets(Key::element("route", index), key, texts))
         };
         AddressRules {
             allow: own("allow_from", &route.allow_from).unwrap_or_else(|| defaults.allow.clone()),

@@ -60,10 +60,10 @@ impl Compiler<'_> {
     /// Returns the routes of the policy.
     fn all_routes(&mut self, routes: Vec<wire::Route>, defaults: &Defaults) -> Vec<PlacedRoute> {
         let mut all = Vec::new();
-        for (place, route) in routes.into_iter().enumerate() {
+        for (index, route) in routes.into_iter().enumerate() {
             let path = route.path.clone();
-            let methods = self.methods(place, &route.methods);
-            all.push(PlacedRoute { place, path, methods, route: Arc::new(self.route(place, route, defaults)) });
+            let methods = self.methods(index, &route.methods);
+            all.push(PlacedRoute { index, path, methods, route: Arc::new(self.route(index, route, defaults)) });
         }
         all
     }

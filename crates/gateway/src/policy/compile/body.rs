@@ -15,11 +15,11 @@ const DEFAULT_MAX_WORDS: usize = 16;
 
 impl Compiler<'_> {
     /// A judged body is read completely first, so its limit is above 0 and at most [`MAX_JUDGED_BODY`].
-    pub(super) fn max_body(&mut self, place: usize, route: &wire::Route, defaults: &Defaults) -> u64 {
+    pub(super) fn max_body(&mut self, index: usize, route: &wire::Route, defaults: &Defaults) -> u64 {
         let max_body = route.max_body.map_or(defaults.max_body, |max| max.0);
         if route.body.is_some() && max_body > MAX_JUDGED_BODY {
             let what = "a route with a body rule can have a max_body of at most 64KiB; lower it";
-            self.faults.in_route(place, "max_body", what);
+            self.faults.in_route(index, "max_body", what);
         }
         if route.body.is_some() && max_body == 0 {
             let whose = if route.max_body.is_some() { "" } else { " of [defaults]" };
@@ -27,22 +27,22 @@ impl Compiler<'_> {
                 "the max_body{whose} is 0, so every body would be refused before its rule is checked; set one such as \
                  \"16KiB\" for this route"
             );
-            self.faults.in_route(place, "max_body", what);
+            self.faults.in_route(index, "max_body", what);
         }
         max_body
     }
 
-    pub(super) fn body(&mut self, place: usize, body: wire::Body) -> BodyRule {
-        let fields = body.fields.into_iter().map(|(name, field)| self.field(place, name, field)).collect();
+    pub(super) fn body(&mut self, index: usize, body: wire::Body) -> BodyRule {
+        let fields = body.fields.into_iter().map(|(name, field)| self.field(index, name, field)).collect();
         BodyRule { fields, unknown: body.unknown }
     }
 
-    fn field(&mut self, place: usize, name: String, field: wire::Field) -> Field {
+    fn field(&mut self, index: usize, name: String, field: wire::Field) -> Field {
         if !has_only_its_own_keys(&field) {
             let what = format!(
                 "field {name:?}: values is only for one-of, max only for text, words and integer, min only for integer"
             );
-            self.faults.in_route(place, "body", what);
+            self.faults.in_route(index, "body", what);
         }
         Field { name: name.into(), required: field.required, kind: self.field_kind(field) }
     }

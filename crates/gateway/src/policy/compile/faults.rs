@@ -11,9 +11,9 @@ impl Faults {
         self.0.push(Fault::new(key, what));
     }
 
-    /// Adds a fault of a key of the route with the index `place`.
-    pub(super) fn in_route(&mut self, place: usize, key: &'static str, what: impl Into<String>) {
-        self.add(vec![Key::element("route", place), Key::table(key)], what);
+    /// Adds a fault of a key of the route at `index`.
+    pub(super) fn in_route(&mut self, index: usize, key: &'static str, what: impl Into<String>) {
+        self.add(vec![Key::element("route", index), Key::table(key)], what);
     }
 
     /// Adds a fault of a key of a table.

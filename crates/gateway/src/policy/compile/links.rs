@@ -26,17 +26,17 @@ impl Compiler<'_> {
 
     /// Checks that `link_also` grants nothing that the link itself could not be created for.
     pub(super) fn judge_link_also(&mut self, all: &[PlacedRoute], statement: bool) {
-        for PlacedRoute { place, path, route, .. } in all {
+        for PlacedRoute { index, path, route, .. } in all {
             let Some(name) = &route.link_also else { continue };
             if !statement || !takes_links(route) || path.ends_with('}') {
                 let what =
                     "requires the credential \"link\", a path that ends in a name, and [upstream] statement = true";
-                self.faults.in_route(*place, "link_also", what);
+                self.faults.in_route(*index, "link_also", what);
             }
             let other = beside(path, name, all);
             if !other.is_some_and(|other| takes_links(other) && other.scopes == route.scopes) {
                 let what = "must name a route in the same folder that accepts links and has the same scopes";
-                self.faults.in_route(*place, "link_also", what);
+                self.faults.in_route(*index, "link_also", what);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A compiled route with its place: where the policy file has it, and which requests it is for.
+//! A compiled route with its position: where the policy file has it, and which requests it is for.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ const OWN: usize = usize::MAX;
 /// A route and its position.
 pub(super) struct PlacedRoute {
     /// Its index in the file.
-    pub(super) place: usize,
+    pub(super) index: usize,
     pub(super) path: String,
     pub(super) methods: Vec<Method>,
     pub(super) route: Arc<Route>,
@@ -20,10 +20,10 @@ pub(super) struct PlacedRoute {
 
 impl PlacedRoute {
     pub(super) fn own(path: String, method: Method, route: Route) -> Self {
-        Self { place: OWN, path, methods: vec![method], route: Arc::new(route) }
+        Self { index: OWN, path, methods: vec![method], route: Arc::new(route) }
     }
 
     pub(super) const fn is_own(&self) -> bool {
-        self.place == OWN
+        self.index == OWN
     }
 }

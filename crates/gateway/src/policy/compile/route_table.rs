@@ -12,13 +12,13 @@ use crate::policy::route::{Route, RouteConflict, RouteTable};
 struct PathRoutes {
     path: String,
     /// The index of the first one in the file.
-    place: usize,
+    index: usize,
     methods: Vec<(Method, Arc<Route>)>,
 }
 
 /// A conflict, and the index of the route that has it.
 struct PlacedConflict {
-    place: usize,
+    index: usize,
     conflict: RouteConflict,
 }
 
@@ -33,19 +33,19 @@ impl Compiler<'_> {
             if let Some(known) = by_path.iter_mut().find(|known| known.path == placed.path) {
                 conflicts.extend(known.add(placed));
             } else {
-                let mut first = PathRoutes { path: placed.path.clone(), place: placed.place, methods: Vec::new() };
+                let mut first = PathRoutes { path: placed.path.clone(), index: placed.index, methods: Vec::new() };
                 conflicts.extend(first.add(placed));
                 by_path.push(first);
             }
         }
         add_roots(&mut by_path);
         let mut table = RouteTable::default();
-        for PathRoutes { path, place, methods } in by_path {
+        for PathRoutes { path, index, methods } in by_path {
             let overlap = table.insert(&path, methods).err();
-            conflicts.extend(overlap.map(|conflict| PlacedConflict { place, conflict }));
+            conflicts.extend(overlap.map(|conflict| PlacedConflict { index, conflict }));
         }
-        for PlacedConflict { place, conflict } in conflicts {
-            self.faults.in_route(place, "path", conflict.to_string());
+        for PlacedConflict { index, conflict } in conflicts {
+            self.faults.in_route(index, "path", conflict.to_string());
         }
         table
     }
@@ -61,7 +61,7 @@ impl Compiler<'_> {
         } else {
             return false;
         };
-        self.faults.in_route(placed.place, "path", what);
+        self.faults.in_route(placed.index, "path", what);
         true
     }
 }
@@ -69,12 +69,12 @@ impl Compiler<'_> {
 impl PathRoutes {
     /// Adds a route for those of its methods that no earlier route has.
     fn add(&mut self, placed: PlacedRoute) -> Vec<PlacedConflict> {
-        let PlacedRoute { place, methods, route, .. } = placed;
+        let PlacedRoute { index, methods, route, .. } = placed;
         let mut conflicts = Vec::new();
         for method in methods {
             if let Some((_, first)) = self.methods.iter().find(|(taken, _)| *taken == method) {
                 let conflict = RouteConflict::Taken(method, Arc::clone(&first.name));
-                conflicts.push(PlacedConflict { place, conflict });
+                conflicts.push(PlacedConflict { index, conflict });
             } else {
                 self.methods.push((method, Arc::clone(&route)));
             }
@@ -86,7 +86,7 @@ impl PathRoutes {
 /// Makes `/x/{*rest}` match `/x/` as well, except for methods that have their own route there: the router's catch-all needs at least
 /// one character.
 fn add_roots(by_path: &mut Vec<PathRoutes>) {
-    for PathRoutes { path, place, methods } in by_path.clone() {
+    for PathRoutes { path, index, methods } in by_path.clone() {
         let Some(root) = path.rfind("{*").and_then(|at| path.get(..at)) else { continue };
         match by_path.iter_mut().find(|known| known.path == root) {
             Some(known) => {
@@ -94,7 +94,7 @@ fn add_roots(by_path: &mut Vec<PathRoutes>) {
                 let free: Vec<_> = methods.into_iter().filter(|(method, _)| is_free(method)).collect();
                 known.methods.extend(free);
             }
-            None => by_path.push(PathRoutes { path: root.to_owned(), place, methods }),
+            None => by_path.push(PathRoutes { path: root.to_owned(), index, methods }),
         }
     }
 }
