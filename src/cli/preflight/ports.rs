@@ -179,19 +179,19 @@ fn is_systemds(address: SocketAddr) -> bool {
 /// Whether a worker that was started separately answers at this address.
 fn is_worker(at: &Upstream) -> bool {
     let asked = b"GET /healthz HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n";
-    let mut answer = [0; 512];
+    let mut response = [0; 512];
     let read = match at {
         Upstream::Tcp(address) => TcpStream::connect_timeout(address, ANSWER_WITHIN).and_then(|mut stream| {
             stream.set_read_timeout(Some(ANSWER_WITHIN))?;
             stream.write_all(asked)?;
-            stream.read(&mut answer)
+            stream.read(&mut response)
         }),
         Upstream::Unix(path) => UnixStream::connect(path).and_then(|mut stream| {
             stream.set_read_timeout(Some(ANSWER_WITHIN))?;
             stream.write_all(asked)?;
-            stream.read(&mut answer)
+            stream.read(&mut response)
         }),
     };
-    let answer = read.ok().and_then(|n| answer.get(..n)).unwrap_or_default();
-    answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"\r\n\r\nok")
+    let response = read.ok().and_then(|n| response.get(..n)).unwrap_or_default();
+    response.starts_with(b"HTTP/1.1 200") && response.ends_with(b"\r\n\r\nok")
 }

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_way_to_fail_an_answer_has_its_own_fault() {
+    async fn each_malformed_response_has_its_own_fault() {
         let early = b"HTTP/1.1 103 Early Hints\r\n\r\n";
         let last = b"HTTP/1.1 204 No Content\r\n\r\n";
         let most = usize::from(MAX_INTERIM);

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_ends_its_connection_whatever_its_head_says() {
+    async fn a_response_ends_its_connection_whatever_its_head_says() {
         for (response, expected) in [
             ("HTTP/1.1 200 OK\r\nA: 1\r\n\r\nbody", "HTTP/1.1 200 OK\r\nA: 1\r\nConnection: close\r\n\r\nbody"),
             (

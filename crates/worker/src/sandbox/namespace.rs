@@ -9,7 +9,7 @@ use rustix::{
     thread::UnshareFlags,
 };
 
-/// `RTM_NEWLINK` for interface 1, which in a new namespace is loopback: sets `IFF_UP` and requests an answer (rtnetlink(7)).
+/// `RTM_NEWLINK` for interface 1, which in a new namespace is loopback: sets `IFF_UP` and requests an acknowledgement (rtnetlink(7)).
 const RAISE_LOOPBACK: [[u8; 4]; 8] = [
     32_u32.to_ne_bytes(),
     pair(16, 0x1 | 0x4),
@@ -45,10 +45,10 @@ fn raise_loopback() -> io::Result<()> {
     // rtnetlink is protocol 0, which is the same as passing none.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     send(&socket, RAISE_LOOPBACK.as_flattened(), SendFlags::empty())?;
-    let mut answer = [0; 256];
-    let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    let mut reply = [0; 256];
+    let (length, _) = recv(&socket, &mut reply[..], RecvFlags::empty())?;
     // The header is followed by the error code; 0 means success.
-    let code = answer.get(..length).and_then(|answer| answer.get(16..20)).and_then(|code| code.try_into().ok());
+    let code = reply.get(..length).and_then(|reply| reply.get(16..20)).and_then(|code| code.try_into().ok());
     match code.map(i32::from_ne_bytes) {
         Some(0) => Ok(()),
         Some(code) => Err(Errno::from_raw_os_error(-code).into()),

@@ -41,7 +41,7 @@ pub enum AttemptOutcome {
     Refused,
     /// The authority's rate limit is reached.
     RateLimited,
-    /// The authority cannot be reached, or its answer is unusable.
+    /// The authority cannot be reached, or its response is unusable.
     Unreachable,
     /// The fault is on our side: the disk, a hook, or the domain's server.
     Own,
