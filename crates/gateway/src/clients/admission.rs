@@ -59,8 +59,8 @@ impl Default for RunningCount {
 }
 
 impl RunningCount {
-    /// Counts one more for `client`, or for an address that many clients share if that is `None`. Returns `None` at `max` in total or `max_each` for
-    /// `client`.
+    /// Counts one more for `client`, or for an address that many clients share if that is `None`. Returns `None` at `max` in total or
+    /// `max_each` for `client`.
     fn add(&self, max: usize, max_each: usize, client: Option<impl Hash>) -> Option<AdmissionGuard<'_>> {
         let own = client.and_then(|client| self.clients.get(self.counter_index(&client)));
         let share = AdmissionGuard { all: &self.all, own };

@@ -52,8 +52,8 @@ pub(crate) async fn respond_once(stream: &mut Downstream, method: &Method, respo
 /// Ends a connection. After a response that was cut short it sends no TLS closure alert, because an HTTP/1.0 client could take that for the
 /// end of the response.
 ///
-/// If the connection were closed while the client is still sending, the system would discard the response too, so the rest of the request is
-/// read first.
+/// If the connection were closed while the client is still sending, the system would discard the response too, so the rest of the request
+/// is read first.
 pub(crate) async fn end(stream: &mut Downstream, then: AfterRequest) {
     if then == AfterRequest::Cut {
         let _ = timeout(LAST_BYTES_TIMEOUT, stream.flush()).await;

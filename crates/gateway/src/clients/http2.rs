@@ -165,8 +165,8 @@ impl Http2 {
         Ok(())
     }
 
-    /// Hands a complete response to the connection without waiting for the client's window. If this waited, a client that opens no window would
-    /// hold a request's slot for each response.
+    /// Hands a complete response to the connection without waiting for the client's window. If this waited, a client that opens no
+    /// window would hold a request's slot for each response.
     pub(crate) fn respond(&mut self, mut response: OwnResponse) -> Result<(), ClientFault> {
         let length = response.body.len();
         if response.head.status != StatusCode::NO_CONTENT {
